@@ -1,0 +1,1 @@
+"""Training: the run itself, the optimizer, the experts' balance, checkpoints and metrics."""

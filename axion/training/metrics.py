@@ -1,0 +1,115 @@
+"""What a run measures: the validation loss, and metrics.csv, one row every few steps."""
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+
+MAX_ROWS = 400
+TOKENS_PER_BATCH = 8192
+
+
+class Document(Protocol):
+    """A held-out document: its token ids, `<bos>` and `<eos>` included, and the bytes of its text."""
+
+    ids: Sequence[int]
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """A loss over whole documents; tokens are those predicted, so all but each `<bos>`."""
+
+    nats_per_token: float
+    bits_per_byte: float
+    tokens: int
+    bytes: int
+
+
+@torch.inference_mode()
+def validation_loss(model: torch.nn.Module, documents: Iterable[Document]) -> ValidationResult:
+    """The loss over every document once, whole and alone, from `<bos>` to `<eos>`.
+
+    A document longer than the model's context goes on in a second piece that starts with the first one's last token.
+    Bits per byte are the same loss over the bytes of the documents' text, which makes vocabularies comparable.
+    """
+    documents = list(documents)
+    was_training = model.training
+    model.eval()
+    nats, tokens = 0.0, 0
+    for batch in _batches(documents, model.config.max_position_embeddings):
+        longest = max(len(piece) for piece in batch)
+        inputs = torch.zeros(len(batch), longest, dtype=torch.long)
+        labels = torch.full((len(batch), longest), -100)
+        for row, piece in enumerate(batch):
+            inputs[row, : len(piece)] = torch.as_tensor(piece)
+            labels[row, : len(piece) - 1] = torch.as_tensor(piece[1:])
+        inputs, labels = inputs.to(model.device), labels.to(model.device)
+        # padding stands on the right of a causal model, so it needs no mask: no real token sees it
+        logits = model(inputs, use_cache=False).logits.float()
+        nats += F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum").item()
+        tokens += int((labels != -100).sum())
+    model.train(was_training)
+    num_bytes = sum(document.num_bytes for document in documents)
+    return ValidationResult(nats / tokens, nats / math.log(2) / num_bytes, tokens, num_bytes)
+
+
+def _batches(documents: list[Document], context: int) -> Iterator[list[Sequence[int]]]:
+    """Pieces of at most `context` tokens, of similar length together, so that little is padding."""
+    pieces = []
+    for document in documents:
+        for start in range(0, len(document.ids) - 1, context - 1):
+            pieces.append(document.ids[start : start + context])
+    pieces.sort(key=len)
+    batch: list[Sequence[int]] = []
+    for piece in pieces:
+        if batch and len(piece) * (len(batch) + 1) > TOKENS_PER_BATCH:
+            yield batch
+            batch = []
+        batch.append(piece)
+    if batch:
+        yield batch
+
+
+class MetricsFile:
+    """metrics.csv: at most 400 rows, appended one by one, cut back to the step that a resumed run starts from."""
+
+    COLUMNS = ("step", "epoch", "tokens", "seconds", "tokens_per_second", "lr", "train_loss")
+    VALIDATION = ("val_loss", "val_bits_per_byte")
+
+    def __init__(self, path: Path, layers: int):
+        self.path = path
+        self.columns = [*self.COLUMNS, *self.VALIDATION, *(f"max_violation_layer_{i + 1}" for i in range(layers))]
+
+    def start(self, step: int = 0) -> float:
+        """Keeps the rows up to `step` and returns the seconds that they took; a new file has none."""
+        rows = [row for row in self._read() if int(row["step"]) <= step]
+        staged = self.path.with_suffix(".csv.tmp")
+        with staged.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(staged, self.path)
+        return float(rows[-1]["seconds"]) if rows else 0.0
+
+    def append(self, row: dict) -> None:
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
+
+    def _read(self) -> list[dict]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            # a row cut off by a crash has no last column; it lies behind the last checkpoint anyway
+            return [row for row in csv.DictReader(file) if None not in row.values()]
+
+
+def row_interval(steps: int) -> int:
+    """Steps between two rows, so that a run of `steps` fills at most 400."""
+    return math.ceil(steps / MAX_ROWS)

@@ -1,0 +1,129 @@
+"""Muon for matrices, AdamW for everything else, in one optimizer that Trainer can schedule and save.
+
+Muon (Keller Jordan, 2024) replaces a matrix's momentum by the nearest orthogonal matrix, found by a few Newton–Schulz
+steps. Its update is scaled by 0.2·√(largest side), which gives it the size of an AdamW update (Liu et al., arXiv
+2502.16982). torch.optim.Muon takes 2-D parameters alone; here experts count as matrices of their own, gate and up
+apart, and all matrices of one shape are orthogonalised in one batch.
+"""
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from axion.modeling_axion import AxionExperts, AxionRouter
+from axion.recipe import TrainingRecipe
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+
+
+def orthogonalise(matrices_NRC: torch.Tensor) -> torch.Tensor:
+    """Nearest (semi-)orthogonal matrices, roughly: all singular values end between about 0.7 and 1.2.
+
+    Args:
+        matrices_NRC: N matrices of R rows and C columns, R ≤ C.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = matrices_NRC / (matrices_NRC.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x
+
+
+class MuonAdamW(torch.optim.AdamW):
+    """AdamW, except for parameter groups marked `muon`, which take Muon's update.
+
+    A `muon` group also has `momentum`; its parameters are 2-D, or stacks `[N, R, C]` of matrices. `splits` maps a stacked
+    parameter to the number of matrices that each of its slices holds one below the other.
+    """
+
+    def __init__(
+        self, groups: list[dict], splits: dict[nn.Parameter, int], betas, eps: float, weight_decay: float = 0.0
+    ):
+        super().__init__(groups, lr=0.0, betas=betas, eps=eps, weight_decay=0.0, fused=True)
+        self._splits = splits
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        everything = self.param_groups
+        for group in everything:
+            if group["muon"]:
+                self._muon_step(group)
+        self.param_groups = [group for group in everything if not group["muon"]]
+        try:
+            return super().step(closure)
+        finally:
+            self.param_groups = everything
+
+    def _muon_step(self, group: dict) -> None:
+        by_shape: dict[tuple, list] = {}
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(parameter)
+            momentum = state["momentum"]
+            momentum.lerp_(parameter.grad, 1 - group["momentum"])
+            nesterov = parameter.grad.lerp(momentum, group["momentum"])
+            matrices = self._as_matrices(parameter, nesterov)
+            if matrices.shape[1] > matrices.shape[2]:
+                matrices = matrices.mT
+            by_shape.setdefault(matrices.shape[1:], []).append((parameter, matrices))
+        for shape, entries in by_shape.items():
+            stacked = torch.cat([matrices for _, matrices in entries])
+            updates = orthogonalise(stacked) * (0.2 * max(shape) ** 0.5)
+            for (parameter, _), update in zip(entries, updates.split([len(m) for _, m in entries]), strict=True):
+                target = self._as_matrices(parameter, parameter)
+                target.mul_(1 - group["lr"] * group["weight_decay"])
+                target.sub_(update if target.shape == update.shape else update.mT, alpha=group["lr"])
+
+    def _as_matrices(self, parameter: nn.Parameter, values: torch.Tensor) -> torch.Tensor:
+        """A view `[N, R, C]` of values in the parameter's shape."""
+        rows = parameter.shape[-2] // self._splits.get(parameter, 1)
+        return values.view(-1, rows, parameter.shape[-1])
+
+
+def build_optimizer(model: nn.Module, training: TrainingRecipe) -> MuonAdamW:
+    """The recipe's optimizer: Muon (or AdamW) for matrices and experts, AdamW for embeddings, norms and router."""
+    routers = {p for module in model.modules() if isinstance(module, AxionRouter) for p in module.parameters()}
+    embeddings = {p for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    embeddings.add(model.get_output_embeddings().weight)
+    experts = {module.gate_up_proj: 2 for module in model.modules() if isinstance(module, AxionExperts)}
+    matrices, others = [], []
+    for parameter in model.parameters():
+        if parameter not in routers:
+            (matrices if parameter.ndim >= 2 and parameter not in embeddings else others).append(parameter)
+    muon = training.optimizer == "muon"
+    groups = [
+        {
+            "params": matrices,
+            "muon": muon,
+            "momentum": training.muon_momentum,
+            "lr": training.muon_learning_rate if muon else training.learning_rate,
+            "weight_decay": training.weight_decay,
+        },
+        {"params": others, "muon": False, "lr": training.learning_rate},
+        {"params": list(routers), "muon": False, "lr": training.router_learning_rate},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return MuonAdamW(groups, experts, betas=training.adam_betas, eps=training.adam_epsilon)
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, training: TrainingRecipe, steps: int) -> LambdaLR:
+    """Learning-rate factor per step: warm-up, then constant and linear decay (wsd) or half a cosine."""
+
+    def factor(step: int) -> float:
+        warmup = min(training.warmup_steps, steps)
+        if step < warmup:
+            return (step + 1) / warmup
+        if training.schedule == "wsd":
+            decay_steps = max(round(steps * training.decay_fraction), 1)
+            remaining = min((steps - step) / decay_steps, 1.0)
+        else:
+            progress = (step - warmup) / max(steps - warmup, 1)
+            remaining = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * progress)).item())
+        return training.final_rate + (1 - training.final_rate) * remaining
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,285 @@
+"""A training run, from a recipe to runs/<name>/: checkpoints, metrics.csv and, when it is done, final/ and run.json."""
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import yaml
+from accelerate import PartialState
+from transformers import GenerationConfig, TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.utils.logging import disable_progress_bar
+
+from axion.data.packing import PackedWindows
+from axion.data.sources import Prepared, prepare
+from axion.errors import AxionError
+from axion.modeling_axion import AxionForCausalLM
+from axion.recipe import Recipe
+from axion.tokenizer import save_tokenizer
+from axion.training import checkpoint
+from axion.training.optim import build_optimizer, build_schedule
+from axion.training.trainer import RECORDER_STATE, AxionTrainer, Recorder
+
+RUN_FILE = "run.json"
+LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "datasets", "numpy")
+
+
+class Interrupted(AxionError):
+    """The run was stopped by Ctrl-C; its message says how to go on."""
+
+
+def train(recipe: Recipe, out: Path | None = None, resume: bool = False) -> Path:
+    """Trains a recipe's model and returns the run's folder.
+
+    The folder gets metrics.csv and the last two checkpoints while the run goes on, and at its end final/ (the model as
+    `save_pretrained` writes it, with the tokenizer) and run.json with `"finished": true`. Under torchrun the batch is
+    shared among the processes, each of which calls this.
+
+    Args:
+        recipe: what to train.
+        out: the run's folder; runs/<name> by default.
+        resume: go on from the newest checkpoint, bit for bit as if nothing had happened.
+
+    Raises:
+        AxionError: the folder holds a run already, or none to resume, or one of another recipe; a broken checkpoint;
+            data that cannot be read; a loss that is no longer finite.
+        Interrupted: Ctrl-C; a checkpoint was saved.
+    """
+    out = Path(out) if out else Path("runs") / recipe.name
+    processes = PartialState()
+    try:
+        return _train(recipe, out, resume, processes)
+    finally:
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _train(recipe: Recipe, out: Path, resume: bool, processes: PartialState) -> Path:
+    per_device = _windows_per_pass(recipe, processes.num_processes)
+    _check_trackers(recipe)
+    with processes.main_process_first():
+        data = prepare(recipe, Path("data") / recipe.name, progress=processes.is_main_process)
+    windows = PackedWindows(data.train, recipe.training.window, recipe.training.epochs, recipe.seed)
+    steps = len(windows) // recipe.training.batch_size
+    if recipe.training.max_steps:
+        steps = min(steps, recipe.training.max_steps)
+    if steps == 0:
+        raise AxionError(
+            f"the data fills {len(windows)} windows, less than one batch of {recipe.training.batch_size}; "
+            "give more data, or lower training.batch_size"
+        )
+    resumed_from = _open_run(recipe, data, out, resume, processes)
+
+    set_seed(recipe.seed)
+    disable_progress_bar()  # transformers shows one for every file it reads or writes
+    model = AxionForCausalLM.from_pretrained(resumed_from) if resumed_from else AxionForCausalLM(recipe.build_config())
+    recorder = Recorder(
+        recipe,
+        model,
+        validation=_validation_documents(data),
+        run=out,
+        steps=steps,
+        windows_per_epoch=windows.windows_per_epoch,
+        main=processes.is_main_process,
+    )
+    if resumed_from:
+        recorder.restore(json.loads((resumed_from / RECORDER_STATE).read_text(encoding="utf-8")))
+    optimizer = build_optimizer(model, recipe.training)
+    trainer = AxionTrainer(
+        recipe,
+        recorder,
+        model=model,
+        args=_arguments(recipe, out, steps, per_device, cpu=not torch.cuda.is_available()),
+        train_dataset=windows,
+        optimizers=(optimizer, build_schedule(optimizer, recipe.training, steps)),
+        callbacks=[recorder],
+    )
+    recorder.trainer = trainer
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    try:
+        trainer.train(resume_from_checkpoint=str(resumed_from) if resumed_from else None)
+    finally:
+        recorder.close()
+    if recorder.interrupted and trainer.state.global_step < steps:
+        saved = checkpoint.checkpoints(out)[-1]
+        raise Interrupted(
+            f"stopped at step {trainer.state.global_step} of {steps}; {saved} is saved; go on with --resume"
+        )
+    if processes.is_main_process:
+        _finish(recipe, data, model, out, steps)
+    return out
+
+
+def latest_run(name: str, root: Path = Path("runs")) -> Path | None:
+    """The newest finished run of a recipe under `root`, or None."""
+    finished = []
+    for file in root.glob(f"*/{RUN_FILE}"):
+        info = json.loads(file.read_text(encoding="utf-8"))
+        if info.get("finished") and info.get("name") == name:
+            finished.append(file)
+    return max(finished, key=lambda file: file.stat().st_mtime).parent if finished else None
+
+
+def _windows_per_pass(recipe: Recipe, processes: int) -> int:
+    training = recipe.training
+    parts = training.grad_accum * processes
+    if training.batch_size % parts:
+        raise AxionError(
+            f"training.batch_size is {training.batch_size}; it must be a multiple of training.grad_accum "
+            f"({training.grad_accum}) times the number of processes ({processes})"
+        )
+    return training.batch_size // parts
+
+
+def _check_trackers(recipe: Recipe) -> None:
+    for tracker in recipe.training.trackers:
+        if importlib.util.find_spec(tracker) is None:
+            raise AxionError(f"training.trackers names {tracker}, which is not installed; pip install {tracker}")
+
+
+def _validation_documents(data: Prepared) -> list:
+    """GSM8K's held-out documents, whose loss is the headline; without GSM8K, all there are."""
+    real = [document for document in data.validation if document.source == "gsm8k"]
+    return real or list(data.validation)
+
+
+def _open_run(recipe: Recipe, data: Prepared, out: Path, resume: bool, processes: PartialState) -> Path | None:
+    """Makes the run's folder, or finds the checkpoint to resume from."""
+    saved = checkpoint.checkpoints(out)
+    if resume and not saved and not (out / RUN_FILE).exists():
+        raise AxionError(f"{out} holds no run to resume; start without --resume")
+    if not resume and (saved or (out / RUN_FILE).exists()):
+        raise AxionError(f"{out} holds a run already; --resume goes on with it, --out DIR starts another")
+    if resume:
+        info = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))
+        if info["finished"]:
+            raise AxionError(f"{out} is finished; --out DIR starts another run")
+        changed = _differences(yaml.safe_load(info["recipe"]), yaml.safe_load(recipe.to_yaml()))
+        if changed:
+            raise AxionError(f"{out} was started with another recipe; resume with the same {', '.join(changed)}")
+        if info["data"]["fingerprint"] != data.summary["fingerprint"]:
+            raise AxionError(f"the data changed since {out} was started; restore it, or start anew with --out DIR")
+    processes.wait_for_everyone()
+    if processes.is_main_process:
+        out.mkdir(parents=True, exist_ok=True)
+        checkpoint.clear_staging(out)
+        if not resume:
+            _write_run_file(recipe, data, out, finished=False)
+    processes.wait_for_everyone()
+    # a run that was stopped before its first checkpoint starts again
+    return checkpoint.newest_whole(out) if resume and saved else None
+
+
+def _differences(before: dict, now: dict, prefix: str = "") -> list[str]:
+    """Keys whose values differ; how often to save or report may change between two starts of a run."""
+    free = {"training.checkpoints", "training.trackers", "data.test_files"}
+    names = []
+    for key in sorted({*before, *now}):
+        path, old, new = prefix + key, before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            names += _differences(old, new, f"{path}.")
+        elif old != new and path not in free:
+            names.append(path)
+    return names
+
+
+def _arguments(recipe: Recipe, out: Path, steps: int, per_device: int, cpu: bool) -> TrainingArguments:
+    training = recipe.training
+    return TrainingArguments(
+        output_dir=str(out),
+        max_steps=steps,
+        per_device_train_batch_size=per_device,
+        gradient_accumulation_steps=training.grad_accum,
+        max_grad_norm=training.max_grad_norm,
+        bf16=training.precision == "bf16" or (training.precision == "auto" and _multiplies_bf16(cpu)),
+        torch_compile=training.compile,
+        save_strategy="steps",
+        save_steps=max(steps // training.checkpoints, 1),
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        report_to=list(training.trackers) or "none",
+        seed=recipe.seed,
+        use_cpu=cpu,
+        dataloader_num_workers=0,
+        dataloader_drop_last=True,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        ddp_find_unused_parameters=False,
+    )
+
+
+def _multiplies_bf16(cpu: bool) -> bool:
+    return torch.cpu._is_avx512_bf16_supported() if cpu else torch.cuda.is_bf16_supported()
+
+
+def _finish(recipe: Recipe, data: Prepared, model: AxionForCausalLM, out: Path, steps: int) -> None:
+    """Writes final/ by rename, then run.json, which says that it is there."""
+    staged = out / checkpoint.STAGING / "final"
+    shutil.rmtree(staged, ignore_errors=True)
+    config = model.config
+    model.generation_config = GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
+    )
+    model.save_pretrained(staged)
+    save_tokenizer(data.tokenizer, staged)
+    shutil.rmtree(out / "final", ignore_errors=True)
+    os.replace(staged, out / "final")
+    checkpoint.clear_staging(out)
+    _write_run_file(recipe, data, out, finished=True, steps=steps)
+
+
+def _write_run_file(recipe: Recipe, data: Prepared, out: Path, finished: bool, steps: int | None = None) -> None:
+    info = {
+        "name": recipe.name,
+        "finished": finished,
+        "recipe": recipe.to_yaml(),
+        "seed": recipe.seed,
+        "data": data.summary,
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "machine": machine(),
+        "git_commit": _git_commit(),
+    }
+    if finished:
+        last_row = (out / "metrics.csv").read_text(encoding="utf-8").splitlines()[-1].split(",")
+        info |= {
+            "steps": steps,
+            "tokens": steps * recipe.training.batch_size * recipe.training.window,
+            "seconds": float(last_row[3]),
+        }
+    staged = out / f"{RUN_FILE}.tmp"
+    staged.write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(staged, out / RUN_FILE)
+
+
+def machine() -> dict:
+    """The processor's name, its cores that this process may use, and torch's threads."""
+    name = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": name, "cores": cores, "torch_threads": torch.get_num_threads()}
+
+
+def _git_commit() -> str | None:
+    """The checkout's commit, with `+changes` where files differ from it; None outside of one."""
+    here = Path(__file__).resolve().parent
+    try:
+        git = ["git", "-C", str(here)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if changed.strip() else "")
