@@ -34,8 +34,8 @@ def orthogonalise(matrices_NRC: torch.Tensor) -> torch.Tensor:
 class MuonAdamW(torch.optim.AdamW):
     """AdamW, except for parameter groups marked `muon`, which take Muon's update.
 
-    A `muon` group also has `momentum`; its parameters are 2-D, or stacks `[N, R, C]` of matrices. `splits` maps a stacked
-    parameter to the number of matrices that each of its slices holds one below the other.
+    A `muon` group also has `momentum`; its parameters are 2-D, or stacks `[N, R, C]` of matrices. `splits` maps a
+    stacked parameter to the number of matrices that each of its slices holds one below the other.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class MuonAdamW(torch.optim.AdamW):
             state = self.state[parameter]
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(parameter)
+                state["step"] = torch.zeros(())  # AdamW looks for it in every state that it loads
             momentum = state["momentum"]
             momentum.lerp_(parameter.grad, 1 - group["momentum"])
             nesterov = parameter.grad.lerp(momentum, group["momentum"])

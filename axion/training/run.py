@@ -54,7 +54,8 @@ def train(recipe: Recipe, out: Path | None = None, resume: bool = False) -> Path
         Interrupted: Ctrl-C; a checkpoint was saved.
     """
     out = Path(out) if out else Path("runs") / recipe.name
-    processes = PartialState()
+    # without cpu=True two processes on a machine without a GPU would not find each other
+    processes = PartialState(cpu=not torch.cuda.is_available())
     try:
         return _train(recipe, out, resume, processes)
     finally:
@@ -214,6 +215,7 @@ def _arguments(recipe: Recipe, out: Path, steps: int, per_device: int, cpu: bool
         remove_unused_columns=False,
         disable_tqdm=True,
         ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # every process moves its biases by the same counts
     )
 
 

@@ -58,6 +58,12 @@ class AxionTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None):
         return SequentialSampler(train_dataset or self.train_dataset)
 
+    def _issue_warnings_after_load(self, load_result) -> None:
+        """A checkpoint with missing or surplus weights is no checkpoint; Trainer would only warn."""
+        missing = set(load_result.missing_keys) - set(self.model.all_tied_weights_keys)
+        if wrong := sorted(missing | set(load_result.unexpected_keys)):
+            raise AxionError(f"the checkpoint's weights are not this recipe's: {wrong[0]} is missing or unknown")
+
     def _nan_message(self) -> str:
         saved = checkpoint.checkpoints(Path(self.args.output_dir))
         kept = f"{saved[-1]} is kept" if saved else "no checkpoint was saved yet"

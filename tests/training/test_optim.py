@@ -1,0 +1,159 @@
+"""Muon against its definition, AdamW against torch's, schedules at their corners, balancing step by step."""
+
+import pytest
+import torch
+
+from axion.configuration_axion import AxionConfig
+from axion.modeling_axion import AxionForCausalLM
+from axion.recipe import TrainingRecipe
+from axion.training.balance import ExpertBalancer, max_violation
+from axion.training.metrics import MetricsFile, row_interval, validation_loss
+from axion.training.optim import build_optimizer, build_schedule, orthogonalise
+
+
+def small_model(**changes) -> AxionForCausalLM:
+    torch.manual_seed(0)
+    shape = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "moe_intermediate_size": 24}
+    return AxionForCausalLM(AxionConfig(**{**shape, "max_position_embeddings": 32, **changes}))
+
+
+def test_orthogonalise_flattens_singular_values():
+    matrices = torch.randn(3, 16, 40, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(matrices))
+    assert values.min() > 0.6 and values.max() < 1.3
+    # the directions stay: U Vᵀ of the input is what it approximates
+    u, _, vt = torch.linalg.svd(matrices, full_matrices=False)
+    assert torch.nn.functional.cosine_similarity(orthogonalise(matrices).flatten(1), (u @ vt).flatten(1)).min() > 0.95
+
+
+def test_muon_step_moves_every_expert_gate_and_up_by_its_own_orthogonal_matrix():
+    model = small_model()
+    training = TrainingRecipe(weight_decay=0.1)
+    optimizer = build_optimizer(model, training)
+    experts = model.model.layers[0].mlp.experts
+    before = experts.gate_up_proj.detach().clone()
+    ids = torch.arange(30).unsqueeze(0)
+    model(ids, labels=ids).loss.backward()
+    gradient = experts.gate_up_proj.grad.clone()
+    optimizer.step()
+    rate, momentum = training.muon_learning_rate, training.muon_momentum
+    for expert in range(4):
+        for half in (slice(0, 24), slice(24, 48)):
+            # first step: momentum is (1 − β)·g, Nesterov's look-ahead a multiple of g; the scale does not matter
+            direction = orthogonalise(gradient[expert, half].unsqueeze(0) * (1 - momentum**2))[0]
+            expected = before[expert, half] * (1 - rate * 0.1) - rate * 0.2 * 32**0.5 * direction
+            assert torch.allclose(experts.gate_up_proj[expert, half], expected, atol=1e-6)
+
+
+def test_groups_hold_every_parameter_once_and_plain_adamw_is_torchs():
+    model, twin = small_model(), small_model()
+    training = TrainingRecipe(optimizer="adamw", learning_rate=1e-2, router_learning_rate=1e-2)
+    optimizer = build_optimizer(model, training)
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in model.parameters()} and len(held) == len(set(map(id, held)))
+    reference = torch.optim.AdamW(twin.parameters(), lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
+    ids = torch.arange(30).unsqueeze(0)
+    for _ in range(3):
+        for network, stepper in ((model, optimizer), (twin, reference)):
+            stepper.zero_grad()
+            network(ids, labels=ids).loss.backward()
+            stepper.step()
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_router_embeddings_and_norms_stay_with_adamw():
+    model = small_model()
+    optimizer = build_optimizer(model, TrainingRecipe())
+    muon = {id(p) for group in optimizer.param_groups if group["muon"] for p in group["params"]}
+    names = {name for name, parameter in model.named_parameters() if id(parameter) in muon}
+    assert not any("norm" in name or "mlp.gate." in name or "embed" in name for name in names)
+    assert "model.layers.1.mlp.experts.down_proj" in names and "model.layers.0.self_attn.kv_b_proj.weight" in names
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("wsd", {0: 0.1, 9: 1.0, 10: 1.0, 50: 1.0, 75: 0.55, 100: 0.1}),
+        ("cosine", {0: 0.1, 9: 1.0, 10: 1.0, 55: 0.55, 100: 0.1}),
+    ],
+)
+def test_schedule(schedule, expected):
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    training = TrainingRecipe(schedule=schedule, warmup_steps=10, decay_fraction=0.5, final_rate=0.1)
+    scheduler = build_schedule(torch.optim.SGD([parameter], lr=1.0), training, steps=100)
+    factor = scheduler.lr_lambdas[0]
+    assert {step: factor(step) for step in expected} == pytest.approx(expected)
+
+
+def test_balancer_lifts_idle_experts_and_lowers_busy_ones():
+    model = small_model(num_experts_per_tok=1).train()
+    balancer = ExpertBalancer(model, speed=0.01)
+    ids = torch.arange(30).unsqueeze(0)
+    for _ in range(2):  # accumulation: both passes count
+        model(ids)
+    counts = balancer.step()
+    assert counts.shape == (2, 4) and counts.sum(dim=1).tolist() == [60, 60]
+    for layer, counted in zip(model.model.layers, counts, strict=True):
+        bias = layer.mlp.gate.e_score_correction_bias
+        moved = 0.01 * (counted.float().mean() - counted).sign()
+        assert torch.allclose(bias, moved - moved.mean(), atol=1e-7)
+    model.eval()(ids)
+    assert balancer.step().sum() == 0  # nothing is counted outside of training
+    balancer.remove()
+    model.train()(ids)
+    assert balancer.step().sum() == 0
+
+
+def test_balancing_evens_out_a_lopsided_router():
+    model = small_model(num_hidden_layers=1).train()
+    with torch.no_grad():
+        model.model.layers[0].mlp.gate.e_score_correction_bias.copy_(torch.tensor([0.3, 0.1, -0.1, -0.3]))
+    balancer = ExpertBalancer(model, speed=0.003)
+    ids = torch.arange(50).repeat(2).unsqueeze(0)[:, :32]
+    violations = []
+    for _ in range(150):
+        model(ids)
+        violations.append(max_violation(balancer.step())[0])
+    assert violations[0] > 0.7 and max(violations[-10:]) < 0.4
+
+
+def test_max_violation():
+    assert max_violation(torch.tensor([[10, 10, 10, 10], [40, 0, 0, 0]])) == pytest.approx([0.0, 3.0])
+
+
+class Held:
+    def __init__(self, ids, num_bytes):
+        self.ids, self.num_bytes = ids, num_bytes
+
+
+def test_validation_loss_counts_every_document_once_whole_and_alone():
+    model = small_model(initializer_range=0.2).eval()
+    generator = torch.Generator().manual_seed(0)
+    documents = [
+        Held(torch.randint(0, 50, (length,), generator=generator).tolist(), 3 * length) for length in (5, 32, 33, 70)
+    ]
+    result = validation_loss(model, documents)
+    nats, tokens = 0.0, 0
+    with torch.no_grad():
+        for document in documents:
+            for start in range(0, len(document.ids) - 1, 31):  # the context is 32: pieces share one token
+                piece = torch.tensor([document.ids[start : start + 32]])
+                logits = model(piece).logits[0, :-1]
+                nats += torch.nn.functional.cross_entropy(logits, piece[0, 1:], reduction="sum").item()
+                tokens += piece.shape[1] - 1
+    assert result.tokens == tokens == 4 + 31 + 32 + 69
+    assert result.nats_per_token == pytest.approx(nats / tokens, rel=1e-5)
+    assert result.bits_per_byte == pytest.approx(nats / 0.6931471805599453 / (3 * 140), rel=1e-5)
+
+
+def test_metrics_are_cut_back_to_the_resumed_step(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.csv", layers=1)
+    assert metrics.start() == 0.0
+    for step in (1, 2, 3):
+        metrics.append({"step": step, "seconds": step * 1.5})
+    with metrics.path.open("a") as file:
+        file.write("4,0.1")  # a row that a crash cut off
+    assert metrics.start(step=2) == 3.0
+    assert [line.split(",")[0] for line in metrics.path.read_text().splitlines()] == ["step", "1", "2"]
+    assert [row_interval(steps) for steps in (1, 400, 401, 12_000)] == [1, 1, 2, 30]
