@@ -57,11 +57,11 @@ class DataRecipe(Section):
     """Filled in by a release: what `files` were."""
     question_field: str = "question"
     answer_field: str = "answer"
-    direct_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    direct_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share of the real training problems that appear in the direct form too, without their reasoning."""
     arithmetic: Count = 80_000
     """Synthetic sums and differences."""
-    word_problems: Count = 6_000
+    word_problems: Count = 2_000
     """Synthetic multi-step word problems."""
     max_documents: Positive | None = None
     """At most this many documents in all, for quick trials."""

@@ -1,0 +1,53 @@
+# make demo   the playground at http://127.0.0.1:7860, on the bundled model
+# make test   style and tests, in minutes
+# make lint   style alone
+# make clean  removes the environment and every cache
+#
+# On Linux, PyPI's torch brings CUDA along. For the CPU-only build, a tenth of the size:
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint clean chromium
+
+demo: .venv/installed
+	$(BIN)/python app.py
+
+test: lint chromium
+	$(BIN)/python -m pytest -ra -m "not slow" $(PYTEST_ARGS)
+
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest -ra -m slow $(PYTEST_ARGS)
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# A browser for the tests of the page: where apt may install it. Anywhere else those tests say that they were skipped.
+chromium:
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
+		|| echo "Chromium could not be installed; the tests that drive a browser will be skipped."; \
+	else echo "No Chromium here, and only root may install it; the tests that drive a browser will be skipped."; fi
+
+# A stamp file tells a finished environment from a half-made one, and makes the second call instant.
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Axion needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 2; }
+	@echo "Installing into .venv; this takes a few minutes, once."
+	$(PYTHON) -m venv .venv
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) $(shell grep '^torch==' requirements.txt))
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .gradio *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

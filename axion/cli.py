@@ -1,0 +1,287 @@
+"""The command line: `python -m axion params|data|train|generate|eval`.
+
+A mistake of the user is one line on standard error and exit code 2; Ctrl-C is 130 and silent. `--json` prints one JSON
+object on standard output and nothing else there. Heavy libraries are imported by the command that needs them, so that
+`--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from axion.errors import AxionError
+
+if TYPE_CHECKING:
+    from axion.generation import Step
+    from axion.release import Release
+
+CLOSED_PIPE, MISTAKE, INTERRUPTED = 1, 2, 130
+"""Exit codes: the reader of the output left early (typer's own code for it), wrong input, Ctrl-C."""
+
+app = typer.Typer(
+    name="axion",
+    help="Tiny language models with DeepSeek-V3's architecture: count, train, generate, evaluate.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Version = Annotated[
+    str, typer.Argument(metavar="VERSION", help="A recipe's name, such as axion1-v0.1, or a YAML file.")
+]
+ReleaseName = Annotated[
+    str,
+    typer.Argument(metavar="RELEASE", help="A folder, a name under releases/, or a Hub id with an optional @revision."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the recipe; may be repeated."),
+]
+
+
+@app.command()
+def params(version: Version, as_json: Json = False) -> None:
+    """Count parameters: total, active per token, per component; and what the cache costs."""
+    from axion.params import report, table
+    from axion.recipe import load_recipe
+
+    recipe = load_recipe(version)
+    counted = report(recipe.name, recipe.build_config())
+    print(json.dumps(counted) if as_json else table(counted))
+
+
+@app.command()
+def data(
+    version: Version,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="Generated problems only: no network.")] = False,
+    maximum: Annotated[int | None, typer.Option("--max", min=2, help="At most so many documents.")] = None,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; data/VERSION by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch the data, convert it to text, split it, train the tokenizer, count."""
+    from axion.data.sources import prepare
+    from axion.recipe import load_recipe
+
+    shortcuts = ["data.hub_id=null", "data.files=null"] if synthetic else []
+    shortcuts += [] if maximum is None else [f"data.max_documents={maximum}"]
+    recipe = load_recipe(version, [*(overrides or []), *shortcuts])
+    folder = out or Path("data") / recipe.name
+    summary = prepare(recipe, folder).summary
+    print(json.dumps(summary) if as_json else _data_table(summary, folder))
+
+
+@app.command()
+def train(
+    version: Version,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows per optimizer step.")] = None,
+    grad_accum: Annotated[int | None, typer.Option(help="Parts into which a step's batch is cut.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/VERSION by default.")] = None,
+) -> None:
+    """Train a model from scratch by its recipe."""
+    from axion.recipe import load_recipe
+    from axion.training.run import Interrupted
+    from axion.training.run import train as train_model
+
+    shortcuts = {"epochs": epochs, "batch_size": batch_size, "grad_accum": grad_accum}
+    options = [f"training.{key}={value}" for key, value in shortcuts.items() if value is not None]
+    recipe = load_recipe(version, [*(overrides or []), *options])
+    try:
+        run = train_model(recipe, out, resume=resume)
+    except Interrupted as saved:
+        print(saved, file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    if os.environ.get("RANK", "0") == "0":  # under torchrun every process comes here
+        print(f"trained: {run / 'final'}")
+
+
+@app.command()
+def generate(
+    release: ReleaseName,
+    prompt: Annotated[str, typer.Argument(help=r"What to go on from; the two characters \n mean a new line.")],
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.8,
+    top_k: Annotated[int, typer.Option(help="Draw among the k likeliest tokens; 0 for all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Draw among the fewest tokens with this much probability.")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Leave out tokens below this fraction of the likeliest one.")] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1: less of what was already there.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Stop after so many tokens.")] = 200,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    show_experts: Annotated[bool, typer.Option("--show-experts", help="Then show which experts read it.")] = False,
+) -> None:
+    """Write on from a prompt, token by token, as they come."""
+    from axion.generation import Sampling, stream
+
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+    )
+    opened = _open(release)
+    steps = []
+    for step in stream(opened.model, opened.tokenizer, prompt.replace("\\n", "\n"), sampling):
+        steps.append(step)
+        if not step.is_prompt:
+            print(step.text, end="", flush=True)
+    print()
+    if show_experts:
+        print(_experts_table(opened, steps))
+
+
+@app.command(name="eval")
+def evaluate(
+    release: ReleaseName,
+    tasks: Annotated[str | None, typer.Option(help="Comma-separated; all whose data is at hand by default.")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Measure: loss on held-out GSM8K, unseen sums, GSM8K's test set, load of the experts.
+
+    The data is that of the release's own recipe, from the Hub; local copies: --set data.files=train.jsonl and
+    --set data.test_files=test.jsonl.
+    """
+    from axion.evaluation import evaluate as measure
+    from axion.recipe import load_recipe
+
+    opened = _open(release)
+    # A training run keeps its recipe beside final/, a release inside.
+    recipes = [folder / "recipe.yaml" for folder in (opened.folder, opened.folder.resolve().parent)]
+    recipe = next((path for path in recipes if path.is_file()), None)
+    if recipe is None:
+        raise AxionError(f"{release} has no recipe.yaml, which says what data it was trained on")
+    names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
+    results = measure(opened, load_recipe(recipe, overrides or []).data, names, progress=sys.stderr.isatty())
+    print(json.dumps({"release": opened.name, "results": results}) if as_json else _results_table(results))
+
+
+def _open(reference: str) -> Release:
+    from axion.release import open_release
+
+    return open_release(reference)
+
+
+# --- What people read ---------------------------------------------------------------------------------------------
+
+
+def _data_table(summary: dict, folder: Path) -> str:
+    lines = [f"{'':<24}{'documents':>12}{'tokens':>12}{'bytes':>12}"]
+    for split in ("train", "validation"):
+        rows = [(split, summary[split])]
+        rows += [(f"  {source}", counts) for source, counts in summary[split]["by_source"].items()]
+        lines += [f"{n:<24}{c['documents']:>12,}{c['tokens']:>12,}{c['bytes']:>12,}" for n, c in rows]
+    lines.append(f"dropped for held-out operand pairs: {summary['dropped_for_held_out_pairs']:,}")
+    lines.append(f"written to {folder}")
+    return "\n".join(lines)
+
+
+MAX_TOKEN_ROWS = 40
+
+
+def _experts_table(release: Release, steps: Sequence[Step]) -> str:
+    """How often each layer's experts read the new tokens, and which ones read each of the last of them."""
+    new = [step for step in steps if not step.is_prompt]
+    if not new:
+        return "\nno token was generated, so there is no routing to show"
+    config = release.config
+    first_layer = config.first_k_dense_replace + 1
+    layers, experts, chosen = len(new[0].experts), config.n_routed_experts, config.num_experts_per_tok
+    lines = [
+        "",
+        f"experts that read the {len(new)} new tokens, {chosen} of {experts} a layer (fair: {chosen / experts:.0%})",
+        " " * 10 + "".join(f"{f'E{expert + 1}':>6}" for expert in range(experts)),
+    ]
+    for layer in range(layers):
+        reads = [expert for step in new for expert in step.experts[layer]]
+        shares = "".join(f"{reads.count(expert) / len(new):>6.0%}" for expert in range(experts))
+        lines.append(f"layer {layer + first_layer:<4}{shares}")
+    width = 3 * chosen + 2
+    lines += [
+        "",
+        f"{'token':<14}{'p':>6}" + "".join(f"{f'layer {n + first_layer}':>{width + 2}}" for n in range(layers)),
+    ]
+    for step in new[-MAX_TOKEN_ROWS:]:
+        cells = (" ".join(f"E{expert + 1}" for expert in layer_experts) for layer_experts in step.experts)
+        text = json.dumps(step.text, ensure_ascii=False)[:13]
+        lines.append(f"{text:<14}{step.probability:>6.2f}" + "".join(f"{cell:>{width + 2}}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _results_table(results: dict) -> str:
+    lines = []
+    for task, result in results.items():
+        if "skipped" in result:
+            lines.append(f"{task}: skipped: {result['skipped']}")
+        elif task == "gsm8k_validation":
+            lines.append(
+                f"{task}: {result['bits_per_byte']:.4f} bits per byte, {result['nats_per_token']:.4f} nats per token "
+                f"({result['documents']:,} documents, {result['tokens']:,} tokens, {result['bytes']:,} bytes)"
+            )
+        elif task == "arithmetic":
+            for score in result["scores"]:
+                digits = "1 digit" if score["digits"] == 1 else f"{score['digits']} digits"
+                lines.append(f"{task}, {digits}, {score['language']}: {_score(score)}")
+        elif task == "gsm8k_test":
+            lines.append(f"{task}: {_score(result)}")
+        elif task == "expert_load":
+            lines += [
+                f"{task}, {name}: {load['lowest']:.2f} to {load['highest']:.2f} times the fair share"
+                for name, load in result.items()
+                if name != "command"
+            ]
+    return "\n".join(lines)
+
+
+def _score(score: dict) -> str:
+    low, high = score["interval"]
+    return f"{score['correct']:,} of {score['total']:,}, {score['accuracy']:.1%} (95% interval {low:.1%} to {high:.1%})"
+
+
+# --- How a command ends -------------------------------------------------------------------------------------------
+
+
+def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Runs a typer application and returns its exit code: 0 done, 2 a mistake of the user, 130 Ctrl-C.
+
+    A mistake, in the usage too, is one line on standard error that starts with "error:".
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = typer.main.get_command(application)(arguments or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except AxionError as error:
+        return _refuse(str(error))
+    except TyperException as error:
+        return _refuse(f"{error.format_message().rstrip('.')}; --help says what is right")
+    except (KeyboardInterrupt, Abort):
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+
+
+def _refuse(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return MISTAKE
+
+
+def main() -> None:
+    """The console script."""
+    for output in (sys.stdout, sys.stderr):
+        output.reconfigure(encoding="utf-8")  # what a model writes is UTF-8, whatever the terminal's locale says
+    sys.exit(run(app))

@@ -1,0 +1,1 @@
+"""From text to tokens: sources, synthetic problems, the plain-text format, packing."""

@@ -1,0 +1,214 @@
+"""Opening a release: a folder, a name under releases/, or a repository on the Hugging Face Hub.
+
+A release's own Python files are for people without this project; here they are never run. Its weights go into this
+project's own classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from axion.errors import AxionError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from axion.configuration_axion import AxionConfig
+    from axion.modeling_axion import AxionForCausalLM
+
+RELEASES = Path(__file__).resolve().parent.parent / "releases"
+"""Where the releases of this clone are; axion1-v0.1 comes with it."""
+
+NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+"""Without these files nothing can be generated."""
+
+WANTED_FROM_HUB = ["*.json", "*.safetensors", "*.jinja", "recipe.yaml", "metrics.csv"]
+"""What is downloaded of a repository: data, no code."""
+
+
+class Release:
+    """A model with everything that came with it; each part is read when it is first asked for, and once."""
+
+    def __init__(self, name: str, folder: Path):
+        self.name = name
+        self.folder = folder
+        self._loading = Lock()
+
+    def __repr__(self) -> str:
+        return f"Release({self.name!r}, {str(self.folder)!r})"
+
+    @cached_property
+    def config(self) -> AxionConfig:
+        """Raises AxionError when config.json is broken or describes another family's model."""
+        from axion.configuration_axion import AxionConfig
+
+        fields = self._read_json("config.json")
+        if fields.get("model_type") != AxionConfig.model_type:
+            found, wanted = fields.get("model_type"), AxionConfig.model_type
+            raise AxionError(f"{self.name} is a model of type {found!r}; only {wanted!r} can be opened")
+        try:
+            return AxionConfig.from_dict(fields)
+        except (TypeError, ValueError) as error:
+            raise AxionError(f"{self.name}: config.json is broken: {_one_line(error)}") from None
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """release.json: parameter counts, measured results, sha256 of every file; {} where there is none."""
+        return self._read_json("release.json", default={})
+
+    @cached_property
+    def trace(self) -> dict[str, Any] | None:
+        """trace.json: a seeded generation with its routing; None where there is none."""
+        return self._read_json("trace.json", default=None)
+
+    @property
+    def model(self) -> AxionForCausalLM:
+        """The model in fp32, in eval mode. Raises AxionError when the weights are broken or don't fit the config."""
+        with self._loading:  # threads of a server may ask at the same time
+            return self._model
+
+    @cached_property
+    def _model(self) -> AxionForCausalLM:
+        import torch
+
+        from axion.modeling_axion import AxionForCausalLM
+
+        try:
+            with _quiet():
+                model, report = AxionForCausalLM.from_pretrained(
+                    self.folder,
+                    config=self.config,
+                    dtype=torch.float32,
+                    local_files_only=True,
+                    output_loading_info=True,
+                )
+        except Exception as error:  # safetensors, torch and transformers each raise their own
+            raise AxionError(f"{self.name}: model.safetensors cannot be read: {_one_line(error)}") from None
+        # transformers fills missing weights with random numbers and only warns
+        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if names := sorted(map(str, report[problem])):
+                kind = problem.removesuffix("_keys")
+                raise AxionError(f"{self.name}: model.safetensors does not fit config.json: {kind} {names[0]}")
+        return model.eval()
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Raises AxionError when its files are broken."""
+        from axion.tokenizer import load_tokenizer
+
+        try:
+            return load_tokenizer(self.folder)
+        except AxionError:
+            raise
+        except Exception as error:  # tokenizers raises bare Exceptions
+            raise AxionError(f"{self.name}: the tokenizer cannot be read: {_one_line(error)}") from None
+
+    def _read_json(self, file: str, default: Any = ...) -> Any:
+        path = self.folder / file
+        if default is not ... and not path.is_file():
+            return default
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise AxionError(f"{self.name}: {file} cannot be read: {_one_line(error)}") from None
+        if not isinstance(content, dict):
+            raise AxionError(f"{self.name}: {file} is broken: it must hold one JSON object")
+        return content
+
+
+def list_releases(root: Path | None = None) -> list[str]:
+    """The names of the releases in a folder; by default in releases/."""
+    return sorted(path.parent.name for path in (root or RELEASES).glob("*/config.json"))
+
+
+def open_release(reference: str | Path) -> Release:
+    """Opens a folder, a name under releases/, or a Hub id with an optional @revision (which is downloaded).
+
+    Raises:
+        AxionError: nothing there by that name, or a file is missing; broken files are told when they are read.
+    """
+    reference = str(reference).strip()
+    folder = Path(reference)
+    is_folder = reference != "" and folder.is_dir()
+    if reference in list_releases() and not (is_folder and (folder / "config.json").is_file()):
+        return _checked(Release(reference, RELEASES / reference))
+    if is_folder:
+        return _checked(Release(folder.resolve().name, folder))
+    if reference.count("/") == 1 and not reference.startswith((".", "/")):
+        return _checked(Release(reference, _download(*reference.partition("@")[::2])))
+    known = ", ".join(list_releases()) or "none yet"
+    raise AxionError(
+        f"no release {reference!r}; here: {known}; or give a folder, or a Hub id like someone/Axion1-350k-A250k"
+    )
+
+
+def _checked(release: Release) -> Release:
+    missing = [file for file in NEEDED if not (release.folder / file).is_file()]
+    if missing:
+        inside = " (its folder final/ is one)" if (release.folder / "final" / "config.json").is_file() else ""
+        raise AxionError(f"{release.folder} is no complete release{inside}: it has no {' and no '.join(missing)}")
+    return release
+
+
+def _download(repo_id: str, revision: str) -> Path:
+    """Fetches a repository's data files into the Hub's cache; its code stays where it is."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    at = f"{repo_id}@{revision}" if revision else repo_id
+    try:
+        return Path(snapshot_download(repo_id, revision=revision or None, allow_patterns=WANTED_FROM_HUB))
+    except HFValidationError:
+        raise AxionError(
+            f"{repo_id!r} is neither a folder nor a Hub id; a Hub id looks like someone/Axion1-350k-A250k"
+        ) from None
+    except GatedRepoError:
+        raise AxionError(
+            f"{at} asks for permission: accept its terms on the Hub and log in with `hf auth login`"
+        ) from None
+    except RevisionNotFoundError:
+        raise AxionError(
+            f"{repo_id} has no revision {revision!r}; give a branch, a tag like v0.1, or a commit"
+        ) from None
+    except RepositoryNotFoundError:
+        raise AxionError(
+            f"no folder {repo_id!r} here and no such model on the Hub (if it is private: `hf auth login`)"
+        ) from None
+    except LocalEntryNotFoundError:
+        raise AxionError(
+            f"{at} is no folder here, and the Hub cannot be reached; check the network, or give a local release"
+        ) from None
+    except Exception as error:  # what the network does
+        raise AxionError(f"{at} could not be downloaded: {_one_line(error)}") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers from reporting on the terminal what is about to be raised, and from showing its bars."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,29 @@
+"""HTML made on the server: Jinja templates that escape every value, for the parts that no model wrote."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def human_bytes(count: float) -> str:
+    """A number of bytes for people, in powers of 1,000: 192 B, 10.8 kB, 1.2 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("the loop returns")
+
+
+_templates = Environment(
+    loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_templates.filters["bytes"] = human_bytes
+_templates.filters["thousands"] = lambda number: f"{number:,}"
+_templates.filters["fill"] = lambda text, **values: text.format(**values)
+
+
+def render(template: str, **values: object) -> str:
+    """Fill in a template of playground/assets."""
+    return _templates.get_template(template).render(**values)

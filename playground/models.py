@@ -1,0 +1,131 @@
+"""Which models a visitor may choose, and the facts that the page shows about each."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from axion.errors import AxionError
+from axion.params import report
+from axion.release import Release, list_releases, open_release
+from axion.routing import routers
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the page says about a model; every number is counted from its config.
+
+    `layers` are those with routed experts, and `first_layer` is the number, from 1, of the first of them. The bytes are
+    what the key-value cache takes per token over all layers: latents as the model keeps them, and the keys and values
+    that plain multi-head attention of the same width would keep.
+    """
+
+    layers: int
+    first_layer: int
+    experts: int
+    experts_per_token: int
+    total: int
+    active: int
+    embedding: int
+    components: dict[str, int]
+    active_components: dict[str, int]
+    cache_bytes: int
+    plain_cache_bytes: int
+
+
+def read_facts(release: Release) -> Facts:
+    """Count what the page shows about `release`."""
+    config, counted = release.config, report(release.name, release.config)
+    layers = len(routers(release.model))
+    return Facts(
+        layers=layers,
+        first_layer=config.num_hidden_layers - layers + 1,  # dense layers come first
+        experts=config.n_routed_experts if layers else 0,
+        experts_per_token=config.num_experts_per_tok if layers else 0,
+        total=counted["total"],
+        active=counted["active"],
+        embedding=counted["embedding"],
+        components=counted["components"],
+        active_components=counted["active_components"],
+        cache_bytes=counted["cache"]["bytes_per_token"],
+        plain_cache_bytes=counted["cache"]["plain_bytes_per_token"],
+    )
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A release whose every part was read, and its facts."""
+
+    name: str
+    release: Release
+    facts: Facts
+
+
+class Catalogue:
+    """The models open to visitors: those that the operator named, then those under releases/.
+
+    A visitor's choice is looked up here by its displayed name and nowhere else, so no request can make the server read
+    another folder or reach the Hub. Models are loaded when first chosen, and once.
+    """
+
+    def __init__(self, named: Sequence[str] = ()) -> None:
+        """Raises AxionError when there is nothing to offer, or when nothing can be what a name in `named` means."""
+        for reference in named:
+            _check_exists(reference)
+        self._references = dict(_label([*named, *list_releases()]))
+        self._loaded: dict[str, OpenModel] = {}
+        self._lock = Lock()
+        if not self._references:
+            raise AxionError("no release under releases/; build one with python -m publish, or name one with --models")
+
+    @property
+    def names(self) -> list[str]:
+        """The displayed names, in the order in which they are offered."""
+        return list(self._references)
+
+    def open(self, name: object) -> OpenModel:
+        """The model called `name`. Raises AxionError when it is not offered, or when its release is broken."""
+        if not isinstance(name, str) or name not in self._references:
+            raise AxionError(f"this page does not offer that model; it offers {', '.join(self._references)}")
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = _open(name, self._references[name])
+            return self._loaded[name]
+
+    def default(self) -> str:
+        """The first model that opens, or the first of all when none does (the page then says what is wrong with it)."""
+        for name in self._references:
+            try:
+                self.open(name)
+            except AxionError:
+                continue
+            return name
+        return self.names[0]
+
+
+def _open(name: str, reference: str) -> OpenModel:
+    """Read all of a release now, so that what is broken in it is told here and not in the middle of a generation."""
+    release = open_release(reference)
+    release.tokenizer, release.info, release.trace  # noqa: B018 (each is read when first looked at)
+    return OpenModel(name, release, read_facts(release))
+
+
+def _check_exists(reference: str) -> None:
+    is_hub_id = reference.count("/") == 1 and not reference.startswith((".", "/", "~"))
+    if not (Path(reference).expanduser().is_dir() or reference in list_releases() or is_hub_id):
+        raise AxionError(f"no release {reference!r}; give a folder, a Hub id, or one of {', '.join(list_releases())}")
+
+
+def _label(references: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Pair each reference with the name to display: a folder's own name alone, since visitors need no server paths."""
+    taken: set[str] = set()
+    for reference in dict.fromkeys(references):
+        path = Path(reference)
+        stem = path.resolve().name if path.is_dir() else reference.strip("/")
+        if stem in taken and not path.is_dir():
+            continue  # a name under releases/ that the operator also named by itself
+        label, copy = stem, 2
+        while label in taken:
+            label, copy = f"{stem} ({copy})", copy + 1
+        taken.add(label)
+        yield label, reference

@@ -1,0 +1,117 @@
+"""From a generation to the text that the trace view reads: one JSON object a line, and lines are only ever added.
+
+    {"kind": "start", "model": …, "layers": …, "experts": …, "recorded": false, …}   what the view needs to draw
+    {"kind": "step", "s": seconds since the start, …Step.to_record()}                 one for each token
+    {"kind": "end", "reason": "eos" | "length" | "context" | "time" | "recorded"}     nothing follows
+    {"kind": "error", "message": …}                                                   in the place of the end
+
+A flat text that grows is what Gradio streams fastest: it sends the added part alone.
+"""
+
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict
+
+from axion.errors import AxionError
+from axion.generation import Step, stream
+from playground.models import OpenModel
+from playground.requests import Request
+
+UPDATES_PER_SECOND = 30
+MAX_SECONDS = 60.0
+
+log = logging.getLogger(__name__)
+
+
+def start_event(model: OpenModel, sampling: Mapping, recorded: bool) -> dict:
+    """The first event: what is drawn and with which settings; `run` tells a repeated generation from the one before."""
+    facts = model.facts
+    return {
+        "kind": "start",
+        "model": model.name,
+        "run": secrets.token_hex(4),
+        "recorded": recorded,
+        "sampling": dict(sampling),
+        "layers": facts.layers,
+        "first_layer": facts.first_layer,
+        "experts": facts.experts,
+        "experts_per_token": facts.experts_per_token,
+        "cache_bytes": facts.cache_bytes,
+        "plain_cache_bytes": facts.plain_cache_bytes,
+    }
+
+
+def live_events(model: OpenModel, request: Request, max_seconds: float = MAX_SECONDS) -> Iterator[dict]:
+    """Generate, and yield the events. Closing this iterator closes the model's own stream at once."""
+    yield start_event(model, asdict(request.sampling), recorded=False)
+    try:
+        deadline = time.monotonic() + max_seconds
+        steps = stream(model.release.model, model.release.tokenizer, request.prompt, request.sampling)
+        last: Step | None = None
+        new_tokens = 0
+        with closing(steps):
+            for last in steps:
+                new_tokens += not last.is_prompt
+                yield {"kind": "step", "s": round(last.seconds, 4), **last.to_record()}
+                if time.monotonic() > deadline:
+                    yield {"kind": "end", "reason": "time", "limit": max_seconds}
+                    return
+        yield {"kind": "end", "reason": _reason(model, request, last, new_tokens)}
+    except AxionError as error:
+        yield {"kind": "error", "message": str(error)}
+    except Exception:
+        log.exception("a generation failed")
+        yield {"kind": "error", "message": "the server failed while it generated; its log says more"}
+
+
+def recorded_events(model: OpenModel) -> Iterator[dict]:
+    """The events of the release's recorded example; none when the release carries no example."""
+    if trace := model.release.trace:
+        yield start_event(model, trace["sampling"], recorded=True)
+        yield from ({"kind": "step", **record} for record in trace["steps"])
+        yield {"kind": "end", "reason": "recorded"}
+
+
+def error_text(message: str) -> str:
+    """The whole text of a view that has nothing to show but `message`."""
+    return to_line({"kind": "error", "message": message})
+
+
+def to_line(event: Mapping) -> str:
+    """One event as a line of NDJSON, with every `<` as an escape: on no way to the view can it be taken for markup.
+
+    NaN is refused, since no browser would read it.
+    """
+    line = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return line.replace("<", "\\u003c") + "\n"
+
+
+def growing_text(events: Iterable[dict], clock: Callable[[], float] = time.monotonic) -> Iterator[str]:
+    """All lines so far, again and again as events arrive, at most UPDATES_PER_SECOND times a second and at the end.
+
+    Every text starts with the one before it. Closing this iterator closes `events`.
+    """
+    text, sent, last_sent = "", 0, -float("inf")
+    try:
+        for event in events:
+            text += to_line(event)
+            if clock() - last_sent >= 1 / UPDATES_PER_SECOND:
+                yield text
+                sent, last_sent = len(text), clock()
+        if len(text) > sent:
+            yield text
+    finally:
+        if hasattr(events, "close"):
+            events.close()
+
+
+def _reason(model: OpenModel, request: Request, last: Step | None, new_tokens: int) -> str:
+    """Why the model stopped by itself: its end-of-text token, the asked length, or a full context."""
+    if new_tokens >= request.sampling.max_new_tokens:
+        return "length"
+    positions = 0 if last is None else last.position + 1
+    return "context" if positions >= model.release.config.max_position_embeddings else "eos"

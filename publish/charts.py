@@ -1,0 +1,111 @@
+"""The two pictures of a release: how training went, and how evenly the experts work."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # files only, no display needed
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart by colour-blind readers and in grey print.
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE)
+INK, PALE = "#333333", "#DDDDDD"
+
+_STYLE = {
+    "figure.figsize": (8, 4.2),
+    "figure.dpi": 110,
+    "font.size": 10.5,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.axisbelow": True,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+}
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The rows of a run's `metrics.csv`; empty cells (no evaluation at that step) are left out of their row."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+
+
+def draw_training_curve(metrics: Sequence[dict[str, float]], title: str, path: Path) -> None:
+    """Draw training and validation loss (nats per token) over the tokens seen, with bits per byte as the second axis.
+
+    Bits per byte is the validation loss times a constant of the validation set, so one curve serves both axes.
+    """
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots()
+        trained = [row for row in metrics if "train_loss" in row]
+        axes.plot(_millions(trained), [row["train_loss"] for row in trained], color=BLUE, alpha=0.55, label="training")
+        validated = [row for row in metrics if "val_loss" in row]
+        if validated:
+            losses = [row["val_loss"] for row in validated]
+            axes.plot(_millions(validated), losses, color=ORANGE, marker="o", ms=4, lw=2, label="validation")
+            axes.annotate(
+                f"{losses[-1]:.3f}",
+                (_millions(validated)[-1], losses[-1]),
+                xytext=(0, 7),
+                textcoords="offset points",
+                ha="right",
+                color=INK,
+            )
+            _add_bits_per_byte_axis(axes, validated[-1])
+        axes.set(title=title, xlabel="tokens seen (millions)", ylabel="loss (nats per token)")
+        axes.set_xlim(left=0)
+        axes.grid(color=PALE, lw=0.7)
+        axes.legend()
+        _save(figure, path)
+
+
+def draw_expert_load(load: Sequence[Sequence[float]], title: str, path: Path) -> None:
+    """Draw each expert's load as a multiple of its fair share.
+
+    Args:
+        load: load[layer][expert], 1.0 being the fair share.
+    """
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots()
+        width = 0.8 / len(load[0])
+        for expert in range(len(load[0])):
+            positions = [layer + (expert - (len(load[0]) - 1) / 2) * width for layer in range(len(load))]
+            heights = [layer_load[expert] for layer_load in load]
+            label = f"expert {expert + 1}" if len(load[0]) <= len(PALETTE) else None
+            axes.bar(positions, heights, 0.92 * width, color=PALETTE[expert % len(PALETTE)], label=label)
+        axes.axhline(1, color=INK, lw=1.2, ls="--", label="fair share")
+        axes.set(title=title, xlabel="mixture-of-experts layer", ylabel="load (1 = fair share)")
+        axes.set_xticks(range(len(load)), [str(layer + 1) for layer in range(len(load))])
+        axes.set_ylim(0, 1.12 * max(1.0, max(max(layer) for layer in load)))
+        axes.grid(axis="y", color=PALE, lw=0.7)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=len(PALETTE) + 1)
+        _save(figure, path)
+
+
+def _millions(rows: Sequence[dict[str, float]]) -> list[float]:
+    return [row["tokens"] / 1e6 for row in rows]
+
+
+def _add_bits_per_byte_axis(axes: Axes, row: dict[str, float]) -> None:
+    if not row.get("val_bits_per_byte"):
+        return
+    ratio = row["val_bits_per_byte"] / row["val_loss"]
+    second = axes.secondary_yaxis("right", functions=(lambda nats: nats * ratio, lambda bits: bits / ratio))
+    second.set_ylabel("validation, bits per byte")
+    second.spines["right"].set_visible(True)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # Without the library's name and version in it, the same data gives the same bytes.
+    figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)

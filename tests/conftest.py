@@ -1,0 +1,76 @@
+"""What every test folder may use: a tiny release with random weights, and the real data where this machine has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_DATA = ROOT.parent / "shared" / "data"
+"""GSM8K and other real texts, beside the clone; tests that need them are skipped where they are absent."""
+
+TINY = {
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "q_lora_rank": 8,
+    "kv_lora_rank": 8,
+    "qk_nope_head_dim": 12,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 16,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "moe_intermediate_size": 16,
+    "intermediate_size": 16,
+    "first_k_dense_replace": 0,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": True,
+    # Large enough for random weights to disagree about the next token, and for experts to disagree about tokens.
+    "initializer_range": 0.2,
+}
+"""AxionConfig fields of a model that builds in milliseconds and has every part of the real one."""
+
+
+def tiny_documents() -> list[str]:
+    """Sixty sums in the project's own text format, enough to train a byte-level tokenizer of 320 entries."""
+    return [f"# Pergunta:\nQuanto é {a} + {b}?\n--\n# Resposta:\n{a + b}\n" for a in range(10) for b in range(6)]
+
+
+@pytest.fixture(scope="session")
+def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release folder with random weights, without card and trace. For reading: copy it before changing it."""
+    import torch
+    from transformers import GenerationConfig
+
+    from axion.configuration_axion import AxionConfig
+    from axion.modeling_axion import AxionForCausalLM
+    from axion.tokenizer import save_tokenizer, train_tokenizer
+
+    folder = tmp_path_factory.mktemp("releases") / "axion-tiny"
+    tokenizer = train_tokenizer(tiny_documents(), TINY["vocab_size"])
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    torch.manual_seed(0)
+    model = AxionForCausalLM(AxionConfig(**TINY, **ids)).eval()
+    model.generation_config = GenerationConfig(**ids)
+    model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gsm8k() -> Path:
+    """The folder with GSM8K's real train.jsonl and test.jsonl."""
+    folder = REAL_DATA / "gsm8k"
+    if not (folder / "train.jsonl").is_file():
+        pytest.skip("GSM8K's JSONL files are not at ../shared/data/gsm8k beside this clone")
+    return folder

@@ -1,0 +1,48 @@
+"""The plain-text format, written and read."""
+
+import pytest
+
+from axion.data.format import Problem, parse_answer, problem_from_gsm8k, prompt
+
+FULL = "# Pergunta:\nWhat is 5 + 3?\n--\n# Raciocínio:\nFive and three make 5 + 3 = 8.\n--\n# Resposta:\n8"
+DIRECT = "# Pergunta:\nWhat is 5 + 3?\n--\n# Resposta:\n8"
+
+
+def test_document_has_the_published_form():
+    problem = Problem("What is 5 + 3?", "8", "Five and three make 5 + 3 = 8.")
+    assert problem.document() == FULL
+    assert problem.document(direct=True) == DIRECT
+    assert Problem("What is 5 + 3?", "8").document() == DIRECT
+
+
+def test_prompts_are_where_documents_begin():
+    assert prompt("Quanto é 5 + 3?") == "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
+    assert FULL.startswith(prompt("What is 5 + 3?", reasoning=True))
+    assert DIRECT.startswith(prompt("What is 5 + 3?"))
+
+
+def test_gsm8k_loses_its_marks():
+    answer = "She has 48/2 = <<48/2=24>>24 clips.\nThat is $<<24*50=1200>>1,200.\n#### 1,200"
+    problem = problem_from_gsm8k(" How many?\n", answer)
+    assert problem == Problem("How many?", "1,200", "She has 48/2 = 24 clips.\nThat is $1,200.")
+
+
+def test_a_bare_answer_has_no_reasoning():
+    assert problem_from_gsm8k("How many?", "12") == Problem("How many?", "12")
+
+
+@pytest.mark.parametrize(
+    ("generated", "answer"),
+    [
+        ("8", "8"),
+        ("8\nmore", "8"),
+        ("It is 12 - 4 = 8.\n--\n# Resposta:\n8", "8"),
+        (FULL, "8"),
+        ("$1,200.", "1200"),
+        ("-2", "-2"),
+        ("", ""),
+        ("1, 2", "1, 2"),
+    ],
+)
+def test_parse_answer(generated, answer):
+    assert parse_answer(generated) == answer

@@ -1,0 +1,100 @@
+"""Held-out operand pairs: which they are, where a text shows one, and that the training corpus shows none."""
+
+import re
+
+import pytest
+
+from axion.data.holdout import is_held_out, operand_pairs, shows_held_out
+
+ALL_PAIRS = [(a, b) for a in range(100) for b in range(a, 100)]
+
+
+def test_about_the_asked_share_is_held_out():
+    two_digits = [pair for pair in ALL_PAIRS if pair[1] > 9]
+    for fraction in (0.05, 0.2):
+        share = sum(is_held_out(*pair, fraction) for pair in two_digits) / len(two_digits)
+        assert share == pytest.approx(fraction, rel=0.2)
+    assert not any(is_held_out(*pair, 0.0) for pair in two_digits)
+
+
+def test_order_does_not_matter_and_small_or_large_numbers_are_free():
+    assert all(is_held_out(a, b, 0.3) == is_held_out(b, a, 0.3) for a, b in ALL_PAIRS)
+    assert not any(is_held_out(a, b, 0.99) for a, b in ALL_PAIRS if b < 10)
+    assert not is_held_out(100, 5, 0.99)
+
+
+def test_held_out_pairs_are_the_same_everywhere():
+    """A change here makes every published arithmetic score meaningless."""
+    assert [pair for pair in ALL_PAIRS if is_held_out(*pair, 0.05)][:5] == [(0, 96), (1, 21), (1, 27), (1, 51), (1, 53)]
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("5 + 3", [(5, 3)]),
+        ("12-7=5", [(12, 7)]),
+        ("9 - 4 - 2", [(9, 4), (4, 2)]),
+        ("48/2 and 3*15", [(48, 2), (3, 15)]),
+        ("12 x 30, 12x30, 12 × 30, 48 ÷ 6", [(12, 30), (12, 30), (12, 30), (48, 6)]),
+        ("14 – 5 and 14 − 5", [(14, 5), (14, 5)]),
+        ("$12 + $30 = R$ 12 + R$ 30", [(12, 30), (12, 30)]),
+        ("1,200 + 15", [(1200, 15)]),
+        ("5.00 + 12.50", []),
+        ("$5.00 + $12.00", [(5, 12)]),
+        ("0.5 * 30 and 30 * .5 and 2,5 + 12", []),
+        ("20% * 50", [(20, 50)]),
+        ("5 apples + 13 apples", [(5, 13)]),
+        ("5 red apples + 13 green apples", [(5, 13)]),
+        ("8s + 13 = 130 and 12km - 7km", [(8, 13), (12, 7)]),
+        ("(12 + 34) * 5", [(12, 34)]),
+        ("50 - (12 + 8)", [(50, 12), (12, 8)]),
+        ("12 plus 7, 12 mais 7, 12 vezes 7", [(12, 7)] * 3),
+        ("12 extra 7", []),
+        ("in 2012, 15 people", []),
+        ("12\n--\n# Resposta:\n34", []),
+    ],
+)
+def test_operand_pairs(text, pairs):
+    assert operand_pairs(text) == pairs
+
+
+def test_shows_held_out():
+    a, b = next(pair for pair in ALL_PAIRS if is_held_out(*pair, 0.05))
+    assert shows_held_out(f"So Ann has {b} apples - {a} apples.", 0.05)
+    assert not shows_held_out(f"So Ann has {b} and {a} apples, 5 + 3.", 0.05)
+
+
+def scan(text: str) -> set[tuple[int, int]]:
+    """Operand pairs found another way than the product's: word by word, with no regular expression for expressions."""
+    operators = set("+-–−*×/÷xX") | {"plus", "minus", "times", "mais", "menos", "vezes"}
+    text = re.sub(r"(?<=\d),(?=\d\d\d(?!\d))", "", text)
+    text = re.sub(r"(?<=\d)[xX](?=[\d $])", " x ", text)
+    tokens = [token for token in re.findall(r"\d*\.?\d+|[^\W\d_]+|\n|\S", text) if token not in "$(%"]
+    found = set()
+    for at, token in enumerate(tokens):
+        if token not in operators or not 0 < at < len(tokens) - 1:
+            continue
+        # The operand before may have a unit of up to two words.
+        before = next((word for word in reversed(tokens[max(at - 3, 0) : at]) if not word.isalpha()), "")
+        numbers = [float(word) if re.fullmatch(r"\d*\.?\d+", word) else 0.5 for word in (before, tokens[at + 1])]
+        if all(number.is_integer() for number in numbers):
+            found.add((int(numbers[0]), int(numbers[1])))
+    return found
+
+
+def test_the_other_scan_sees_what_it_should():
+    assert scan("She has 48/2 = 24 and $1,200 x 3 but 5 apples + 13 apples.") == {(48, 2), (1200, 3), (5, 13)}
+    assert scan("Quanto é 12 - 7?\n--\n# Resposta:\n5") == {(12, 7)}
+
+
+def test_no_training_document_shows_a_held_out_pair(real_corpus):
+    recipe, folder, prepared = real_corpus
+    documents = (folder / "train.txt").read_text(encoding="utf-8").split("\n<eos>\n")[:-1]
+    assert len(documents) == len(prepared.train) > 80_000
+    seen = set().union(*map(scan, documents))
+    fraction = recipe.data.holdout_fraction
+    assert not [pair for pair in seen if is_held_out(*pair, fraction)]
+    # And training does see nearly all of the others, so the scan cannot have slept.
+    free = [pair for pair in ALL_PAIRS if not is_held_out(*pair, fraction)]
+    assert sum(pair in seen or pair[::-1] in seen for pair in free) / len(free) > 0.99
+    assert prepared.summary["dropped_for_held_out_pairs"] > 0

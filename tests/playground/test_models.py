@@ -1,0 +1,101 @@
+"""Which models visitors may choose, and the command line that says so."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from axion.errors import AxionError
+from axion.params import report
+from axion.release import list_releases
+from playground.launch import parse
+from playground.models import Catalogue
+from playground.tabs.model import model_html
+
+from .conftest import ROOT
+
+
+@pytest.fixture
+def catalogue(releases):
+    return Catalogue([str(releases / name) for name in ("broken", "plain")])
+
+
+def test_named_models_come_first_under_their_folder_s_name(catalogue):
+    assert catalogue.names == ["broken", "plain", *list_releases()]
+    assert catalogue.default() == "plain"  # the first that opens
+
+
+@pytest.mark.parametrize("name", ["endless", "../plain", "someone/else", "", None, 3, ["plain"]])
+def test_nothing_else_can_be_opened(catalogue, name):
+    with pytest.raises(AxionError, match="does not offer"):
+        catalogue.open(name)
+
+
+def test_a_broken_release_is_told_in_one_line(catalogue):
+    with pytest.raises(AxionError, match=r"broken: config\.json") as caught:
+        catalogue.open("broken")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_path_can_be_no_choice(catalogue, releases):
+    with pytest.raises(AxionError):
+        catalogue.open(str(releases / "plain"))
+
+
+def test_a_named_release_that_is_nowhere_is_a_mistake_of_the_operator():
+    for reference in ("axion9", "./nowhere", "/no/where/at/all"):
+        with pytest.raises(AxionError, match="no release"):
+            Catalogue([reference])
+
+
+def test_equal_folder_names_are_told_apart(releases, tmp_path):
+    shutil.copytree(releases / "plain", tmp_path / "plain")
+    names = Catalogue([str(releases / "plain"), str(tmp_path / "plain")]).names
+    assert names[:2] == ["plain", "plain (2)"]
+
+
+def test_facts_are_counted(catalogue):
+    model = catalogue.open("plain")
+    counted = report("plain", model.release.config)
+    assert (model.facts.total, model.facts.active) == (counted["total"], counted["active"])
+    assert model.facts.cache_bytes == counted["cache"]["bytes_per_token"]
+    assert (model.facts.layers, model.facts.first_layer, model.facts.experts) == (2, 1, 4)
+    assert catalogue.open("plain") is model
+
+
+def test_the_model_tab_shows_what_was_measured_and_escapes_it(releases, tmp_path):
+    folder = tmp_path / "measured"
+    shutil.copytree(releases / "plain", folder)
+    score = {"digits": 2, "language": "pt", "correct": 96, "total": 100, "accuracy": 0.96, "interval": [0.9, 0.98]}
+    results = {"arithmetic": {"scores": [score]}, "gsm8k_test": {"skipped": "<b>no data</b>"}}
+    (folder / "release.json").write_text(json.dumps({"results": results}))
+    html = model_html(Catalogue([str(folder)]).open("measured"))
+    assert "96.0%" in html and "96 of 100" in html and "GSM8K test" not in html
+
+    results["arithmetic"]["scores"][0]["language"] = "<img>"
+    (folder / "release.json").write_text(json.dumps({"results": results}))
+    with pytest.raises(AxionError, match=r"release\.json is broken"):
+        model_html(Catalogue([str(folder)]).open("measured"))
+
+
+@pytest.mark.parametrize("arguments", [["--port", "x"], ["--port", "0"], ["--nonsense"], ["extra"], ["--models"]])
+def test_bad_arguments_are_one_line(arguments):
+    with pytest.raises(AxionError) as caught:
+        parse(arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_space_listens_to_the_world(monkeypatch):
+    assert parse([]).host == "127.0.0.1"
+    monkeypatch.setenv("SYSTEM", "spaces")
+    monkeypatch.setenv("AXION_MODELS", "one two")
+    assert (parse([]).host, parse([]).models) == ("0.0.0.0", ["one", "two"])
+    assert parse(["--host", "127.0.0.1", "--models", "a", "b"]).models == ["a", "b"]
+
+
+def test_bad_arguments_end_with_exit_code_2():
+    done = subprocess.run([sys.executable, "app.py", "--port", "x"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("app.py: ")

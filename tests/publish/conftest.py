@@ -1,0 +1,139 @@
+"""A finished run with random weights, what an evaluation of it might say, and the release that they make."""
+
+import json
+import shutil
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+
+from axion.recipe import load_recipe
+from publish.build import Ingredients, build_release
+
+REPO_ID = "someone/Axion-tiny"
+RECIPE = """name: axion-tiny
+title: Axion tiny
+family: axion1
+version: "0.1"
+repo_name: Axion-tiny
+architecture:
+  {architecture}
+tokenizer:
+  vocab_size: 320
+training:
+  window: 128
+"""
+METRICS = """step,epoch,tokens,seconds,tokens_per_second,lr,train_loss,val_loss,val_bits_per_byte,max_violation_layer_1
+10,0.5,10240,10,1024,0.01,5.5,,,0.1
+20,1.0,20480,20,1024,0.01,4.5,4.4,2.7,0.1
+30,1.5,30720,30,1024,0.01,4.0,3.6,2.2,0.1
+"""
+
+
+def counts(documents: int) -> dict:
+    return {"documents": documents, "bytes": 50 * documents, "tokens": 30 * documents}
+
+
+def split(real: int, sums: int) -> dict:
+    return counts(real + sums) | {"by_source": {"gsm8k": counts(real), "arithmetic": counts(sums)}}
+
+
+RUN = {
+    "name": "axion-tiny",
+    "finished": True,
+    "seed": 1,
+    "data": {
+        "fingerprint": "f" * 64,
+        "files": [],
+        "dropped_for_held_out_pairs": 17,
+        "train": split(1000, 2000),
+        "validation": split(50, 100),
+    },
+    "libraries": {"torch": "2.13.0", "transformers": "5.23.0"},
+    "python": "3.12.0",
+    "machine": {"processor": "A Processor", "cores": 2, "torch_threads": 2},
+    "git_commit": "a" * 40,
+    "steps": 30,
+    "tokens": 30720,
+    "seconds": 130.0,
+}
+
+
+def score(correct: int, total: int) -> dict:
+    return {"correct": correct, "total": total, "accuracy": correct / total, "interval": [0.25, 0.75]}
+
+
+def load(lowest: float, highest: float) -> dict:
+    layers = [[lowest, 1.0, 1.0, highest], [1.0, 1.0, 1.0, 1.0]]
+    return {"layers": layers, "lowest": lowest, "highest": highest}
+
+
+COMMAND = "python -m axion eval axion-tiny --tasks "
+MEASURED = {
+    "results": {
+        "gsm8k_validation": {
+            "documents": 50,
+            "nats_per_token": 2.345,
+            "bits_per_byte": 1.289,
+            "tokens": 1500,
+            "bytes": 2500,
+            "command": COMMAND + "gsm8k_validation",
+        },
+        "arithmetic": {
+            "scores": [
+                {"digits": digits, "language": language, **score(40 + digits, 100)}
+                for digits in (1, 2)
+                for language in ("en", "pt")
+            ],
+            "command": COMMAND + "arithmetic",
+        },
+        "gsm8k_test": score(7, 321) | {"command": COMMAND + "gsm8k_test"},
+        "expert_load": {
+            "together": load(0.91, 1.09),
+            "arithmetic": load(0.87, 1.13),
+            "command": COMMAND + "expert_load",
+        },
+    },
+    "favourites": [{"layer": 1, "expert": 1, "share": 0.5, "tokens": [{"text": "+", "count": 60, "lift": 1.9}]}],
+}
+"""In the form of `publish.measure.measure`; the figures stand for nothing."""
+
+
+@pytest.fixture
+def measured() -> dict:
+    return deepcopy(MEASURED)
+
+
+@pytest.fixture(scope="session")
+def recipe_file(tiny_release, tmp_path_factory) -> Path:
+    """The recipe of the finished run."""
+    config = json.loads((tiny_release / "config.json").read_text())
+    fields = ("hidden_size", "num_hidden_layers", "num_attention_heads", "q_lora_rank", "moe_intermediate_size")
+    architecture = "\n  ".join(f"{name}: {config[name]}" for name in (*fields, "max_position_embeddings"))
+    path = tmp_path_factory.mktemp("recipes") / "axion-tiny.yaml"
+    path.write_text(RECIPE.format(architecture=architecture))
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished_run(tiny_release, recipe_file, tmp_path_factory) -> Path:
+    """runs/axion-tiny: as if training had ended with random weights. Read it, don't change it."""
+    run = tmp_path_factory.mktemp("work") / "runs" / "axion-tiny"
+    shutil.copytree(tiny_release, run / "final")
+    (run / "metrics.csv").write_text(METRICS)
+    (run / "run.json").write_text(json.dumps(RUN | {"recipe": load_recipe(recipe_file).to_yaml()}))
+    return run
+
+
+@pytest.fixture(scope="session")
+def release(finished_run, tmp_path_factory) -> Path:
+    """The release folder of that run. Read it, don't change it."""
+    folder = tmp_path_factory.mktemp("releases") / "axion-tiny"
+    build_release(Ingredients(finished_run, MEASURED, REPO_ID), folder)
+    return folder
+
+
+@pytest.fixture
+def info(release) -> dict:
+    """The content of that release's release.json."""
+    return json.loads((release / "release.json").read_text(encoding="utf-8"))

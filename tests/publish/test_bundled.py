@@ -1,0 +1,41 @@
+"""The release that comes with the project is whole, small, and made by the code of today."""
+
+import pytest
+
+from axion.release import RELEASES, open_release
+from publish import build
+from publish.card import render_card
+from publish.verify import check_files
+
+FOLDER = RELEASES / "axion1-v0.1"
+
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="releases/axion1-v0.1 is not built")
+
+REFRESH = "refresh it: publish.build.refresh(folder, its own repo_id, folder)"
+
+
+@pytest.fixture
+def bundled():
+    return open_release(FOLDER)
+
+
+def test_it_holds_what_a_release_holds_unchanged(bundled):
+    build.check_contents(FOLDER)
+    check_files(FOLDER, bundled.info)
+
+
+def test_it_is_small_enough_to_come_along():
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 2.5e6
+
+
+def test_its_code_is_the_code_of_today():
+    for source in build.code_files():
+        assert (FOLDER / source.name).read_bytes() == source.read_bytes(), REFRESH
+
+
+def test_its_card_is_what_its_figures_give_today(bundled):
+    assert (FOLDER / "README.md").read_text(encoding="utf-8") == render_card(bundled.info), REFRESH
+
+
+def test_every_result_was_measured(bundled):
+    assert [task for task, result in bundled.info["results"].items() if "skipped" in result] == []

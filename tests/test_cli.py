@@ -1,0 +1,256 @@
+"""The command line: what it prints, how it refuses, how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from axion.cli import app, run
+from axion.generation import Sampling, stream
+from axion.recipe import load_recipe
+from axion.release import open_release
+from axion.training.run import Interrupted
+from tests.conftest import TINY
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = ("params", "data", "train", "generate", "eval")
+PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
+
+
+def axion(*arguments):
+    return run(app, [str(argument) for argument in arguments])
+
+
+def refused(capsys, *arguments):
+    """The one line that a wrong call prints."""
+    code = axion(*arguments)
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
+    return err
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path, monkeypatch):
+    """A recipe file that trains in seconds on generated problems; the working directory is empty."""
+    monkeypatch.chdir(tmp_path)
+    recipe = yaml.safe_load(load_recipe("axion1-v0.1").to_yaml())
+    recipe["name"] = "tiny"
+    recipe["tokenizer"]["vocab_size"] = TINY["vocab_size"]
+    recipe["architecture"] |= {"hidden_size": 32, "num_hidden_layers": 2, "moe_intermediate_size": 16}
+    recipe["architecture"]["max_position_embeddings"] = 128
+    recipe["data"] |= {"hub_id": None, "arithmetic": 300, "word_problems": 20}
+    recipe["training"] |= {"window": 64, "batch_size": 8, "epochs": 1, "max_steps": 6, "warmup_steps": 2}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def test_params_prints_one_json_object(capsys):
+    assert axion("params", "axion1-v0.1", "--json") == 0
+    counted = json.loads(capsys.readouterr().out)
+    assert (counted["total"], counted["active"], counted["embedding"]) == (344_224, 245_920, 65_536)
+    assert counted["cache"]["values_per_token_and_layer"] == 12
+    assert counted["cache"]["plain_values_per_token_and_layer"] == 128
+
+
+def test_params_for_people(capsys):
+    assert axion("params", "axion1-v0.1") == 0
+    assert "344,224 parameters, 245,920 active per token" in capsys.readouterr().out
+
+
+def test_generate_prints_the_text_of_the_stream(tiny_release, capsys):
+    release = open_release(tiny_release)
+    options = ["--max-new-tokens", 20, "--seed", 5, "--temperature", 1.1, "--min-p", 0.01]
+    assert axion("generate", tiny_release, PROMPT, *options) == 0
+    sampling = Sampling(temperature=1.1, min_p=0.01, max_new_tokens=20, seed=5)
+    steps = stream(release.model, release.tokenizer, PROMPT, sampling)
+    text = "".join(step.text for step in steps if not step.is_prompt)
+    assert text and capsys.readouterr().out == text + "\n"
+
+
+def test_generate_takes_backslash_n_for_a_new_line(tiny_release, capsys):
+    outputs = []
+    for prompt in (PROMPT, PROMPT.replace("\n", "\\n")):
+        assert axion("generate", tiny_release, prompt, "--temperature", 0, "--max-new-tokens", 12) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+
+
+def test_generate_shows_the_experts(tiny_release, capsys):
+    assert axion("generate", tiny_release, PROMPT, "--max-new-tokens", 12, "--show-experts") == 0
+    lines = capsys.readouterr().out.splitlines()
+    head = next(index for index, line in enumerate(lines) if "experts that read the" in line)
+    assert lines[head + 1].split() == ["E1", "E2", "E3", "E4"]
+    for row, name in zip(lines[head + 2 : head + 4], ("1", "2"), strict=True):
+        _, layer, *shares = row.split()
+        assert layer == name
+        assert sum(int(share.rstrip("%")) for share in shares) == pytest.approx(200, abs=2)  # two experts a token
+    assert lines[head + 5].split()[:2] == ["token", "p"] and len(lines) > head + 6
+
+
+def test_eval_prints_one_json_object(tiny_release, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("axion.evaluation.ARITHMETIC_PROMPTS", 3)
+    folder = tmp_path / "tiny"
+    folder.symlink_to(tiny_release, target_is_directory=True)
+    assert "has no recipe.yaml" in refused(capsys, "eval", folder)
+
+    run_folder = tmp_path / "run"
+    (run_folder / "final").mkdir(parents=True)
+    for file in tiny_release.iterdir():
+        (run_folder / "final" / file.name).symlink_to(file)
+    (run_folder / "recipe.yaml").write_text(load_recipe("axion1-v0.1").to_yaml())
+    assert (
+        axion("eval", run_folder / "final", "--tasks", "arithmetic, expert_load", "--set", "data.hub_id=null", "--json")
+        == 0
+    )
+    printed = json.loads(capsys.readouterr().out)
+    assert list(printed["results"]) == ["arithmetic", "expert_load"]
+
+    assert axion("eval", run_folder / "final", "--set", "data.hub_id=null") == 0
+    text = capsys.readouterr().out
+    assert "gsm8k_test: skipped" in text and "arithmetic, 2 digits, en: " in text and "times the fair share" in text
+    assert "no task 'mmlu'" in refused(capsys, "eval", run_folder / "final", "--tasks", "mmlu")
+
+
+def test_data_counts_what_it_wrote(tiny_recipe, capsys):
+    assert axion("data", tiny_recipe, "--synthetic", "--max", "200", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["train"]["documents"] + summary["validation"]["documents"] == 200
+    assert Path("data/tiny/train.txt").read_text().count("<eos>") == summary["train"]["documents"]
+    assert axion("data", tiny_recipe, "--synthetic", "--max", "200") == 0
+    assert f"{summary['train']['tokens']:,}" in capsys.readouterr().out
+
+
+def test_train_passes_its_options_on_and_its_model_generates(tiny_recipe, capsys):
+    assert axion("train", tiny_recipe, "--batch-size", 4, "--grad-accum", 2, "--epochs", 2, "--out", "elsewhere") == 0
+    assert "trained: elsewhere/final" in capsys.readouterr().out
+    recipe = yaml.safe_load(json.loads(Path("elsewhere/run.json").read_text())["recipe"])
+    assert [recipe["training"][key] for key in ("batch_size", "grad_accum", "epochs")] == [4, 2, 2]
+    assert axion("generate", "elsewhere/final", "7", "--max-new-tokens", 3) == 0
+    capsys.readouterr()
+    assert "holds a run already" in refused(capsys, "train", tiny_recipe, "--out", "elsewhere")
+
+
+def test_an_interrupted_training_says_how_to_go_on(tiny_recipe, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise Interrupted("stopped at step 3 of 6; go on with --resume")
+
+    monkeypatch.setattr("axion.training.run.train", interrupted)
+    assert axion("train", tiny_recipe) == 130
+    assert capsys.readouterr() == ("", "stopped at step 3 of 6; go on with --resume\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["params", "axion9"], "known: axion1-v0.1"),
+        (["params", "nowhere.yaml"], "nowhere.yaml"),
+        (["params"], "Missing argument 'VERSION'"),
+        (["params", "axion1-v0.1", "--frobnicate"], "No such option: --frobnicate"),
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["data", "axion1-v0.1", "--max", "many"], "--max"),
+        (["train", "axion1-v0.1", "--set", "training.speed=9"], "training.speed is unknown"),
+        (["train", "axion1-v0.1", "--set", "epochs"], "key.path=value"),
+        (["train", "axion1-v0.1", "--epochs", "0"], "training.epochs"),
+        (["train", "axion1-v0.1", "--batch-size", "x"], "--batch-size"),
+        (["train", "axion1-v0.1", "--set", "data.files=nowhere.jsonl"], "no file nowhere.jsonl"),
+        (["generate", "axion9", "hi"], "no release 'axion9'"),
+        (["generate", "axion1-v0.1"], "Missing argument"),
+        (["eval", "/nowhere"], "no release '/nowhere'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_two(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--temperature", "nan"], "temperature must be a number from 0 to 5"),
+        (["--temperature", "-1"], "temperature"),
+        (["--temperature", "warm"], "--temperature"),
+        (["--top-p", "1.5"], "top_p"),
+        (["--seed", "1.5"], "--seed"),
+        (["--max-new-tokens", "0"], "max_new_tokens"),
+    ],
+)
+def test_bad_sampling_is_one_line_and_two(options, said, tiny_release, capsys):
+    assert said in refused(capsys, "generate", tiny_release, "7", *options)
+
+
+@pytest.mark.parametrize(("prompt", "said"), [("", "the prompt is empty"), ("5" * 500, "shorten it to 127")])
+def test_a_bad_prompt_is_one_line_and_two(prompt, said, tiny_release, capsys):
+    assert said in refused(capsys, "generate", tiny_release, prompt)
+
+
+def test_help_names_every_command_and_imports_nothing_heavy():
+    code = (
+        "import sys; from axion.cli import app, run; run(app, []); run(app, ['train', '--help']);"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'gradio') if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(command in output for command in COMMANDS) and "--grad-accum" in output
+    assert output.endswith("[]\n")
+
+
+def start(*arguments, **options):
+    command = [sys.executable, "-m", "axion", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_the_module_runs_and_its_exit_code_arrives():
+    process = start("params", "axion9")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "") and err.startswith("error: no recipe named 'axion9'")
+
+
+@pytest.fixture(scope="module")
+def endless_release(tiny_release, tmp_path_factory):
+    """A tiny release with a context that takes many seconds to fill, whose text never ends."""
+    import torch
+    from transformers import GenerationConfig
+
+    release = open_release(tiny_release)
+    folder = tmp_path_factory.mktemp("endless") / "endless"
+    config = type(release.config).from_dict(release.config.to_dict() | {"max_position_embeddings": 100_000})
+    model = type(release.model)(config)
+    with torch.no_grad():
+        model.load_state_dict(release.model.state_dict())
+    model.generation_config = GenerationConfig(eos_token_id=3)  # <unk>, which no text holds
+    model.save_pretrained(folder)
+    release.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_text_streams_and_ctrl_c_is_quiet(endless_release):
+    process = start("generate", endless_release, "7", "--max-new-tokens", 90_000, "--temperature", 0)
+    assert process.stdout.read(20)  # arrives while the rest is still to come
+    time.sleep(0.1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "")
+
+
+def test_a_reader_that_leaves_ends_it_quietly(endless_release):
+    process = start("generate", endless_release, "7", "--max-new-tokens", 90_000, "--temperature", 0)
+    process.stdout.read(20)
+    process.stdout.close()
+    assert process.wait(timeout=30) == 1
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_output_is_utf8_in_any_locale(tiny_release):
+    environment = os.environ | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    process = start("params", "axion1-v0.1", env=environment)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and "─" in out, err

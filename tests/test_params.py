@@ -1,0 +1,58 @@
+"""Parameter counts and cache sizes."""
+
+import pytest
+import torch
+from transformers.cache_utils import DynamicCache
+
+from axion.configuration_axion import AxionConfig
+from axion.modeling_axion import AxionForCausalLM
+from axion.params import cache_values, count_parameters, report, table
+from axion.recipe import load_recipe
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def v01() -> AxionConfig:
+    return load_recipe("axion1-v0.1").build_config()
+
+
+def test_v01_has_the_published_counts(v01):
+    counts = count_parameters(v01)
+    assert (counts.total, counts.active, counts.embedding) == (344_224, 245_920, 65_536)
+    assert counts.active_without_embedding == 180_384
+
+
+@pytest.mark.parametrize("change", [{}, {"tie_word_embeddings": False}, {"first_k_dense_replace": 1}])
+def test_components_add_up_to_the_built_model(change):
+    config = AxionConfig(**TINY | change)
+    counts = count_parameters(config)
+    assert counts.total == sum(weight.numel() for weight in AxionForCausalLM(config).parameters())
+    assert sum(counts.components.values()) == counts.total
+    assert sum(counts.active_components.values()) == counts.active
+    assert ("output head" in counts.components) == ("tie_word_embeddings" in change)
+    assert ("dense feed-forward" in counts.components) == ("first_k_dense_replace" in change)
+
+
+def test_active_leaves_out_the_experts_that_were_not_chosen():
+    sparse, full = (count_parameters(AxionConfig(**TINY | {"num_experts_per_tok": k})) for k in (1, 4))
+    assert full.active == full.total == sparse.total
+    one_expert = 3 * TINY["hidden_size"] * TINY["moe_intermediate_size"]
+    assert full.active - sparse.active == 3 * one_expert * TINY["num_hidden_layers"]
+
+
+def test_latent_cache_is_what_the_model_really_caches(v01):
+    assert cache_values(v01) == (12, 128)
+    cache = DynamicCache(config=v01)
+    with torch.inference_mode():
+        AxionForCausalLM(v01).eval()(torch.tensor([[1, 2, 3]]), past_key_values=cache, use_cache=True)
+    assert cache.layers[0].keys[0, :, 0].numel() + cache.layers[0].values[0, :, 0].numel() == 12
+
+
+def test_report_and_table_say_the_same(v01):
+    counted = report("axion1-v0.1", v01)
+    assert counted["cache"]["bytes_per_token"] == 12 * 4 * 4
+    text = table(counted)
+    for size in (counted["total"], counted["active"], counted["embedding"], *counted["components"].values()):
+        assert f"{size:,}" in text
+    first_line = text.splitlines()[0]
+    assert "344,224" in first_line and "245,920 active" in first_line and "65,536" in first_line

@@ -1,0 +1,88 @@
+"""The README's commands run, its options exist, its links lead somewhere and its counts are counted."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from axion.cli import app
+from axion.params import count_parameters
+from axion.recipe import load_recipe
+from axion.release import RELEASES
+from publish.cli import app as publish_app
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BUNDLED = RELEASES / "axion1-v0.1"
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands(start):
+    lines = [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines()]
+    return [line[len(start.split()) :] for line in lines if " ".join(line).startswith(start)]
+
+
+def run_python(*arguments):
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def bundled():
+    if not (BUNDLED / "model.safetensors").is_file():
+        pytest.skip("releases/axion1-v0.1 is not here yet")
+
+
+def test_there_is_a_command_of_each_kind():
+    assert {line[0] for line in commands("python -m axion")} == {"generate", "params", "eval", "data", "train"}
+
+
+@pytest.mark.parametrize("line", commands("python -m axion"), ids=" ".join)
+def test_every_option_exists(line):
+    command = typer.main.get_command(app).commands[line[0]]
+    command.make_context(line[0], line[1:])  # parses, runs nothing, and raises on what it doesn't know
+
+
+@pytest.mark.parametrize("line", commands("python -m publish"), ids=" ".join)
+def test_every_option_of_publish_exists(line):
+    typer.main.get_command(publish_app).make_context("publish", line)
+
+
+def test_params_runs():
+    for line in commands("python -m axion params"):
+        assert "344,224" in run_python("-m", "axion", "params", *line)
+
+
+def test_generate_runs(bundled):
+    for line in commands("python -m axion generate"):
+        assert "experts that read the" in run_python("-m", "axion", "generate", *line)
+
+
+def test_the_python_example_runs(bundled):
+    (example,) = blocks("python")
+    assert run_python("-c", example).strip()
+
+
+def test_the_counts_are_those_of_the_model():
+    counts = count_parameters(load_recipe("axion1-v0.1").build_config())
+    said = re.search(r"has ([\d,]+) parameters; a token passes through ([\d,]+) of them, and ([\d,]+) are", README)
+    assert [int(number.replace(",", "")) for number in said.groups()] == [counts.total, counts.active, counts.embedding]
+
+
+def test_links_and_folders_exist():
+    links = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"`([\w./]+)`(?=[^\n|]*\|)", README)
+    assert len(links) > 8
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_torch_is_pinned_as_the_readme_says():
+    pin = re.search(r"^torch==\S+$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert f"pip install {pin[0]} --index-url" in README
