@@ -53,7 +53,7 @@ def serve(options: argparse.Namespace) -> None:
     page = build_page(Catalogue(options.models))
     page.queue(api_open=False, max_size=MAX_WAITING)
     try:
-        page.launch(
+        _, local_address, public_address = page.launch(
             server_name=options.host,
             server_port=options.port,
             share=options.share,
@@ -64,12 +64,16 @@ def serve(options: argparse.Namespace) -> None:
             ssr_mode=False,
             enable_monitoring=False,
             max_file_size=MAX_UPLOAD,
+            quiet=True,
+            prevent_thread_lock=True,
         )
     except OSError as error:
         raise AxionError(
             f"cannot listen on {options.host}:{options.port}, taken or not an address of this machine; "
             "choose another with --port or --host"
         ) from error
+    print(f"Axion playground: {public_address or local_address}  (Ctrl-C ends it)", flush=True)
+    page.block_thread()
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -111,9 +111,11 @@ def _open(name: str, reference: str) -> OpenModel:
 
 
 def _check_exists(reference: str) -> None:
+    """Tell a slip of the pen at the start; what exists but is broken is told on the page, beside models that work."""
     is_hub_id = reference.count("/") == 1 and not reference.startswith((".", "/", "~"))
     if not (Path(reference).expanduser().is_dir() or reference in list_releases() or is_hub_id):
-        raise AxionError(f"no release {reference!r}; give a folder, a Hub id, or one of {', '.join(list_releases())}")
+        known = ", ".join(list_releases()) or "none yet"
+        raise AxionError(f"no release {reference!r}; here: {known}; or give a folder, or a Hub id")
 
 
 def _label(references: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from axion.tokenizer import save_tokenizer, write_legacy_tokenizer
 from publish import charts
 from publish.card import TEMPLATES, render_card
 from publish.facts import collect_facts, read_run
-from publish.verify import sha256
+from publish.verify import check_files, sha256
 
 REMOTE_CODE = ("configuration_axion.py", "modeling_axion.py")
 AUTO_MAP = {
@@ -69,10 +69,8 @@ class Ingredients:
     def fingerprint(self) -> dict[str, str]:
         """The sha256 of everything that the release depends on, the code that builds it included."""
         parts = ("metrics.csv", "run.json", "final/model.safetensors", "final/tokenizer.json")
-        code = code_files() + [
-            _PUBLISH / name for name in ("build.py", "card.py", "charts.py", "facts.py", "results.py")
-        ]
-        code += sorted(TEMPLATES.glob("*.md.j2"))
+        builders = [_PUBLISH / name for name in ("build.py", "card.py", "charts.py", "facts.py", "results.py")]
+        code = code_files() + builders + sorted(TEMPLATES.glob("*.md.j2"))
         prints = {f"run/{name}": sha256(self.run / name) for name in parts}
         prints["measured"] = hashlib.sha256(json.dumps(self.measured, sort_keys=True).encode()).hexdigest()
         return prints | {path.relative_to(_CODE.parent).as_posix(): sha256(path) for path in code}
@@ -80,13 +78,12 @@ class Ingredients:
 
 def is_built(folder: Path, ingredients: Ingredients) -> bool:
     """Whether `folder` already holds, unchanged, what these ingredients would give."""
-    if not (folder / "release.json").is_file():
+    try:
+        info = json.loads((folder / "release.json").read_text(encoding="utf-8"))
+        check_files(folder, info)
+    except (OSError, ValueError, AxionError):
         return False
-    info = json.loads((folder / "release.json").read_text(encoding="utf-8"))
-    wanted = (ingredients.fingerprint(), ingredients.repo_id)
-    return (info["inputs"], info["repo_id"]) == wanted and all(
-        (folder / name).is_file() and sha256(folder / name) == digest for name, digest in info["files"].items()
-    )
+    return (info.get("inputs"), info.get("repo_id")) == (ingredients.fingerprint(), ingredients.repo_id)
 
 
 def build_release(ingredients: Ingredients, target: Path) -> None:
@@ -106,9 +103,15 @@ def build_release(ingredients: Ingredients, target: Path) -> None:
     try:
         _write_files(ingredients, new)
         check_contents(new)
+        for path in new.iterdir():
+            path.chmod(0o644)  # safetensors lets nobody else read what it writes
         if target.exists():
             os.replace(target, old)
         os.replace(new, target)
+    except BaseException:
+        if old.exists():
+            os.replace(old, target)
+        raise
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
 
@@ -117,10 +120,16 @@ def refresh(folder: Path, repo_id: str, target: Path) -> None:
     """Copy a release with the card and the code of today, for a repository of any name.
 
     Weights and figures stay what they were, so no run is needed. `target` may be `folder` itself.
+
+    Raises:
+        AxionError: the folder is not what its own release.json says.
     """
+    info = open_release(folder).info
+    check_files(folder, info)  # a damaged file must not get a new, valid sha256
     if target != folder:
-        shutil.copytree(folder, target)
-    info = json.loads((folder / "release.json").read_text(encoding="utf-8"))
+        target.mkdir(parents=True)
+        for name in info["files"]:
+            shutil.copyfile(folder / name, target / name)
     _copy_code(target)
     _write_card(target, info | {"repo_id": repo_id})
     check_contents(target)

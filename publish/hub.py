@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 
 from axion.errors import AxionError
@@ -111,7 +110,7 @@ def _hub_errors(repo_id: str) -> Iterator[None]:
         status = error.response.status_code
         reason = _ADVICE.get(status) or _one_line(error.server_message or error)
         raise AxionError(f"the Hub refused {repo_id} (HTTP {status}): {reason}") from None
-    except (httpx2.HTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise AxionError(f"the Hub was not to be reached ({_one_line(error)}): run the same command again") from None
 
 

@@ -40,8 +40,8 @@ class Interrupted(AxionError):
 def train(recipe: Recipe, out: Path | None = None, resume: bool = False) -> Path:
     """Trains a recipe's model and returns the run's folder.
 
-    The folder gets metrics.csv and the last two checkpoints while the run goes on, and at its end final/ (the model as
-    `save_pretrained` writes it, with the tokenizer) and run.json with `"finished": true`. Under torchrun the batch is
+    The folder gets recipe.yaml, metrics.csv and the last two checkpoints while the run goes on, and at its end final/
+    (the model as `save_pretrained` writes it, with the tokenizer) and run.json with `"finished": true`. Under torchrun the batch is
     shared among the processes, each of which calls this.
 
     Args:
@@ -255,6 +255,7 @@ def _finish(recipe: Recipe, data: Prepared, model: AxionForCausalLM, out: Path, 
 
 
 def _write_run_file(recipe: Recipe, data: Prepared, out: Path, finished: bool, steps: int | None = None) -> None:
+    (out / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")  # evaluation finds it beside final/
     info = {
         "name": recipe.name,
         "finished": finished,

@@ -62,8 +62,9 @@ def build(catalogue: Catalogue, model: gr.Dropdown, trace: dict | None, text: st
         yield from growing_text(live_events(chosen, request))
 
     def check(model_name: str, prompt_text: str, *values: object) -> list[dict]:
-        # The model's name is one of the dropdown's choices, or Gradio has refused it before.
         problems = find_problems(prompt_text, dict(zip(names, values, strict=True)))
+        if model_name not in catalogue.names:
+            problems["model"] = "choose one of the models"
         return [gr.validate(field not in problems, problems.get(field, "")) for field in ("model", "prompt", *names)]
 
     generation = gr.on(
@@ -104,5 +105,5 @@ def _build_settings(start: dict[str, object]) -> dict[str, gr.components.Compone
 def _build_control(name: str, value: object) -> gr.components.Component:
     limit, (label, info) = LIMITS[name], CONTROLS[name]
     if name == "seed":  # a slider over four thousand million values helps nobody
-        return gr.Number(value, label=label, info=info, precision=0, minimum=limit.low, maximum=limit.high)
+        return gr.Number(value, label=label, info=info, step=1, minimum=limit.low, maximum=limit.high)
     return gr.Slider(limit.low, limit.high, value, step=limit.step, label=label, info=info, buttons=[])

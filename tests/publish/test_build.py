@@ -124,6 +124,23 @@ def test_a_release_for_another_repository_differs_in_its_card_alone(release, inf
     assert "another/Name" in (tmp_path / "copy/README.md").read_text()
 
 
+def test_a_damaged_release_gets_no_new_manifest(release, tmp_path):
+    folder = shutil.copytree(release, tmp_path / "release")
+    (folder / "metrics.csv").write_text("edited")
+    with pytest.raises(AxionError, match=r"metrics\.csv is not the file"):
+        build.refresh(folder, REPO_ID, tmp_path / "copy")
+
+
+def test_a_release_is_refreshed_in_place_with_the_code_of_today(release, info, tmp_path):
+    folder = shutil.copytree(release, tmp_path / "release")
+    (folder / "tokenizer.py").write_text("old code")
+    files = info["files"] | {"tokenizer.py": sha256(folder / "tokenizer.py")}
+    (folder / "release.json").write_text(json.dumps(info | {"files": files}))
+    build.refresh(folder, REPO_ID, folder)
+    assert json.loads((folder / "release.json").read_text()) == info
+    assert all((folder / name).read_bytes() == (release / name).read_bytes() for name in build.RELEASE_FILES)
+
+
 def test_an_unfinished_run_is_refused(finished_run, measured, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     (run / "run.json").write_text('{"finished": false}')
