@@ -78,6 +78,10 @@ class TrainingRecipe(Section):
 
     window: Positive = 512
     """Tokens per training sequence."""
+    short_window: Positive | None = None
+    """Cut every window into pieces of this length for the first `short_share` of the steps: attention then costs less,
+    and the rest of the run teaches the whole window."""
+    short_share: Share = 0.75
     batch_size: Positive = 8
     """Windows per optimizer step, over gradient accumulation and all processes together."""
     grad_accum: Positive = 1
@@ -158,6 +162,11 @@ class Recipe(Section):
             raise ValueError(
                 f"training.window is {self.training.window}; it must be at most "
                 f"architecture.max_position_embeddings ({config.max_position_embeddings})"
+            )
+        if self.training.window % (self.training.short_window or 1):
+            raise ValueError(
+                f"training.short_window is {self.training.short_window}; it must divide training.window "
+                f"({self.training.window})"
             )
         return self
 

@@ -106,8 +106,25 @@ class Catalogue:
 def _open(name: str, reference: str) -> OpenModel:
     """Read all of a release now, so that what is broken in it is told here and not in the middle of a generation."""
     release = open_release(reference)
-    release.tokenizer, release.info, release.trace  # noqa: B018 (each is read when first looked at)
-    return OpenModel(name, release, read_facts(release))
+    release.tokenizer, release.info  # noqa: B018 (each is read when first looked at)
+    facts = read_facts(release)
+    if release.trace is not None and not _is_trace(release.trace, facts.layers):
+        raise AxionError(f"{release.name}: trace.json is broken or another model's; build the release again")
+    return OpenModel(name, release, facts)
+
+
+def _is_trace(trace: dict, layers: int) -> bool:
+    try:
+        lengths = {len(step[key]) for step in trace["steps"] for key in ("e", "g")}
+        complete = all(step.keys() >= {"i", "id", "t", "prompt", "p", "alt"} for step in trace["steps"])
+        return (
+            complete
+            and lengths <= {layers}
+            and isinstance(trace["prompt"], str)
+            and isinstance(trace["sampling"], dict)
+        )
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def _check_exists(reference: str) -> None:

@@ -5,7 +5,7 @@ import gradio as gr
 from axion.errors import AxionError
 from playground.markup import ASSETS, render
 from playground.models import Catalogue, OpenModel
-from playground.session import error_text, growing_text, recorded_events
+from playground.session import error_text, recorded_events, to_line
 from playground.tabs import model as model_tab
 from playground.tabs import playground as playground_tab
 from playground.texts import FACTS, PAGE
@@ -89,8 +89,8 @@ def _look_at(catalogue: Catalogue, name: str) -> tuple[OpenModel | None, str, st
     """A model and what shows it: the head's facts, the view's text, the model tab. A broken one shows what is wrong."""
     try:
         model = catalogue.open(name)
+        facts = render("facts.html", error=False, facts=model.facts, text=FACTS)
+        return model, facts, "".join(map(to_line, recorded_events(model))), model_tab.model_html(model)
     except AxionError as error:
         message = str(error)
-        return None, render("facts.html", error=message, text=FACTS), error_text(message), model_tab.error_html(message)
-    example = "".join(list(growing_text(recorded_events(model)))[-1:])
-    return model, render("facts.html", error=None, facts=model.facts, text=FACTS), example, model_tab.model_html(model)
+        return None, render("facts.html", error=True, text=FACTS), error_text(message), model_tab.error_html(message)

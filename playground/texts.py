@@ -6,7 +6,6 @@ in the exact form of the training data.
 
 PAGE = {
     "title": "Axion: see the experts think",
-    "tagline": "Tiny language models of DeepSeek-V3's architecture, trained on a laptop's CPU",
     "model": "Model",
     "tab_playground": "Playground",
     "tab_model": "Model",
@@ -93,6 +92,7 @@ FACTS = {
     "embedding": "in the embedding",
     "shape": "{layers} layers × {experts} experts, top-{active}",
     "dense": "no experts",
+    "unavailable": "this model could not be opened; the others can still be chosen",
 }
 
 MODEL = {

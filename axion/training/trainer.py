@@ -41,6 +41,7 @@ class AxionTrainer(Trainer):
             AxionError: the loss is not a finite number.
         """
         alpha = self.recipe.training.sequence_balance_weight
+        inputs = self._cut(inputs)
         outputs = model(**inputs, use_cache=False, output_router_logits=alpha > 0)
         loss = outputs.loss
         if not torch.isfinite(loss):
@@ -54,6 +55,13 @@ class AxionTrainer(Trainer):
     def floating_point_ops(self, inputs) -> int:
         """Not counted: Trainer would walk the whole model at every step for it."""
         return 0
+
+    def _cut(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Windows `[B, window]`, or in the run's first part the same tokens as `[more, short_window]`."""
+        training = self.recipe.training
+        if training.short_window and self.state.global_step < training.short_share * self.state.max_steps:
+            return {name: values.reshape(-1, training.short_window) for name, values in inputs.items()}
+        return inputs
 
     def _get_train_sampler(self, train_dataset=None):
         return SequentialSampler(train_dataset or self.train_dataset)

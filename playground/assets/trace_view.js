@@ -366,13 +366,22 @@ function pin(index) {
   pinned = Math.max(-1, Math.min(index, tokens.length - 1));
   showToken(pinned);
   if (pinned < 0) return;
-  const columns = part("columns");
-  const { column } = tokens[pinned];
-  columns.setAttribute("aria-activedescendant", column.id);
-  const left = column.offsetLeft - columns.offsetLeft;
-  if (left < columns.scrollLeft || left + column.offsetWidth > columns.scrollLeft + columns.clientWidth) {
-    columns.scrollLeft = left - columns.clientWidth / 2;
-  }
+  part("columns").setAttribute("aria-activedescendant", tokens[pinned].column.id);
+  revealColumn(pinned);
+  revealText(pinned);
+}
+
+// The page itself stays where it is, which scrollIntoView would not promise.
+function revealColumn(index) {
+  const [columns, { offsetLeft, offsetWidth }] = [part("columns"), tokens[index].column];
+  const seenAlready = offsetLeft >= columns.scrollLeft && offsetLeft + offsetWidth <= columns.scrollLeft + columns.clientWidth;
+  if (!seenAlready) columns.scrollLeft = offsetLeft - columns.clientWidth / 2;
+}
+
+function revealText(index) {
+  const [text, { offsetTop, offsetHeight }] = [part("text"), tokens[index].span];
+  const seenAlready = offsetTop >= text.scrollTop && offsetTop + offsetHeight <= text.scrollTop + text.clientHeight;
+  if (!seenAlready) text.scrollTop = offsetTop - text.clientHeight / 2;
 }
 
 // ------------------------------------------------------------------------------------------------------ page and input
@@ -405,7 +414,11 @@ for (const name of ["text", "columns"]) {
   const box = part(name);
   const indexOf = (event) => Number(event.target.closest("[data-index]")?.dataset.index ?? -1);
   box.addEventListener("pointerover", (event) => {
-    if (indexOf(event) >= 0) showToken(indexOf(event));
+    const index = indexOf(event);
+    if (index < 0) return;
+    showToken(index);
+    if (name === "text") revealColumn(index);
+    else revealText(index);
   });
   box.addEventListener("pointerleave", () => showToken(pinned));
   box.addEventListener("click", (event) => pin(indexOf(event) === pinned ? -1 : indexOf(event)));

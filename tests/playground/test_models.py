@@ -39,6 +39,16 @@ def test_a_broken_release_is_told_in_one_line(catalogue):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "trace", [{}, {"steps": 3}, {"steps": [], "prompt": 1, "sampling": {}}, {"steps": [{"e": []}]}]
+)
+def test_a_broken_example_is_told(releases, tmp_path, trace):
+    shutil.copytree(releases / "plain", tmp_path / "odd")
+    (tmp_path / "odd" / "trace.json").write_text(json.dumps(trace))
+    with pytest.raises(AxionError, match=r"odd: trace\.json is broken"):
+        Catalogue([str(tmp_path / "odd")]).open("odd")
+
+
 def test_a_path_can_be_no_choice(catalogue, releases):
     with pytest.raises(AxionError):
         catalogue.open(str(releases / "plain"))

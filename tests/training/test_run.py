@@ -97,13 +97,30 @@ def test_accumulation_follows_the_whole_batch(tiny, tmp_path):
         ("training.precision=bf16",),
         ("training.sequence_balance_weight=0.01",),
         ("architecture.first_k_dense_replace=1",),
+        ("training.short_window=16",),
     ],
-    ids=["adamw-cosine", "bf16", "sequence-balance", "dense-first"],
+    ids=["adamw-cosine", "bf16", "sequence-balance", "dense-first", "short-window"],
 )
 def test_every_option_trains(tiny, tmp_path, options):
     run = train(tiny("training.max_steps=30", *options), tmp_path / "run")
     losses = [float(loss) for loss in column(run, "train_loss")]
     assert losses[-1] < losses[0] - 0.5
+
+
+def test_short_windows_come_first_and_hold_the_same_tokens(tiny, tmp_path, monkeypatch):
+    from axion.training.trainer import AxionTrainer
+
+    usual, seen = AxionTrainer._cut, []
+
+    def watch(self, inputs):
+        cut = usual(self, inputs)
+        assert torch.equal(cut["input_ids"].flatten(), inputs["input_ids"].flatten())
+        seen.append(tuple(cut["labels"].shape))
+        return cut
+
+    monkeypatch.setattr(AxionTrainer, "_cut", watch)
+    train(tiny("training.max_steps=4", "training.short_window=32", "training.short_share=0.5"), tmp_path / "run")
+    assert seen == [(8, 32), (8, 32), (4, 64), (4, 64)]
 
 
 def test_no_more_than_400_rows(tiny, tmp_path):
