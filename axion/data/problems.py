@@ -58,7 +58,7 @@ PHRASINGS = MappingProxyType(
 )
 
 # The random part of the set: how many digits the larger operand has, and how the problem is told.
-DIGITS_SHARE = MappingProxyType({1: 0.1, 2: 0.75, 3: 0.15})
+DIGITS_SHARE = MappingProxyType({1: 0.2, 2: 0.4, 3: 0.4})
 OTHER_PHRASING_SHARE = 0.1
 REASONING_SHARE = 0.05
 NEGATIVE_SHARE = 0.03

@@ -41,8 +41,8 @@ def train(recipe: Recipe, out: Path | None = None, resume: bool = False) -> Path
     """Trains a recipe's model and returns the run's folder.
 
     The folder gets recipe.yaml, metrics.csv and the last two checkpoints while the run goes on, and at its end final/
-    (the model as `save_pretrained` writes it, with the tokenizer) and run.json with `"finished": true`. Under torchrun the batch is
-    shared among the processes, each of which calls this.
+    (the model as `save_pretrained` writes it, with the tokenizer) and run.json with `"finished": true`. Under torchrun
+    the batch is shared among the processes, each of which calls this.
 
     Args:
         recipe: what to train.
