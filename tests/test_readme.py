@@ -1,5 +1,6 @@
 """The README's commands run, its options exist, its links lead somewhere and its counts are counted."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ from axion.cli import app
 from axion.params import count_parameters
 from axion.recipe import load_recipe
 from axion.release import RELEASES
+from docs.results import BLOCK, results_block
 from publish.cli import app as publish_app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,6 +77,11 @@ def test_the_counts_are_those_of_the_model():
     counts = count_parameters(load_recipe("axion1-v0.1").build_config())
     said = re.search(r"has ([\d,]+) parameters; a token passes through ([\d,]+) of them, and ([\d,]+) are", README)
     assert [int(number.replace(",", "")) for number in said.groups()] == [counts.total, counts.active, counts.embedding]
+
+
+def test_the_results_are_those_of_the_bundled_release(bundled):
+    info = json.loads((BUNDLED / "release.json").read_text(encoding="utf-8"))
+    assert BLOCK.search(README)[0] == results_block(info), "run: python -m docs.results"
 
 
 def test_links_and_folders_exist():

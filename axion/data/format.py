@@ -13,13 +13,13 @@ The direct form has no reasoning section. Headers are Portuguese, the problem Po
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 QUESTION = "# Pergunta:\n"
 REASONING = "\n--\n# Raciocínio:\n"
 ANSWER = "\n--\n# Resposta:\n"
 
-_CALC_MARK = re.compile(r"<<[^<>]*>>")
+_CALC_MARK = re.compile(r"<<([^<>]*)>>")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Problem:
     question: str
     answer: str
     reasoning: str | None = None
+    calculations: str = field(default="", compare=False)
+    """GSM8K's calculation marks, one a line: no part of the document, but they say which numbers it combines."""
 
     def document(self, direct: bool = False) -> str:
         """The whole text, without `<bos>` and `<eos>`; `direct` leaves the reasoning out."""
@@ -57,4 +59,5 @@ def problem_from_gsm8k(question: str, answer: str) -> Problem:
     """
     reasoning, mark, final = answer.rpartition("####")
     reasoning = _CALC_MARK.sub("", reasoning).strip()
-    return Problem(question.strip(), final.strip(), reasoning if mark and reasoning else None)
+    calculations = "\n".join(_CALC_MARK.findall(answer))
+    return Problem(question.strip(), final.strip(), reasoning if mark and reasoning else None, calculations)

@@ -191,7 +191,7 @@ def _collect(data) -> tuple[list[tuple[str, str]], list[tuple[str, str]], int]:
         text = problem.document()
         if is_validation(text, data.val_fraction, data.split_seed):
             validation.append(("gsm8k", text))
-        elif shows_held_out(text, data.holdout_fraction):
+        elif shows_held_out(f"{text}\n{problem.calculations}", data.holdout_fraction):
             dropped += 1
         else:
             train.append(("gsm8k", text))

@@ -88,13 +88,15 @@ class MuonAdamW(torch.optim.AdamW):
 
 def build_optimizer(model: nn.Module, training: TrainingRecipe) -> MuonAdamW:
     """The recipe's optimizer: Muon (or AdamW) for matrices and experts, AdamW for embeddings, norms and router."""
-    routers = {p for module in model.modules() if isinstance(module, AxionRouter) for p in module.parameters()}
+    # in the model's order: a resumed run finds the optimizer's state by position
+    routers = [p for module in model.modules() if isinstance(module, AxionRouter) for p in module.parameters()]
+    special = set(routers)
     embeddings = {p for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
     embeddings.add(model.get_output_embeddings().weight)
     experts = {module.gate_up_proj: 2 for module in model.modules() if isinstance(module, AxionExperts)}
     matrices, others = [], []
     for parameter in model.parameters():
-        if parameter not in routers:
+        if parameter not in special:
             (matrices if parameter.ndim >= 2 and parameter not in embeddings else others).append(parameter)
     muon = training.optimizer == "muon"
     groups = [
@@ -106,7 +108,7 @@ def build_optimizer(model: nn.Module, training: TrainingRecipe) -> MuonAdamW:
             "weight_decay": training.weight_decay,
         },
         {"params": others, "muon": False, "lr": training.learning_rate},
-        {"params": list(routers), "muon": False, "lr": training.router_learning_rate},
+        {"params": routers, "muon": False, "lr": training.router_learning_rate},
     ]
     groups = [group for group in groups if group["params"]]
     return MuonAdamW(groups, experts, betas=training.adam_betas, eps=training.adam_epsilon)

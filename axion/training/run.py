@@ -109,7 +109,10 @@ def _train(recipe: Recipe, out: Path, resume: bool, processes: PartialState) -> 
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     try:
-        trainer.train(resume_from_checkpoint=str(resumed_from) if resumed_from else None)
+        if resumed_from and checkpoint.step_of(resumed_from) >= steps:
+            trainer.state.global_step = steps  # all trained, but killed before final/ was written
+        else:
+            trainer.train(resume_from_checkpoint=str(resumed_from) if resumed_from else None)
     finally:
         recorder.close()
     if recorder.interrupted and trainer.state.global_step < steps:

@@ -121,7 +121,7 @@ class Recorder(TrainerCallback):
         self.evaluate_every = self.row_every * max(steps // self.row_every // recipe.training.evaluations, 1)
         self.interrupted = False
         self.trainer: AxionTrainer | None = None
-        self._loss_sum, self._steps_summed, self._counts_LE = 0.0, 0, None
+        self._loss_sum, self._steps_summed, self._counts_LE, self._rate = 0.0, 0, None, 0.0
         self._seconds_before, self._started, self._row_started = 0.0, 0.0, (0.0, 0)
         self._bar: tqdm | None = None
         self._last_handler = None
@@ -150,19 +150,21 @@ class Recorder(TrainerCallback):
         """Adds one micro-batch's loss, its share of the optimizer step's."""
         self._loss_sum += loss.item() / accumulation
 
-    def on_optimizer_step(self, args, state, control, **kwargs):
+    def on_optimizer_step(self, args, state, control, lr_scheduler=None, **kwargs):
+        self._rate = lr_scheduler.get_last_lr()[0]  # this step's; the scheduler moves on before the step ends
         counts_LE = self.balancer.step()
         self._counts_LE = counts_LE if self._counts_LE is None else self._counts_LE + counts_LE
         self._steps_summed += 1
 
-    def on_step_end(self, args, state, control, lr_scheduler=None, **kwargs):
+    def on_step_end(self, args, state, control, **kwargs):
         step = state.global_step
+        self.interrupted = _any_process(self.interrupted)
         if self.interrupted or step >= self.steps:
             control.should_training_stop = control.should_save = True
         if self._bar:
             self._bar.update()
         if step % self.row_every == 0 or step == self.steps:
-            self._write_row(step, lr_scheduler.get_last_lr()[0])
+            self._write_row(step)
         return control
 
     def on_train_end(self, args, state, control, **kwargs):
@@ -179,7 +181,7 @@ class Recorder(TrainerCallback):
 
     # --- rows
 
-    def _write_row(self, step: int, rate: float) -> None:
+    def _write_row(self, step: int) -> None:
         loss = _mean_over_processes(self._loss_sum / self._steps_summed)
         if self.main:
             training = self.recipe.training
@@ -191,7 +193,7 @@ class Recorder(TrainerCallback):
                 "tokens": step * tokens_per_step,
                 "seconds": round(seconds, 2),
                 "tokens_per_second": round((step - row_step) * tokens_per_step / (seconds - row_seconds)),
-                "lr": rate,
+                "lr": self._rate,
                 "train_loss": loss,
             }
             if step % self.evaluate_every == 0 or step == self.steps:
@@ -211,20 +213,33 @@ class Recorder(TrainerCallback):
         return self._seconds_before + time.perf_counter() - self._started
 
     def _interrupt(self, signum, frame) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt  # a second Ctrl-C does not wait for the step
+        if self.interrupted and not _distributed():
+            raise KeyboardInterrupt  # a second Ctrl-C does not wait for the step; torchrun itself sends a second one
         self.interrupted = True
         if self.main:
             print("\nstopping after this step and saving; press Ctrl-C again to stop at once", file=sys.stderr)
 
 
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
 def _barrier() -> None:
-    if dist.is_available() and dist.is_initialized():
+    if _distributed():
         dist.barrier()
 
 
+def _any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process: all of them stop after the same step."""
+    if _distributed():
+        flags = torch.tensor(int(flag))
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        return bool(flags)
+    return flag
+
+
 def _mean_over_processes(value: float) -> float:
-    if dist.is_available() and dist.is_initialized():
+    if _distributed():
         summed = torch.tensor(value, dtype=torch.float64)
         dist.all_reduce(summed)
         return summed.item() / dist.get_world_size()

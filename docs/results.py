@@ -1,0 +1,43 @@
+"""Writes the table of results between the README's markers, from the bundled release's own release.json.
+
+python -m docs.results
+"""
+
+import json
+import re
+from pathlib import Path
+
+from publish.results import result_rows
+
+ROOT = Path(__file__).resolve().parent.parent
+RELEASE = ROOT / "releases" / "axion1-v0.1"
+BLOCK = re.compile(r"(?<=<!-- results:start -->\n).*?(?=<!-- results:end -->)", re.DOTALL)
+
+
+def results_block(info: dict) -> str:
+    """The README's lines on what a release was measured to do."""
+    training = info["training"]
+    rows = [f"| {row.label} | {row.value} |" for row in result_rows(info["results"])]
+    return "\n".join(
+        [
+            "| measured | result |",
+            "| --- | ---: |",
+            *rows,
+            "",
+            f"It was trained on {training['tokens'] / 1e6:.1f} million tokens in {training['seconds'] / 60:.0f} minutes "
+            f"on {training['machine']['cores']} processor cores. Shares stand with their counts and 95% intervals; the",
+            "command that measures each figure again stands in the [model card](releases/axion1-v0.1/README.md).",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    readme = ROOT / "README.md"
+    info = json.loads((RELEASE / "release.json").read_text(encoding="utf-8"))
+    text = BLOCK.sub(lambda _: results_block(info), readme.read_text(encoding="utf-8"))
+    readme.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
