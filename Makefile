@@ -19,6 +19,7 @@ demo: .venv/installed
 
 test: lint chromium
 	$(BIN)/python -m pytest -ra -m "not slow" $(PYTEST_ARGS)
+	@echo "Left out: the tests marked slow, which install other versions of transformers; make test-slow runs them."
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -ra -m slow $(PYTEST_ARGS)
@@ -36,12 +37,13 @@ chromium:
 	else echo "No Chromium here, and only root may install it; the tests that drive a browser will be skipped."; fi
 
 # A stamp file tells a finished environment from a half-made one, and makes the second call instant.
-.venv/installed: requirements.txt
+.venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Axion needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 2; }
 	@echo "Installing into .venv; this takes a few minutes, once."
 	$(PYTHON) -m venv .venv
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) $(shell grep '^torch==' requirements.txt))
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 .venv/installed-dev: requirements-dev.txt .venv/installed

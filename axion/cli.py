@@ -111,7 +111,7 @@ def train(
 def generate(
     release: ReleaseName,
     prompt: Annotated[str, typer.Argument(help=r"What to go on from; the two characters \n mean a new line.")],
-    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.8,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.0,
     top_k: Annotated[int, typer.Option(help="Draw among the k likeliest tokens; 0 for all.")] = 0,
     top_p: Annotated[float, typer.Option(help="Draw among the fewest tokens with this much probability.")] = 1.0,
     min_p: Annotated[float, typer.Option(help="Leave out tokens below this fraction of the likeliest one.")] = 0.0,
@@ -273,6 +273,8 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
+    except OSError as error:  # a folder where a file should be, a full disk, no permission
+        return _refuse(f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
 def _refuse(message: str) -> int:

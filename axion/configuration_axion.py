@@ -133,9 +133,10 @@ class AxionConfig(PreTrainedConfig):
                 f"must be between 0 and num_hidden_layers ({self.num_hidden_layers})",
             ),
             "rope_parameters": (
-                rope.get("rope_type") == "default" or (rope.get("rope_type") == "yarn" and rope.get("factor", 0) >= 1),
-                'needs rope_type "default", or "yarn" with a factor of at least 1',
+                _rope_can_be_built(rope),
+                'needs rope_type "default" or "yarn", numbers for the rest, and for yarn a factor of at least 1',
             ),
+            "hidden_act": (self.hidden_act == "silu", 'must be "silu": the feed-forward parts are SwiGLU'),
             "num_nextn_predict_layers": (
                 self.num_nextn_predict_layers == 0,
                 "must be 0: multi-token prediction is not built yet",
@@ -146,6 +147,14 @@ class AxionConfig(PreTrainedConfig):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it {rule}")
         if self.n_group > 1 and self.n_routed_experts // self.n_group < 2:
             raise ValueError(f"n_group is {self.n_group}; a group needs at least two experts, whose scores it sums")
+
+
+def _rope_can_be_built(rope: dict) -> bool:
+    numbers = [value for key, value in rope.items() if key not in {"rope_type", "type", "truncate"}]
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 for value in numbers):
+        return False
+    kind = rope.get("rope_type")
+    return rope["rope_theta"] > 0 and (kind == "default" or (kind == "yarn" and rope.get("factor", 0) >= 1))
 
 
 __all__ = ["AxionConfig"]

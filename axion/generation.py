@@ -47,13 +47,13 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn. The defaults draw from the model's own distribution, a little sharpened.
+    """How the next token is drawn. The defaults take the likeliest one, as `generate` in transformers does.
 
     Raises:
         AxionError: a value is no number, not finite, not whole where it must be, or out of its range (see LIMITS).
     """
 
-    temperature: float = 0.8
+    temperature: float = 0.0
     """0 takes the likeliest token every time; 1 is the model's own distribution."""
     top_k: int = 0
     """Draw among the k likeliest tokens only; 0 for all."""

@@ -166,7 +166,9 @@ class AxionAttention(nn.Module):
         latent_B1SR, k_rope_B1SP = self._latents(hidden_BSD, position_embeddings)
         absorb = False
         if past_key_values is not None:
-            absorb = hidden_BSD.shape[1] == 1 and past_key_values.get_seq_length(self.layer_idx) > 0
+            # a wrapped up-projection (an adapter, a quantised layer) has no weight of its own to absorb
+            plain = type(self.kv_b_proj) is nn.Linear
+            absorb = plain and hidden_BSD.shape[1] == 1 and past_key_values.get_seq_length(self.layer_idx) > 0
             latent_B1SR, k_rope_B1SP = past_key_values.update(latent_B1SR, k_rope_B1SP, self.layer_idx)
 
         if absorb:

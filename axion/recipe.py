@@ -150,14 +150,16 @@ class Recipe(Section):
         for key, value in self.architecture.items():
             if key not in known:
                 raise ValueError(f"architecture.{key} is unknown{_nearest(key, known)}")
+            # YAML reads 1e-6, without a dot, as text: a number where a number belongs
+            strict = types[key] is not float
             try:
-                TypeAdapter(types[key]).validate_python(value, strict=True)
+                self.architecture[key] = TypeAdapter(types[key]).validate_python(value, strict=strict)
             except ValidationError as error:
                 raise ValueError(f"architecture.{key} is {value!r}; {_lower(error.errors()[0]['msg'])}") from None
         try:
             config = self.build_config()
-        except ValueError as error:
-            raise ValueError(f"architecture.{error}") from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"architecture.{' '.join(str(error).split())}") from None
         if self.training.window > config.max_position_embeddings:
             raise ValueError(
                 f"training.window is {self.training.window}; it must be at most "
@@ -177,11 +179,10 @@ class Recipe(Section):
     def to_yaml(self) -> str:
         """The recipe as a release carries it: local data files by name and sha256 instead of by path."""
         content = self.model_dump(mode="json", exclude={"data": {"files", "test_files"}})
-        if self.data.files:
-            content["data"]["local_files"] = [
-                {"name": Path(path).name, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
-                for path in self.data.files
-            ]
+        content["data"]["local_files"] = [
+            {"name": Path(path).name, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+            for path in self.data.files or ()
+        ] or None
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 

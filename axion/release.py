@@ -152,7 +152,7 @@ def _checked(release: Release) -> Release:
     missing = [file for file in NEEDED if not (release.folder / file).is_file()]
     if missing:
         inside = " (its folder final/ is one)" if (release.folder / "final" / "config.json").is_file() else ""
-        raise AxionError(f"{release.folder} is no complete release{inside}: it has no {' and no '.join(missing)}")
+        raise AxionError(f"{release.name} is no complete release{inside}: it has no {' and no '.join(missing)}")
     return release
 
 

@@ -74,6 +74,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         pad_token="<pad>",
         unk_token="<unk>",
         clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],  # v4 would add token_type_ids, which the model doesn't take
     )
 
 
@@ -96,7 +97,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Open the tokenizer of a run or release folder. Raises AxionError where there is none."""
     if not Path(folder, "tokenizer.json").is_file():
-        raise AxionError(f"no tokenizer.json in {folder}; give a folder that training or publishing has written")
+        raise AxionError(f"no tokenizer.json in {Path(folder).name}; give a folder that training or publishing wrote")
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 

@@ -17,6 +17,7 @@ BLOCK = re.compile(r"(?<=<!-- results:start -->\n).*?(?=<!-- results:end -->)", 
 def results_block(info: dict) -> str:
     """The README's lines on what a release was measured to do."""
     training = info["training"]
+    millions, minutes = training["tokens"] / 1e6, training["seconds"] / 60
     rows = [f"| {row.label} | {row.value} |" for row in result_rows(info["results"])]
     return "\n".join(
         [
@@ -24,9 +25,10 @@ def results_block(info: dict) -> str:
             "| --- | ---: |",
             *rows,
             "",
-            f"It was trained on {training['tokens'] / 1e6:.1f} million tokens in {training['seconds'] / 60:.0f} minutes "
-            f"on {training['machine']['cores']} processor cores. Shares stand with their counts and 95% intervals; the",
-            "command that measures each figure again stands in the [model card](releases/axion1-v0.1/README.md).",
+            f"It was trained on {millions:.1f} million tokens in {minutes:.0f} minutes on "
+            f"{training['machine']['cores']} processor cores. Shares stand with their",
+            "counts and 95% intervals; the command that measures each figure again stands in the",
+            "[model card](releases/axion1-v0.1/README.md).",
             "",
         ]
     )

@@ -74,7 +74,7 @@ class Catalogue:
             _check_exists(reference)
         self._references = dict(_label([*named, *list_releases()]))
         self._loaded: dict[str, OpenModel] = {}
-        self._lock = Lock()
+        self._locks = {name: Lock() for name in self._references}
         if not self._references:
             raise AxionError("no release under releases/; build one with python -m publish, or name one with --models")
 
@@ -87,10 +87,11 @@ class Catalogue:
         """The model called `name`. Raises AxionError when it is not offered, or when its release is broken."""
         if not isinstance(name, str) or name not in self._references:
             raise AxionError(f"this page does not offer that model; it offers {', '.join(self._references)}")
-        with self._lock:
-            if name not in self._loaded:
-                self._loaded[name] = _open(name, self._references[name])
-            return self._loaded[name]
+        if name not in self._loaded:  # those that are loaded never wait for one that is loading
+            with self._locks[name]:
+                if name not in self._loaded:
+                    self._loaded[name] = _open(name, self._references[name])
+        return self._loaded[name]
 
     def default(self) -> str:
         """The first model that opens, or the first of all when none does (the page then says what is wrong with it)."""

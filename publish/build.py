@@ -48,7 +48,7 @@ RELEASE_FILES = (
 """The allow-list: a release holds these files and nothing else is ever sent."""
 
 TRACE_PROMPT = "# Pergunta:\nQuanto é 47 + 38?\n--\n# Resposta:\n"
-TRACE_SAMPLING = Sampling(temperature=0.0, max_new_tokens=40, seed=1)
+TRACE_SAMPLING = Sampling()  # what page and command line start with
 
 _LOCAL_PATH = re.compile(r"(?<![\w.])(?:/(?:home|Users|root|tmp|work|workspace|mnt|content)/|[A-Za-z]:\\)[\w.-]")
 _CODE = Path(axion.__file__).parent
@@ -69,11 +69,9 @@ class Ingredients:
     def fingerprint(self) -> dict[str, str]:
         """The sha256 of everything that the release depends on, the code that builds it included."""
         parts = ("metrics.csv", "run.json", "final/model.safetensors", "final/tokenizer.json")
-        builders = [_PUBLISH / name for name in ("build.py", "card.py", "charts.py", "facts.py", "results.py")]
-        code = code_files() + builders + sorted(TEMPLATES.glob("*.md.j2"))
         prints = {f"run/{name}": sha256(self.run / name) for name in parts}
         prints["measured"] = hashlib.sha256(json.dumps(self.measured, sort_keys=True).encode()).hexdigest()
-        return prints | {path.relative_to(_CODE.parent).as_posix(): sha256(path) for path in code}
+        return prints | {"code": code_fingerprint()}
 
 
 def is_built(folder: Path, ingredients: Ingredients) -> bool:
@@ -133,6 +131,13 @@ def refresh(folder: Path, repo_id: str, target: Path) -> None:
     _copy_code(target)
     _write_card(target, info | {"repo_id": repo_id})
     check_contents(target)
+
+
+def code_fingerprint() -> str:
+    """One sha256 of all code and templates that measure a model and build its release."""
+    code = [*_CODE.rglob("*.py"), *_PUBLISH.rglob("*.py"), *TEMPLATES.glob("*.md.j2")]
+    names_and_sums = sorted((path.relative_to(_CODE.parent).as_posix(), sha256(path)) for path in code)
+    return hashlib.sha256(json.dumps(names_and_sums).encode()).hexdigest()
 
 
 def code_files() -> list[Path]:

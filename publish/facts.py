@@ -1,6 +1,5 @@
 """The facts of a release: everything that `release.json` and the card state, gathered from a run and its evaluation."""
 
-import json
 from pathlib import Path
 
 import yaml
@@ -8,6 +7,7 @@ import yaml
 from axion.configuration_axion import AxionConfig
 from axion.errors import AxionError
 from axion.params import report
+from axion.training.run import read_run_file
 from publish.charts import read_metrics
 
 FORMAT = 1
@@ -22,10 +22,7 @@ def read_run(run: Path) -> dict:
     Raises:
         AxionError: there is none, or the run is not finished.
     """
-    try:
-        content = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise AxionError(f"{run} is no run: it has no readable run.json") from None
+    content = read_run_file(run)
     if not content.get("finished"):
         raise AxionError(f"{run} is not finished; go on with: python -m axion train … --resume")
     return content

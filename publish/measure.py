@@ -12,6 +12,7 @@ from axion import evaluation
 from axion.recipe import DataRecipe, Recipe
 from axion.release import Release
 from axion.routing import expert_favourites
+from publish.build import code_fingerprint
 from publish.facts import read_run
 from publish.results import measured, skipped_tasks
 from publish.verify import sha256
@@ -65,5 +66,5 @@ def _key(run: Path, data: DataRecipe) -> dict[str, str]:
     return {
         "weights": sha256(run / "final" / "model.safetensors"),
         "data": hashlib.sha256(json.dumps([recipe, files], sort_keys=True).encode()).hexdigest(),
-        "measure": sha256(Path(evaluation.__file__)),
+        "measure": code_fingerprint(),
     }

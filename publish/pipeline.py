@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from axion.errors import AxionError
 from axion.recipe import Recipe, load_recipe
 from axion.release import RELEASES, open_release
-from axion.training.run import Interrupted, latest_run, train
+from axion.training.run import RUN_FILE, Interrupted, differences, latest_run, read_run_file, train
 from publish import hub
 from publish.build import RELEASE_FILES, Ingredients, build_release, is_built, refresh
+from publish.facts import read_run
 from publish.measure import measure
 from publish.verify import verify_release
 
@@ -104,7 +107,10 @@ def _train(order: Order, recipe: Recipe, did: Callable[[str], None]) -> Path | N
         return _train_or_go_on(recipe, did)
     run = latest_run(recipe.name)
     if run is not None:
-        did(f"skipped: the newest finished run is {_shown(run)}")
+        changed = differences(yaml.safe_load(read_run(run)["recipe"]), yaml.safe_load(recipe.to_yaml()))
+        changed = [key for key in changed if not key.startswith("data.")]  # where local files lie, says nothing
+        note = f", trained with another {', '.join(changed)} than the recipe's" if changed else ""
+        did(f"skipped: the newest finished run is {_shown(run)}{note}")
     elif (RELEASES / recipe.name / "release.json").is_file():
         did("skipped: no finished run here")
     else:
@@ -118,7 +124,7 @@ def _train(order: Order, recipe: Recipe, did: Callable[[str], None]) -> Path | N
 def _train_or_go_on(recipe: Recipe, did: Callable[[str], None]) -> Path:
     """Train, go on with a run that was stopped, or take the one that this very recipe has finished."""
     run = Path("runs") / recipe.name
-    started = json.loads((run / "run.json").read_text(encoding="utf-8")) if (run / "run.json").is_file() else None
+    started = read_run_file(run) if (run / RUN_FILE).is_file() else None
     if started and started["finished"]:
         if started["recipe"] != recipe.to_yaml():
             raise AxionError(f"{run} was trained with another recipe or data: move it away, or use it by --skip-train")

@@ -1,4 +1,4 @@
-"""The model against transformers' own DeepSeek-V3, and against itself: cached, uncached, absorbed, saved, compiled."""
+"""The model against transformers' own DeepSeek-V3, and against itself: cached, uncached, absorbed, saved, adapted."""
 
 import pytest
 import torch
@@ -217,7 +217,10 @@ def test_lora_trains_through_peft():
     for _ in range(2):  # the first step moves the zero-initialised half alone
         wrapped(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
-    assert not torch.allclose(wrapped(ids).logits, before)
+    whole = wrapped(ids).logits
+    assert not torch.allclose(whole, before)
+    cache = wrapped(input_ids=ids[:, :-1], use_cache=True).past_key_values
+    assert_close(wrapped(input_ids=ids[:, -1:], past_key_values=cache).logits, whole[:, -1:], "cached logits")
     with wrapped.disable_adapter():
         assert torch.equal(wrapped(ids).logits, before)
 

@@ -3,7 +3,7 @@
 import csv
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,8 +11,10 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
+from axion.errors import AxionError
+from axion.routing import TOKENS_PER_BATCH, batches_by_length
+
 MAX_ROWS = 400
-TOKENS_PER_BATCH = 8192
 
 
 class Document(Protocol):
@@ -43,13 +45,15 @@ def validation_loss(model: torch.nn.Module, documents: Iterable[Document]) -> Va
     was_training = model.training
     model.eval()
     nats, tokens = 0.0, 0
-    for batch in _batches(documents, model.config.max_position_embeddings):
-        longest = max(len(piece) for piece in batch)
+    pieces = _pieces(documents, model.config.max_position_embeddings)
+    for batch in batches_by_length(pieces, TOKENS_PER_BATCH):
+        longest = max(len(pieces[index]) for index in batch)
         inputs = torch.zeros(len(batch), longest, dtype=torch.long)
         labels = torch.full((len(batch), longest), -100)
-        for row, piece in enumerate(batch):
-            inputs[row, : len(piece)] = torch.as_tensor(piece)
-            labels[row, : len(piece) - 1] = torch.as_tensor(piece[1:])
+        for row, index in enumerate(batch):
+            ids = torch.as_tensor(pieces[index], dtype=torch.long)
+            inputs[row, : len(ids)] = ids
+            labels[row, : len(ids) - 1] = ids[1:]
         inputs, labels = inputs.to(model.device), labels.to(model.device)
         # padding stands on the right of a causal model, so it needs no mask: no real token sees it
         logits = model(inputs, use_cache=False).logits.float()
@@ -60,21 +64,13 @@ def validation_loss(model: torch.nn.Module, documents: Iterable[Document]) -> Va
     return ValidationResult(nats / tokens, nats / math.log(2) / num_bytes, tokens, num_bytes)
 
 
-def _batches(documents: list[Document], context: int) -> Iterator[list[Sequence[int]]]:
-    """Pieces of at most `context` tokens, of similar length together, so that little is padding."""
-    pieces = []
-    for document in documents:
-        for start in range(0, len(document.ids) - 1, context - 1):
-            pieces.append(document.ids[start : start + context])
-    pieces.sort(key=len)
-    batch: list[Sequence[int]] = []
-    for piece in pieces:
-        if batch and len(piece) * (len(batch) + 1) > TOKENS_PER_BATCH:
-            yield batch
-            batch = []
-        batch.append(piece)
-    if batch:
-        yield batch
+def _pieces(documents: list[Document], context: int) -> list[Sequence[int]]:
+    """The documents' ids in pieces of at most `context` tokens; pieces of one document share a token."""
+    return [
+        document.ids[start : start + context]
+        for document in documents
+        for start in range(0, len(document.ids) - 1, context - 1)
+    ]
 
 
 class MetricsFile:
@@ -83,13 +79,20 @@ class MetricsFile:
     COLUMNS = ("step", "epoch", "tokens", "seconds", "tokens_per_second", "lr", "train_loss")
     VALIDATION = ("val_loss", "val_bits_per_byte")
 
-    def __init__(self, path: Path, layers: int):
+    def __init__(self, path: Path, layers: int, row_every: int = 1):
         self.path = path
+        self.row_every = row_every
         self.columns = [*self.COLUMNS, *self.VALIDATION, *(f"max_violation_layer_{i + 1}" for i in range(layers))]
 
     def start(self, step: int = 0) -> float:
-        """Keeps the rows up to `step` and returns the seconds that they took; a new file has none."""
+        """Keeps the rows up to `step` and returns the seconds that they took; a new file has none.
+
+        Raises:
+            AxionError: the rows of a resumed run are gone.
+        """
         rows = [row for row in self._read() if int(row["step"]) <= step]
+        if step > 0 and not rows and step >= self.row_every:
+            raise AxionError(f"{self.path} is missing or lost its rows; restore it, or start anew with --out DIR")
         staged = self.path.with_suffix(".csv.tmp")
         with staged.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")

@@ -142,10 +142,18 @@ def latest_run(name: str, root: Path = Path("runs")) -> Path | None:
     """The newest finished run of a recipe under `root`, or None."""
     finished = []
     for file in root.glob(f"*/{RUN_FILE}"):
-        info = json.loads(file.read_text(encoding="utf-8"))
+        info = read_run_file(file.parent)
         if info.get("finished") and info.get("name") == name:
             finished.append(file)
     return max(finished, key=lambda file: file.stat().st_mtime).parent if finished else None
+
+
+def read_run_file(run: Path) -> dict:
+    """A run's run.json. Raises AxionError where there is none that can be read."""
+    try:
+        return json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise AxionError(f"{run} is no run: it has no readable {RUN_FILE}; start another with --out DIR") from None
 
 
 def _windows_per_pass(recipe: Recipe, processes: int) -> int:
@@ -179,10 +187,10 @@ def _open_run(recipe: Recipe, data: Prepared, out: Path, resume: bool, processes
     if not resume and (saved or (out / RUN_FILE).exists()):
         raise AxionError(f"{out} holds a run already; --resume goes on with it, --out DIR starts another")
     if resume:
-        info = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))
+        info = read_run_file(out)
         if info["finished"]:
             raise AxionError(f"{out} is finished; --out DIR starts another run")
-        changed = _differences(yaml.safe_load(info["recipe"]), yaml.safe_load(recipe.to_yaml()))
+        changed = differences(yaml.safe_load(info["recipe"]), yaml.safe_load(recipe.to_yaml()))
         if changed:
             raise AxionError(f"{out} was started with another recipe; resume with the same {', '.join(changed)}")
         if info["data"]["fingerprint"] != data.summary["fingerprint"]:
@@ -198,14 +206,14 @@ def _open_run(recipe: Recipe, data: Prepared, out: Path, resume: bool, processes
     return checkpoint.newest_whole(out) if resume and saved else None
 
 
-def _differences(before: dict, now: dict, prefix: str = "") -> list[str]:
+def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
     """Keys whose values differ; how often to save or report may change between two starts of a run."""
     free = {"training.checkpoints", "training.trackers", "data.test_files"}
     names = []
     for key in sorted({*before, *now}):
         path, old, new = prefix + key, before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            names += _differences(old, new, f"{path}.")
+            names += differences(old, new, f"{path}.")
         elif old != new and path not in free:
             names.append(path)
     return names
@@ -221,6 +229,7 @@ def _arguments(recipe: Recipe, out: Path, steps: int, per_device: int, cpu: bool
         max_grad_norm=training.max_grad_norm,
         bf16=training.precision == "bf16" or (training.precision == "auto" and _multiplies_bf16(cpu)),
         torch_compile=training.compile,
+        train_sampling_strategy="sequential",  # the windows are shuffled already
         save_strategy="steps",
         save_steps=max(steps // training.checkpoints, 1),
         logging_strategy="no",
@@ -258,7 +267,7 @@ def _finish(recipe: Recipe, data: Prepared, model: AxionForCausalLM, out: Path, 
 
 
 def _write_run_file(recipe: Recipe, data: Prepared, out: Path, finished: bool, steps: int | None = None) -> None:
-    (out / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")  # evaluation finds it beside final/
+    _write_staged(out / "recipe.yaml", recipe.to_yaml())  # evaluation finds it beside final/
     info = {
         "name": recipe.name,
         "finished": finished,
@@ -271,16 +280,20 @@ def _write_run_file(recipe: Recipe, data: Prepared, out: Path, finished: bool, s
         "git_commit": _git_commit(),
     }
     if finished:
-        info["git_commit"] = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))["git_commit"]
+        info["git_commit"] = read_run_file(out)["git_commit"]  # the code that trained, not today's
         last_row = (out / "metrics.csv").read_text(encoding="utf-8").splitlines()[-1].split(",")
         info |= {
             "steps": steps,
             "tokens": steps * recipe.training.batch_size * recipe.training.window,
             "seconds": float(last_row[3]),
         }
-    staged = out / f"{RUN_FILE}.tmp"
-    staged.write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(staged, out / RUN_FILE)
+    _write_staged(out / RUN_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_staged(path: Path, text: str) -> None:
+    staged = path.with_name(f"{path.name}.tmp")
+    staged.write_text(text, encoding="utf-8")
+    os.replace(staged, path)
 
 
 def machine() -> dict:

@@ -1,14 +1,13 @@
 """transformers' Trainer with what it lacks here: balanced experts, whole checkpoints, metric rows, a stop at NaN."""
 
 import json
+import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.utils.data import SequentialSampler
 from tqdm import tqdm
 from transformers import Trainer, TrainerCallback
 
@@ -63,9 +62,6 @@ class AxionTrainer(Trainer):
             return {name: values.reshape(-1, training.short_window) for name, values in inputs.items()}
         return inputs
 
-    def _get_train_sampler(self, train_dataset=None):
-        return SequentialSampler(train_dataset or self.train_dataset)
-
     def _issue_warnings_after_load(self, load_result) -> None:
         """A checkpoint with missing or surplus weights is no checkpoint; Trainer would only warn."""
         missing = set(load_result.missing_keys) - set(self.model.all_tied_weights_keys)
@@ -91,10 +87,11 @@ class AxionTrainer(Trainer):
         self._staging = run / checkpoint.STAGING
         try:
             super()._save_checkpoint(model, trial)
+            recorded = self.recorder.state()
             _barrier()
             if self.args.should_save:
                 staged = self._staging / f"checkpoint-{self.state.global_step}"
-                (staged / RECORDER_STATE).write_text(json.dumps(self.recorder.state()), encoding="utf-8")
+                (staged / RECORDER_STATE).write_text(json.dumps(recorded), encoding="utf-8")
                 checkpoint.commit(staged, run)
             _barrier()
         finally:
@@ -115,8 +112,8 @@ class Recorder(TrainerCallback):
         self.windows_per_epoch = windows_per_epoch
         self.main = main
         self.balancer = ExpertBalancer(model, recipe.training.bias_update_speed)
-        self.metrics = MetricsFile(run / "metrics.csv", layers=len(self.balancer.routers))
         self.row_every = row_interval(steps)
+        self.metrics = MetricsFile(run / "metrics.csv", len(self.balancer.routers), self.row_every)
         # evaluations fall on rows
         self.evaluate_every = self.row_every * max(steps // self.row_every // recipe.training.evaluations, 1)
         self.interrupted = False
@@ -129,8 +126,9 @@ class Recorder(TrainerCallback):
     # --- what a checkpoint carries
 
     def state(self) -> dict:
+        """What was summed since the last row; every process calls this, one saves it."""
         counts = None if self._counts_LE is None else self._counts_LE.tolist()
-        return {"loss_sum": self._loss_sum, "steps_summed": self._steps_summed, "counts": counts}
+        return {"loss_sum": _mean_over_processes(self._loss_sum), "steps_summed": self._steps_summed, "counts": counts}
 
     def restore(self, state: dict) -> None:
         self._loss_sum, self._steps_summed = state["loss_sum"], state["steps_summed"]
@@ -140,6 +138,7 @@ class Recorder(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._started = time.perf_counter()
+        state.save_steps = args.save_steps  # a resumed run may save at another pace
         if self.main:
             self._seconds_before = self.metrics.start(state.global_step)
             self._bar = tqdm(total=self.steps, initial=state.global_step, desc=self.recipe.name, unit="step")
@@ -217,7 +216,8 @@ class Recorder(TrainerCallback):
             raise KeyboardInterrupt  # a second Ctrl-C does not wait for the step; torchrun itself sends a second one
         self.interrupted = True
         if self.main:
-            print("\nstopping after this step and saving; press Ctrl-C again to stop at once", file=sys.stderr)
+            # not print: the signal may have come in the middle of the progress bar's own write
+            os.write(2, b"\nstopping after this step and saving; press Ctrl-C again to stop at once\n")
 
 
 def _distributed() -> bool:

@@ -273,13 +273,15 @@ function drawStats() {
   const fresh = tokens.filter(({ step }) => !step.prompt).map(({ step }) => step.s);
   const timed = fresh.length && fresh[0] !== undefined;
   const [first, last] = [fresh[0], fresh[fresh.length - 1]];
+  // new tokens take from the moment when the prompt was read, so that a single one has a speed too
+  const ready = Math.max(0, ...tokens.filter(({ step }) => step.prompt && step.s !== undefined).map(({ step }) => step.s));
   const show = (name, value, note = "") => {
     part(`stat-${name}`).textContent = value;
     part(`stat-${name}-note`).textContent = note;
   };
   const absent = run.recorded ? fill("stat_recorded") : "";
   show("tokens", tokens.length, fill("stat_tokens_note", { prompt: tokens.length - fresh.length, new: fresh.length }));
-  if (timed && last > first) show("speed", Math.round((fresh.length - 1) / (last - first)), fill("stat_speed_unit"));
+  if (timed && last > ready) show("speed", Math.round(fresh.length / (last - ready)), fill("stat_speed_unit"));
   else show("speed", "–", absent);
   if (timed) show("first", `${Math.round(1000 * first)} ms`, fill("stat_first_note"));
   else show("first", "–", absent);

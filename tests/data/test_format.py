@@ -25,7 +25,7 @@ def test_gsm8k_loses_its_marks():
     answer = "She has 48/2 = <<48/2=24>>24 clips.\nThat is $<<24*50=1200>>1,200.\n#### 1,200"
     problem = problem_from_gsm8k(" How many?\n", answer)
     assert problem == Problem("How many?", "1,200", "She has 48/2 = 24 clips.\nThat is $1,200.")
-    assert problem.calculations == "48/2=24"
+    assert problem.calculations == "48/2=24\n24*50=1200"
 
 
 def test_a_bare_answer_has_no_reasoning():

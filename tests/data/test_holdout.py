@@ -4,7 +4,9 @@ import re
 
 import pytest
 
+from axion.data.format import REASONING, Problem
 from axion.data.holdout import is_held_out, operand_pairs, shows_held_out
+from axion.data.problems import PHRASINGS
 
 ALL_PAIRS = [(a, b) for a in range(100) for b in range(a, 100)]
 
@@ -82,6 +84,20 @@ def scan(text: str) -> set[tuple[int, int]]:
     return found
 
 
+def asked(document: str) -> set[tuple[int, int]]:
+    """The two numbers of a question that has exactly two and no reasoning, however it is worded."""
+    question, direct, _ = document.partition("\n--\n# Resposta:\n")
+    numbers = re.findall(r"\d+", question)
+    return {(int(numbers[0]), int(numbers[1]))} if direct and REASONING not in document and len(numbers) == 2 else set()
+
+
+def test_every_phrasing_of_a_sum_is_seen():
+    for phrasings in PHRASINGS.values():
+        for phrasing in phrasings:
+            document = Problem(phrasing.format(a=47, b=38), "85").document()
+            assert {47, 38} in [set(pair) for pair in asked(document)], phrasing
+
+
 def test_the_other_scan_sees_what_it_should():
     assert scan("She has 48/2 = 24 and $1,200 x 3 but 5 apples + 13 apples.") == {(48, 2), (1200, 3), (5, 13)}
     assert scan("Quanto é 12 - 7?\n--\n# Resposta:\n5") == {(12, 7)}
@@ -90,8 +106,8 @@ def test_the_other_scan_sees_what_it_should():
 def test_no_training_document_shows_a_held_out_pair(real_corpus):
     recipe, folder, prepared = real_corpus
     documents = (folder / "train.txt").read_text(encoding="utf-8").split("\n<eos>\n")[:-1]
-    assert len(documents) == len(prepared.train) > 80_000
-    seen = set().union(*map(scan, documents))
+    assert len(documents) == len(prepared.train) > 0.9 * recipe.data.arithmetic
+    seen = set().union(*map(scan, documents), *map(asked, documents))
     fraction = recipe.data.holdout_fraction
     assert not [pair for pair in seen if is_held_out(*pair, fraction)]
     # And training does see nearly all of the others, so the scan cannot have slept.

@@ -95,11 +95,12 @@ def test_accumulation_follows_the_whole_batch(tiny, tmp_path):
     [
         ("training.optimizer=adamw", "training.schedule=cosine"),
         ("training.precision=bf16",),
+        ("training.precision=auto",),
         ("training.sequence_balance_weight=0.01",),
         ("architecture.first_k_dense_replace=1",),
         ("training.short_window=16",),
     ],
-    ids=["adamw-cosine", "bf16", "sequence-balance", "dense-first", "short-window"],
+    ids=["adamw-cosine", "bf16", "auto", "sequence-balance", "dense-first", "short-window"],
 )
 def test_every_option_trains(tiny, tmp_path, options):
     run = train(tiny("training.max_steps=30", *options), tmp_path / "run")
