@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
 from axion.cli import app, run
@@ -254,3 +256,10 @@ def test_output_is_utf8_in_any_locale(tiny_release):
     process = start("params", "axion1-v0.1", env=environment)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0 and "─" in out, err
+
+
+def test_generate_starts_from_the_same_settings_as_everything_else():
+    defaults = {option.name: option.default for option in typer.main.get_command(app).commands["generate"].params}
+    shared = {field.name: field.default for field in fields(Sampling) if field.name in defaults}
+    assert len(shared) == 7
+    assert {name: defaults[name] for name in shared} == shared

@@ -69,11 +69,11 @@ def test_the_draw_follows_the_filtered_distribution(release):
 
 
 def test_top_k_of_one_is_greedy(release):
-    assert new_tokens(release, Sampling(top_k=1, max_new_tokens=24)) == new_tokens(release, GREEDY)
+    assert new_tokens(release, Sampling(temperature=0.8, top_k=1, max_new_tokens=24)) == new_tokens(release, GREEDY)
 
 
 def test_a_step_tells_the_models_own_probability_and_alternatives(release):
-    steps = list(stream(release.model, release.tokenizer, PROMPT, Sampling(max_new_tokens=10, seed=3)))
+    steps = list(stream(release.model, release.tokenizer, PROMPT, Sampling(temperature=0.8, max_new_tokens=10, seed=3)))
     ids = torch.tensor([[step.token_id for step in steps]])
     with torch.inference_mode():
         probabilities = release.model(ids).logits[0].softmax(-1)
@@ -119,7 +119,7 @@ def test_it_stops_at_the_end_of_text_without_yielding_it(release, monkeypatch):
 
 def test_it_stops_at_the_end_of_the_context(release, monkeypatch):
     monkeypatch.setattr("axion.generation._end_ids", lambda *_: set())
-    steps = list(stream(release.model, release.tokenizer, PROMPT, Sampling(max_new_tokens=1000)))
+    steps = list(stream(release.model, release.tokenizer, PROMPT, Sampling(temperature=0.8, max_new_tokens=1000)))
     assert len(steps) == release.config.max_position_embeddings
 
 

@@ -23,6 +23,8 @@ def test_overrides_are_read_as_yaml_and_leave_the_rest():
     assert recipe.training.epochs == 2
     assert recipe.data.hub_id is None and recipe.data.files == ["a.jsonl"]
     assert recipe.build_config().q_lora_rank is None
+    # YAML takes a number without a dot for text
+    assert load_recipe("axion1-v0.1", ["architecture.rms_norm_eps=1e-5"]).build_config().rms_norm_eps == 1e-5
     assert load_recipe("axion1-v0.1", ["data.files=[a.jsonl, b.jsonl]"]).data.files == ["a.jsonl", "b.jsonl"]
 
 
@@ -36,6 +38,9 @@ def test_overrides_are_read_as_yaml_and_leave_the_rest():
         ("architecture.qk_rope_head_dim=3", r"architecture\.qk_rope_head_dim is 3; it must be even"),
         ("architecture.n_group=3", r"architecture\.n_group is 3; it must divide n_routed_experts \(4\)"),
         ("architecture.vocab_size=5", r"architecture\.vocab_size is unknown"),
+        ("architecture.rope_parameters={rope_type: yarn, factor: big}", r"architecture\.rope_parameters is .*needs"),
+        ("architecture.rope_parameters={rope_type: linear, factor: 2.0}", r"architecture\.rope_parameters is .*needs"),
+        ("architecture.hidden_act=foo", r'architecture\.hidden_act is .foo.; it must be "silu"'),
         ("training.epochs=-1", r"training\.epochs is -1; input should be greater than or equal to 1"),
         ("training.window=1024", r"training\.window is 1024; it must be at most .*max_position_embeddings \(512\)"),
         ("training.short_window=100", r"training\.short_window is 100; it must divide training\.window \(512\)"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import URLError
@@ -45,7 +46,7 @@ def releases(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         shutil.copytree(tiny_release, root / name)
 
     release = open_release(tiny_release)
-    sampling = Sampling(max_new_tokens=len(HOSTILE), seed=3)
+    sampling = Sampling(temperature=0.8, max_new_tokens=len(HOSTILE), seed=3)
     trace = make_trace("plain", release.model, release.tokenizer, "# Pergunta:\n", sampling)
     _write(root / "plain" / "trace.json", trace)
     steps = [{**step, "t": text} for step, text in zip(trace["steps"], HOSTILE, strict=False)]
@@ -78,14 +79,13 @@ class Server(NamedTuple):
         return (int(fields[11]) + int(fields[12])) / 100
 
 
-@pytest.fixture(scope="session")
-def server(releases: Path) -> Iterator[Server]:
-    """`python app.py` on a free port, offering the folders of `releases`, `plain` first."""
+@contextmanager
+def served(models: list[str]) -> Iterator[Server]:
+    """`python app.py` on a free port for as long as the `with` block lasts."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    models = [str(releases / name) for name in ("plain", "endless", "hostile", "broken")]
-    command = [sys.executable, "app.py", "--port", str(port), "--models", *models]
+    command = [sys.executable, "app.py", "--port", str(port), *(["--models", *models] if models else [])]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         address = f"http://127.0.0.1:{port}"
@@ -102,6 +102,13 @@ def server(releases: Path) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def server(releases: Path) -> Iterator[Server]:
+    """A playground that offers the folders of `releases`, `plain` first."""
+    with served([str(releases / name) for name in ("plain", "endless", "hostile", "broken")]) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

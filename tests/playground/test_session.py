@@ -28,7 +28,7 @@ def events_of(text):
 
 
 def test_events_are_the_stream_s_own_steps(model):
-    sampling = Sampling(seed=5, max_new_tokens=20)
+    sampling = Sampling(temperature=0.8, seed=5, max_new_tokens=20)
     start, *steps, end = session.live_events(model, Request(PROMPT, sampling))
     expected = stream(model.release.model, model.release.tokenizer, PROMPT, sampling)
     assert [{key: value for key, value in step.items() if key not in ("kind", "s")} for step in steps] == [

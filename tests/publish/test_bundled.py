@@ -1,4 +1,8 @@
-"""The release that comes with the project is whole, small, and made by the code of today."""
+"""The release that comes with the project is whole, small, made by the code of today, and passes the publisher."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -35,6 +39,20 @@ def test_its_code_is_the_code_of_today():
 
 def test_its_card_is_what_its_figures_give_today(bundled):
     assert (FOLDER / "README.md").read_text(encoding="utf-8") == render_card(bundled.info), REFRESH
+
+
+def test_it_publishes_as_it_stands_up_to_the_push(tmp_path):
+    # an empty folder: no run to take, no data, so the release itself is verified, in a clean process
+    command = ["-m", "publish", "axion1-v0.1", "--repo-id", "someone/Axion1-350k-A250k", "--skip-train", "--dry-run"]
+    before = {path.name: path.stat().st_mtime_ns for path in FOLDER.iterdir()}
+    environment = {**os.environ, "PYTHONPATH": str(RELEASES.parent), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    steps = [line.split()[0] for line in done.stdout.splitlines()]
+    assert steps == ["preflight", "train", "evaluate", "build", "verify", "push"]
+    assert {path.name: path.stat().st_mtime_ns for path in FOLDER.iterdir()} == before
 
 
 def test_every_result_was_measured(bundled):

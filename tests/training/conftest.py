@@ -17,7 +17,7 @@ TINY_RECIPE = {
     "repo_name": "tiny",
     "architecture": {
         "hidden_size": 32,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": 4,
         "num_attention_heads": 2,
         "q_lora_rank": 8,
         "kv_lora_rank": 8,

@@ -50,6 +50,9 @@ def test_groups_hold_every_parameter_once_and_plain_adamw_is_torchs():
     training = TrainingRecipe(optimizer="adamw", learning_rate=1e-2, router_learning_rate=1e-2)
     optimizer = build_optimizer(model, training)
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    order = {id(parameter): place for place, parameter in enumerate(model.parameters())}
+    for group in optimizer.param_groups:  # a resumed run finds the state by position
+        assert [order[id(parameter)] for parameter in group["params"]] == sorted(order[id(p)] for p in group["params"])
     assert {id(p) for p in held} == {id(p) for p in model.parameters()} and len(held) == len(set(map(id, held)))
     reference = torch.optim.AdamW(twin.parameters(), lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
     ids = torch.arange(30).unsqueeze(0)
