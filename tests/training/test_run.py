@@ -108,6 +108,18 @@ def test_every_option_trains(tiny, tmp_path, options):
     assert losses[-1] < losses[0] - 0.5
 
 
+@pytest.mark.slow
+def test_compiled_training_follows_eager(tiny, tmp_path):
+    options = ("training.max_steps=6", "training.checkpoints=2")
+    eager = train(tiny(*options), tmp_path / "eager")
+    compiled = train(tiny(*options, "training.compile=true"), tmp_path / "compiled")
+    for one, two in zip(column(eager, "train_loss"), column(compiled, "train_loss"), strict=True):
+        assert float(one) == pytest.approx(float(two), abs=1e-3)
+    assert column(eager, "max_violation_layer_1")[0] == column(compiled, "max_violation_layer_1")[0]
+    weights = load_file(compiled / "final" / "model.safetensors")
+    assert weights.keys() == load_file(eager / "final" / "model.safetensors").keys()
+
+
 def test_short_windows_come_first_and_hold_the_same_tokens(tiny, tmp_path, monkeypatch):
     from axion.training.trainer import AxionTrainer
 
