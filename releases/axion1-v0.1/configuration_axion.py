@@ -1,0 +1,160 @@
+"""The configuration of Axion's decoder: DeepSeek-V3's field names, checked for shapes that cannot be built.
+
+This file travels to the letter into every release as remote code, so it imports transformers alone.
+"""
+
+from transformers.configuration_utils import PreTrainedConfig
+
+SIZES = (
+    *("vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "n_shared_experts", "n_routed_experts", "num_experts_per_tok", "n_group", "topk_group"),
+    *("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "max_position_embeddings"),
+)
+"""Fields that must be whole numbers of at least 1."""
+
+
+class AxionConfig(PreTrainedConfig):
+    """The shape of an `AxionForCausalLM`; the defaults are Axion1 v0.1.
+
+    Fields carry the names of transformers' `DeepseekV3Config`, so that a model can be exported to `deepseek_v3` without
+    translation. Balancing speeds and loss weights are training settings: they stand in the recipe, not here.
+
+    Args:
+        vocab_size: tokens in the vocabulary (V).
+        hidden_size: width of the residual stream (D).
+        intermediate_size: width of the dense SwiGLU in the first `first_k_dense_replace` layers.
+        moe_intermediate_size: width of one expert (F).
+        num_hidden_layers: decoder layers (L).
+        num_attention_heads: attention heads (H).
+        num_key_value_heads: equal to `num_attention_heads` with latent attention, and so by default.
+        n_shared_experts: experts that read every token; they form one SwiGLU of width n_shared_experts · F.
+        n_routed_experts: experts among which the router chooses (E).
+        num_experts_per_tok: routed experts that read a token (K).
+        n_group, topk_group: the routed experts stand in `n_group` groups, of which `topk_group` are eligible per token.
+        norm_topk_prob: normalise the chosen experts' weights to a sum of one.
+        routed_scaling_factor: what those weights are multiplied by afterwards.
+        first_k_dense_replace: how many first layers are dense instead of a mixture.
+        q_lora_rank: rank of the query's low-rank path; None for a single full matrix.
+        kv_lora_rank: width of the cached key-value latent (R).
+        qk_nope_head_dim, qk_rope_head_dim: the parts of a query-key head without and with rotary positions.
+        v_head_dim: width of a value head.
+        rope_parameters: transformers' own: `rope_type` "default" or "yarn", `rope_theta`, YaRN's `factor`, `mscale` …
+        rope_interleave: rotary pairs are neighbours (0, 1), (2, 3), … as in DeepSeek's weights.
+        max_position_embeddings: the longest context (S).
+        output_router_logits: return each router's logits with every forward pass.
+
+    Raises:
+        ValueError: a shape cannot be built; the message names the field and says what would be right.
+
+    Source: DeepSeek-V3 technical report, arXiv 2412.19437, sections 2.1 and 4.2.
+    """
+
+    model_type = "axion"
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 (transformers' own form)
+    attribute_map = {  # noqa: RUF012
+        "num_local_experts": "n_routed_experts",
+        "num_mtp_layers": "num_nextn_predict_layers",
+    }
+
+    vocab_size: int = 1024
+    hidden_size: int = 64
+    intermediate_size: int = 256
+    moe_intermediate_size: int = 64
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 4
+    num_key_value_heads: int | None = None
+    n_shared_experts: int = 1
+    n_routed_experts: int = 4
+    num_experts_per_tok: int = 2
+    n_group: int = 1
+    topk_group: int = 1
+    norm_topk_prob: bool = True
+    routed_scaling_factor: float = 1.0
+    first_k_dense_replace: int = 0
+    num_nextn_predict_layers: int = 0
+    q_lora_rank: int | None = 16
+    kv_lora_rank: int = 8
+    qk_nope_head_dim: int = 12
+    qk_rope_head_dim: int = 4
+    v_head_dim: int = 16
+    hidden_act: str = "silu"
+    max_position_embeddings: int = 512
+    rope_parameters: dict | None = None
+    rope_interleave: bool = True
+    rms_norm_eps: float = 1e-6
+    attention_bias: bool = False
+    attention_dropout: float = 0.0
+    initializer_range: float = 0.02
+    tie_word_embeddings: bool = True
+    use_cache: bool = True
+    output_router_logits: bool = False
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+
+    def __post_init__(self, **kwargs):
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
+        if self.rope_parameters is None:
+            self.rope_parameters = {"rope_type": "default"}
+        self.rope_parameters = {"rope_theta": 10000.0, **self.rope_parameters}
+        self._check_shapes()
+        self.qk_head_dim = self.qk_nope_head_dim + self.qk_rope_head_dim
+        # transformers computes the rotary frequencies of YaRN over `head_dim` dimensions: here the rotary part alone
+        self.head_dim = self.qk_rope_head_dim
+        super().__post_init__(**kwargs)
+
+    def _check_shapes(self) -> None:
+        for name in SIZES:
+            value = getattr(self, name)
+            if name == "q_lora_rank" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+        rope = self.rope_parameters
+        rules = {
+            "qk_rope_head_dim": (self.qk_rope_head_dim % 2 == 0, "must be even: rotary positions turn pairs"),
+            "num_key_value_heads": (
+                self.num_key_value_heads == self.num_attention_heads,
+                f"must be num_attention_heads ({self.num_attention_heads}): latent attention has a key per head",
+            ),
+            "n_group": (
+                self.n_routed_experts % self.n_group == 0,
+                f"must divide n_routed_experts ({self.n_routed_experts})",
+            ),
+            "topk_group": (self.topk_group <= self.n_group, f"must be at most n_group ({self.n_group})"),
+            "num_experts_per_tok": (
+                self.num_experts_per_tok <= self.n_routed_experts // self.n_group * self.topk_group,
+                f"must be at most the {self.n_routed_experts // self.n_group * self.topk_group} experts that "
+                "n_routed_experts, n_group and topk_group leave to choose from",
+            ),
+            "first_k_dense_replace": (
+                0 <= self.first_k_dense_replace <= self.num_hidden_layers,
+                f"must be between 0 and num_hidden_layers ({self.num_hidden_layers})",
+            ),
+            "rope_parameters": (
+                _rope_can_be_built(rope),
+                'needs rope_type "default" or "yarn", numbers for the rest, and for yarn a factor of at least 1',
+            ),
+            "hidden_act": (self.hidden_act == "silu", 'must be "silu": the feed-forward parts are SwiGLU'),
+            "num_nextn_predict_layers": (
+                self.num_nextn_predict_layers == 0,
+                "must be 0: multi-token prediction is not built yet",
+            ),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it {rule}")
+        if self.n_group > 1 and self.n_routed_experts // self.n_group < 2:
+            raise ValueError(f"n_group is {self.n_group}; a group needs at least two experts, whose scores it sums")
+
+
+def _rope_can_be_built(rope: dict) -> bool:
+    numbers = [value for key, value in rope.items() if key not in {"rope_type", "type", "truncate"}]
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 for value in numbers):
+        return False
+    kind = rope.get("rope_type")
+    return rope["rope_theta"] > 0 and (kind == "default" or (kind == "yarn" and rope.get("factor", 0) >= 1))
+
+
+__all__ = ["AxionConfig"]
