@@ -59,7 +59,7 @@ class DataRecipe(Section):
     answer_field: str = "answer"
     direct_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share of the real training problems that appear in the direct form too, without their reasoning."""
-    arithmetic: Count = 34_000
+    arithmetic: Count = 36_000
     """Synthetic sums and differences."""
     word_problems: Count = 1_500
     """Synthetic multi-step word problems."""

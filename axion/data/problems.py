@@ -1,6 +1,6 @@
 """Sums and differences of one to three digits, in Portuguese and English, from a seed.
 
-The set starts with every problem of one and two digits that is not held out, once in each language and in the plain
+The set starts with every problem of one and two digits that is not held out, in each language and in the plain
 phrasing that the tests use, and goes on with random ones: a tiny model must see nearly all of the space to add.
 """
 
@@ -57,6 +57,10 @@ PHRASINGS = MappingProxyType(
     }
 )
 
+# How often the canonical problems of one and of two digits stand in the set: the few of one digit would be lost among
+# the many of two, and a model that adds 47 and 38 would still stumble over 9 - 0.
+CANONICAL_REPEATS = MappingProxyType({1: 10, 2: 1})
+
 # The random part of the set: how many digits the larger operand has, and how the problem is told.
 DIGITS_SHARE = MappingProxyType({1: 0.2, 2: 0.4, 3: 0.4})
 OTHER_PHRASING_SHARE = 0.1
@@ -106,8 +110,8 @@ def _tell(a: int, sign: str, b: int, phrasing: str, reasoning: str | None = None
 
 
 def _endless_arithmetic(rng: random.Random, holdout: float) -> Iterator[Problem]:
-    for digits in (1, 2):
-        tasks = list(product(_tasks(digits, lambda a, b: not is_held_out(a, b, holdout)), LANGUAGES))
+    for digits, repeats in CANONICAL_REPEATS.items():
+        tasks = list(product(_tasks(digits, lambda a, b: not is_held_out(a, b, holdout)), LANGUAGES)) * repeats
         rng.shuffle(tasks)
         yield from (_canonical(*task, language) for task, language in tasks)
     while True:
