@@ -11,6 +11,7 @@ PAGE = {
     "tab_model": "Model",
     "prompt": "Prompt",
     "prompt_hint": "The model continues exactly this text. It was taught problems of this form.",
+    "as_problem": "Put my text into this form",
     "presets": "Or start from one of these",
     "generate": "Generate",
     "stop": "Stop",
@@ -27,6 +28,9 @@ CONTROLS = {
     "min_p": ("Min-p", "Only tokens at least this likely, relative to the likeliest; 0 is off"),
     "repetition_penalty": ("Repetition penalty", "Above 1 makes repeating less likely; 1 is off"),
 }
+
+PROBLEM = "# Pergunta:\n{question}\n--\n# Resposta:\n"
+BARE_SUM = "Quanto é {sum}?"
 
 PRESETS = {
     "Quanto é 5 + 3?": "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n",

@@ -48,7 +48,14 @@ def tiny_recipe(tmp_path, monkeypatch):
     recipe["architecture"] |= {"hidden_size": 32, "num_hidden_layers": 2, "moe_intermediate_size": 16}
     recipe["architecture"]["max_position_embeddings"] = 128
     recipe["data"] |= {"hub_id": None, "arithmetic": 300, "word_problems": 20}
-    recipe["training"] |= {"window": 64, "batch_size": 8, "epochs": 1, "max_steps": 6, "warmup_steps": 2}
+    recipe["training"] |= {
+        "window": 64,
+        "short_window": None,
+        "batch_size": 8,
+        "epochs": 1,
+        "max_steps": 6,
+        "warmup_steps": 2,
+    }
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return path

@@ -10,7 +10,7 @@ from axion.errors import AxionError
 from playground.models import Catalogue
 from playground.requests import LIMITS, MAX_PROMPT_CHARACTERS, find_problems, read_request, starting_values
 from playground.session import error_text, growing_text, live_events
-from playground.texts import CONTROLS, PAGE, PRESETS
+from playground.texts import BARE_SUM, CONTROLS, PAGE, PRESETS, PROBLEM
 from playground.trace_view import build_trace_view
 
 GENERATIONS_AT_ONCE = 2
@@ -18,6 +18,15 @@ BASIC = ("temperature", "max_new_tokens", "seed")
 
 # A cut stream has no last line, so the view is told in the browser; see trace_view.js.
 TELL_VIEW = "() => { document.querySelector('#trace .axion-view').dispatchEvent(new Event('stop')); return []; }"
+
+# A question alone is not what the models were taught to go on from; this puts one into the form, in plain sight.
+AS_PROBLEM = f"""(text) => {{
+  const asked = text.trim();
+  if (!asked || asked.startsWith("# ")) return text;
+  const sum = /^\\d+ *[-+] *\\d+$/.test(asked) && asked.replace(/ *([-+]) */, " $1 ");
+  const question = sum ? {json.dumps(BARE_SUM)}.replace("{{sum}}", sum) : asked;
+  return {json.dumps(PROBLEM)}.replace("{{question}}", () => question);
+}}"""
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,9 @@ def build(catalogue: Catalogue, model: gr.Dropdown, trace: dict | None, text: st
 
 
 def _build_presets(prompt: gr.Textbox) -> None:
+    with gr.Row(elem_classes="ax-presets"):
+        form = gr.Button(PAGE["as_problem"], size="sm", min_width=40, scale=0, elem_id="as-problem")
+        form.click(None, prompt, prompt, js=AS_PROBLEM, api_visibility="private")
     gr.HTML(f'<p class="ax-caption">{PAGE["presets"]}</p>', apply_default_css=False)
     with gr.Row(elem_classes="ax-presets"):
         for name, text in PRESETS.items():

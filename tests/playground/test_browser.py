@@ -82,6 +82,17 @@ def test_presets_fill_the_prompt(page):
     assert page.locator("#prompt textarea").input_value() == "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
 
 
+@pytest.mark.parametrize(
+    ("typed", "question"),
+    [("47+38", "Quanto é 47 + 38?"), (" What is $& - 2? ", "What is $& - 2?"), ("# Pergunta:\nx", None)],
+)
+def test_a_question_is_put_into_the_form_that_was_taught(page, typed, question):
+    set_prompt(page, typed)
+    page.locator("#as-problem").click()
+    wanted = typed if question is None else f"# Pergunta:\n{question}\n--\n# Resposta:\n"
+    page.wait_for_function("wanted => document.querySelector('#prompt textarea').value === wanted", arg=wanted)
+
+
 def start_endless(page) -> None:
     choose_model(page, "endless")
     set_number(page, "Maximum new tokens", 512)

@@ -153,6 +153,26 @@ def test_a_damaged_checkpoint_is_refused(tiny, stopped, name, damage):
         train(tiny(), stopped, resume=True)
 
 
+def test_a_run_killed_after_its_last_checkpoint_only_finishes(tiny, tmp_path, monkeypatch):
+    train(tiny(), tmp_path / "reference")
+
+    def fall_over(*args):
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("axion.training.run._finish", fall_over)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(tiny(), tmp_path / "cut")
+    train(tiny(), tmp_path / "cut", resume=True)
+    assert_same_end(tmp_path / "cut", tmp_path / "reference")
+
+
+def test_a_run_without_its_rows_is_not_resumed(tiny, stopped):
+    (stopped / "metrics.csv").unlink()
+    with pytest.raises(AxionError, match=r"metrics\.csv is missing or lost its rows"):
+        train(tiny(), stopped, resume=True)
+
+
 def test_the_last_two_checkpoints_are_kept(stopped):
     assert sorted(path.name for path in stopped.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-5"]
 
