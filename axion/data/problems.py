@@ -57,8 +57,8 @@ PHRASINGS = MappingProxyType(
     }
 )
 
-# Passes over all canonical problems of so many digits. The few of one digit would be lost among the many of two: a model
-# that was given each once added 47 and 38 and stumbled over 9 - 0.
+# Passes over all canonical problems of so many digits. The few of one digit would be lost among the many of two: a
+# model that was given each once added 47 and 38 and stumbled over 9 - 0.
 CANONICAL_PASSES = (1, 2, *[1] * 9)
 
 # The random part of the set: how many digits the larger operand has, and how the problem is told.
