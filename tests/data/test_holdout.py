@@ -85,10 +85,11 @@ def scan(text: str) -> set[tuple[int, int]]:
 
 
 def asked(document: str) -> set[tuple[int, int]]:
-    """The two numbers of a question that has exactly two and no reasoning, however it is worded."""
+    """The two numbers of a short question without reasoning, however it is worded: a sum, and no story."""
     question, direct, _ = document.partition("\n--\n# Resposta:\n")
     numbers = re.findall(r"\d+", question)
-    return {(int(numbers[0]), int(numbers[1]))} if direct and REASONING not in document and len(numbers) == 2 else set()
+    bare = direct and REASONING not in document and len(numbers) == 2 and len(question.split()) <= 12
+    return {(int(numbers[0]), int(numbers[1]))} if bare else set()
 
 
 def test_every_phrasing_of_a_sum_is_seen():
