@@ -19,34 +19,13 @@ from axion.tokenizer import save_tokenizer, write_legacy_tokenizer
 from publish import charts
 from publish.card import TEMPLATES, render_card
 from publish.facts import collect_facts, read_run
-from publish.verify import check_files, sha256
+from publish.manifest import REMOTE_CODE, check_files, check_names, files_in, sha256
 
-REMOTE_CODE = ("configuration_axion.py", "modeling_axion.py")
 AUTO_MAP = {
     "AutoConfig": "configuration_axion.AxionConfig",
     "AutoModel": "modeling_axion.AxionModel",
     "AutoModelForCausalLM": "modeling_axion.AxionForCausalLM",
 }
-RELEASE_FILES = (
-    "README.md",
-    "config.json",
-    *REMOTE_CODE,
-    "expert-load.png",
-    "generation_config.json",
-    "metrics.csv",
-    "model.model",
-    "model.safetensors",
-    "model.vocab",
-    "recipe.yaml",
-    "release.json",
-    "tokenizer.json",
-    "tokenizer.py",
-    "tokenizer_config.json",
-    "trace.json",
-    "training.png",
-)
-"""The allow-list: a release holds these files and nothing else is ever sent."""
-
 TRACE_PROMPT = "# Pergunta:\nQuanto é 47 + 38?\n--\n# Resposta:\n"
 TRACE_SAMPLING = Sampling()  # what page and command line start with
 
@@ -77,9 +56,8 @@ class Ingredients:
 def is_built(folder: Path, ingredients: Ingredients) -> bool:
     """Whether `folder` already holds, unchanged, what these ingredients would give."""
     try:
-        info = json.loads((folder / "release.json").read_text(encoding="utf-8"))
-        check_files(folder, info)
-    except (OSError, ValueError, AxionError):
+        info = check_files(folder)
+    except (OSError, AxionError):
         return False
     return (info.get("inputs"), info.get("repo_id")) == (ingredients.fingerprint(), ingredients.repo_id)
 
@@ -122,11 +100,11 @@ def refresh(folder: Path, repo_id: str, target: Path) -> None:
     Raises:
         AxionError: the folder is not what its own release.json says.
     """
-    info = open_release(folder).info
-    check_files(folder, info)  # a damaged file must not get a new, valid sha256
+    info = check_files(folder)  # a damaged file must not get a new, valid sha256
     if target != folder:
         target.mkdir(parents=True)
         for name in info["files"]:
+            (target / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, target / name)
     _copy_code(target)
     _write_card(target, info | {"repo_id": repo_id})
@@ -156,11 +134,8 @@ def check_contents(folder: Path) -> None:
     Raises:
         AxionError: it does not; the message names the file.
     """
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    if difference := sorted(present ^ set(RELEASE_FILES)):
-        state = "is missing from" if difference[0] in RELEASE_FILES else "does not belong in"
-        raise AxionError(f"{difference[0]} {state} the release")
-    for name in RELEASE_FILES:
+    check_names(folder)
+    for name in files_in(folder):
         if Path(name).suffix in {".png", ".safetensors"}:
             continue
         if path := _LOCAL_PATH.search((folder / name).read_text(encoding="utf-8")):
@@ -206,7 +181,7 @@ def _write_card(folder: Path, info: dict) -> None:
     """Write README.md and then release.json, which has the card's sha256 in it."""
     info = {key: value for key, value in info.items() if key != "files"}
     (folder / "README.md").write_text(render_card(info), encoding="utf-8")
-    files = {name: sha256(folder / name) for name in RELEASE_FILES if name != "release.json"}
+    files = {name: sha256(folder / name) for name in files_in(folder) if name != "release.json"}
     _write_json(folder / "release.json", info | {"files": files}, indent=2)
 
 

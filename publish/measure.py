@@ -14,8 +14,8 @@ from axion.release import Release
 from axion.routing import expert_favourites
 from publish.build import code_fingerprint
 from publish.facts import read_run
+from publish.manifest import sha256
 from publish.results import measured, skipped_tasks
-from publish.verify import sha256
 
 
 def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:

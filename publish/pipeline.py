@@ -18,8 +18,9 @@ from axion.recipe import Recipe, load_recipe
 from axion.release import RELEASES, open_release
 from axion.training.run import RUN_FILE, Interrupted, differences, latest_run, read_run_file, train
 from publish import hub
-from publish.build import RELEASE_FILES, Ingredients, build_release, is_built, refresh
+from publish.build import Ingredients, build_release, is_built, refresh
 from publish.facts import read_run
+from publish.manifest import files_in
 from publish.measure import measure
 from publish.verify import verify_release
 
@@ -150,8 +151,9 @@ def _build(order: Order, recipe: Recipe, run: Path, steps: Steps) -> Path:
         if order.dry_run and folder.exists():
             folder = run / "release"  # a dry run replaces no release
         build_release(ingredients, folder)
-        size = sum((folder / name).stat().st_size for name in RELEASE_FILES)
-        did(f"{_shown(folder)}, {len(RELEASE_FILES)} files, {size / 1e6:.2f} MB")
+        files = files_in(folder)
+        size = sum((folder / name).stat().st_size for name in files)
+        did(f"{_shown(folder)}, {len(files)} files, {size / 1e6:.2f} MB")
     return folder
 
 
@@ -167,7 +169,7 @@ def _addressed(folder: Path, repo_id: str, scratch: Path) -> Path:
 def _push_and_tag(order: Order, folder: Path, steps: Steps) -> None:
     info = json.loads((folder / "release.json").read_text(encoding="utf-8"))
     with steps.step("push") as did:
-        commit = hub.push(folder, RELEASE_FILES, order.repo_id, f"Release {info['name']}", order.private)
+        commit = hub.push(folder, files_in(folder), order.repo_id, f"Release {info['name']}", order.private)
         did(f"https://huggingface.co/{order.repo_id} at {commit[:8]}")
     with steps.step("tag") as did:
         created = hub.tag(order.repo_id, info["tag"], commit)

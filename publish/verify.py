@@ -1,6 +1,5 @@
 """Prove that a release folder works for somebody who has nothing but the folder."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -13,29 +12,9 @@ from safetensors.torch import load_file
 from axion.errors import AxionError
 from axion.release import open_release
 from publish import clean_process
+from publish.manifest import check_files
 
 TIMEOUT_SECONDS = 300
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_files(folder: Path, info: dict) -> None:
-    """Check that every file that `release.json` lists is there, unchanged.
-
-    Raises:
-        AxionError: it lists none, or a file is missing or differs from its sha256.
-    """
-    if not info.get("files"):
-        raise AxionError(f"{folder} has no release.json with the sha256 of its files; build the release with: publish")
-    for name, digest in info["files"].items():
-        if not (folder / name).is_file():
-            raise AxionError(f"{folder} lacks {name}, which its release.json lists; build the release again")
-        if sha256(folder / name) != digest:
-            raise AxionError(f"{folder / name} is not the file that release.json describes; build the release again")
 
 
 def verify_release(folder: Path) -> str:
@@ -51,7 +30,7 @@ def verify_release(folder: Path) -> str:
         AxionError: the release is not what it claims to be; the message says where.
     """
     release = open_release(folder)
-    check_files(folder, release.info)
+    info = check_files(folder)
     with tempfile.TemporaryDirectory(prefix="axion-verify-") as scratch:
         theirs = run_clean(folder, Path(scratch))
     if not torch.equal(release.tokenizer(clean_process.PROMPT, return_tensors="pt").input_ids, theirs["input_ids"]):
@@ -60,7 +39,7 @@ def verify_release(folder: Path) -> str:
     for name in ("logits", "generated"):
         if not torch.equal(ours[name], theirs[name]):
             raise AxionError(f"{folder}: the {name} of the local model and of a clean process differ")
-    return f"{len(release.info['files'])} sha256 hold, logits and text are bit-equal, the card's snippets run"
+    return f"{len(info['files'])} sha256 hold, logits and text are bit-equal, the card's snippets run"
 
 
 def run_clean(folder: Path, scratch: Path, python: str = sys.executable) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ import axion
 from axion.errors import AxionError
 from axion.release import open_release
 from publish import build
-from publish.verify import sha256
+from publish.manifest import RELEASE_FILES, REMOTE_CODE, sha256
 
 REPO_ID = "someone/Axion-tiny"
 
@@ -23,17 +23,17 @@ def ingredients(finished_run, measured):
 
 
 def test_the_folder_holds_the_allow_list_and_is_small(release):
-    assert {path.name for path in release.iterdir()} == set(build.RELEASE_FILES)
+    assert {path.name for path in release.iterdir()} == set(RELEASE_FILES)
     assert sum(path.stat().st_size for path in release.iterdir()) < 2.5e6
 
 
 def test_release_json_vouches_for_every_other_file(release, info):
-    assert set(info["files"]) == set(build.RELEASE_FILES) - {"release.json"}
+    assert set(info["files"]) == set(RELEASE_FILES) - {"release.json"}
     assert all(sha256(release / name) == digest for name, digest in info["files"].items())
 
 
 def test_the_remote_code_is_copied_to_the_letter(release):
-    for name in build.REMOTE_CODE:
+    for name in REMOTE_CODE:
         assert (release / name).read_bytes() == (build.Path(axion.__file__).parent / name).read_bytes()
     config = json.loads((release / "config.json").read_text())
     assert config["auto_map"] == build.AUTO_MAP and "--" not in str(config["auto_map"])
@@ -70,7 +70,7 @@ def test_the_log_the_recipe_and_the_trace_come_from_the_run(release, finished_ru
 
 def test_the_same_ingredients_give_the_same_bytes(release, ingredients, tmp_path):
     build.build_release(ingredients, tmp_path / "again")
-    for name in build.RELEASE_FILES:
+    for name in RELEASE_FILES:
         assert (tmp_path / "again" / name).read_bytes() == (release / name).read_bytes(), name
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
 
@@ -117,7 +117,7 @@ def test_files_that_do_not_belong_are_refused(release, tmp_path):
 
 def test_a_release_for_another_repository_differs_in_its_card_alone(release, info, tmp_path):
     build.refresh(release, "another/Name", tmp_path / "copy")
-    changed = {name for name in build.RELEASE_FILES if sha256(tmp_path / "copy" / name) != sha256(release / name)}
+    changed = {name for name in RELEASE_FILES if sha256(tmp_path / "copy" / name) != sha256(release / name)}
     assert changed == {"README.md", "release.json"}
     theirs = json.loads((tmp_path / "copy/release.json").read_text())
     assert theirs["repo_id"] == "another/Name" and theirs["files"]["README.md"] != info["files"]["README.md"]
@@ -138,7 +138,7 @@ def test_a_release_is_refreshed_in_place_with_the_code_of_today(release, info, t
     (folder / "release.json").write_text(json.dumps(info | {"files": files}))
     build.refresh(folder, REPO_ID, folder)
     assert json.loads((folder / "release.json").read_text()) == info
-    assert all((folder / name).read_bytes() == (release / name).read_bytes() for name in build.RELEASE_FILES)
+    assert all((folder / name).read_bytes() == (release / name).read_bytes() for name in RELEASE_FILES)
 
 
 def test_an_unfinished_run_is_refused(finished_run, measured, tmp_path):

@@ -12,8 +12,8 @@ from axion.recipe import load_recipe
 from axion.training.run import Interrupted
 from publish import hub, measure, pipeline
 from publish.cli import app
+from publish.manifest import sha256
 from publish.pipeline import Order, publish
-from publish.verify import sha256
 
 REPO_ID = "someone/Axion-tiny"
 SYNTHETIC = ("data.hub_id=null", "data.arithmetic=300", "data.word_problems=0")
