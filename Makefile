@@ -1,5 +1,6 @@
 # make demo   the playground at http://127.0.0.1:7860, on the bundled model
 # make test   style and tests, in minutes
+# make test-llama  the GGUF export against llama.cpp, which is compiled first: ten minutes, once
 # make lint   style alone
 # make clean  removes the environment and every cache
 #
@@ -9,10 +10,11 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+LLAMA_CPP ?= llama-cpp-python==0.3.36
 
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint clean chromium
+.PHONY: demo test test-slow test-llama lint clean chromium
 
 demo: .venv/installed
 	$(BIN)/python app.py
@@ -23,6 +25,9 @@ test: lint chromium
 
 test-slow: .venv/installed-dev
 	$(BIN)/python -m pytest -ra -m slow $(PYTEST_ARGS)
+
+test-llama: .venv-llama/installed
+	.venv-llama/bin/python -m pytest -ra tests/export/test_llama_cpp.py $(PYTEST_ARGS)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -50,6 +55,15 @@ chromium:
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@
 
+# An environment of its own for llama.cpp: everything else comes from .venv, through a path file.
+.venv-llama/installed: .venv/installed-dev
+	@command -v cmake >/dev/null && command -v c++ >/dev/null || { echo "llama.cpp is compiled here: install cmake and a C++ compiler first"; exit 2; }
+	$(PYTHON) -m venv .venv-llama
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$(.venv-llama/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth
+	.venv-llama/bin/python -m pip install --quiet $(LLAMA_CPP)
+	@touch $@
+
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .gradio *.egg-info
+	rm -rf .venv .venv-llama build dist .pytest_cache .ruff_cache .hypothesis .gradio *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

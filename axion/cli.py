@@ -1,4 +1,4 @@
-"""The command line: `python -m axion params|data|train|generate|eval`.
+"""The command line: `python -m axion params|data|train|generate|eval|export`.
 
 A mistake of the user is one line on standard error and exit code 2; Ctrl-C is 130 and silent. `--json` prints one JSON
 object on standard output and nothing else there. Heavy libraries are imported by the command that needs them, so that
@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -28,7 +28,7 @@ CLOSED_PIPE, MISTAKE, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="axion",
-    help="Tiny language models with DeepSeek-V3's architecture: count, train, generate, evaluate.",
+    help="Tiny language models with DeepSeek-V3's architecture: count, train, generate, evaluate, export.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -150,7 +150,7 @@ def evaluate(
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Measure: loss on held-out GSM8K, unseen sums, GSM8K's test set, load of the experts.
+    """Measure: loss on held-out GSM8K, unseen sums, GSM8K's test set, load of the experts, speed and memory.
 
     The data is that of the release's own recipe, from the Hub; local copies: --set data.files=train.jsonl and
     --set data.test_files=test.jsonl.
@@ -167,6 +167,43 @@ def evaluate(
     names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
     results = measure(opened, load_recipe(recipe, overrides or []).data, names, progress=sys.stderr.isatty())
     print(json.dumps({"release": opened.name, "results": results}) if as_json else _results_table(results))
+
+
+@app.command()
+def export(
+    release: ReleaseName,
+    to: Annotated[Literal["native", "gguf"], typer.Option(help="transformers without remote code, or llama.cpp.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder; exports/NAME-native or exports/NAME-gguf by default.")
+    ] = None,
+    dtype: Annotated[
+        Literal["f32", "f16", "q8_0"] | None,
+        typer.Option(help="What a GGUF keeps its matrices as; f32, which is exact, by default."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a release as a deepseek_v3 checkpoint for transformers, or as one GGUF file for llama.cpp."""
+    if to == "native" and dtype is not None:
+        raise AxionError("--dtype is for --to gguf; a native checkpoint keeps the release's own fp32")
+    from axion.export import deliver, export_name
+
+    opened = _open(release)
+    name = export_name(opened)
+    if to == "native":
+        from axion.export.native import write_native
+
+        written = deliver(lambda folder: write_native(opened, folder), out or Path("exports") / f"{name}-native")
+    else:
+        from axion.export.gguf import write_gguf
+
+        kind = dtype or "f32"
+        written = deliver(
+            lambda folder: write_gguf(opened, folder / f"{name}-{kind}.gguf", kind),
+            out or Path("exports") / f"{name}-gguf",
+        )
+    sizes = {str(path): path.stat().st_size for path in written}
+    lines = [f"{path}  {size:,} bytes" for path, size in sizes.items()]
+    print(json.dumps({"release": opened.name, "to": to, "files": sizes}) if as_json else "\n".join(lines))
 
 
 def _open(reference: str) -> Release:
@@ -222,33 +259,12 @@ def _experts_table(release: Release, steps: Sequence[Step]) -> str:
 
 
 def _results_table(results: dict) -> str:
-    lines = []
-    for task, result in results.items():
-        if "skipped" in result:
-            lines.append(f"{task}: skipped: {result['skipped']}")
-        elif task == "gsm8k_validation":
-            lines.append(
-                f"{task}: {result['bits_per_byte']:.4f} bits per byte, {result['nats_per_token']:.4f} nats per token "
-                f"({result['documents']:,} documents, {result['tokens']:,} tokens, {result['bytes']:,} bytes)"
-            )
-        elif task == "arithmetic":
-            for score in result["scores"]:
-                digits = "1 digit" if score["digits"] == 1 else f"{score['digits']} digits"
-                lines.append(f"{task}, {digits}, {score['language']}: {_score(score)}")
-        elif task == "gsm8k_test":
-            lines.append(f"{task}: {_score(result)}")
-        elif task == "expert_load":
-            lines += [
-                f"{task}, {name}: {load['lowest']:.2f} to {load['highest']:.2f} times the fair share"
-                for name, load in result.items()
-                if name != "command"
-            ]
-    return "\n".join(lines)
+    from axion.results import result_rows, skipped_tasks
 
-
-def _score(score: dict) -> str:
-    low, high = score["interval"]
-    return f"{score['correct']:,} of {score['total']:,}, {score['accuracy']:.1%} (95% interval {low:.1%} to {high:.1%})"
+    rows = result_rows(results)
+    label, value = (max((len(getattr(row, name)) for row in rows), default=0) for name in ("label", "value"))
+    lines = [f"{row.label:{label}}  {row.value:>{value}}  {row.note}".rstrip() for row in rows]
+    return "\n".join([*lines, *(f"{task}: skipped: {reason}" for task, reason in skipped_tasks(results).items())])
 
 
 # --- How a command ends -------------------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
-"""What a model can do, measured: loss on held-out GSM8K, unseen sums, GSM8K's test set, and the load of the experts.
+"""What a model can do, measured: loss on held-out GSM8K, unseen sums, GSM8K's test set, load of the experts, speed.
 
-Text is generated greedily, so that a second run gives the same figures. A task whose data is not at hand is reported as
-skipped, with the reason.
+Text is generated greedily, so that a second run gives the same figures, all but the speed. A task whose data is not at
+hand is reported as skipped, with the reason.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from tqdm import tqdm
 
+from axion import speed
 from axion.data.format import ANSWER, Problem, parse_answer, prompt
 from axion.data.problems import LANGUAGES, arithmetic_tests
 from axion.data.sources import ValidationDocument, is_validation, load_problems
@@ -39,7 +40,13 @@ NORMAL_97_5 = 1.959963984540054
 """The standard normal distribution's 97.5% quantile, for intervals of 95%."""
 
 
-def evaluate(release: Release, data: DataRecipe, tasks: Sequence[str] | None = None, progress: bool = False) -> dict:
+def evaluate(
+    release: Release,
+    data: DataRecipe,
+    tasks: Sequence[str] | None = None,
+    progress: bool = False,
+    known: Mapping[str, dict] | None = None,
+) -> dict:
     """Measures a release.
 
     Args:
@@ -47,6 +54,7 @@ def evaluate(release: Release, data: DataRecipe, tasks: Sequence[str] | None = N
         data: where GSM8K comes from and how it was split: that part of the recipe that the model was trained by.
         tasks: names from TASKS; by default all whose data is at hand.
         progress: whether to show progress bars, on standard error.
+        known: results of tasks that still hold and are not measured again.
 
     Returns:
         Task → its figures and the "command" that measures them again, or {"skipped": reason}.
@@ -57,8 +65,11 @@ def evaluate(release: Release, data: DataRecipe, tasks: Sequence[str] | None = N
     if unknown := sorted(set(tasks or ()) - set(TASKS)):
         raise AxionError(f"no task {unknown[0]!r}; known: {', '.join(TASKS)}")
     evaluation = _Evaluation(release, data, progress)
-    results = {}
+    results, known = {}, known or {}
     for task in TASKS if tasks is None else dict.fromkeys(tasks):
+        if task in known:
+            results[task] = known[task]
+            continue
         try:
             figures = TASKS[task](evaluation)
         except _NotAtHand as reason:
@@ -110,6 +121,10 @@ class _Evaluation:
         sets = self.load_documents()
         counts = {name: expert_load(self.release.model, documents) for name, documents in sets.items()}
         return {name: _load(counts_LE) for name, counts_LE in {"together": sum(counts.values()), **counts}.items()}
+
+    def measure_speed(self) -> dict:
+        """Tokens per second and memory on the machine at hand."""
+        return speed.measure(self.release)
 
     def load_documents(self) -> dict[str, list[Sequence[int]]]:
         """Set → token ids of its documents."""
@@ -166,6 +181,7 @@ TASKS: dict[str, Callable[[_Evaluation], dict]] = {
     "arithmetic": _Evaluation.measure_arithmetic,
     "gsm8k_test": _Evaluation.measure_gsm8k_test,
     "expert_load": _Evaluation.measure_expert_load,
+    "speed": _Evaluation.measure_speed,
 }
 
 

@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from publish.results import result_rows
+from axion.results import result_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = ROOT / "releases" / "axion1-v0.1"
@@ -18,17 +18,16 @@ def results_block(info: dict) -> str:
     """The README's lines on what a release was measured to do."""
     training = info["training"]
     millions, minutes = training["tokens"] / 1e6, training["seconds"] / 60
-    rows = [f"| {row.label} | {row.value} |" for row in result_rows(info["results"])]
+    rows = [f"| {row.label} | {row.value} | {row.note} |" for row in result_rows(info["results"])]
     return "\n".join(
         [
-            "| measured | result |",
-            "| --- | ---: |",
+            "| measured | result | |",
+            "| --- | ---: | --- |",
             *rows,
             "",
             f"It was trained on {millions:.1f} million tokens in {minutes:.0f} minutes on "
-            f"{training['machine']['cores']} processor cores. Shares stand with their",
-            "counts and 95% intervals; the command that measures each figure again stands in the",
-            "[model card](releases/axion1-v0.1/README.md).",
+            f"{training['machine']['cores']} processor cores. The command that",
+            "measures each figure again stands in the [model card](releases/axion1-v0.1/README.md).",
             "",
         ]
     )

@@ -37,8 +37,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--models",
         nargs="+",
         metavar="RELEASE",
-        default=os.environ.get("AXION_MODELS", "").split(),
-        help="releases to offer first: folders, names under releases/ or Hub ids (default: AXION_MODELS)",
+        default=os.environ.get("AXION_MODELS", "").replace(",", " ").split(),
+        help="releases to offer first: folders, names under releases/ or Hub ids "
+        "(default: AXION_MODELS, with spaces or commas between them)",
     )
     return parser.parse_args(arguments)
 
@@ -47,6 +48,7 @@ def serve(options: argparse.Namespace) -> None:
     """Build the page and serve it until Ctrl-C. Raises AxionError where nothing can be served."""
     # Before Gradio is imported, because it looks at this while it loads.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    import playground.zero_gpu  # noqa: F401 (must have been read before the launch)
     from playground.models import Catalogue
     from playground.page import ASSETS, FAVICON, build_page, build_theme
 

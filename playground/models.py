@@ -1,5 +1,6 @@
 """Which models a visitor may choose, and the facts that the page shows about each."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from axion.errors import AxionError
 from axion.params import report
 from axion.release import Release, list_releases, open_release
 from axion.routing import routers
+
+_COMMIT = re.compile(r"@([0-9a-f]{8})[0-9a-f]{32}$")
+"""A revision that is a whole commit, of which visitors see eight digits."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def _label(references: Sequence[str]) -> Iterator[tuple[str, str]]:
     taken: set[str] = set()
     for reference in dict.fromkeys(references):
         path = Path(reference)
-        stem = path.resolve().name if path.is_dir() else reference.strip("/")
+        stem = path.resolve().name if path.is_dir() else _COMMIT.sub(r"@\1", reference.strip("/"))
         if stem in taken and not path.is_dir():
             continue  # a name under releases/ that the operator also named by itself
         label, copy = stem, 2

@@ -1,13 +1,14 @@
 """Build a release folder: everything that the model's repository will hold, from a finished run and its evaluation."""
 
-import hashlib
 import json
 import os
-import re
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 import axion
@@ -17,9 +18,10 @@ from axion.modeling_axion import AxionForCausalLM
 from axion.release import open_release
 from axion.tokenizer import save_tokenizer, write_legacy_tokenizer
 from publish import charts
-from publish.card import TEMPLATES, render_card
-from publish.facts import collect_facts, read_run
-from publish.manifest import REMOTE_CODE, check_files, check_names, files_in, sha256
+from publish.card import TEMPLATES, card_files
+from publish.facts import collect_facts, read_run, roadmap
+from publish.fingerprint import code_fingerprint, fingerprint
+from publish.manifest import OPTIONAL_FILES, REMOTE_CODE, check_files, check_names, sha256, write_manifest
 
 AUTO_MAP = {
     "AutoConfig": "configuration_axion.AxionConfig",
@@ -29,7 +31,6 @@ AUTO_MAP = {
 TRACE_PROMPT = "# Pergunta:\nQuanto é 47 + 38?\n--\n# Resposta:\n"
 TRACE_SAMPLING = Sampling()  # what page and command line start with
 
-_LOCAL_PATH = re.compile(r"(?<![\w.])(?:/(?:home|Users|root|tmp|work|workspace|mnt|content)/|[A-Za-z]:\\)[\w.-]")
 _CODE = Path(axion.__file__).parent
 _PUBLISH = Path(__file__).parent
 
@@ -41,16 +42,20 @@ class Ingredients:
     run: Path
     """A finished run: final/, metrics.csv, run.json."""
     measured: dict
-    """`results` and `favourites`, see `publish.measure.measure`."""
+    """See `publish.measure.measure`."""
     repo_id: str
     """Where it will be published; the card names it."""
 
-    def fingerprint(self) -> dict[str, str]:
+    def inputs(self) -> dict[str, str]:
         """The sha256 of everything that the release depends on, the code that builds it included."""
-        parts = ("metrics.csv", "run.json", "final/model.safetensors", "final/tokenizer.json")
-        prints = {f"run/{name}": sha256(self.run / name) for name in parts}
-        prints["measured"] = hashlib.sha256(json.dumps(self.measured, sort_keys=True).encode()).hexdigest()
-        return prints | {"code": code_fingerprint()}
+        family = yaml.safe_load(read_run(self.run)["recipe"])["family"]
+        parts = [self.run / "metrics.csv", self.run / "run.json", *sorted((self.run / "final").iterdir())]
+        templates = TEMPLATES.glob(f"{family}.md.j2")
+        return {path.relative_to(self.run).as_posix(): sha256(path) for path in parts} | {
+            "measured": fingerprint({key: value for key, value in self.measured.items() if key != "key"}),
+            "roadmap": fingerprint(roadmap(family)),
+            "code": code_fingerprint(__name__, [*code_files(), *templates]),
+        }
 
 
 def is_built(folder: Path, ingredients: Ingredients) -> bool:
@@ -59,7 +64,7 @@ def is_built(folder: Path, ingredients: Ingredients) -> bool:
         info = check_files(folder)
     except (OSError, AxionError):
         return False
-    return (info.get("inputs"), info.get("repo_id")) == (ingredients.fingerprint(), ingredients.repo_id)
+    return (info.get("inputs"), info.get("repo_id")) == (ingredients.inputs(), ingredients.repo_id)
 
 
 def build_release(ingredients: Ingredients, target: Path) -> None:
@@ -70,52 +75,64 @@ def build_release(ingredients: Ingredients, target: Path) -> None:
         target: the release folder; one that is already there is replaced.
 
     Raises:
-        AxionError: the run is broken, or what was built may not be published (see `check_contents`).
+        AxionError: the run is broken, or what was built is not the allow-list of files.
     """
-    workshop = target.parent / ".building"
-    shutil.rmtree(workshop, ignore_errors=True)  # what a killed build has left
-    new, old = workshop / "new", workshop / "old"
-    new.mkdir(parents=True)
-    try:
-        _write_files(ingredients, new)
-        check_contents(new)
-        for path in new.iterdir():
-            path.chmod(0o644)  # safetensors lets nobody else read what it writes
-        if target.exists():
-            os.replace(target, old)
-        os.replace(new, target)
-    except BaseException:
-        if old.exists():
-            os.replace(old, target)
-        raise
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+    with _replacing(target) as folder:
+        _write_files(ingredients, folder)
+        check_names(folder)
 
 
-def refresh(folder: Path, repo_id: str, target: Path) -> None:
-    """Copy a release with the card and the code of today, for a repository of any name.
+def refresh(folder: Path, repo_id: str, target: Path, exports: Sequence[str] = ()) -> None:
+    """Copy a release with the card, the roadmap and the code of today, for a repository of any name.
 
-    Weights and figures stay what they were, so no run is needed. `target` may be `folder` itself.
+    Weights and figures stay what they were, so no run is needed.
+
+    Args:
+        folder: the release.
+        repo_id: USER/NAME, which the card names.
+        target: where the copy goes; it may be `folder` itself.
+        exports: the other forms that are published beside it, "native" and "gguf"; the card names their repositories.
 
     Raises:
         AxionError: the folder is not what its own release.json says.
     """
-    info = check_files(folder)  # a damaged file must not get a new, valid sha256
-    if target != folder:
-        target.mkdir(parents=True)
-        for name in info["files"]:
-            (target / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(folder / name, target / name)
-    _copy_code(target)
-    _write_card(target, info | {"repo_id": repo_id})
-    check_contents(target)
+    with _replacing(target) as copy:
+        info = check_files(folder)  # a damaged file must not get a new, valid sha256
+        for name in set(info["files"]) - set(OPTIONAL_FILES):  # these come with the card, where they still hold
+            (copy / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(folder / name, copy / name)
+        _copy_code(copy)
+        today = {"repo_id": repo_id, "exports": list(exports), "roadmap": roadmap(info["family"])}
+        _write_card(copy, info | today)
+        check_names(copy)
 
 
-def code_fingerprint() -> str:
-    """One sha256 of all code and templates that measure a model and build its release."""
-    code = [*_CODE.rglob("*.py"), *_PUBLISH.rglob("*.py"), *TEMPLATES.glob("*.md.j2")]
-    names_and_sums = sorted((path.relative_to(_CODE.parent).as_posix(), sha256(path)) for path in code)
-    return hashlib.sha256(json.dumps(names_and_sums).encode()).hexdigest()
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target` that takes its place when all went well, and is gone when not.
+
+    A process that is killed between the two moves leaves the old folder in the workshop; the next one puts it back.
+    """
+    workshop = target.parent / f".{target.name}.building"
+    new, old = workshop / "new", workshop / "old"
+
+    def put_back() -> None:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+
+    put_back()
+    shutil.rmtree(workshop, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        for path in new.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors lets nobody else read what it writes
+        if target.exists():
+            os.replace(target, old)
+        os.replace(new, target)
+    finally:
+        put_back()
+        shutil.rmtree(workshop, ignore_errors=True)
 
 
 def code_files() -> list[Path]:
@@ -128,20 +145,6 @@ def _copy_code(folder: Path) -> None:
         shutil.copyfile(source, folder / source.name)
 
 
-def check_contents(folder: Path) -> None:
-    """Check that a folder holds the allow-list exactly, and that no text in it names a path of this machine.
-
-    Raises:
-        AxionError: it does not; the message names the file.
-    """
-    check_names(folder)
-    for name in files_in(folder):
-        if Path(name).suffix in {".png", ".safetensors"}:
-            continue
-        if path := _LOCAL_PATH.search((folder / name).read_text(encoding="utf-8")):
-            raise AxionError(f"{name} names a path of this machine ({path[0]}…), which has no meaning for its readers")
-
-
 def _write_files(ingredients: Ingredients, folder: Path) -> None:
     run = ingredients.run
     release = open_release(run / "final")
@@ -152,15 +155,16 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
     shutil.copyfile(run / "metrics.csv", folder / "metrics.csv")
     (folder / "recipe.yaml").write_text(read_run(run)["recipe"], encoding="utf-8")
 
-    info = collect_facts(run, release.config, ingredients.measured["results"], ingredients.repo_id)
+    info = collect_facts(run, release.config, ingredients.measured, ingredients.repo_id)
     title, metrics = info["title"], charts.read_metrics(run / "metrics.csv")
     charts.draw_training_curve(metrics, f"{title}: training", folder / "training.png")
     load = info["results"]["expert_load"]["together"]["layers"]
-    charts.draw_expert_load(load, f"{title}: load of each expert", folder / "expert-load.png")
+    first_layer = release.config.num_hidden_layers - len(load) + 1  # dense layers come first
+    charts.draw_expert_load(load, f"{title}: load of each expert", folder / "expert-load.png", first_layer)
     trace = make_trace(info["name"], release.model, release.tokenizer, TRACE_PROMPT, TRACE_SAMPLING)
     trace["favourites"] = ingredients.measured["favourites"]
-    _write_json(folder / "trace.json", trace, indent=None)
-    _write_card(folder, info | {"inputs": ingredients.fingerprint()})
+    (folder / "trace.json").write_text(json.dumps(trace, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_card(folder, info | {"inputs": ingredients.inputs()})
 
 
 def _write_model(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -178,12 +182,8 @@ def _write_model(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, fo
 
 
 def _write_card(folder: Path, info: dict) -> None:
-    """Write README.md and then release.json, which has the card's sha256 in it."""
-    info = {key: value for key, value in info.items() if key != "files"}
-    (folder / "README.md").write_text(render_card(info), encoding="utf-8")
-    files = {name: sha256(folder / name) for name in files_in(folder) if name != "release.json"}
-    _write_json(folder / "release.json", info | {"files": files}, indent=2)
-
-
-def _write_json(path: Path, content: dict, indent: int | None) -> None:
-    path.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write what people and the Hub read of `info`, and then release.json, which has its sha256 in it."""
+    for name, text in card_files(info).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    write_manifest(folder, info)

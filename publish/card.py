@@ -4,15 +4,21 @@ The only constants are published facts about other models (DeepSeek-V3, the orig
 """
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import jinja2
+import yaml
 from huggingface_hub import ModelCardData
 
 from axion.errors import AxionError
 from axion.params import cache_values
-from publish.results import evaluation_results, measured, result_rows, skipped_tasks
+from axion.recipe import Recipe
+from axion.results import LANGUAGES, LOAD_SETS, digits_label, measured, megabytes, result_rows, skipped_tasks
+from publish.manifest import OPTIONAL_FILES
+from publish.metadata import check_front_matter, check_repo_name, check_tag
+from publish.results import benchmark_results, evaluation_results
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "model_cards"
 
@@ -50,8 +56,29 @@ ORIGINAL_RELEASES = {
 }
 
 
+OWN_SECTIONS = {"expert_load", "speed"}
+"""Tasks whose figures stand in sections of their own."""
+
+
+def card_files(info: dict) -> dict[str, str]:
+    """What people and the Hub read of a release: file name → text.
+
+    That is README.md, and `.eval_results/gsm8k.yaml` where that benchmark was measured.
+
+    Args:
+        info: the content of `release.json`.
+
+    Raises:
+        AxionError: the family has no template, or `info` lacks something that the card states.
+    """
+    files = {"README.md": render_card(info)}
+    if results := benchmark_results(info):
+        files[OPTIONAL_FILES[0]] = yaml.safe_dump(results, sort_keys=False, allow_unicode=True)
+    return files
+
+
 def render_card(info: dict) -> str:
-    """The card as Markdown with its YAML front matter.
+    """The card as Markdown with its YAML front matter; every section stands in a block of its own.
 
     Args:
         info: the content of `release.json`.
@@ -59,6 +86,34 @@ def render_card(info: dict) -> str:
     Raises:
         AxionError: the family has no template, or `info` lacks something that the template states.
     """
+    arithmetic = measured(info["results"], "arithmetic") or {"scores": []}
+    try:
+        text = _template(info["family"]).render(
+            info=info,
+            parameters=info["parameters"],
+            cache=info["parameters"]["cache"],
+            training=info["training"],
+            data=count_documents(info["data"]),
+            results=[row for row in result_rows(info["results"]) if row.task not in OWN_SECTIONS],
+            skipped=skipped_tasks(info["results"]),
+            slips=[score for score in arithmetic["scores"] if score["correct"] < score["total"]],
+            gsm8k_test=measured(info["results"], "gsm8k_test"),
+            speed=measured(info["results"], "speed"),
+            load={label: info["results"]["expert_load"].get(name) for name, label in LOAD_SETS.items()},
+            load_command=info["results"]["expert_load"]["command"],
+            pins=[pin(name, info["training"]["libraries"][name]) for name in ("torch", "transformers")],
+            architecture=compare_architecture(info),
+            deepseek_arxiv=DEEPSEEK_ARXIV,
+            original=ORIGINAL_RELEASES.get(info["name"]),
+        )
+        metadata = card_metadata(info)
+    except (jinja2.UndefinedError, KeyError) as error:
+        raise AxionError(f"the card of {info['name']} needs a figure that release.json lacks: {error}") from None
+    return f"---\n{metadata.to_yaml()}\n---\n\n{text}"
+
+
+@cache
+def _template(family: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,  # a figure that is missing is an error, never an empty cell
@@ -67,49 +122,55 @@ def render_card(info: dict) -> str:
     )
     environment.filters |= FILTERS
     try:
-        text = environment.get_template(f"{info['family']}.md.j2").render(
-            info=info,
-            parameters=info["parameters"],
-            cache=info["parameters"]["cache"],
-            training=info["training"],
-            data=count_documents(info["data"]),
-            results=result_rows(info["results"]),
-            skipped=skipped_tasks(info["results"]),
-            gsm8k_test=measured(info["results"], "gsm8k_test"),
-            load=info["results"]["expert_load"]["together"],
-            load_on_gsm8k="gsm8k_validation" in info["results"]["expert_load"],
-            pins=[pin(name, info["training"]["libraries"][name]) for name in ("torch", "transformers")],
-            architecture=compare_architecture(info),
-            deepseek_arxiv=DEEPSEEK_ARXIV,
-            original=ORIGINAL_RELEASES.get(info["name"]),
-        )
+        return environment.get_template(f"{family}.md.j2")
     except jinja2.TemplateNotFound:
-        raise AxionError(f"model_cards/{info['family']}.md.j2, the card of this family, is not written yet") from None
-    except jinja2.UndefinedError as error:
-        raise AxionError(f"the card of {info['name']} needs a figure that release.json lacks: {error}") from None
-    return f"---\n{card_metadata(info).to_yaml()}\n---\n\n{text}"
+        raise AxionError(f"model_cards/{family}.md.j2, the card of this family, is not written yet") from None
 
 
 def card_metadata(info: dict) -> ModelCardData:
     """The card's YAML front matter: what the Hub sorts, filters and charts models by."""
+    results = evaluation_results(info)
     return ModelCardData(
         license=info["license"],
         language=info["languages"],
         library_name="transformers",
         pipeline_tag="text-generation",
         datasets=[info["dataset"]] if info["dataset"] else None,
+        metrics=sorted({result.metric_type for result in results} & HUB_METRICS) or None,
         tags=[
             "axion",
+            info["family"],
             "deepseek_v3",
             "mixture-of-experts",
+            "moe",
             "multi-head-latent-attention",
             "tiny",
             "cpu",
             "custom_code",
         ],
         model_name=info["title"],
-        eval_results=evaluation_results(info),
+        eval_results=results or None,
     )
+
+
+HUB_METRICS = {"exact_match"}
+"""Those of our metrics that https://huggingface.co/metrics lists."""
+
+
+def check_metadata(recipe: Recipe) -> None:
+    """Check, before any training, that the Hub will take what the card of this recipe's model is going to say.
+
+    Raises:
+        AxionError: licence, languages, title, data set, version or names would be refused, or there is no template.
+    """
+    check_repo_name(recipe.repo_name)
+    check_tag(f"v{recipe.version}")
+    if recipe.title != " ".join(recipe.title.split()) or not recipe.title:
+        raise AxionError(f"title is {recipe.title!r}; write one line without spaces around it")
+    _template(recipe.family)
+    known = recipe.model_dump(include={"license", "languages", "title", "family"})
+    metadata = card_metadata(known | {"dataset": recipe.data.hub_id, "dataset_config": None, "results": {}})
+    check_front_matter(yaml.safe_load(metadata.to_yaml()))
 
 
 SOURCES = {
@@ -226,8 +287,14 @@ FILTERS: dict[str, Callable[..., str]] = {
         "thousands_pt": lambda number: f"{number:,}".replace(",", "."),
         "decimals": lambda number: f"{number:.3f}",
         "percent": lambda share: f"{share:.1%}",
+        "digits": digits_label,
+        "language": LANGUAGES.__getitem__,
+        "milliseconds": lambda seconds: f"{1000 * seconds:.1f} ms",
+        "megabytes": megabytes,
         "duration": duration,
         "duration_pt": _duration_pt,
         "machine": lambda machine: f"{machine['cores']} cores of {machine['processor']}",
+        "libraries": lambda libraries: ", ".join(f"{name} {version}" for name, version in libraries.items()),
+        "files": lambda files: " and ".join(f"`{file['name']}` (sha256 `{file['sha256'][:16]}…`)" for file in files),
     }.items()
 }

@@ -69,11 +69,12 @@ def draw_training_curve(metrics: Sequence[dict[str, float]], title: str, path: P
         _save(figure, path)
 
 
-def draw_expert_load(load: Sequence[Sequence[float]], title: str, path: Path) -> None:
+def draw_expert_load(load: Sequence[Sequence[float]], title: str, path: Path, first_layer: int = 1) -> None:
     """Draw each expert's load as a multiple of its fair share.
 
     Args:
         load: load[layer][expert], 1.0 being the fair share.
+        first_layer: the number of the first layer with experts, from 1; dense ones may come before it.
     """
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots()
@@ -84,8 +85,8 @@ def draw_expert_load(load: Sequence[Sequence[float]], title: str, path: Path) ->
             label = f"expert {expert + 1}" if len(load[0]) <= len(PALETTE) else None
             axes.bar(positions, heights, 0.92 * width, color=PALETTE[expert % len(PALETTE)], label=label)
         axes.axhline(1, color=INK, lw=1.2, ls="--", label="fair share")
-        axes.set(title=title, xlabel="mixture-of-experts layer", ylabel="load (1 = fair share)")
-        axes.set_xticks(range(len(load)), [str(layer + 1) for layer in range(len(load))])
+        axes.set(title=title, xlabel="layer", ylabel="load (1 = fair share)")
+        axes.set_xticks(range(len(load)), [str(layer + first_layer) for layer in range(len(load))])
         axes.set_ylim(0, 1.12 * max(1.0, max(max(layer) for layer in load)))
         axes.grid(axis="y", color=PALE, lw=0.7)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=len(PALETTE) + 1)

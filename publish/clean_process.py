@@ -1,9 +1,11 @@
-"""Open a release as a stranger would: `python -I -B clean_process.py FOLDER RESULT`.
+"""Open a release as a stranger would: `python -I -B clean_process.py FOLDER RESULT [REPO_ID REVISION]`.
 
 This script runs by itself in a fresh interpreter (see `publish.verify`), imports nothing of this project and refuses
-to import any. It loads FOLDER with the Auto classes and the folder's own code, writes the logits and a greedy
-continuation of a fixed input to RESULT (safetensors), and then runs every Python snippet of the model card inside the
-folder, with the repository's name replaced by the folder.
+to import any. It loads the model with the Auto classes and the release's own code, writes the logits and a greedy
+continuation of a fixed input to RESULT (safetensors), and then runs the Python snippets of the model card inside the
+folder. Without REPO_ID the model is loaded from FOLDER, and the snippets read the folder in place of the repository;
+with it the model is loaded by name and revision, the snippets run to the letter, and FOLDER is the downloaded snapshot
+in the Hub's cache.
 """
 
 import json
@@ -26,8 +28,12 @@ class NoProject:
             raise ModuleNotFoundError(f"a release must not import the project, but it imports {name!r}")
 
 
-def compute(folder: str) -> dict:
+def compute(name: str, revision: str | None = None) -> dict:
     """Logits of the fixed prompt, token by token, and its greedy continuation.
+
+    Args:
+        name: a folder, or a repository's id.
+        revision: of the repository.
 
     Returns:
         `input_ids` [1, S], `logits` [1, S, V] and `generated` [1, S + NEW_TOKENS].
@@ -35,9 +41,10 @@ def compute(folder: str) -> dict:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    AutoConfig.from_pretrained(folder, trust_remote_code=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
+    source = {"revision": revision or "main", "trust_remote_code": True}
+    AutoConfig.from_pretrained(name, **source)
+    tokenizer = AutoTokenizer.from_pretrained(name, **source)
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **source).eval()
     encoded = tokenizer(PROMPT, return_tensors="pt")
     with torch.no_grad():
         logits = model(**encoded).logits
@@ -46,25 +53,27 @@ def compute(folder: str) -> dict:
 
 
 def python_snippets(card: str) -> list[str]:
-    """The fenced Python blocks of a Markdown text, in their order."""
-    return re.findall(r"^```python\n(.*?)^```", card, flags=re.MULTILINE | re.DOTALL)
+    """The Python of a card's marked blocks, in its order; what readers wrote between the blocks is not ours to run."""
+    blocks = re.findall(r"<!-- axion:start ([\w-]+) -->\n(.*?)<!-- axion:end \1 -->", card, flags=re.DOTALL)
+    ours = "\n".join(text for _, text in blocks) if blocks else card
+    return re.findall(r"^```python\n(.*?)^```", ours, flags=re.MULTILINE | re.DOTALL)
 
 
-def main(folder: str, result: str) -> None:
+def main(folder: str, result: str, repo_id: str | None = None, revision: str | None = None) -> None:
     sys.meta_path.insert(0, NoProject)
     from safetensors.torch import save_file
 
-    tensors = compute(folder)
+    tensors = compute(repo_id or folder, revision)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, result)
 
     card = (Path(folder) / "README.md").read_text(encoding="utf-8")
-    repo_id = json.loads((Path(folder) / "release.json").read_text(encoding="utf-8"))["repo_id"]
+    named = json.loads((Path(folder) / "release.json").read_text(encoding="utf-8"))["repo_id"]
     os.chdir(folder)
     sys.path.insert(0, folder)
     for number, snippet in enumerate(python_snippets(card), start=1):
-        code = compile(snippet.replace(f'"{repo_id}"', '"."'), f"README.md, Python snippet {number}", "exec")
-        exec(code, {"__name__": f"snippet_{number}"})
+        here = snippet if repo_id else snippet.replace(f'"{named}"', '"."')
+        exec(compile(here, f"README.md, Python snippet {number}", "exec"), {"__name__": f"snippet_{number}"})
 
 
 if __name__ == "__main__":
-    main(str(Path(sys.argv[1]).resolve()), sys.argv[2])
+    main(str(Path(sys.argv[1]).resolve()), *sys.argv[2:])

@@ -1,5 +1,6 @@
 """The facts of a release: everything that `release.json` and the card state, gathered from a run and its evaluation."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -7,7 +8,8 @@ import yaml
 from axion.configuration_axion import AxionConfig
 from axion.errors import AxionError
 from axion.params import report
-from axion.training.run import read_run_file
+from axion.series import series
+from axion.training.runfile import read_run_file
 from publish.charts import read_metrics
 
 FORMAT = 1
@@ -16,25 +18,30 @@ OLDEST_TRANSFORMERS = "5.4"
 CURVE_ROWS = 10
 
 
+_OF_A_RUN = ("steps", "tokens", "seconds", "date", "machine", "python", "libraries", "git_commit")
+
+
 def read_run(run: Path) -> dict:
     """The content of a finished run's `run.json`.
 
     Raises:
-        AxionError: there is none, or the run is not finished.
+        AxionError: there is none, the run is not finished, or it lacks something that a release states.
     """
     content = read_run_file(run)
     if not content.get("finished"):
         raise AxionError(f"{run} is not finished; go on with: python -m axion train … --resume")
+    if missing := [key for key in ("recipe", "data", *_OF_A_RUN) if key not in content]:
+        raise AxionError(f"{run}/run.json lacks {missing[0]!r}, which a release states; train again with today's code")
     return content
 
 
-def collect_facts(run: Path, config: AxionConfig, results: dict, repo_id: str) -> dict:
+def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) -> dict:
     """`release.json` without the sha256 of its files.
 
     Args:
         run: the folder of a finished run.
         config: the model's configuration.
-        results: what `axion.evaluation` measured.
+        measured: see `publish.measure.measure`.
         repo_id: USER/NAME on the Hub.
     """
     log = read_run(run)
@@ -45,6 +52,7 @@ def collect_facts(run: Path, config: AxionConfig, results: dict, repo_id: str) -
         **{key: recipe[key] for key in ("name", "title", "family", "version", "license", "languages", "seed")},
         "tag": f"v{recipe['version']}",
         "repo_id": repo_id,
+        "exports": [],
         "dataset": recipe["data"]["hub_id"],
         "dataset_config": recipe["data"]["hub_config"],
         "val_fraction": recipe["data"]["val_fraction"],
@@ -53,13 +61,20 @@ def collect_facts(run: Path, config: AxionConfig, results: dict, repo_id: str) -
         "parameters": report(recipe["name"], config),
         "data": log["data"],
         "training": {
-            **{key: log[key] for key in ("steps", "tokens", "seconds", "machine", "python", "libraries", "git_commit")},
+            **{key: log[key] for key in _OF_A_RUN},
             "recipe": recipe["training"],
             "command": "python -m axion train recipe.yaml",
             "curve": sample_curve(metrics),
         },
-        "results": results,
+        "measured": {key: measured[key] for key in ("date", "files", "test_files")},
+        "results": measured["results"],
+        "roadmap": roadmap(recipe["family"]),
     }
+
+
+def roadmap(family: str) -> list[dict]:
+    """The versions of a family as they stand today, see `axion.series.Member`."""
+    return [asdict(member) for member in series(family)]
 
 
 def sample_curve(metrics: list[dict[str, float]], count: int = CURVE_ROWS) -> list[dict[str, float]]:

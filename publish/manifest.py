@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from axion.errors import AxionError
@@ -69,6 +70,15 @@ def read_manifest(folder: Path) -> dict:
     if not isinstance(info, dict) or not info.get("files"):
         raise AxionError(f"{folder} has no release.json with the sha256 of its files; build the release with: publish")
     return info
+
+
+def write_manifest(folder: Path, info: dict) -> None:
+    """Write `release.json`: `info`, and the sha256 of every other file of the folder."""
+    files = {name: sha256(folder / name) for name in files_in(folder) if name != "release.json"}
+    content = {key: value for key, value in info.items() if key != "files"} | {"files": files}
+    staging = folder / ".release.json"
+    staging.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(staging, folder / "release.json")
 
 
 def check_files(folder: Path) -> dict:

@@ -1,28 +1,34 @@
-"""The steps from a recipe to a tagged release: preflight, train, evaluate, build, verify, push, tag.
+"""From a recipe to a release on the Hub.
 
-Each step prints one line with what it did and how long that took, and leaves alone what is already as it should be.
+preflight → train → evaluate → build → card → lint → reload → push → verify → tag → announce. Each step prints one line
+with what it did and how long that took, and leaves alone what is already as it should be: a publication that was
+stopped at any point goes on when the same command is given again.
 """
 
-import json
+import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
+from axion import series
 from axion.errors import AxionError
+from axion.export.gguf import check_model
 from axion.recipe import Recipe, load_recipe
-from axion.release import RELEASES, open_release
+from axion.release import RELEASES
 from axion.training.run import RUN_FILE, Interrupted, differences, latest_run, read_run_file, train
-from publish import hub
+from publish import announce, exports, hub, lint
 from publish.build import Ingredients, build_release, is_built, refresh
+from publish.card import check_metadata
+from publish.delivery import Checks, Download, Parcel, Terms, deliver
 from publish.facts import read_run
-from publish.manifest import files_in
+from publish.manifest import check_files, files_in, read_manifest
 from publish.measure import measure
-from publish.verify import verify_release
+from publish.space import SpaceOrder, publish_space
+from publish.steps import Steps
+from publish.verify import verify_download, verify_release
 
 
 @dataclass(frozen=True)
@@ -35,83 +41,105 @@ class Order:
     """USER/NAME on the Hub."""
     overrides: tuple[str, ...] = ()
     """Changes to the recipe, key.path=value."""
-    private: bool = False
-    """Make a new repository private."""
     dry_run: bool = False
-    """Stop before the push; replace no release."""
+    """Stop before the push; replace no release, use no network."""
     skip_train: bool = False
     """Take the newest finished run, else the release folder as it stands."""
+    run: Path | None = None
+    """Take this finished run."""
+    exports: bool = False
+    """Publish the native and the GGUF form too, each in a repository of its own."""
+    space: bool = False
+    """Publish the playground too, as the Space USER/NAME-playground that shows this release."""
+    terms: Terms = field(default_factory=Terms)
+    """How it is delivered."""
 
 
-class Steps:
-    """Prints one line per step: its name, what it did, its seconds."""
-
-    def __init__(self, say: Callable[[str], None]):
-        self._say = say
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Time a step; it reports what it did by calling what this yields. A step that fails prints nothing."""
-        started, done = time.perf_counter(), []
-        yield done.append
-        self._say(f"{name:<10} {'; '.join(done)} ({time.perf_counter() - started:.1f} s)")
-
-
-def publish(order: Order, say: Callable[[str], None] = print) -> None:
+def publish(order: Order, steps: Steps) -> dict:
     """Run all steps; a dry run ends before the push and needs neither network nor token.
 
     Args:
         order: what to publish, and where.
-        say: receives one line per step.
+        steps: is told each step.
+
+    Returns:
+        What `--json` prints: name, repo_id, tag, and where it was pushed commit, revision and url.
 
     Raises:
         AxionError: a step failed. What the steps before it made stays, and is not made again.
     """
-    steps = Steps(say)
     with steps.step("preflight") as did:
-        recipe = preflight(order)
+        recipe, released = preflight(order)
         did(f"{recipe.name} for {order.repo_id}")
     with steps.step("train") as did:
-        run = _train(order, recipe, did)
+        run = _find_run(order, recipe, released, did)
     if run is None:
         folder = RELEASES / recipe.name
         for name in ("evaluate", "build"):
-            say(f"{name:<10} skipped: {_shown(folder)} is complete as it stands")
+            steps.skip(name, f"{_shown(folder)} is complete as it stands")
     else:
         folder = _build(order, recipe, run, steps)
     with tempfile.TemporaryDirectory(prefix="axion-publish-") as scratch:
-        folder = _addressed(folder, order.repo_id, Path(scratch))
-        with steps.step("verify") as did:
-            did(verify_release(folder))
+        staged = _stage(folder, order, Path(scratch) / folder.name)
+        checks = Checks({"lint": lint.check_folder, "reload": verify_release}, verify_download)
         if order.dry_run:
-            say("push       skipped: a dry run ends here")
-            return
-        _push_and_tag(order, folder, steps)
+            for name, check in checks.staged.items():
+                with steps.step(name) as did:
+                    did(check(staged))
+            steps.skip("push", "a dry run ends here")
+            return {"name": recipe.name, "repo_id": order.repo_id, "tag": released.tag}
+        parcel = Parcel(staged, order.repo_id, released.tag, f"Release {recipe.name}")
+        commit = deliver(parcel, order.terms, checks, steps)
+        if order.exports:
+            _deliver_exports(staged, order, released.tag, Path(scratch), steps)
+    return _announce(order, recipe, released.tag, commit, steps)
 
 
-def preflight(order: Order) -> Recipe:
-    """Everything that can be checked before hours of work: names, token, recipe.
+@dataclass(frozen=True)
+class Released:
+    """The tag that a version gets, and where it is on the Hub already."""
+
+    tag: str
+    commit: str | None
+
+
+def preflight(order: Order) -> tuple[Recipe, Released]:
+    """Everything that can be checked before hours of work: names, recipe, the card's metadata, token, rights.
 
     Raises:
         AxionError: the first thing that is wrong.
     """
     hub.check_repo_id(order.repo_id)
     recipe = load_recipe(order.version, order.overrides)
-    if not order.dry_run:
-        hub.check_token()
-    return recipe
+    check_metadata(recipe)
+    if order.exports:
+        check_model(recipe.build_config())
+    if order.space and (order.terms.private or not order.terms.tags):
+        raise AxionError("--space shows a public release: leave --private, --branch and --pr out, or publish it alone")
+    tag = f"v{recipe.version}"
+    if order.dry_run:
+        return recipe, Released(tag, None)
+    hub.check_access(order.repo_id)
+    return recipe, Released(tag, hub.tags(order.repo_id).get(tag) if order.terms.tags else None)
 
 
-def _train(order: Order, recipe: Recipe, did: Callable[[str], None]) -> Path | None:
+# --- Train and build --------------------------------------------------------------------------------------------------
+
+
+def _find_run(order: Order, recipe: Recipe, released: Released, did: Callable[[str], None]) -> Path | None:
     """The run to release; None where the release folder is to be taken as it stands."""
-    if not order.skip_train:
-        return _train_or_go_on(recipe, did)
-    run = latest_run(recipe.name)
+    if order.run is None and not order.skip_train:
+        return _train_or_go_on(order, recipe, released, did)
+    run = order.run or latest_run(recipe.name)
     if run is not None:
-        changed = differences(yaml.safe_load(read_run(run)["recipe"]), yaml.safe_load(recipe.to_yaml()))
+        content = read_run(run)
+        if content["name"] != recipe.name:
+            raise AxionError(f"{_shown(run)} is a run of {content['name']}, not of {recipe.name}")
+        changed = differences(yaml.safe_load(content["recipe"]), yaml.safe_load(recipe.to_yaml()))
         changed = [key for key in changed if not key.startswith("data.")]  # where local files lie, says nothing
         note = f", trained with another {', '.join(changed)} than the recipe's" if changed else ""
-        did(f"skipped: the newest finished run is {_shown(run)}{note}")
+        chosen = "the run is" if order.run else "the newest finished run is"
+        did(f"skipped: {chosen} {_shown(run)}{note}")
     elif (RELEASES / recipe.name / "release.json").is_file():
         did("skipped: no finished run here")
     else:
@@ -122,7 +150,7 @@ def _train(order: Order, recipe: Recipe, did: Callable[[str], None]) -> Path | N
     return run
 
 
-def _train_or_go_on(recipe: Recipe, did: Callable[[str], None]) -> Path:
+def _train_or_go_on(order: Order, recipe: Recipe, released: Released, did: Callable[[str], None]) -> Path:
     """Train, go on with a run that was stopped, or take the one that this very recipe has finished."""
     run = Path("runs") / recipe.name
     started = read_run_file(run) if (run / RUN_FILE).is_file() else None
@@ -131,6 +159,11 @@ def _train_or_go_on(recipe: Recipe, did: Callable[[str], None]) -> Path:
             raise AxionError(f"{run} was trained with another recipe or data: move it away, or use it by --skip-train")
         did(f"skipped: {run} has finished this recipe")
         return run
+    if released.commit:
+        raise AxionError(
+            f"{order.repo_id} has released {released.tag} already, and a new training would give another model: "
+            "give the recipe a new version, or publish what is there by --skip-train"
+        )
     try:
         train(recipe, resume=started is not None)
     except Interrupted:
@@ -157,25 +190,91 @@ def _build(order: Order, recipe: Recipe, run: Path, steps: Steps) -> Path:
     return folder
 
 
-def _addressed(folder: Path, repo_id: str, scratch: Path) -> Path:
-    """The folder itself where its card names this repository, else a copy of it whose card does."""
-    if open_release(folder).info.get("repo_id") == repo_id:
-        return folder
-    copy = scratch / folder.name
-    refresh(folder, repo_id, copy)
-    return copy
+def _stage(folder: Path, order: Order, target: Path) -> Path:
+    """A copy of a release whose card names this repository, and the forms of it that are published beside it."""
+    info = check_files(folder)
+    forms = exports.FORMS if order.exports else tuple(info.get("exports", ()))
+    if (info["repo_id"], tuple(info.get("exports", ()))) == (order.repo_id, forms):
+        return shutil.copytree(folder, target)
+    refresh(folder, order.repo_id, target, forms)
+    return target
 
 
-def _push_and_tag(order: Order, folder: Path, steps: Steps) -> None:
-    info = json.loads((folder / "release.json").read_text(encoding="utf-8"))
-    with steps.step("push") as did:
-        commit = hub.push(folder, files_in(folder), order.repo_id, f"Release {info['name']}", order.private)
-        did(f"https://huggingface.co/{order.repo_id} at {commit[:8]}")
-    with steps.step("tag") as did:
-        created = hub.tag(order.repo_id, info["tag"], commit)
-        did(info["tag"] if created else f"skipped: {info['tag']} is on this commit already")
+# --- After the release ------------------------------------------------------------------------------------------------
+
+
+def _deliver_exports(release: Path, order: Order, tag: str, scratch: Path, steps: Steps) -> None:
+    """Publish the other forms of a release, each in a repository of its own, under the same tag."""
+    with steps.step("export") as did:
+        staged = exports.stage_exports(release, order.repo_id, scratch / "exports")
+        did(", ".join(form.repo_id for form in staged))
+    for form in staged:
+        checks = Checks({}, _check_export)
+        deliver(Parcel(form.folder, form.repo_id, tag, f"Release {form.folder.name}"), order.terms, checks, steps)
+
+
+def _check_export(download: Download) -> str:
+    check_files(download.folder)
+    return f"{download.repo_id}: {len(read_manifest(download.folder)['files'])} files downloaded, checksums hold"
+
+
+def _announce(order: Order, recipe: Recipe, tag: str, commit: str, steps: Steps) -> dict:
+    """Collection, predecessor, Space; and how to load what was published."""
+    revision, url = (tag if order.terms.tags else commit), f"{hub.api().endpoint}/{order.repo_id}"
+    summary = {"name": recipe.name, "repo_id": order.repo_id, "tag": tag, "commit": commit, "revision": revision}
+    if order.terms.tags:
+        with steps.step("announce") as did:
+            owner = order.repo_id.partition("/")[0]
+            did(announce.add_to_collection(order.repo_id, series.collection_title(recipe.family)))
+            old = series.predecessor(recipe.name)
+            if old and (pointed := announce.point_to_new_version(f"{owner}/{old.repo_name}", order.repo_id)):
+                did(pointed)
+    if order.space:
+        shown = (f"{order.repo_id}@{revision}",)
+        summary["space"] = publish_space(SpaceOrder(f"{order.repo_id}-playground", shown), steps)
+    return summary | {"url": url, "snippet": announce.snippet(order.repo_id, revision)}
 
 
 def _shown(path: Path) -> str:
     """A path as the user would type it from here."""
     return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else str(path)
+
+
+# --- The whole series -------------------------------------------------------------------------------------------------
+
+
+def publish_all(order_for: Callable[[str, str], Order], user: str | None, steps: Steps) -> list[dict]:
+    """Publish every released version of every series, each in its repository; what is made already is not made again.
+
+    A version that has neither a finished run nor a release folder is trained, except in a dry run, which says so.
+
+    Args:
+        order_for: makes the order for a version and a repository.
+        user: whose repositories they are; by default the token's own, and in a dry run the release folder's.
+        steps: is told each step.
+
+    Returns:
+        The summaries, see `publish`.
+
+    Raises:
+        AxionError: a step failed. Versions before it are published.
+    """
+    summaries = []
+    for member in series.walk():
+        folder = RELEASES / member.name
+        order = order_for(member.name, "")
+        made = latest_run(member.name) is not None or (folder / "release.json").is_file()
+        if not made and order.dry_run:
+            steps.skip(
+                member.name, "neither a finished run nor a release is here; without --dry-run it would be trained"
+            )
+            continue
+        owner = user or _owner(folder, order.dry_run)
+        order = replace(order_for(member.name, f"{owner}/{member.repo_name}"), skip_train=made)
+        summaries.append(publish(order, steps))
+    return summaries
+
+
+def _owner(folder: Path, dry_run: bool) -> str:
+    """The token's user; without a network the one whom the release's card names."""
+    return read_manifest(folder)["repo_id"].partition("/")[0] if dry_run else hub.whoami()["name"]

@@ -1,48 +1,14 @@
-"""What `axion.evaluation` measured, in the two forms that a card needs: rows for people, model-index for the Hub."""
+"""What `axion.evaluation` measured, in the two forms that the Hub reads: a card's model-index, and `.eval_results`."""
 
-from dataclasses import dataclass
+from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
-from huggingface_hub import EvalResult
+from axion.results import LANGUAGES, digits_label, measured
 
-LANGUAGES = {"en": "English", "pt": "Portuguese"}
+GSM8K, GSM8K_PROBLEMS = "openai/gsm8k", 1319
+"""A benchmark that is registered on the Hub, and the size of its test set.
 
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the card's table of results."""
-
-    label: str
-    value: str
-    command: str
-
-
-def skipped_tasks(results: dict) -> dict[str, str]:
-    """Task → why it was not measured."""
-    return {task: result["skipped"] for task, result in results.items() if "skipped" in result}
-
-
-def measured(results: dict, task: str) -> dict | None:
-    """A task's result; None where it was not measured."""
-    result = results.get(task)
-    return None if result is None or "skipped" in result else result
-
-
-def result_rows(results: dict) -> list[Row]:
-    """The table of results, one row per figure."""
-    rows = []
-    if loss := measured(results, "gsm8k_validation"):
-        for key, unit in (("bits_per_byte", "bits per byte"), ("nats_per_token", "loss in nats per token")):
-            rows.append(Row(f"GSM8K, held-out documents: {unit}", f"{loss[key]:.3f}", loss["command"]))
-    if arithmetic := measured(results, "arithmetic"):
-        for score in arithmetic["scores"]:
-            label = f"sums and differences, {_digits(score['digits'])}, {LANGUAGES[score['language']]}"
-            rows.append(Row(label, _score(score), arithmetic["command"]))
-    if gsm8k := measured(results, "gsm8k_test"):
-        rows.append(Row("GSM8K test set, exact match", _score(gsm8k), gsm8k["command"]))
-    load = results["expert_load"]
-    extremes = f"{load['together']['lowest']:.3f} to {load['together']['highest']:.3f}"
-    rows.append(Row("load of an expert, times its fair share", extremes, load["command"]))
-    return rows
+Its page gathers what models report in `.eval_results`.
+"""
 
 
 def evaluation_results(info: dict) -> list[EvalResult]:
@@ -58,7 +24,7 @@ def evaluation_results(info: dict) -> list[EvalResult]:
         test = generation | gsm8k | {"dataset_split": "test"}
         entries.append(EvalResult(**test, **_exact_match(score)))
     for score in (measured(results, "arithmetic") or {"scores": []})["scores"]:
-        name = f"Axion arithmetic, {_digits(score['digits'])}, {LANGUAGES[score['language']]}"
+        name = f"Axion arithmetic, {digits_label(score['digits'])}, {LANGUAGES[score['language']]}"
         config = f"{score['digits']}-digit-{score['language']}"  # results of one data set and config are shown as one
         dataset = {"dataset_type": "axion-arithmetic", "dataset_name": name, "dataset_config": config}
         entries.append(EvalResult(**generation, **dataset, **_exact_match(score)))
@@ -69,10 +35,22 @@ def _exact_match(score: dict) -> dict:
     return {"metric_type": "exact_match", "metric_name": "Exact match", "metric_value": round(score["accuracy"], 4)}
 
 
-def _digits(digits: int) -> str:
-    return f"{digits} digit" if digits == 1 else f"{digits} digits"
+def benchmark_results(info: dict) -> list[dict] | None:
+    """The content of `.eval_results/gsm8k.yaml`; None where GSM8K's test set, all of it, was not measured.
 
-
-def _score(score: dict) -> str:
-    low, high = score["interval"]
-    return f"{score['accuracy']:.1%} ({score['correct']} of {score['total']}; {low:.1%} to {high:.1%})"
+    The task's id and the unit, per cent, are those of the benchmark's own `eval.yaml` and leaderboard.
+    Source: https://huggingface.co/docs/hub/eval-results
+    """
+    score = measured(info["results"], "gsm8k_test")
+    if score is None or (info["dataset"], score["total"]) != (GSM8K, GSM8K_PROBLEMS):
+        return None
+    entry = EvalResultEntry(
+        dataset_id=GSM8K,
+        task_id="gsm8k",
+        value=round(100 * score["accuracy"], 2),
+        date=info["measured"]["date"],
+        source_url=f"https://huggingface.co/{info['repo_id']}",
+        source_name="Model card",
+        notes=f"zero-shot, greedy; {score['correct']} of {score['total']}",
+    )
+    return eval_result_entries_to_yaml([entry])

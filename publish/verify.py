@@ -1,6 +1,8 @@
-"""Prove that a release folder works for somebody who has nothing but the folder."""
+"""Prove that a release works for somebody who has nothing but the release: a folder, or a repository on the Hub."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,11 +12,17 @@ import torch
 from safetensors.torch import load_file
 
 from axion.errors import AxionError
-from axion.release import open_release
-from publish import clean_process
-from publish.manifest import check_files
+from axion.release import Release, open_release
+from publish import clean_process, hub
+from publish.build import AUTO_MAP, code_files
+from publish.card import render_card
+from publish.delivery import Download
+from publish.manifest import check_files, read_manifest, sha256
+from publish.steps import Steps
 
 TIMEOUT_SECONDS = 300
+SAME_LOGITS = 1e-5
+"""Largest difference of two logits, relative to the largest logit, for a release that other code made."""
 
 
 def verify_release(folder: Path) -> str:
@@ -33,22 +41,109 @@ def verify_release(folder: Path) -> str:
     info = check_files(folder)
     with tempfile.TemporaryDirectory(prefix="axion-verify-") as scratch:
         theirs = run_clean(folder, Path(scratch))
-    if not torch.equal(release.tokenizer(clean_process.PROMPT, return_tensors="pt").input_ids, theirs["input_ids"]):
-        raise AxionError(f"{folder}: the tokenizer gives other ids in a clean process")
-    ours = _compute_locally(release.model, theirs["input_ids"])
-    for name in ("logits", "generated"):
-        if not torch.equal(ours[name], theirs[name]):
-            raise AxionError(f"{folder}: the {name} of the local model and of a clean process differ")
+    _compare(release, theirs)
     return f"{len(info['files'])} sha256 hold, logits and text are bit-equal, the card's snippets run"
 
 
-def run_clean(folder: Path, scratch: Path, python: str = sys.executable) -> dict[str, torch.Tensor]:
+def verify_download(download: Download, tolerance: float = 0.0) -> str:
+    """The same for what was downloaded from the Hub, loaded by its name there, pinned, from nothing but that cache.
+
+    Args:
+        download: a commit, its checksums right.
+        tolerance: how far logits may be from the local ones, relative to the largest.
+
+    Returns:
+        One line that says what was checked.
+
+    Raises:
+        AxionError: the release is not what it claims to be; the message says where.
+    """
+    info = read_manifest(download.folder)
+    edited = _check_manifest(download, info)
+    # The clean process has no network, so the tag that the card's snippets name must be known to the cache.
+    refs = download.folder.parent.parent / "refs"
+    refs.mkdir(exist_ok=True)
+    (refs / info["tag"]).write_text(download.commit, encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="axion-verify-") as scratch:
+        theirs = run_clean(download.folder, Path(scratch), download=download)
+    _compare(Release(download.repo_id, download.folder), theirs, tolerance)
+    agree = f"agree to {tolerance:g}" if tolerance else "are bit-equal"
+    card = "the card was edited since; its snippets run" if edited else "the card's snippets run"
+    return f"{len(info['files'])} files downloaded, checksums hold, logits {agree}, {card}"
+
+
+def verify_published(reference: str, steps: Steps, trust_remote_code: bool = False) -> None:
+    """Verify a release on the Hub, anybody's, as it is there now.
+
+    Its code and the snippets of its card are run, so both must be this project's own, to the letter, or be trusted.
+
+    Args:
+        reference: USER/NAME@REVISION: a tag, a branch or a commit; main without one.
+        steps: is told each step.
+        trust_remote_code: run its code whatever it is.
+
+    Raises:
+        AxionError: there is no such release, or it is not what it claims to be, or its code is not trusted.
+    """
+    repo_id, _, revision = reference.partition("@")
+    hub.check_repo_id(repo_id)
+    commit = hub.head(repo_id, revision or "main")
+    if commit is None:
+        raise AxionError(f"{reference} is not on the Hub, or the token may not see it; write USER/NAME@v0.1")
+    with tempfile.TemporaryDirectory(prefix="axion-fresh-cache-") as cache:
+        with steps.step("download") as did:
+            download = Download(repo_id, commit, Path(cache), hub.download(repo_id, commit, Path(cache)))
+            did(f"{repo_id} at {commit[:8]}")
+        info = read_manifest(download.folder)
+        if not re.fullmatch(r"v\d[\w.]*", str(info.get("tag"))) or info.get("repo_id") != repo_id:
+            raise AxionError(f"{reference}: its release.json describes {info.get('repo_id')} {info.get('tag')}")
+        if not trust_remote_code:
+            _check_code_is_ours(download, info)
+        with steps.step("verify") as did:
+            did(verify_download(download, SAME_LOGITS))
+
+
+def _check_manifest(download: Download, info: dict) -> bool:
+    """Check the sha256 of every file that the manifest lists; returns whether the card was edited since."""
+    changed = [
+        name
+        for name, digest in info["files"].items()
+        if not (download.folder / name).is_file() or sha256(download.folder / name) != digest
+    ]
+    if wrong := [name for name in changed if name != "README.md"]:
+        raise AxionError(f"{download.repo_id}: {wrong[0]} is not the file that its release.json describes")
+    return bool(changed)
+
+
+def _check_code_is_ours(download: Download, info: dict) -> None:
+    """Check that whatever a clean process would run of a download is what this version of Axion writes."""
+    advice = "read it, then allow it with --trust-remote-code"
+    for source in code_files():
+        if (download.folder / source.name).read_bytes() != source.read_bytes():
+            raise AxionError(f"{download.repo_id}: {source.name} is not this version's of Axion; {advice}")
+    for name, expected in (("config.json", AUTO_MAP), ("tokenizer_config.json", None)):
+        content = json.loads((download.folder / name).read_text(encoding="utf-8"))
+        if content.get("auto_map") != expected:
+            raise AxionError(f"{download.repo_id}: {name} names other code in its auto_map; {advice}")
+    card = (download.folder / "README.md").read_text(encoding="utf-8")
+    try:
+        ours = clean_process.python_snippets(render_card(info))
+    except AxionError:  # of another version, which states other figures
+        ours = None
+    if clean_process.python_snippets(card) != ours:
+        raise AxionError(f"{download.repo_id}: the card's Python snippets are not this version's of Axion; {advice}")
+
+
+def run_clean(
+    folder: Path, scratch: Path, python: str = sys.executable, download: Download | None = None
+) -> dict[str, torch.Tensor]:
     """Run `clean_process.py` on a release folder.
 
     Args:
         folder: the release.
         scratch: an empty directory, for the process's working directory, Hub cache and result.
         python: the interpreter.
+        download: load the model by the name and commit of this download, from its cache.
 
     Returns:
         `input_ids` [1, S], `logits` [1, S, V] and `generated`, see `clean_process.compute`.
@@ -57,13 +152,16 @@ def run_clean(folder: Path, scratch: Path, python: str = sys.executable) -> dict
         AxionError: the process failed or took too long; the message ends with its last line.
     """
     result = scratch / "result.safetensors"
+    name = download.repo_id if download else str(folder)
     # -I: neither PYTHONPATH nor the working directory is on the path; -B: no __pycache__ in the release.
     command = [python, "-I", "-B", "-X", "utf8", clean_process.__file__, str(folder.resolve()), str(result)]
+    if download:
+        command += [download.repo_id, download.commit]
     try:
         process = subprocess.run(
             command,
             cwd=scratch,
-            env=_clean_environment(scratch),
+            env=_clean_environment(scratch, download.cache if download else None),
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -71,19 +169,34 @@ def run_clean(folder: Path, scratch: Path, python: str = sys.executable) -> dict
             timeout=TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise AxionError(f"{folder} did not load in a clean process within {TIMEOUT_SECONDS} seconds") from None
+        raise AxionError(f"{name} did not load in a clean process within {TIMEOUT_SECONDS} seconds") from None
     if process.returncode != 0:
         last_line = (process.stderr.strip().splitlines() or ["no message"])[-1]
-        raise AxionError(f"{folder} fails in a clean process: {last_line}")
+        raise AxionError(f"{name} fails in a clean process: {last_line}")
     return load_file(result)
 
 
-def _clean_environment(scratch: Path) -> dict[str, str]:
+def _clean_environment(scratch: Path, cache: Path | None = None) -> dict[str, str]:
     """This environment without Python's, the Hub's and transformers' settings (tokens among them), offline."""
     private = ("PYTHON", "HF_", "HUGGING_FACE", "HUGGINGFACE", "TRANSFORMERS_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(private)}
-    cache = {"HF_HOME": str(scratch / "hf"), "HF_MODULES_CACHE": str(scratch / "modules"), "HF_HUB_OFFLINE": "1"}
-    return kept | cache
+    own = {"HF_HOME": str(scratch / "hf"), "HF_MODULES_CACHE": str(scratch / "modules"), "HF_HUB_OFFLINE": "1"}
+    return kept | own | ({"HF_HUB_CACHE": str(cache)} if cache else {})
+
+
+def _compare(release: Release, theirs: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:
+    """Compare what a clean process computed with what this project's classes compute."""
+    if not torch.equal(release.tokenizer(clean_process.PROMPT, return_tensors="pt").input_ids, theirs["input_ids"]):
+        raise AxionError(f"{release.name}: the tokenizer gives other ids in a clean process")
+    ours = _compute_locally(release.model, theirs["input_ids"])
+    largest = ours["logits"].abs().max()
+    same = {
+        "logits": bool((ours["logits"] - theirs["logits"]).abs().max() <= tolerance * largest),
+        "generated": torch.equal(ours["generated"], theirs["generated"]),
+    }
+    for name, holds in same.items():
+        if not holds:
+            raise AxionError(f"{release.name}: the {name} of the local model and of a clean process differ")
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,6 +107,8 @@ def test_generate_shows_the_experts(tiny_release, capsys):
 
 def test_eval_prints_one_json_object(tiny_release, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("axion.evaluation.ARITHMETIC_PROMPTS", 3)
+    monkeypatch.setattr("axion.speed.REPETITIONS", 1)
+    monkeypatch.setattr("axion.speed.NEW_TOKENS", 10)
     folder = tmp_path / "tiny"
     folder.symlink_to(tiny_release, target_is_directory=True)
     assert "has no recipe.yaml" in refused(capsys, "eval", folder)
@@ -124,7 +127,8 @@ def test_eval_prints_one_json_object(tiny_release, tmp_path, capsys, monkeypatch
 
     assert axion("eval", run_folder / "final", "--set", "data.hub_id=null") == 0
     text = capsys.readouterr().out
-    assert "gsm8k_test: skipped" in text and "arithmetic, 2 digits, en: " in text and "times the fair share" in text
+    assert "gsm8k_test: skipped" in text and "tokens/s" in text and "times its fair share" in text
+    assert re.search(r"^sums and differences, 2 digits, English +\d+\.\d% +\d of 3; 95% interval", text, re.MULTILINE)
     assert "no task 'mmlu'" in refused(capsys, "eval", run_folder / "final", "--tasks", "mmlu")
 
 

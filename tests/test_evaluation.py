@@ -6,10 +6,11 @@ import shutil
 import pytest
 import torch
 
-from axion import evaluation
+from axion import evaluation, speed
 from axion.data.format import Problem, prompt
 from axion.errors import AxionError
 from axion.evaluation import TASKS, complete, evaluate, score, wilson_interval
+from axion.params import report
 from axion.recipe import DataRecipe
 from axion.release import open_release
 
@@ -31,6 +32,8 @@ def release(tiny_release):
 def few_prompts(monkeypatch):
     monkeypatch.setattr(evaluation, "ARITHMETIC_PROMPTS", 6)
     monkeypatch.setattr(evaluation, "REASONING_TOKENS", 8)
+    monkeypatch.setattr(speed, "REPETITIONS", 1)
+    monkeypatch.setattr(speed, "NEW_TOKENS", 10)
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ SYNTHETIC = DataRecipe(hub_id=None)
 
 def test_every_task_has_figures_and_a_command(release, local_data, few_prompts):
     results = evaluate(release, local_data)
-    assert list(results) == ["gsm8k_validation", "arithmetic", "gsm8k_test", "expert_load"]
+    assert list(results) == ["gsm8k_validation", "arithmetic", "gsm8k_test", "expert_load", "speed"]
     for task, result in results.items():
         assert result["command"] == f"python -m axion eval axion-tiny --tasks {task}"
     json.dumps(results, allow_nan=False)
@@ -77,6 +80,13 @@ def test_without_real_data_its_tasks_are_skipped_with_the_reason(release, few_pr
     assert {task for task, result in results.items() if "skipped" in result} == {"gsm8k_validation", "gsm8k_test"}
     assert "no real data" in results["gsm8k_test"]["skipped"]
     assert set(results["expert_load"]) == {"together", "arithmetic", "command"}
+
+
+def test_what_is_known_is_not_measured_again(release, monkeypatch):
+    known = {"arithmetic": {"scores": [], "command": "some command"}}
+    monkeypatch.setattr(evaluation, "complete", None)  # calling it would fail
+    results = evaluate(release, SYNTHETIC, ["arithmetic", "expert_load"], known=known)
+    assert results["arithmetic"] == known["arithmetic"] and "together" in results["expert_load"]
 
 
 def test_a_task_that_was_asked_for_is_not_skipped_silently(release):
@@ -156,3 +166,46 @@ def test_the_held_out_documents_do_not_depend_on_the_model(release, local_data, 
     task = ["gsm8k_validation"]
     first, second = (evaluate(each, local_data, task)["gsm8k_validation"] for each in (release, twin))
     assert first | {"command": ""} == second | {"command": ""}
+
+
+# --- Speed and memory ---------------------------------------------------------------------------------------------
+
+
+def test_speed_is_measured_with_one_thread_and_with_all(release, monkeypatch):
+    monkeypatch.setattr(speed, "measure_memory", lambda folder: None)
+    monkeypatch.setattr(speed, "NEW_TOKENS", 10)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        result = speed.measure(release)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert [run["threads"] for run in result["by_threads"]] == [1, 2]
+    for run in result["by_threads"]:
+        assert 0 < run["first_token_seconds"] < 5 and run["decode_tokens_per_second"] > 1
+        assert run["prefill_tokens_per_second"] > run["decode_tokens_per_second"]  # a window at once is cheaper
+    assert result["window"] == 128 and result["new_tokens"] == 10 < 128 - result["prompt_tokens"]
+    assert result["cache_bytes_per_token"] == report("tiny", release.config)["cache"]["bytes_per_token"]
+    assert result["machine"]["processor"] and set(result["libraries"]) == {"torch", "transformers"}
+
+
+def test_the_text_does_not_end_before_all_tokens_are_drawn(release, monkeypatch):
+    drawn = []
+    usual = speed.stream
+    monkeypatch.setattr(speed, "stream", lambda *arguments: drawn.append(list(usual(*arguments))) or drawn[-1])
+    speed._generate(release)
+    assert len([step for step in drawn[0] if not step.is_prompt]) == speed._new_tokens(release)
+
+
+def test_memory_is_that_of_a_fresh_process_not_of_this_one(release):
+    ballast = bytearray(1_500_000_000)  # the system counts what a parent holds as its child's, were it asked that way
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    memory = speed.measure_memory(release.folder)
+    assert 50e6 < memory["libraries_bytes"] < memory["peak_bytes"] < 1.4e9
+
+
+def test_a_process_that_fails_is_one_line(tmp_path):
+    with pytest.raises(AxionError, match=r"could not be measured: .*no complete release") as caught:
+        speed.measure_memory(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -17,6 +17,10 @@ def test_the_bundled_recipe_is_the_design():
     assert recipe.data.hub_id == "openai/gsm8k"
 
 
+def test_every_known_version_is_a_recipe_of_that_name():
+    assert [load_recipe(name).name for name in known_versions()] == known_versions()
+
+
 def test_overrides_are_read_as_yaml_and_leave_the_rest():
     overrides = ["training.epochs=2", "data.hub_id=null", "data.files=a.jsonl", "architecture.q_lora_rank=null"]
     recipe = load_recipe("axion1-v0.1", overrides)

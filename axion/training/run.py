@@ -7,8 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
-from importlib.metadata import version
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -22,15 +21,14 @@ from transformers.utils.logging import disable_progress_bar
 from axion.data.packing import PackedWindows
 from axion.data.sources import Prepared, prepare
 from axion.errors import AxionError
+from axion.machine import libraries, machine
 from axion.modeling_axion import AxionForCausalLM
 from axion.recipe import Recipe
 from axion.tokenizer import save_tokenizer
 from axion.training import checkpoint
 from axion.training.optim import build_optimizer, build_schedule
+from axion.training.runfile import RUN_FILE, read_run_file
 from axion.training.trainer import RECORDER_STATE, AxionTrainer, Recorder
-
-RUN_FILE = "run.json"
-LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "datasets", "numpy")
 
 
 class Interrupted(AxionError):
@@ -146,14 +144,6 @@ def latest_run(name: str, root: Path = Path("runs")) -> Path | None:
         if info.get("finished") and info.get("name") == name:
             finished.append(file)
     return max(finished, key=lambda file: file.stat().st_mtime).parent if finished else None
-
-
-def read_run_file(run: Path) -> dict:
-    """A run's run.json. Raises AxionError where there is none that can be read."""
-    try:
-        return json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise AxionError(f"{run} is no run: it has no readable {RUN_FILE}; start another with --out DIR") from None
 
 
 def _windows_per_pass(recipe: Recipe, processes: int) -> int:
@@ -274,7 +264,7 @@ def _write_run_file(recipe: Recipe, data: Prepared, out: Path, finished: bool, s
         "recipe": recipe.to_yaml(),
         "seed": recipe.seed,
         "data": data.summary,
-        "libraries": {name: version(name) for name in LIBRARIES},
+        "libraries": libraries(),
         "python": platform.python_version(),
         "machine": machine(),
         "git_commit": _git_commit(),
@@ -286,6 +276,7 @@ def _write_run_file(recipe: Recipe, data: Prepared, out: Path, finished: bool, s
             "steps": steps,
             "tokens": steps * recipe.training.batch_size * recipe.training.window,
             "seconds": float(last_row[3]),
+            "date": datetime.now(UTC).date().isoformat(),
         }
     _write_staged(out / RUN_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
 
@@ -294,18 +285,6 @@ def _write_staged(path: Path, text: str) -> None:
     staged = path.with_name(f"{path.name}.tmp")
     staged.write_text(text, encoding="utf-8")
     os.replace(staged, path)
-
-
-def machine() -> dict:
-    """The processor's name, its cores that this process may use, and torch's threads."""
-    name = platform.processor() or platform.machine()
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": name, "cores": cores, "torch_threads": torch.get_num_threads()}
 
 
 def _git_commit() -> str | None:

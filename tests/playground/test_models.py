@@ -49,6 +49,12 @@ def test_a_broken_example_is_told(releases, tmp_path, trace):
         Catalogue([str(tmp_path / "odd")]).open("odd")
 
 
+def test_a_commit_of_the_hub_is_shown_by_its_first_digits():
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    names = Catalogue([f"someone/model@{commit}", "someone/model@v0.1"]).names
+    assert names[:2] == ["someone/model@01234567", "someone/model@v0.1"]
+
+
 def test_a_path_can_be_no_choice(catalogue, releases):
     with pytest.raises(AxionError):
         catalogue.open(str(releases / "plain"))
@@ -100,8 +106,9 @@ def test_bad_arguments_are_one_line(arguments):
 def test_a_space_listens_to_the_world(monkeypatch):
     assert parse([]).host == "127.0.0.1"
     monkeypatch.setenv("SYSTEM", "spaces")
-    monkeypatch.setenv("AXION_MODELS", "one two")
-    assert (parse([]).host, parse([]).models) == ("0.0.0.0", ["one", "two"])
+    for models in ("one two", "one,two", "one, two\n"):
+        monkeypatch.setenv("AXION_MODELS", models)
+        assert (parse([]).host, parse([]).models) == ("0.0.0.0", ["one", "two"])
     assert parse(["--host", "127.0.0.1", "--models", "a", "b"]).models == ["a", "b"]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from axion.recipe import load_recipe
 from publish.build import Ingredients, build_release
+from tests.hub.fixtures import hub, hub_server  # noqa: F401 (fixtures)
 
 REPO_ID = "someone/Axion-tiny"
 RECIPE = """name: axion-tiny
@@ -22,6 +23,7 @@ tokenizer:
   vocab_size: 320
 training:
   window: 128
+  short_window: 64
 """
 METRICS = """step,epoch,tokens,seconds,tokens_per_second,lr,train_loss,val_loss,val_bits_per_byte,max_violation_layer_1
 10,0.5,10240,10,1024,0.01,5.5,,,0.1
@@ -56,6 +58,7 @@ RUN = {
     "steps": 30,
     "tokens": 30720,
     "seconds": 130.0,
+    "date": "2031-02-03",
 }
 
 
@@ -66,6 +69,15 @@ def score(correct: int, total: int) -> dict:
 def load(lowest: float, highest: float) -> dict:
     layers = [[lowest, 1.0, 1.0, highest], [1.0, 1.0, 1.0, 1.0]]
     return {"layers": layers, "lowest": lowest, "highest": highest}
+
+
+def speed(threads: int, tokens_per_second: float) -> dict:
+    return {
+        "threads": threads,
+        "first_token_seconds": 0.0125 / threads,
+        "decode_tokens_per_second": tokens_per_second,
+        "prefill_tokens_per_second": 100 * tokens_per_second,
+    }
 
 
 COMMAND = "python -m axion eval axion-tiny --tasks "
@@ -87,13 +99,30 @@ MEASURED = {
             ],
             "command": COMMAND + "arithmetic",
         },
-        "gsm8k_test": score(7, 321) | {"command": COMMAND + "gsm8k_test"},
+        "gsm8k_test": score(7, 1319) | {"command": COMMAND + "gsm8k_test"},
         "expert_load": {
             "together": load(0.91, 1.09),
             "arithmetic": load(0.87, 1.13),
             "command": COMMAND + "expert_load",
         },
+        "speed": {
+            "by_threads": [speed(1, 210.0), speed(2, 230.0)],
+            "prompt_tokens": 19,
+            "new_tokens": 101,
+            "window": 129,
+            "repetitions": 6,
+            "cache_bytes_per_token": 193,
+            "weights_bytes": 1_234_567,
+            "memory": {"libraries_bytes": 301_000_000, "peak_bytes": 321_000_000},
+            "machine": {"processor": "A Laptop", "cores": 4, "torch_threads": 3},
+            "libraries": {"torch": "2.13.1", "transformers": "5.23.1"},
+            "command": COMMAND + "speed",
+        },
     },
+    "date": "2031-02-04",
+    "files": [{"name": "train.jsonl", "sha256": "d" * 64}],
+    "test_files": [{"name": "test.jsonl", "sha256": "e" * 64}],
+    "key": {"weights": "a" * 64},
     "favourites": [{"layer": 1, "expert": 1, "share": 0.5, "tokens": [{"text": "+", "count": 60, "lift": 1.9}]}],
 }
 """In the form of `publish.measure.measure`; the figures stand for nothing."""

@@ -8,8 +8,10 @@ import pytest
 
 from axion.release import RELEASES, open_release
 from publish import build
-from publish.card import render_card
-from publish.manifest import check_files
+from publish.card import card_files
+from publish.facts import roadmap
+from publish.lint import lint
+from publish.manifest import check_files, files_in
 
 FOLDER = RELEASES / "axion1-v0.1"
 
@@ -24,12 +26,12 @@ def bundled():
 
 
 def test_it_holds_what_a_release_holds_unchanged(bundled):
-    build.check_contents(FOLDER)
+    assert lint(FOLDER) == []
     check_files(FOLDER)
 
 
 def test_it_is_small_enough_to_come_along():
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 2.5e6
+    assert sum((FOLDER / name).stat().st_size for name in files_in(FOLDER)) < 2.5e6
 
 
 def test_its_code_is_the_code_of_today():
@@ -38,22 +40,31 @@ def test_its_code_is_the_code_of_today():
 
 
 def test_its_card_is_what_its_figures_give_today(bundled):
-    assert (FOLDER / "README.md").read_text(encoding="utf-8") == render_card(bundled.info), REFRESH
+    for name, text in card_files(bundled.info).items():
+        assert (FOLDER / name).read_text(encoding="utf-8") == text, REFRESH
+
+
+def test_its_roadmap_is_that_of_today(bundled):
+    assert bundled.info["roadmap"] == roadmap("axion1"), REFRESH
 
 
 def test_it_publishes_as_it_stands_up_to_the_push(tmp_path):
     # an empty folder: no run to take, no data, so the release itself is verified, in a clean process
     command = ["-m", "publish", "axion1-v0.1", "--repo-id", "someone/Axion1-350k-A250k", "--skip-train", "--dry-run"]
-    before = {path.name: path.stat().st_mtime_ns for path in FOLDER.iterdir()}
+    before = {name: (FOLDER / name).stat().st_mtime_ns for name in files_in(FOLDER)}
     environment = {**os.environ, "PYTHONPATH": str(RELEASES.parent), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     steps = [line.split()[0] for line in done.stdout.splitlines()]
-    assert steps == ["preflight", "train", "evaluate", "build", "verify", "push"]
-    assert {path.name: path.stat().st_mtime_ns for path in FOLDER.iterdir()} == before
+    assert steps == ["preflight", "train", "evaluate", "build", "lint", "reload", "push"]
+    assert {name: (FOLDER / name).stat().st_mtime_ns for name in files_in(FOLDER)} == before
 
 
 def test_every_result_was_measured(bundled):
     assert [task for task, result in bundled.info["results"].items() if "skipped" in result] == []
+
+
+def test_its_result_on_the_benchmark_comes_along():
+    assert ".eval_results/gsm8k.yaml" in files_in(FOLDER)

@@ -47,3 +47,9 @@ def test_a_run_that_never_evaluated_still_has_a_curve(metrics, tmp_path):
 def test_the_load_is_drawn_for_few_and_for_many_experts(experts, tmp_path):
     charts.draw_expert_load([[1.0] * experts, [0.9, 1.1] * (experts // 2)], "load", tmp_path / "load.png")
     assert matplotlib.image.imread(tmp_path / "load.png").std() > 0.05
+
+
+def test_layers_are_numbered_as_in_the_model(tmp_path):
+    for first_layer in (1, 3):
+        charts.draw_expert_load([[1.0] * 4] * 2, "load", tmp_path / f"{first_layer}.png", first_layer)
+    assert (tmp_path / "1.png").read_bytes() != (tmp_path / "3.png").read_bytes()

@@ -1,6 +1,4 @@
-"""Pushing and tagging, with the client's own methods replaced: no network."""
-
-from types import SimpleNamespace
+"""Names, rights and refusals: what the Hub, on this machine here, makes a user read."""
 
 import httpx2
 import pytest
@@ -8,110 +6,122 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from axion.errors import AxionError
-from publish import hub
+from publish import hub as publish_hub
+from tests.hub import accounts
 
-REPO = "someone/Axion1-350k-A250k"
-SECRET = "hf_" + "abcdefghijklmnop"
-
-
-class FakeHub:
-    """What the Hub's client was asked to do."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch):
-        self.calls, self.commits, self.tags = [], [], {}
-        for name in ("create_repo", "model_info", "create_commit", "list_repo_refs", "create_tag"):
-            monkeypatch.setattr(HfApi, name, self._recorder(name))
-
-    def _recorder(self, name):
-        def call(api, *args, **kwargs):
-            self.calls.append(name)
-            return getattr(self, name)(*args, **kwargs)
-
-        return call
-
-    def create_repo(self, repo_id, private=None, exist_ok=False):
-        self.private = private
-        assert exist_ok
-
-    def model_info(self, repo_id):
-        return SimpleNamespace(sha="0" * 40)
-
-    def create_commit(self, repo_id, operations, commit_message, parent_commit):
-        self.commits.append({operation.path_in_repo: operation.path_or_fileobj for operation in operations})
-        self.parent, self.message = parent_commit, commit_message
-        return SimpleNamespace(oid="1" * 40)
-
-    def list_repo_refs(self, repo_id):
-        return SimpleNamespace(tags=[SimpleNamespace(name=n, target_commit=c) for n, c in self.tags.items()])
-
-    def create_tag(self, repo_id, tag, revision):
-        self.tags[tag] = revision
+REPO = "someone/Tiny"
+SECRET = "hf_" + "s" * 34
 
 
-@pytest.fixture
-def fake(monkeypatch):
-    return FakeHub(monkeypatch)
-
-
-def refusal(status: int, message: str = "") -> HfHubHTTPError:
-    request = httpx2.Request("POST", "https://huggingface.co/api")
-    response = httpx2.Response(status, request=request)
-    return HfHubHTTPError(message or f"{status} error", response=response, server_message=message)
-
-
-def test_push_is_one_commit_of_the_allowed_files_on_the_head_that_was_read(fake, tmp_path):
-    for name in ("a.txt", "b.txt", "private.key"):
-        (tmp_path / name).write_text(name)
-    commit = hub.push(tmp_path, ["a.txt", "b.txt"], REPO, "Release", private=True)
-    assert commit == "1" * 40
-    assert fake.commits == [{name: str(tmp_path / name) for name in ("a.txt", "b.txt")}]
-    assert fake.parent == "0" * 40 and fake.message == "Release" and fake.private is True
-    assert fake.calls == ["create_repo", "model_info", "create_commit"]
-
-
-def test_tag_is_made_once_and_never_moves(fake):
-    assert hub.tag(REPO, "v0.1", "1" * 40) is True
-    assert hub.tag(REPO, "v0.1", "1" * 40) is False
-    with pytest.raises(AxionError, match="a released tag does not move"):
-        hub.tag(REPO, "v0.1", "2" * 40)
-    assert fake.tags == {"v0.1": "1" * 40} and fake.calls.count("create_tag") == 1
+def refusal(status: int, message: str = "no", **headers) -> HfHubHTTPError:
+    request = httpx2.Request("POST", "http://hub/api")
+    response = httpx2.Response(status, request=request, headers=headers)
+    return HfHubHTTPError(message, response=response, server_message=message)
 
 
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
         (refusal(401), "hf auth login"),
+        (refusal(402), "paid plan"),
         (refusal(403), "write role"),
         (refusal(412), "has changed meanwhile"),
+        (refusal(429), "wait a few minutes"),
         (refusal(500, "it is broken\nmore lines"), "it is broken$"),
         (OfflineModeIsEnabled("offline"), "HF_HUB_OFFLINE is set"),
         (httpx2.ConnectError("no route to host"), "not to be reached"),
         (refusal(400, f"bad token {SECRET}"), "bad token hf_…$"),
     ],
 )
-def test_refusals_are_one_line_of_advice_without_a_token(fake, monkeypatch, tmp_path, error, advice):
-    def fail(*args, **kwargs):
+def test_refusals_are_one_line_of_advice_without_a_token(error, advice):
+    with pytest.raises(AxionError, match=advice) as caught, publish_hub.hub_errors(REPO):
         raise error
-
-    monkeypatch.setattr(HfApi, "create_commit", fail)
-    with pytest.raises(AxionError, match=advice) as caught:
-        hub.push(tmp_path, [], REPO, "Release")
     assert "\n" not in str(caught.value) and SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("repo_id", ["", "Axion1", "a/b/c", "some one/Axion1", "someone/Axion1..x", "someone/-Axion1"])
 def test_repository_names_that_the_hub_would_refuse(repo_id):
     with pytest.raises(AxionError, match="--repo-id"):
-        hub.check_repo_id(repo_id)
+        publish_hub.check_repo_id(repo_id)
 
 
 def test_a_name_with_a_dot_is_fine():
-    hub.check_repo_id("someone/Axion1-v0.1")
+    publish_hub.check_repo_id("someone/Axion1-v0.1")
 
 
-def test_token_is_found_in_the_environment_alone(monkeypatch):
-    monkeypatch.setattr(hub, "get_token", lambda: None)
+@pytest.mark.parametrize(
+    ("token", "line"),
+    [
+        ("UNKNOWN", "not accepted"),
+        ("STRANGER", "publish as stranger/Tiny"),
+        ("SOMEONE_READS", "may only read"),
+    ],
+)
+def test_rights_are_checked_before_any_work(hub, monkeypatch, token, line):
+    monkeypatch.setenv("HF_TOKEN", getattr(accounts, token))
+    with pytest.raises(AxionError, match=line) as caught:
+        publish_hub.check_access(REPO)
+    assert getattr(accounts, token) not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["STRANGER", "SOMEONE_READS", "SOMEONE_FINE"])
+def test_somebody_elses_repository_is_refused(hub, monkeypatch, token):
+    HfApi().create_repo(REPO)
+    monkeypatch.setenv("HF_TOKEN", getattr(accounts, token))
+    with pytest.raises(AxionError, match=r"the Hub refused someone/Tiny .*write role|is not on the Hub, or the token"):
+        publish_hub.check_access(REPO)
+
+
+def test_the_own_name_an_organisation_and_a_token_for_one_repository_are_fine(hub, monkeypatch):
+    publish_hub.check_access(REPO)
+    publish_hub.check_access("team/Tiny")
+    HfApi().create_repo("someone/fine")
+    monkeypatch.setenv("HF_TOKEN", accounts.SOMEONE_FINE)
+    publish_hub.check_access("someone/fine")
+
+
+def test_without_a_token_nothing_is_asked(hub, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(AxionError, match="hf auth login"):
-        hub.check_token()
-    monkeypatch.setattr(hub, "get_token", lambda: SECRET)
-    hub.check_token()
+        publish_hub.check_access(REPO)
+    assert hub.log == []
+
+
+def test_what_is_not_there(hub):
+    assert publish_hub.head(REPO) is None and publish_hub.tags(REPO) == {}
+    publish_hub.make_repo(REPO)
+    assert publish_hub.head(REPO, "v9") is None and len(publish_hub.head(REPO)) == 40
+
+
+def test_patience_lasts_as_long_as_the_hub_asks(monkeypatch):
+    slept, answers = [], [refusal(429, **{"RateLimit": '"api";r=0;t=55'}), refusal(503), None]
+    monkeypatch.setattr(publish_hub.time, "sleep", slept.append)
+
+    def call():
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+        return "done"
+
+    assert publish_hub.patiently(call) == "done" and slept == [55, publish_hub.WAITS[1]]
+
+
+def test_patience_ends_and_has_none_for_mistakes(monkeypatch):
+    calls = []
+    monkeypatch.setattr(publish_hub.time, "sleep", lambda seconds: None)
+
+    def fail(status):
+        calls.append(status)
+        raise refusal(status)
+
+    for status, times in ((500, len(publish_hub.WAITS) + 1), (403, 1)):
+        with pytest.raises(HfHubHTTPError):
+            publish_hub.patiently(lambda status=status: fail(status))
+        assert calls.count(status) == times
+
+
+def test_a_card_that_the_hub_refuses_is_told_in_one_line(hub, tmp_path):
+    (tmp_path / "README.md").write_text("---\nlicense: nonsense\n---\n")
+    publish_hub.make_repo(REPO)
+    with pytest.raises(AxionError, match=r"the Hub refused someone/Tiny: Invalid metadata.*license") as caught:
+        publish_hub.push(tmp_path, REPO, "A card")
+    assert "\n" not in str(caught.value)

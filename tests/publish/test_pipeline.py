@@ -1,7 +1,8 @@
-"""The steps in their order, what each skips, and how the command line tells mistakes. No network, no training."""
+"""The steps in their order, what each skips, and how the command line tells mistakes. No training; the Hub is local."""
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -10,14 +11,18 @@ from axion.cli import run
 from axion.errors import AxionError
 from axion.recipe import load_recipe
 from axion.training.run import Interrupted
-from publish import hub, measure, pipeline
+from publish import measure, pipeline
 from publish.cli import app
-from publish.manifest import sha256
+from publish.delivery import Terms
+from publish.manifest import RELEASE_FILES, sha256
 from publish.pipeline import Order, publish
+from publish.steps import Steps
 
 REPO_ID = "someone/Axion-tiny"
 SYNTHETIC = ("data.hub_id=null", "data.arithmetic=300", "data.word_problems=0")
 """Data that is made in a second, without a network."""
+DRY = ["preflight", "train", "evaluate", "build", "lint", "reload", "push"]
+WHOLE = [*DRY, "verify", "tag", "announce"]
 
 
 @pytest.fixture
@@ -27,14 +32,22 @@ def here(tmp_path, monkeypatch, finished_run, recipe_file):
     monkeypatch.setattr(pipeline, "RELEASES", tmp_path / "releases")
     monkeypatch.setattr(evaluation, "ARITHMETIC_PROMPTS", 3)
     monkeypatch.setattr(pipeline, "verify_release", lambda folder: f"verified {folder.name}")
+    monkeypatch.setattr(pipeline, "verify_download", lambda download: f"verified {download.repo_id}")
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(hub, "get_token", lambda: None)
+    monkeypatch.setattr("publish.hub.get_token", lambda: None)
     folder = shutil.copytree(finished_run, tmp_path / "runs" / "axion-tiny")
     content = json.loads((folder / "run.json").read_text())
     content["recipe"] = load_recipe(recipe_file, SYNTHETIC).to_yaml()
     (folder / "run.json").write_text(json.dumps(content))
     return tmp_path
+
+
+@pytest.fixture
+def the_hub(here, hub, monkeypatch):
+    """A Hub on this machine, and a token for it."""
+    monkeypatch.setattr("publish.hub.get_token", lambda: hub.token)
+    return hub
 
 
 @pytest.fixture
@@ -46,24 +59,9 @@ def order(recipe_file):
     return make
 
 
-@pytest.fixture
-def pushed(monkeypatch):
-    """A Hub that takes everything and remembers it."""
-    seen = []
-
-    def push(folder, files, repo_id, message, private):
-        seen.append((json.loads((folder / "release.json").read_text())["repo_id"], sorted(files), repo_id, private))
-        return "1" * 40
-
-    monkeypatch.setattr(hub, "get_token", lambda: "a token")
-    monkeypatch.setattr(hub, "push", push)
-    monkeypatch.setattr(hub, "tag", lambda repo_id, name, commit: seen.append((repo_id, name, commit)) or True)
-    return seen
-
-
 def steps(order: Order) -> dict[str, str]:
     lines = []
-    publish(order, lines.append)
+    publish(order, Steps(lines.append))
     return {line.split()[0]: line for line in lines}
 
 
@@ -71,14 +69,13 @@ def contents(folder) -> dict:
     return {path.name: (sha256(path), path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
-def test_a_dry_run_measures_builds_and_verifies_and_ends_before_the_push(here, order, monkeypatch):
-    monkeypatch.setattr(hub, "push", None)  # calling it would fail
+def test_a_dry_run_measures_builds_and_verifies_and_ends_before_the_push(here, order):
     said = steps(order())
-    assert list(said) == ["preflight", "train", "evaluate", "build", "verify", "push"]
+    assert list(said) == DRY
     assert "newest finished run is runs/axion-tiny" in said["train"]
-    assert "2 tasks, not measured: gsm8k_validation, gsm8k_test" in said["evaluate"]
-    assert "releases/axion-tiny, 17 files" in said["build"] and said["build"].endswith(" s)")
-    assert "verified axion-tiny" in said["verify"] and "a dry run ends here" in said["push"]
+    assert "not measured: gsm8k_validation, gsm8k_test" in said["evaluate"]
+    assert f"releases/axion-tiny, {len(RELEASE_FILES)} files" in said["build"] and said["build"].endswith(" s)")
+    assert "verified axion-tiny" in said["reload"] and "a dry run ends here" in said["push"]
     info = json.loads((here / "releases/axion-tiny/release.json").read_text())
     assert info["results"]["arithmetic"]["scores"][0]["total"] == 3
     assert info["results"]["gsm8k_test"]["skipped"].startswith("the recipe names no real data")
@@ -129,42 +126,118 @@ def test_the_data_is_split_as_the_run_split_it(here, recipe_file, measured, monk
     assert calls[0][1].files == ["local.jsonl"]
 
 
-def test_without_a_run_the_release_is_taken_as_it_stands(here, order, release, pushed):
+def test_without_a_run_the_release_is_taken_as_it_stands(here, order, release, the_hub):
     shutil.rmtree(here / "runs")
     shutil.copytree(release, here / "releases/axion-tiny")
     before = contents(here / "releases/axion-tiny")
-    said = steps(order(dry_run=False, private=True))
+    said = steps(order(dry_run=False, terms=Terms(private=True)))
+    assert list(said) == WHOLE
     assert "no finished run here" in said["train"]
     assert "complete as it stands" in said["evaluate"] and "complete as it stands" in said["build"]
-    assert pushed[0][0] == pushed[0][2] == REPO_ID and pushed[0][3] is True
-    assert len(pushed[0][1]) == 17 and pushed[1] == (REPO_ID, "v0.1", "1" * 40)
-    assert "someone/Axion-tiny at 11111111" in said["push"] and said["tag"].split()[1] == "v0.1"
-    assert contents(here / "releases/axion-tiny") == before
+    repo = the_hub.snapshot()["repos"][f"models/{REPO_ID}"]
+    assert repo["private"] is True
+    tagged = repo["refs"]["refs/tags/v0.1"]["tree"]
+    assert {name: tagged[name] for name in before} == {name: digest for name, (digest, _) in before.items()}
+    assert contents(here / "releases/axion-tiny") == before and the_hub.surprises == []
 
 
-def test_the_card_names_the_repository_that_it_is_pushed_to(here, order, release, pushed):
+def test_the_card_names_the_repository_that_it_is_pushed_to(here, order, release, the_hub):
     shutil.rmtree(here / "runs")
     shutil.copytree(release, here / "releases/axion-tiny")
     before = contents(here / "releases/axion-tiny")
-    steps(order(dry_run=False, repo_id="another/Name"))
-    assert pushed[0][0] == pushed[0][2] == "another/Name"
+    steps(order(dry_run=False, repo_id="team/Name"))
+    repo = the_hub.store.repos["models", "team/Name"]
+    files = repo.commits[repo.refs["refs/tags/v0.1"]].tree
+    assert json.loads(files["release.json"].data)["repo_id"] == "team/Name"
+    assert '"team/Name"' in files["README.md"].data.decode()
     assert contents(here / "releases/axion-tiny") == before
 
 
-def test_nothing_is_pushed_that_was_not_verified(here, order, release, pushed, monkeypatch):
+def test_nothing_is_pushed_that_was_not_checked(here, order, release, the_hub, monkeypatch):
     def refuse(folder):
         raise AxionError("it does not load")
 
     monkeypatch.setattr(pipeline, "verify_release", refuse)
     with pytest.raises(AxionError, match="it does not load"):
         steps(order(dry_run=False))
-    assert pushed == []
+    assert the_hub.snapshot()["repos"] == {}
+
+
+def test_nothing_is_tagged_that_was_not_verified(here, order, the_hub, monkeypatch):
+    def refuse(download):
+        raise AxionError("another model came back")
+
+    monkeypatch.setattr(pipeline, "verify_download", refuse)
+    with pytest.raises(AxionError, match="another model came back"):
+        steps(order(dry_run=False))
+    assert list(the_hub.snapshot()["repos"][f"models/{REPO_ID}"]["refs"]) == ["refs/heads/main"]
+
+
+class Killed(BaseException):
+    """What no code may catch."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        (pipeline, "preflight"),
+        (pipeline, "_find_run"),
+        (pipeline, "measure"),
+        (pipeline, "build_release"),
+        (pipeline.lint, "check_folder"),
+        (pipeline, "verify_release"),
+        (pipeline.hub, "push"),
+        (pipeline, "verify_download"),
+        (pipeline.hub, "tag"),
+        (pipeline.announce, "add_to_collection"),
+    ],
+)
+def test_killed_in_any_step_and_started_again_it_ends_in_the_same_place(here, order, the_hub, place, name, when):
+    whole, reached = getattr(place, name), []
+
+    def killed(*arguments, **options):
+        reached.append(name)
+        if when == "after":
+            whole(*arguments, **options)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place, name, killed)
+        with pytest.raises(Killed):
+            steps(order(dry_run=False))
+    assert reached == [name]
+    steps(order(dry_run=False))
+    end = the_hub.snapshot()
+    refs = end["repos"][f"models/{REPO_ID}"]["refs"]
+    assert refs["refs/heads/main"]["commits"] == 2 and refs["refs/tags/v0.1"] == refs["refs/heads/main"]
+    assert [len(collection["items"]) for collection in end["collections"].values()] == [1]
+    assert not list(here.glob("releases/.*")) and the_hub.surprises == []
+    steps(order(dry_run=False))
+    assert the_hub.snapshot() == end
 
 
 def test_skip_train_with_nothing_to_take(here, order):
     shutil.rmtree(here / "runs")
     with pytest.raises(AxionError, match="leave it out to train"):
         steps(order())
+
+
+def test_a_run_can_be_named(here, order):
+    chosen = shutil.move(here / "runs", here / "elsewhere") / "axion-tiny"
+    assert f"the run is {chosen.relative_to(here)}" in steps(order(skip_train=False, run=chosen))["train"]
+    content = json.loads((chosen / "run.json").read_text())
+    (chosen / "run.json").write_text(json.dumps(content | {"name": "another"}))
+    with pytest.raises(AxionError, match="is a run of another, not of axion-tiny"):
+        steps(order(run=chosen))
+
+
+def test_what_is_released_is_not_trained_anew(here, order, the_hub, monkeypatch):
+    steps(order(dry_run=False))
+    shutil.rmtree(here / "runs")
+    monkeypatch.setattr(pipeline, "train", None)  # calling it would fail
+    with pytest.raises(AxionError, match=r"has released v0\.1 already, and a new training would give another model"):
+        steps(order(dry_run=False, skip_train=False))
 
 
 def test_training_starts_goes_on_or_is_done(here, order, monkeypatch):
@@ -207,6 +280,13 @@ def test_training_starts_goes_on_or_is_done(here, order, monkeypatch):
         (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--set", "nokey=1"], "nokey"),
         (["{recipe}", "--repo-id", REPO_ID, "--token", "secret"], "--token"),
         (["{recipe}", "--repo-id", REPO_ID, "--skip-train"], "no Hugging Face token"),
+        (["{recipe}", "--repo-id", REPO_ID, "--branch", "b", "--pr"], "exclude each other"),
+        (["{recipe}", "--repo-id", REPO_ID, "--timeout", "2h"], "add --on jobs"),
+        (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--from", "nowhere"], "nowhere"),
+        (["check", "nowhere"], "nowhere"),
+        (["verify", "nowhere"], "names no owner"),
+        (["space", "--repo-id", "name"], "names no owner"),
+        ([], "Missing"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(here, recipe_file, capsys, arguments, line):
@@ -216,8 +296,66 @@ def test_a_mistake_is_one_line_and_exit_2(here, recipe_file, capsys, arguments, 
     assert line in printed.err and len(printed.err.strip().splitlines()) == 1
 
 
-def test_the_command_prints_one_line_per_step(here, recipe_file, capsys):
+@pytest.fixture
+def command(recipe_file) -> list[str]:
     overrides = [part for override in SYNTHETIC for part in ("--set", override)]
-    assert run(app, [str(recipe_file), "--repo-id", REPO_ID, "--skip-train", "--dry-run", *overrides]) == 0
+    return [str(recipe_file), "--repo-id", REPO_ID, "--skip-train", *overrides]
+
+
+def test_the_command_prints_one_line_per_step(here, command, capsys):
+    assert run(app, [*command, "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["preflight", "train", "evaluate", "build", "verify", "push"]
+    assert [line.split()[0] for line in lines] == DRY
+
+
+def test_the_summary_for_programs_is_one_json_object(the_hub, command, capsys):
+    assert run(app, [*command, "--json"]) == 0
+    printed = capsys.readouterr()
+    summary = json.loads(printed.out)
+    assert [step["name"] for step in summary["steps"]] == WHOLE
+    assert [line.split()[0] for line in printed.err.splitlines()] == WHOLE
+    (released,) = summary["releases"]
+    assert released["tag"] == released["revision"] == "v0.1" and released["url"] == f"{the_hub.url}/{REPO_ID}"
+    assert 'revision = "someone/Axion-tiny", "v0.1"' in released["snippet"] and len(released["commit"]) == 40
+
+
+def test_a_branch_is_pinned_by_its_commit(the_hub, command, capsys):
+    assert run(app, [*command, "--branch", "trial", "--json"]) == 0
+    (pushed,) = json.loads(capsys.readouterr().out)["releases"]
+    assert pushed["revision"] == pushed["commit"]
+
+
+def test_the_other_forms_are_published_too(the_hub, command, capsys):
+    for _ in range(2):
+        assert run(app, [*command, "--exports"]) == 0
+    capsys.readouterr()
+    repos = the_hub.snapshot()["repos"]
+    assert set(repos) == {f"models/{REPO_ID}{suffix}" for suffix in ("", "-native", "-GGUF")}
+    for repo in repos.values():
+        assert repo["refs"]["refs/tags/v0.1"] == repo["refs"]["refs/heads/main"]
+        assert repo["refs"]["refs/heads/main"]["commits"] == 2
+    original = the_hub.store.repos["models", REPO_ID]
+    card = original.commits[original.refs["refs/tags/v0.1"]].tree["README.md"].data.decode()
+    assert f"{REPO_ID}-GGUF" in card and f"{REPO_ID}-native" in card
+
+
+def test_all_walks_the_series(the_hub, command, capsys, monkeypatch, recipe_file, here):
+    made = pipeline.series.Member("axion-tiny", "0.1", "Axion tiny", "Axion-tiny", True, 1, 1)
+    planned = replace(made, name="axion1-v0.1", repo_name="Unmade")
+    monkeypatch.setattr(pipeline.series, "walk", lambda: iter([made, planned]))
+    monkeypatch.setattr(pipeline, "load_recipe", lambda version, overrides: load_recipe(recipe_file, overrides))
+    steps_of = [part for part in command if part.startswith(("--set", "data."))]
+    assert run(app, ["all", "--dry-run", "--user", "someone", *steps_of]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [*DRY, "axion1-v0.1"] and "would be trained" in lines[-1]
+    monkeypatch.setattr(pipeline.series, "walk", lambda: iter([made]))
+    assert run(app, ["all", *steps_of]) == 0
+    assert list(the_hub.snapshot()["repos"]) == [f"models/{REPO_ID}"]
+
+
+def test_a_job_gets_the_same_command_without_what_sends_it_there(the_hub, command, capsys, monkeypatch):
+    monkeypatch.setattr("publish.jobs.submit", lambda order: order)
+    monkeypatch.setattr("publish.jobs.describe", lambda order: repr(order))
+    assert run(app, [*command, "--on", "jobs", "--flavor=t4-small", "--timeout", "3h", "--private"]) == 0
+    printed = capsys.readouterr().out
+    assert repr((*command, "--private")) in printed and "flavor='t4-small', timeout='3h'" in printed

@@ -1,11 +1,17 @@
 """A release folder is opened by a stranger: another process, another directory, none of this project."""
 
 import shutil
+from pathlib import Path
 
 import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
 
 from axion.errors import AxionError
+from publish import hub as publish_hub
 from publish import verify
+from publish.steps import Steps
+
+from .conftest import REPO_ID
 
 
 @pytest.fixture
@@ -50,7 +56,8 @@ def test_remote_code_that_imports_the_project_fails(copy, tmp_path):
 
 def test_a_snippet_of_the_card_that_fails_is_told(copy, tmp_path):
     card = copy / "README.md"
-    card.write_text(card.read_text() + '\n```python\nraise SystemError("this snippet is wrong")\n```\n')
+    before, marker, after = card.read_text().rpartition("<!-- axion:end ")
+    card.write_text(f'{before}```python\nraise SystemError("this snippet is wrong")\n```\n{marker}{after}')
     with pytest.raises(AxionError, match="fails in a clean process: SystemError: this snippet is wrong"):
         verify.run_clean(copy, tmp_path)
 
@@ -72,3 +79,81 @@ def test_no_token_reaches_the_clean_process(monkeypatch, tmp_path):
     environment = verify._clean_environment(tmp_path)
     assert not any("secret" in value for value in environment.values())
     assert "PATH" in environment and not any(name.startswith("PYTHON") for name in environment)
+
+
+@pytest.fixture
+def published(release, hub, monkeypatch):
+    """That release on a Hub on this machine, under its own name, tagged."""
+    publish_hub.make_repo(REPO_ID)
+    publish_hub.tag(REPO_ID, "v0.1", publish_hub.push(release, REPO_ID, "Release"))
+    return f"{REPO_ID}@v0.1"
+
+
+def edit(name, change):
+    content = change(Path(HfApi().hf_hub_download(REPO_ID, name)).read_text())
+    HfApi().create_commit(REPO_ID, [CommitOperationAdd(name, content.encode())], commit_message="An edit")
+
+
+def test_a_release_on_the_hub_is_verified_by_its_name_from_a_fresh_cache(published, hub):
+    lines = []
+    verify.verify_published(published, Steps(lines.append))
+    assert [line.split()[0] for line in lines] == ["download", "verify"]
+    assert "checksums hold" in lines[1] and "snippets run" in lines[1]
+    assert not list(hub.home.glob("hub/models--*")), "the cache was not a fresh one"
+
+
+def test_a_card_that_was_edited_since_is_no_fault(published, monkeypatch):
+    monkeypatch.setattr(verify, "run_clean", lambda folder, scratch, download: compute_here(folder))
+    edit("README.md", lambda card: card + "\nA reader's word.\n```python\nraise SystemError\n```\n")
+    lines = []
+    verify.verify_published(f"{REPO_ID}@main", Steps(lines.append))
+    assert "the card was edited since" in lines[1]
+
+
+def compute_here(folder):
+    from axion.release import open_release
+
+    release = open_release(folder)
+    ids = release.tokenizer(verify.clean_process.PROMPT, return_tensors="pt").input_ids
+    return {"input_ids": ids, **verify._compute_locally(release.model, ids)}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "line"),
+    [
+        ("modeling_axion.py", lambda code: code + "# mine\n", "modeling_axion.py is not this version's"),
+        ("config.json", lambda text: text.replace('"modeling_axion.', '"evil/code--modeling_axion.'), "auto_map"),
+        (
+            "tokenizer_config.json",
+            lambda text: text.replace("{", '{"auto_map": {"AutoTokenizer": "x.Y"},', 1),
+            "auto_map",
+        ),
+        ("README.md", lambda card: card.replace("```python\n", "```python\nimport os\n", 1), "Python snippets are not"),
+    ],
+)
+def test_code_of_others_is_not_run_unless_it_is_trusted(published, monkeypatch, name, change, line):
+    monkeypatch.setattr(verify, "run_clean", None)  # calling it would fail
+    edit(name, change)
+    with pytest.raises(AxionError, match=line) as caught:
+        verify.verify_published(f"{REPO_ID}@main", Steps(lambda line: None))
+    assert "--trust-remote-code" in str(caught.value)
+
+
+def test_trusted_code_is_run(published, monkeypatch):
+    ran = []
+    monkeypatch.setattr(verify, "run_clean", lambda folder, scratch, download: ran.append(1) or compute_here(folder))
+    edit("README.md", lambda card: card.replace("```python\n", "```python\nimport os\n", 1))
+    verify.verify_published(f"{REPO_ID}@main", Steps(lambda line: None), trust_remote_code=True)
+    assert ran == [1]
+
+
+def test_other_weights_than_the_manifest_says(published, monkeypatch):
+    edit("metrics.csv", lambda text: text + "0\n")
+    with pytest.raises(AxionError, match=r"metrics\.csv is not the file that its release\.json describes"):
+        verify.verify_published(f"{REPO_ID}@main", Steps(lambda line: None))
+
+
+@pytest.mark.parametrize("reference", [f"{REPO_ID}@v9", "someone/nothing", f"{REPO_ID}-2@v0.1"])
+def test_what_is_not_on_the_hub(published, reference):
+    with pytest.raises(AxionError, match="is not on the Hub"):
+        verify.verify_published(reference, Steps(lambda line: None))

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def test_a_run_learns_and_leaves_what_a_release_needs(tiny, tmp_path):
     assert column(run, "tokens")[-1] == str(60 * 4 * 64)
     info = json.loads((run / "run.json").read_text())
     assert info["finished"] and info["steps"] == 60 and info["tokens"] == 60 * 4 * 64
+    assert date.fromisoformat(info["date"]) <= datetime.now(UTC).date()
     names = {path.name for path in (run / "final").iterdir()}
     assert names >= {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"}
     model = AxionForCausalLM.from_pretrained(run / "final")

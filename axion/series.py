@@ -1,0 +1,109 @@
+"""The series: which versions a family has, which of them are planned, and which one another follows.
+
+`configs/series/FAMILY.yaml` lists a family's versions, smallest first. A version that has a recipe is released, and its
+recipe says what it is; of a planned one the list itself does.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import yaml
+from pydantic import Field, ValidationError
+
+from axion.errors import AxionError
+from axion.params import count_parameters
+from axion.recipe import CONFIGS, Positive, Section, known_versions, load_recipe
+
+SERIES = CONFIGS / "series"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One version of a series."""
+
+    name: str
+    """That of its recipe."""
+    version: str
+    title: str
+    repo_name: str
+    """Its repository's name on the Hub, without the user's."""
+    released: bool
+    """Whether its recipe is there; without one the version is planned."""
+    parameters: int
+    """Counted where there is a recipe; of a planned version a nominal size."""
+    active: int | None
+    """Parameters that one token passes through; None where the version is planned."""
+
+
+class _Planned(Section):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9-]+-v[0-9.]+$")]
+    title: str
+    repo_name: str
+    nominal_parameters: Positive
+
+
+class _Series(Section):
+    title: str
+    versions: list[str | _Planned]
+    """The names of released versions, and the planned ones."""
+
+
+def series(family: str) -> list[Member]:
+    """The versions of a family, smallest first.
+
+    Raises:
+        AxionError: no such series, its file is broken, or a version that it calls released has no recipe.
+    """
+    recipes = known_versions()
+    return [
+        _planned(entry) if isinstance(entry, _Planned) and entry.name not in recipes else _released(entry)
+        for entry in _read(family).versions
+    ]
+
+
+def collection_title(family: str) -> str:
+    """The title of a family's collection on the Hub. Raises what `series` raises."""
+    return _read(family).title
+
+
+def predecessor(name: str) -> Member | None:
+    """The newest released version before this one in its series; None for the first, and outside of every series."""
+    for family in families():
+        earlier = None
+        for member in series(family):
+            if member.name == name:
+                return earlier
+            earlier = member if member.released else earlier
+    return None
+
+
+def walk() -> Iterator[Member]:
+    """The released versions of all families, each family's smallest first."""
+    return (member for family in families() for member in series(family) if member.released)
+
+
+def families() -> list[str]:
+    """The families that have a series."""
+    return sorted(path.stem for path in SERIES.glob("*.yaml"))
+
+
+def _read(family: str) -> _Series:
+    path = SERIES / f"{family}.yaml"
+    try:
+        return _Series.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise AxionError(f"no series {family!r}; known: {', '.join(families())}") from None
+    except (yaml.YAMLError, ValidationError) as error:
+        raise AxionError(f"{path} is broken: {' '.join(str(error).split())}") from None
+
+
+def _released(entry: str | _Planned) -> Member:
+    recipe = load_recipe(entry if isinstance(entry, str) else entry.name)
+    counts = count_parameters(recipe.build_config())
+    return Member(recipe.name, recipe.version, recipe.title, recipe.repo_name, True, counts.total, counts.active)
+
+
+def _planned(entry: _Planned) -> Member:
+    version = entry.name.rpartition("-v")[2]
+    return Member(entry.name, version, entry.title, entry.repo_name, False, entry.nominal_parameters, None)

@@ -1,0 +1,131 @@
+"""Run a staged Space as the Hub would, by `python app.py` and nothing else, and let each of its models write once."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+from huggingface_hub import constants
+
+from axion.errors import AxionError
+
+PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
+START_SECONDS = 180
+"""A page whose models are still to be downloaded takes a while."""
+HIDDEN = ("PYTHON", "HF_", "HUGGING", "TRANSFORMERS_", "GRADIO_", "AXION_", "SPACE", "SYSTEM")
+"""Variables with these beginnings are not the Space's: settings of this machine, tokens among them."""
+KEPT = ("HF_HUB_DISABLE_XET", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
+
+
+def try_space(folder: Path, models: Sequence[str] = (), python: str = sys.executable) -> str:
+    """Start the folder's app.py alone, ask over HTTP for its page, and generate with each model that it offers.
+
+    The process lives in an empty directory, with an empty Hub cache, without a token, and imports the project from the
+    folder only.
+
+    Args:
+        folder: a staged Space.
+        models: what AXION_MODELS is to be, as on the Hub; without any there is no network.
+        python: the interpreter.
+
+    Returns:
+        In a few words what the models wrote.
+
+    Raises:
+        AxionError: it does not start, or a model does not write.
+    """
+    with serve(folder, models, python) as address:
+        written = {model: write(address, model, PROMPT) for model in offered_models(address)}
+    return "; ".join(f"{model} goes on from 5 + 3 with {text.strip()!r}" for model, text in written.items())
+
+
+@contextmanager
+def serve(folder: Path, models: Sequence[str] = (), python: str = sys.executable) -> Iterator[str]:
+    """Serve a staged Space as long as the `with` block lasts; yields its address.
+
+    Raises:
+        AxionError: it does not start; the message ends with its last line.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory(prefix="axion-try-") as scratch, tempfile.TemporaryFile() as log:
+        # -E and -s: no PYTHONPATH, no packages of the user; the script's own folder comes first. -B: no __pycache__.
+        command = [python, "-E", "-s", "-B", "-X", "utf8", str(folder.resolve() / "app.py"), "--port", str(port)]
+        process = subprocess.Popen(
+            command, cwd=scratch, env=_environment(Path(scratch), models), stdout=log, stderr=log
+        )
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not _answers(address):
+                if process.poll() is not None:
+                    log.seek(0)
+                    last_line = (log.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+                    raise AxionError(f"the Space does not start: {last_line}")
+                if time.monotonic() > deadline:
+                    raise AxionError(f"the Space does not answer within {START_SECONDS} seconds")
+                time.sleep(0.3)
+            yield address
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _environment(scratch: Path, models: Sequence[str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(HIDDEN) or name in KEPT}
+    hub = {"HF_ENDPOINT": constants.ENDPOINT} if models else {"HF_HUB_OFFLINE": "1"}
+    own = {"HOME": str(scratch), "HF_HOME": str(scratch / "hf"), "OMP_NUM_THREADS": "1"}
+    return kept | hub | own | {"AXION_MODELS": " ".join(models)}
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urlopen(address, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def offered_models(address: str) -> list[str]:
+    """The names in a page's list of models."""
+    with urlopen(f"{address}/config", timeout=30) as answer:
+        components = json.load(answer)["components"]
+    [choice] = [component for component in components if component["props"].get("elem_id") == "model"]
+    return [value for _, value in choice["props"]["choices"]]
+
+
+def write(address: str, model: str, prompt: str) -> str:
+    """What a page's model writes after a prompt, with the settings that the page starts with.
+
+    Raises:
+        AxionError: it writes nothing but an error.
+    """
+    from gradio_client import Client
+
+    client = Client(address, verbose=False)
+    components = {component["id"]: component["props"] for component in client.config["components"]}
+    ids = {props.get("elem_id"): number for number, props in components.items()}
+    [event] = [
+        event
+        for event in client.config["dependencies"]
+        if ids["prompt"] in event["inputs"] and event["outputs"] == [ids["trace"]]
+    ]
+    client.endpoints[event["id"]].is_valid = True  # the page keeps it from programs, for which it is not made
+    chosen = {ids["model"]: model, ids["prompt"]: prompt}
+    values = [chosen.get(number, components[number].get("value")) for number in event["inputs"]]
+    lines = [json.loads(line) for line in client.predict(*values, fn_index=event["id"]).splitlines()]
+    if lines[-1]["kind"] != "end":
+        raise AxionError(f"the Space's page shows for {model}: {lines[-1].get('message', 'an unfinished text')}")
+    return "".join(line["t"] for line in lines if line["kind"] == "step" and not line["prompt"])

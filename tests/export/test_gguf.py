@@ -1,0 +1,312 @@
+"""The GGUF file has the model's weights, shapes, words and origin, where llama.cpp looks for them."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGUFReader, TokenType, dequantize
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+
+from axion.errors import AxionError
+from axion.export import deliver
+from axion.export.gguf import DTYPES, check_model, check_tokenizer, write_gguf
+from axion.release import RELEASES, open_release
+from axion.tokenizer import SPECIAL_TOKENS
+from tests.export.conftest import YARN
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Writes a release as GGUF and reads it back: fields, and tensors by name."""
+
+    def write_and_read(release, dtype="f32", **options):
+        path = tmp_path / f"model-{dtype}.gguf"
+        write_gguf(release, path, dtype, **options)
+        reader = GGUFReader(path)
+        fields = {name: field.contents() for name, field in reader.fields.items()}
+        return fields, {tensor.name: tensor for tensor in reader.tensors}
+
+    return write_and_read
+
+
+def value(tensor) -> torch.Tensor:
+    """A tensor of the file in fp32, rows last as in PyTorch."""
+    shape = tuple(reversed(tensor.shape.tolist()))
+    return torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).reshape(shape).copy())
+
+
+def test_the_tensors_are_the_models_weights(make_release, read):
+    release = make_release(first_k_dense_replace=1, tie_word_embeddings=False)
+    weights, config = release.model.state_dict(), release.config
+    _, tensors = read(release)
+    dense, mixed = "model.layers.0", "model.layers.1"
+    gate, up = weights[f"{mixed}.mlp.experts.gate_up_proj"].chunk(2, dim=1)
+    up_HxR = weights[f"{mixed}.self_attn.kv_b_proj.weight"].view(config.num_attention_heads, -1, config.kv_lora_rank)
+    expected = {
+        "token_embd.weight": weights["model.embed_tokens.weight"],
+        "output.weight": weights["lm_head.weight"],
+        "output_norm.weight": weights["model.norm.weight"],
+        "blk.0.ffn_gate.weight": weights[f"{dense}.mlp.gate_proj.weight"],
+        "blk.0.ffn_up.weight": weights[f"{dense}.mlp.up_proj.weight"],
+        "blk.0.ffn_down.weight": weights[f"{dense}.mlp.down_proj.weight"],
+        "blk.1.attn_norm.weight": weights[f"{mixed}.input_layernorm.weight"],
+        "blk.1.attn_q_a.weight": weights[f"{mixed}.self_attn.q_a_proj.weight"],
+        "blk.1.attn_q_a_norm.weight": weights[f"{mixed}.self_attn.q_a_layernorm.weight"],
+        "blk.1.attn_q_b.weight": weights[f"{mixed}.self_attn.q_b_proj.weight"],
+        "blk.1.attn_kv_a_mqa.weight": weights[f"{mixed}.self_attn.kv_a_proj_with_mqa.weight"],
+        "blk.1.attn_kv_a_norm.weight": weights[f"{mixed}.self_attn.kv_a_layernorm.weight"],
+        "blk.1.attn_k_b.weight": up_HxR[:, : config.qk_nope_head_dim].transpose(1, 2),
+        "blk.1.attn_v_b.weight": up_HxR[:, config.qk_nope_head_dim :],
+        "blk.1.attn_output.weight": weights[f"{mixed}.self_attn.o_proj.weight"],
+        "blk.1.ffn_norm.weight": weights[f"{mixed}.post_attention_layernorm.weight"],
+        "blk.1.ffn_gate_inp.weight": weights[f"{mixed}.mlp.gate.weight"],
+        "blk.1.exp_probs_b.bias": weights[f"{mixed}.mlp.gate.e_score_correction_bias"],
+        "blk.1.ffn_gate_exps.weight": gate,
+        "blk.1.ffn_up_exps.weight": up,
+        "blk.1.ffn_down_exps.weight": weights[f"{mixed}.mlp.experts.down_proj"],
+        "blk.1.ffn_gate_shexp.weight": weights[f"{mixed}.mlp.shared_experts.gate_proj.weight"],
+        "blk.1.ffn_up_shexp.weight": weights[f"{mixed}.mlp.shared_experts.up_proj.weight"],
+        "blk.1.ffn_down_shexp.weight": weights[f"{mixed}.mlp.shared_experts.down_proj.weight"],
+    }
+    assert sum(value(tensor).numel() for tensor in tensors.values()) == sum(map(torch.numel, weights.values()))
+    assert {name for name in tensors if not name.startswith("blk.0.attn")} >= expected.keys()
+    for name, weight in expected.items():
+        assert torch.equal(value(tensors[name]), weight), name
+
+
+def test_a_tied_head_is_stored_once(make_release, read):
+    _, tensors = read(make_release())
+    assert "output.weight" not in tensors and "token_embd.weight" in tensors
+
+
+def test_rotary_pairs_become_neighbours(make_release, read):
+    release = make_release(rope_interleave=False, qk_rope_head_dim=8)
+    _, tensors = read(release)
+    attention = release.model.model.layers[0].self_attn
+    rotary = attention.kv_a_proj_with_mqa.weight[8:]  # after the latent's 8 rows
+    assert torch.equal(value(tensors["blk.0.attn_kv_a_mqa.weight"])[8:], rotary[[0, 4, 1, 5, 2, 6, 3, 7]])
+    head = attention.q_b_proj.weight[20:40]  # the second head: 12 plain rows, 8 rotary ones
+    order = [*range(12), *(12 + row for row in (0, 4, 1, 5, 2, 6, 3, 7))]
+    assert torch.equal(value(tensors["blk.0.attn_q_b.weight"])[20:40], head[order])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_matrices_are_rounded_and_the_small_rest_is_not(dtype, make_release, read):
+    release = make_release()
+    fields, tensors = read(release, dtype)
+    assert fields["general.file_type"] == DTYPES[dtype][1]
+    kinds = {
+        name.removeprefix("blk.0.").rpartition(".")[0]: tensor.tensor_type.name for name, tensor in tensors.items()
+    }
+    for name in ("attn_norm", "attn_q_a_norm", "attn_kv_a_norm", "ffn_norm", "exp_probs_b", "ffn_gate_inp"):
+        assert kinds[name] == "F32", name
+    assert kinds["token_embd"] == kinds["attn_q_a"] == kinds["ffn_gate_exps"] == dtype.upper()  # rows of 32
+    narrow = "F16" if dtype == "q8_0" else dtype.upper()
+    assert kinds["attn_q_b"] == kinds["attn_k_b"] == kinds["ffn_down_exps"] == narrow  # rows of 8, 12 and 16
+
+    stored, weight = value(tensors["token_embd.weight"]), release.model.model.embed_tokens.weight
+    if dtype == "q8_0":
+        step = weight.unflatten(1, (-1, 32)).abs().amax(-1, keepdim=True).expand(-1, -1, 32).flatten(1) / 127
+        # half a step, and up to 127 times the error of the step itself, which is kept in half precision
+        assert ((stored - weight).abs() <= step * (0.5 + 127 * 2**-11)).all()
+    else:
+        assert torch.equal(stored, weight.half().float() if dtype == "f16" else weight)
+
+
+def test_the_shapes_are_told(make_release, read):
+    changes = {
+        "n_routed_experts": 8,
+        "n_group": 4,
+        "topk_group": 2,
+        "first_k_dense_replace": 1,
+        "intermediate_size": 48,
+    }
+    fields, _ = read(make_release(**changes, norm_topk_prob=False, routed_scaling_factor=2.5))
+    told = {
+        name.removeprefix("deepseek2."): content for name, content in fields.items() if name.startswith("deepseek2.")
+    }
+    assert told == {
+        "vocab_size": 320,
+        "context_length": 128,
+        "embedding_length": 32,
+        "block_count": 2,
+        "feed_forward_length": 48,
+        "leading_dense_block_count": 1,
+        "attention.head_count": 2,
+        "attention.head_count_kv": 1,
+        "attention.key_length": 12,  # the latent and the rotary key
+        "attention.value_length": 8,
+        "attention.key_length_mla": 16,
+        "attention.value_length_mla": 16,
+        "attention.q_lora_rank": 8,
+        "attention.kv_lora_rank": 8,
+        "attention.layer_norm_rms_epsilon": np.float32(1e-6),
+        "expert_count": 8,
+        "expert_used_count": 2,
+        "expert_shared_count": 1,
+        "expert_feed_forward_length": 16,
+        "expert_gating_func": 2,  # sigmoid
+        "expert_weights_norm": False,
+        "expert_weights_scale": 2.5,
+        "expert_group_count": 4,
+        "expert_group_used_count": 2,
+        "rope.dimension_count": 4,
+        "rope.freq_base": 10000.0,
+    }
+
+
+def test_yarn_is_told_as_deepseeks_converter_tells_it(make_release, read):
+    fields, _ = read(make_release(rope_parameters=YARN | {"mscale": 1.0, "mscale_all_dim": 1.0}))
+    told = {name: content for name, content in fields.items() if name.startswith("deepseek2.rope.scaling")}
+    assert told == {
+        "deepseek2.rope.scaling.type": "yarn",
+        "deepseek2.rope.scaling.factor": 4.0,
+        "deepseek2.rope.scaling.original_context_length": 32,
+        "deepseek2.rope.scaling.yarn_beta_fast": 32.0,
+        "deepseek2.rope.scaling.yarn_beta_slow": 1.0,
+        "deepseek2.rope.scaling.yarn_log_multiplier": pytest.approx(0.1),
+    }
+
+
+@pytest.mark.parametrize(
+    ("extra", "on_rotation", "on_scores"),
+    [
+        ({}, 1 + 0.1 * math.log(4), 1),
+        ({"attention_factor": 1.0}, 1, 1),
+        (
+            {"mscale": 1.0, "mscale_all_dim": 0.7},
+            (1 + 0.1 * math.log(4)) / (1 + 0.07 * math.log(4)),
+            1 + 0.07 * math.log(4),
+        ),
+        ({"mscale_all_dim": 0.8, "attention_factor": 1.0}, 1, 1 + 0.08 * math.log(4)),
+    ],
+)
+def test_yarns_two_factors_come_out_as_ours(extra, on_rotation, on_scores, make_release, read):
+    fields, _ = read(make_release(rope_parameters=YARN | extra))
+    scaling = {name.rpartition(".")[2]: content for name, content in fields.items() if "rope.scaling" in name}
+    # what llama.cpp makes of them (src/llama-context.cpp, src/models/deepseek2.cpp)
+    multiplier = scaling.get("yarn_log_multiplier", 0.0) / 0.1
+    rotation = scaling.get("attn_factor", 1.0) * (1.0 if multiplier else 1 + 0.1 * math.log(4))
+    assert rotation == pytest.approx(on_rotation, rel=1e-6)
+    assert rotation * (1 + 0.1 * multiplier * math.log(4)) == pytest.approx(on_scores, rel=1e-6)
+
+
+def test_the_words_are_the_tokenizers(make_release, read):
+    release = make_release()  # the embedding has more rows than there are tokens
+    count, rows = len(release.tokenizer), release.config.vocab_size
+    assert count < rows
+    fields, _ = read(release)
+    tokens, kinds = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
+    assert tokens[:count] == release.tokenizer.convert_ids_to_tokens(range(count))
+    assert tokens[count:] == [f"[PAD{index}]" for index in range(count, rows)]
+    special = len(SPECIAL_TOKENS)
+    counts = {TokenType.CONTROL: special, TokenType.NORMAL: count - special, TokenType.UNUSED: rows - count}
+    assert kinds == [kind for kind, times in counts.items() for _ in range(times)]
+    merges = json.loads(release.tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    assert fields["tokenizer.ggml.merges"] == [" ".join(merge) for merge in merges]
+    told = {name.removeprefix("tokenizer.ggml."): fields[name] for name in fields if name.startswith("tokenizer.ggml.")}
+    assert {name: told[name] for name in told if name not in ("tokens", "token_type", "merges")} == {
+        "model": "gpt2",
+        "pre": "qwen2",
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "unknown_token_id": 3,
+        "padding_token_id": 0,
+        "add_bos_token": True,
+        "add_eos_token": False,
+    }
+
+
+def test_a_chat_template_comes_along(make_release, read):
+    release = make_release()
+    assert "tokenizer.chat_template" not in read(release)[0]
+    release.tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    assert read(release)[0]["tokenizer.chat_template"] == "{{ messages[0]['content'] }}"
+
+
+def test_the_origin_is_told(read):
+    release = open_release(RELEASES / "axion1-v0.1")
+    fields, _ = read(release, repo_id="ana/Axion1-350k-A250k")
+    info, url = release.info, "https://huggingface.co/ana/Axion1-350k-A250k"
+    expected = {
+        "general.architecture": "deepseek2",
+        "general.type": "model",
+        "general.name": info["title"],
+        "general.author": "Axion contributors",
+        "general.version": info["version"],
+        "general.license": info["license"],
+        "general.languages": info["languages"],
+        "general.source.url": url,
+        "general.base_model.count": 1,
+        "general.base_model.0.name": info["title"],
+        "general.base_model.0.organization": "ana",
+        "general.base_model.0.repo_url": url,
+        "general.dataset.0.name": info["dataset"],
+    }
+    assert {name: fields[name] for name in expected} == expected
+
+
+def test_a_run_that_was_never_released_is_told_by_name(make_release, read):
+    fields, _ = read(make_release())
+    assert fields["general.name"] == "axion-shaped" and "general.license" not in fields
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attention_bias": True},
+        {"rms_norm_eps": 1e-5},
+        {"routed_scaling_factor": 0.0},
+        {"num_hidden_layers": 26},
+        {"num_hidden_layers": 27},
+        {"num_hidden_layers": 513},
+        {"n_routed_experts": 1025},
+        {"rope_parameters": YARN | {"truncate": False}},
+        {"rope_parameters": YARN | {"factor": 1.0, "attention_factor": 1.3}},
+    ],
+    ids=str,
+)
+def test_what_llama_cpp_cannot_run_is_refused_in_one_line(changes):
+    """tests/export/test_llama_cpp.py has the proof, for each, that llama.cpp fails or computes something else."""
+    from axion.configuration_axion import AxionConfig
+
+    check_model(AxionConfig())
+    with pytest.raises(AxionError, match=f"^llama.cpp cannot run this model: {next(iter(changes))} is ") as refusal:
+        check_model(AxionConfig(**changes))
+    assert "\n" not in str(refusal.value)
+
+
+def test_lite_models_without_a_query_rank_are_fine():
+    from axion.configuration_axion import AxionConfig
+
+    check_model(AxionConfig(num_hidden_layers=27, q_lora_rank=None))
+
+
+@pytest.mark.parametrize("change", ["normalizer", "split"])
+def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(change, tiny_release):
+    tokenizer = Tokenizer.from_file(str(tiny_release / "tokenizer.json"))
+    check_tokenizer(json.loads(tokenizer.to_str()))
+    if change == "normalizer":
+        tokenizer.normalizer = normalizers.NFC()
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    with pytest.raises(AxionError, match="Qwen2's split"):
+        check_tokenizer(json.loads(tokenizer.to_str()))
+
+
+def test_the_same_release_gives_the_same_file(tiny_release, tmp_path):
+    for name in ("one", "two"):
+        write_gguf(open_release(tiny_release), tmp_path / name, "q8_0")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path):
+    def fail(folder):
+        (folder / "half.gguf").write_bytes(b"GGUF")
+        raise AxionError("no room")
+
+    with pytest.raises(AxionError, match="no room"):
+        deliver(fail, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

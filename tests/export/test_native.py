@@ -1,0 +1,157 @@
+"""The native checkpoint is one that transformers' own DeepSeek-V3 opens, and it computes the same."""
+
+import json
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, DeepseekV3ForCausalLM
+
+from axion.errors import AxionError
+from axion.export.native import write_native
+from axion.release import RELEASES, open_release
+from publish.exports import OLDEST_TRANSFORMERS
+from tests.export.conftest import SHAPES
+
+TOLERANCE = 1e-5
+"""Of the largest logit: where two orders of the same sums in fp32 may end."""
+PROMPTS = ("# Pergunta:\nQuanto é 47 + 38?\n--\n# Resposta:\n", "# Pergunta:\nWhat is 12 - 7?\n--\n# Raciocínio:\n")
+
+
+def native(release, folder: Path) -> DeepseekV3ForCausalLM:
+    """What AutoModelForCausalLM makes of the export."""
+    write_native(release, folder)
+    model, report = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, output_loading_info=True)
+    assert type(model) is DeepseekV3ForCausalLM
+    assert not any(report.values()), report
+    return model.eval()
+
+
+@torch.no_grad()
+def logits(model, ids) -> torch.Tensor:
+    return model(torch.tensor([ids])).logits[0]
+
+
+def random_ids(release, count: int) -> list[int]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(len(release.tokenizer), (count,), generator=generator).tolist()
+
+
+def test_every_shape_gives_the_same_logits(shaped_release, tmp_path):
+    ids = random_ids(shaped_release, 100)
+    ours, theirs = logits(shaped_release.model, ids), logits(native(shaped_release, tmp_path), ids)
+    assert (ours - theirs).abs().max() <= TOLERANCE * ours.abs().max()
+
+
+def test_the_bundled_release_writes_the_same_text(tmp_path):
+    release = open_release(RELEASES / "axion1-v0.1")
+    model, tokenizer = native(release, tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    for prompt in PROMPTS:
+        inputs = tokenizer(prompt, return_tensors="pt")
+        assert inputs.input_ids.tolist() == release.tokenizer(prompt, return_tensors="pt").input_ids.tolist()
+        ours, theirs = (logits(m, inputs.input_ids[0].tolist()) for m in (release.model, model))
+        assert (ours - theirs).abs().max() <= TOLERANCE * ours.abs().max()
+        ours, theirs = (m.generate(**inputs, max_new_tokens=60, do_sample=False) for m in (release.model, model))
+        assert torch.equal(ours, theirs)
+
+
+def test_the_checkpoint_has_the_names_of_deepseeks_own(make_release, tmp_path):
+    write_native(make_release(), tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+        names = set(file.keys())
+        assert file.get_tensor("model.layers.1.mlp.experts.3.gate_proj.weight").shape == (16, 32)
+    assert "model.layers.0.mlp.gate.e_score_correction_bias" in names
+    assert "lm_head.weight" not in names  # tied: stored once
+    assert not any("gate_up_proj" in name for name in names)
+
+    config = json.loads((tmp_path / "config.json").read_text())
+    expected = {
+        "model_type": "deepseek_v3",
+        "architectures": ["DeepseekV3ForCausalLM"],
+        "num_nextn_predict_layers": 0,
+        "scoring_func": "sigmoid",
+        "topk_method": "noaux_tc",
+        "rms_norm_eps": 1e-6,
+        "use_cache": True,
+        "rope_theta": 10000.0,
+    }
+    assert {key: config[key] for key in expected} == expected
+    assert "auto_map" not in config
+    generation = json.loads((tmp_path / "generation_config.json").read_text())
+    assert {key: generation[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")} == {
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    tokenizer = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert (tokenizer["tokenizer_class"], tokenizer["model_max_length"]) == ("PreTrainedTokenizerFast", 128)
+
+
+def test_a_chat_template_comes_along(make_release, tmp_path):
+    release = make_release()
+    release.tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    write_native(release, tmp_path)
+    chat = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(
+        [{"role": "user", "content": "2"}], tokenize=False
+    )
+    assert chat == "2"
+
+
+def test_a_lone_expert_is_refused(make_release, tmp_path):
+    lone = {"n_routed_experts": 1, "num_experts_per_tok": 1}
+    with pytest.raises(AxionError, match="n_routed_experts is 1"):
+        write_native(make_release(**lone), tmp_path)
+    assert list(tmp_path.glob("*.safetensors")) == []
+
+
+def test_a_lone_expert_that_no_layer_has_is_not(make_release, tmp_path):
+    release = make_release(n_routed_experts=1, num_experts_per_tok=1, first_k_dense_replace=2)
+    ids = random_ids(release, 20)
+    assert torch.allclose(logits(release.model, ids), logits(native(release, tmp_path / "native"), ids))
+
+
+@pytest.fixture(scope="module")
+def oldest_python(tmp_path_factory) -> str:
+    """The interpreter of a fresh environment with the oldest transformers and everybody else's torch."""
+    folder = tmp_path_factory.mktemp("oldest")
+    python = folder / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    install = [python, "-m", "pip", "install", "--quiet", f"transformers=={OLDEST_TRANSFORMERS}.*"]
+    installed = subprocess.run(install, capture_output=True, text=True)
+    if installed.returncode != 0:
+        pytest.skip(f"transformers {OLDEST_TRANSFORMERS} can't be installed here: {installed.stderr.strip()[-200:]}")
+    # torch comes from this environment: a path file comes after the fresh environment's own packages.
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "torch.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return str(python)
+
+
+PRINT_LOGITS = """
+import sys, torch, transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder, prompt, target = sys.argv[1:]
+model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+inputs = tokenizer(prompt, return_tensors="pt")
+with torch.no_grad():
+    logits = model(**inputs).logits[0]
+torch.save({"version": transformers.__version__, "ids": inputs.input_ids[0], "logits": logits}, target)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["axion1-v0.1", "yarn"])
+def test_the_oldest_transformers_gives_the_same_logits(name, make_release, oldest_python, tmp_path):
+    release = make_release(**SHAPES[name]) if name in SHAPES else open_release(RELEASES / name)
+    write_native(release, tmp_path / "native")
+    arguments = [tmp_path / "native", PROMPTS[0], tmp_path / "answer.pt"]
+    subprocess.run([oldest_python, "-I", "-c", PRINT_LOGITS, *map(str, arguments)], check=True, capture_output=True)
+    answer = torch.load(tmp_path / "answer.pt")
+    assert answer["version"].startswith(OLDEST_TRANSFORMERS + ".")
+    ours = logits(release.model, release.tokenizer(PROMPTS[0])["input_ids"])
+    assert answer["ids"].tolist() == release.tokenizer(PROMPTS[0])["input_ids"]
+    assert (ours - answer["logits"]).abs().max() <= TOLERANCE * ours.abs().max()

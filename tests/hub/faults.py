@@ -1,0 +1,202 @@
+"""Between the socket and the rooms: the log of requests, and faults on demand.
+
+A fault is due at the nth request that fits it. What each kind does:
+    429, 503, …      an answer of that status, and nothing takes effect; 429 with Retry-After: 0 and RateLimit headers
+    reset before     the connection is reset; nothing takes effect
+    reset after      the request takes effect, and the connection is reset instead of an answer
+    reset within     the answer breaks off after half of its body, with a reset of the connection
+    truncated        the answer breaks off after half of its body, with an ordinary end of the connection
+    corrupted        the answer's body has one flipped bit; its length and headers stay
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from starlette.routing import Match
+
+STATUSES = {str(status): status for status in range(400, 600)}
+KINDS = ("reset before", "reset after", "reset within", "truncated", "corrupted")
+
+
+@dataclass
+class Entry:
+    """A request in the log. Tokens are nowhere in it."""
+
+    n: int
+    method: str
+    template: str
+    """The path with names for its variable parts, or "?" where no room answers it."""
+    path: str
+    authorized: bool
+    status: int | None = None
+    """None where there was no answer."""
+
+    @property
+    def what(self) -> str:
+        return f"{self.method} {self.template}"
+
+
+@dataclass
+class Fault:
+    kind: str
+    on: str
+    nth: int
+    sticky: bool
+    call: Callable[[], Any] | None
+    seen: int = 0
+
+    def due(self, entry: Entry) -> bool:
+        if not (fnmatch(entry.what, self.on) or fnmatch(f"{entry.method} {entry.path}", self.on)):
+            return False
+        self.seen += 1
+        return self.seen == self.nth or (self.sticky and self.seen > self.nth)
+
+
+class Wire:
+    """The outermost layer of the server."""
+
+    def __init__(self, app: Callable, routers: list[APIRouter]):
+        self.app, self.routers = app, routers
+        self.clear()
+
+    def clear(self) -> None:
+        self.log: list[Entry] = []
+        self.faults: list[Fault] = []
+        self.surprises: list[str] = []
+
+    def template(self, scope: dict) -> str:
+        for router in self.routers:
+            for route in router.routes:
+                if route.matches(scope)[0] is Match.FULL:
+                    return route.path
+        return "?"
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        # Rooms see the path as it was sent, so that a quoted slash in a name is no slash.
+        scope = scope | {"path": scope["raw_path"].decode()}
+        names = {name for name, _ in scope["headers"]}
+        entry = Entry(
+            len(self.log) + 1, scope["method"], self.template(scope), scope["path"], b"authorization" in names
+        )
+        self.log.append(entry)
+        body = await read_all(receive)
+        # Every fault counts this request, though only one can happen.
+        fault = next(iter([fault for fault in self.faults if fault.due(entry)]), None)
+        kind = fault.kind if fault else None
+        if kind != "reset after":
+            run_call(fault)
+        if kind == "reset before":
+            return await reset(send, receive)
+        messages = await (refuse(kind, scope, entry.n) if kind in STATUSES else self.answer(scope, body))
+        if kind == "reset after":
+            run_call(fault)
+            return await reset(send, receive)
+        entry.status = messages[0]["status"]
+        if kind == "corrupted":
+            corrupt(messages)
+        if kind in ("truncated", "reset within"):
+            await send_half(messages, send)
+            return await (finish if kind == "truncated" else reset)(send, receive)
+        for message in messages:
+            await send(message)
+
+    async def answer(self, scope: dict, body: bytes) -> list[dict]:
+        """The whole answer of a room. A bug in one is a surprise, too."""
+        messages: list[dict] = []
+
+        async def receive() -> dict:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def collect(message: dict) -> None:
+            messages.append(message)
+
+        try:
+            await self.app(scope, receive, collect)
+        except Exception:
+            self.surprises.append(traceback.format_exc())
+            if not messages:
+                await JSONResponse({"error": "Internal Error"}, 500)(scope, receive, collect)
+        return messages
+
+
+async def read_all(receive: Callable) -> bytes:
+    body = b""
+    while (message := await receive())["type"] == "http.request":
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    return body
+
+
+def run_call(fault: Fault | None) -> None:
+    if fault and fault.call:
+        fault.call()
+
+
+async def refuse(kind: str, scope: dict, n: int) -> list[dict]:
+    messages: list[dict] = []
+
+    async def collect(message: dict) -> None:
+        messages.append(message)
+
+    headers = {"X-Request-Id": f"loopback-{n}"}
+    if kind == "429":
+        headers |= {
+            "Retry-After": "0",
+            "RateLimit": '"api";r=0;t=0',
+            "RateLimit-Policy": '"fixed window";"api";q=500;w=300',
+        }
+    await JSONResponse({"error": f"A fault: {kind}"}, STATUSES[kind], headers)(scope, None, collect)
+    return messages
+
+
+def corrupt(messages: list[dict]) -> None:
+    """Flip a bit in the middle of the body."""
+    for message in messages:
+        if body := bytearray(message.get("body", b"")):
+            body[len(body) // 2] ^= 1
+            message["body"] = bytes(body)
+            return
+
+
+def transport_of(send: Callable) -> Any:
+    """The connection itself: uvicorn hands out a bound method of the object that holds it."""
+    return send.__self__.transport
+
+
+async def until_closed(receive: Callable) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def reset(send: Callable, receive: Callable) -> None:
+    """Drop the connection without a word: with no time to linger, closing it sends a TCP reset."""
+    transport = transport_of(send)
+    linger = struct.pack("ii", 1, 0)
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    transport.abort()
+    await until_closed(receive)
+
+
+async def send_half(messages: list[dict], send: Callable) -> None:
+    """The headers and half of the body."""
+    body = b"".join(message.get("body", b"") for message in messages)
+    await send(messages[0])
+    await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+
+
+async def finish(send: Callable, receive: Callable) -> None:
+    """Close the connection in order: what was sent arrives first."""
+    transport_of(send).close()
+    await until_closed(receive)

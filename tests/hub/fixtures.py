@@ -1,0 +1,83 @@
+"""The fixture `hub`: a fresh Hub for each test, with this process's client pointed at it.
+
+The server is started once and reset for each test. Within a test, huggingface_hub and transformers talk to it, their
+caches are in a folder of the Hub's, and the client does not wait before it tries again.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .server import CONTRADICTING, Hub
+
+
+@pytest.fixture(scope="session")
+def hub_server() -> Iterator[Hub]:
+    """The one server of a run of the tests."""
+    server = Hub().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hub(hub_server: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A fresh Hub, and this process's client pointed at it. A test fails where the Hub was surprised."""
+    hub_server.reset()
+    for name in CONTRADICTING:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in hub_server.variables.items():
+        monkeypatch.setenv(name, value)
+    point_client(hub_server, monkeypatch)
+    yield hub_server
+    assert hub_server.surprises == []
+
+
+def point_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change what huggingface_hub read from its environment when it was imported."""
+    from huggingface_hub import constants, file_download, hf_api
+    from huggingface_hub.utils import _cache_manager, _http, _xet
+
+    home = hub.home
+    values = {
+        "ENDPOINT": hub.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_URL_HOSTS": constants.HF_URL_HOSTS | {"127.0.0.1"},
+        "HF_HOME": str(home),
+        "HF_HUB_CACHE": str(home / "hub"),
+        "HUGGINGFACE_HUB_CACHE": str(home / "hub"),
+        "HF_ASSETS_CACHE": str(home / "assets"),
+        "HF_XET_CACHE": str(home / "xet"),
+        "HF_TOKEN_PATH": str(home / "token"),
+        "HF_STORED_TOKENS_PATH": str(home / "stored_tokens"),
+        "AGENT_HARNESSES_PATH": str(home / ".agent_harnesses.json"),
+        "CHECK_FOR_UPDATE_DONE_PATH": str(home / ".check_for_update_done"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": False,
+        "HF_HUB_DISABLE_TELEMETRY": True,
+    }
+    for name, value in values.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(_cache_manager, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(hf_api.api, "endpoint", hub.url)
+    monkeypatch.setattr(hf_api.api, "_whoami_cache", {})
+    monkeypatch.setattr(_xet, "XET_CONNECTION_INFO_CACHE", {})
+    if modules := sys.modules.get("transformers.dynamic_module_utils"):
+        monkeypatch.setattr(modules, "HF_MODULES_CACHE", str(home / "modules"))
+    _http.close_session()
+    for module in (_http, file_download):
+        monkeypatch.setattr(module, "time", ImpatientClock())
+
+
+class ImpatientClock:
+    """The module `time` for the client alone: its pauses before a retry take no time."""
+
+    def sleep(self, seconds: float) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)

@@ -1,0 +1,149 @@
+"""What all rooms share: errors in the Hub's form, strict bodies, and the checks of who asks for what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote, unquote
+
+from fastapi import Depends, Request
+from fastapi.responses import JSONResponse
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from .accounts import Token
+from .store import KINDS, Commit, Repo, Store
+
+Quoted = Annotated[str, AfterValidator(unquote)]
+"""A part of a path. Paths are matched as they were sent, so that a %2F in a revision is no slash."""
+
+
+class HubError(Exception):
+    """An answer in the Hub's form for errors: a JSON body, X-Error-Message, and X-Error-Code where there is one."""
+
+    def __init__(self, status: int, message: str, code: str | None = None, headers: dict | None = None, **body: Any):
+        super().__init__(message)
+        self.status, self.message, self.code, self.headers, self.body = status, message, code, headers or {}, body
+
+    def response(self) -> JSONResponse:
+        headers = {**self.headers, "X-Error-Message": quote(self.message, safe=" !\"#$&'()*+,-./:;<=>?@[]^_`{|}~")}
+        if self.code:
+            headers["X-Error-Code"] = self.code
+        return JSONResponse({"error": self.message, **self.body}, self.status, headers)
+
+
+class Surprise(HubError):
+    """A request that the real client would never send. Tests assert that there was none."""
+
+    def __init__(self, message: str):
+        super().__init__(400, message)
+
+
+class Strict(BaseModel):
+    """A JSON body: a field that is not declared is a surprise."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def entry_not_found(message: str, commit: Commit | None = None) -> HubError:
+    """The client remembers which commit lacks a file, where it is told the commit."""
+    return HubError(404, message, "EntryNotFound", {"X-Repo-Commit": commit.oid} if commit else {})
+
+
+async def the_store(request: Request) -> Store:
+    return request.app.state.store
+
+
+TheStore = Annotated[Store, Depends(the_store)]
+
+
+async def caller(request: Request, store: TheStore) -> Token | None:
+    """Who asks, or None for anonymous."""
+    header = request.headers.get("authorization")
+    if header is None:
+        return None
+    scheme, _, secret = header.partition(" ")
+    token = store.tokens.get(secret)
+    if scheme != "Bearer" or token is None:
+        raise HubError(401, "Invalid credentials in Authorization header")
+    return token
+
+
+Caller = Annotated[Token | None, Depends(caller)]
+
+
+async def someone(token: Caller) -> Token:
+    """Who asks; anonymous is refused."""
+    if token is None:
+        raise HubError(401, "Invalid username or password.")
+    return token
+
+
+Someone = Annotated[Token, Depends(someone)]
+
+
+def visible(store: Store, token: Token | None, kind: str, repo_id: str) -> Repo:
+    """The repository, where it is there for this caller."""
+    repo = store.repos.get((kind, repo_id))
+    if repo is None or (repo.private and not (token and token.may_read(repo))):
+        if token is None:
+            raise HubError(401, "Invalid username or password.", "RepoNotFound")
+        raise HubError(404, "Repository not found", "RepoNotFound")
+    return repo
+
+
+def check_write(repo: Repo, token: Token | None, message: str = "Authorization error.") -> None:
+    """Refuse who may not write to a repository that they see."""
+    if token is None:
+        raise HubError(401, "Invalid username or password.", "RepoNotFound")
+    if not token.may_write(repo):
+        raise HubError(403, message)
+
+
+async def readable(kind: str, ns: Quoted, name: Quoted, store: TheStore, token: Caller) -> Repo:
+    if kind not in KINDS:
+        raise Surprise(f"{kind} is no type of repository")
+    return visible(store, token, kind, f"{ns}/{name}")
+
+
+Readable = Annotated[Repo, Depends(readable)]
+
+
+async def writable(repo: Readable, token: Caller) -> Repo:
+    check_write(repo, token)
+    return repo
+
+
+Writable = Annotated[Repo, Depends(writable)]
+
+
+async def readable_model(ns: Quoted, name: Quoted, store: TheStore, token: Caller) -> Repo:
+    return visible(store, token, "models", f"{ns}/{name}")
+
+
+ReadableModel = Annotated[Repo, Depends(readable_model)]
+"""Of a path without a type in front: a model."""
+
+
+def at(repo: Repo, revision: str) -> Commit:
+    """The commit at a revision."""
+    commit = repo.find(revision)
+    if commit is None:
+        raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+    return commit
+
+
+def page_url(request: Request, kind: str, repo_id: str) -> str:
+    """Where a person would look at a repository."""
+    prefix = "" if kind == "models" else f"{kind}/"
+    return f"{request.base_url}{prefix}{repo_id}"
+
+
+def page_of(request: Request, store: Store, entries: list[dict]) -> JSONResponse:
+    """One page of a list, with the link to the next."""
+    cursor = request.query_params.get("cursor", "0")
+    if not cursor.isdecimal():
+        raise Surprise(f"{cursor} is no cursor")
+    start, end = int(cursor), int(cursor) + store.page
+    headers = {}
+    if end < len(entries):
+        headers["Link"] = f'<{request.url.include_query_params(cursor=end)}>; rel="next"'
+    return JSONResponse(entries[start:end], headers=headers)

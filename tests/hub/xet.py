@@ -1,0 +1,77 @@
+"""What hf_xet wrote into the folder of a `local://` storage, read back.
+
+hf_xet keeps content in xorbs, and in shards which file is made of which parts of them. A shard names files by Xet's own
+hash and, behind it, by the sha256 that the commit will name: https://huggingface.co/docs/xet/shard
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .store import Blob, Repo, Store
+
+HEADER = ENTRY = 48
+"""Bytes of a shard's header, and of each entry in it."""
+
+
+def _hash(raw: bytes) -> str:
+    """As Xet writes a hash: four numbers of 64 bits, each the other way round."""
+    return struct.pack(">4Q", *struct.unpack("<4Q", raw)).hex()
+
+
+def files_in_shard(shard: bytes) -> Iterator[tuple[str, str, int]]:
+    """(sha256, Xet's hash, size in bytes) of each file that a shard describes; for a bucket, the sha256 is left out."""
+    place = HEADER
+    while (raw := shard[place : place + 32]) != b"\xff" * 32:
+        flags, count = struct.unpack_from("<II", shard, place + 32)
+        segments = range(place + ENTRY, place + ENTRY * (1 + count), ENTRY)
+        size = sum(struct.unpack_from("<I", shard, segment + 36)[0] for segment in segments)
+        place += ENTRY * (1 + count * (2 if flags >> 31 & 1 else 1))
+        named = bool(flags >> 30 & 1)
+        yield _hash(shard[place : place + 32]) if named else "", _hash(raw), size
+        place += ENTRY * named
+
+
+def read(storage: Path, xet_hash: str, size: int) -> bytes:
+    """A file's bytes. The storage is copied first: its index is locked while the client that wrote it lives."""
+    import hf_xet
+
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "xet" / "xorbs"
+        shutil.copytree(storage, copy)
+        group = hf_xet.XetSession().new_download_stream_group(
+            endpoint=f"local://{scratch}", token="loopback", token_expiry_unix_secs=int(time.time()) + 600
+        )
+        return b"".join(group.download_stream(hf_xet.XetFileInfo(xet_hash, size)))
+
+
+def uploaded(store: Store) -> Iterator[tuple[Path, str, str, int]]:
+    """(storage, sha256, Xet's hash, size) of each file that Xet clients wrote."""
+    for shard in store.xet_folder.glob("xet-*/xet/xorbs/shards/*.mdb") if store.xet_folder else ():
+        for sha256, xet_hash, size in files_in_shard(shard.read_bytes()):
+            yield shard.parent.parent, sha256, xet_hash, size
+
+
+def find_uploaded(store: Store, repo: Repo, sha256: str) -> None:
+    """Look for a file among what Xet clients wrote, and take it into the repository's storage."""
+    for storage, found, xet_hash, size in uploaded(store):
+        if found == sha256:
+            content = read(storage, xet_hash, size)
+            if hashlib.sha256(content).hexdigest() == sha256:
+                store.blobs.setdefault(sha256, Blob(content, lfs=True))
+                repo.objects.add(sha256)
+                return
+
+
+def content_of(store: Store, xet_hash: str) -> bytes | None:
+    """A file that a Xet client wrote, by Xet's hash."""
+    for storage, _, found, size in uploaded(store):
+        if found == xet_hash:
+            return read(storage, xet_hash, size)
+    return None

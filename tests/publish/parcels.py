@@ -1,0 +1,79 @@
+"""A delivery that takes milliseconds: a folder in the form of a release, and checks that open no model.
+
+No torch is imported here, so that a process that is to be killed starts fast.
+"""
+
+import json
+from pathlib import Path
+
+from huggingface_hub.utils import disable_progress_bars
+
+from publish.announce import add_to_collection, point_to_new_version
+from publish.delivery import Checks, Download, Parcel, Terms, deliver
+from publish.manifest import check_files, write_manifest
+from publish.steps import Steps
+
+disable_progress_bars()
+
+REPO, OLD_REPO = "someone/Tiny-2", "someone/Tiny-1"
+CARD = """---
+license: mit
+language:
+- en
+tags:
+- tiny
+---
+
+<!-- axion:start what -->
+# {repo}
+
+A model that says {word}.
+<!-- axion:end what -->
+
+<!-- axion:start use -->
+Load it.
+<!-- axion:end use -->
+"""
+
+
+def make_folder(folder: Path, repo_id: str = REPO, word: str = "yes", tag: str = "v0.2") -> Path:
+    """Write a folder with a card, a text, weights and a manifest."""
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text(CARD.format(repo=repo_id, word=word))
+    (folder / "config.json").write_text('{"model_type": "axion"}\n')
+    (folder / "model.safetensors").write_bytes(word.encode() * 1000)
+    write_manifest(folder, {"repo_id": repo_id, "tag": tag})
+    return folder
+
+
+def send(folder: Path, repo_id: str = REPO, tag: str = "v0.2", terms: Terms | None = None, events=None) -> list[dict]:
+    """Deliver and announce; `events` gets each commit that was verified. Returns the steps."""
+    events = [] if events is None else events
+
+    def check_download(download: Download) -> str:
+        check_files(download.folder)
+        events.append(download.commit)
+        return "checked"
+
+    def check_staged(folder: Path) -> str:
+        check_files(folder)
+        return "fine"
+
+    steps, terms = Steps(lambda line: None), terms or Terms()
+    deliver(
+        Parcel(folder, repo_id, tag, f"Release {tag}"), terms, Checks({"lint": check_staged}, check_download), steps
+    )
+    if terms.tags:
+        with steps.step("announce") as did:
+            did(add_to_collection(repo_id, "Tiny"))
+            did(point_to_new_version(OLD_REPO, REPO) or "first of its series")
+    return steps.summary()
+
+
+def send_and_log(folder: Path, log: Path) -> None:
+    """Deliver in a process that a test may kill; the log then has the commits that were verified."""
+    verified: list[str] = []
+    try:
+        send(folder, events=verified)
+    finally:
+        log.write_text(json.dumps(verified))
