@@ -1,5 +1,5 @@
 # make demo   the playground at http://127.0.0.1:7860, on the bundled model
-# make test   style and tests, in minutes
+# make test   style and tests, in minutes; make test-slow   what takes longer
 # make test-llama  the GGUF export against llama.cpp, which is compiled first: ten minutes, once
 # make lint   style alone
 # make clean  removes the environment and every cache

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -22,13 +23,13 @@ from axion.training.run import RUN_FILE, Interrupted, differences, latest_run, r
 from publish import announce, exports, hub, lint
 from publish.build import Ingredients, build_release, is_built, refresh
 from publish.card import check_metadata
-from publish.delivery import Checks, Download, Parcel, Terms, deliver
+from publish.delivery import Checks, Parcel, Terms, deliver
 from publish.facts import read_run
 from publish.manifest import check_files, files_in, read_manifest
 from publish.measure import measure
 from publish.space import SpaceOrder, publish_space
 from publish.steps import Steps
-from publish.verify import verify_download, verify_release
+from publish.verify import verify_download, verify_export, verify_release
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,8 @@ def publish(order: Order, steps: Steps) -> dict:
             return {"name": recipe.name, "repo_id": order.repo_id, "tag": released.tag}
         parcel = Parcel(staged, order.repo_id, released.tag, f"Release {recipe.name}")
         commit = deliver(parcel, order.terms, checks, steps)
-        if order.exports:
-            _deliver_exports(staged, order, released.tag, Path(scratch), steps)
-    return _announce(order, recipe, released.tag, commit, steps)
+        others = _deliver_exports(staged, order, released.tag, Path(scratch), steps) if order.exports else []
+    return _announce(order, recipe, released.tag, commit, steps) | {"exports": others}
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ def preflight(order: Order) -> tuple[Recipe, Released]:
     hub.check_repo_id(order.repo_id)
     recipe = load_recipe(order.version, order.overrides)
     check_metadata(recipe)
+    if order.run and (name := read_run(order.run)["name"]) != recipe.name:
+        raise AxionError(f"{_shown(order.run)} is a run of {name}, not of {recipe.name}")
     if order.exports:
         check_model(recipe.build_config())
     if order.space and (order.terms.private or not order.terms.tags):
@@ -132,10 +134,7 @@ def _find_run(order: Order, recipe: Recipe, released: Released, did: Callable[[s
         return _train_or_go_on(order, recipe, released, did)
     run = order.run or latest_run(recipe.name)
     if run is not None:
-        content = read_run(run)
-        if content["name"] != recipe.name:
-            raise AxionError(f"{_shown(run)} is a run of {content['name']}, not of {recipe.name}")
-        changed = differences(yaml.safe_load(content["recipe"]), yaml.safe_load(recipe.to_yaml()))
+        changed = differences(yaml.safe_load(read_run(run)["recipe"]), yaml.safe_load(recipe.to_yaml()))
         changed = [key for key in changed if not key.startswith("data.")]  # where local files lie, says nothing
         note = f", trained with another {', '.join(changed)} than the recipe's" if changed else ""
         chosen = "the run is" if order.run else "the newest finished run is"
@@ -203,19 +202,15 @@ def _stage(folder: Path, order: Order, target: Path) -> Path:
 # --- After the release ------------------------------------------------------------------------------------------------
 
 
-def _deliver_exports(release: Path, order: Order, tag: str, scratch: Path, steps: Steps) -> None:
-    """Publish the other forms of a release, each in a repository of its own, under the same tag."""
+def _deliver_exports(release: Path, order: Order, tag: str, scratch: Path, steps: Steps) -> list[str]:
+    """Publish a release's other forms under the same tag, each in a repository of its own; returns their names."""
     with steps.step("export") as did:
         staged = exports.stage_exports(release, order.repo_id, scratch / "exports")
         did(", ".join(form.repo_id for form in staged))
+    checks = Checks({}, partial(verify_export, release=release))
     for form in staged:
-        checks = Checks({}, _check_export)
         deliver(Parcel(form.folder, form.repo_id, tag, f"Release {form.folder.name}"), order.terms, checks, steps)
-
-
-def _check_export(download: Download) -> str:
-    check_files(download.folder)
-    return f"{download.repo_id}: {len(read_manifest(download.folder)['files'])} files downloaded, checksums hold"
+    return [form.repo_id for form in staged]
 
 
 def _announce(order: Order, recipe: Recipe, tag: str, commit: str, steps: Steps) -> dict:

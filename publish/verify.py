@@ -22,7 +22,7 @@ from publish.steps import Steps
 
 TIMEOUT_SECONDS = 300
 SAME_LOGITS = 1e-5
-"""Largest difference of two logits, relative to the largest logit, for a release that other code made."""
+"""Largest difference of two logits, relative to the largest logit, for what other code computes."""
 
 
 def verify_release(folder: Path) -> str:
@@ -60,16 +60,42 @@ def verify_download(download: Download, tolerance: float = 0.0) -> str:
     """
     info = read_manifest(download.folder)
     edited = _check_manifest(download, info)
-    # The clean process has no network, so the tag that the card's snippets name must be known to the cache.
+    _compare(Release(download.repo_id, download.folder), _run_download(download, info), tolerance)
+    agree = f"agree to {tolerance:g}" if tolerance else "are bit-equal"
+    card = "the card was edited since; its snippets run" if edited else "the card's snippets run"
+    return f"{len(info['files'])} files downloaded, checksums hold, logits {agree}, {card}"
+
+
+def verify_export(download: Download, release: Path) -> str:
+    """Check what was downloaded of another form of a release; the native one is loaded and compared with the original.
+
+    Args:
+        download: a commit, its checksums right.
+        release: the folder of the original.
+
+    Returns:
+        One line that says what was checked.
+
+    Raises:
+        AxionError: it is not what it claims to be; the message says where.
+    """
+    info = read_manifest(download.folder)
+    _check_manifest(download, info)
+    said = f"{download.repo_id}: {len(info['files'])} files downloaded, checksums hold"
+    if info["form"] != "native":
+        return said
+    _compare(open_release(release), _run_download(download, info), SAME_LOGITS)
+    return f"{said}, logits agree to {SAME_LOGITS:g} without remote code, the card's snippets run"
+
+
+def _run_download(download: Download, info: dict) -> dict[str, torch.Tensor]:
+    """What a clean process computes with a download, by its name on the Hub."""
+    # That process has no network, so the tag that the card's snippets name must be known to the cache.
     refs = download.folder.parent.parent / "refs"
     refs.mkdir(exist_ok=True)
     (refs / info["tag"]).write_text(download.commit, encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="axion-verify-") as scratch:
-        theirs = run_clean(download.folder, Path(scratch), download=download)
-    _compare(Release(download.repo_id, download.folder), theirs, tolerance)
-    agree = f"agree to {tolerance:g}" if tolerance else "are bit-equal"
-    card = "the card was edited since; its snippets run" if edited else "the card's snippets run"
-    return f"{len(info['files'])} files downloaded, checksums hold, logits {agree}, {card}"
+        return run_clean(download.folder, Path(scratch), download=download)
 
 
 def verify_published(reference: str, steps: Steps, trust_remote_code: bool = False) -> None:

@@ -22,7 +22,7 @@ from axion.training.run import Interrupted
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("params", "data", "train", "generate", "eval")
+COMMANDS = ("params", "data", "train", "generate", "eval", "export")
 PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
 
 

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from copy import deepcopy
 
 import pytest
 
 from axion import evaluation
+from axion.evaluation import TASKS
 from axion.recipe import load_recipe
 from publish import fingerprint
 from publish.manifest import sha256
@@ -53,15 +55,16 @@ def test_other_data_is_measured_again_the_same_data_elsewhere_is_not(run, recipe
     assert len(evaluations) == 2
 
 
-def test_what_was_not_measured_is_tried_again_and_the_rest_stays(run, recipe_file, evaluations, measured, monkeypatch):
+def test_what_was_not_measured_is_tried_again_and_the_rest_stays(run, recipe_file, measured, monkeypatch):
     seen, said = [], []
     answers = {"gsm8k_test": {"skipped": "no network"}}
 
     def evaluate(release, data, known, **_):
         seen.append(set(known))
-        return {task: known.get(task) or answers.get(task) or result for task, result in measured["results"].items()}
+        return deepcopy({task: known.get(task) or answers.get(task) or measured["results"][task] for task in TASKS})
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    monkeypatch.setattr(evaluation, "load_documents", lambda release, data: {})
     first = measure(run, load_recipe(recipe_file), said.append)
     before = (run / "evaluation.json").stat().st_mtime_ns
     answers["gsm8k_test"] = {"skipped": "another reason"}
@@ -71,8 +74,19 @@ def test_what_was_not_measured_is_tried_again_and_the_rest_stays(run, recipe_fil
     assert said == ["4 tasks, not measured: gsm8k_test", "skipped: measured before, not measured: gsm8k_test"]
     del answers["gsm8k_test"]
     third = measure(run, load_recipe(recipe_file), said.append)
+    assert measure(run, load_recipe(recipe_file), said.append) == third and said[-1] == "skipped: measured before"
     assert third["results"] == first["results"] | {"gsm8k_test": measured["results"]["gsm8k_test"]}
     assert seen == [set(), set(first["results"]) - {"gsm8k_test"}, set(first["results"]) - {"gsm8k_test"}]
+
+
+def test_the_load_is_measured_again_once_the_problems_are_at_hand(run, recipe_file, measured, monkeypatch):
+    monkeypatch.setattr(evaluation, "load_documents", lambda release, data: {})
+    results = measured["results"] | {"gsm8k_validation": {"skipped": "no network"}}
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, known, **__: seen.append(known) or results)
+    seen = []
+    for _ in "12":
+        measure(run, load_recipe(recipe_file), [].append)
+    assert set(seen[1]) == {"arithmetic", "gsm8k_test", "speed"}
 
 
 def test_code_that_measures_nothing_may_change(run, recipe_file, local, evaluations, tmp_path, monkeypatch):

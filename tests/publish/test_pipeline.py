@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from axion import evaluation
+from axion import evaluation, speed
 from axion.cli import run
 from axion.errors import AxionError
 from axion.recipe import load_recipe
@@ -14,7 +14,7 @@ from axion.training.run import Interrupted
 from publish import measure, pipeline
 from publish.cli import app
 from publish.delivery import Terms
-from publish.manifest import RELEASE_FILES, sha256
+from publish.manifest import RELEASE_FILES, files_in, sha256
 from publish.pipeline import Order, publish
 from publish.steps import Steps
 
@@ -25,21 +25,33 @@ DRY = ["preflight", "train", "evaluate", "build", "lint", "reload", "push"]
 WHOLE = [*DRY, "verify", "tag", "announce"]
 
 
+@pytest.fixture(scope="module")
+def measured_run(finished_run, recipe_file, tmp_path_factory):
+    """A finished run of synthetic data that was measured, which takes seconds, once."""
+    folder = shutil.copytree(finished_run, tmp_path_factory.mktemp("measured") / "axion-tiny")
+    content = json.loads((folder / "run.json").read_text())
+    recipe = load_recipe(recipe_file, SYNTHETIC)
+    (folder / "run.json").write_text(json.dumps(content | {"recipe": recipe.to_yaml()}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "ARITHMETIC_PROMPTS", 3)
+        patch.setattr(speed, "REPETITIONS", 1)
+        patch.setattr(speed, "NEW_TOKENS", 2)
+        measure.measure(folder, recipe, [].append)
+    return folder
+
+
 @pytest.fixture
-def here(tmp_path, monkeypatch, finished_run, recipe_file):
-    """A working directory with a finished run of synthetic data, and no release yet."""
+def here(tmp_path, monkeypatch, measured_run):
+    """A working directory with that run, and no release yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pipeline, "RELEASES", tmp_path / "releases")
-    monkeypatch.setattr(evaluation, "ARITHMETIC_PROMPTS", 3)
     monkeypatch.setattr(pipeline, "verify_release", lambda folder: f"verified {folder.name}")
     monkeypatch.setattr(pipeline, "verify_download", lambda download: f"verified {download.repo_id}")
+    monkeypatch.setattr(pipeline, "verify_export", lambda download, release: f"verified {download.repo_id}")
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("publish.hub.get_token", lambda: None)
-    folder = shutil.copytree(finished_run, tmp_path / "runs" / "axion-tiny")
-    content = json.loads((folder / "run.json").read_text())
-    content["recipe"] = load_recipe(recipe_file, SYNTHETIC).to_yaml()
-    (folder / "run.json").write_text(json.dumps(content))
+    shutil.copytree(measured_run, tmp_path / "runs" / "axion-tiny")
     return tmp_path
 
 
@@ -66,7 +78,7 @@ def steps(order: Order) -> dict[str, str]:
 
 
 def contents(folder) -> dict:
-    return {path.name: (sha256(path), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    return {name: (sha256(folder / name), (folder / name).stat().st_mtime_ns) for name in files_in(folder)}
 
 
 def test_a_dry_run_measures_builds_and_verifies_and_ends_before_the_push(here, order):
@@ -286,7 +298,6 @@ def test_training_starts_goes_on_or_is_done(here, order, monkeypatch):
         (["check", "nowhere"], "nowhere"),
         (["verify", "nowhere"], "names no owner"),
         (["space", "--repo-id", "name"], "names no owner"),
-        ([], "Missing"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(here, recipe_file, capsys, arguments, line):

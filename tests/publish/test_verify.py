@@ -9,6 +9,8 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from axion.errors import AxionError
 from publish import hub as publish_hub
 from publish import verify
+from publish.delivery import Download
+from publish.exports import stage_exports
 from publish.steps import Steps
 
 from .conftest import REPO_ID
@@ -157,3 +159,12 @@ def test_other_weights_than_the_manifest_says(published, monkeypatch):
 def test_what_is_not_on_the_hub(published, reference):
     with pytest.raises(AxionError, match="is not on the Hub"):
         verify.verify_published(reference, Steps(lambda line: None))
+
+
+def test_the_native_form_is_loaded_from_the_hub_without_remote_code(release, hub, tmp_path):
+    for form in stage_exports(release, REPO_ID, tmp_path / "exports"):
+        publish_hub.make_repo(form.repo_id)
+        commit = publish_hub.push(form.folder, form.repo_id, "Release")
+        folder = publish_hub.download(form.repo_id, commit, tmp_path / "cache")
+        said = verify.verify_export(Download(form.repo_id, commit, tmp_path / "cache", folder), release)
+        assert ("without remote code, the card's snippets run" in said) is form.repo_id.endswith("-native")
