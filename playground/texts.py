@@ -117,14 +117,4 @@ MODEL = {
     "per_token": "per token",
     "results": "Measured results",
     "no_results": "This release carries no measurements.",
-    "gsm8k_validation": "GSM8K, held-out problems",
-    "bits_per_byte": "bits per byte",
-    "nats_per_token": "nats per token",
-    "arithmetic": "Sums and differences, digits: {digits}, {language}",
-    "gsm8k_test": "GSM8K test, exact answers",
-    "expert_load": "Load of an expert, lowest – highest",
-    "times_fair": "× its fair share",
-    "counted": "{correct} of {total}; 95% interval {low} – {high}",
 }
-
-LANGUAGES = {"en": "English", "pt": "Portuguese"}

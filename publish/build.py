@@ -177,6 +177,7 @@ def _write_model(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, fo
         raise AxionError("pad_token_id and eos_token_id are the same token; texts would never end, or be empty")
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.config.auto_map = AUTO_MAP
+    model.config.use_cache = True  # training turns it off
     model.generation_config = GenerationConfig(**ids)
     model.save_pretrained(folder)
 

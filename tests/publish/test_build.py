@@ -44,6 +44,7 @@ def test_the_remote_code_is_copied_to_the_letter(release):
         assert (release / name).read_bytes() == (build.Path(axion.__file__).parent / name).read_bytes()
     config = json.loads((release / "config.json").read_text())
     assert config["auto_map"] == build.AUTO_MAP and "--" not in str(config["auto_map"])
+    assert config["use_cache"] is True
 
 
 def test_weights_are_those_of_the_run_stored_once_with_their_format(release, finished_run):

@@ -22,6 +22,7 @@ tokenizer = AutoTokenizer.from_pretrained(**source)
 inputs = tokenizer("# Pergunta:\\nQuanto é 5 + 3?\\n--\\n# Resposta:\\n", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=8, do_sample=False)[0], skip_special_tokens=True))
 """
+ANSWER = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n8\n"
 
 pytestmark = pytest.mark.skipif(not (RELEASES / "axion1-v0.1").is_dir(), reason="releases/axion1-v0.1 is not built")
 
@@ -53,11 +54,11 @@ def call(hub, tmp_path):
         (tmp_path / name).mkdir()
     own = {"PYTHONPATH": str(RELEASES.parent), "TMPDIR": str(tmp_path / "temporary"), "HF_DEBUG": "1"}
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, **more: str) -> str:
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=tmp_path / "work",
-            env=hub.env | own,
+            env=hub.env | own | more,
             capture_output=True,
             text=True,
             timeout=300,
@@ -89,7 +90,10 @@ def test_it_publishes_verifies_and_the_second_time_has_nothing_to_do(call, hub, 
 
     verified = call("-m", "publish", "verify", f"{REPO_ID}@v0.1")
     assert re.search(r"checksums hold, logits .*, the card's snippets run", verified)
-    assert call("-c", LOAD).endswith("# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n8\n")
+    assert call("-c", LOAD).endswith(ANSWER)
+    requests = len(hub.log)
+    assert call("-c", LOAD, HF_HUB_OFFLINE="1").endswith(ANSWER)  # once loaded, it needs no network
+    assert len(hub.log) == requests
 
     watch.done.set()
     watch.join()

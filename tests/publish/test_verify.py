@@ -9,6 +9,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from axion.errors import AxionError
 from publish import hub as publish_hub
 from publish import verify
+from publish.build import refresh
 from publish.delivery import Download
 from publish.exports import stage_exports
 from publish.steps import Steps
@@ -102,6 +103,15 @@ def test_a_release_on_the_hub_is_verified_by_its_name_from_a_fresh_cache(publish
     assert [line.split()[0] for line in lines] == ["download", "verify"]
     assert "checksums hold" in lines[1] and "snippets run" in lines[1]
     assert not list(hub.home.glob("hub/models--*")), "the cache was not a fresh one"
+
+
+def test_a_name_with_dots_in_it_can_be_loaded(release, hub, tmp_path):
+    name = "team/Axion.1-v0.1"
+    refresh(release, name, tmp_path / "dotted")
+    publish_hub.make_repo(name)
+    commit = publish_hub.push(tmp_path / "dotted", name, "Release")
+    folder = publish_hub.download(name, commit, tmp_path / "cache")
+    assert "bit-equal" in verify.verify_download(Download(name, commit, tmp_path / "cache", folder))
 
 
 def test_a_card_that_was_edited_since_is_no_fault(published, monkeypatch):
