@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,3 +78,23 @@ def gsm8k() -> Path:
     if not (folder / "train.jsonl").is_file():
         pytest.skip("GSM8K's JSONL files are not at ../shared/data/gsm8k beside this clone")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Makes a fresh environment with another version of a library and this environment's torch; gives its python."""
+
+    def make(requirement: str) -> str:
+        folder = tmp_path_factory.mktemp("environment")
+        python = folder / "bin" / "python"
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        install = [python, "-m", "pip", "install", "--quiet", requirement]
+        installed = subprocess.run(install, capture_output=True, text=True)
+        if installed.returncode != 0:
+            pytest.skip(f"{requirement} can't be installed here: {installed.stderr.strip()[-200:]}")
+        # torch comes from this environment: a path file comes after the fresh environment's own packages.
+        (packages,) = folder.glob("lib/python*/site-packages")
+        (packages / "torch.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        return str(python)
+
+    return make

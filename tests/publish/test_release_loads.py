@@ -1,8 +1,6 @@
 """A release opens on the oldest transformers that we promise, in an environment of its own."""
 
 import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -16,19 +14,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def oldest_python(tmp_path_factory) -> str:
-    """The interpreter of a fresh environment with the oldest transformers and everybody else's torch."""
-    folder = tmp_path_factory.mktemp("oldest")
-    python = folder / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    install = [python, "-m", "pip", "install", "--quiet", f"transformers=={OLDEST_TRANSFORMERS}.*"]
-    installed = subprocess.run(install, capture_output=True, text=True)
-    if installed.returncode != 0:
-        pytest.skip(f"transformers {OLDEST_TRANSFORMERS} can't be installed here: {installed.stderr.strip()[-200:]}")
-    # torch comes from this environment: a path file comes after the fresh environment's own packages.
-    (packages,) = folder.glob("lib/python*/site-packages")
-    (packages / "torch.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return str(python)
+def oldest_python(make_environment) -> str:
+    """The interpreter of an environment with the oldest transformers."""
+    return make_environment(f"transformers=={OLDEST_TRANSFORMERS}.*")
 
 
 @pytest.fixture(params=["random weights", "axion1-v0.1"])
