@@ -20,7 +20,7 @@ demo: .venv/installed
 	$(BIN)/python app.py
 
 test: lint chromium
-	$(BIN)/python -m pytest -ra -m "not slow" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -m "not slow" $(PYTEST_ARGS)
 	@echo "Left out: the tests marked slow, which install other versions of transformers; make test-slow runs them."
 
 test-slow: .venv/installed-dev

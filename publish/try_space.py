@@ -23,6 +23,22 @@ HIDDEN = ("PYTHON", "HF_", "HUGGING", "TRANSFORMERS_", "GRADIO_", "AXION_", "SPA
 """Variables with these beginnings are not the Space's: settings of this machine, tokens among them."""
 KEPT = ("HF_HUB_DISABLE_XET", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 
+LAUNCH = """
+import runpy, sys
+from importlib.machinery import PathFinder
+
+class FolderAlone:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in {"axion", "playground", "publish"} and not PathFinder.find_spec(name, path):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+folder = sys.argv.pop(1)
+sys.path[0] = folder
+sys.meta_path.insert(0, FolderAlone)
+runpy.run_path(f"{folder}/app.py", run_name="__main__")
+"""
+"""`python app.py`, except that an installation of the project in this environment can't fill a gap of the folder."""
+
 
 def try_space(folder: Path, models: Sequence[str] = (), python: str = sys.executable) -> str:
     """Start the folder's app.py alone, ask over HTTP for its page, and generate with each model that it offers.
@@ -58,8 +74,8 @@ def serve(folder: Path, models: Sequence[str] = (), python: str = sys.executable
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="axion-try-") as scratch, tempfile.TemporaryFile() as log:
-        # -E and -s: no PYTHONPATH, no packages of the user; the script's own folder comes first. -B: no __pycache__.
-        command = [python, "-E", "-s", "-B", "-X", "utf8", str(folder.resolve() / "app.py"), "--port", str(port)]
+        # -E and -s: no PYTHONPATH, no packages of the user. -B: no __pycache__.
+        command = [python, "-E", "-s", "-B", "-X", "utf8", "-c", LAUNCH, str(folder.resolve()), "--port", str(port)]
         process = subprocess.Popen(
             command, cwd=scratch, env=_environment(Path(scratch), models), stdout=log, stderr=log
         )

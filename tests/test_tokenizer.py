@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -90,7 +90,6 @@ def test_training_is_repeatable(tokenizer):
     assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
 
 
-@settings(deadline=None)
 @given(text=any_text)
 def test_any_text_survives(tokenizer, text):
     """Special tokens' look-alikes too, whether they are read as special tokens or as text."""
@@ -107,7 +106,6 @@ def test_documents_in_a_batch(tokenizer):
     assert tokenizer.encode("<eos>", add_special_tokens=False) == [2]  # and the switch is back where it was
 
 
-@settings(deadline=None)
 @given(text=any_text)
 def test_saved_and_plain_files_give_the_same_ids(tokenizer, saved, legacy, text):
     ids = tokenizer.encode(text)

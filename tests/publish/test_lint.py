@@ -566,7 +566,7 @@ def test_junk_in_every_file_makes_it_no_crash(tmp_path, number):
     assert found and all(str(problem).encode() for problem in found)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_bad_file_among_good_ones_makes_it_no_crash(release, tmp_path_factory, data):
     folder = shutil.copytree(release, tmp_path_factory.mktemp("bad") / "release")

@@ -289,7 +289,7 @@ def stories(draw):
     return base, theirs, list(passages.values()), keys, tags, draw(our_cards(draw(names))), draw(our_cards(draw(names)))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(stories())
 def test_readers_lose_nothing_and_ours_is_all_there(story):
     base, theirs, passages, keys, tags, ours, later = story
@@ -316,7 +316,7 @@ def test_readers_lose_nothing_and_ours_is_all_there(story):
     assert keys.items() <= yaml.safe_load(final.text.replace("\r\n", "\n").split("---\n")[1]).items()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(stories(), st.data())
 def test_an_edit_inside_a_section_is_never_overwritten(story, data):
     base, theirs, *_, ours, _ = story
@@ -329,7 +329,7 @@ def test_an_edit_inside_a_section_is_never_overwritten(story, data):
         assert f"the section {name}" in str(error)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.text(alphabet="-\n\ra: [&*<!>x", max_size=60), st.sampled_from([BASE, None]), st.integers(0, len(BASE)))
 def test_whatever_stands_on_the_hub_is_merged_or_refused(text, base, place):
     for theirs in (text, BASE[:place] + text + BASE[place:], BASE[:place] + text):
