@@ -51,7 +51,7 @@ app = typer.Typer(
 
 RepoId = Annotated[str, typer.Option("--repo-id", metavar="USER/NAME", help="The repository on the Hub.")]
 Private = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Build and verify, push nothing: no network.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Build and verify, push nothing; needs no Hub.")]
 ReplaceCard = Annotated[bool, typer.Option("--replace-card", help="Write our card over readers' edits of it.")]
 Exports = Annotated[
     bool, typer.Option("--exports", help="Publish the -native and -GGUF forms too, each in a repository of its own.")

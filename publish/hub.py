@@ -119,18 +119,19 @@ def _one_line(error: object) -> str:
 # --- Names and rights -------------------------------------------------------------------------------------------------
 
 
-def check_repo_id(repo_id: str) -> None:
+def check_repo_id(repo_id: str, label: str = "--repo-id") -> None:
     """Check that `repo_id` has the form USER/NAME and obeys the Hub's rules for names.
 
     Raises:
-        AxionError: it does not.
+        AxionError: it does not; the message begins with `label`.
     """
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise AxionError(f"--repo-id {repo_id!r} is not a valid name: {_one_line(error)}") from None
+        reason = _one_line(error).removesuffix(" Use `repo_type` argument if needed.")
+        raise AxionError(f"{label} {repo_id!r} is not a valid name; write USER/NAME: {reason}") from None
     if "/" not in repo_id:
-        raise AxionError(f"--repo-id {repo_id!r} names no owner; write USER/{repo_id}")
+        raise AxionError(f"{label} {repo_id!r} names no owner; write USER/{repo_id}")
 
 
 def check_access(repo_id: str, repo_type: str = "model") -> None:

@@ -17,7 +17,7 @@ from publish import clean_process, hub
 from publish.build import AUTO_MAP, code_files
 from publish.card import render_card
 from publish.delivery import Download
-from publish.manifest import check_files, read_manifest, sha256
+from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, check_files, files_in, read_manifest, sha256
 from publish.steps import Steps
 
 TIMEOUT_SECONDS = 300
@@ -112,7 +112,7 @@ def verify_published(reference: str, steps: Steps, trust_remote_code: bool = Fal
         AxionError: there is no such release, or it is not what it claims to be, or its code is not trusted.
     """
     repo_id, _, revision = reference.partition("@")
-    hub.check_repo_id(repo_id)
+    hub.check_repo_id(repo_id, "the release")
     commit = hub.head(repo_id, revision or "main")
     if commit is None:
         raise AxionError(f"{reference} is not on the Hub, or the token may not see it; write USER/NAME@v0.1")
@@ -120,13 +120,32 @@ def verify_published(reference: str, steps: Steps, trust_remote_code: bool = Fal
         with steps.step("download") as did:
             download = Download(repo_id, commit, Path(cache), hub.download(repo_id, commit, Path(cache)))
             did(f"{repo_id} at {commit[:8]}")
-        info = read_manifest(download.folder)
-        if not re.fullmatch(r"v\d[\w.]*", str(info.get("tag"))) or info.get("repo_id") != repo_id:
-            raise AxionError(f"{reference}: its release.json describes {info.get('repo_id')} {info.get('tag')}")
-        if not trust_remote_code:
-            _check_code_is_ours(download, info)
+        info = _read_release(download)
         with steps.step("verify") as did:
+            if "form" in info:  # native or GGUF: there is no code in it, and its original is elsewhere
+                _check_manifest(download, info)
+                did(f"{len(info['files'])} files downloaded, checksums hold")
+                return
+            if not trust_remote_code:
+                _check_code_is_ours(download, info)
             did(verify_download(download, SAME_LOGITS))
+
+
+def _read_release(download: Download) -> dict:
+    """The manifest of a download, which must be that of a release, under this name."""
+    try:
+        info = read_manifest(download.folder)
+    except AxionError:
+        raise AxionError(
+            f"{download.repo_id} is no release of Axion: it has no release.json that lists files"
+        ) from None
+    if not isinstance(info["files"], dict) or not re.fullmatch(r"v\d[\w.]*", str(info.get("tag"))):
+        raise AxionError(f"{download.repo_id} is no release of Axion: its release.json names no tag or no checksums")
+    if info.get("repo_id") != download.repo_id:
+        raise AxionError(f"{download.repo_id}: its release.json describes another repository, {info.get('repo_id')}")
+    if missing := [name for name in RELEASE_FILES if "form" not in info and not (download.folder / name).is_file()]:
+        raise AxionError(f"{download.repo_id} is no whole release of Axion: {missing[0]} is missing")
+    return info
 
 
 def _check_manifest(download: Download, info: dict) -> bool:
@@ -142,22 +161,42 @@ def _check_manifest(download: Download, info: dict) -> bool:
 
 
 def _check_code_is_ours(download: Download, info: dict) -> None:
-    """Check that whatever a clean process would run of a download is what this version of Axion writes."""
-    advice = "read it, then allow it with --trust-remote-code"
+    """Check that whatever a clean process would run of a download is what this version of Axion writes.
+
+    transformers looks for code by itself (custom_generate/, for one), so a file that Axion doesn't write is none to run
+    beside.
+    """
+    advice = "look at it, then allow it with --trust-remote-code"
+    known = {*RELEASE_FILES, *OPTIONAL_FILES, ".gitattributes"}
+    if strange := [name for name in files_in(download.folder) if name not in known]:
+        raise AxionError(f"{download.repo_id}: {strange[0]} is no file of a release; {advice}")
     for source in code_files():
         if (download.folder / source.name).read_bytes() != source.read_bytes():
             raise AxionError(f"{download.repo_id}: {source.name} is not this version's of Axion; {advice}")
     for name, expected in (("config.json", AUTO_MAP), ("tokenizer_config.json", None)):
-        content = json.loads((download.folder / name).read_text(encoding="utf-8"))
-        if content.get("auto_map") != expected:
+        if _auto_map(download.folder / name) != expected:
             raise AxionError(f"{download.repo_id}: {name} names other code in its auto_map; {advice}")
-    card = (download.folder / "README.md").read_text(encoding="utf-8")
+    card = (download.folder / "README.md").read_text(encoding="utf-8", errors="replace")
     try:
         ours = clean_process.python_snippets(render_card(info))
-    except AxionError:  # of another version, which states other figures
+    except (
+        AxionError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ):  # another version's, which states other figures
         ours = None
     if clean_process.python_snippets(card) != ours:
         raise AxionError(f"{download.repo_id}: the card's Python snippets are not this version's of Axion; {advice}")
+
+
+def _auto_map(path: Path) -> object:
+    """The code that a JSON file names; the file itself where it is broken, which is never right."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("auto_map")
+    except (ValueError, AttributeError):
+        return path
 
 
 def run_clean(

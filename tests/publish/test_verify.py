@@ -1,10 +1,11 @@
 """A release folder is opened by a stranger: another process, another directory, none of this project."""
 
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from axion.errors import AxionError
 from publish import hub as publish_hub
@@ -165,6 +166,29 @@ def test_other_weights_than_the_manifest_says(published, monkeypatch):
         verify.verify_published(f"{REPO_ID}@main", Steps(lambda line: None))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("custom_generate/generate.py", b"raise SystemExit\n", "custom_generate/generate.py is no file of a release"),
+        ("torch.py", b"raise SystemExit\n", "torch.py is no file of a release"),
+        ("config.json", b"{broken", "config.json names other code"),
+        ("config.json", b"[]", "config.json names other code"),
+        ("README.md", b"No snippet at all.\n", "Python snippets are not"),
+        ("release.json", b"{}", "is no release of Axion"),
+        ("release.json", b'{"files": ["README.md"], "tag": "v0.1"}', "is no release of Axion"),
+        ("release.json", b'{"files": {"README.md": "0"}, "tag": "v0.1"}', "describes another repository"),
+        ("metrics.csv", None, "metrics.csv is missing"),
+    ],
+)
+def test_whatever_is_wrong_with_it_is_one_line(published, monkeypatch, name, content, line):
+    monkeypatch.setattr(verify, "run_clean", None)  # calling it would fail
+    change = CommitOperationDelete(name) if content is None else CommitOperationAdd(name, content)
+    with warnings.catch_warnings(action="ignore"):
+        HfApi().create_commit(REPO_ID, [change], commit_message="An edit")
+    with pytest.raises(AxionError, match=line):
+        verify.verify_published(f"{REPO_ID}@main", Steps(lambda line: None))
+
+
 @pytest.mark.parametrize("reference", [f"{REPO_ID}@v9", "someone/nothing", f"{REPO_ID}-2@v0.1"])
 def test_what_is_not_on_the_hub(published, reference):
     with pytest.raises(AxionError, match="is not on the Hub"):
@@ -172,9 +196,12 @@ def test_what_is_not_on_the_hub(published, reference):
 
 
 def test_the_native_form_is_loaded_from_the_hub_without_remote_code(release, hub, tmp_path):
+    lines = []
     for form in stage_exports(release, REPO_ID, tmp_path / "exports"):
         publish_hub.make_repo(form.repo_id)
         commit = publish_hub.push(form.folder, form.repo_id, "Release")
         folder = publish_hub.download(form.repo_id, commit, tmp_path / "cache")
+        verify.verify_published(form.repo_id, Steps(lines.append))
         said = verify.verify_export(Download(form.repo_id, commit, tmp_path / "cache", folder), release)
         assert ("without remote code, the card's snippets run" in said) is form.repo_id.endswith("-native")
+    assert [line.split()[0] for line in lines] == 2 * ["download", "verify"]
