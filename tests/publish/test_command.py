@@ -44,7 +44,7 @@ class Watch(threading.Thread):
                 self.seen.add(arguments)
                 if self.secret in arguments:
                     self.found.append(arguments)
-            time.sleep(0.05)
+            time.sleep(0.2)
 
 
 @pytest.fixture
@@ -104,6 +104,9 @@ def test_it_publishes_verifies_and_the_second_time_has_nothing_to_do(call, hub, 
     assert {path: path.stat().st_mtime_ns for path in (RELEASES / "axion1-v0.1").rglob("*")} == before
 
 
-def test_all_of_the_series_in_a_dry_run_needs_no_hub(call, hub):
-    assert "a dry run ends here" in call("-m", "publish", "all", "--dry-run")
+def test_all_of_the_series_in_a_dry_run_needs_no_hub_and_replaces_no_release(call, hub):
+    before = {path: path.stat().st_mtime_ns for path in (RELEASES / "axion1-v0.1").rglob("*")}
+    steps = [line.split()[0] for line in call("-m", "publish", "all", "--dry-run").splitlines()]
+    assert steps == ["preflight", "train", "evaluate", "build", "lint", "reload", "push"]
     assert hub.log == []
+    assert {path: path.stat().st_mtime_ns for path in (RELEASES / "axion1-v0.1").rglob("*")} == before
