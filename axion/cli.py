@@ -190,7 +190,11 @@ def export(
     opened = _open(release)
     name = export_name(opened)
     if to == "native":
+        from transformers.utils.logging import disable_progress_bar
+
         from axion.export.native import write_native
+
+        disable_progress_bar()  # one for every file that is written
 
         written = deliver(lambda folder: write_native(opened, folder), out or Path("exports") / f"{name}-native")
     else:

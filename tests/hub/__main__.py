@@ -15,8 +15,9 @@ def main() -> None:
     options = parser.parse_args()
     try:
         hub = Hub(options.port)
-    except OSError as error:
-        parser.exit(2, f"Port {options.port} can't be opened: {error.strerror}; choose another with --port\n")
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or "there is no such port"
+        parser.exit(2, f"Port {options.port} can't be opened: {why}; choose another with --port\n")
     hub.token = options.token
     hub.store.tokens[options.token] = Token("someone")
     hub.start()
