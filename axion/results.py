@@ -68,7 +68,7 @@ Cells = tuple[str, str, str]
 
 def _validation(result: dict) -> list[Cells]:
     label = "GSM8K, held-out problems"
-    note = f"{result['documents']:,} problems, {result['tokens']:,} tokens"
+    note = f"{result['documents']:,} problems, {result['tokens']:,} tokens predicted"
     return [
         (f"{label}: bits per byte", f"{result['bits_per_byte']:.3f}", note),
         (f"{label}: loss in nats per token", f"{result['nats_per_token']:.3f}", note),

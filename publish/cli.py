@@ -51,7 +51,9 @@ app = typer.Typer(
 
 RepoId = Annotated[str, typer.Option("--repo-id", metavar="USER/NAME", help="The repository on the Hub.")]
 Private = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Build and verify, push nothing; needs no Hub.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Build and verify, push nothing. With --skip-train: no network.")
+]
 ReplaceCard = Annotated[bool, typer.Option("--replace-card", help="Write our card over readers' edits of it.")]
 Exports = Annotated[
     bool, typer.Option("--exports", help="Publish the -native and -GGUF forms too, each in a repository of its own.")
@@ -93,12 +95,14 @@ def release(
     from publish.delivery import Terms
     from publish.pipeline import Order, publish
 
-    if branch and pull_request:
+    if branch is not None and pull_request:
         raise AxionError("--branch and --pr exclude each other: a pull request has a branch of its own")
     if machine is Machine.HERE and (flavor or timeout):
         raise AxionError(
             f"{'--flavor' if flavor else '--timeout'} says what a Job gets: add --on jobs, or leave it out"
         )
+    if machine is Machine.JOBS and dry_run:
+        raise AxionError("a Job that publishes nothing still costs: leave --dry-run out, or --on jobs")
     _quiet()
     terms = Terms(private, branch, pull_request, replace_card)
     steps = _steps(as_json)

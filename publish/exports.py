@@ -138,6 +138,7 @@ def card_metadata(facts: dict) -> ModelCardData:
             facts["family"],
             "deepseek_v3",
             "mixture-of-experts",
+            "moe",
             "multi-head-latent-attention",
             "tiny",
             "cpu",

@@ -93,7 +93,7 @@ def hub_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OfflineModeIsEnabled:
-        raise AxionError("HF_HUB_OFFLINE is set: unset it to publish, or use --dry-run") from None
+        raise AxionError("HF_HUB_OFFLINE is set, and this needs the Hub: unset it") from None
     except GatedRepoError:
         raise AxionError(f"{what} asks for permission: accept its terms on its page on the Hub") from None
     except RevisionNotFoundError as error:
@@ -107,7 +107,10 @@ def hub_errors(what: str) -> Iterator[None]:
         reason = _ADVICE.get(status) or _one_line(error.server_message or error)
         raise AxionError(f"the Hub refused {what} (HTTP {status}): {reason}") from None
     except (HTTPError, OSError) as error:
-        raise AxionError(f"the Hub was not to be reached ({_one_line(error)}): run the same command again") from None
+        raise AxionError(
+            f"the Hub at {constants.ENDPOINT} was not to be reached ({_one_line(error)}): "
+            "check the connection, then run the same command again"
+        ) from None
 
 
 def _one_line(error: object) -> str:
@@ -148,14 +151,21 @@ def check_access(repo_id: str, repo_type: str = "model") -> None:
             return
         except RepositoryNotFoundError:
             pass  # it can be made, then: under a name that is the token's
-    role = user.get("auth", {}).get("accessToken", {}).get("role")
     if owner not in {user["name"], *(organisation["name"] for organisation in user.get("orgs", ()))}:
         raise AxionError(
             f"{repo_id} does not exist and can't be made: the token is {user['name']}'s, who is no member of {owner}; "
             f"publish as {user['name']}/{repo_id.partition('/')[2]}"
         )
-    if role == "read":
-        raise AxionError(f"{repo_id} can't be made: the token may only read; {_ADVICE[403]}")
+    if not _may_make(user.get("auth", {}).get("accessToken", {}), owner):
+        raise AxionError(f"{repo_id} can't be made: give the token the right to write to the repositories of {owner}")
+
+
+def _may_make(token: dict, owner: str) -> bool:
+    """Whether a token, as the Hub describes it, may make a repository under a name."""
+    if token.get("role") != "fineGrained":
+        return token.get("role") != "read"
+    scopes = token.get("fineGrained", {}).get("scoped", ())
+    return any(scope["entity"].get("name") == owner and "repo.write" in scope["permissions"] for scope in scopes)
 
 
 def whoami() -> dict:

@@ -5,6 +5,7 @@ with what it did and how long that took, and leaves alone what is already as it 
 stopped at any point goes on when the same command is given again.
 """
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -31,6 +32,9 @@ from publish.space import SpaceOrder, publish_space
 from publish.steps import Steps
 from publish.verify import verify_download, verify_export, verify_release
 
+BRANCH = re.compile(r"(?!.*(\.\.|//|\.lock$))[A-Za-z0-9](?:[\w./-]*[\w-])?", re.ASCII)
+"""What git takes for a branch's name, and a little less."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -43,7 +47,7 @@ class Order:
     overrides: tuple[str, ...] = ()
     """Changes to the recipe, key.path=value."""
     dry_run: bool = False
-    """Stop before the push; replace no release, use no network."""
+    """Stop before the push; replace no release. Where nothing is to be trained, no network is needed."""
     skip_train: bool = False
     """Take the newest finished run, else the release folder as it stands."""
     run: Path | None = None
@@ -57,7 +61,7 @@ class Order:
 
 
 def publish(order: Order, steps: Steps) -> dict:
-    """Run all steps; a dry run ends before the push and needs neither network nor token.
+    """Run all steps; a dry run ends before the push and needs no token.
 
     Args:
         order: what to publish, and where.
@@ -118,7 +122,11 @@ def preflight(order: Order) -> tuple[Recipe, Released]:
         check_model(recipe.build_config())
     if order.space and (order.terms.private or not order.terms.tags):
         raise AxionError("--space shows a public release: leave --private, --branch and --pr out, or publish it alone")
+    if (branch := order.terms.branch) is not None and (branch == "main" or not BRANCH.fullmatch(branch)):
+        raise AxionError(f"--branch {branch!r} is no name for a trial; write another than main, such as trial or try/2")
     tag = f"v{recipe.version}"
+    if order.terms.branch == tag:
+        raise AxionError(f"--branch {tag} would stand beside the tag of that name; write another, such as trial")
     if order.dry_run:
         return recipe, Released(tag, None)
     hub.check_access(order.repo_id)
@@ -192,11 +200,18 @@ def _build(order: Order, recipe: Recipe, run: Path, steps: Steps) -> Path:
 def _stage(folder: Path, order: Order, target: Path) -> Path:
     """A copy of a release whose card names this repository, and the forms of it that are published beside it."""
     info = check_files(folder)
-    forms = exports.FORMS if order.exports else tuple(info.get("exports", ()))
+    forms = exports.FORMS if order.exports else _published_forms(order, info["tag"])
     if (info["repo_id"], tuple(info.get("exports", ()))) == (order.repo_id, forms):
         return shutil.copytree(folder, target)
     refresh(folder, order.repo_id, target, forms)
     return target
+
+
+def _published_forms(order: Order, tag: str) -> tuple[str, ...]:
+    """The other forms of this release that are on the Hub already: the card goes on to name them."""
+    if order.dry_run:
+        return ()
+    return tuple(form for form, suffix in exports.SUFFIXES.items() if tag in hub.tags(order.repo_id + suffix))
 
 
 # --- After the release ------------------------------------------------------------------------------------------------
@@ -227,6 +242,10 @@ def _announce(order: Order, recipe: Recipe, tag: str, commit: str, steps: Steps)
     if order.space:
         shown = (f"{order.repo_id}@{revision}",)
         summary["space"] = publish_space(SpaceOrder(f"{order.repo_id}-playground", shown), steps)
+    if order.terms.branch:
+        url += f"/tree/{order.terms.branch}"
+    elif order.terms.pull_request:
+        url += "/discussions"
     return summary | {"url": url, "snippet": announce.snippet(order.repo_id, revision)}
 
 

@@ -35,7 +35,7 @@ def test_every_task_has_its_rows_in_order_and_its_command():
 
 def test_a_row_says_figure_and_circumstances():
     rows = {row.label: (row.value, row.note) for row in result_rows(RESULTS)}
-    assert rows["GSM8K, held-out problems: bits per byte"] == ("1.250", "12 problems, 3,456 tokens")
+    assert rows["GSM8K, held-out problems: bits per byte"] == ("1.250", "12 problems, 3,456 tokens predicted")
     exact = ("95.0%", "1,234 of 1,300; 95% interval 90.0% to 97.0%")
     assert rows["GSM8K test set, exact match"] == rows["sums and differences, 1 digit, Portuguese"] == exact
     assert rows["sums and differences, 2 digits, English"] == exact

@@ -54,7 +54,8 @@ def test_a_name_with_a_dot_is_fine():
     [
         ("UNKNOWN", "not accepted"),
         ("STRANGER", "publish as stranger/Tiny"),
-        ("SOMEONE_READS", "may only read"),
+        ("SOMEONE_READS", "give the token the right to write to the repositories of someone"),
+        ("SOMEONE_FINE", "give the token the right to write to the repositories of someone"),
     ],
 )
 def test_rights_are_checked_before_any_work(hub, monkeypatch, token, line):
@@ -78,6 +79,12 @@ def test_the_own_name_an_organisation_and_a_token_for_one_repository_are_fine(hu
     HfApi().create_repo("someone/fine")
     monkeypatch.setenv("HF_TOKEN", accounts.SOMEONE_FINE)
     publish_hub.check_access("someone/fine")
+
+
+@pytest.mark.parametrize(("permission", "may"), [("repo.write", True), ("repo.content.read", False)])
+def test_a_fine_grained_token_for_a_whole_account(permission, may):
+    scope = {"entity": {"type": "user", "name": "someone"}, "permissions": [permission]}
+    assert publish_hub._may_make({"role": "fineGrained", "fineGrained": {"scoped": [scope]}}, "someone") is may
 
 
 def test_without_a_token_nothing_is_asked(hub, monkeypatch):

@@ -294,6 +294,12 @@ def test_training_starts_goes_on_or_is_done(here, order, monkeypatch):
         (["{recipe}", "--repo-id", REPO_ID, "--skip-train"], "no Hugging Face token"),
         (["{recipe}", "--repo-id", REPO_ID, "--branch", "b", "--pr"], "exclude each other"),
         (["{recipe}", "--repo-id", REPO_ID, "--timeout", "2h"], "add --on jobs"),
+        (["{recipe}", "--repo-id", REPO_ID, "--on", "jobs", "--dry-run"], "still costs"),
+        *[
+            (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--branch", name], "is no name for a trial")
+            for name in ("", "main", "a b", "a..b", "a/", "-a", "a.lock")
+        ],
+        (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--branch", "v0.1"], "beside the tag"),
         (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--from", "nowhere"], "nowhere"),
         (["check", "nowhere"], "nowhere"),
         (["verify", "nowhere"], "names no owner"),
@@ -333,12 +339,12 @@ def test_the_summary_for_programs_is_one_json_object(the_hub, command, capsys):
 def test_a_branch_is_pinned_by_its_commit(the_hub, command, capsys):
     assert run(app, [*command, "--branch", "trial", "--json"]) == 0
     (pushed,) = json.loads(capsys.readouterr().out)["releases"]
-    assert pushed["revision"] == pushed["commit"]
+    assert pushed["revision"] == pushed["commit"] and pushed["url"].endswith("/tree/trial")
 
 
 def test_the_other_forms_are_published_too(the_hub, command, capsys):
-    for _ in range(2):
-        assert run(app, [*command, "--exports"]) == 0
+    for option in (["--exports"], ["--exports"], []):  # the card goes on to name what is published
+        assert run(app, [*command, *option]) == 0
     capsys.readouterr()
     repos = the_hub.snapshot()["repos"]
     assert set(repos) == {f"models/{REPO_ID}{suffix}" for suffix in ("", "-native", "-GGUF")}

@@ -342,7 +342,7 @@ def test_somebody_else_s_name_is_refused_before_anything_is_made(hub, monkeypatc
     with pytest.raises(AxionError, match="no member of stranger"):
         publish_space(SpaceOrder("stranger/page"), Steps(print))
     monkeypatch.setenv("HF_TOKEN", accounts.SOMEONE_READS)
-    with pytest.raises(AxionError, match="the token may only read"):
+    with pytest.raises(AxionError, match="give the token the right to write"):
         publish_space(SpaceOrder(SPACE), Steps(print))
     assert not hub.calls("POST */repos/create")
 

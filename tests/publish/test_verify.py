@@ -80,6 +80,7 @@ def test_another_result_in_the_clean_process_is_told(release, monkeypatch):
 def test_no_token_reaches_the_clean_process(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", "hf_" + "secret" * 5)
     monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "hf_" + "secret" * 5)
+    monkeypatch.setenv("WANDB_API_KEY", "secret" * 6)
     environment = verify._clean_environment(tmp_path)
     assert not any("secret" in value for value in environment.values())
     assert "PATH" in environment and not any(name.startswith("PYTHON") for name in environment)
