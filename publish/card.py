@@ -16,6 +16,7 @@ from axion.errors import AxionError
 from axion.params import cache_values
 from axion.recipe import Recipe
 from axion.results import LANGUAGES, LOAD_SETS, digits_label, measured, megabytes, result_rows, skipped_tasks
+from publish.clean_process import python_snippets
 from publish.manifest import OPTIONAL_FILES
 from publish.metadata import check_front_matter, check_repo_name, check_tag
 from publish.results import benchmark_results, evaluation_results
@@ -125,6 +126,18 @@ def _template(family: str) -> jinja2.Template:
         return environment.get_template(f"{family}.md.j2")
     except jinja2.TemplateNotFound:
         raise AxionError(f"model_cards/{family}.md.j2, the card of this family, is not written yet") from None
+
+
+def python_of_card(family: str, repo_id: str, tag: str) -> list[str]:
+    """The Python that a family's card may show, from the template alone: nothing else of a `release.json` gets in.
+
+    Raises:
+        AxionError: the family has no template.
+    """
+    template = _template(family)
+    source, _, _ = template.environment.loader.get_source(template.environment, template.name)
+    named = {"repo_id": repo_id, "tag": tag}
+    return [template.environment.from_string(code).render(info=named) for code in python_snippets(source)]
 
 
 def card_metadata(info: dict) -> ModelCardData:

@@ -184,6 +184,21 @@ def test_a_change_between_reading_and_pushing_is_not_overwritten(hub, folder):
     assert tree(hub)["commits"] == 4 and "Load it well." in text_of(hub, REPO)
 
 
+def test_a_refusal_of_what_was_made_after_all_is_no_refusal(hub, folder, tmp_path):
+    """Two publishers of the same release: the other one's commit is ours, too."""
+    send(folder)
+    repo = hub.store.repos["models", REPO]
+    ours = repo.commits[repo.refs.pop("refs/tags/v0.2")]
+    repo.refs["refs/heads/main"] = ours.parent  # as if it had never been sent
+
+    def land():
+        repo.add_commit("refs/heads/main", ours.tree, "the same", "", "somebody", 99)
+
+    hub.fail("412", "POST */commit/*", call=land)
+    send(make_folder(tmp_path / "same"))
+    assert tree(hub)["commits"] == 2 and tree(hub, ref="refs/tags/v0.2") == tree(hub)
+
+
 def test_a_branch_and_a_pull_request_are_verified_and_not_tagged(hub, folder):
     send(folder)
     (folder / "config.json").write_text('{"model_type": "axion", "more": 1}\n')

@@ -11,8 +11,10 @@ from axion.errors import AxionError
 from publish import hub as publish_hub
 from publish import verify
 from publish.build import refresh
+from publish.card import render_card
 from publish.delivery import Download
 from publish.exports import stage_exports
+from publish.manifest import read_manifest, write_manifest
 from publish.steps import Steps
 
 from .conftest import REPO_ID
@@ -153,6 +155,19 @@ def test_code_of_others_is_not_run_unless_it_is_trusted(published, monkeypatch, 
     assert "--trust-remote-code" in str(caught.value)
 
 
+def test_a_stranger_s_figures_bring_no_code_into_the_card(release, hub, monkeypatch, tmp_path):
+    monkeypatch.setattr(verify, "run_clean", None)  # calling it would fail
+    folder = shutil.copytree(release, tmp_path / "evil")
+    info = read_manifest(folder)
+    info["training"]["machine"]["processor"] += "\n```python\nraise SystemExit\n```\n"
+    (folder / "README.md").write_text(render_card(info))
+    write_manifest(folder, info)
+    publish_hub.make_repo(REPO_ID)
+    publish_hub.push(folder, REPO_ID, "Release")
+    with pytest.raises(AxionError, match="Python snippets are not this version's"):
+        verify.verify_published(f"{REPO_ID}@main", Steps(lambda line: None))
+
+
 def test_trusted_code_is_run(published, monkeypatch):
     ran = []
     monkeypatch.setattr(verify, "run_clean", lambda folder, scratch, download: ran.append(1) or compute_here(folder))
@@ -174,7 +189,6 @@ def test_other_weights_than_the_manifest_says(published, monkeypatch):
         ("torch.py", b"raise SystemExit\n", "torch.py is no file of a release"),
         ("config.json", b"{broken", "config.json names other code"),
         ("config.json", b"[]", "config.json names other code"),
-        ("README.md", b"No snippet at all.\n", "Python snippets are not"),
         ("release.json", b"{}", "is no release of Axion"),
         ("release.json", b'{"files": ["README.md"], "tag": "v0.1"}', "is no release of Axion"),
         ("release.json", b'{"files": {"README.md": "0"}, "tag": "v0.1"}', "describes another repository"),
