@@ -21,7 +21,7 @@ from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, check_files, files_i
 from publish.steps import Steps
 
 TIMEOUT_SECONDS = 300
-NEEDED = {"PATH", "HOME", "LANG", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "OMP_NUM_THREADS"}
+NEEDED = {"PATH", "LANG", "SYSTEMROOT", "LD_LIBRARY_PATH", "OMP_NUM_THREADS"}
 """The variables that a clean process keeps."""
 SAME_LOGITS = 1e-5
 """Largest difference of two logits, relative to the largest logit, for what other code computes."""
@@ -238,7 +238,8 @@ def run_clean(
 def _clean_environment(scratch: Path, cache: Path | None = None) -> dict[str, str]:
     """What a process needs of this environment to run, and nothing else: whoever's code it runs sees no token."""
     kept = {name: value for name, value in os.environ.items() if name in NEEDED or name.startswith("LC_")}
-    own = {"HF_HOME": str(scratch / "hf"), "HF_MODULES_CACHE": str(scratch / "modules"), "HF_HUB_OFFLINE": "1"}
+    own = {name: str(scratch) for name in ("HOME", "TMPDIR", "TEMP", "TMP")}  # what it leaves behind goes with scratch
+    own |= {"HF_HOME": str(scratch / "hf"), "HF_MODULES_CACHE": str(scratch / "modules"), "HF_HUB_OFFLINE": "1"}
     return kept | own | ({"HF_HUB_CACHE": str(cache)} if cache else {})
 
 
