@@ -1,5 +1,7 @@
 """Names, rights and refusals: what the Hub, on this machine here, makes a user read."""
 
+from json import JSONDecodeError
+
 import httpx2
 import pytest
 from huggingface_hub import HfApi
@@ -124,6 +126,24 @@ def test_patience_ends_and_has_none_for_mistakes(monkeypatch):
         with pytest.raises(HfHubHTTPError):
             publish_hub.patiently(lambda status=status: fail(status))
         assert calls.count(status) == times
+
+
+def test_what_the_client_hides_at_a_commit_comes_out():
+    with pytest.raises(httpx2.HTTPError), publish_hub._commit_errors(REPO):  # may pass, so it is tried again
+        raise JSONDecodeError("an error page", "<html>", 0)
+    told = pytest.raises(AxionError, match=r"the Hub refused someone/Tiny: bad hf_… here")
+    with told as caught, publish_hub._commit_errors(REPO):
+        raise ValueError(f"bad {SECRET}\nhere")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tag_that_somebody_else_set_meanwhile_is_told(hub, monkeypatch):
+    publish_hub.make_repo(REPO)
+    ours = publish_hub.head(REPO)
+    answers = iter([{}, {"v0.1": "f" * 40}])
+    monkeypatch.setattr(publish_hub, "tags", lambda repo_id: next(answers))
+    with pytest.raises(AxionError, match="a released tag does not move"):
+        publish_hub.tag(REPO, "v0.1", ours)
 
 
 def test_a_card_that_the_hub_refuses_is_told_in_one_line(hub, tmp_path):
