@@ -27,7 +27,7 @@ from transformers.generation.logits_process import (
 
 from axion.errors import AxionError
 from axion.modeling_axion import AxionForCausalLM
-from axion.routing import expert_favourites, route, routers
+from axion.routing import Explainer, expert_favourites, routers
 
 ALTERNATIVES = 5
 """How many of the likeliest next tokens a step names."""
@@ -113,6 +113,10 @@ class Step:
     """[L][K]: per mixture-of-experts layer the experts that read this token, heaviest first, numbered from 0."""
     gates: list[list[float]]
     """[L][K]: the weights of those experts."""
+    affinities: list[list[float]]
+    """[L][K]: their affinities, before the balancing bias, which chooses and never weighs."""
+    displaced: list[list[int]]
+    """[L]: experts that affinity alone would have chosen, and the bias did not."""
     seconds: float
     """Since the stream was started."""
 
@@ -127,6 +131,8 @@ class Step:
             "alt": [[token, text, _short(probability)] for token, text, probability in self.alternatives],
             "e": self.experts,
             "g": [[_short(gate) for gate in gates] for gates in self.gates],
+            "a": [[_short(affinity) for affinity in affinities] for affinities in self.affinities],
+            "d": self.displaced,
         }
 
 
@@ -137,31 +143,45 @@ def _short(number: float) -> float:
 def stream(
     model: AxionForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
-    prompt: str,
+    prompt: str | Sequence[int],
     sampling: Sampling,
     stop: Callable[[], bool] | None = None,
+    forced: Sequence[int] = (),
 ) -> Iterator[Step]:
     """Yields the prompt's steps, then one step per new token, until the text, the context or max_new_tokens ends.
 
     A sampled token is read by the model before it is yielded, so that its experts are known; the end-of-text token is
     not yielded. Closing the generator stops the work; `stop` is asked before every token.
 
+    Args:
+        prompt: text, or token ids as `encode_prompt` gives them.
+        forced: the first new tokens, taken in place of drawn ones; they count among max_new_tokens. Every draw is made
+            all the same, so that to force the tokens that would have been drawn changes nothing.
+
     Raises:
-        AxionError: the prompt is empty, no Unicode, or leaves no room in the context; at the call, not the first step.
+        AxionError: the prompt is empty, no Unicode, or leaves no room in the context, or a forced token is no token of
+            the model; at the call, not the first step.
     """
+    ids = encode_prompt(tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
+    context, vocabulary = model.config.max_position_embeddings, model.config.vocab_size
+    if len(ids) >= context:
+        raise AxionError(
+            f"the prompt has {len(ids)} tokens, the model's context {context}; shorten it to {context - 1} at most"
+        )
+    if wrong := [token for token in forced if not 0 <= token < vocabulary]:
+        raise AxionError(f"there is no token {wrong[0]}; the model's are 0 to {vocabulary - 1}")
+    return _steps(model, tokenizer, ids, sampling, stop or (lambda: False), forced)
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """The prompt's tokens, the one that begins a text among them. Raises AxionError when it is empty or no Unicode."""
     if not prompt:
         raise AxionError("the prompt is empty; give the model something to go on from")
     try:
         prompt.encode()
     except UnicodeEncodeError:
         raise AxionError("the prompt is not valid Unicode; give it in UTF-8") from None
-    ids = tokenizer(prompt).input_ids
-    context = model.config.max_position_embeddings
-    if len(ids) >= context:
-        raise AxionError(
-            f"the prompt has {len(ids)} tokens, the model's context {context}; shorten it to {context - 1} at most"
-        )
-    return _steps(model, tokenizer, ids, sampling, stop or (lambda: False))
+    return tokenizer(prompt).input_ids
 
 
 @torch.inference_mode()
@@ -171,42 +191,44 @@ def _steps(
     ids: list[int],
     sampling: Sampling,
     stop: Callable[[], bool],
+    forced: Sequence[int],
 ) -> Iterator[Step]:
     start = time.perf_counter()
     end_ids = _end_ids(model, tokenizer)
     pick = _Picker(sampling, len(ids), end_ids)
     decoder = DecodeStream(skip_special_tokens=True)
     cache = DynamicCache(config=model.config)
+    explain = Explainer(model)
 
-    def read(tokens: list[int]) -> tuple[torch.Tensor, list[list[list[int]]], list[list[list[float]]]]:
-        """Feeds tokens; returns the logits [1, V] after the last one, and experts and gates as lists [T][L][K]."""
+    def read(tokens: list[int]) -> tuple[torch.Tensor, list[dict]]:
+        """Feeds tokens; returns the logits [1, V] after the last one, and each token's routing by Step's field names."""
         output = model(
             torch.tensor([tokens]), past_key_values=cache, use_cache=True, output_router_logits=True, logits_to_keep=1
         )
-        gates_LTK, experts_LTK = zip(*route(model, output.router_logits), strict=True)
-        logits = output.logits[:, -1].float()
-        return logits, torch.stack(experts_LTK, 1).tolist(), torch.stack(gates_LTK, 1).tolist()
+        return output.logits[:, -1].float(), explain(output.router_logits, len(tokens))
 
-    logits, experts_TLK, gates_TLK = read(ids)
+    logits, routing = read(ids)
     for position, token in enumerate(ids):
         text = decoder.step(tokenizer.backend_tokenizer, token) or ""
         seconds = time.perf_counter() - start
-        yield Step(position, token, text, True, None, [], experts_TLK[position], gates_TLK[position], seconds)
+        yield Step(position, token, text, True, None, [], **routing[position], seconds=seconds)
 
     sequence = list(ids)
     room = model.config.max_position_embeddings - len(ids)
-    for _ in range(min(sampling.max_new_tokens, room)):
+    for index in range(min(sampling.max_new_tokens, room)):
         if stop():
             return
         token = pick(sequence, logits)
+        if index < len(forced):
+            token = forced[index]
         if token in end_ids:
             return
         probability, alternatives = _chances(tokenizer, logits[0], token)
-        logits, [experts_LK], [gates_LK] = read([token])
+        logits, [read_by] = read([token])
         sequence.append(token)
         text = decoder.step(tokenizer.backend_tokenizer, token) or ""
         seconds = time.perf_counter() - start
-        yield Step(len(sequence) - 1, token, text, False, probability, alternatives, experts_LK, gates_LK, seconds)
+        yield Step(len(sequence) - 1, token, text, False, probability, alternatives, **read_by, seconds=seconds)
 
 
 def _end_ids(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerBase) -> set[int]:

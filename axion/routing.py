@@ -37,6 +37,40 @@ def _heaviest_first(gates_TK: torch.Tensor, experts_TK: torch.Tensor) -> tuple[t
     return gates_TK, experts_TK.gather(-1, order_TK)
 
 
+class Explainer:
+    """Says for people how each token was routed."""
+
+    def __init__(self, model: AxionForCausalLM):
+        self._model = model
+        # A new router's bias is zero, and its choice looks at nothing else of its own.
+        self._unbiased = AxionRouter(model.config) if routers(model) else None
+
+    def __call__(self, router_logits: Sequence[torch.Tensor], tokens: int) -> list[dict[str, list]]:
+        """The routing of so many tokens, from `output_router_logits=True`'s tuple of [T, E], one for each layer.
+
+        Returns:
+            Per token, with lists over the layers: "experts" [L][K] and their "gates" [L][K], the heaviest first; their
+            "affinities" [L][K], which are the scores before the balancing bias; "displaced" [L], the experts, few or
+            none, that affinity alone would have chosen and the bias did not.
+        """
+        if self._unbiased is None:
+            return [{"experts": [], "gates": [], "affinities": [], "displaced": []} for _ in range(tokens)]
+        gates_TLK, experts_TLK = (torch.stack(x, dim=1) for x in zip(*route(self._model, router_logits), strict=True))
+        logits_TLE = torch.stack(tuple(router_logits), dim=1)
+        affinities_TLK = logits_TLE.sigmoid().gather(-1, experts_TLK)
+        unbiased_TLK = self._unbiased.choose(logits_TLE.flatten(0, 1))[1].view_as(experts_TLK)
+        columns = (part.tolist() for part in (experts_TLK, gates_TLK, affinities_TLK, unbiased_TLK))
+        return [
+            {
+                "experts": experts_LK,
+                "gates": gates_LK,
+                "affinities": affinities_LK,
+                "displaced": [sorted({*free} - {*taken}) for free, taken in zip(unbiased_LK, experts_LK, strict=True)],
+            }
+            for experts_LK, gates_LK, affinities_LK, unbiased_LK in zip(*columns, strict=True)
+        ]
+
+
 def expert_load(model: AxionForCausalLM, documents: Sequence[Sequence[int]]) -> torch.Tensor:
     """How many tokens of these documents each expert read: integers [L, E]. Every row sums to tokens × K."""
     return count_reads(model, documents)[0].sum(dim=-1)
@@ -69,8 +103,9 @@ def expert_favourites(
 
     Returns:
         One entry per layer with experts and expert, both numbered from 1, with the share of all tokens that the expert
-        reads: {"layer", "expert", "share", "tokens": [{"text", "count", "lift"}, …]}, the highest lift first, at most
-        `top` and none with a lift of 1 or less.
+        reads: {"layer", "expert", "share", "tokens": [{"text", "count", "seen", "lift", "z"}, …]}, the highest lift
+        first, at most `top` and none with a lift of 1 or less. `count` is how often the expert read the token, `seen`
+        how often the token was there, and `z` how many standard deviations lie between that count and chance.
     """
     reads_LEV, seen_V = count_reads(model, documents)
     first_layer = model.config.num_hidden_layers - len(reads_LEV) + 1  # dense layers come first
@@ -80,13 +115,21 @@ def expert_favourites(
             share = reads_V.sum().item() / max(seen_V.sum().item(), 1)
             lift_V = reads_V / seen_V.clamp(min=1) / (share or 1.0)
             lift_V[seen_V < min_count] = 0
+            chance_V = seen_V * share
+            z_V = (reads_V - chance_V) / (chance_V * (1 - share)).clamp(min=1e-9).sqrt()
             # Among equal lifts the most frequent token first: sorted by count, then stably by lift.
             order = reads_V.argsort(descending=True)
             order = order[lift_V[order].argsort(descending=True, stable=True)][:top]
             tokens = [
-                {"text": tokenizer.decode([token]), "count": reads_V[token].item(), "lift": round(lift, 3)}
-                for token, lift in zip(order.tolist(), lift_V[order].tolist(), strict=True)
-                if lift > 1
+                {
+                    "text": tokenizer.decode([token]),
+                    "count": reads_V[token].item(),
+                    "seen": seen_V[token].item(),
+                    "lift": round(lift_V[token].item(), 3),
+                    "z": round(z_V[token].item(), 1),
+                }
+                for token in order.tolist()
+                if lift_V[token] > 1
             ]
             favourites.append({"layer": layer, "expert": expert, "share": round(share, 4), "tokens": tokens})
     return favourites

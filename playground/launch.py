@@ -49,10 +49,11 @@ def serve(options: argparse.Namespace) -> None:
     # Before Gradio is imported, because it looks at this while it loads.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     import playground.zero_gpu  # noqa: F401 (must have been read before the launch)
+    from playground.limits import Visitors
     from playground.models import Catalogue
     from playground.page import ASSETS, FAVICON, build_page, build_theme
 
-    page = build_page(Catalogue(options.models))
+    page = build_page(Catalogue(options.models), Visitors())
     page.queue(api_open=False, max_size=MAX_WAITING)
     try:
         _, local_address, public_address = page.launch(
@@ -60,7 +61,7 @@ def serve(options: argparse.Namespace) -> None:
             server_port=options.port,
             share=options.share,
             theme=build_theme(),
-            css_paths=ASSETS / "page.css",
+            css_paths=sorted((ASSETS / "css").glob("*.css")),
             favicon_path=FAVICON,
             footer_links=["gradio", "settings"],
             ssr_mode=False,

@@ -27,3 +27,8 @@ _templates.filters["fill"] = lambda text, **values: text.format(**values)
 def render(template: str, **values: object) -> str:
     """Fill in a template of playground/assets."""
     return _templates.get_template(template).render(**values)
+
+
+def script(*names: str) -> str:
+    """Files of assets/view joined into the one function body that `gr.HTML` takes as `js_on_load`."""
+    return "\n".join((ASSETS / "view" / f"{name}.js").read_text(encoding="utf-8") for name in names)

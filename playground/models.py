@@ -28,6 +28,8 @@ class Facts:
     first_layer: int
     experts: int
     experts_per_token: int
+    shared_experts: int
+    context: int
     total: int
     active: int
     embedding: int
@@ -46,6 +48,8 @@ def read_facts(release: Release) -> Facts:
         first_layer=config.num_hidden_layers - layers + 1,  # dense layers come first
         experts=config.n_routed_experts if layers else 0,
         experts_per_token=config.num_experts_per_tok if layers else 0,
+        shared_experts=config.n_shared_experts if layers else 0,
+        context=config.max_position_embeddings,
         total=counted["total"],
         active=counted["active"],
         embedding=counted["embedding"],
@@ -120,7 +124,7 @@ def _open(name: str, reference: str) -> OpenModel:
 
 def _is_trace(trace: dict, layers: int) -> bool:
     try:
-        lengths = {len(step[key]) for step in trace["steps"] for key in ("e", "g")}
+        lengths = {len(step[key]) for step in trace["steps"] for key in ("e", "g", "a", "d")}
         complete = all(step.keys() >= {"i", "id", "t", "prompt", "p", "alt"} for step in trace["steps"])
         return (
             complete

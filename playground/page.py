@@ -1,14 +1,34 @@
-"""The page: its head, its tabs, and what happens when another model is chosen."""
+"""The page: its head, its tabs, and what happens when another model or another language is chosen."""
+
+import json
 
 import gradio as gr
 
 from axion.errors import AxionError
+from playground.house import House, Panel
+from playground.limits import Visitors
 from playground.markup import ASSETS, render
 from playground.models import Catalogue, OpenModel
-from playground.session import error_text, recorded_events, to_line
-from playground.tabs import model as model_tab
-from playground.tabs import playground as playground_tab
-from playground.texts import FACTS, PAGE
+from playground.tabs import api, chat, compare, experts, model, playground
+from playground.words import DEFAULT, LANGUAGES, Labels, Language, choose_language
+from playground.words.page import TEXT
+
+TABS = {
+    "playground": playground,
+    "chat": chat,
+    "experts": experts,
+    "compare": compare,
+    "model": model,
+    "api": api,
+}
+"""In the order of the page; each has a `build`, which adds its components and returns what follows the model."""
+
+TITLES = json.dumps({language: table["title"] for language, table in TEXT.items()})
+
+# What speech and hyphenation go by.
+NAME_LANGUAGE = f"(language) => {{ document.documentElement.lang = language; document.title = {TITLES}[language]; }}"
+
+SWITCH_THEME = "() => { document.body.classList.toggle('dark'); }"
 
 FAVICON = ASSETS / "favicon.svg"
 
@@ -51,46 +71,93 @@ def build_theme() -> gr.Theme:
     )
 
 
-def build_page(catalogue: Catalogue) -> gr.Blocks:
+def build_page(catalogue: Catalogue, visitors: Visitors) -> gr.Blocks:
     """Build the whole page. It opens on the first model that works, and on its recorded example."""
-    name = catalogue.default()
-    model, facts, text, about = _look_at(catalogue, name)
-    with gr.Blocks(title=PAGE["title"], analytics_enabled=False, fill_width=False, delete_cache=(3600, 3600)) as page:
+    labels, name = Labels(), catalogue.default()
+    with gr.Blocks(
+        title=TEXT[DEFAULT]["title"], analytics_enabled=False, fill_width=False, delete_cache=(3600, 3600)
+    ) as page:
         with gr.Row(elem_classes="ax-header"):
-            head = gr.HTML(facts, apply_default_css=False, elem_id="facts")
-            choice = gr.Dropdown(
-                catalogue.names,
+            facts = Panel(gr.HTML(apply_default_css=False, elem_id="facts"), _facts, broken=lambda _: _no_facts())
+            choice = labels.make(
+                gr.Dropdown,
+                TEXT,
+                {"label": "model"},
+                choices=catalogue.names,
                 value=name,
-                label=PAGE["model"],
                 container=False,
                 scale=0,
                 min_width=230,
                 filterable=False,
                 elem_id="model",
             )
+            language = labels.make(
+                gr.Radio,
+                TEXT,
+                {"label": "language"},
+                choices=[(code.upper(), code) for code in LANGUAGES],
+                value=DEFAULT,
+                container=False,
+                scale=0,
+                min_width=90,
+                elem_id="language",
+            )
+            theme = labels.make(gr.Button, TEXT, {"value": "theme"}, size="sm", scale=0, min_width=40, elem_id="theme")
+            theme.click(None, js=SWITCH_THEME, api_visibility="private")
+        house = House(catalogue, choice, language, labels, visitors, _open(catalogue, name))
+        panels = [facts]
         with gr.Tabs(elem_classes="ax-tabs"):
-            with gr.Tab(PAGE["tab_playground"], id="playground"):
-                tab = playground_tab.build(catalogue, choice, model and model.release.trace, text)
-            with gr.Tab(PAGE["tab_model"], id="model"):
-                model_page = model_tab.build(about)
-
-        choice.change(
-            lambda chosen: _look_at(catalogue, chosen)[1:],
-            inputs=choice,
-            outputs=[head, tab.view, model_page],
-            cancels=tab.generation,
-            show_progress="hidden",
-            api_visibility="private",
-        )
+            for tab, module in TABS.items():
+                with labels.make(gr.Tab, TEXT, {"label": f"tab_{tab}"}, id=tab):
+                    panels += module.build(house)
+        _fill(panels, house)
+        _connect(page, panels, house)
     return page
 
 
-def _look_at(catalogue: Catalogue, name: str) -> tuple[OpenModel | None, str, str, str]:
-    """A model and what shows it: the head's facts, the view's text, the model tab. A broken one shows what is wrong."""
+def _fill(panels: list[Panel], house: House) -> None:
+    """Give the panels their first content, so that the page needs no second look at the server to show it."""
+    for panel in panels:
+        shown = panel.show(house.catalogue, house.model.value, DEFAULT)
+        for name, value in (shown if isinstance(shown, dict) else {"value": shown}).items():
+            if name != "__type__":
+                setattr(panel.component, name, value)
+
+
+def _connect(page: gr.Blocks, panels: list[Panel], house: House) -> None:
+    """Another model fills every panel anew; another language those that follow it, and changes every label."""
+    followers = [panel for panel in panels if panel.follows_language]
+
+    def show_model(name: str, language: Language) -> list:
+        return [panel.show(house.catalogue, name, language) for panel in panels]
+
+    def show_language(name: str, language: Language) -> list:
+        return [*house.labels.updates(language), *(panel.show(house.catalogue, name, language) for panel in followers)]
+
+    quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    chosen = [house.model, house.language]
+    house.model.change(show_model, chosen, [panel.component for panel in panels], **quiet)
+    house.language.change(
+        show_language, chosen, [*house.labels.components, *(panel.component for panel in followers)], **quiet
+    ).then(None, house.language, js=NAME_LANGUAGE, api_visibility="private")
+    page.load(_greet, None, house.language, **quiet)
+
+
+def _greet(request: gr.Request) -> Language:
+    """The language of a visitor who has just come."""
+    return choose_language(request.query_params.get("lang"), request.headers.get("accept-language"))
+
+
+def _open(catalogue: Catalogue, name: str) -> OpenModel | None:
     try:
-        model = catalogue.open(name)
-        facts = render("facts.html", error=False, facts=model.facts, text=FACTS)
-        return model, facts, "".join(map(to_line, recorded_events(model))), model_tab.model_html(model)
-    except AxionError as error:
-        message = str(error)
-        return None, render("facts.html", error=True, text=FACTS), error_text(message), model_tab.error_html(message)
+        return catalogue.open(name)
+    except AxionError:
+        return None
+
+
+def _facts(model: OpenModel, language: Language) -> str:
+    return render("facts.html", error=False, facts=model.facts, text=TEXT[language])
+
+
+def _no_facts() -> str:
+    return render("facts.html", error=True, text=TEXT[DEFAULT])

@@ -4,7 +4,7 @@ Gradio checks sliders and choices, but lets NaN, booleans, missing values, fract
 What a number must be is `Sampling`'s to say; the page offers a narrower range of each, and that is checked here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from axion import generation
@@ -30,16 +30,19 @@ LIMITS = {
     "min_p": Limit(0, 0.5, 0.01),
     "repetition_penalty": Limit(1, 2, 0.05),
     "max_new_tokens": Limit(1, 512, 1),
+    "min_new_tokens": Limit(0, 512, 1),
     "seed": Limit(*generation.LIMITS["seed"], 1),
 }
 
 
 @dataclass(frozen=True)
 class Request:
-    """A checked wish: continue `prompt` under `sampling`."""
+    """A checked wish: continue `prompt` under `sampling`, with the tokens `forced` first."""
 
     prompt: str
     sampling: Sampling
+    forced: tuple[int, ...] = ()
+    """What a branch keeps of the text that it branches from, and the token that it takes instead."""
 
 
 def check_prompt(value: object) -> str:
@@ -64,6 +67,16 @@ def check_number(name: str, value: object) -> int | float:
     return checked
 
 
+def check_forced(value: object) -> tuple[int, ...]:
+    """The forced tokens. Raises AxionError unless it is a list of few enough token ids; which ids is the model's."""
+    whole = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if not whole or not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in value):
+        raise AxionError("forced must be a list of token ids, whole numbers of at least 0")
+    if len(value) > (most := LIMITS["max_new_tokens"].high):
+        raise AxionError(f"forced holds {len(value):,} tokens; at most {most:,} are taken")
+    return tuple(value)
+
+
 def find_problems(prompt: object, settings: Mapping[str, object]) -> dict[str, str]:
     """What is wrong, by field (`prompt` or a setting's name); empty when all is well."""
     problems = {}
@@ -74,15 +87,20 @@ def find_problems(prompt: object, settings: Mapping[str, object]) -> dict[str, s
             check()
         except AxionError as error:
             problems[name] = str(error)
+    if not problems:  # each is right by itself; do they go together?
+        try:
+            read_request(prompt, settings)
+        except AxionError as error:
+            problems["min_new_tokens"] = str(error)
     return problems
 
 
-def read_request(prompt: object, settings: Mapping[str, object]) -> Request:
+def read_request(prompt: object, settings: Mapping[str, object], forced: object = ()) -> Request:
     """Check a whole wish; `settings` holds every name of LIMITS and no other. Raises AxionError on a mistake."""
     if unknown := sorted(set(settings) - set(LIMITS)):
         raise AxionError(f"unknown setting {_short(unknown[0])}; the settings are {', '.join(LIMITS)}")
     numbers = {name: check_number(name, settings.get(name)) for name in LIMITS}
-    return Request(check_prompt(prompt), Sampling(**numbers))
+    return Request(check_prompt(prompt), Sampling(**numbers), check_forced(forced))
 
 
 def starting_values(trace: Mapping | None) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """From a generation to the text that the trace view reads: one JSON object a line, and lines are only ever added.
 
-    {"kind": "start", "model": …, "layers": …, "experts": …, "recorded": false, …}   what the view needs to draw
+    {"kind": "start", "model": …, "prompt": …, "layers": …, "experts": …, …}          what is drawn; see start_event
     {"kind": "step", "s": seconds since the start, …Step.to_record()}                 one for each token
     {"kind": "end", "reason": "eos" | "length" | "context" | "time" | "recorded"}     nothing follows
     {"kind": "error", "message": …}                                                   in the place of the end
@@ -12,12 +12,13 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 
 from axion.errors import AxionError
-from axion.generation import Step, stream
+from axion.generation import Step, encode_prompt, stream
+from axion.routing import routers
 from playground.models import OpenModel
 from playground.requests import Request
 
@@ -27,30 +28,61 @@ MAX_SECONDS = 60.0
 log = logging.getLogger(__name__)
 
 
-def start_event(model: OpenModel, sampling: Mapping, recorded: bool) -> dict:
-    """The first event: what is drawn and with which settings; `run` tells a repeated generation from the one before."""
+def start_event(
+    model: OpenModel,
+    prompt: str,
+    sampling: Mapping,
+    forced: Sequence[int] = (),
+    recorded: bool = False,
+    dropped: int = 0,
+) -> dict:
+    """The first event: what is drawn, and all that somebody needs to draw it again.
+
+    Args:
+        forced: the new tokens that were given and not drawn: those before a branch, and the one that it took.
+        dropped: how many tokens were cut off the beginning of a prompt that was longer than the context.
+
+    Returns:
+        Beside these: "run", which tells a repeated generation from the one before; the model's shape; its cache's
+        bytes per token; and "bias" [L][E], what balancing adds to each expert's affinity when it chooses.
+    """
     facts = model.facts
     return {
         "kind": "start",
         "model": model.name,
         "run": secrets.token_hex(4),
         "recorded": recorded,
+        "prompt": prompt,
         "sampling": dict(sampling),
+        "forced": list(forced),
+        "dropped": dropped,
         "layers": facts.layers,
         "first_layer": facts.first_layer,
         "experts": facts.experts,
         "experts_per_token": facts.experts_per_token,
+        "shared_experts": facts.shared_experts,
         "cache_bytes": facts.cache_bytes,
         "plain_cache_bytes": facts.plain_cache_bytes,
+        "bias": [
+            [round(bias, 4) for bias in router.e_score_correction_bias.tolist()]
+            for router in routers(model.release.model)
+        ],
     }
 
 
-def live_events(model: OpenModel, request: Request, max_seconds: float = MAX_SECONDS) -> Iterator[dict]:
-    """Generate, and yield the events. Closing this iterator closes the model's own stream at once."""
-    yield start_event(model, asdict(request.sampling), recorded=False)
+def live_events(
+    model: OpenModel, request: Request, max_seconds: float = MAX_SECONDS, cut: bool = True
+) -> Iterator[dict]:
+    """Generate, and yield the events. Closing this iterator closes the model's own stream at once.
+
+    Args:
+        cut: whether a prompt that is longer than the context loses its beginning; else it is an error.
+    """
     try:
+        ids, dropped = _fit(model, request) if cut else (encode_prompt(model.release.tokenizer, request.prompt), 0)
+        yield start_event(model, request.prompt, asdict(request.sampling), request.forced, dropped=dropped)
         deadline = time.monotonic() + max_seconds
-        steps = stream(model.release.model, model.release.tokenizer, request.prompt, request.sampling)
+        steps = stream(model.release.model, model.release.tokenizer, ids, request.sampling, forced=request.forced)
         last: Step | None = None
         new_tokens = 0
         with closing(steps):
@@ -68,10 +100,24 @@ def live_events(model: OpenModel, request: Request, max_seconds: float = MAX_SEC
         yield {"kind": "error", "message": "the server failed while it generated; its log says more"}
 
 
+def _fit(model: OpenModel, request: Request) -> tuple[list[int], int]:
+    """The prompt's tokens and how many were cut off.
+
+    A prompt that fills the context keeps its first token, which begins every text, and its end, with room for what was
+    asked for, though for no more than half of the context.
+    """
+    ids = encode_prompt(model.release.tokenizer, request.prompt)
+    context = model.release.config.max_position_embeddings
+    if len(ids) < context:
+        return ids, 0
+    kept = context - min(request.sampling.max_new_tokens, context // 2)
+    return ids[:1] + ids[len(ids) - kept + 1 :], len(ids) - kept
+
+
 def recorded_events(model: OpenModel) -> Iterator[dict]:
     """The events of the release's recorded example; none when the release carries no example."""
     if trace := model.release.trace:
-        yield start_event(model, trace["sampling"], recorded=True)
+        yield start_event(model, trace["prompt"], trace["sampling"], recorded=True)
         yield from ({"kind": "step", **record} for record in trace["steps"])
         yield {"kind": "end", "reason": "recorded"}
 

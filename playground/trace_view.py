@@ -7,18 +7,20 @@ Gradio would run scripts hidden in a value that reaches a template.
 
 import gradio as gr
 
-from playground.markup import ASSETS
-from playground.texts import VIEW
+from playground.markup import ASSETS, script
+from playground.words import DEFAULT, Labels
+from playground.words.trace import TEXT
 
 
 # A function and no subclass: Gradio writes a .pyi file beside the module of every class that derives from its own.
-def build_trace_view(text: str = "", elem_id: str | None = None) -> gr.HTML:
+def build_trace_view(labels: Labels, text: str = "", elem_id: str | None = None) -> gr.HTML:
     """Add a view of the NDJSON `text` to the open page; as an output it takes such text."""
-    return gr.HTML(
+    view = gr.HTML(
         text,
-        html_template=(ASSETS / "trace_view.html").read_text(encoding="utf-8"),
-        js_on_load=(ASSETS / "trace_view.js").read_text(encoding="utf-8"),
+        html_template=(ASSETS / "view" / "trace.html").read_text(encoding="utf-8"),
+        js_on_load=script("shared", "trace"),
         apply_default_css=False,
-        texts=VIEW,
+        texts=TEXT[DEFAULT],
         elem_id=elem_id,
     )
+    return labels.add(view, lambda language: {"texts": TEXT[language]})

@@ -1,17 +1,9 @@
-// Draws a trace. This is the body of a function that Gradio calls once, when the component appears, with `element` (the
-// component's root), `props` (its value and texts) and `watch`. The value is NDJSON that only grows; what was added is
-// read and drawn in the next animation frame. Text that a model wrote is set through textContent and in no other way.
+// Draws a trace. The value is NDJSON that only grows; what was added is read and drawn in the next animation frame.
 
-const TEXTS = props.texts;
-const PALETTE = 8; // so many experts have a colour of their own; beyond, position tells them apart
 const EVEN = 1.25; // loads up to this multiple of the fair share count as even
 const FEW = 20; // with fewer tokens than this nobody is called idle
 
-const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const view = part("view");
-const fill = (key, values = {}) => TEXTS[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
-const percent = (share) => (share > 0 && share < 0.005 ? "<1%" : `${Math.round(100 * share)}%`);
-
 let seen = ""; // the part of the value that was read
 let run = null; // the start event
 let tokens = []; // {step, span, column}, one per token
@@ -20,20 +12,6 @@ let cells = []; // [layer][expert]: {root, bar, label}
 let layer = 0; // colours the text
 let pinned = -1; // the token chosen by click or key
 let ended = true;
-
-function make(tag, className, text = "") {
-  const node = document.createElement(tag);
-  node.className = className;
-  node.textContent = text;
-  return node;
-}
-
-function formatBytes(count) {
-  const units = ["B", "kB", "MB", "GB"];
-  let unit = 0;
-  for (; count >= 1000 && unit < units.length - 1; unit++) count /= 1000;
-  return `${unit ? count.toFixed(1) : count} ${units[unit]}`;
-}
 
 // ---------------------------------------------------------------------------------------------------- reading events
 
@@ -106,13 +84,10 @@ function addToken(step, batch) {
   const column = make("div", step.prompt ? "av-col av-prompt" : "av-col");
   column.setAttribute("role", "option");
   step.e.forEach((experts, row) => {
-    const cell = make("i", "");
-    paint(cell, experts[0]);
-    cell.style.opacity = step.g[row][0] / step.g[row].reduce((sum, gate) => sum + gate, 0);
-    column.append(cell);
+    column.append(routingCell(experts, step.g[row], run.experts));
     for (const expert of experts) counts[row][expert]++;
   });
-  if (run.layers) paint(span, step.e[layer][0]);
+  if (run.layers) paint(span, step.e[layer][0], run.experts);
   span.dataset.index = column.dataset.index = index;
   tokens.push({ step, span, column });
   batch.text.append(span);
@@ -152,12 +127,6 @@ function fail(message) {
 
 // --------------------------------------------------------------------------------------------------- colour and shape
 
-// Few experts: a colour each. Many: one hue, and the place in the cell says which (--place, 0 to 1).
-function paint(node, expert) {
-  if (run.experts <= PALETTE) node.style.setProperty("--c", `var(--e${expert + 1})`);
-  else node.style.setProperty("--place", expert / (run.experts - 1));
-}
-
 function buildLayers() {
   const group = part("layers");
   group.setAttribute("aria-label", fill("layers"));
@@ -183,7 +152,7 @@ function chooseLayer(row) {
   layer = row;
   part("layers").querySelectorAll("input").forEach((radio, index) => (radio.checked = index === row));
   [...part("rows").children].forEach((label, index) => label.classList.toggle("on", index === row));
-  if (run.layers) for (const { step, span } of tokens) paint(span, step.e[row][0]);
+  if (run.layers) for (const { step, span } of tokens) paint(span, step.e[row][0], run.experts);
 }
 
 // A full bar is every token; the tick stands at the fair share, which is experts per token ÷ experts.
@@ -194,7 +163,7 @@ function buildLoad() {
   if (run.layers) grid.append(make("span", ""));
   for (let expert = 0; run.layers && expert < run.experts; expert++) {
     const head = make("b", "", `E${expert + 1}`);
-    paint(head, expert);
+    paint(head, expert, run.experts);
     grid.append(head);
   }
   cells = counts.map((row, rowIndex) => {
@@ -205,7 +174,7 @@ function buildLoad() {
       const bar = make("i", "");
       const label = make("span", "");
       track.append(bar);
-      paint(root, expert);
+      paint(root, expert, run.experts);
       root.setAttribute("role", "img");
       root.tabIndex = run.experts > PALETTE ? -1 : 0;
       root.append(track, label);
@@ -336,17 +305,12 @@ function describeExperts(step) {
     const line = make("span", "", `L${run.first_layer + row}`);
     experts.forEach((expert, rank) => {
       const name = make("b", "", `E${expert + 1}`);
-      paint(name, expert);
+      paint(name, expert, run.experts);
       line.append(" ", name, ` ${percent(step.g[row][rank])}`);
     });
     list.append(line, " ");
   });
   return list;
-}
-
-// White space that could not be seen gets a sign.
-function visible(text) {
-  return text.replace(/\n/g, "↵").replace(/^ | $/g, "␣") || fill("no_text");
 }
 
 function showReaders(row, expert) {

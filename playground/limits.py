@@ -1,0 +1,44 @@
+"""How much one visitor may ask for, so that nobody keeps the page from everybody else."""
+
+import time
+from collections.abc import Callable
+from threading import Lock
+
+from axion.errors import AxionError
+
+STARTS_PER_MINUTE = 30
+BURST = 12
+FORGET_SECONDS = 600.0
+
+
+class TooManyRequests(AxionError):
+    """This visitor has to wait; `seconds` says how long."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"too many requests from you; try again in {seconds:.0f} s")
+        self.seconds = seconds
+
+
+class Visitors:
+    """Counts each visitor's generations: BURST at once, and STARTS_PER_MINUTE in the long run (a token bucket)."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}  # address → (starts left, when that was so)
+        self._lock = Lock()
+
+    def admit(self, address: str) -> None:
+        """Count one start. Raises TooManyRequests when this visitor has none left."""
+        with self._lock:
+            now, rate = self._clock(), STARTS_PER_MINUTE / 60
+            left, then = self._buckets.get(address, (float(BURST), now))
+            left = min(BURST, left + (now - then) * rate)
+            if left < 1:
+                raise TooManyRequests((1 - left) / rate)
+            self._buckets[address] = (left - 1, now)
+            self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        """Whoever was away long enough has a full bucket again, which needs no memory."""
+        if len(self._buckets) > 1000:
+            self._buckets = {who: kept for who, kept in self._buckets.items() if now - kept[1] < FORGET_SECONDS}
