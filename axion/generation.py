@@ -201,7 +201,7 @@ def _steps(
     explain = Explainer(model)
 
     def read(tokens: list[int]) -> tuple[torch.Tensor, list[dict]]:
-        """Feeds tokens; returns the logits [1, V] after the last one, and each token's routing by Step's field names."""
+        """Feeds tokens; returns the logits [1, V] after the last one, and each token's routing, named as in Step."""
         output = model(
             torch.tensor([tokens]), past_key_values=cache, use_cache=True, output_router_logits=True, logits_to_keep=1
         )

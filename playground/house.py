@@ -1,4 +1,4 @@
-"""What the tabs share: the models, the choice of model and language in the page's head, and who may ask for how much."""
+"""What the tabs share: the models, the choice of model and language in the page's head, the limits of visitors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -137,11 +137,18 @@ def _is_trace(trace: dict, layers: int) -> bool:
 
 
 def _check_exists(reference: str) -> None:
-    """Tell a slip of the pen at the start; what exists but is broken is told on the page, beside models that work."""
-    is_hub_id = reference.count("/") == 1 and not reference.startswith((".", "/", "~"))
-    if not (Path(reference).expanduser().is_dir() or reference in list_releases() or is_hub_id):
+    """Tell a slip of the pen at the start; what exists but is broken is told on the page, beside models that work.
+
+    A Hub id must name a commit, so that what visitors see is what the operator has looked at.
+    """
+    if Path(reference).expanduser().is_dir() or reference in list_releases():
+        return
+    if reference.count("/") != 1 or reference.startswith((".", "/", "~")):
         known = ", ".join(list_releases()) or "none yet"
-        raise AxionError(f"no release {reference!r}; here: {known}; or give a folder, or a Hub id")
+        raise AxionError(f"no release {reference!r}; here: {known}; or give a folder, or a Hub id with its commit")
+    if not _COMMIT.search(reference):  # a branch or a tag can be moved to other files while the page is open
+        name = reference.partition("@")[0]
+        raise AxionError(f"{reference} is not pinned; give the commit that the page shall show: {name}@<40 hex digits>")
 
 
 def _label(references: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -28,7 +28,17 @@ TITLES = json.dumps({language: table["title"] for language, table in TEXT.items(
 # What speech and hyphenation go by.
 NAME_LANGUAGE = f"(language) => {{ document.documentElement.lang = language; document.title = {TITLES}[language]; }}"
 
-SWITCH_THEME = "() => { document.body.classList.toggle('dark'); }"
+# Gradio goes by the system's own choice; ours, once made, is kept in the browser.
+SWITCH_THEME = """() => {
+  const dark = document.body.classList.toggle("dark");
+  try { localStorage.setItem("axion-theme", dark ? "dark" : "light"); } catch { /* a browser that keeps nothing */ }
+}"""
+KEPT_THEME = """() => {
+  try {
+    const kept = localStorage.getItem("axion-theme");
+    if (kept) document.body.classList.toggle("dark", kept === "dark");
+  } catch { /* a browser that keeps nothing */ }
+}"""
 
 FAVICON = ASSETS / "favicon.svg"
 
@@ -141,6 +151,7 @@ def _connect(page: gr.Blocks, panels: list[Panel], house: House) -> None:
         show_language, chosen, [*house.labels.components, *(panel.component for panel in followers)], **quiet
     ).then(None, house.language, js=NAME_LANGUAGE, api_visibility="private")
     page.load(_greet, None, house.language, **quiet)
+    page.load(None, js=KEPT_THEME, api_visibility="private")
 
 
 def _greet(request: gr.Request) -> Language:

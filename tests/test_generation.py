@@ -214,5 +214,44 @@ def test_the_trace_is_short_json_of_the_stream(release):
     assert Sampling(**trace["sampling"]) == GREEDY
     assert len(trace["favourites"]) == 8
     record = trace["steps"][-1]
-    assert set(record) == {"i", "id", "t", "prompt", "p", "alt", "e", "g"}
+    assert set(record) == {"i", "id", "t", "prompt", "p", "alt", "e", "g", "a", "d"}
     assert record["p"] == pytest.approx(steps[-1].probability, rel=1e-3)
+    assert record["a"][0] == pytest.approx(steps[-1].affinities[0], rel=1e-3)
+    assert record["d"] == steps[-1].displaced
+
+
+def test_forcing_the_tokens_that_would_have_been_drawn_changes_nothing(release):
+    sampling = Sampling(temperature=1.0, max_new_tokens=20, seed=4)
+    free = list(stream(release.model, release.tokenizer, PROMPT, sampling))
+    drawn = [step.token_id for step in free if not step.is_prompt]
+    for kept in (1, 7, len(drawn)):
+        forced = list(stream(release.model, release.tokenizer, PROMPT, sampling, forced=drawn[:kept]))
+        assert [replace(step, seconds=0) for step in forced] == [replace(step, seconds=0) for step in free]
+
+
+def test_a_forced_token_is_taken_and_the_text_goes_on_from_it(release):
+    drawn = new_tokens(release, GREEDY)
+    other = 20 if drawn[2] != 20 else 21
+    forced = [*drawn[:2], other]
+    steps = [s for s in stream(release.model, release.tokenizer, PROMPT, GREEDY, forced=forced) if not s.is_prompt]
+    assert [step.token_id for step in steps[:3]] == forced
+    assert steps[2].probability < steps[2].alternatives[0][2]  # the greedy one was likelier
+    ids = [*release.tokenizer(PROMPT).input_ids, *forced]
+    rest = stream(release.model, release.tokenizer, ids, replace(GREEDY, max_new_tokens=GREEDY.max_new_tokens - 3))
+    assert [step.token_id for step in steps[3:]] == [step.token_id for step in rest if not step.is_prompt]
+
+
+def test_a_forced_end_ends_the_text_and_the_limit_counts_forced_tokens(release):
+    drawn = new_tokens(release, GREEDY)
+    ended = stream(
+        release.model, release.tokenizer, PROMPT, GREEDY, forced=[*drawn[:2], release.tokenizer.eos_token_id]
+    )
+    assert [step.token_id for step in ended if not step.is_prompt] == drawn[:2]
+    short = stream(release.model, release.tokenizer, PROMPT, replace(GREEDY, max_new_tokens=3), forced=drawn[:5])
+    assert [step.token_id for step in short if not step.is_prompt] == drawn[:3]
+
+
+@pytest.mark.parametrize("token", [-1, 320, 10**9])
+def test_a_forced_token_must_be_one_of_the_model_s(release, token):
+    with pytest.raises(AxionError, match=f"no token {token}"):
+        stream(release.model, release.tokenizer, PROMPT, GREEDY, forced=[token])

@@ -5,8 +5,10 @@ from itertools import product
 import pytest
 import torch
 
+from axion.configuration_axion import AxionConfig
+from axion.modeling_axion import AxionForCausalLM
 from axion.release import open_release
-from axion.routing import batches_by_length, count_reads, expert_favourites, expert_load, route, routers
+from axion.routing import Explainer, batches_by_length, count_reads, expert_favourites, expert_load, route, routers
 from axion.tokenizer import encode_documents
 from tests.conftest import tiny_documents
 
@@ -50,6 +52,36 @@ def test_the_bias_moves_the_choice_and_the_gates_stay_ordered(release):
     assert gates_TK[0, 0] > gates_TK[0, 1]
 
 
+def test_the_explanation_tells_affinity_from_bias_and_names_who_was_displaced(release):
+    router = routers(release.model)[0]
+    logits_TE = torch.tensor([[3.0, 2.0, -1.0, -2.0], [-1.0, 2.0, -3.0, 3.0]])
+    before = router.e_score_correction_bias.clone()
+    try:
+        router.e_score_correction_bias[:] = torch.tensor([0.0, 0.0, 0.0, 5.0])
+        first, second = Explainer(release.model)([logits_TE, logits_TE], 2)
+    finally:
+        router.e_score_correction_bias[:] = before
+    assert first["experts"][0] == [0, 3] and first["displaced"][0] == [1]  # 1 had more affinity than 3
+    assert first["affinities"][0] == pytest.approx(torch.tensor([3.0, -2.0]).sigmoid().tolist())
+    assert sum(first["gates"][0]) == pytest.approx(1)
+    assert second["experts"][0] == [3, 1] and second["displaced"] == [[], []]
+
+
+def test_a_model_without_experts_has_nothing_to_explain():
+    model = AxionForCausalLM(
+        AxionConfig(
+            hidden_size=16,
+            num_hidden_layers=1,
+            first_k_dense_replace=1,
+            vocab_size=16,
+            intermediate_size=16,
+            max_position_embeddings=16,
+        )
+    )
+    nothing = {"experts": [], "gates": [], "affinities": [], "displaced": []}
+    assert Explainer(model)((), 3) == [nothing] * 3
+
+
 def test_load_counts_every_real_token_once_whatever_the_batches(release, documents, monkeypatch):
     counts_LE = expert_load(release.model, documents)
     tokens = sum(map(len, documents))
@@ -77,6 +109,11 @@ def test_favourites_are_those_of_a_count_by_hand(release, documents):
         }
         best = sorted((lift for lift in lifts.values() if lift > 1), reverse=True)[:3]
         assert [token["lift"] for token in entry["tokens"]] == pytest.approx(best, abs=1e-3)
+        for token in entry["tokens"]:
+            seen, chance = token["seen"], token["seen"] * share
+            assert token["lift"] == pytest.approx(token["count"] / chance, abs=1e-3)
+            deviation = (seen * share * (1 - share)) ** 0.5
+            assert token["z"] == pytest.approx((token["count"] - chance) / deviation, abs=0.06)
     assert any(entry["tokens"] for entry in favourites)
 
 

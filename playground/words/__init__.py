@@ -19,7 +19,7 @@ B = TypeVar("B", bound=Block)
 
 
 def choose_language(asked: object, accepted: object = None) -> Language:
-    """The language that a link asks for, else the first that the browser's Accept-Language header names, else English."""
+    """The language that a link asks for, else the first known one of an Accept-Language header, else English."""
     wishes = [asked, *(str(accepted or "").split(","))]
     for wish in wishes:
         code = str(wish or "").strip()[:2].lower()
@@ -40,7 +40,7 @@ class Labels:
         return component
 
     def make(self, kind: Callable[..., B], text: Table, words: Mapping[str, str], **fixed: object) -> B:
-        """Add a component to the open page, whose property p reads `text[language][words[p]]`; `fixed` never changes."""
+        """Add a component to the open page, whose property p is `text[language][words[p]]`; `fixed` never changes."""
 
         def read(language: Language) -> dict[str, object]:
             return {name: text[language][key] for name, key in words.items()}

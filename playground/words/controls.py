@@ -72,4 +72,4 @@ PRESETS = {
         "How many pencils does Tom have left?\n--\n# Raciocínio:\n"
     ),
 }
-"""Examples of what the models were taught, in the exact form of the training data: button → prompt, in every language."""
+"""Examples of what the models were taught, in the exact form of the training data: button → prompt."""

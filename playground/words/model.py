@@ -32,7 +32,7 @@ TEXT = {
         "active": "Ativos",
         "all": "todos",
         "cache": "Memória do passado",
-        "cache_note": "A atenção latente guarda {times}× menos bytes por token do que a simples, com as mesmas cabeças.",
+        "cache_note": "A atenção latente guarda {times}× menos bytes por token do que a simples com as mesmas cabeças.",
         "cache_latent": "cache latente",
         "cache_plain": "multi-head simples",
         "per_token": "por token",

@@ -49,10 +49,17 @@ def test_a_broken_example_is_told(releases, tmp_path, trace):
         Catalogue([str(tmp_path / "odd")]).open("odd")
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
 def test_a_commit_of_the_hub_is_shown_by_its_first_digits():
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    names = Catalogue([f"someone/model@{commit}", "someone/model@v0.1"]).names
-    assert names[:2] == ["someone/model@01234567", "someone/model@v0.1"]
+    assert Catalogue([f"someone/model@{COMMIT}"]).names[0] == "someone/model@01234567"
+
+
+@pytest.mark.parametrize("revision", ["", "@main", "@v0.1", f"@{COMMIT[:8]}", f"@{COMMIT}0"])
+def test_a_hub_id_must_name_its_commit(revision):
+    with pytest.raises(AxionError, match="not pinned"):
+        Catalogue([f"someone/model{revision}"])
 
 
 def test_a_path_can_be_no_choice(catalogue, releases):
