@@ -44,6 +44,9 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 """Lowest and highest value of each of Sampling's fields; whole numbers where the bounds are."""
 
+LEAST_TEMPERATURE = 0.01
+"""Below, only 0 is allowed: the logits would be divided by next to nothing."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -72,10 +75,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
-        if 0 < self.temperature < 0.01:
+            object.__setattr__(self, field.name, check_setting(field.name, getattr(self, field.name)))
+        if 0 < self.temperature < LEAST_TEMPERATURE:
             raise AxionError(
-                f"temperature must be 0 (the likeliest token every time) or at least 0.01, not {self.temperature}"
+                f"temperature must be 0 (the likeliest token every time) or at least {LEAST_TEMPERATURE}, "
+                f"not {self.temperature}"
             )
         if self.top_p == 0:
             raise AxionError("top_p must be above 0 (1 switches it off), not 0")
@@ -85,7 +89,8 @@ class Sampling:
             )
 
 
-def _checked(name: str, value: object) -> int | float:
+def check_setting(name: str, value: object) -> int | float:
+    """The value of one of Sampling's fields, an int where it must be whole. Raises AxionError outside of LIMITS."""
     low, high = LIMITS[name]
     whole = isinstance(low, int)
     number = "a whole number" if whole else "a number"
@@ -194,7 +199,7 @@ def _steps(
     forced: Sequence[int],
 ) -> Iterator[Step]:
     start = time.perf_counter()
-    end_ids = _end_ids(model, tokenizer)
+    end_ids = end_tokens(model, tokenizer)
     pick = _Picker(sampling, len(ids), end_ids)
     decoder = DecodeStream(skip_special_tokens=True)
     cache = DynamicCache(config=model.config)
@@ -231,7 +236,8 @@ def _steps(
         yield Step(len(sequence) - 1, token, text, False, probability, alternatives, **read_by, seconds=seconds)
 
 
-def _end_ids(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def end_tokens(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids of the tokens that end a text."""
     ends = model.generation_config.eos_token_id
     if ends is None:
         ends = tokenizer.eos_token_id

@@ -39,16 +39,16 @@ def measured(results: dict, task: str) -> dict | None:
     return None if result is None or "skipped" in result else result
 
 
-def result_rows(results: dict) -> list[Row]:
-    """The rows of every task that was measured.
+def result_rows(results: dict, language: str = "en") -> list[Row]:
+    """The rows of every task that was measured; labels and notes in English ("en") or Portuguese ("pt").
 
     Raises:
         KeyError, TypeError, ValueError: the results are not in the form that `axion.evaluation` gives.
     """
-    rows = []
+    rows, words = [], _WORDS[language]
     for task, lay_out in _LAYOUTS.items():
         if (result := measured(results, task)) is not None:
-            rows += [Row(task, *cells, command=result.get("command", "")) for cells in lay_out(result)]
+            rows += [Row(task, *cells, command=result.get("command", "")) for cells in lay_out(result, words)]
     return rows
 
 
@@ -65,53 +65,101 @@ def megabytes(count: float) -> str:
 Cells = tuple[str, str, str]
 """Label, value, note."""
 
+_WORDS: dict[str, dict] = {
+    "en": {
+        "languages": LANGUAGES,
+        "sets": LOAD_SETS,
+        "digits": digits_label,
+        "bits_per_byte": "GSM8K, held-out problems: bits per byte",
+        "nats_per_token": "GSM8K, held-out problems: loss in nats per token",
+        "validation_note": "{documents:,} problems, {tokens:,} tokens predicted",
+        "sums": "sums and differences, {digits}, {language}",
+        "gsm8k_test": "GSM8K test set, exact match",
+        "score_note": "{correct:,} of {total:,}; 95% interval {low:.1%} to {high:.1%}",
+        "load": "load of an expert, times its fair share: {set}",
+        "load_value": "{lowest:.3f} to {highest:.3f}",
+        "load_note": "least to most used of {layers} layers with {experts} experts each",
+        "threads": "{threads} {thread}, {processor}",
+        "thread": ("thread", "threads"),
+        "decode": "generation, one text at a time",
+        "prefill": "reading a full window",
+        "memory": "peak memory of a process that generates",
+        "memory_note": "{libraries} of it Python and its libraries",
+    },
+    "pt": {
+        "languages": {"en": "inglês", "pt": "português"},
+        "sets": {
+            "together": "tudo em conjunto",
+            "gsm8k_validation": "problemas de validação do GSM8K",
+            "arithmetic": "aritmética",
+        },
+        "digits": lambda digits: f"{digits} {'algarismo' if digits == 1 else 'algarismos'}",
+        "bits_per_byte": "GSM8K, problemas de validação: bits por byte",
+        "nats_per_token": "GSM8K, problemas de validação: perda em nats por token",
+        "validation_note": "{documents:,} problemas, {tokens:,} tokens previstos",
+        "sums": "somas e diferenças, {digits}, {language}",
+        "gsm8k_test": "conjunto de teste do GSM8K, resposta exata",
+        "score_note": "{correct:,} de {total:,}; intervalo de 95% de {low:.1%} a {high:.1%}",
+        "load": "carga de um especialista, vezes a sua parte justa: {set}",
+        "load_value": "{lowest:.3f} a {highest:.3f}",
+        "load_note": "do menos ao mais usado de {layers} camadas com {experts} especialistas cada",
+        "threads": "{threads} {thread}, {processor}",
+        "thread": ("thread", "threads"),
+        "decode": "geração, um texto de cada vez",
+        "prefill": "leitura de uma janela inteira",
+        "memory": "máximo de memória de um processo que gera",
+        "memory_note": "{libraries} disso são o Python e as suas bibliotecas",
+    },
+}
 
-def _validation(result: dict) -> list[Cells]:
-    label = "GSM8K, held-out problems"
-    note = f"{result['documents']:,} problems, {result['tokens']:,} tokens predicted"
-    return [
-        (f"{label}: bits per byte", f"{result['bits_per_byte']:.3f}", note),
-        (f"{label}: loss in nats per token", f"{result['nats_per_token']:.3f}", note),
-    ]
+
+def _validation(result: dict, words: dict) -> list[Cells]:
+    note = words["validation_note"].format(documents=result["documents"], tokens=result["tokens"])
+    return [(words[figure], f"{result[figure]:.3f}", note) for figure in ("bits_per_byte", "nats_per_token")]
 
 
-def _arithmetic(result: dict) -> list[Cells]:
+def _arithmetic(result: dict, words: dict) -> list[Cells]:
     return [
         (
-            f"sums and differences, {digits_label(score['digits'])}, {LANGUAGES[score['language']]}",
-            *_score(score),
+            words["sums"].format(
+                digits=words["digits"](score["digits"]), language=words["languages"][score["language"]]
+            ),
+            *_score(score, words),
         )
         for score in result["scores"]
     ]
 
 
-def _gsm8k_test(result: dict) -> list[Cells]:
-    return [("GSM8K test set, exact match", *_score(result))]
+def _gsm8k_test(result: dict, words: dict) -> list[Cells]:
+    return [(words["gsm8k_test"], *_score(result, words))]
 
 
-def _expert_load(result: dict) -> list[Cells]:
-    sets = [(label, result[name]) for name, label in LOAD_SETS.items() if name in result]
+def _expert_load(result: dict, words: dict) -> list[Cells]:
+    sets = [(label, result[name]) for name, label in words["sets"].items() if name in result]
     return [
         (
-            f"load of an expert, times its fair share: {label}",
-            f"{load['lowest']:.3f} to {load['highest']:.3f}",
-            f"least to most used of {len(load['layers'])} layers with {len(load['layers'][0])} experts each",
+            words["load"].format(set=label),
+            words["load_value"].format(lowest=load["lowest"], highest=load["highest"]),
+            words["load_note"].format(layers=len(load["layers"]), experts=len(load["layers"][0])),
         )
         for label, load in sets
     ]
 
 
-def _speed(result: dict) -> list[Cells]:
+def _speed(result: dict, words: dict) -> list[Cells]:
     fastest = max(result["by_threads"], key=lambda run: run["decode_tokens_per_second"])
     machine, threads = result["machine"], fastest["threads"]
-    note = f"{threads} {'thread' if threads == 1 else 'threads'}, {machine['processor']}"
+    one, several = words["thread"]
+    note = words["threads"].format(
+        threads=threads, thread=one if threads == 1 else several, processor=machine["processor"]
+    )
     rows = [
-        ("generation, one text at a time", f"{fastest['decode_tokens_per_second']:,.0f} tokens/s", note),
-        ("reading a full window", f"{fastest['prefill_tokens_per_second']:,.0f} tokens/s", note),
+        (words["decode"], f"{fastest['decode_tokens_per_second']:,.0f} tokens/s", note),
+        (words["prefill"], f"{fastest['prefill_tokens_per_second']:,.0f} tokens/s", note),
     ]
     if memory := result["memory"]:
-        libraries = f"{megabytes(memory['libraries_bytes'])} of it Python and its libraries"
-        rows.append(("peak memory of a process that generates", megabytes(memory["peak_bytes"]), libraries))
+        libraries = words["memory_note"].format(libraries=megabytes(memory["libraries_bytes"]))
+        rows.append((words["memory"], megabytes(memory["peak_bytes"]), libraries))
     return rows
 
 
@@ -124,7 +172,7 @@ _LAYOUTS = {
 }
 
 
-def _score(score: dict) -> tuple[str, str]:
+def _score(score: dict, words: dict) -> tuple[str, str]:
     low, high = score["interval"]
-    counts = f"{score['correct']:,} of {score['total']:,}; 95% interval {low:.1%} to {high:.1%}"
+    counts = words["score_note"].format(correct=score["correct"], total=score["total"], low=low, high=high)
     return f"{score['accuracy']:.1%}", counts

@@ -1,22 +1,28 @@
 """How much one visitor may ask for, so that nobody keeps the page from everybody else."""
 
+import math
 import time
 from collections.abc import Callable
 from threading import Lock
 
-from axion.errors import AxionError
+from playground.requests import Refusal
 
 STARTS_PER_MINUTE = 30
 BURST = 12
-FORGET_SECONDS = 600.0
+"""So many starts a visitor may save up."""
+
+MAX_WAITING = 32
+"""Visitors of the page in the queue; the next one is told that it is full."""
+
+FORGET_SECONDS = 60.0 * BURST / STARTS_PER_MINUTE
 
 
-class TooManyRequests(AxionError):
-    """This visitor has to wait; `seconds` says how long."""
+class TooManyRequests(Refusal):
+    """This visitor has to wait; `seconds` says how long, rounded up."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"too many requests from you; try again in {seconds:.0f} s")
-        self.seconds = seconds
+        self.seconds = math.ceil(seconds)
+        super().__init__("too_many", seconds=self.seconds)
 
 
 class Visitors:
@@ -26,6 +32,10 @@ class Visitors:
         self._clock = clock
         self._buckets: dict[str, tuple[float, float]] = {}  # address → (starts left, when that was so)
         self._lock = Lock()
+
+    def __len__(self) -> int:
+        """How many visitors are remembered."""
+        return len(self._buckets)
 
     def admit(self, address: str) -> None:
         """Count one start. Raises TooManyRequests when this visitor has none left."""

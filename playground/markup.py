@@ -4,6 +4,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from playground.charts import readings, short
+
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -21,6 +23,8 @@ _templates = Environment(
 )
 _templates.filters["bytes"] = human_bytes
 _templates.filters["thousands"] = lambda number: f"{number:,}"
+_templates.filters["short"] = short
+_templates.filters["readings"] = readings
 _templates.filters["fill"] = lambda text, **values: text.format(**values)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -10,6 +11,7 @@ from axion.errors import AxionError
 from axion.params import report
 from axion.release import Release, list_releases, open_release
 from axion.routing import routers
+from playground.requests import Refusal
 
 _COMMIT = re.compile(r"@([0-9a-f]{8})[0-9a-f]{32}$")
 """A revision that is a whole commit, of which visitors see eight digits."""
@@ -94,12 +96,25 @@ class Catalogue:
     def open(self, name: object) -> OpenModel:
         """The model called `name`. Raises AxionError when it is not offered, or when its release is broken."""
         if not isinstance(name, str) or name not in self._references:
-            raise AxionError(f"this page does not offer that model; it offers {', '.join(self._references)}")
+            raise Refusal("no_model", known=", ".join(self._references))
         if name not in self._loaded:  # those that are loaded never wait for one that is loading
             with self._locks[name]:
                 if name not in self._loaded:
                     self._loaded[name] = _open(name, self._references[name])
         return self._loaded[name]
+
+    def describe_others(self) -> list[tuple[str, dict]]:
+        """Name and release.json of each model that is open, or in a folder here; the others would be downloads."""
+        known = {name: model.release for name, model in self._loaded.items()}
+        for name, reference in self._references.items():
+            if name not in known and (Path(reference).is_dir() or reference in list_releases()):
+                with suppress(AxionError):  # choosing it tells what is wrong with it
+                    known[name] = open_release(reference)
+        described = []
+        for name in filter(known.__contains__, self._references):
+            with suppress(AxionError):
+                described.append((name, known[name].info))
+        return described
 
     def default(self) -> str:
         """The first model that opens, or the first of all when none does (the page then says what is wrong with it)."""

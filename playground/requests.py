@@ -9,9 +9,35 @@ from dataclasses import asdict, dataclass
 
 from axion import generation
 from axion.errors import AxionError
-from axion.generation import Sampling
+from axion.generation import LEAST_TEMPERATURE, Sampling
+from playground.words import DEFAULT, Language
+from playground.words.errors import TEXT
 
 MAX_PROMPT_CHARACTERS = 8_000  # far over what any context of the series holds; the model's own limit is in tokens
+
+
+class Refusal(AxionError):
+    """A mistake of a visitor's, which can be told in every language of the page; by itself it speaks English.
+
+    `mistake` names it in `playground.words.errors`, `values` is what is filled in there.
+    """
+
+    def __init__(self, mistake: str, **values: object) -> None:
+        self.mistake, self.values = mistake, values
+        super().__init__(self.tell(DEFAULT))
+
+    def tell(self, language: Language) -> str:
+        """The mistake in one line."""
+        return TEXT[language][self.mistake].format(**self._words(TEXT[language]))
+
+    def _words(self, table: Mapping[str, str]) -> dict[str, object]:
+        """The values; one that is itself the name of a word becomes that word."""
+        return self.values | ({"kind": table[self.values["kind"]]} if "kind" in self.values else {})
+
+
+def tell(error: AxionError, language: Language) -> str:
+    """The error in the language, where it has words in it; else in its own."""
+    return error.tell(language) if isinstance(error, Refusal) else str(error)
 
 
 @dataclass(frozen=True)
@@ -46,38 +72,42 @@ class Request:
 
 
 def check_prompt(value: object) -> str:
-    """The prompt itself. Raises AxionError unless it is text, not empty, of a sane length and encodable."""
+    """The prompt itself. Raises Refusal unless it is text, not empty, of a sane length and encodable."""
     if not isinstance(value, str) or not value:
-        raise AxionError("the prompt is empty; write something for the model to continue")
+        raise Refusal("no_prompt")
     if len(value) > MAX_PROMPT_CHARACTERS:
-        raise AxionError(f"the prompt has {len(value):,} characters; at most {MAX_PROMPT_CHARACTERS:,} are taken")
+        raise Refusal("long_prompt", count=len(value), most=MAX_PROMPT_CHARACTERS)
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise AxionError("the prompt holds half of a character (a lone surrogate); send whole Unicode text") from None
+        raise Refusal("broken_prompt") from None
     return value
 
 
 def check_number(name: str, value: object) -> int | float:
-    """The value of setting `name`, an int where it must be whole. Raises AxionError unless the page offers it."""
-    checked = getattr(Sampling(**{name: value}), name)
-    limit = LIMITS[name]
-    if not limit.low <= checked <= limit.high:
-        raise AxionError(f"{name} must be from {limit.low:g} to {limit.high:.15g} here, not {_short(value)}")
+    """The value of setting `name`, an int where it must be whole. Raises Refusal unless the page offers it."""
+    limit, whole = LIMITS[name], isinstance(generation.LIMITS[name][0], int)
+    try:
+        checked = generation.check_setting(name, value)
+    except AxionError:
+        checked = None
+    if checked is None or not limit.low <= checked <= limit.high:
+        kind = "whole_number" if whole else "a_number"
+        raise Refusal("number", name=name, kind=kind, low=limit.low, high=limit.high, value=_short(value))
     return checked
 
 
 def check_forced(value: object) -> tuple[int, ...]:
-    """The forced tokens. Raises AxionError unless it is a list of few enough token ids; which ids is the model's."""
+    """The forced tokens. Raises Refusal unless it is a list of few enough ids; which ones there are, the model says."""
     whole = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     if not whole or not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in value):
-        raise AxionError("forced must be a list of token ids, whole numbers of at least 0")
+        raise Refusal("forced")
     if len(value) > (most := LIMITS["max_new_tokens"].high):
-        raise AxionError(f"forced holds {len(value):,} tokens; at most {most:,} are taken")
+        raise Refusal("long_forced", count=len(value), most=most)
     return tuple(value)
 
 
-def find_problems(prompt: object, settings: Mapping[str, object]) -> dict[str, str]:
+def find_problems(prompt: object, settings: Mapping[str, object], language: Language = DEFAULT) -> dict[str, str]:
     """What is wrong, by field (`prompt` or a setting's name); empty when all is well."""
     problems = {}
     checks = [("prompt", lambda: check_prompt(prompt))]
@@ -86,21 +116,31 @@ def find_problems(prompt: object, settings: Mapping[str, object]) -> dict[str, s
         try:
             check()
         except AxionError as error:
-            problems[name] = str(error)
-    if not problems:  # each is right by itself; do they go together?
+            problems[name] = tell(error, language)
+    if not problems:
         try:
-            read_request(prompt, settings)
-        except AxionError as error:
-            problems["min_new_tokens"] = str(error)
+            _check_together(settings)
+        except Refusal as error:
+            problems[error.values["name"]] = error.tell(language)
     return problems
 
 
 def read_request(prompt: object, settings: Mapping[str, object], forced: object = ()) -> Request:
-    """Check a whole wish; `settings` holds every name of LIMITS and no other. Raises AxionError on a mistake."""
-    if unknown := sorted(set(settings) - set(LIMITS)):
-        raise AxionError(f"unknown setting {_short(unknown[0])}; the settings are {', '.join(LIMITS)}")
+    """Check a whole wish; `settings` holds every name of LIMITS and no other. Raises Refusal on a mistake."""
+    if unknown := sorted(set(settings) - set(LIMITS), key=str):
+        raise Refusal("unknown", name=_short(unknown[0]), known=", ".join(LIMITS))
     numbers = {name: check_number(name, settings.get(name)) for name in LIMITS}
+    _check_together(numbers)
     return Request(check_prompt(prompt), Sampling(**numbers), check_forced(forced))
+
+
+def _check_together(settings: Mapping[str, object]) -> None:
+    """What `Sampling` asks beyond ranges, of numbers that are each in theirs. Raises Refusal."""
+    least, most, temperature = (settings[name] for name in ("min_new_tokens", "max_new_tokens", "temperature"))
+    if least > most:
+        raise Refusal("minimum", name="min_new_tokens", least=int(least), most=int(most))
+    if 0 < temperature < LEAST_TEMPERATURE:
+        raise Refusal("temperature", name="temperature", value=_short(temperature), low=LEAST_TEMPERATURE)
 
 
 def starting_values(trace: Mapping | None) -> dict[str, object]:

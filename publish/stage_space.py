@@ -87,7 +87,7 @@ def stage(folder: Path, models: Sequence[PublishedModel] = (), bundled: str = BU
     if folder.exists() and any(folder.iterdir()):
         raise AxionError(f"{folder} is not empty; give a new folder for the Space")
     modules, libraries = find_imports(ROOT / "app.py")
-    files = [*modules, *(file for file in (ROOT / "playground" / "assets").iterdir() if file.suffix in ASSETS)]
+    files = [*modules, *(file for file in (ROOT / "playground" / "assets").rglob("*") if file.suffix in ASSETS)]
     files.append(ROOT / "LICENSE")
     datasets = sorted({dataset for model in models for dataset in model.datasets})
     if not models:

@@ -1,5 +1,6 @@
 """Results are laid out once, for terminal, page and card."""
 
+import re
 from copy import deepcopy
 
 import pytest
@@ -43,6 +44,14 @@ def test_a_row_says_figure_and_circumstances():
     assert load == ("0.500 to 1.500", "least to most used of 3 layers with 2 experts each")
     assert rows["generation, one text at a time"] == ("201 tokens/s", "2 threads, A Processor")
     assert rows["peak memory of a process that generates"][0] == "400.0 MB"
+
+
+def test_in_portuguese_only_the_words_differ():
+    english, portuguese = result_rows(RESULTS), result_rows(RESULTS, "pt")
+    for row, other in zip(english, portuguese, strict=True):
+        assert (row.task, row.command) == (other.task, other.command) and row.label != other.label
+        for cell, its in ((row.value, other.value), (row.note, other.note)):
+            assert re.findall(r"[\d.,]*\d", cell) == re.findall(r"[\d.,]*\d", its)
 
 
 def test_what_was_not_measured_has_no_row():

@@ -12,7 +12,6 @@ from axion.params import report
 from axion.release import list_releases
 from playground.launch import parse
 from playground.models import Catalogue
-from playground.tabs.model import model_html
 
 from .conftest import ROOT
 
@@ -86,21 +85,6 @@ def test_facts_are_counted(catalogue):
     assert model.facts.cache_bytes == counted["cache"]["bytes_per_token"]
     assert (model.facts.layers, model.facts.first_layer, model.facts.experts) == (2, 1, 4)
     assert catalogue.open("plain") is model
-
-
-def test_the_model_tab_shows_what_was_measured_and_escapes_it(releases, tmp_path):
-    folder = tmp_path / "measured"
-    shutil.copytree(releases / "plain", folder)
-    score = {"digits": 2, "language": "pt", "correct": 96, "total": 100, "accuracy": 0.96, "interval": [0.9, 0.98]}
-    results = {"arithmetic": {"scores": [score]}, "gsm8k_test": {"skipped": "<b>no data</b>"}}
-    (folder / "release.json").write_text(json.dumps({"results": results}))
-    html = model_html(Catalogue([str(folder)]).open("measured"))
-    assert "96.0%" in html and "96 of 100" in html and "GSM8K test" not in html
-
-    results["arithmetic"]["scores"][0]["language"] = "<img>"
-    (folder / "release.json").write_text(json.dumps({"results": results}))
-    with pytest.raises(AxionError, match=r"release\.json is broken"):
-        model_html(Catalogue([str(folder)]).open("measured"))
 
 
 @pytest.mark.parametrize("arguments", [["--port", "x"], ["--port", "0"], ["--nonsense"], ["extra"], ["--models"]])
