@@ -32,19 +32,22 @@ def build_settings(
     controls = {}
     with labels.make(gr.Accordion, TEXT, {"label": "sampling"}, elem_classes="ax-settings"):
         for name in basic:
-            controls[name] = _build_control(labels, name, start[name])
+            controls[name] = build_control(labels, name, start[name])
         with labels.make(gr.Accordion, TEXT, {"label": "more_sampling"}, open=False, elem_classes="ax-more"):
             for name in LIMITS:
                 if name not in basic:
-                    controls[name] = _build_control(labels, name, start[name])
+                    controls[name] = build_control(labels, name, start[name])
     return {name: controls[name] for name in LIMITS}
 
 
-def build_presets(labels: Labels, prompt: gr.Textbox) -> None:
-    """Add the buttons that write an example into `prompt`, or put what stands there into the form that was taught."""
+def build_presets(labels: Labels, prompt: gr.Textbox, prefix: str = "") -> None:
+    """Add the buttons that write an example into `prompt`, or put what stands there into the form that was taught.
+
+    `prefix` tells their elem_ids from those of another tab.
+    """
     with gr.Row(elem_classes="ax-presets"):
         form = labels.make(
-            gr.Button, TEXT, {"value": "as_problem"}, size="sm", min_width=40, scale=0, elem_id="as-problem"
+            gr.Button, TEXT, {"value": "as_problem"}, size="sm", min_width=40, scale=0, elem_id=f"{prefix}as-problem"
         )
         form.click(None, prompt, prompt, js=AS_PROBLEM, api_visibility="private")
     labels.add(
@@ -62,7 +65,8 @@ def caption(text: str) -> str:
     return f'<p class="ax-caption">{text}</p>'
 
 
-def _build_control(labels: Labels, name: str, value: object) -> gr.components.Component:
+def build_control(labels: Labels, name: str, value: object) -> gr.components.Component:
+    """Add the control of one sampling setting."""
     limit, words = LIMITS[name], {"label": name, "info": f"{name}_hint"}
     if name == "seed":  # a slider over nine thousand billion values helps nobody
         return labels.make(gr.Number, TEXT, words, value=value, step=1, minimum=limit.low, maximum=limit.high)

@@ -1,10 +1,11 @@
 """What the tabs share: the models, the choice of model and language in the page's head, the limits of visitors."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import gradio as gr
 from gradio.blocks import Block
+from gradio.components import Component
 
 from axion.errors import AxionError
 from playground.limits import Visitors
@@ -14,8 +15,6 @@ from playground.words import Labels, Language
 
 GENERATION = "generation"
 """The queue's name for all that lets a model work: page and tools share its places."""
-
-GENERATIONS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class House:
     visitors: Visitors
     first: OpenModel | None
     """The model that the page opens on; None where it is broken."""
+    controls: dict[str, Component] = field(default_factory=dict)
+    """The first tab's `prompt` and settings, by name, for the tabs that come after it."""
 
 
 def error_html(message: str) -> str:
