@@ -94,7 +94,8 @@ def check_setting(name: str, value: object) -> int | float:
     low, high = LIMITS[name]
     whole = isinstance(low, int)
     number = "a whole number" if whole else "a number"
-    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    valid = isinstance(value, int | float) and not isinstance(value, bool)
+    valid = valid and (isinstance(value, int) or math.isfinite(value))  # an int may be too large to be asked
     if not valid or not low <= value <= high or (whole and value != int(value)):
         raise AxionError(f"{name} must be {number} from {low:g} to {high:.15g}, not {str(value)[:40]}")
     return int(value) if whole else float(value)

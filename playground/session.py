@@ -3,7 +3,8 @@
     {"kind": "start", "model": …, "prompt": …, "layers": …, "experts": …, …}          what is drawn; see start_event
     {"kind": "step", "s": seconds since the start, …Step.to_record()}                 one for each token
     {"kind": "end", "reason": "eos" | "length" | "context" | "time" | "recorded"}     nothing follows
-    {"kind": "error", "message": …}                                                   in the place of the end
+    {"kind": "error", "message": …}                                                   in the place of the end, or alone
+    {"kind": "open", "model": …, "prompt": …, "sampling": …, "forced": …}             alone: the view shall ask for this
 
 A flat text that grows is what Gradio streams fastest: it sends the added part alone.
 """
@@ -17,7 +18,7 @@ from contextlib import closing
 from dataclasses import asdict
 
 from axion.errors import AxionError
-from axion.generation import Step, encode_prompt, stream
+from axion.generation import Step, encode_prompt, end_tokens, stream
 from axion.routing import routers
 from playground.models import OpenModel
 from playground.requests import Request
@@ -43,10 +44,11 @@ def start_event(
         dropped: how many tokens were cut off the beginning of a prompt that was longer than the context.
 
     Returns:
-        Beside these: "run", which tells a repeated generation from the one before; the model's shape; its cache's
-        bytes per token; and "bias" [L][E], what balancing adds to each expert's affinity when it chooses.
+        Beside these: "run", which tells a repeated generation from the one before; the model's shape, and its context
+        in tokens; its cache's bytes per token; "ends", the ids of the tokens that end a text; and "bias" [L][E], what
+        balancing adds to each expert's affinity when it chooses.
     """
-    facts = model.facts
+    facts, release = model.facts, model.release
     return {
         "kind": "start",
         "model": model.name,
@@ -56,6 +58,8 @@ def start_event(
         "sampling": dict(sampling),
         "forced": list(forced),
         "dropped": dropped,
+        "context": facts.context,
+        "ends": sorted(end_tokens(release.model, release.tokenizer)),
         "layers": facts.layers,
         "first_layer": facts.first_layer,
         "experts": facts.experts,
@@ -64,8 +68,7 @@ def start_event(
         "cache_bytes": facts.cache_bytes,
         "plain_cache_bytes": facts.plain_cache_bytes,
         "bias": [
-            [round(bias, 4) for bias in router.e_score_correction_bias.tolist()]
-            for router in routers(model.release.model)
+            [round(bias, 4) for bias in router.e_score_correction_bias.tolist()] for router in routers(release.model)
         ],
     }
 
@@ -80,12 +83,12 @@ def live_events(
     """
     try:
         ids, dropped = _fit(model, request) if cut else (encode_prompt(model.release.tokenizer, request.prompt), 0)
-        yield start_event(model, request.prompt, asdict(request.sampling), request.forced, dropped=dropped)
-        deadline = time.monotonic() + max_seconds
         steps = stream(model.release.model, model.release.tokenizer, ids, request.sampling, forced=request.forced)
         last: Step | None = None
         new_tokens = 0
-        with closing(steps):
+        with closing(steps):  # which has checked its arguments: nothing is drawn of a wish that cannot be granted
+            yield start_event(model, request.prompt, asdict(request.sampling), request.forced, dropped=dropped)
+            deadline = time.monotonic() + max_seconds
             for last in steps:
                 new_tokens += not last.is_prompt
                 yield {"kind": "step", "s": round(last.seconds, 4), **last.to_record()}
@@ -122,9 +125,13 @@ def recorded_events(model: OpenModel) -> Iterator[dict]:
         yield {"kind": "end", "reason": "recorded"}
 
 
-def error_text(message: str) -> str:
-    """The whole text of a view that has nothing to show but `message`."""
-    return to_line({"kind": "error", "message": message})
+def error_text(message: str, of: str | None = None) -> str:
+    """The whole text of a view that has nothing to show but `message`.
+
+    Args:
+        of: what is at fault, where it is no generation: "link", which was opened, or a model's "example".
+    """
+    return to_line({"kind": "error", "message": message} | ({"of": of} if of else {}))
 
 
 def to_line(event: Mapping) -> str:

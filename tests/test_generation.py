@@ -118,7 +118,7 @@ def test_it_stops_at_the_end_of_text_without_yielding_it(release, monkeypatch):
 
 
 def test_it_stops_at_the_end_of_the_context(release, monkeypatch):
-    monkeypatch.setattr("axion.generation._end_ids", lambda *_: set())
+    monkeypatch.setattr("axion.generation.end_tokens", lambda *_: set())
     steps = list(stream(release.model, release.tokenizer, PROMPT, Sampling(temperature=0.8, max_new_tokens=1000)))
     assert len(steps) == release.config.max_position_embeddings
 

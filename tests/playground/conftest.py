@@ -2,42 +2,34 @@
 
 import json
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from itertools import count, cycle
 from pathlib import Path
-from typing import NamedTuple
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
-ROOT = Path(__file__).resolve().parents[2]
+from playground.chromium import NoChromium, chromium
+from playground.serving import ROOT, Server, served
+
+__all__ = ["HOSTILE", "ROOT", "Server", "served"]
+
 HOSTILE = [
     "<img src=x onerror=window.hacked=1>",
     "${window.hacked=2}",
     "{{#with this}}{{window}}{{/with}}",
     "</script>",
 ]
-CHROMIUM_ARGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-START_SECONDS = 90
 
 
 @pytest.fixture(scope="session")
 def releases(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of releases: `plain`, `endless` (its text never ends), `hostile` (markup in its example), `broken`."""
+    """A folder of releases: `plain`, `endless` (its text never ends, its routers are biased), `hostile`, `broken`.
+
+    The example of `hostile` has markup in its tokens, and the end of the text among its alternatives.
+    """
     from axion.generation import Sampling, make_trace
     from axion.release import open_release
 
@@ -49,14 +41,25 @@ def releases(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     sampling = Sampling(temperature=0.8, max_new_tokens=len(HOSTILE), seed=3)
     trace = make_trace("plain", release.model, release.tokenizer, "# Pergunta:\n", sampling)
     _write(root / "plain" / "trace.json", trace)
-    steps = [{**step, "t": text} for step, text in zip(trace["steps"], HOSTILE, strict=False)]
-    steps[-1]["alt"] = [[7, text, 0.1] for text in HOSTILE]
+    steps = [{**step, "t": text} for step, text in zip(trace["steps"], cycle(HOSTILE), strict=False)]
+    end = [release.tokenizer.eos_token_id, "<eos>", 0.05]
+    steps[-1]["alt"] = [*([7, text, 0.1] for text in HOSTILE), end]
     _write(root / "hostile" / "trace.json", {**trace, "steps": steps})
 
     _edit(root / "endless" / "config.json", max_position_embeddings=4096)
     _edit(root / "endless" / "generation_config.json", eos_token_id=10**6)  # no such token
+    _bias(root / "endless" / "model.safetensors")
     (root / "broken" / "config.json").write_text("{", encoding="utf-8")
     return root
+
+
+def _bias(weights: Path) -> None:
+    """Give every router a bias that is strong enough to displace experts."""
+    tensors = load_file(weights)
+    for name, tensor in tensors.items():
+        if name.endswith("e_score_correction_bias"):
+            tensors[name] = torch.linspace(-0.2, 0.25, len(tensor))
+    save_file(tensors, weights, metadata={"format": "pt"})
 
 
 def _write(path: Path, content: dict) -> None:
@@ -65,43 +68,6 @@ def _write(path: Path, content: dict) -> None:
 
 def _edit(path: Path, **values: object) -> None:
     _write(path, json.loads(path.read_text(encoding="utf-8")) | values)
-
-
-class Server(NamedTuple):
-    """A playground that runs in a process of its own."""
-
-    address: str
-    pid: int
-
-    def cpu_seconds(self) -> float:
-        """Processor time that the server has used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
-
-
-@contextmanager
-def served(models: list[str]) -> Iterator[Server]:
-    """`python app.py` on a free port for as long as the `with` block lasts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "app.py", "--port", str(port), *(["--models", *models] if models else [])]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                urlopen(address, timeout=5).close()
-                break
-            except (URLError, OSError):
-                assert process.poll() is None, f"app.py ended with exit code {process.returncode}"
-                assert time.monotonic() < deadline, f"app.py did not answer within {START_SECONDS} s"
-                time.sleep(0.2)
-        yield Server(address, process.pid)
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 @pytest.fixture(scope="session")
@@ -114,20 +80,30 @@ def server(releases: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def browser():
     """Chromium; the test is skipped where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
-    if not found:
-        pytest.skip("Chromium is not installed (as root: apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=found[0], args=CHROMIUM_ARGS)
-        yield chromium
-        chromium.close()
+    with ExitStack() as stack:
+        try:
+            running = stack.enter_context(chromium())
+        except NoChromium as error:
+            pytest.skip(str(error))
+        yield running
+
+
+_addresses = (f"198.51.100.{number}" for number in count(1))
+
+
+def new_visitor(browser, **options: object):
+    """A page of somebody who was not there before, and whose requests are counted by themselves.
+
+    The server believes a proxy of its own machine when it says whose request it hands on.
+    """
+    options = {"viewport": {"width": 1280, "height": 800}} | options
+    return browser.new_page(extra_http_headers={"X-Forwarded-For": next(_addresses)}, **options)
 
 
 @pytest.fixture
 def page(browser, server: Server):
     """The playground as a visitor sees it first; the test fails if the page raised a script error."""
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page = new_visitor(browser)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.set_default_timeout(20_000)
@@ -136,3 +112,28 @@ def page(browser, server: Server):
     yield page
     page.close()
     assert not errors
+
+
+def open_tab(page, name: str) -> None:
+    """Show the tab of that name, also where a narrow page has put it into the menu of the rest."""
+    strip = page.locator(".ax-tabs > .tab-wrapper")
+    strip.locator(".visually-hidden button", has_text=name).wait_for(state="attached")
+    tab = strip.get_by_role("tab", name=name, exact=True)
+    if not tab.count():
+        strip.locator(".overflow-menu > button").click()
+        tab = strip.locator(".overflow-dropdown button", has_text=name)
+    tab.click()
+    strip.locator("[role=tab][aria-selected=true]", has_text=name).wait_for()
+
+
+def choose_language(page, code: str) -> None:
+    """Press EN or PT in the page's head."""
+    page.locator("#language label", has_text=code.upper()).click()
+
+
+def choose_theme(page, scheme: str) -> None:
+    """Make the page light or dark by its own button."""
+    if page.evaluate("document.body.classList.contains('dark')") != (scheme == "dark"):
+        page.locator("#theme").click()
+    page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark")
+    page.wait_for_function("document.getAnimations().every((animation) => !(animation instanceof CSSTransition))")

@@ -4,8 +4,10 @@ import json
 from itertools import pairwise
 
 import pytest
+import torch
 
 from axion.generation import Sampling, stream
+from axion.routing import routers
 from playground import session
 from playground.models import Catalogue
 from playground.requests import Request
@@ -49,13 +51,83 @@ def test_the_end_says_why(endless, model):
     assert list(late)[-1] == {"kind": "end", "reason": "time", "limit": 0}
 
 
-def test_a_prompt_that_does_not_fit_is_an_error_event(model):
-    *_, last = session.live_events(model, Request("1" * 500, Sampling()))
-    assert last["kind"] == "error" and "context" in last["message"]
+def test_the_start_tells_what_the_view_cannot_know(model):
+    start = next(session.live_events(model, Request(PROMPT, Sampling())))
+    config, tokenizer = model.release.config, model.release.tokenizer
+    assert start["context"] == config.max_position_embeddings
+    assert start["ends"] == [tokenizer.eos_token_id]
+    assert (len(start["bias"]), len(start["bias"][0])) == (start["layers"], start["experts"])
+    assert start["dropped"] == 0 and start["forced"] == []
+
+
+def test_the_bias_is_the_router_s_own(model, monkeypatch):
+    router = routers(model.release.model)[1]
+    monkeypatch.setitem(router._buffers, "e_score_correction_bias", torch.tensor([0.125, -0.25, 0.0, 0.00004]))
+    start = next(session.live_events(model, Request(PROMPT, Sampling())))
+    assert start["bias"][1] == [0.125, -0.25, 0.0, 0.0]
+
+
+def test_a_prompt_longer_than_the_context_loses_its_beginning(model):
+    prompt, context = "0123456789" * 30, model.facts.context
+    start, *steps, end = session.live_events(model, Request(prompt, Sampling(max_new_tokens=20)))
+    ids = model.release.tokenizer(prompt).input_ids
+    read = [step["id"] for step in steps if step["prompt"]]
+    assert start["dropped"] == len(ids) - len(read) > 0
+    assert read == ids[:1] + ids[1 - len(read) :]
+    assert len(read) == context - 20, "there is room for what was asked for"
+    assert end["kind"] == "end"
+
+
+def test_a_long_answer_takes_no_more_than_half_of_the_context(model):
+    prompt, context = "0123456789" * 30, model.facts.context
+    _, *steps, _ = session.live_events(model, Request(prompt, Sampling(max_new_tokens=500)))
+    assert sum(step["prompt"] for step in steps) == context - context // 2
+
+
+def test_a_prompt_that_just_fits_is_not_cut(model):
+    tokenizer, context = model.release.tokenizer, model.facts.context
+    prompt = next(text for size in range(900) if len(tokenizer(text := "7" * size).input_ids) == context - 1)
+    start, *steps, end = session.live_events(model, Request(prompt, Sampling(max_new_tokens=20)))
+    assert start["dropped"] == 0 and sum(step["prompt"] for step in steps) == context - 1
+    assert end["reason"] in ("context", "eos")
+
+
+def test_a_prompt_that_does_not_fit_and_must_not_be_cut_is_an_error(model):
+    [event] = session.live_events(model, Request("1" * 500, Sampling()), cut=False)
+    assert event["kind"] == "error" and "context" in event["message"]
+
+
+def test_a_branch_is_the_stream_with_forced_tokens(model):
+    sampling = Sampling(temperature=0.9, seed=11, max_new_tokens=12)
+    release = model.release
+    drawn = [step.token_id for step in stream(release.model, release.tokenizer, PROMPT, sampling) if not step.is_prompt]
+    forced = (*drawn[:3], (drawn[3] + 1) % 256 + 11)
+    start, *steps, _ = session.live_events(model, Request(PROMPT, sampling, forced))
+    expected = stream(release.model, release.tokenizer, PROMPT, sampling, forced=forced)
+    assert start["forced"] == list(forced)
+    assert [(step["id"], step["e"]) for step in steps] == [(step.token_id, step.experts) for step in expected]
+    assert [step["id"] for step in steps if not step["prompt"]][:4] == list(forced)
+
+
+def test_a_forced_end_ends_the_text(model):
+    end_id = model.release.tokenizer.eos_token_id
+    _, *steps, end = session.live_events(model, Request(PROMPT, Sampling(max_new_tokens=9), (40, end_id)))
+    assert [step["id"] for step in steps if not step["prompt"]] == [40]
+    assert end["reason"] == "eos"
+
+
+def test_a_wish_that_cannot_be_granted_draws_nothing(model):
+    [event] = session.live_events(model, Request(PROMPT, Sampling(), (10**6,)))
+    assert event["kind"] == "error" and "no token 1000000" in event["message"]
+
+
+def test_an_error_says_whose_it_is():
+    assert events_of(session.error_text("wrong")) == [{"kind": "error", "message": "wrong"}]
+    assert events_of(session.error_text("wrong", of="link")) == [{"kind": "error", "message": "wrong", "of": "link"}]
 
 
 def test_a_failure_is_told_without_its_details(model, monkeypatch, caplog):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("secret")
 
     monkeypatch.setattr(session, "stream", fail)
@@ -76,9 +148,9 @@ def test_the_text_only_grows_and_ends_complete():
 def test_closing_the_text_closes_the_model_s_stream(endless, monkeypatch):
     closed = []
 
-    def watched(*arguments):
+    def watched(*arguments, **settings):
         try:
-            yield from stream(*arguments)
+            yield from stream(*arguments, **settings)
         finally:
             closed.append(True)
 

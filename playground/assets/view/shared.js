@@ -28,11 +28,11 @@ function paint(node, expert, experts) {
   else node.style.setProperty("--place", expert / (experts - 1));
 }
 
-// A cell of a ribbon: the colour is the first expert's, the strength its part of the gates.
+// A cell of a ribbon: the colour is the first expert's, the strength (--s, 0 to 1) its part of the gates.
 function routingCell(experts, gates, count) {
   const cell = make("i", "");
   paint(cell, experts[0], count);
-  cell.style.opacity = gates[0] / gates.reduce((sum, gate) => sum + gate, 0);
+  cell.style.setProperty("--s", gates[0] / gates.reduce((sum, gate) => sum + gate, 0));
   return cell;
 }
 

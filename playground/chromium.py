@@ -1,0 +1,45 @@
+"""A real Chromium, steered by Playwright, for the tests, the pictures and the benchmarks."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from axion.errors import AxionError
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+class NoChromium(AxionError):
+    """There is no browser here, or nothing to steer it with; the message says what to install."""
+
+
+@contextmanager
+def chromium() -> Iterator["Browser"]:
+    """A browser for as long as the `with` block lasts. Raises NoChromium."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError:
+        raise NoChromium("playwright is not installed: pip install -r requirements-dev.txt") from None
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if not found:
+        raise NoChromium("Chromium is not installed; as root: apt-get install chromium")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=list(ARGUMENTS))
+        try:
+            yield browser
+        finally:
+            browser.close()
