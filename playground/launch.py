@@ -1,13 +1,15 @@
 """The command line of `app.py`: read the arguments, open the models, serve the page."""
 
 import argparse
+import io
 import os
 import sys
+from contextlib import redirect_stdout
 from typing import NoReturn
 
 from axion.errors import AxionError
+from playground import GENERATIONS_AT_ONCE
 
-MAX_WAITING = 32  # visitors in the queue; the next one is told that the page is busy
 MAX_UPLOAD = "64kb"  # nothing on the page takes a file, so no upload has a reason to be larger
 
 
@@ -46,36 +48,53 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def serve(options: argparse.Namespace) -> None:
     """Build the page and serve it until Ctrl-C. Raises AxionError where nothing can be served."""
-    # Before Gradio is imported, because it looks at this while it loads.
+    # Before Gradio and torch are imported, because they look at these while they load. Generations run side by side:
+    # with all cores for each, their threads would wait for one another, and be ten times slower than a single one.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // GENERATIONS_AT_ONCE)))
     import playground.zero_gpu  # noqa: F401 (must have been read before the launch)
-    from playground.limits import Visitors
+    from playground.guards import GUARDS, MCP_PATH, has_mcp
+    from playground.limits import MAX_WAITING, Visitors
     from playground.models import Catalogue
+    from playground.openai_api import build_routes
     from playground.page import ASSETS, FAVICON, build_page, build_theme
+    from playground.tools import answer_in_json
 
-    page = build_page(Catalogue(options.models), Visitors())
+    catalogue, visitors = Catalogue(options.models), Visitors()
+    page = build_page(catalogue, visitors)
     page.queue(api_open=False, max_size=MAX_WAITING)
+    with_mcp = has_mcp()
     try:
-        _, local_address, public_address = page.launch(
-            server_name=options.host,
-            server_port=options.port,
-            share=options.share,
-            theme=build_theme(),
-            css_paths=sorted((ASSETS / "css").glob("*.css")),
-            favicon_path=FAVICON,
-            footer_links=["gradio", "settings"],
-            ssr_mode=False,
-            enable_monitoring=False,
-            max_file_size=MAX_UPLOAD,
-            quiet=True,
-            prevent_thread_lock=True,
-        )
+        with redirect_stdout(io.StringIO()):  # some of what Gradio prints it prints even when told to be quiet
+            _, local_address, public_address = page.launch(
+                server_name=options.host,
+                server_port=options.port,
+                share=options.share,
+                theme=build_theme(),
+                css_paths=sorted((ASSETS / "css").glob("*.css")),
+                favicon_path=FAVICON,
+                app_kwargs=GUARDS | {"routes": build_routes(catalogue, visitors)},
+                mcp_server=with_mcp,
+                footer_links=["gradio", "settings"],
+                ssr_mode=False,
+                enable_monitoring=False,
+                max_file_size=MAX_UPLOAD,
+                quiet=True,
+                prevent_thread_lock=True,
+            )
     except OSError as error:
         raise AxionError(
             f"cannot listen on {options.host}:{options.port}, taken or not an address of this machine; "
             "choose another with --port or --host"
         ) from error
-    print(f"Axion playground: {public_address or local_address}  (Ctrl-C ends it)", flush=True)
+    if with_mcp:
+        answer_in_json(page)
+    address = (public_address or local_address).rstrip("/")
+    print(f"Axion playground: {address}  (Ctrl-C ends it)")
+    tools = f"MCP: {address}{MCP_PATH}/" if with_mcp else 'no MCP: it needs pip install "gradio[mcp]"'
+    print(f"  for programs: OpenAI-style: {address}/v1  {tools}", flush=True)
+    if options.share and not public_address:
+        print("  no public link: Gradio's service for them cannot be reached", flush=True)
     page.block_thread()
 
 

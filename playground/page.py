@@ -10,6 +10,7 @@ from playground.limits import Visitors
 from playground.markup import ASSETS, render
 from playground.models import Catalogue, OpenModel
 from playground.tabs import api, chat, compare, experts, model, playground
+from playground.tools import build_tools
 from playground.words import DEFAULT, LANGUAGES, Labels, Language, choose_language
 from playground.words.page import TEXT
 
@@ -76,6 +77,8 @@ def build_theme() -> gr.Theme:
         block_title_text_color_dark="#e8edf4",
         block_info_text_color="#5b6776",
         block_info_text_color_dark="#9aa7b6",
+        body_text_color_subdued="#5b6776",
+        body_text_color_subdued_dark="#9aa7b6",
         block_title_text_weight="600",
         block_info_text_size="*text_xs",
     )
@@ -122,6 +125,7 @@ def build_page(catalogue: Catalogue, visitors: Visitors) -> gr.Blocks:
                     panels += module.build(house)
         _fill(panels, house)
         _connect(page, panels, house)
+        build_tools(house)
     return page
 
 

@@ -1,7 +1,8 @@
 """A Space as a folder that runs by itself: the page, what it imports, and the README.md that configures it.
 
 What goes into it is found, not listed: `app.py` and every module of the project that it imports, directly or not, with
-the page's assets. The libraries that those modules import are the Space's requirements, as this project pins them.
+the page's assets and texts. The libraries that those modules import are the Space's requirements, as this project pins
+them.
 """
 
 import re
@@ -9,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
+from importlib.metadata import requires as distribution_requires
 from modulefinder import ModuleFinder
 from pathlib import Path
 from sys import stdlib_module_names
@@ -29,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = "axion1-v0.1"
 """The release under releases/ that goes with the Space where no published model is named."""
 
-ASSETS = {".css", ".html", ".js", ".svg"}
+ASSETS = {".css", ".html", ".js", ".md", ".svg"}
 TORCH = "torch>=2.8,<2.12"
 """What ZeroGPU has, in place of this project's own pin. Source: https://huggingface.co/docs/hub/spaces-zerogpu"""
 OPTIONAL_IMPORTS = {"spaces"}
@@ -87,7 +89,7 @@ def stage(folder: Path, models: Sequence[PublishedModel] = (), bundled: str = BU
     if folder.exists() and any(folder.iterdir()):
         raise AxionError(f"{folder} is not empty; give a new folder for the Space")
     modules, libraries = find_imports(ROOT / "app.py")
-    files = [*modules, *(file for file in (ROOT / "playground" / "assets").rglob("*") if file.suffix in ASSETS)]
+    files = [*modules, *(file for file in (ROOT / "playground").rglob("*") if file.suffix in ASSETS)]
     files.append(ROOT / "LICENSE")
     datasets = sorted({dataset for model in models for dataset in model.datasets})
     if not models:
@@ -128,16 +130,22 @@ def requirements(libraries: set[str]) -> str:
     pins = {}
     for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
         if "==" in line and not line.startswith("#"):
-            pins[line.partition("==")[0].lower().replace("_", "-")] = line
+            pins[_distribution(line)] = line
     pins["torch"] = TORCH
+    brought_along = {_distribution(line) for line in distribution_requires("gradio")}
     distributions = packages_distributions()
     lines = []
     for library in sorted(libraries):
         names = {name.lower().replace("_", "-") for name in distributions.get(library, [library])}
-        if not names & pins.keys():
+        if not names & (pins.keys() | brought_along):
             raise AxionError(f"the page imports {library}, which requirements.txt does not pin")
         lines += [pins[name] for name in sorted(names & pins.keys())]
     return "\n".join(lines) + "\n"
+
+
+def _distribution(requirement: str) -> str:
+    """The name in a line such as `gradio[mcp]==6.31.0`."""
+    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
 
 
 def render_readme(models: Sequence[PublishedModel], datasets: Sequence[str], bundled: str) -> str:
