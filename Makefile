@@ -1,6 +1,8 @@
 # make demo   the playground at http://127.0.0.1:7860, on the bundled model
 # make test   style and tests, in minutes; make test-slow   what takes longer
 # make test-llama  the GGUF export against llama.cpp, which is compiled first: ten minutes, once
+# make bench-playground  how fast the page draws, and 32 callers at once: a quarter of an hour, on a machine at rest
+# make pictures  every tab in every look into pictures/, and those of docs/ anew
 # make lint   style alone
 # make clean  removes the environment and every cache
 #
@@ -14,7 +16,7 @@ LLAMA_CPP ?= llama-cpp-python==0.3.36
 
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-llama lint clean chromium
+.PHONY: demo test test-slow test-llama bench-playground pictures lint clean chromium
 
 demo: .venv/installed
 	$(BIN)/python app.py
@@ -28,6 +30,14 @@ test-slow: .venv/installed-dev
 
 test-llama: .venv-llama/installed
 	.venv-llama/bin/python -m pytest -ra tests/export/test_llama_cpp.py $(PYTEST_ARGS)
+
+bench-playground: .venv/installed-dev chromium
+	$(BIN)/python -m benchmarks.playground --docs
+	$(BIN)/python -m benchmarks.visitors
+
+pictures: .venv/installed-dev chromium
+	$(BIN)/python -m docs.screenshots
+	$(BIN)/python -m docs.screenshots --all pictures
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -1,0 +1,132 @@
+"""The pages that are compared, each in a process of its own: `python -m benchmarks.pages PAGE --port N`.
+
+    playground     the real page, as app.py serves it
+    textbox        a Gradio page with nothing but a Textbox, updated as often as the real page
+    textbox-each   the same, with an update for every token
+    empty          a Gradio page with nothing on it
+
+All are fed with the same steps of the same model, whatever their own controls say. `--speed` replays recorded steps at
+so many tokens a second, so that the page's limit is seen and not the model's; `--endless` writes until it is stopped.
+Each generation adds a line to the file `--log`: when it began and ended, by the clock that the browser has too.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from axion import generation
+from axion.generation import Sampling, Step
+from axion.release import Release, open_release
+
+BUNDLED = "axion1-v0.1"
+NEW_TOKENS = 480
+"""With the prompt, what the bundled model's context holds."""
+SAMPLING = Sampling(temperature=0.8, seed=1, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS)
+PAGES = ("playground", "textbox", "textbox-each", "empty")
+
+Source = Callable[..., Iterator[Step]]
+
+model_stream = generation.stream  # the real one; the pages get what `source` makes of it
+
+
+def main() -> None:
+    """Serve one page until the process is ended."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("page", choices=PAGES)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("--speed", type=float)
+    parser.add_argument("--endless", action="store_true")
+    options = parser.parse_args()
+    source = logged(build_source(options.speed, options.endless), options.log)
+    if options.page == "playground":
+        generation.stream = source  # before the page's modules are imported, which take it from there
+        from playground.launch import main as serve
+
+        serve(["--port", str(options.port), "--models", BUNDLED])
+    else:
+        serve_plain(options, source)
+
+
+def build_source(speed: float | None, endless: bool) -> Source:
+    """What takes the place of `axion.generation.stream`: the model with SAMPLING, or a replay of what it gave."""
+
+    def live(model, tokenizer, prompt, sampling, **_) -> Iterator[Step]:
+        while True:
+            yield from model_stream(model, tokenizer, prompt, SAMPLING)
+            if not endless:
+                return
+
+    recorded: list[Step] = []
+
+    def replayed(model, tokenizer, prompt, sampling, **_) -> Iterator[Step]:
+        start = time.perf_counter()
+        for number, step in enumerate(recorded):
+            seconds = number / speed
+            time.sleep(max(0, start + seconds - time.perf_counter()))
+            yield replace(step, seconds=seconds)
+
+    if speed is None:
+        return live
+    release = open_release(BUNDLED)
+    recorded += model_stream(release.model, release.tokenizer, release.trace["prompt"], SAMPLING)
+    return replayed
+
+
+def logged(source: Source, log: Path | None) -> Source:
+    """The same steps, and a line in `log` at the end of each generation, whether it was finished or closed."""
+
+    def stream(*arguments, **named) -> Iterator[Step]:
+        times, text, tokens, finished = {"began": time.time()}, "", 0, False
+        try:
+            for step in source(*arguments, **named):
+                times["last"] = time.time()
+                text += step.text
+                tokens += 1
+                yield step
+            finished = True
+        finally:
+            if log:
+                shown = len(text.encode("utf-16-le")) // 2  # as JavaScript counts
+                line = {**times, "ended": time.time(), "tokens": tokens, "characters": shown, "finished": finished}
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+
+    return stream
+
+
+def serve_plain(options: argparse.Namespace, source: Source) -> None:
+    """A page with at most a button and a Textbox."""
+    import gradio as gr
+
+    with gr.Blocks(analytics_enabled=False) as page:
+        if options.page != "empty":
+            release = open_release(BUNDLED)
+            box = gr.Textbox(lines=12, elem_id="box")
+            button = gr.Button("Generate", elem_id="generate")
+            write = growing_texts(release, source, every_token=options.page == "textbox-each")
+            button.click(write, None, box, show_progress="hidden")
+    page.launch(server_port=options.port, quiet=True, ssr_mode=False, enable_monitoring=False)
+
+
+def growing_texts(release: Release, source: Source, every_token: bool) -> Callable[[], Iterator[str]]:
+    """The event of a Textbox: the text so far, at every token or as often as the real page is updated."""
+    from playground.session import UPDATES_PER_SECOND
+
+    def write() -> Iterator[str]:
+        text, sent = "", -float("inf")
+        for step in source(release.model, release.tokenizer, release.trace["prompt"], SAMPLING):
+            text += step.text
+            if every_token or time.monotonic() - sent >= 1 / UPDATES_PER_SECOND:
+                yield text
+                sent = time.monotonic()
+        yield text
+
+    return write
+
+
+if __name__ == "__main__":
+    main()

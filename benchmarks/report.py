@@ -1,0 +1,98 @@
+"""What every benchmark hands over: rows of measured values, each beside its target, as a table and as JSON."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+from axion.machine import libraries, machine
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement."""
+
+    name: str
+    values: tuple[float, ...]
+    """Of each repetition."""
+    unit: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+    """The median's target; a row without one tells what another is compared with."""
+
+    @property
+    def median(self) -> float:
+        """The middle of the values."""
+        return median(self.values)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the median reaches its target; None without one."""
+        if self.at_least is not None:
+            return self.median >= self.at_least
+        return None if self.at_most is None else self.median <= self.at_most
+
+    @property
+    def target(self) -> str:
+        """In words; empty without one."""
+        if self.at_least is not None:
+            return f"≥ {_number(self.at_least)}"
+        return "" if self.at_most is None else f"≤ {_number(self.at_most)}"
+
+
+def build_report(rows: Iterable[Row], **more: object) -> dict:
+    """The rows, and what they were measured on; `more` is what the benchmark adds of its own."""
+    return {
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "libraries": libraries() | {"gradio": version("gradio")},
+        **more,
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def read_rows(report: Mapping) -> list[Row]:
+    """The rows of a report that was read from JSON."""
+    return [Row(**{**row, "values": tuple(row["values"])}) for row in report["rows"]]
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table: median, lowest and highest value, target."""
+    lines = ["| measured | median | lowest to highest | target | |", "| --- | ---: | ---: | ---: | --- |"]
+    for row in rows:
+        low, high = (_number(end(row.values)) for end in (min, max))
+        met = {None: "", True: "met", False: "**missed**"}[row.met]
+        value = f"{_number(row.median)} {row.unit}".strip()
+        lines.append(f"| {row.name} | {value} | {low} to {high} | {row.target} | {met} |")
+    return "\n".join(lines) + "\n"
+
+
+def describe_machine(report: Mapping) -> str:
+    """A line on what was measured where."""
+    where = report["machine"]
+    return (
+        f"{where['processor']}, {where['cores']} cores, {where['torch_threads']} threads for the model; "
+        f"gradio {report['libraries']['gradio']}, torch {report['libraries']['torch']}; {report['measured'][:10]}."
+    )
+
+
+def write_json(path: Path, report: Mapping) -> None:
+    """Write the report, readable to people too."""
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def replace_block(text: str, name: str, block: str) -> str:
+    """`text` with `block` between the lines `<!-- name:start -->` and `<!-- name:end -->`."""
+    between = re.compile(rf"(?<=<!-- {name}:start -->\n).*?(?=<!-- {name}:end -->)", re.DOTALL)
+    return between.sub(lambda _: block, text)
+
+
+def _number(value: float) -> str:
+    """Three digits that count."""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

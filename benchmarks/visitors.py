@@ -1,0 +1,159 @@
+"""Many visitors of the API at once, for a long time: `python -m benchmarks.visitors [--minutes N] [--json FILE]`.
+
+Each visitor has an address of their own and always one request in flight or waiting; where the server is faster than
+the rate limit of one visitor, they pause. Every request must succeed, and the server's memory must stay within a few
+per cent of its mean; else this exits with 1.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+
+import httpx
+
+from axion.errors import AxionError
+from benchmarks.report import Row, build_report, describe_machine, to_markdown, write_json
+from playground.limits import STARTS_PER_MINUTE
+from playground.serving import Server, served
+
+VISITORS = 32
+NEW_TOKENS = 200
+"""So many that a round of all visitors takes longer than the pause that the rate limit asks for."""
+WARM_UP_SECONDS = 30.0
+SECONDS_BETWEEN_STARTS = 60 / STARTS_PER_MINUTE
+SAMPLE_SECONDS = 1.0
+TIMEOUT_SECONDS = 300.0
+MEMORY_RANGE = 5.0
+"""Memory may differ from its mean by so many per cent."""
+
+PROMPT = "# Pergunta:\nQuanto é {a} + {b}?\n"
+
+
+@dataclass
+class Measured:
+    """What is counted in the time that is measured."""
+
+    latencies: list[float] = field(default_factory=list)
+    """Seconds to each whole answer."""
+    tokens: int = 0
+    memory: list[int] = field(default_factory=list)
+    """Bytes, one sample after another."""
+    busy: list[int] = field(default_factory=list)
+    """Visitors with a request in flight or waiting, at the same moments."""
+
+
+class Visitor:
+    """One who asks for one text after another, from an address of their own."""
+
+    def __init__(self, server: Server, model: str, number: int) -> None:
+        self._model, self._number = model, number
+        transport = httpx.AsyncHTTPTransport(local_address=f"127.0.0.{number}")
+        self._http = httpx.AsyncClient(base_url=server.address, transport=transport, timeout=TIMEOUT_SECONDS)
+        self._starts = 0
+        self.busy = False
+        self.answers: list[tuple[float, float]] = []
+        """When each answer was whole, by the monotonic clock, and how many seconds it took."""
+        self.errors: list[str] = []
+
+    async def visit(self, until: float) -> None:
+        """Ask until that moment, by the monotonic clock, and wait for the last answer."""
+        async with self._http:
+            while (start := time.monotonic()) < until:
+                self.busy = True
+                await self._ask(start)
+                self.busy = False
+                await asyncio.sleep(start + SECONDS_BETWEEN_STARTS - time.monotonic())
+
+    async def _ask(self, start: float) -> None:
+        self._starts += 1
+        wish = {
+            "model": self._model,
+            "prompt": PROMPT.format(a=self._number, b=self._starts),
+            "seed": 1000 * self._number + self._starts,
+            "max_tokens": NEW_TOKENS,
+            "min_tokens": NEW_TOKENS,
+        }
+        try:
+            answer = await self._http.post("/v1/completions", json=wish)
+            answer.raise_for_status()
+            tokens = answer.json()["usage"]["completion_tokens"]
+            if tokens != NEW_TOKENS:
+                raise ValueError(f"{tokens} tokens, {NEW_TOKENS} were asked for")
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            self.errors.append(f"{type(error).__name__}: {error}")
+        else:
+            end = time.monotonic()
+            self.answers.append((end, end - start))
+
+
+async def measure(server: Server, seconds: float) -> tuple[Measured, list[str]]:
+    """What all visitors met in so many seconds after the warm-up; and every error, at whatever time."""
+    async with httpx.AsyncClient(base_url=server.address) as http:
+        model = (await http.get("/v1/models")).json()["data"][0]["id"]
+    visitors = [Visitor(server, model, number) for number in range(1, VISITORS + 1)]
+    start = time.monotonic() + WARM_UP_SECONDS
+    end = start + seconds
+    measured = Measured()
+    await asyncio.gather(_watch(server, visitors, measured, start, end), *(visitor.visit(end) for visitor in visitors))
+    for visitor in visitors:
+        measured.latencies += [took for moment, took in visitor.answers if start <= moment < end]
+    measured.tokens = NEW_TOKENS * len(measured.latencies)
+    return measured, [error for visitor in visitors for error in visitor.errors]
+
+
+async def _watch(server: Server, visitors: Sequence[Visitor], measured: Measured, start: float, end: float) -> None:
+    await asyncio.sleep(start - time.monotonic())
+    while time.monotonic() < end:
+        measured.memory.append(server.memory_bytes())
+        measured.busy.append(sum(visitor.busy for visitor in visitors))
+        await asyncio.sleep(SAMPLE_SECONDS)
+
+
+def rows(measured: Measured, errors: Sequence[str], seconds: float) -> list[Row]:
+    """The table."""
+    memory = [used / 1e6 for used in measured.memory]
+    mean = fmean(memory)
+    spread = 100 * max(max(memory) - mean, mean - min(memory)) / mean
+    return [
+        Row("requests that failed", (len(errors),), at_most=0),
+        Row("requests answered", (len(measured.latencies),), at_least=1),
+        Row(f"visitors with a request in flight or waiting, of {VISITORS}", tuple(measured.busy)),
+        Row("tokens, all visitors together", (measured.tokens / seconds,), "/s"),
+        Row("request until the whole answer", tuple(measured.latencies) or (0.0,), "s"),
+        Row("the server's memory", tuple(memory), "MB"),
+        Row("… at the start", (memory[0],), "MB"),
+        Row("… at the end", (memory[-1],), "MB"),
+        Row("… at most so far from its mean", (spread,), "%", at_most=MEMORY_RANGE),
+    ]
+
+
+def main() -> None:
+    """Measure, print the table, and write what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=10, help="after the warm-up (default %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    if options.minutes <= 0:
+        parser.error("--minutes must be more than 0")
+    try:
+        with served() as server:
+            measured, errors = asyncio.run(measure(server, 60 * options.minutes))
+    except AxionError as error:
+        raise SystemExit(f"benchmarks.visitors: {error}") from None
+    table = rows(measured, errors, 60 * options.minutes)
+    report = build_report(table, minutes=options.minutes, visitors=VISITORS, new_tokens=NEW_TOKENS, errors=errors[:20])
+    print(f"{to_markdown(table)}\n{VISITORS} visitors for {options.minutes:g} min; {describe_machine(report)}")
+    for error in errors[:5]:
+        print(error)
+    if options.json:
+        write_json(options.json, report)
+    if any(row.met is False for row in table):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
