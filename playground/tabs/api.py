@@ -19,6 +19,7 @@ from playground.requests import Request, find_problems, read_request
 from playground.words import DEFAULT, Language
 from playground.words.api import TEXT
 from playground.words.controls import PRESETS
+from playground.words.page import TEXT as PAGE
 
 KINDS = {"curl": "shell", "transformers": "python", "openai": "python", "gradio": "python", "mcp": "json"}
 """The snippets in the order of their tabs, and the language that each is coloured as."""
@@ -31,12 +32,12 @@ def build(house: House) -> list[Panel]:
     names = tuple(house.controls)
 
     def fill(visitor: gr.Request, name: object, language: object, *values: object) -> list:
-        try:
-            model = house.catalogue.open(name)
-        except AxionError:  # the head of the page says what is wrong
-            return [gr.update(value="")] * len(codes)
         request = read_controls(dict(zip(names, values, strict=True)))
-        written = write_snippets(address_of_page(visitor), model, request, known_language(language))
+        chosen = known_language(language)
+        try:
+            written = write_snippets(address_of_page(visitor), house.catalogue.open(name), request, chosen)
+        except AxionError:
+            written = dict.fromkeys(codes, f"# {PAGE[chosen]['unavailable']}")
         return [written[kind] for kind in codes]
 
     gr.on(

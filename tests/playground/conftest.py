@@ -1,8 +1,10 @@
 """A running playground on random models, and a real Chromium to look at it."""
 
+import asyncio
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import count, cycle
 from pathlib import Path
@@ -86,6 +88,12 @@ def browser():
         except NoChromium as error:
             pytest.skip(str(error))
         yield running
+
+
+def run_async(coroutine: Coroutine) -> object:
+    """What the coroutine gives, run in a thread of its own: in the tests' own one Playwright keeps a loop running."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 _addresses = (f"198.51.100.{number}" for number in count(1))

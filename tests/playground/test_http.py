@@ -7,24 +7,26 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from playground.requests import LIMITS, MAX_PROMPT_CHARACTERS
+from playground.requests import MAX_PROMPT_CHARACTERS
 
-GOOD = {"model": "plain", "prompt": "# Pergunta:\n"} | {
+GOOD = {"language": "en", "model": "plain", "prompt": "# Pergunta:\n"} | {
     "temperature": 0.8,
     "top_k": 0,
     "top_p": 1,
     "min_p": 0,
     "repetition_penalty": 1,
     "max_new_tokens": 4,
+    "min_new_tokens": 0,
     "seed": 0,
 }
 
 
 @pytest.fixture(scope="module")
 def generation(server) -> int:
-    """The number of the event that generates: the only one that takes the model, the prompt and every setting."""
+    """The number of the first tab's event that generates: its view's own wishes start it too."""
     config = json.load(urlopen(f"{server.address}/config"))
-    [number] = [event["id"] for event in config["dependencies"] if len(event["inputs"]) == len(LIMITS) + 2]
+    [view] = [part["id"] for part in config["components"] if part["props"].get("elem_id") == "trace"]
+    [number] = [event["id"] for event in config["dependencies"] if [view, "submit"] in event["targets"]]
     return number
 
 

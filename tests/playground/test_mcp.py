@@ -1,6 +1,5 @@
 """The tools as a real client of the Model Context Protocol sees them."""
 
-import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable
@@ -18,6 +17,8 @@ from axion.release import open_release
 from playground.guards import MCP_PATH, CallersOfTools
 from playground.limits import BURST
 from playground.requests import LIMITS
+
+from .conftest import run_async
 
 _visitors = (f"192.0.2.{number}" for number in count(1))
 
@@ -40,7 +41,7 @@ def talk(address: str, conversation: Callable[[ClientSession], Awaitable], visit
         async with connected(address, visitor or next(_visitors)) as session:
             return await conversation(session)
 
-    return asyncio.run(run())
+    return run_async(run())
 
 
 def call(server, tool: str, visitor: str = "", **arguments: object) -> CallToolResult:
@@ -169,7 +170,7 @@ def test_nobody_from_outside_can_claim_to_be_somebody_else():
     def ask(path: str) -> list:
         claim = [(b"x-forwarded-for", b"1.2.3.4"), (b"accept", b"*/*"), (b"x-forwarded-for", b"5.6.7.8")]
         scope = {"type": "http", "path": path, "headers": claim, "client": ("203.0.113.9", 1)}
-        asyncio.run(CallersOfTools(app)(scope, None, None))
+        run_async(CallersOfTools(app)(scope, None, None))
         return [value for name, value in seen[-1] if name == b"x-forwarded-for"]
 
     assert ask(f"{MCP_PATH}/") == [b"203.0.113.9"]

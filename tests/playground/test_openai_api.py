@@ -26,6 +26,7 @@ from playground.openai_shapes import token_bytes
 from playground.requests import LIMITS, MAX_PROMPT_CHARACTERS
 from playground.serving import free_port
 
+from .conftest import run_async
 from .test_chat import make_chatty, say
 
 PROMPT = "# Pergunta:\nQuanto é 2 + 2?\n"
@@ -596,7 +597,6 @@ def test_who_leaves_while_waiting_is_never_served(catalogue, slow):
 
 def test_the_queue_has_an_end_and_holds_no_threads(catalogue, slow):
     with listening(catalogue, at_once=2, most_waiting=3) as address:
-        before = threading.active_count()
 
         async def call(http: httpx.AsyncClient) -> httpx.Response:
             async with http.stream("POST", f"{address}/completions", json=good(stream=True)) as answer:
@@ -604,13 +604,14 @@ def test_the_queue_has_an_end_and_holds_no_threads(catalogue, slow):
                 return answer
 
         async def call_all() -> list[httpx.Response]:
+            before = threading.active_count()
             async with httpx.AsyncClient(timeout=30) as http:
                 calls = [asyncio.ensure_future(call(http)) for _ in range(9)]
                 await asyncio.sleep(0.7)
                 assert threading.active_count() <= before + 2
                 return await asyncio.gather(*calls)
 
-        answers = asyncio.run(call_all())
+        answers = run_async(call_all())
     refused = [answer for answer in answers if answer.status_code != 200]
     assert len(refused) == 4
     for answer in refused:
@@ -742,7 +743,7 @@ def test_clients_that_leave_free_the_page_s_server(server):
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
 
-    asyncio.run(ask_and_leave())
+    run_async(ask_and_leave())
     time.sleep(1.5)
     before = server.cpu_seconds()
     time.sleep(0.5)

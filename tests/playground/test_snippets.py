@@ -1,6 +1,5 @@
 """The snippets of the last tab: each is run as a visitor would, against a live page, with prompts that hurt."""
 
-import asyncio
 import json
 import os
 import random
@@ -26,7 +25,7 @@ from playground.words.api import TEXT as WORDS
 from playground.words.controls import PRESETS
 from playground.words.page import TEXT as PAGE
 
-from .conftest import ROOT, choose_language, new_visitor, open_tab
+from .conftest import ROOT, choose_language, new_visitor, open_tab, run_async
 
 PIECES = [
     '"double" ',
@@ -104,7 +103,7 @@ def test_mcp(written, model, request_):
             result = await session.call_tool("generate_text", json.loads(written["mcp_call"]))
             return result.content[0].text
 
-    assert json.loads(asyncio.run(ask()))["text"] == generate(model, request_)["text"]
+    assert json.loads(run_async(ask()))["text"] == generate(model, request_)["text"]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
@@ -199,7 +198,7 @@ def wait_for(page, kind: str, text: str) -> None:
 @pytest.mark.browser
 def test_the_page_writes_what_its_first_tab_says_and_no_prompt_becomes_markup(page, server):
     page.locator("#model input").click()
-    page.get_by_role("option", name="hostile").click()
+    page.get_by_role("option", name="endless").click()
     prompt = f"# {random.randrange(10**6)} " + "".join(PIECES[i] for i in (0, 1, 2, 3, 8, 9))
     page.locator("#prompt textarea").fill(prompt)
     seed = random.randrange(2**40)
@@ -211,11 +210,11 @@ def test_the_page_writes_what_its_first_tab_says_and_no_prompt_becomes_markup(pa
     choose(page, "mcp")
     wait_for(page, "mcp_call", str(seed))
     body = json.loads(shown(page, "mcp_call"))
-    assert (body["prompt"], body["model"], body["seed"]) == (prompt, "hostile", seed)
+    assert (body["prompt"], body["model"], body["seed"]) == (prompt, "endless", seed)
     assert page.evaluate("window.hacked") is None
     if shutil.which("curl"):
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
-        assert json.loads(done.stdout)["model"] == "hostile"
+        assert json.loads(done.stdout)["model"] == "endless"
 
 
 @pytest.mark.browser
@@ -232,7 +231,8 @@ def test_another_model_and_another_language_write_them_anew(page):
     page.get_by_role("heading", name="Usar este modelo a partir de um programa").wait_for()
     page.locator("#model input").click()
     page.get_by_role("option", name="broken").click()
-    page.wait_for_function("!document.querySelector('#snippet-transformers').textContent.includes('endless')")
+    wait_for(page, "transformers", f"# {PAGE['pt']['unavailable']}")
+    assert "endless" not in shown(page, "transformers")
 
 
 @pytest.mark.browser
