@@ -376,7 +376,7 @@ def test_the_pointer_reads_the_curves(tab):
     plot.hover(position={"x": box["width"] - 2, "y": 20})
     reading = tab.locator(".ax-reading")
     assert reading.text_content() == f"12Ktraining {6 / 12:g}validation {5 / 12:.5g}"  # the last of twelve rows
-    tab.locator("h2").first.hover()
+    tab.locator(".ax-about h2").first.hover()
     assert reading.count() == 0
 
 
