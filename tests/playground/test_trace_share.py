@@ -255,7 +255,11 @@ def show(page, start: dict, texts: list[str]) -> None:
     step = {"kind": "step", "id": 40, "prompt": False, "p": 0.5, "alt": [[40, "x", 0.5]], "s": 0.1}
     routing = {"e": [[0, 1], [2, 3]], "g": [[0.6, 0.4], [0.7, 0.3]], "a": [[0.5, 0.4], [0.5, 0.4]], "d": [[], []]}
     steps = [step | routing | {"i": index, "t": text} for index, text in enumerate(texts)]
-    events = [{"kind": "start", **start, "run": "shown", "recorded": False}, *steps, {"kind": "end", "reason": "length"}]
+    events = [
+        {"kind": "start", **start, "run": "shown", "recorded": False},
+        *steps,
+        {"kind": "end", "reason": "length"},
+    ]
     value = "".join(json.dumps(event) + "\n" for event in events)
 
     def answer(route) -> None:

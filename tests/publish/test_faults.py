@@ -4,7 +4,6 @@ Whatever happened, the same command given again must end where an undisturbed de
 twice, the tag on a commit that was downloaded and verified.
 """
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ from huggingface_hub import constants
 from axion.errors import AxionError
 from publish import hub as publish_hub
 
+from ..fork_server import fork_server
 from . import parcels
 from .parcels import OLD_REPO, REPO, make_folder, send
 
@@ -113,13 +113,18 @@ def test_a_request_that_keeps_failing_is_told_in_one_line_and_the_next_start_goe
     assert set(changing) - set(told) == {"POST /{kind}/{ns}/{name}.git/info/lfs/verify"}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a fork server")
-def test_the_process_may_be_killed_at_every_request(range_, capsys, tmp_path, monkeypatch):
+@pytest.fixture
+def processes(range_, monkeypatch):
+    """Starts processes that know this Hub."""
     for name, value in range_.hub.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([parcels.__name__])
+    with fork_server(parcels.__name__) as context:
+        yield context
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a fork server")
+def test_the_process_may_be_killed_at_every_request(range_, processes, capsys, tmp_path):
     points = [(number, "reset before") for number in range(1, len(range_.requests) + 1)]
     points += [
         (number, "reset after") for number, entry in enumerate(range_.requests, start=1) if entry.method in MUTATING

@@ -1,6 +1,5 @@
 """A recipe that trains in a second, and runs of it in processes of their own that a test may kill."""
 
-import multiprocessing
 import os
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import pytest
 import yaml
 
 from axion.recipe import load_recipe
+
+from ..fork_server import fork_server
 
 TINY_RECIPE = {
     "name": "tiny",
@@ -63,15 +64,19 @@ def _run(folder: str, recipe: str, overrides: list[str], out: str, resume: bool)
     train(load_recipe(recipe, overrides), Path(out), resume)
 
 
+@pytest.fixture(scope="module")
+def processes():
+    with fork_server("axion.training.run") as context:
+        yield context
+
+
 @pytest.fixture
-def start_run(tmp_path, recipe_file):
-    """Starts a run in a process of its own; the libraries are imported once, in the process that the runs fork from."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["axion.training.run"])
+def start_run(tmp_path, recipe_file, processes):
+    """Starts a run in a process of its own."""
     started = []
 
     def start(out: str, *overrides: str, resume: bool = False):
-        process = context.Process(target=_run, args=(str(tmp_path), str(recipe_file), list(overrides), out, resume))
+        process = processes.Process(target=_run, args=(str(tmp_path), str(recipe_file), list(overrides), out, resume))
         process.start()
         started.append(process)
         return process
