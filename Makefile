@@ -22,7 +22,7 @@ demo: .venv/installed
 	$(BIN)/python app.py
 
 test: lint chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -m "not slow" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 2 --dist loadfile -m "not slow" $(PYTEST_ARGS)
 	@echo "Left out: the tests marked slow, which install other versions of transformers; make test-slow runs them."
 
 test-slow: .venv/installed-dev
@@ -33,7 +33,7 @@ test-llama: .venv-llama/installed
 
 bench-playground: .venv/installed-dev chromium
 	$(BIN)/python -m benchmarks.playground --docs
-	$(BIN)/python -m benchmarks.visitors
+	$(BIN)/python -m benchmarks.visitors --docs
 
 pictures: .venv/installed-dev chromium
 	$(BIN)/python -m docs.screenshots

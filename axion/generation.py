@@ -97,7 +97,7 @@ def check_setting(name: str, value: object) -> int | float:
     valid = isinstance(value, int | float) and not isinstance(value, bool)
     valid = valid and (isinstance(value, int) or math.isfinite(value))  # an int may be too large to be asked
     if not valid or not low <= value <= high or (whole and value != int(value)):
-        raise AxionError(f"{name} must be {number} from {low:g} to {high:.15g}, not {str(value)[:40]}")
+        raise AxionError(f"{name} must be {number} from {low:g} to {high:.16g}, not {str(value)[:40]}")
     return int(value) if whole else float(value)
 
 
@@ -169,6 +169,8 @@ def stream(
             the model; at the call, not the first step.
     """
     ids = encode_prompt(tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
+    if not ids:
+        raise AxionError("the prompt has no token; give the model something to go on from")
     context, vocabulary = model.config.max_position_embeddings, model.config.vocab_size
     if len(ids) >= context:
         raise AxionError(

@@ -114,12 +114,19 @@ class Release:
         if default is not ... and not path.is_file():
             return default
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        except OSError as error:
+            raise AxionError(f"{self.name}: {file} cannot be read: {error.strerror}") from None
+        except ValueError as error:
             raise AxionError(f"{self.name}: {file} cannot be read: {_one_line(error)}") from None
         if not isinstance(content, dict):
             raise AxionError(f"{self.name}: {file} is broken: it must hold one JSON object")
         return content
+
+
+def _refuse_constant(name: str) -> None:
+    """Python reads NaN and infinity, which JSON does not know and no browser would read."""
+    raise ValueError(f"{name} is no JSON")
 
 
 def list_releases(root: Path | None = None) -> list[str]:

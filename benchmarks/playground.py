@@ -13,16 +13,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from playwright.sync_api import Browser, Page
+from typing import TYPE_CHECKING
 
 from axion.errors import AxionError
-from benchmarks.report import Row, build_report, describe_machine, read_rows, replace_block, to_markdown, write_json
+from benchmarks.report import Row, build_report, describe_machine, read_rows, to_markdown, write_docs, write_json
 from playground.chromium import chromium
-from playground.serving import ROOT, Server, served
+from playground.serving import Server, served
 
-DOCS = ROOT / "docs" / "playground.md"
-DOCS_JSON = ROOT / "docs" / "playground.json"
+if TYPE_CHECKING:  # where it is not installed, `chromium` says so in a line
+    from playwright.sync_api import Browser, Page
+
 FULL_SPEED = 1000
 """Tokens a second that the models do not reach on a processor: what is shown then is the page's own doing."""
 START_SECONDS = 300.0
@@ -119,7 +119,7 @@ def compared_page(name: str, *options: str) -> Iterator[tuple[Server, Log]]:
             yield server, Log(log)
 
 
-def measure_streaming(browser: Browser, runs: int, *options: str) -> dict[str, list[Streamed]]:
+def measure_streaming(browser: "Browser", runs: int, *options: str) -> dict[str, list[Streamed]]:
     """Stream the same steps into the real page and into both Textboxes, in turn, `runs` times after a first one."""
     results: dict[str, list[Streamed]] = {name: [] for name in ("playground", "textbox", "textbox-each")}
     with ExitStack() as stack:
@@ -141,7 +141,7 @@ def measure_streaming(browser: Browser, runs: int, *options: str) -> dict[str, l
     return results
 
 
-def stream_once(page: Page, log: Log, ours: bool) -> Streamed:
+def stream_once(page: "Page", log: Log, ours: bool) -> Streamed:
     """Press Generate, and wait until all of it is drawn."""
     page.locator("#generate").click()
     ended = log.next()
@@ -158,7 +158,7 @@ def stream_once(page: Page, log: Log, ours: bool) -> Streamed:
     )
 
 
-def open_page(browser: Browser, server: Server) -> Page:
+def open_page(browser: "Browser", server: Server) -> "Page":
     """The page in a context of its own, so with an empty cache."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(1000 * WAIT_SECONDS)
@@ -176,7 +176,7 @@ class Opened:
     """Bytes that had come over the network until then, headers included."""
 
 
-def measure_opening(browser: Browser, address: str, selector: str, runs: int) -> list[Opened]:
+def measure_opening(browser: "Browser", address: str, selector: str, runs: int) -> list[Opened]:
     """Open the page `runs` times, each time with an empty cache, until `selector` is drawn."""
     opened = []
     for _ in range(runs):
@@ -194,7 +194,7 @@ def measure_opening(browser: Browser, address: str, selector: str, runs: int) ->
     return opened
 
 
-def measure_rest(browser: Browser, runs: int) -> tuple[list[float], list[float], list[float]]:
+def measure_rest(browser: "Browser", runs: int) -> tuple[list[float], list[float], list[float]]:
     """Stop an endless generation, and close the tab of another.
 
     Returns:
@@ -218,7 +218,7 @@ def measure_rest(browser: Browser, runs: int) -> tuple[list[float], list[float],
     return stopped, closed, busy
 
 
-def start_endless(browser: Browser, server: Server) -> Page:
+def start_endless(browser: "Browser", server: Server) -> "Page":
     """A page that shows a text without an end."""
     page = open_page(browser, server)
     page.wait_for_selector(VIEW_READY)
@@ -296,6 +296,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--docs", action="store_true", help="write the figures into docs/")
     options = parser.parse_args()
+    if options.runs < 1:
+        parser.error("--runs must be at least 1")
     try:
         report = measure(options.runs)
     except AxionError as error:
@@ -304,10 +306,7 @@ def main() -> None:
     if options.json:
         write_json(options.json, report)
     if options.docs:
-        write_json(DOCS_JSON, report)
-        DOCS.write_text(
-            replace_block(DOCS.read_text(encoding="utf-8"), "benchmark", docs_block(report)), encoding="utf-8"
-        )
+        write_docs("playground.md", "playground", report, docs_block(report))
 
 
 if __name__ == "__main__":

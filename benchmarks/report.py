@@ -11,6 +11,8 @@ from statistics import median
 
 from axion.machine import libraries, machine
 
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -83,6 +85,13 @@ def describe_machine(report: Mapping) -> str:
 def write_json(path: Path, report: Mapping) -> None:
     """Write the report, readable to people too."""
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_docs(page: str, name: str, report: Mapping, block: str) -> None:
+    """Keep the report as docs/<name>.json, and put `block` between the marks of that name in docs/<page>."""
+    write_json(DOCS / f"{name}.json", report)
+    path = DOCS / page
+    path.write_text(replace_block(path.read_text(encoding="utf-8"), name, block), encoding="utf-8")
 
 
 def replace_block(text: str, name: str, block: str) -> str:

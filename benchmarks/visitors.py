@@ -1,4 +1,4 @@
-"""Many visitors of the API at once, for a long time: `python -m benchmarks.visitors [--minutes N] [--json FILE]`.
+"""Many visitors of the API at once, for a long time: `python -m benchmarks.visitors [--minutes N] [--docs]`.
 
 Each visitor has an address of their own and always one request in flight or waiting; where the server is faster than
 the rate limit of one visitor, they pause. Every request must succeed, and the server's memory must stay within a few
@@ -16,7 +16,7 @@ from statistics import fmean
 import httpx
 
 from axion.errors import AxionError
-from benchmarks.report import Row, build_report, describe_machine, to_markdown, write_json
+from benchmarks.report import Row, build_report, describe_machine, read_rows, to_markdown, write_docs, write_json
 from playground.limits import STARTS_PER_MINUTE
 from playground.serving import Server, served
 
@@ -25,7 +25,7 @@ NEW_TOKENS = 200
 """So many that a round of all visitors takes longer than the pause that the rate limit asks for."""
 WARM_UP_SECONDS = 30.0
 SECONDS_BETWEEN_STARTS = 60 / STARTS_PER_MINUTE
-SAMPLE_SECONDS = 1.0
+SAMPLE_SECONDS = 5.0
 TIMEOUT_SECONDS = 300.0
 MEMORY_RANGE = 5.0
 """Memory may differ from its mean by so many per cent."""
@@ -131,11 +131,18 @@ def rows(measured: Measured, errors: Sequence[str], seconds: float) -> list[Row]
     ]
 
 
+def docs_block(report: dict) -> str:
+    """The lines that docs/playground.md has between its markers."""
+    what = f"{report['visitors']} visitors, each asking for {report['new_tokens']} tokens again and again"
+    return f"{to_markdown(read_rows(report))}\n{what}, for {report['minutes']:g} min; {describe_machine(report)}\n"
+
+
 def main() -> None:
     """Measure, print the table, and write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10, help="after the warm-up (default %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--docs", action="store_true", help="write the figures into docs/")
     options = parser.parse_args()
     if options.minutes <= 0:
         parser.error("--minutes must be more than 0")
@@ -146,11 +153,13 @@ def main() -> None:
         raise SystemExit(f"benchmarks.visitors: {error}") from None
     table = rows(measured, errors, 60 * options.minutes)
     report = build_report(table, minutes=options.minutes, visitors=VISITORS, new_tokens=NEW_TOKENS, errors=errors[:20])
-    print(f"{to_markdown(table)}\n{VISITORS} visitors for {options.minutes:g} min; {describe_machine(report)}")
+    print(docs_block(report))
     for error in errors[:5]:
         print(error)
     if options.json:
         write_json(options.json, report)
+    if options.docs:
+        write_docs("playground.md", "visitors", report, docs_block(report))
     if any(row.met is False for row in table):
         raise SystemExit(1)
 

@@ -12,13 +12,16 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
-from playwright.sync_api import Browser, Page
 
 from axion.errors import AxionError
 from playground.chromium import chromium
 from playground.serving import ROOT, served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 WIDE = {"width": 1280, "height": 800}
 NARROW = {"width": 390, "height": 844}
@@ -56,8 +59,8 @@ DRAWN = """() => {
 
 
 def open_page(
-    browser: Browser, address: str, size: dict, scheme: str = "light", language: str = "en", scale: float = 2
-) -> Page:
+    browser: "Browser", address: str, size: dict, scheme: str = "light", language: str = "en", scale: float = 2
+) -> "Page":
     """A page that has drawn its first trace."""
     page = browser.new_page(
         viewport=size, color_scheme=scheme, device_scale_factor=scale, reduced_motion="reduce", locale=language
@@ -69,7 +72,7 @@ def open_page(
     return page
 
 
-def tabs_of(page: Page) -> Iterator[str]:
+def tabs_of(page: "Page") -> Iterator[str]:
     """Show every tab of the page in turn; yields a name for its file once its content is drawn."""
     # Gradio measures the tabs in a hidden copy of their strip, where also those stand that a narrow page puts away.
     names = page.locator(".ax-tabs > .tab-wrapper .visually-hidden button")
@@ -83,7 +86,7 @@ def tabs_of(page: Page) -> Iterator[str]:
         yield f"{number + 1}-{re.sub('[^a-z]+', '-', letters)}"
 
 
-def show_tab(page: Page, name: str) -> None:
+def show_tab(page: "Page", name: str) -> None:
     """Show a tab, also where a narrow page has put it into the menu of the rest."""
     strip = page.locator(".ax-tabs > .tab-wrapper")
     tab = strip.get_by_role("tab", name=name, exact=True)
@@ -94,7 +97,7 @@ def show_tab(page: Page, name: str) -> None:
     strip.locator("[role=tab][aria-selected=true]", has_text=name).wait_for()
 
 
-def take_all(browser: Browser, address: str, folder: Path) -> None:
+def take_all(browser: "Browser", address: str, folder: Path) -> None:
     """Write a picture of every tab, in every look that people see it in."""
     folder.mkdir(parents=True, exist_ok=True)
     looks = [(width, scheme, "en") for width in ("wide", "narrow") for scheme in ("light", "dark")]
@@ -105,7 +108,7 @@ def take_all(browser: Browser, address: str, folder: Path) -> None:
         page.close()
 
 
-def take_film(browser: Browser, address: str, path: Path) -> None:
+def take_film(browser: "Browser", address: str, path: Path) -> None:
     """Film a generation from the first token to the last.
 
     Raises:

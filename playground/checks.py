@@ -14,27 +14,23 @@ NO_PROMPT = "-"
 
 
 def check_wish(
-    house: House,
-    visitor: gr.Request,
-    language: object,
-    model_name: object,
-    prompt: object,
-    settings: Mapping[str, object],
+    house: House, language: object, model_name: object, prompt: object, settings: Mapping[str, object]
 ) -> dict[str, str]:
-    """What is wrong with a wish, in the page's language, by field: `model`, `prompt` or a setting's name.
-
-    When all is well it counts as one start of the visitor's, and one start too many is told as a problem of `model`.
-    """
+    """What is wrong with a wish, in the page's language, by field: `model`, `prompt` or a setting's name."""
     chosen = known_language(language)
     problems = find_problems(prompt, settings, chosen)
     if not isinstance(model_name, str) or model_name not in house.catalogue.names:
         problems["model"] = Refusal("no_model", known=", ".join(house.catalogue.names)).tell(chosen)
-    if not problems:
-        try:
-            house.visitors.admit(address_of(visitor))
-        except TooManyRequests as error:
-            problems["model"] = error.tell(chosen)
     return problems
+
+
+def count_starts(house: House, visitor: gr.Request, language: object, starts: int = 1) -> dict[str, str]:
+    """Count a wish without a problem as so many starts of the visitor's; too many are told as a problem of `model`."""
+    try:
+        house.visitors.admit(address_of(visitor), starts)
+    except TooManyRequests as error:
+        return {"model": error.tell(known_language(language))}
+    return {}
 
 
 def answer(problems: Mapping[str, str], fields: tuple[str, ...]) -> list[dict]:

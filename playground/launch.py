@@ -4,7 +4,8 @@ import argparse
 import io
 import os
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
+from threading import Event
 from typing import NoReturn
 
 from axion.errors import AxionError
@@ -28,10 +29,9 @@ def _port(text: str) -> int:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line. Raises AxionError on a mistake in it."""
-    on_a_space = os.environ.get("SYSTEM") == "spaces"
     parser = _Parser(prog="app.py", description="Serve the Axion playground.", allow_abbrev=False)
     parser.add_argument(
-        "--host", default="0.0.0.0" if on_a_space else "127.0.0.1", help="address (default %(default)s)"
+        "--host", default="0.0.0.0" if _on_a_space() else "127.0.0.1", help="address (default %(default)s)"
     )
     parser.add_argument("--port", type=_port, default=7860, help="port (default %(default)s)")
     parser.add_argument("--share", action="store_true", help="also make a public link through Gradio")
@@ -46,12 +46,23 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def set_environment() -> None:
+    """What Gradio, uvicorn and torch look at while they are imported, where the operator has not set it."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    # Generations run side by side, the page's and those of programs: with all cores for each, their threads would wait
+    # for one another, and be ten times slower than a single one.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // (2 * GENERATIONS_AT_ONCE))))
+    if _on_a_space():  # behind a proxy in the Space's own network, which says for whom it asks
+        os.environ.setdefault("FORWARDED_ALLOW_IPS", "127.0.0.1,::1,10.0.0.0/8")
+
+
+def _on_a_space() -> bool:
+    return os.environ.get("SYSTEM") == "spaces"
+
+
 def serve(options: argparse.Namespace) -> None:
     """Build the page and serve it until Ctrl-C. Raises AxionError where nothing can be served."""
-    # Before Gradio and torch are imported, because they look at these while they load. Generations run side by side:
-    # with all cores for each, their threads would wait for one another, and be ten times slower than a single one.
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // GENERATIONS_AT_ONCE)))
+    set_environment()
     import playground.zero_gpu  # noqa: F401 (must have been read before the launch)
     from playground.guards import GUARDS, MCP_PATH, has_mcp
     from playground.limits import MAX_WAITING, Visitors
@@ -95,7 +106,13 @@ def serve(options: argparse.Namespace) -> None:
     print(f"  for programs: OpenAI-style: {address}/v1  {tools}", flush=True)
     if options.share and not public_address:
         print("  no public link: Gradio's service for them cannot be reached", flush=True)
-    page.block_thread()
+    _wait_for_ctrl_c()
+    page.close(verbose=False)  # Gradio's own end leaves open pages connected, and waits for them
+
+
+def _wait_for_ctrl_c() -> None:
+    with suppress(KeyboardInterrupt):
+        Event().wait()
 
 
 def main(arguments: list[str] | None = None) -> None:

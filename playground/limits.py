@@ -37,15 +37,15 @@ class Visitors:
         """How many visitors are remembered."""
         return len(self._buckets)
 
-    def admit(self, address: str) -> None:
-        """Count one start. Raises TooManyRequests when this visitor has none left."""
+    def admit(self, address: str, starts: int = 1) -> None:
+        """Count so many starts, at most BURST, or none. Raises TooManyRequests when this visitor has too few left."""
         with self._lock:
             now, rate = self._clock(), STARTS_PER_MINUTE / 60
             left, then = self._buckets.get(address, (float(BURST), now))
             left = min(BURST, left + (now - then) * rate)
-            if left < 1:
-                raise TooManyRequests((1 - left) / rate)
-            self._buckets[address] = (left - 1, now)
+            if left < starts:
+                raise TooManyRequests((starts - left) / rate)
+            self._buckets[address] = (left - starts, now)
             self._forget(now)
 
     def _forget(self, now: float) -> None:

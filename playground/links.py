@@ -16,7 +16,7 @@ from playground.requests import LIMITS, Refusal, Request, read_request
 DEFAULTS = asdict(Sampling())
 
 _WHOLE = re.compile(r"[0-9]{1,16}")
-_NUMBER = re.compile(r"-?[0-9]{0,16}\.[0-9]{1,20}|-[0-9]{1,16}")
+_NUMBER = re.compile(r"-?[0-9]{0,16}\.[0-9]{1,20}|-[0-9]{1,16}|-?[0-9](?:\.[0-9]{1,20})?e-[0-9]{1,2}")
 
 
 @dataclass(frozen=True)

@@ -36,3 +36,11 @@ def render(template: str, **values: object) -> str:
 def script(*names: str) -> str:
     """Files of assets/view joined into the one function body that `gr.HTML` takes as `js_on_load`."""
     return "\n".join((ASSETS / "view" / f"{name}.js").read_text(encoding="utf-8") for name in names)
+
+
+def tell_view(css: str, event: str) -> str:
+    """The `js=` of a Gradio event that also tells a view what it cannot see by itself.
+
+    A stream that was cut has no last line, and a wish that was refused no first one.
+    """
+    return f"() => {{ document.querySelector('{css}')?.dispatchEvent(new Event('{event}')); return []; }}"

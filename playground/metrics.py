@@ -51,7 +51,9 @@ def read_metrics(path: Path) -> Metrics | None:
             bits_per_byte=_curve(rows, "val_bits_per_byte"),
             overload=tuple(_curve(rows, f"max_violation_layer_{layer}") for layer in layers),
         )
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise AxionError(f"metrics.csv cannot be read: {error.strerror}") from None
+    except (ValueError, csv.Error) as error:
         raise AxionError(f"metrics.csv cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 

@@ -1,5 +1,6 @@
 """Which models a visitor may choose, and the facts that the page shows about each."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -9,7 +10,7 @@ from threading import Lock
 
 from axion.errors import AxionError
 from axion.params import report
-from axion.release import Release, list_releases, open_release
+from axion.release import RELEASES, Release, list_releases, open_release
 from axion.routing import routers
 from playground.requests import Refusal
 
@@ -80,6 +81,7 @@ class Catalogue:
 
     def __init__(self, named: Sequence[str] = ()) -> None:
         """Raises AxionError when there is nothing to offer, or when nothing can be what a name in `named` means."""
+        named = [os.path.expanduser(reference) for reference in named]  # no shell did so in AXION_MODELS
         for reference in named:
             _check_exists(reference)
         self._references = dict(_label([*named, *list_releases()]))
@@ -156,24 +158,36 @@ def _check_exists(reference: str) -> None:
 
     A Hub id must name a commit, so that what visitors see is what the operator has looked at.
     """
-    if Path(reference).expanduser().is_dir() or reference in list_releases():
+    if Path(reference).is_dir() or reference in list_releases():
         return
     if reference.count("/") != 1 or reference.startswith((".", "/", "~")):
         known = ", ".join(list_releases()) or "none yet"
         raise AxionError(f"no release {reference!r}; here: {known}; or give a folder, or a Hub id with its commit")
     if not _COMMIT.search(reference):  # a branch or a tag can be moved to other files while the page is open
         name = reference.partition("@")[0]
-        raise AxionError(f"{reference} is not pinned; give the commit that the page shall show: {name}@<40 hex digits>")
+        raise AxionError(
+            f"{reference} is no folder here, and as a Hub id it is not pinned; "
+            f"give the commit that the page shall show: {name}@<40 hex digits>"
+        )
+
+
+def _find_place(reference: str) -> Path | str:
+    """The folder, or else the Hub id."""
+    for folder in (Path(reference), RELEASES / reference):
+        if folder.is_dir():
+            return folder.resolve()
+    return reference.strip("/")
 
 
 def _label(references: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Pair each reference with the name to display: a folder's own name alone, since visitors need no server paths."""
     taken: set[str] = set()
-    for reference in dict.fromkeys(references):
-        path = Path(reference)
-        stem = path.resolve().name if path.is_dir() else _COMMIT.sub(r"@\1", reference.strip("/"))
-        if stem in taken and not path.is_dir():
-            continue  # a name under releases/ that the operator also named by itself
+    places: set[Path | str] = set()
+    for reference in references:
+        if (place := _find_place(reference)) in places:
+            continue  # named twice, perhaps once as a folder and once by its name under releases/
+        places.add(place)
+        stem = place.name if isinstance(place, Path) else _COMMIT.sub(r"@\1", place)
         label, copy = stem, 2
         while label in taken:
             label, copy = f"{stem} ({copy})", copy + 1

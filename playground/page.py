@@ -125,7 +125,7 @@ def build_page(catalogue: Catalogue, visitors: Visitors) -> gr.Blocks:
                     panels += module.build(house)
         _fill(panels, house)
         _connect(page, panels, house)
-        build_tools(house)
+        build_tools(house, page)
     return page
 
 
@@ -158,9 +158,10 @@ def _connect(page: gr.Blocks, panels: list[Panel], house: House) -> None:
     page.load(None, js=KEPT_THEME, api_visibility="private")
 
 
-def _greet(request: gr.Request) -> Language:
-    """The language of a visitor who has just come."""
-    return choose_language(request.query_params.get("lang"), request.headers.get("accept-language"))
+def _greet(request: gr.Request) -> Language | dict:
+    """The language of a visitor who has just come, where it is not the one that the page begins with."""
+    language = choose_language(request.query_params.get("lang"), request.headers.get("accept-language"))
+    return gr.skip() if language == DEFAULT else language  # who was faster has chosen another already
 
 
 def _open(catalogue: Catalogue, name: str) -> OpenModel | None:

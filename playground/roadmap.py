@@ -90,9 +90,10 @@ def compare_sizes(name: str, info: dict, others: Iterable[tuple[str, dict]]) -> 
 
 def _read_validation(info: dict) -> dict | None:
     try:
-        return measured(info.get("results", {}), TASK)
+        result = measured(info.get("results", {}), TASK)
     except (AttributeError, TypeError):
         return None
+    return result if isinstance(result, dict) else None
 
 
 def _documents(result: dict) -> tuple:

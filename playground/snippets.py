@@ -1,4 +1,4 @@
-"""Programs that repeat what the first tab draws, ready to be copied: pure functions from a wish to source text.
+"""Programs that ask for what the first tab's controls say, ready to be copied: pure functions from a wish to text.
 
 Prompt and settings stand in them as shell words, JSON or Python literals, so that any text comes out as it went in.
 """

@@ -18,7 +18,7 @@ from axion.errors import AxionError
 from axion.generation import Sampling
 from playground import GENERATIONS_AT_ONCE
 from playground.chat import can_chat
-from playground.checks import address_of
+from playground.checks import address_of, answer
 from playground.experts import describe_experts
 from playground.house import GENERATION, House
 from playground.limits import Visitors
@@ -36,10 +36,12 @@ log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable)
 
 
-def build_tools(house: House) -> None:
+def build_tools(house: House, page: gr.Blocks) -> None:
     """Add the public functions to the open page."""
     tools = Tools(house.catalogue, house.visitors)
-    gr.api(tools.generate_text, concurrency_limit=GENERATIONS_AT_ONCE, concurrency_id=GENERATION)
+    generation = gr.api(tools.generate_text, concurrency_limit=GENERATIONS_AT_ONCE, concurrency_id=GENERATION)
+    # `gr.api` takes no validator; without one, calls too many would fill the page's queue before they are refused.
+    page.fns[generation["id"]].validator = tools.admit
     gr.api(tools.list_models)
     gr.api(tools.show_experts)
 
@@ -112,10 +114,18 @@ class Tools:
             request = read_request(prompt, settings)
             if not isinstance(routing, bool):
                 raise AxionError("routing must be true or false")
-            self._visitors.admit(address_of(visitor))
             return generate(self._open(model), request, routing)
         except AxionError as error:
             _refuse(error)
+
+    def admit(self, prompt: object, visitor: gr.Request, *others: object) -> list[dict]:
+        """Count a call of `generate_text` before it waits, also one with a mistake, or say that it is one too many."""
+        fields = ("prompt", *map(str, range(len(others))))
+        try:
+            self._visitors.admit(address_of(visitor))
+        except AxionError as error:
+            return answer({"prompt": str(error)}, fields)
+        return answer({}, fields)
 
     def list_models(self) -> dict:
         """List the language models that this page offers, with their sizes.
@@ -201,7 +211,7 @@ def generate(model: OpenModel, request: Request, routing: bool = False) -> dict:
             else:
                 end = event
     drawn = [step for step in steps if not step["prompt"]]
-    answer = {
+    told = {
         "model": model.name,
         "text": "".join(step["t"] for step in drawn),
         "finish_reason": FINISH[end["reason"]],
@@ -210,7 +220,7 @@ def generate(model: OpenModel, request: Request, routing: bool = False) -> dict:
         "completion_tokens": len(drawn),
         "sampling": asdict(request.sampling),
     }
-    return answer | ({"routing": {name: start[name] for name in ROUTING_HEAD} | {"steps": steps}} if routing else {})
+    return told | ({"routing": {name: start[name] for name in ROUTING_HEAD} | {"steps": steps}} if routing else {})
 
 
 def summarise_experts(model: OpenModel) -> dict:

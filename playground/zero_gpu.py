@@ -1,8 +1,8 @@
 """ZeroGPU, the Hub's shared hardware: it starts no Space that has not at least one function to lend a GPU to.
 
 The page has one and never calls it, because its models run on the processor, there as everywhere. One core writes
-more tokens a second than the page shows (30) up to a hundred million parameters, while a GPU would cost each generation
-a wait in the queue, a new process, and a minute of the visitor's daily share of a few.
+these small models' texts faster than they are read, while a GPU would cost each generation a wait in the queue, a new
+process, and a minute of the visitor's daily share of a few.
 """
 
 from collections.abc import Callable

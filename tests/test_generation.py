@@ -135,6 +135,11 @@ def test_a_prompt_that_is_no_text_is_refused(release, prompt):
         stream(release.model, release.tokenizer, prompt, GREEDY)
 
 
+def test_no_tokens_are_no_prompt(release):
+    with pytest.raises(AxionError, match="the prompt has no token"):
+        stream(release.model, release.tokenizer, [], Sampling())
+
+
 def test_stop_and_closing_end_the_work(release, monkeypatch):
     calls = []
     forward = release.model.forward

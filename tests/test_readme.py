@@ -15,6 +15,7 @@ from axion.params import count_parameters
 from axion.recipe import load_recipe
 from axion.release import RELEASES
 from docs.results import BLOCK, results_block
+from playground.serving import served
 from publish.cli import app as publish_app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,9 +79,13 @@ def test_generate_runs(bundled):
         assert "experts that read the" in run_python("-m", "axion", "generate", *line)
 
 
-def test_the_python_example_runs(bundled):
-    (example,) = blocks("python")
-    assert run_python("-c", example).strip()
+def test_the_python_examples_run(bundled):
+    client, example = blocks("python")
+    address = "http://127.0.0.1:7860"
+    with served() as server:
+        assert run_python("-c", client.replace(address, server.address)).startswith("8 [[")
+    assert address in client and address in README.replace(client, "")
+    assert run_python("-c", example).strip() == "8"
 
 
 def test_the_counts_are_those_of_the_model():

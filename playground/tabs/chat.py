@@ -10,18 +10,17 @@ import gradio as gr
 
 from axion.errors import AxionError
 from playground import GENERATIONS_AT_ONCE, checks
-from playground.chat import answer_events, can_chat
+from playground.chat import MAX_MESSAGES, answer_events, can_chat
 from playground.controls import build_settings
 from playground.house import GENERATION, House, Panel
-from playground.markup import ASSETS, script
+from playground.markup import ASSETS, script, tell_view
 from playground.models import OpenModel
 from playground.requests import MAX_PROMPT_CHARACTERS, starting_values
 from playground.session import error_text, growing_text, to_line
 from playground.words import DEFAULT, Labels, Language
 from playground.words.chat import TEXT
 
-# A cut stream has no last line, so the view is told in the browser; see view/chat.js.
-TELL_VIEW = "() => { document.querySelector('#chat .axion-chat')?.dispatchEvent(new Event('stop')); return []; }"
+VIEW = "#chat .axion-chat"
 
 
 def build(house: House) -> list[Panel]:
@@ -44,7 +43,7 @@ def build_chat_view(labels: Labels) -> gr.HTML:
 
     def words(language: Language) -> dict[str, object]:
         # All of them every time: in a tab that was not opened yet, an update takes the place of all properties.
-        return {"texts": TEXT[language], "most": MAX_PROMPT_CHARACTERS}
+        return {"texts": TEXT[language], "most": MAX_PROMPT_CHARACTERS, "mostMessages": MAX_MESSAGES}
 
     view = gr.HTML(
         html_template=(ASSETS / "view" / "chat.html").read_text(encoding="utf-8"),
@@ -76,7 +75,8 @@ def _connect(house: House, settings: Mapping[str, gr.components.Component], view
     def check(visitor: gr.Request, language: str, model_name: str, *values: object) -> list[dict]:
         # The messages have no control of their own that could show a problem; the view shows it.
         asked = dict(zip(names, values, strict=True))
-        problems = checks.check_wish(house, visitor, language, model_name, checks.NO_PROMPT, asked)
+        problems = checks.check_wish(house, language, model_name, checks.NO_PROMPT, asked)
+        problems = problems or checks.count_starts(house, visitor, language)
         return checks.answer(problems, ("language", "model", *names))
 
     answer = view.submit(
@@ -89,5 +89,6 @@ def _connect(house: House, settings: Mapping[str, gr.components.Component], view
         show_progress="minimal",  # view/chat.js reads from it whether the question was refused
         api_visibility="private",
     )
+    answer.then(None, js=tell_view(VIEW, "rest"), api_visibility="private")
     for leave in (view.stop, house.model.change):
-        leave(None, js=TELL_VIEW, cancels=answer, api_visibility="private")
+        leave(None, js=tell_view(VIEW, "stop"), cancels=answer, api_visibility="private")

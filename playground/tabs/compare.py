@@ -7,12 +7,12 @@ from gradio.components import Component
 
 from axion.errors import AxionError
 from playground import GENERATIONS_AT_ONCE
-from playground.checks import answer, check_wish, known_language
+from playground.checks import answer, check_wish, count_starts, known_language
 from playground.comparison import SIDES, compared_events
 from playground.controls import build_control, build_presets
 from playground.house import GENERATION, House, Panel
 from playground.links import Wish, read_wish
-from playground.markup import ASSETS, script
+from playground.markup import ASSETS, script, tell_view
 from playground.requests import LIMITS, MAX_PROMPT_CHARACTERS, tell
 from playground.session import growing_text
 from playground.words import DEFAULT, Labels, Language
@@ -27,11 +27,6 @@ OWN = tuple(name for name in LIMITS if name not in SHARED)
 START = {"max_new_tokens": 120, "min_new_tokens": 0, "seed": 1, "top_k": 0, "top_p": 1, "min_p": 0}
 OWN_START = {"a": {"temperature": 0, "repetition_penalty": 1}, "b": {"temperature": 0.8, "repetition_penalty": 1}}
 """The likeliest token every time against a draw: the first question that anybody has about sampling."""
-
-# A cut stream has no last line, so the view is told in the browser; see view/compare.js.
-STOP_VIEW = (
-    "() => { document.querySelector('#comparison .axion-compare').dispatchEvent(new Event('stop')); return []; }"
-)
 
 
 def build(house: House) -> list[Panel]:
@@ -141,9 +136,11 @@ def _connect(
     def check(visitor: gr.Request, language: object, prompt_text: str, *values: object) -> list[dict]:
         problems = {}
         for side, wish in read(prompt_text, *values).items():
-            found = check_wish(house, visitor, language, wish["model"], prompt_text, wish["sampling"])
+            found = check_wish(house, language, wish["model"], prompt_text, wish["sampling"])
             own = ("model", *OWN)
             problems |= {f"{side}_{field}" if field in own else field: text for field, text in found.items()}
+        if not problems and (found := count_starts(house, visitor, language, starts=len(SIDES))):
+            problems["a_model"] = found["model"]
         fields = ["language", "prompt", *SHARED, *(f"{side}_{field}" for side in SIDES for field in ("model", *OWN))]
         return answer(problems, tuple(fields))
 
@@ -158,7 +155,7 @@ def _connect(
         show_progress="minimal",  # view/compare.js reads from it whether the wish waits
         api_visibility="private",
     )
-    stop.click(None, js=STOP_VIEW, cancels=comparison, api_visibility="private")
+    stop.click(None, js=tell_view("#comparison .axion-compare", "stop"), cancels=comparison, api_visibility="private")
 
 
 def _open(house: House, wish: Mapping, language: Language) -> Wish | AxionError:

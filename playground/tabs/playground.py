@@ -7,10 +7,11 @@ import gradio as gr
 
 from axion.errors import AxionError
 from playground import GENERATIONS_AT_ONCE
-from playground.checks import answer, check_wish, known_language
+from playground.checks import answer, check_wish, count_starts, known_language
 from playground.controls import build_presets, build_settings
 from playground.house import GENERATION, House, Panel
 from playground.links import DEFAULTS, Wish, is_link, read_link, read_wish
+from playground.markup import tell_view
 from playground.models import OpenModel
 from playground.requests import MAX_PROMPT_CHARACTERS, starting_values, tell
 from playground.session import error_text, growing_text, live_events, recorded_events, to_line
@@ -18,8 +19,7 @@ from playground.trace_view import build_trace_view
 from playground.words import choose_language
 from playground.words.controls import PRESETS, TEXT
 
-# What the view cannot see by itself: a cut stream has no last line, and a wish that was refused no first one.
-TELL_VIEW = "() => {{ document.querySelector('#trace .axion-view').dispatchEvent(new Event('{event}')); return []; }}"
+VIEW = "#trace .axion-view"
 
 
 def build(house: House) -> list[Panel]:
@@ -95,7 +95,8 @@ def _connect(house: House, prompt, settings: Mapping, generate: gr.Button, stop:
         asked = wish if isinstance(wish, dict) else {}
         sampling = asked.get("sampling")
         sampling = DEFAULTS | sampling if isinstance(sampling, dict) else {}
-        problems = check_wish(house, visitor, language, asked.get("model"), asked.get("prompt"), sampling)
+        problems = check_wish(house, language, asked.get("model"), asked.get("prompt"), sampling)
+        problems = problems or count_starts(house, visitor, language)
         if "model" in problems:  # its control is too small to show anything, and the prompt stands beside the buttons
             problems["prompt"] = problems.pop("model")
         return answer(problems, ("language", "model", "prompt", *names))
@@ -111,9 +112,9 @@ def _connect(house: House, prompt, settings: Mapping, generate: gr.Button, stop:
         show_progress="minimal",  # view/trace.js reads from it whether the wish waits
         api_visibility="private",
     )
-    generation.then(None, js=TELL_VIEW.format(event="rest"), api_visibility="private")
+    generation.then(None, js=tell_view(VIEW, "rest"), api_visibility="private")
     for leave, told in ((stop.click, "stop"), (view.stop, "stop"), (house.model.input, "choose")):
-        leave(None, js=TELL_VIEW.format(event=told), cancels=generation, api_visibility="private")
+        leave(None, js=tell_view(VIEW, told), cancels=generation, api_visibility="private")
 
 
 def _open_links(house: House, prompt: gr.Textbox, settings: Mapping, view: gr.HTML) -> None:

@@ -180,6 +180,20 @@ def test_stop_frees_the_model_and_the_next_question_is_answered(chat, chat_serve
     assert "chatty" in last(chat, "meta")
 
 
+def test_a_question_right_behind_stop_is_answered(chat):
+    choose_model(chat, "endless")
+    ask_endlessly(chat)
+    chat.wait_for_function(f"() => {RUNNING}")
+    set_number(chat, "Maximum new tokens", "3")
+    chat.locator(".axion-chat [data-part=input]").fill("1 + 1")
+    chat.evaluate("""() => {
+      for (const name of ["stop", "send"]) document.querySelector(`.axion-chat [data-part=${name}]`).click();
+    }""")
+    chat.wait_for_function("document.querySelectorAll('.axion-chat .ac-turn').length === 2")
+    chat.wait_for_selector(IDLE)
+    assert chat.locator(".ac-turn").last.locator(".av-col").count() == 3
+
+
 RUNNING = "document.querySelectorAll('.axion-chat[data-state=running] .av-col').length > 3"
 
 

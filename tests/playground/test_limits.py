@@ -40,6 +40,15 @@ def test_a_visitor_may_start_so_many_and_then_waits(visitors, clock):
         visitors.admit("a")
 
 
+def test_several_starts_are_counted_together_or_not_at_all(visitors, clock):
+    for _ in range(BURST - 1):
+        visitors.admit("a")
+    with pytest.raises(TooManyRequests) as refused:
+        visitors.admit("a", starts=2)
+    clock.now += refused.value.seconds
+    visitors.admit("a", starts=2)  # what it was told is true of both
+
+
 def test_one_visitor_s_haste_is_nobody_else_s(visitors):
     use_up(visitors, "a")
     visitors.admit("b")

@@ -279,7 +279,13 @@ def test_sizes_are_compared_on_the_same_documents_only():
     small, large = measured_info("s", 1000, 1.5), measured_info("l", 5000, 1.25)
     other = measured_info("o", 3000, 9.9)
     other["results"]["gsm8k_validation"] = VALIDATION | {"bits_per_byte": 9.9, "documents": 7}
-    strangers = [("none", {}), ("odd", {"results": 3}), ("unsized", {"results": large["results"]}), ("other", other)]
+    strangers = [
+        ("none", {}),
+        ("odd", {"results": 3}),
+        ("listed", {"results": {"gsm8k_validation": []}}),
+        ("unsized", {"results": large["results"]}),
+        ("other", other),
+    ]
     points = compare_sizes("large", large, [("small", small), ("large", large), *strangers])
     assert [(p.name, p.parameters, p.bits_per_byte, p.documents) for p in points] == [
         ("small", 1000, 1.5, 392),

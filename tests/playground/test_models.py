@@ -87,6 +87,26 @@ def test_facts_are_counted(catalogue):
     assert catalogue.open("plain") is model
 
 
+def test_numbers_that_no_browser_reads_are_told(releases, tmp_path):
+    shutil.copytree(releases / "plain", tmp_path / "odd")
+    trace = (tmp_path / "odd" / "trace.json").read_text()
+    (tmp_path / "odd" / "trace.json").write_text(trace.replace('"p": null', '"p": NaN'))
+    with pytest.raises(AxionError, match=r"odd: trace\.json cannot be read: NaN is no JSON"):
+        Catalogue([str(tmp_path / "odd")]).open("odd")
+
+
+def test_a_home_folder_is_found_and_what_is_named_twice_is_offered_once(releases, monkeypatch):
+    monkeypatch.setenv("HOME", str(releases))
+    assert Catalogue(["~/plain", str(releases / "plain")]).names == ["plain", *list_releases()]
+
+
+def test_a_folder_elsewhere_does_not_hide_a_release_of_that_name(releases, tmp_path):
+    shutil.copytree(releases / "plain", tmp_path / "axion1-v0.1")
+    catalogue = Catalogue([str(tmp_path / "axion1-v0.1")])
+    assert catalogue.names == ["axion1-v0.1", "axion1-v0.1 (2)"]
+    assert catalogue.open("axion1-v0.1").facts.total != catalogue.open("axion1-v0.1 (2)").facts.total
+
+
 @pytest.mark.parametrize("arguments", [["--port", "x"], ["--port", "0"], ["--nonsense"], ["extra"], ["--models"]])
 def test_bad_arguments_are_one_line(arguments):
     with pytest.raises(AxionError) as caught:

@@ -116,12 +116,13 @@ function addTurn(question, attempt) {
     run: null, // the start event
     outcome: null, // the end event
     failure: null,
+    asked: false, // whether the server was asked
     heard: false, // whether the server has taken the question
     ended: false,
     leftOut: 0,
     nodes: buildTurn(question),
   };
-  const messages = turns.filter((past) => past.ended && !past.failure && answerOf(past)).flatMap((past) => [
+  const messages = readable(turns).flatMap((past) => [
     { role: "user", content: past.question },
     { role: "assistant", content: answerOf(past) },
   ]);
@@ -133,7 +134,14 @@ function addTurn(question, attempt) {
   drawTools();
   follow();
   announce(fill("announce_start"));
-  trigger("submit", { turn: turn.number, attempt, messages: [...messages, { role: "user", content: question }] });
+  submit({ turn: turn.number, attempt, messages: [...messages, { role: "user", content: question }] });
+}
+
+// The turns that go along with a question: a model that was not taught to chat reads none of them.
+function readable(past) {
+  if (!told.chat) return [];
+  const answered = past.filter((turn) => turn.ended && !turn.failure && answerOf(turn));
+  return answered.slice(-Math.floor((props.mostMessages - 1) / 2));
 }
 
 function retry() {
@@ -152,6 +160,7 @@ function clear() {
 }
 
 function halt() {
+  wishes.waiting = null;
   stopped();
   trigger("stop", {});
 }
@@ -159,7 +168,9 @@ function halt() {
 // Stop cuts the stream in the server, so that no last line comes.
 function stopped() {
   const turn = newest();
-  if (turn && !turn.ended) finish(turn, { reason: "stopped" });
+  if (!turn || turn.ended) return;
+  leave();
+  finish(turn, { reason: "stopped" });
 }
 
 // Gradio marks a component as pending from the question until its first data, and no longer when that was refused.
@@ -168,13 +179,14 @@ let waited = false;
 
 function followQueue() {
   const waits = pending.classList.contains("pending");
+  if (waits && newest() && !wishes.waiting) newest().asked = true;
   if (waited && !waits) requestAnimationFrame(() => requestAnimationFrame(refuse));
   waited = waits;
 }
 
 function refuse() {
   const turn = newest();
-  if (turn && !turn.ended && !turn.heard && !waited) fail(turn, fill("refused"));
+  if (turn?.asked && !turn.ended && !turn.heard && !waited) fail(turn, fill("refused"));
 }
 
 // ------------------------------------------------------------------------------------------------------------ one turn
@@ -384,18 +396,11 @@ part("clear").addEventListener("click", clear);
 part("log").addEventListener("scroll", ({ target }) => {
   following = target.scrollHeight - target.scrollTop - target.clientHeight < 60;
 });
-view.addEventListener("stop", stopped);
+view.addEventListener("stop", () => wishes.waiting || stopped()); // it may come when the next question was asked
+view.addEventListener("rest", rested);
 new MutationObserver(followQueue).observe(pending, { attributeFilter: ["class"] });
 
-let drawing = false;
-watch("value", () => {
-  if (drawing) return;
-  drawing = true;
-  requestAnimationFrame(() => {
-    drawing = false;
-    readValue();
-  });
-});
+watchValue(readValue);
 watch("texts", drawWords);
 readValue();
 drawWords();

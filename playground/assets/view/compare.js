@@ -100,9 +100,10 @@ let following = true; // the ribbons keep their end in sight, unless the reader 
 
 function append(side) {
   const { text, lane } = side.nodes;
+  const follows = text.scrollHeight - text.scrollTop - text.clientHeight < 60;
   text.append(side.batch.text);
   lane.append(side.batch.lane);
-  text.scrollTop = 1e9;
+  if (follows) text.scrollTop = 1e9;
 }
 
 part("scroll").addEventListener("scroll", () => {
@@ -130,7 +131,7 @@ function buildSide(side) {
   root.replaceChildren(head, nodes.note, nodes.text, nodes.load, nodes.stats);
   root.classList.toggle("av-many", run.experts > PALETTE);
   buildLayers(side);
-  buildLoad(side);
+  side.cells = buildLoadTable(side.nodes.load, side.run);
   listen(side, nodes.text);
 }
 
@@ -151,34 +152,6 @@ function buildLayers(side) {
     label.prepend(radio);
     nodes.layers.append(label);
   }
-}
-
-function buildLoad(side) {
-  const { run, nodes, counts } = side;
-  const grid = nodes.load;
-  grid.style.setProperty("--experts", run.experts);
-  grid.style.setProperty("--fair", run.experts_per_token / run.experts);
-  if (run.layers) grid.append(make("span", ""));
-  for (let expert = 0; run.layers && expert < run.experts; expert++) {
-    const head = make("b", "", `E${expert + 1}`);
-    paint(head, expert, run.experts);
-    grid.append(head);
-  }
-  side.cells = counts.map((row, rowIndex) => {
-    grid.append(make("span", "", `L${run.first_layer + rowIndex}`));
-    return row.map((_, expert) => {
-      const root = make("div", "av-cell");
-      const track = make("div", "");
-      const bar = make("i", "");
-      const label = make("span", "");
-      root.setAttribute("role", "img");
-      paint(root, expert, run.experts);
-      track.append(bar);
-      root.append(track, label);
-      grid.append(root);
-      return { root, bar, label };
-    });
-  });
 }
 
 function buildRibbon(side) {
@@ -202,7 +175,7 @@ function buildRibbon(side) {
 }
 
 function draw() {
-  const ended = both().length === SIDES.length && both().every((side) => side.ended);
+  const ended = (stopped || both().length === SIDES.length) && both().every((side) => side.ended);
   view.dataset.state = ended ? "done" : "running";
   for (const side of both()) drawSide(side);
   alignRibbons();
@@ -453,15 +426,7 @@ view.addEventListener("stop", () => {
 
 new MutationObserver(followQueue).observe(pending, { attributeFilter: ["class"] });
 
-let drawing = false;
-watch("value", () => {
-  if (drawing) return;
-  drawing = true;
-  requestAnimationFrame(() => {
-    drawing = false;
-    readValue();
-  });
-});
+watchValue(readValue);
 watch("texts", drawWords);
 readValue();
 drawWords();

@@ -34,38 +34,16 @@ function count(step) {
 const total = () => tally.prompt + tally.fresh;
 const times = (row, expert) => (counts[row][expert] / total() / run.experts_per_token) * run.experts;
 
-// A full bar is every token; the tick stands at the fair share, which is experts per token ÷ experts.
 function buildLoad() {
   counts = Array.from({ length: run.layers }, () => new Array(run.experts).fill(0));
-  const grid = part("load");
-  grid.style.setProperty("--experts", run.experts);
-  grid.style.setProperty("--fair", run.experts_per_token / run.experts);
-  if (run.layers) grid.append(make("span", ""));
-  for (let expert = 0; run.layers && expert < run.experts; expert++) {
-    const head = make("b", "", `E${expert + 1}`);
-    paint(head, expert, run.experts);
-    grid.append(head);
-  }
-  cells = counts.map((row, rowIndex) => {
-    grid.append(make("span", "", `L${run.first_layer + rowIndex}`));
-    return row.map((_, expert) => buildCell(grid, rowIndex, expert));
-  });
+  cells = buildLoadTable(part("load"), run);
+  cells.forEach((row, rowIndex) => row.forEach(({ root }, expert) => listenToCell(root, rowIndex, expert)));
 }
 
-function buildCell(grid, row, expert) {
-  const root = make("div", "av-cell");
-  const track = make("div", "");
-  const bar = make("i", "");
-  const label = make("span", "");
-  track.append(bar);
-  paint(root, expert, run.experts);
-  root.setAttribute("role", "img");
-  root.tabIndex = run.experts > PALETTE ? -1 : 0;
-  root.append(track, label);
-  for (const enter of ["pointerenter", "focus"]) root.addEventListener(enter, () => showReaders(row, expert));
-  for (const leave of ["pointerleave", "blur"]) root.addEventListener(leave, hideReaders);
-  grid.append(root);
-  return { root, bar, label };
+function listenToCell(cell, row, expert) {
+  cell.tabIndex = run.experts > PALETTE ? -1 : 0;
+  for (const enter of ["pointerenter", "focus"]) cell.addEventListener(enter, () => showReaders(row, expert));
+  for (const leave of ["pointerleave", "blur"]) cell.addEventListener(leave, hideReaders);
 }
 
 function describeCell(row, expert) {

@@ -40,3 +40,69 @@ function routingCell(experts, gates, count) {
 function visible(text) {
   return text.replace(/\n/g, "↵").replace(/^ | $/g, "␣") || fill("no_text");
 }
+
+// Values may come faster than the screen is drawn: `read` is called once for all that came before a frame.
+function watchValue(read) {
+  let drawing = false;
+  watch("value", () => {
+    if (drawing) return;
+    drawing = true;
+    requestAnimationFrame(() => {
+      drawing = false;
+      read();
+    });
+  });
+}
+
+// A full bar is every token; the tick stands at the fair share, which is experts per token ÷ experts. Returns for each
+// layer and expert the cell, its bar and its label.
+function buildLoadTable(grid, run) {
+  grid.style.setProperty("--experts", run.experts);
+  grid.style.setProperty("--fair", run.experts_per_token / run.experts);
+  if (!run.layers) return [];
+  grid.append(make("span", ""));
+  for (let expert = 0; expert < run.experts; expert++) {
+    const head = make("b", "", `E${expert + 1}`);
+    paint(head, expert, run.experts);
+    grid.append(head);
+  }
+  return Array.from({ length: run.layers }, (_, row) => {
+    grid.append(make("span", "", `L${run.first_layer + row}`));
+    return Array.from({ length: run.experts }, (_, expert) => buildLoadCell(grid, expert, run.experts));
+  });
+}
+
+function buildLoadCell(grid, expert, experts) {
+  const root = make("div", "av-cell");
+  const track = make("div", "");
+  const bar = make("i", "");
+  const label = make("span", "");
+  root.setAttribute("role", "img");
+  paint(root, expert, experts);
+  track.append(bar);
+  root.append(track, label);
+  grid.append(root);
+  return { root, bar, label };
+}
+
+// Gradio drops what is asked for while it takes back what was stopped, so a wish waits until that is over: until `rest`,
+// or for so long as the server may need at the most, should nothing have been there to take back.
+const LEAVING_MS = 2000;
+const wishes = { waiting: null, leaving: 0 };
+
+function submit(wish) {
+  if (wishes.leaving) wishes.waiting = wish;
+  else trigger("submit", wish);
+}
+
+function leave() {
+  clearTimeout(wishes.leaving);
+  wishes.leaving = setTimeout(rested, LEAVING_MS);
+}
+
+function rested() {
+  const wish = wishes.waiting;
+  clearTimeout(wishes.leaving);
+  Object.assign(wishes, { waiting: null, leaving: 0 });
+  if (wish) trigger("submit", wish);
+}

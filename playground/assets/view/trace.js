@@ -10,13 +10,13 @@ let ended = true;
 let branchIndex = -1; // the token that a branch took
 let asked = null; // {wish, instead}: what this view asked for last
 let instead = null; // the word in whose place the shown branch took its own, where this view knows it
-let wanted = null; // a wish that waits for the end of the generation before it
 let refused = false; // the last wish came back without an answer
 let stopped = false; // on the reader's own wish
 let exampleDue = true; // nothing was asked since the model was chosen
 
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 const state = () => view.dataset.state;
+const atWork = () => state() === "running" || state() === "waiting";
 
 // ---------------------------------------------------------------------------------------------------- reading events
 
@@ -172,16 +172,18 @@ function fail(error) {
 function ask({ model, prompt, sampling, forced }, replacedWord) {
   const wish = { model, prompt, sampling, forced };
   asked = { wish, instead: replacedWord };
-  if (state() === "running" || state() === "waiting") {
-    wanted = wish;
+  if (atWork()) {
+    leave();
     trigger("stop", {});
-  } else trigger("submit", wish);
+  }
+  submit(wish);
 }
 
 // Stop cuts the stream in the server, so that no last line comes.
 view.addEventListener("stop", stop);
 
 function stop() {
+  if (atWork()) leave();
   stopped = true;
   skipReplay();
   if (run && !ended) finish({ reason: "stopped" });
@@ -193,12 +195,7 @@ view.addEventListener("choose", () => {
   exampleDue = true;
 });
 
-view.addEventListener("rest", () => {
-  if (!wanted) return;
-  const wish = wanted;
-  wanted = null;
-  trigger("submit", wish);
-});
+view.addEventListener("rest", rested);
 
 // Gradio marks a component as pending from the wish until its first data, and no longer when the wish is refused.
 let before = null; // the state to go back to
@@ -301,15 +298,7 @@ function bringIntoSight() {
 
 new MutationObserver(followQueue).observe(pending, { attributeFilter: ["class"] });
 
-let drawing = false;
-watch("value", () => {
-  if (drawing) return;
-  drawing = true;
-  requestAnimationFrame(() => {
-    drawing = false;
-    readValue();
-  });
-});
+watchValue(readValue);
 watch("texts", drawWords);
 clearFigures();
 readValue();
