@@ -17,9 +17,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from axion import generation
-from axion.generation import Sampling, Step
-from axion.release import Release, open_release
+from playground.launch import set_environment
+
+set_environment()  # for all pages alike, and before torch is imported, as app.py does it
+
+from axion import generation  # noqa: E402
+from axion.generation import Sampling, Step  # noqa: E402
+from axion.release import Release, open_release  # noqa: E402
 
 BUNDLED = "axion1-v0.1"
 NEW_TOKENS = 480

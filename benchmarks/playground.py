@@ -143,6 +143,7 @@ def measure_streaming(browser: "Browser", runs: int, *options: str) -> dict[str,
 
 def stream_once(page: "Page", log: Log, ours: bool) -> Streamed:
     """Press Generate, and wait until all of it is drawn."""
+    page.bring_to_front()  # the others need not draw
     page.locator("#generate").click()
     ended = log.next()
     whole = VIEW_DONE if ours else f"{BOX_COUNT} === {ended['characters']}"

@@ -77,7 +77,7 @@ def describe_machine(report: Mapping) -> str:
     """A line on what was measured where."""
     where = report["machine"]
     return (
-        f"{where['processor']}, {where['cores']} cores, {where['torch_threads']} threads for the model; "
+        f"{where['processor']}, {where['cores']} cores; "
         f"gradio {report['libraries']['gradio']}, torch {report['libraries']['torch']}; {report['measured'][:10]}."
     )
 

@@ -23,7 +23,8 @@ from axion.routing import routers
 from playground.models import OpenModel
 from playground.requests import Request
 
-UPDATES_PER_SECOND = 30
+UPDATES_PER_SECOND = 40
+"""At most. The page draws what has come at every frame, and misses some while it does so."""
 MAX_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
