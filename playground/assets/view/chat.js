@@ -396,7 +396,7 @@ part("clear").addEventListener("click", clear);
 part("log").addEventListener("scroll", ({ target }) => {
   following = target.scrollHeight - target.scrollTop - target.clientHeight < 60;
 });
-view.addEventListener("stop", () => wishes.waiting || stopped()); // it may come when the next question was asked
+view.addEventListener("stop", stopped); // another model was chosen
 view.addEventListener("rest", rested);
 new MutationObserver(followQueue).observe(pending, { attributeFilter: ["class"] });
 
