@@ -191,7 +191,7 @@ def test_a_question_right_behind_stop_is_answered(chat):
     }""")
     chat.wait_for_function("document.querySelectorAll('.axion-chat .ac-turn').length === 2")
     chat.wait_for_selector(IDLE)
-    assert chat.locator(".ac-turn").last.locator(".av-col").count() == 3
+    assert chat.locator(".ac-turn").last.locator(".av-col").count() == 3, chat.locator(".ac-turn").last.inner_text()
 
 
 RUNNING = "document.querySelectorAll('.axion-chat[data-state=running] .av-col').length > 3"

@@ -3,6 +3,7 @@
 
 const view = part("view");
 const TALLEST = 180; // pixels to which the field for a question grows
+const REFUSED_MS = 700; // without an answer for so long, a question that no longer waits was refused
 const NAMED = 5; // with many experts, so many of the busiest are named
 let seen = ""; // the part of the value that was read
 let turns = []; // see addTurn
@@ -32,6 +33,7 @@ function readValue() {
 let current = null;
 function open(event) {
   current = event.kind === "turn" && newest()?.number === event.turn ? newest() : null;
+  if (current?.failure) Object.assign(current, { failure: null, ended: false }); // its answer was only late
   if (event.kind === "turn") return;
   part("error").hidden = event.kind !== "error";
   part("error").textContent = event.kind === "error" ? event.message : "";
@@ -180,7 +182,7 @@ let waited = false;
 function followQueue() {
   const waits = pending.classList.contains("pending");
   if (waits && newest() && !wishes.waiting) newest().asked = true;
-  if (waited && !waits) requestAnimationFrame(() => requestAnimationFrame(refuse));
+  if (waited && !waits) setTimeout(refuse, REFUSED_MS);
   waited = waits;
 }
 
