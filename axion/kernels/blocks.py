@@ -1,0 +1,318 @@
+"""A model's training and scoring passes on the kernels: one autograd function for each block, and one for the head.
+
+`use_kernels(model)` puts them under an ordinary `AxionForCausalLM`. The parameters stay the model's own, so optimizer,
+checkpoints, data parallelism and gradient accumulation see no difference; only the numbers come from C++.
+
+Shape suffixes as in modeling_axion.py: B batch, S positions, T all tokens (B·S), D hidden, H heads, E routed experts, K
+experts per token, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from types import MethodType
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import MoeCausalLMOutputWithPast
+
+from axion.kernels.build import Unavailable, library
+from axion.modeling_axion import AxionForCausalLM, AxionMLP, AxionMoE
+
+IGNORED = -100
+"""A label that is left out of the loss."""
+
+OnRouting = Callable[[int, torch.Tensor], None]
+"""Is told of every mixture layer's choice: the layer's number among them, and the experts [T, K]."""
+
+
+def use_kernels(model: AxionForCausalLM, on_routing: OnRouting | None = None) -> None:
+    """From now on `model(input_ids, …, use_cache=False)` runs on the kernels.
+
+    With `labels` the result has the loss and no logits, which are never formed. A call that the kernels do not cover (a
+    cache, embeddings as input, left padding, hidden states as output) takes the PyTorch path as before.
+
+    Args:
+        model: in fp32, on the CPU.
+        on_routing: called in training mode; forward hooks on the routers are not.
+
+    Raises:
+        Unavailable: the kernels cannot be built here, or the model is not one that they cover.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and type(module) is not nn.Linear:
+            raise Unavailable(f"the kernels know plain linear layers, not {type(module).__name__}")
+    wrong = {f"{p.dtype} on {p.device.type}".removeprefix("torch.") for p in model.parameters() if not _fits(p)}
+    if wrong:
+        raise Unavailable(f"the kernels want float32 on the CPU, not {', '.join(sorted(wrong))}")
+    passes = _Passes(model, on_routing)
+
+    def forward(self: AxionForCausalLM, input_ids=None, labels=None, logits_to_keep=0, **kwargs):
+        if passes.cover(input_ids, labels, kwargs):
+            return passes(input_ids, labels, logits_to_keep, **kwargs)
+        return AxionForCausalLM.forward(
+            self, input_ids=input_ids, labels=labels, logits_to_keep=logits_to_keep, **kwargs
+        )
+
+    model.forward = MethodType(forward, model)
+
+
+def _fits(tensor: torch.Tensor) -> bool:
+    return tensor.dtype is torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous()
+
+
+class _Passes:
+    """The forward pass of one model, block by block."""
+
+    def __init__(self, model: AxionForCausalLM, on_routing: OnRouting | None):
+        self.model = model
+        self.library = _typed(library(model.config))
+        self.on_routing = on_routing
+
+    def cover(self, input_ids, labels, kwargs: dict) -> bool:
+        """Whether this call is one that the kernels compute as PyTorch would."""
+        known = {"attention_mask", "use_cache", "output_router_logits", "num_items_in_batch"}
+        wanted = {name for name, value in kwargs.items() if value is not None and value is not False}
+        return (
+            input_ids is not None
+            and wanted <= known
+            and kwargs.get("use_cache") is False
+            and not self.model.model.gradient_checkpointing
+            and not torch.is_autocast_enabled("cpu")
+            and all(_fits(parameter) for parameter in self.model.parameters())
+            and _padding_is_right(kwargs.get("attention_mask"), labels)
+        )
+
+    def __call__(
+        self, input_ids, labels, logits_to_keep, output_router_logits=None, num_items_in_batch=None, **_
+    ) -> MoeCausalLMOutputWithPast:
+        decoder = self.model.model
+        hidden_BSD = decoder.embed_tokens(input_ids)
+        positions = torch.arange(input_ids.shape[1]).unsqueeze(0)
+        angles = [part[0].contiguous() for part in decoder.rotary_emb(hidden_BSD, positions)]
+        router_logits = []
+        for layer in decoder.layers:
+            hidden_BSD = _Attention.apply(self.library, *angles, hidden_BSD, *_attention_parameters(layer))
+            if isinstance(layer.mlp, AxionMoE):
+                bias_E = layer.mlp.gate.e_score_correction_bias
+                hidden_BSD, logits_TE, experts_TK = _Mixture.apply(
+                    self.library, self.model.config, bias_E, hidden_BSD, *_mixture_parameters(layer)
+                )
+                if self.on_routing is not None and self.model.training:
+                    self.on_routing(len(router_logits), experts_TK)
+                router_logits.append(logits_TE)
+            else:
+                hidden_BSD = _Dense.apply(self.library, hidden_BSD, *_dense_parameters(layer))
+        output = MoeCausalLMOutputWithPast(router_logits=tuple(router_logits) if output_router_logits else None)
+        head = (decoder.norm.weight, self.model.lm_head.weight)
+        if labels is None:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            output.logits = _logits(self.library, hidden_BSD[:, kept, :], *head)
+        else:
+            targets_BS = nn.functional.pad(labels, (0, 1), value=IGNORED)[:, 1:].contiguous()
+            counted = (targets_BS != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+            output.loss = _Loss.apply(self.library, targets_BS, hidden_BSD, *head) / counted
+        return output
+
+
+def _padding_is_right(mask_BS: torch.Tensor | None, labels: torch.Tensor | None) -> bool:
+    """Whether no real token could see padding: there is none, or it stands on the right and is not predicted."""
+    if mask_BS is None:
+        return True
+    if mask_BS.ndim != 2 or bool((mask_BS[:, 1:] > mask_BS[:, :-1]).any()):
+        return False
+    return labels is None or bool((labels[mask_BS == 0] == IGNORED).all())
+
+
+# --- The parameters of each block, in the order of its C++ -----------------------------------------------------------
+
+
+def _attention_parameters(layer: nn.Module) -> list[torch.Tensor | None]:
+    attention = layer.self_attn
+    if attention.config.q_lora_rank is None:
+        queries = [None, None, attention.q_proj.weight]
+    else:
+        queries = [attention.q_a_proj.weight, attention.q_a_layernorm.weight, attention.q_b_proj.weight]
+    latents = [attention.kv_a_proj_with_mqa.weight, attention.kv_a_layernorm.weight, attention.kv_b_proj.weight]
+    return [layer.input_layernorm.weight, *queries, *latents, attention.o_proj.weight]
+
+
+def _swiglu_parameters(mlp: AxionMLP) -> list[torch.Tensor]:
+    return [mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight]
+
+
+def _mixture_parameters(layer: nn.Module) -> list[torch.Tensor]:
+    mixture = layer.mlp
+    routed = [mixture.gate.weight, mixture.experts.gate_up_proj, mixture.experts.down_proj]
+    return [layer.post_attention_layernorm.weight, *routed, *_swiglu_parameters(mixture.shared_experts)]
+
+
+def _dense_parameters(layer: nn.Module) -> list[torch.Tensor]:
+    return [layer.post_attention_layernorm.weight, *_swiglu_parameters(layer.mlp)]
+
+
+# --- Calls into C++ --------------------------------------------------------------------------------------------------
+
+
+def _typed(loaded: ctypes.CDLL) -> ctypes.CDLL:
+    loaded.axion_head_loss.restype = ctypes.c_double
+    return loaded
+
+
+def _at(tensor: torch.Tensor | None) -> ctypes.c_void_p:
+    """Where a tensor's numbers lie; null for none."""
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+def _table(tensors: Sequence[torch.Tensor | None]) -> ctypes.Array:
+    """A C struct of pointers."""
+    return (ctypes.c_void_p * len(tensors))(*(None if t is None else t.data_ptr() for t in tensors))
+
+
+def _empty_like(parameters: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
+    return [None if parameter is None else torch.empty_like(parameter) for parameter in parameters]
+
+
+class _Attention(torch.autograd.Function):
+    """x + attention(norm(x)): csrc/attention_block.cpp."""
+
+    @staticmethod
+    def forward(ctx, kernels, cos_Sp, sin_Sp, hidden_BSD, *parameters):
+        hidden_BSD = hidden_BSD.contiguous()
+        batch, positions, _ = hidden_BSD.shape
+        heads = hidden_BSD.new_empty(batch, positions, kernels.axion_heads_row())
+        sums_BHS = hidden_BSD.new_empty(batch, kernels.axion_heads(), positions)
+        result_BSD = torch.empty_like(hidden_BSD)
+        angles = (_at(cos_Sp), _at(sin_Sp))
+        given, made = _at(hidden_BSD), (_at(result_BSD), _at(heads), _at(sums_BHS))
+        kernels.axion_attention_forward(
+            _table(parameters), *angles, batch, positions, given, *made, torch.get_num_threads()
+        )
+        ctx.kernels = kernels
+        ctx.save_for_backward(cos_Sp, sin_Sp, hidden_BSD, heads, sums_BHS, *parameters)
+        return result_BSD
+
+    @staticmethod
+    def backward(ctx, dresult_BSD):
+        cos_Sp, sin_Sp, hidden_BSD, heads, sums_BHS, *parameters = ctx.saved_tensors
+        dresult_BSD = dresult_BSD.contiguous()
+        dhidden_BSD, gradients = torch.empty_like(hidden_BSD), _empty_like(parameters)
+        angles = (_at(cos_Sp), _at(sin_Sp))
+        given = (_at(hidden_BSD), _at(heads), _at(sums_BHS), _at(dresult_BSD))
+        made = (_at(dhidden_BSD), _table(gradients))
+        ctx.kernels.axion_attention_backward(
+            _table(parameters), *angles, *hidden_BSD.shape[:2], *given, *made, torch.get_num_threads()
+        )
+        return None, None, None, dhidden_BSD, *gradients
+
+
+class _Mixture(torch.autograd.Function):
+    """x + experts(norm(x)), the router's logits [T, E] and its choice [T, K]: csrc/mixture_block.cpp."""
+
+    @staticmethod
+    def forward(ctx, kernels, config, bias_E, hidden_BSD, *parameters):
+        hidden_BSD = hidden_BSD.contiguous()
+        tokens, chosen = hidden_BSD.shape[0] * hidden_BSD.shape[1], config.num_experts_per_tok
+        logits_TE = hidden_BSD.new_empty(tokens, config.n_routed_experts)
+        experts_TK = hidden_BSD.new_empty(tokens, chosen, dtype=torch.int32)
+        routed = hidden_BSD.new_empty(tokens * chosen, kernels.axion_routed_row())
+        shared = hidden_BSD.new_empty(tokens, kernels.axion_shared_row())
+        saved = (logits_TE, experts_TK, routed, shared)
+        result_BSD = torch.empty_like(hidden_BSD)
+        kernels.axion_mixture_forward(
+            _table(parameters),
+            _at(bias_E),
+            tokens,
+            _at(hidden_BSD),
+            _at(result_BSD),
+            _table(saved),
+            torch.get_num_threads(),
+        )
+        ctx.kernels = kernels
+        ctx.mark_non_differentiable(experts_TK)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(bias_E, hidden_BSD, *saved, *parameters)
+        return result_BSD, logits_TE, experts_TK
+
+    @staticmethod
+    def backward(ctx, dresult_BSD, dlogits_TE, _):
+        bias_E, hidden_BSD, *rest = ctx.saved_tensors
+        saved, parameters = rest[:4], rest[4:]
+        dresult_BSD = torch.zeros_like(hidden_BSD) if dresult_BSD is None else dresult_BSD.contiguous()
+        dlogits_TE = None if dlogits_TE is None else dlogits_TE.contiguous()
+        dhidden_BSD, gradients = torch.empty_like(hidden_BSD), _empty_like(parameters)
+        ctx.kernels.axion_mixture_backward(
+            _table(parameters),
+            _at(bias_E),
+            len(saved[0]),
+            _at(hidden_BSD),
+            _table(saved),
+            _at(dresult_BSD),
+            _at(dlogits_TE),
+            _at(dhidden_BSD),
+            _table(gradients),
+            torch.get_num_threads(),
+        )
+        return None, None, None, dhidden_BSD, *gradients
+
+
+class _Dense(torch.autograd.Function):
+    """x + swiglu(norm(x)): csrc/dense_block.cpp."""
+
+    @staticmethod
+    def forward(ctx, kernels, hidden_BSD, *parameters):
+        hidden_BSD = hidden_BSD.contiguous()
+        tokens = hidden_BSD.shape[0] * hidden_BSD.shape[1]
+        saved = hidden_BSD.new_empty(tokens, kernels.axion_dense_row())
+        result_BSD = torch.empty_like(hidden_BSD)
+        tensors = (_at(hidden_BSD), _at(result_BSD), _at(saved))
+        kernels.axion_dense_forward(_table(parameters), tokens, *tensors, torch.get_num_threads())
+        ctx.kernels = kernels
+        ctx.save_for_backward(hidden_BSD, saved, *parameters)
+        return result_BSD
+
+    @staticmethod
+    def backward(ctx, dresult_BSD):
+        hidden_BSD, saved, *parameters = ctx.saved_tensors
+        dresult_BSD = dresult_BSD.contiguous()
+        dhidden_BSD, gradients = torch.empty_like(hidden_BSD), _empty_like(parameters)
+        tensors = (_at(hidden_BSD), _at(saved), _at(dresult_BSD), _at(dhidden_BSD))
+        ctx.kernels.axion_dense_backward(
+            _table(parameters), len(saved), *tensors, _table(gradients), torch.get_num_threads()
+        )
+        return None, dhidden_BSD, *gradients
+
+
+class _Loss(torch.autograd.Function):
+    """The summed loss in nats of the last norm and the head: csrc/head.cpp, which finds its gradients on the way."""
+
+    @staticmethod
+    def forward(ctx, kernels, targets_BS, hidden_BSD, *parameters):
+        hidden_BSD = hidden_BSD.contiguous()
+        wanted = any(ctx.needs_input_grad)
+        made = [torch.empty_like(tensor) for tensor in (hidden_BSD, *parameters)] if wanted else []
+        loss = kernels.axion_head_loss(
+            _table(parameters),
+            targets_BS.numel(),
+            _at(hidden_BSD),
+            _at(targets_BS),
+            _at(made[0] if wanted else None),
+            _table(made[1:]) if wanted else None,
+            torch.get_num_threads(),
+        )
+        ctx.save_for_backward(*made)
+        return hidden_BSD.new_tensor(loss)
+
+    @staticmethod
+    def backward(ctx, dloss):
+        return None, None, *(gradient * dloss for gradient in ctx.saved_tensors)
+
+
+def _logits(kernels, hidden_BSD: torch.Tensor, norm: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    """[B, S, V]; without gradients, which only the loss has."""
+    hidden_BSD = hidden_BSD.detach().contiguous()
+    logits_BSV = hidden_BSD.new_empty(*hidden_BSD.shape[:2], len(head))
+    tokens = hidden_BSD.shape[0] * hidden_BSD.shape[1]
+    kernels.axion_head_logits(_table([norm, head]), tokens, _at(hidden_BSD), _at(logits_BSV), torch.get_num_threads())
+    return logits_BSV

@@ -1,0 +1,196 @@
+// Causal attention of one head over one sequence, without ever holding all of its scores.
+//
+//   S_TS = K·Qᵀ · scale      P = softmax over the keys t ≤ s      O_Sv = Pᵀ·V
+//
+// Queries lie in the lanes: scores are kept as S_TS, one row per key, so that maxima, sums and exponentials of 64 queries
+// are plain vector operations. A tile of kQueries queries meets blocks of kKeys keys, oldest first. The forward pass
+// keeps, as FlashAttention does, the maximum m and the sum of what it has seen and rescales when m grows. It saves
+// λ_s = m + log2 Σ_t 2^(S−m), from which the backward pass gets P = 2^(S−λ) again in one step.
+//
+// Scores are in units of log 2 (the scale carries log2 e), so that e^S is 2^S.
+#pragma once
+
+#include <cmath>
+
+#include "dimensions.h"
+#include "matrix.h"
+#include "scratch.h"
+
+namespace axion {
+
+constexpr int kQueries = 4 * kLanes;
+constexpr int kKeys = 2 * kLanes;
+constexpr int kQueryWidth = kNope + kRope;           // a head's query and key
+constexpr int kQueryRow = padded(kQueryWidth);
+constexpr int kValueRow = padded(kValue);
+constexpr float kMinusInfinity = -1e30f;
+
+// A block of keys as the tile's queries see it. Before the tile every query sees every key; on the diagonal only the
+// vectors of queries from the key's own on do, so the block falls into steps of kLanes keys.
+template <class Work>
+inline void visible(int first_query, int first_key, int keys, Work work) {
+  if (first_key + keys <= first_query) return work(0, keys, 0);  // (row, rows, first query column)
+  for (int row = 0; row < keys; row += kLanes) {
+    work(row, keys - row < kLanes ? keys - row : kLanes, first_key + row - first_query);
+  }
+}
+
+// Scores of a block's keys [kKeys][kQueries]; −10^30 where the key is younger than the query.
+inline void score(int first_query, int first_key, int keys, int queries, const float* keys_TQ, const float* queries_QS,
+                  float* scores_TS) {
+  visible(first_query, first_key, keys, [&](int row, int rows, int column) {
+    multiply<false>(rows, queries - column, kQueryWidth, keys_TQ + (long)(first_key + row) * kQueryRow, kQueryRow, 1,
+                    queries_QS + column, kQueries, scores_TS + row * kQueries + column, kQueries);
+    if (first_key + row < first_query) return;
+    for (int t = 1; t < rows; ++t) {
+      for (int s = 0; s < t; ++s) scores_TS[(row + t) * kQueries + column + s] = kMinusInfinity;
+    }
+  });
+}
+
+// A tile's rows, `row` numbers apart, as columns [width][kQueries], times `scale`; zeros where there are no more rows.
+inline void transpose(int rows, int width, const float* from, long row, float scale, float* to) {
+  for (int d = 0; d < width; ++d) {
+    for (int s = 0; s < rows; ++s) to[d * kQueries + s] = scale * from[s * row + d];
+    for (int s = rows; s < kQueries; ++s) to[d * kQueries + s] = 0;
+  }
+}
+
+// Where a head's numbers lie: rows of one token, `row` apart.
+struct HeadRows {
+  float* data;
+  long row;
+};
+
+// Queries [T][kQueryWidth], keys [T][kQueryRow] (own rows, padded), values [T][kValue] → output [T][kValue], λ [T].
+inline void attend(int tokens, HeadRows queries, const float* keys_TQ, HeadRows values, HeadRows output,
+                   float* lambda_T) {
+  Scratch scratch;
+  float* queries_QS = scratch.take(kQueryWidth * kQueries);
+  float* scores_TS = scratch.take(kKeys * kQueries);
+  float* output_VS = scratch.take(kValue * kQueries);
+  for (int q = 0; q < tokens; q += kQueries) {
+    const int rows = tokens - q < kQueries ? tokens - q : kQueries, columns = padded(rows);
+    transpose(rows, kQueryWidth, queries.data + q * queries.row, queries.row, kSoftmaxScale * kLog2E, queries_QS);
+    Vector highest[4], total[4];
+    for (int v = 0; v < 4; ++v) highest[v] = splat(kMinusInfinity), total[v] = Vector{};
+    for (int i = 0; i < kValue * kQueries; ++i) output_VS[i] = 0;
+
+    for (int k = 0; k < q + rows; k += kKeys) {
+      const int keys = q + rows - k < kKeys ? q + rows - k : kKeys;
+      score(q, k, keys, columns, keys_TQ, queries_QS, scores_TS);
+
+      Vector before[4];
+      for (int v = 0; v < 4; ++v) before[v] = highest[v];
+      visible(q, k, keys, [&](int row, int count, int column) {
+        for (int v = column / kLanes; v < columns / kLanes; ++v) {
+          const float* scores = scores_TS + row * kQueries + v * kLanes;
+          Vector most = highest[v];
+          for (int t = 0; t < count; ++t) most = max(most, load(scores + t * kQueries));
+          highest[v] = most;
+        }
+      });
+      for (int v = 0; v < columns / kLanes; ++v) {
+        const Vector shrink = exp2(before[v] - highest[v]);
+        total[v] *= shrink;
+        for (int d = 0; d < kValue; ++d) {
+          float* out = output_VS + d * kQueries + v * kLanes;
+          store(out, load(out) * shrink);
+        }
+      }
+      visible(q, k, keys, [&](int row, int count, int column) {
+        for (int v = column / kLanes; v < columns / kLanes; ++v) {
+          float* scores = scores_TS + row * kQueries + v * kLanes;
+          Vector sum = total[v];
+          for (int t = 0; t < count; ++t) {
+            const Vector weight = exp2(load(scores + t * kQueries) - highest[v]);
+            sum += weight;
+            store(scores + t * kQueries, weight);
+          }
+          total[v] = sum;
+        }
+        multiply<true>(kValue, columns - column, count, values.data + (k + row) * values.row, 1, values.row,
+                       scores_TS + row * kQueries + column, kQueries, output_VS + column, kQueries);
+      });
+    }
+    for (int s = 0; s < rows; ++s) {
+      const float sum = total[s / kLanes][s % kLanes];
+      float* out = output.data + (q + s) * output.row;
+      for (int d = 0; d < kValue; ++d) out[d] = output_VS[d * kQueries + s] / sum;
+      lambda_T[q + s] = highest[s / kLanes][s % kLanes] + std::log2(sum);
+    }
+  }
+}
+
+// The gradients of queries, keys and values from that of the output.
+//
+//   dP = dO·Vᵀ      dS = P·(dP − δ), δ_s = O_s·dO_s      dQ = scale·dS·K      dK = scale·dSᵀ·Q      dV = Pᵀ·dO
+//
+// dqueries is overwritten; dkeys [T][kQueryRow] and dvalues [T][kValueRow] are, too.
+inline void attend_backward(int tokens, HeadRows queries, const float* keys_TQ, HeadRows values, HeadRows output,
+                            const float* lambda_T, HeadRows doutput, HeadRows dqueries, float* dkeys_TQ,
+                            float* dvalues_TV) {
+  Scratch scratch;
+  float* queries_QS = scratch.take(kQueryWidth * kQueries);
+  float* queries_SQ = scratch.take(kQueries * kQueryRow);
+  float* doutput_VS = scratch.take(kValue * kQueries);
+  float* doutput_SV = scratch.take(kQueries * kValueRow);
+  float* dqueries_QS = scratch.take(kQueryWidth * kQueries);
+  float* weights_TS = scratch.take(kKeys * kQueries);
+  float* dscores_TS = scratch.take(kKeys * kQueries);
+  for (long i = 0; i < (long)tokens * kQueryRow; ++i) dkeys_TQ[i] = 0;
+  for (long i = 0; i < (long)tokens * kValueRow; ++i) dvalues_TV[i] = 0;
+
+  for (int q = 0; q < tokens; q += kQueries) {
+    const int rows = tokens - q < kQueries ? tokens - q : kQueries, columns = padded(rows);
+    transpose(rows, kQueryWidth, queries.data + q * queries.row, queries.row, kSoftmaxScale * kLog2E, queries_QS);
+    transpose(rows, kValue, doutput.data + q * doutput.row, doutput.row, 1.0f, doutput_VS);
+    float lambda[kQueries] = {}, delta[kQueries] = {};
+    for (int s = 0; s < kQueries; ++s) {
+      const bool real = s < rows;  // what lies behind the last query counts for nothing: its dO is zero
+      const float* query = queries.data + (q + s) * queries.row;
+      const float* out = output.data + (q + s) * output.row;
+      const float* dout = doutput.data + (q + s) * doutput.row;
+      for (int d = 0; d < kQueryRow; ++d) {
+        queries_SQ[s * kQueryRow + d] = real && d < kQueryWidth ? kSoftmaxScale * query[d] : 0;
+      }
+      for (int d = 0; d < kValueRow; ++d) doutput_SV[s * kValueRow + d] = real && d < kValue ? dout[d] : 0;
+      if (!real) continue;
+      lambda[s] = lambda_T[q + s];
+      for (int d = 0; d < kValue; ++d) delta[s] += out[d] * dout[d];
+    }
+    for (int i = 0; i < kQueryWidth * kQueries; ++i) dqueries_QS[i] = 0;
+
+    for (int k = 0; k < q + rows; k += kKeys) {
+      const int keys = q + rows - k < kKeys ? q + rows - k : kKeys;
+      score(q, k, keys, columns, keys_TQ, queries_QS, weights_TS);
+      visible(q, k, keys, [&](int row, int count, int column) {
+        float* weights = weights_TS + row * kQueries + column;
+        float* dscores = dscores_TS + row * kQueries + column;
+        const int width = columns - column;
+        multiply<false>(count, width, kValue, values.data + (k + row) * values.row, values.row, 1,
+                        doutput_VS + column, kQueries, dscores, kQueries);
+        for (int t = 0; t < count; ++t) {
+          for (int s = 0; s < width; s += kLanes) {
+            const Vector weight = exp2(load(weights + t * kQueries + s) - load(lambda + column + s));
+            const Vector dweight = load(dscores + t * kQueries + s);
+            store(weights + t * kQueries + s, weight);
+            store(dscores + t * kQueries + s, weight * (dweight - load(delta + column + s)));
+          }
+        }
+        multiply<true>(count, kValueRow, width, weights, kQueries, 1, doutput_SV + column * kValueRow, kValueRow,
+                       dvalues_TV + (long)(k + row) * kValueRow, kValueRow);
+        multiply<true>(count, kQueryRow, width, dscores, kQueries, 1, queries_SQ + column * kQueryRow, kQueryRow,
+                       dkeys_TQ + (long)(k + row) * kQueryRow, kQueryRow);
+        multiply<true>(kQueryWidth, width, count, keys_TQ + (long)(k + row) * kQueryRow, 1, kQueryRow, dscores,
+                       kQueries, dqueries_QS + column, kQueries);
+      });
+    }
+    for (int s = 0; s < rows; ++s) {
+      float* dquery = dqueries.data + (q + s) * dqueries.row;
+      for (int d = 0; d < kQueryWidth; ++d) dquery[d] = kSoftmaxScale * dqueries_QS[d * kQueries + s];
+    }
+  }
+}
+
+}  // namespace axion

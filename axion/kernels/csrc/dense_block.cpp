@@ -1,0 +1,91 @@
+// The feed-forward block of a layer without experts, y = x + swiglu(norm(x)), and its gradients.
+#include "norm.h"
+#include "swiglu.h"
+
+namespace axion {
+namespace {
+
+constexpr int kChunk = 256;  // tokens
+
+using Dense = Swiglu<kDenseWidth>;
+
+// The parameters, or, in the same order, where their gradients go.
+struct Parameters {
+  float* norm_gain;
+  SwigluParameters dense;
+};
+
+constexpr size_t kNormGainAt = 0;
+constexpr size_t kDenseAt = kNormGainAt + kHiddenRow;
+constexpr size_t kGradients = kDenseAt + Dense::kGradients;
+
+void forward_chunk(const Norm<kHidden>& norm, const Dense& dense, int tokens, const float* hidden_TD, float* result_TD,
+                   float* saved) {
+  Scratch scratch;
+  float* normed_TD = scratch.take(kChunk * kHiddenRow);
+  float* output_TD = scratch.take(kChunk * kHiddenRow);
+  norm.forward(tokens, hidden_TD, kHidden, normed_TD);
+  dense.forward(tokens, normed_TD, saved, output_TD);
+  for (int t = 0; t < tokens; ++t) {
+    for (int d = 0; d < kHidden; ++d) result_TD[t * kHidden + d] = hidden_TD[t * kHidden + d] + output_TD[t * kHiddenRow + d];
+  }
+}
+
+void backward_chunk(const Norm<kHidden>& norm, const Dense& dense, int tokens, const float* hidden_TD,
+                    const float* saved, const float* dresult_TD, float* dhidden_TD, float* gradients) {
+  Scratch scratch;
+  float* normed_TD = scratch.take(kChunk * kHiddenRow);
+  float* dnormed_TD = scratch.take(kChunk * kHiddenRow);
+  float* doutput_TD = scratch.take(kChunk * kHiddenRow);
+  float* ones = scratch.take(kChunk);
+  float* unused = scratch.take(kChunk);
+  norm.forward(tokens, hidden_TD, kHidden, normed_TD);
+  for (int t = 0; t < tokens; ++t) {
+    ones[t] = 1;
+    for (int d = 0; d < kHiddenRow; ++d) doutput_TD[t * kHiddenRow + d] = d < kHidden ? dresult_TD[t * kHidden + d] : 0;
+  }
+  dense.backward(tokens, normed_TD, saved, doutput_TD, ones, dnormed_TD, unused, gradients + kDenseAt);
+  for (int i = 0; i < tokens * kHidden; ++i) dhidden_TD[i] = dresult_TD[i];
+  norm.backward<true>(tokens, hidden_TD, kHidden, dnormed_TD, dhidden_TD, kHidden, gradients + kNormGainAt);
+}
+
+}  // namespace
+}  // namespace axion
+
+// Rows of what the forward pass saves.
+extern "C" int axion_dense_row() { return axion::Dense::kSavedRow; }
+
+// hidden, result: [T][kHidden]; saved: [T][dense_row], filled.
+extern "C" void axion_dense_forward(const axion::Parameters* parameters, int tokens, const float* hidden, float* result,
+                                    float* saved, int threads) {
+  using namespace axion;
+  const Team team{threads};
+  Scratch scratch;
+  const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
+  Dense dense;
+  dense.pack_forward(parameters->dense, scratch, team);
+  team.blocks(tokens, kChunk, [&](int begin, int end, int) {
+    forward_chunk(norm, dense, end - begin, hidden + (long)begin * kHidden, result + (long)begin * kHidden,
+                  saved + (long)begin * Dense::kSavedRow);
+  });
+}
+
+// dresult, dhidden: [T][kHidden]; `gradients`: where each parameter's goes.
+extern "C" void axion_dense_backward(const axion::Parameters* parameters, int tokens, const float* hidden,
+                                     const float* saved, const float* dresult, float* dhidden,
+                                     const axion::Parameters* gradients, int threads) {
+  using namespace axion;
+  const Team team{threads};
+  Scratch scratch;
+  const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
+  Dense dense;
+  dense.pack_backward(parameters->dense, scratch, team);
+  std::vector<float*> of_threads(threads);
+  for (float*& mine : of_threads) mine = scratch.take_zeros(kGradients);
+  team.blocks(tokens, kChunk, [&](int begin, int end, int thread) {
+    backward_chunk(norm, dense, end - begin, hidden + (long)begin * kHidden, saved + (long)begin * Dense::kSavedRow,
+                   dresult + (long)begin * kHidden, dhidden + (long)begin * kHidden, of_threads[thread]);
+  });
+  sum_gradients(of_threads.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, team);
+  Dense::sum_threads(of_threads.data(), kDenseAt, threads, gradients->dense, team);
+}

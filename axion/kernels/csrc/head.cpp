@@ -1,0 +1,132 @@
+// The end of the model: the last norm, the head and the loss, without ever holding all logits.
+//
+//   z = W_head·norm(x)      loss = Σ_t  log Σ_v e^(z_tv) − z_t,target      dz = softmax(z) − [v = target]
+//
+// The loss is a plain sum, so its gradients are known as soon as the logits are: the forward pass computes them too, and
+// the backward pass only scales them. A target below zero leaves its token out.
+#include <cmath>
+
+#include "dimensions.h"
+#include "linear.h"
+#include "norm.h"
+
+namespace axion {
+namespace {
+
+constexpr int kHiddenRow = padded(kHidden), kVocabularyRow = padded(kVocabulary);
+constexpr int kBlock = 64;  // tokens whose logits are held at once
+
+using Head = Linear<kHidden, kVocabulary>;
+
+struct Parameters {
+  float *norm_gain, *head;
+};
+
+constexpr size_t kNormGainAt = 0;
+constexpr size_t kHeadAt = kNormGainAt + kHiddenRow;
+constexpr size_t kGradients = kHeadAt + Head::kGradientSize;
+
+// The loss of one token; its logits [kVocabularyRow] become their gradient with kGradient.
+template <bool kGradient>
+float token_loss(float* logits_V, int target) {
+  for (int v = kVocabulary; v < kVocabularyRow; ++v) logits_V[v] = -1e30f;
+  Vector highest = load(logits_V);
+  for (int v = kLanes; v < kVocabularyRow; v += kLanes) highest = max(highest, load(logits_V + v));
+  const float top = largest(highest);
+  const float of_target = logits_V[target];
+  Vector total = {};
+  for (int v = 0; v < kVocabularyRow; v += kLanes) {
+    const Vector power = exp(load(logits_V + v) - top);
+    total += power;
+    if (kGradient) store(logits_V + v, power);
+  }
+  const float all = sum(total);
+  if (kGradient) {
+    const float scale = 1 / all;
+    for (int v = 0; v < kVocabularyRow; v += kLanes) store(logits_V + v, load(logits_V + v) * scale);
+    logits_V[target] -= 1;
+  }
+  return top + std::log(all) - of_target;
+}
+
+// The sum of the losses of a block of tokens. dhidden and gradients are null where nobody asks for them.
+double block_loss(const Norm<kHidden>& norm, const Head& head, int tokens, const float* hidden_TD,
+                  const int64_t* targets_T, float* dhidden_TD, float* gradients) {
+  Scratch scratch;
+  float* normed_TD = scratch.take(kBlock * kHiddenRow);
+  float* logits_TV = scratch.take((size_t)kBlock * kVocabularyRow);
+  norm.forward(tokens, hidden_TD, kHidden, normed_TD);
+  head.forward(tokens, normed_TD, kHiddenRow, logits_TV, kVocabularyRow);
+  double loss = 0;
+  for (int t = 0; t < tokens; ++t) {
+    float* logits_V = logits_TV + (long)t * kVocabularyRow;
+    if (targets_T[t] < 0) {
+      for (int v = 0; v < kVocabularyRow; ++v) logits_V[v] = 0;  // no loss, no gradient
+    } else {
+      loss += gradients ? token_loss<true>(logits_V, targets_T[t]) : token_loss<false>(logits_V, targets_T[t]);
+    }
+  }
+  if (gradients) {
+    float* dnormed_TD = scratch.take(kBlock * kHiddenRow);
+    head.backward_input(tokens, logits_TV, kVocabularyRow, dnormed_TD, kHiddenRow);
+    Head::backward_weight(tokens, logits_TV, kVocabularyRow, normed_TD, kHiddenRow, gradients + kHeadAt);
+    norm.backward<false>(tokens, hidden_TD, kHidden, dnormed_TD, dhidden_TD, kHidden, gradients + kNormGainAt);
+  }
+  return loss;
+}
+
+}  // namespace
+}  // namespace axion
+
+// hidden: [T][kHidden]; targets: [T], below zero where nothing is predicted. Returns the sum of the losses in nats, and,
+// unless `gradients` is null, its gradients: dhidden [T][kHidden], and each parameter's.
+extern "C" double axion_head_loss(const axion::Parameters* parameters, int tokens, const float* hidden,
+                                  const int64_t* targets, float* dhidden, const axion::Parameters* gradients,
+                                  int threads) {
+  using namespace axion;
+  const Team team{threads};
+  Scratch scratch;
+  const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
+  Head head;
+  head.pack_forward(parameters->head, scratch, team);
+  if (gradients) head.pack_backward(parameters->head, scratch, team);
+  std::vector<float*> of_threads(threads);
+  if (gradients) {
+    for (float*& mine : of_threads) mine = scratch.take_zeros(kGradients);
+  }
+  std::vector<double> losses((tokens + kBlock - 1) / kBlock);
+  team.blocks(tokens, kBlock, [&](int begin, int end, int thread) {
+    losses[begin / kBlock] = block_loss(norm, head, end - begin, hidden + (long)begin * kHidden, targets + begin,
+                                        gradients ? dhidden + (long)begin * kHidden : nullptr, of_threads[thread]);
+  });
+  if (gradients) {
+    sum_gradients(of_threads.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, team);
+    sum_gradients(of_threads.data(), kHeadAt, threads, kVocabulary, kHidden, gradients->head, team);
+  }
+  double total = 0;
+  for (double loss : losses) total += loss;
+  return total;
+}
+
+// logits: [T][kVocabulary].
+extern "C" void axion_head_logits(const axion::Parameters* parameters, int tokens, const float* hidden, float* logits,
+                                  int threads) {
+  using namespace axion;
+  const Team team{threads};
+  Scratch scratch;
+  const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
+  Head head;
+  head.pack_forward(parameters->head, scratch, team);
+  team.blocks(tokens, kBlock, [&](int begin, int end, int) {
+    Scratch own;
+    float* normed_TD = own.take(kBlock * kHiddenRow);
+    float* logits_TV = own.take((size_t)kBlock * kVocabularyRow);
+    norm.forward(end - begin, hidden + (long)begin * kHidden, kHidden, normed_TD);
+    head.forward(end - begin, normed_TD, kHiddenRow, logits_TV, kVocabularyRow);
+    for (int t = begin; t < end; ++t) {
+      for (int v = 0; v < kVocabulary; ++v) {
+        logits[(long)t * kVocabulary + v] = logits_TV[(long)(t - begin) * kVocabularyRow + v];
+      }
+    }
+  });
+}

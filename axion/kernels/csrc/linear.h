@@ -1,0 +1,77 @@
+// A linear layer without bias, Y = X·Wᵀ, its weight laid out as the products read it.
+//
+// Shapes: W_OI is the parameter, `out` rows of `in` numbers. Rows of every matrix here are padded with zeros to whole
+// vectors: X has rows of padded(in), Y of padded(out).
+#pragma once
+
+#include "matrix.h"
+#include "scratch.h"
+#include "team.h"
+
+namespace axion {
+
+template <int kIn, int kOut>
+struct Linear {
+  static constexpr int kInRow = padded(kIn), kOutRow = padded(kOut);
+  static constexpr size_t kGradientSize = (size_t)kOut * kInRow;
+
+  const float* weight_IO = nullptr;  // [in][padded(out)], transposed
+  const float* weight_OI = nullptr;  // [out][padded(in)]
+
+  void pack_forward(const float* parameter, Scratch& scratch, const Team& team) {
+    float* packed = scratch.take((size_t)kIn * kOutRow);
+    // 16 outputs at a time: a whole cache line of each row of the result
+    team.blocks(kOutRow, 16, [&](int begin, int end, int) {
+      for (int i = 0; i < kIn; ++i) {
+        for (int o = begin; o < end; ++o) packed[(long)i * kOutRow + o] = o < kOut ? parameter[(long)o * kIn + i] : 0;
+      }
+    });
+    weight_IO = packed;
+  }
+
+  void pack_backward(const float* parameter, Scratch& scratch, const Team& team) {
+    weight_OI = parameter;
+    if (kIn == kInRow) return;
+    float* packed = scratch.take(kGradientSize);
+    team.blocks(kOut, 16, [&](int begin, int end, int) {
+      for (int o = begin; o < end; ++o) {
+        for (int i = 0; i < kInRow; ++i) packed[(long)o * kInRow + i] = i < kIn ? parameter[(long)o * kIn + i] : 0;
+      }
+    });
+    weight_OI = packed;
+  }
+
+  // y (rows of row_y ≥ padded(out) numbers) = x·Wᵀ
+  template <bool kAdd = false>
+  void forward(int rows, const float* x, long row_x, float* y, long row_y) const {
+    multiply<kAdd>(rows, kOutRow, kIn, x, row_x, 1, weight_IO, kOutRow, y, row_y);
+  }
+
+  // dx (rows of row_dx ≥ padded(in) numbers) = dy·W
+  template <bool kAdd = false>
+  void backward_input(int rows, const float* dy, long row_dy, float* dx, long row_dx) const {
+    multiply<kAdd>(rows, kInRow, kOut, dy, row_dy, 1, weight_OI, kInRow, dx, row_dx);
+  }
+
+  // dW [out][padded(in)] += dyᵀ·x
+  static void backward_weight(int rows, const float* dy, long row_dy, const float* x, long row_x, float* gradient) {
+    multiply<true>(kOut, kInRow, rows, dy, 1, row_dy, x, row_x, gradient, kInRow);
+  }
+};
+
+// parameter gradient [out][in] = Σ over threads of their [out][padded(in)], always in the same order.
+inline void sum_gradients(const float* const* of_threads, size_t offset, int threads, int out, int in, float* gradient,
+                          const Team& team) {
+  const int row = padded(in);
+  team.blocks(out, 16, [&](int begin, int end, int) {
+    for (int o = begin; o < end; ++o) {
+      for (int i = 0; i < in; ++i) {
+        float total = 0;
+        for (int t = 0; t < threads; ++t) total += of_threads[t][offset + (size_t)o * row + i];
+        gradient[(size_t)o * in + i] = total;
+      }
+    }
+  });
+}
+
+}  // namespace axion

@@ -1,0 +1,236 @@
+// The feed-forward block of a layer with experts, y = x + shared(n) + Σ_chosen w_e·expert_e(n), n = norm(x), and its
+// gradients. router.h says who is chosen, swiglu.h what an expert computes.
+//
+// Tokens go through in chunks. Within a chunk the (token, expert) pairs are sorted by expert, so that every expert reads
+// its tokens as one matrix; a chunk's numbers stay in the cache, and no thread waits for another.
+#include "norm.h"
+#include "router.h"
+#include "swiglu.h"
+
+namespace axion {
+namespace {
+
+constexpr int kChunk = 256;  // tokens
+
+using Router = Linear<kHidden, kExperts>;
+using Expert = Swiglu<kExpertWidth>;
+using Shared = Swiglu<kSharedWidth>;
+
+// The parameters, or, in the same order, where their gradients go. gate_up: [E][gate, up][width][hidden]; down:
+// [E][hidden][width].
+struct Parameters {
+  float *norm_gain, *router, *gate_up, *down;
+  SwigluParameters shared;
+
+  SwigluParameters expert(int e) const {
+    constexpr long kMatrix = (long)kExpertWidth * kHidden;
+    return {gate_up + 2 * e * kMatrix, gate_up + (2 * e + 1) * kMatrix, down + e * kMatrix};
+  }
+};
+
+// Where a thread keeps its gradients.
+constexpr size_t kNormGainAt = 0;
+constexpr size_t kRouterAt = kNormGainAt + kHiddenRow;
+constexpr size_t kSharedAt = kRouterAt + Router::kGradientSize;
+constexpr size_t kExpertsAt = kSharedAt + Shared::kGradients;
+constexpr size_t kGradients = kExpertsAt + kExperts * Expert::kGradients;
+
+// What the forward pass leaves for the backward pass.
+struct Saved {
+  float* logits_TE;      // [T][kExperts]
+  int32_t* experts_TK;   // [T][kChosen]
+  float* routed;         // [T·kChosen][Expert::kSavedRow], within a chunk sorted by expert
+  float* shared;         // [T][Shared::kSavedRow]
+};
+
+struct Block {
+  Norm<kHidden> norm;
+  const float* bias_E;
+  Router router;
+  Shared shared;
+  Expert experts[kExperts];
+
+  Block(const Parameters& p, const float* bias_E) : norm{p.norm_gain, kNormEpsilon}, bias_E(bias_E) {}
+
+  void pack_forward(const Parameters& p, Scratch& scratch, const Team& team) {
+    router.pack_forward(p.router, scratch, team);
+    shared.pack_forward(p.shared, scratch, team);
+    for (int e = 0; e < kExperts; ++e) experts[e].pack_forward(p.expert(e), scratch, team);
+  }
+
+  void pack_backward(const Parameters& p, Scratch& scratch, const Team& team) {
+    router.pack_backward(p.router, scratch, team);
+    shared.pack_backward(p.shared, scratch, team);
+    for (int e = 0; e < kExperts; ++e) experts[e].pack_backward(p.expert(e), scratch, team);
+  }
+};
+
+// A chunk's (token, choice) pairs sorted by expert: those of expert e are pairs[start[e]] to pairs[start[e + 1]].
+struct Sorted {
+  int start[kExperts + 1] = {};
+  int pairs[kChunk * kChosen];  // token · kChosen + choice
+
+  Sorted(int tokens, const int32_t* experts_TK) {
+    for (int i = 0; i < tokens * kChosen; ++i) ++start[experts_TK[i] + 1];
+    for (int e = 0; e < kExperts; ++e) start[e + 1] += start[e];
+    int next[kExperts];
+    for (int e = 0; e < kExperts; ++e) next[e] = start[e];
+    for (int i = 0; i < tokens * kChosen; ++i) pairs[next[experts_TK[i]]++] = i;
+  }
+};
+
+// Rows of the chunk [T][kHiddenRow] that an expert reads, one after another.
+void gather(int rows, const int* pairs, const float* from_TD, float* to) {
+  for (int i = 0; i < rows; ++i) {
+    const float* row = from_TD + (long)(pairs[i] / kChosen) * kHiddenRow;
+    for (int d = 0; d < kHiddenRow; ++d) to[(long)i * kHiddenRow + d] = row[d];
+  }
+}
+
+// row of token(i) += weights[i] · from[i]
+void scatter(int rows, const int* pairs, const float* from, const float* weights_TK, float* to_TD) {
+  for (int i = 0; i < rows; ++i) {
+    float* row = to_TD + (long)(pairs[i] / kChosen) * kHiddenRow;
+    const float weight = weights_TK ? weights_TK[pairs[i]] : 1;
+    for (int d = 0; d < kHiddenRow; ++d) row[d] += weight * from[(long)i * kHiddenRow + d];
+  }
+}
+
+void forward_chunk(const Block& block, int tokens, const float* hidden_TD, float* result_TD, const Saved& saved) {
+  Scratch scratch;
+  float* normed_TD = scratch.take(kChunk * kHiddenRow);
+  float* logits_TE = scratch.take(kChunk * kExpertsRow);
+  float* weights_TK = scratch.take(kChunk * kChosen);
+  float* output_TD = scratch.take(kChunk * kHiddenRow);
+  block.norm.forward(tokens, hidden_TD, kHidden, normed_TD);
+  block.router.forward(tokens, normed_TD, kHiddenRow, logits_TE, kExpertsRow);
+  for (int t = 0; t < tokens; ++t) {
+    float scores_E[kExpertsRow];
+    affinities(logits_TE + t * kExpertsRow, scores_E);
+    choose(scores_E, block.bias_E, saved.experts_TK + t * kChosen);
+    weigh(scores_E, saved.experts_TK + t * kChosen, weights_TK + t * kChosen);
+    for (int e = 0; e < kExperts; ++e) saved.logits_TE[t * kExperts + e] = logits_TE[t * kExpertsRow + e];
+  }
+
+  block.shared.forward(tokens, normed_TD, saved.shared, output_TD);
+  const Sorted sorted(tokens, saved.experts_TK);
+  float* inputs = scratch.take(kChunk * kHiddenRow);
+  float* outputs = scratch.take(kChunk * kHiddenRow);
+  for (int e = 0; e < kExperts; ++e) {
+    const int rows = sorted.start[e + 1] - sorted.start[e];
+    const int* pairs = sorted.pairs + sorted.start[e];
+    gather(rows, pairs, normed_TD, inputs);
+    block.experts[e].forward(rows, inputs, saved.routed + (long)sorted.start[e] * Expert::kSavedRow, outputs);
+    scatter(rows, pairs, outputs, weights_TK, output_TD);
+  }
+  for (int t = 0; t < tokens; ++t) {
+    for (int d = 0; d < kHidden; ++d) result_TD[t * kHidden + d] = hidden_TD[t * kHidden + d] + output_TD[t * kHiddenRow + d];
+  }
+}
+
+void backward_chunk(const Block& block, int tokens, const float* hidden_TD, const Saved& saved, const float* dresult_TD,
+                    const float* dlogits_TE, float* dhidden_TD, float* gradients) {
+  Scratch scratch;
+  float* normed_TD = scratch.take(kChunk * kHiddenRow);
+  float* dnormed_TD = scratch.take(kChunk * kHiddenRow);
+  float* doutput_TD = scratch.take(kChunk * kHiddenRow);
+  float* scores_TE = scratch.take(kChunk * kExpertsRow);
+  float* weights_TK = scratch.take(kChunk * kChosen);
+  float* dweights_TK = scratch.take(kChunk * kChosen);
+  block.norm.forward(tokens, hidden_TD, kHidden, normed_TD);
+  for (int t = 0; t < tokens; ++t) {
+    float logits_E[kExpertsRow] = {};
+    for (int e = 0; e < kExperts; ++e) logits_E[e] = saved.logits_TE[t * kExperts + e];
+    affinities(logits_E, scores_TE + t * kExpertsRow);
+    weigh(scores_TE + t * kExpertsRow, saved.experts_TK + t * kChosen, weights_TK + t * kChosen);
+    for (int d = 0; d < kHiddenRow; ++d) doutput_TD[t * kHiddenRow + d] = d < kHidden ? dresult_TD[t * kHidden + d] : 0;
+  }
+
+  float* ones = scratch.take(kChunk);
+  float* unused = scratch.take(kChunk);
+  for (int t = 0; t < tokens; ++t) ones[t] = 1;
+  block.shared.backward(tokens, normed_TD, saved.shared, doutput_TD, ones, dnormed_TD, unused, gradients + kSharedAt);
+
+  const Sorted sorted(tokens, saved.experts_TK);
+  float* inputs = scratch.take(kChunk * kHiddenRow);
+  float* dinputs = scratch.take(kChunk * kHiddenRow);
+  float* doutputs = scratch.take(kChunk * kHiddenRow);
+  float* weights = scratch.take(kChunk);
+  float* dweights = scratch.take(kChunk);
+  for (int e = 0; e < kExperts; ++e) {
+    const int rows = sorted.start[e + 1] - sorted.start[e];
+    const int* pairs = sorted.pairs + sorted.start[e];
+    gather(rows, pairs, normed_TD, inputs);
+    gather(rows, pairs, doutput_TD, doutputs);
+    for (int i = 0; i < rows; ++i) weights[i] = weights_TK[pairs[i]];
+    block.experts[e].backward(rows, inputs, saved.routed + (long)sorted.start[e] * Expert::kSavedRow, doutputs, weights,
+                              dinputs, dweights, gradients + kExpertsAt + e * Expert::kGradients);
+    for (int i = 0; i < rows; ++i) dweights_TK[pairs[i]] = dweights[i];
+    scatter(rows, pairs, dinputs, nullptr, dnormed_TD);
+  }
+
+  float* dlogits = scratch.take_zeros(kChunk * kExpertsRow);
+  for (int t = 0; t < tokens; ++t) {
+    if (dlogits_TE) {
+      for (int e = 0; e < kExperts; ++e) dlogits[t * kExpertsRow + e] = dlogits_TE[t * kExperts + e];
+    }
+    weigh_backward(scores_TE + t * kExpertsRow, saved.experts_TK + t * kChosen, dweights_TK + t * kChosen,
+                   dlogits + t * kExpertsRow);
+  }
+  block.router.backward_input<true>(tokens, dlogits, kExpertsRow, dnormed_TD, kHiddenRow);
+  Router::backward_weight(tokens, dlogits, kExpertsRow, normed_TD, kHiddenRow, gradients + kRouterAt);
+
+  for (int i = 0; i < tokens * kHidden; ++i) dhidden_TD[i] = dresult_TD[i];
+  block.norm.backward<true>(tokens, hidden_TD, kHidden, dnormed_TD, dhidden_TD, kHidden, gradients + kNormGainAt);
+}
+
+Saved from_token(const Saved& saved, long token) {
+  return {saved.logits_TE + token * kExperts, saved.experts_TK + token * kChosen,
+          saved.routed + token * kChosen * Expert::kSavedRow, saved.shared + token * Shared::kSavedRow};
+}
+
+}  // namespace
+}  // namespace axion
+
+// Rows of what the forward pass saves of the routed and of the shared experts.
+extern "C" int axion_routed_row() { return axion::Expert::kSavedRow; }
+extern "C" int axion_shared_row() { return axion::Shared::kSavedRow; }
+
+// hidden, result: [T][kHidden]; bias: [kExperts]; `saved` is filled.
+extern "C" void axion_mixture_forward(const axion::Parameters* parameters, const float* bias, int tokens,
+                                      const float* hidden, float* result, const axion::Saved* saved, int threads) {
+  using namespace axion;
+  const Team team{threads};
+  Scratch scratch;
+  Block block(*parameters, bias);
+  block.pack_forward(*parameters, scratch, team);
+  team.blocks(tokens, kChunk, [&](int begin, int end, int) {
+    forward_chunk(block, end - begin, hidden + (long)begin * kHidden, result + (long)begin * kHidden,
+                  from_token(*saved, begin));
+  });
+}
+
+// dresult, dhidden: [T][kHidden]; dlogits: [T][kExperts] or null; `gradients`: where each parameter's goes.
+extern "C" void axion_mixture_backward(const axion::Parameters* parameters, const float* bias, int tokens,
+                                       const float* hidden, const axion::Saved* saved, const float* dresult,
+                                       const float* dlogits, float* dhidden, const axion::Parameters* gradients,
+                                       int threads) {
+  using namespace axion;
+  const Team team{threads};
+  Scratch scratch;
+  Block block(*parameters, bias);
+  block.pack_backward(*parameters, scratch, team);
+  std::vector<float*> of_threads(threads);
+  for (float*& mine : of_threads) mine = scratch.take_zeros(kGradients);
+  team.blocks(tokens, kChunk, [&](int begin, int end, int thread) {
+    backward_chunk(block, end - begin, hidden + (long)begin * kHidden, from_token(*saved, begin),
+                   dresult + (long)begin * kHidden, dlogits ? dlogits + (long)begin * kExperts : nullptr,
+                   dhidden + (long)begin * kHidden, of_threads[thread]);
+  });
+  sum_gradients(of_threads.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, team);
+  sum_gradients(of_threads.data(), kRouterAt, threads, kExperts, kHidden, gradients->router, team);
+  Shared::sum_threads(of_threads.data(), kSharedAt, threads, gradients->shared, team);
+  for (int e = 0; e < kExperts; ++e) {
+    Expert::sum_threads(of_threads.data(), kExpertsAt + e * Expert::kGradients, threads, gradients->expert(e), team);
+  }
+}

@@ -1,0 +1,85 @@
+// Which experts read a token, and how much each counts (DeepSeek-V3 report, equations 12 to 16).
+//
+//   s_e = σ(W_router·n)_e       chosen: the kChosen largest s_e + bias_e, in the kOpenGroups best groups
+//   w_e = kRoutedScale · s_e / Σ_chosen s          (kNormalise; otherwise kRoutedScale · s_e)
+//
+// A group's score is the sum of its two largest s_e + bias_e. Of equals the first one is taken.
+#pragma once
+
+#include "dimensions.h"
+#include "vector.h"
+
+namespace axion {
+
+constexpr int kExpertsRow = padded(kExperts);
+
+// Affinities [kExpertsRow] of one token from its logits [kExpertsRow].
+inline void affinities(const float* logits_E, float* scores_E) {
+  for (int e = 0; e < kExpertsRow; e += kLanes) store(scores_E + e, sigmoid(load(logits_E + e)));
+}
+
+// Sets the scores of experts outside of the best groups out of reach.
+inline void close_groups(float* corrected_E) {
+  constexpr int kSize = kExperts / kGroups;
+  float group_scores[kGroups];
+  for (int g = 0; g < kGroups; ++g) {
+    float best = -1e30f, second = -1e30f;
+    for (int e = g * kSize; e < (g + 1) * kSize; ++e) {
+      const float score = corrected_E[e];
+      if (score > best) {
+        second = best;
+        best = score;
+      } else if (score > second) {
+        second = score;
+      }
+    }
+    group_scores[g] = best + second;
+  }
+  for (int closed = 0; closed < kGroups - kOpenGroups; ++closed) {
+    int worst = 0;
+    for (int g = 1; g < kGroups; ++g) worst = group_scores[g] <= group_scores[worst] ? g : worst;
+    group_scores[worst] = 1e30f;
+    for (int e = worst * kSize; e < (worst + 1) * kSize; ++e) corrected_E[e] = -1e30f;
+  }
+}
+
+// The experts of one token, the one with the highest corrected affinity first, from its affinities.
+inline void choose(const float* scores_E, const float* bias_E, int32_t* experts_K) {
+  float corrected_E[kExperts];
+  for (int e = 0; e < kExperts; ++e) corrected_E[e] = scores_E[e] + bias_E[e];
+  if constexpr (kOpenGroups < kGroups) close_groups(corrected_E);
+  for (int k = 0; k < kChosen; ++k) {
+    int best = 0;
+    for (int e = 1; e < kExperts; ++e) best = corrected_E[e] > corrected_E[best] ? e : best;
+    experts_K[k] = best;
+    corrected_E[best] = -2e30f;
+  }
+}
+
+// The sum by which weights are divided.
+inline float weight_divisor(const float* scores_E, const int32_t* experts_K) {
+  if (!kNormalise) return 1;
+  float total = 1e-20f;
+  for (int k = 0; k < kChosen; ++k) total += scores_E[experts_K[k]];
+  return total;
+}
+
+inline void weigh(const float* scores_E, const int32_t* experts_K, float* weights_K) {
+  const float divisor = weight_divisor(scores_E, experts_K);
+  for (int k = 0; k < kChosen; ++k) weights_K[k] = kRoutedScale * (scores_E[experts_K[k]] / divisor);
+}
+
+// dlogits [kExperts] += the gradient through the weights.
+inline void weigh_backward(const float* scores_E, const int32_t* experts_K, const float* dweights_K, float* dlogits_E) {
+  const float divisor = weight_divisor(scores_E, experts_K);
+  float mean = 0;
+  if (kNormalise) {
+    for (int k = 0; k < kChosen; ++k) mean += dweights_K[k] * scores_E[experts_K[k]] / divisor;
+  }
+  for (int k = 0; k < kChosen; ++k) {
+    const float score = scores_E[experts_K[k]];
+    dlogits_E[experts_K[k]] += kRoutedScale * (dweights_K[k] - mean) / divisor * score * (1 - score);
+  }
+}
+
+}  // namespace axion

@@ -1,0 +1,66 @@
+// Memory for what a kernel needs only while it runs. Every thread keeps its own, so that a step allocates nothing.
+#pragma once
+
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <vector>
+
+namespace axion {
+
+// Hands out pieces of this thread's memory, on cache-line boundaries; all of them end with the object.
+class Scratch {
+ public:
+  Scratch() : block_before_(memory().block), used_before_(memory().used) {}
+  ~Scratch() {
+    memory().block = block_before_;
+    memory().used = used_before_;
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  float* take(size_t floats) {
+    floats = (floats + 15) / 16 * 16;
+    Memory& mine = memory();
+    while (mine.block < mine.blocks.size() && mine.used + floats > mine.blocks[mine.block].floats) {
+      ++mine.block;
+      mine.used = 0;
+    }
+    if (mine.block == mine.blocks.size()) mine.blocks.emplace_back(floats > kLeast ? floats : kLeast);
+    float* piece = mine.blocks[mine.block].data.get() + mine.used;
+    mine.used += floats;
+    return piece;
+  }
+
+  float* take_zeros(size_t floats) {
+    float* piece = take(floats);
+    for (size_t i = 0; i < floats; ++i) piece[i] = 0;
+    return piece;
+  }
+
+ private:
+  static constexpr size_t kLeast = 1 << 18;
+
+  struct Free {
+    void operator()(float* data) const { std::free(data); }
+  };
+  struct Block {
+    explicit Block(size_t floats) : floats(floats), data((float*)std::aligned_alloc(64, floats * sizeof(float))) {
+      if (!data) throw std::bad_alloc();
+    }
+    size_t floats;
+    std::unique_ptr<float, Free> data;
+  };
+  struct Memory {
+    std::vector<Block> blocks;
+    size_t block = 0, used = 0;  // the first float that is free
+  };
+  static Memory& memory() {
+    static thread_local Memory mine;
+    return mine;
+  }
+
+  size_t block_before_, used_before_;
+};
+
+}  // namespace axion

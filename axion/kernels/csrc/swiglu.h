@@ -1,0 +1,94 @@
+// The gated feed-forward part of an expert, of the shared experts and of a dense layer:
+//
+//   g = W_gate·x      u = W_up·x      y = W_down·(g·σ(g)·u)
+//
+// g and u are saved for the backward pass, side by side: [rows][padded(width) | padded(width)].
+#pragma once
+
+#include "dimensions.h"
+#include "linear.h"
+
+namespace axion {
+
+constexpr int kHiddenRow = padded(kHidden);
+
+struct SwigluParameters {
+  float *gate, *up, *down;
+};
+
+template <int kWidth>
+struct Swiglu {
+  static constexpr int kRow = padded(kWidth), kSavedRow = 2 * kRow;
+  using In = Linear<kHidden, kWidth>;
+  using Out = Linear<kWidth, kHidden>;
+  // A thread's gradients: gate, up, down.
+  static constexpr size_t kUpAt = In::kGradientSize, kDownAt = 2 * In::kGradientSize;
+  static constexpr size_t kGradients = kDownAt + Out::kGradientSize;
+
+  In gate, up;
+  Out down;
+
+  void pack_forward(const SwigluParameters& p, Scratch& scratch, const Team& team) {
+    gate.pack_forward(p.gate, scratch, team);
+    up.pack_forward(p.up, scratch, team);
+    down.pack_forward(p.down, scratch, team);
+  }
+
+  void pack_backward(const SwigluParameters& p, Scratch& scratch, const Team& team) {
+    gate.pack_backward(p.gate, scratch, team);
+    up.pack_backward(p.up, scratch, team);
+    down.pack_backward(p.down, scratch, team);
+  }
+
+  // y [rows][kHiddenRow] from x [rows][kHiddenRow].
+  void forward(int rows, const float* x, float* saved, float* y) const {
+    Scratch scratch;
+    float* inner = scratch.take((size_t)rows * kRow);
+    gate.forward(rows, x, kHiddenRow, saved, kSavedRow);
+    up.forward(rows, x, kHiddenRow, saved + kRow, kSavedRow);
+    for (int t = 0; t < rows; ++t) {
+      for (int i = 0; i < kRow; i += kLanes) {
+        const Vector g = load(saved + t * kSavedRow + i), u = load(saved + t * kSavedRow + kRow + i);
+        store(inner + t * kRow + i, g * sigmoid(g) * u);
+      }
+    }
+    down.forward(rows, inner, kRow, y, kHiddenRow);
+  }
+
+  // dx (overwritten) and the weights' gradients (added to) of Σ_t weights[t]·y_t; dweights[t] = y_t·dy_t.
+  void backward(int rows, const float* x, const float* saved, const float* dy, const float* weights, float* dx,
+                float* dweights, float* gradients) const {
+    Scratch scratch;
+    float* inner = scratch.take((size_t)rows * kRow);
+    float* dinner = scratch.take((size_t)rows * kRow);
+    float* dsaved = scratch.take((size_t)rows * kSavedRow);
+    down.backward_input(rows, dy, kHiddenRow, dinner, kRow);
+    for (int t = 0; t < rows; ++t) {
+      const Vector weight = splat(weights[t]);
+      Vector product = {};
+      for (int i = 0; i < kRow; i += kLanes) {
+        const Vector g = load(saved + t * kSavedRow + i), u = load(saved + t * kSavedRow + kRow + i);
+        const Vector s = sigmoid(g), swish = g * s, d = load(dinner + t * kRow + i);
+        product += swish * u * d;
+        store(inner + t * kRow + i, weight * swish * u);
+        store(dsaved + t * kSavedRow + i, weight * d * u * (s + swish * (1.0f - s)));
+        store(dsaved + t * kSavedRow + kRow + i, weight * d * swish);
+      }
+      dweights[t] = sum(product);
+    }
+    Out::backward_weight(rows, dy, kHiddenRow, inner, kRow, gradients + kDownAt);
+    In::backward_weight(rows, dsaved, kSavedRow, x, kHiddenRow, gradients);
+    In::backward_weight(rows, dsaved + kRow, kSavedRow, x, kHiddenRow, gradients + kUpAt);
+    gate.backward_input(rows, dsaved, kSavedRow, dx, kHiddenRow);
+    up.template backward_input<true>(rows, dsaved + kRow, kSavedRow, dx, kHiddenRow);
+  }
+
+  static void sum_threads(const float* const* of_threads, size_t at, int threads, const SwigluParameters& to,
+                  const Team& team) {
+    sum_gradients(of_threads, at, threads, kWidth, kHidden, to.gate, team);
+    sum_gradients(of_threads, at + kUpAt, threads, kWidth, kHidden, to.up, team);
+    sum_gradients(of_threads, at + kDownAt, threads, kHidden, kWidth, to.down, team);
+  }
+};
+
+}  // namespace axion

@@ -1,0 +1,47 @@
+// Who does the work: threads that share the passes of a loop.
+#pragma once
+
+#include <omp.h>
+
+#include <algorithm>
+
+namespace axion {
+
+// `count` threads, of which the caller is the one numbered `first`.
+//
+// A loop over whole sequences keeps every thread's memory in its own cache, so it is preferred where there are enough of
+// them: then each sequence is done by a team of one. A single long sequence is shared by the whole team instead.
+struct Team {
+  int count = 1;
+  int first = 0;
+
+  // work(i, thread) for every i < n. The same thread gets the same i every time, so that sums come out the same.
+  template <class Work>
+  void each(int n, Work work) const {
+    if (count == 1 || n == 1) {
+      for (int i = 0; i < n; ++i) work(i, first);
+      return;
+    }
+#pragma omp parallel for schedule(static) num_threads(std::min(count, n))
+    for (int i = 0; i < n; ++i) work(i, omp_get_thread_num());
+  }
+
+  // work(i, team) for every i < n, where either the loop or the work inside is shared.
+  template <class Work>
+  void each_whole(int n, Work work) const {
+    if (n < count) {
+      for (int i = 0; i < n; ++i) work(i, *this);
+    } else {
+      each(n, [&](int i, int thread) { work(i, Team{1, thread}); });
+    }
+  }
+
+  // work(begin, end, thread) for blocks of at most `block` of the numbers below n.
+  template <class Work>
+  void blocks(int n, int block, Work work) const {
+    each((n + block - 1) / block,
+         [&](int i, int thread) { work(i * block, std::min((i + 1) * block, n), thread); });
+  }
+};
+
+}  // namespace axion
