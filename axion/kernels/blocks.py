@@ -81,6 +81,7 @@ class _Passes:
             and not self.model.model.gradient_checkpointing
             and not torch.is_autocast_enabled("cpu")
             and all(_fits(parameter) for parameter in self.model.parameters())
+            and (labels is not None or not torch.is_grad_enabled())  # gradients start at the loss
             and _padding_is_right(kwargs.get("attention_mask"), labels)
         )
 
@@ -112,7 +113,7 @@ class _Passes:
         else:
             targets_BS = nn.functional.pad(labels, (0, 1), value=IGNORED)[:, 1:].contiguous()
             counted = (targets_BS != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-            output.loss = _Loss.apply(self.library, targets_BS, hidden_BSD, *head) / counted
+            output.loss = _Loss.apply(self.library, torch.is_grad_enabled(), targets_BS, hidden_BSD, *head) / counted
         return output
 
 
@@ -288,9 +289,8 @@ class _Loss(torch.autograd.Function):
     """The summed loss in nats of the last norm and the head: csrc/head.cpp, which finds its gradients on the way."""
 
     @staticmethod
-    def forward(ctx, kernels, targets_BS, hidden_BSD, *parameters):
+    def forward(ctx, kernels, wanted, targets_BS, hidden_BSD, *parameters):
         hidden_BSD = hidden_BSD.contiguous()
-        wanted = any(ctx.needs_input_grad)
         made = [torch.empty_like(tensor) for tensor in (hidden_BSD, *parameters)] if wanted else []
         loss = kernels.axion_head_loss(
             _table(parameters),
@@ -306,12 +306,12 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dloss):
-        return None, None, *(gradient * dloss for gradient in ctx.saved_tensors)
+        return None, None, None, *(gradient * dloss for gradient in ctx.saved_tensors)
 
 
 def _logits(kernels, hidden_BSD: torch.Tensor, norm: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
-    """[B, S, V]; without gradients, which only the loss has."""
-    hidden_BSD = hidden_BSD.detach().contiguous()
+    """[B, S, V]; without gradients, which start at the loss."""
+    hidden_BSD = hidden_BSD.contiguous()
     logits_BSV = hidden_BSD.new_empty(*hidden_BSD.shape[:2], len(head))
     tokens = hidden_BSD.shape[0] * hidden_BSD.shape[1]
     kernels.axion_head_logits(_table([norm, head]), tokens, _at(hidden_BSD), _at(logits_BSV), torch.get_num_threads())

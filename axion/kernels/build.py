@@ -1,8 +1,8 @@
 """Compiles the kernels for one model's dimensions, once, and loads them.
 
-Every dimension is a constant of the compiled code (`dimensions.h`), so the compiler unrolls what it can. A build is kept
-in a folder named by a hash of all that it depends on: sources, dimensions, compiler, flags, processor. Two processes
-that start at once each build in a folder of their own and rename it into place: the later one finds it there.
+Every dimension is a constant of the compiled code (`dimensions.h`), so the compiler unrolls what it can. A build is
+kept in a folder named by a hash of all that it depends on: sources, dimensions, compiler, flags, processor. Two
+processes that start at once each build in a folder of their own and rename it into place: the later one finds it there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -48,8 +49,12 @@ def library(config: AxionConfig) -> ctypes.CDLL:
         Unavailable: no compiler, ninja or OpenMP, a compiler that fails, or a model that the kernels do not cover.
     """
     check_config(config)
-    # libgomp is torch's own by now: a library of the same name that is loaded already is taken again
     return _load(dimensions_header(config))
+
+
+def vector_lanes(kernels: ctypes.CDLL) -> int:
+    """How many floats the compiled code works on at once: 16 with AVX-512, 8 with AVX2, 4 with NEON or SSE."""
+    return kernels.axion_vector_lanes()
 
 
 def compiler() -> str:
@@ -134,6 +139,7 @@ def _load(header: str) -> ctypes.CDLL:
     built = _folder() / name / LIBRARY
     if not built.is_file():
         _build(command, flags, header, sources, built.parent)
+    # its OpenMP is torch's own: a library of the same name that is loaded already is taken again
     return ctypes.CDLL(str(built))
 
 
@@ -144,6 +150,7 @@ def _build(command: str, flags: Sequence[str], header: str, sources: Sequence[Pa
 
     if not cpp_extension.is_ninja_available():
         raise Unavailable("ninja was not found; pip install ninja")
+    print("compiling the kernels for this model, once …", file=sys.stderr)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     before = os.environ.get("CXX")

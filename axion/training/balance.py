@@ -17,7 +17,8 @@ class ExpertBalancer:
     """Counts the choices of a model's routers and moves their biases.
 
     Args:
-        model: any model with `AxionRouter`s; forward hooks count while a router is in training mode.
+        model: any model with `AxionRouter`s; forward hooks count while a router is in training mode. A forward pass
+            that does not go through the routers calls `count` itself.
         speed: γ; 0 counts without moving.
     """
 
@@ -29,13 +30,17 @@ class ExpertBalancer:
 
     def _counter(self, layer: int):
         @torch.compiler.disable
-        def count(router: AxionRouter, _inputs, outputs) -> None:
+        def hook(router: AxionRouter, _inputs, outputs) -> None:
             if router.training:
                 _, _, experts_TK = outputs
-                counted = experts_TK.flatten().bincount(minlength=len(router.e_score_correction_bias))
-                self._counts[layer] = self._counts[layer].to(counted.device) + counted
+                self.count(layer, experts_TK)
 
-        return count
+        return hook
+
+    def count(self, layer: int, experts_TK: torch.Tensor) -> None:
+        """Adds the choices of one pass through the router of a mixture layer, numbered from 0."""
+        counted = experts_TK.flatten().bincount(minlength=len(self._counts[layer]))
+        self._counts[layer] = self._counts[layer].to(counted.device) + counted
 
     @torch.no_grad()
     def step(self) -> torch.Tensor:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 
 from axion.errors import AxionError
 from axion.routing import TOKENS_PER_BATCH, batches_by_length
@@ -52,13 +51,12 @@ def validation_loss(model: torch.nn.Module, documents: Iterable[Document]) -> Va
         labels = torch.full((len(batch), longest), -100)
         for row, index in enumerate(batch):
             ids = torch.as_tensor(pieces[index], dtype=torch.long)
-            inputs[row, : len(ids)] = ids
-            labels[row, : len(ids) - 1] = ids[1:]
+            inputs[row, : len(ids)] = labels[row, : len(ids)] = ids
         inputs, labels = inputs.to(model.device), labels.to(model.device)
+        predicted = sum(len(pieces[index]) - 1 for index in batch)
         # padding stands on the right of a causal model, so it needs no mask: no real token sees it
-        logits = model(inputs, use_cache=False).logits.float()
-        nats += F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum").item()
-        tokens += int((labels != -100).sum())
+        nats += model(inputs, labels=labels, use_cache=False).loss.item() * predicted
+        tokens += predicted
     model.train(was_training)
     num_bytes = sum(document.num_bytes for document in documents)
     return ValidationResult(nats / tokens, nats / math.log(2) / num_bytes, tokens, num_bytes)

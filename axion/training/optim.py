@@ -3,13 +3,16 @@
 Muon (Keller Jordan, 2024) replaces a matrix's momentum by the nearest orthogonal matrix, found by a few Newton–Schulz
 steps. Its update is scaled by 0.2·√(largest side), which gives it the size of an AdamW update (Liu et al., arXiv
 2502.16982). torch.optim.Muon takes 2-D parameters alone; here experts count as matrices of their own, gate and up
-apart, and all matrices of one shape are orthogonalised in one batch.
+apart, and all matrices of one shape are orthogonalised in one batch. The kernels do the same, matrix by matrix.
 """
+
+import ctypes
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from axion.kernels.muon import muon_update
 from axion.modeling_axion import AxionExperts, AxionRouter
 from axion.recipe import TrainingRecipe
 
@@ -35,14 +38,22 @@ class MuonAdamW(torch.optim.AdamW):
     """AdamW, except for parameter groups marked `muon`, which take Muon's update.
 
     A `muon` group also has `momentum`; its parameters are 2-D, or stacks `[N, R, C]` of matrices. `splits` maps a
-    stacked parameter to the number of matrices that each of its slices holds one below the other.
+    stacked parameter to the number of matrices that each of its slices holds one below the other. `kernels` are those
+    of `axion.kernels.build.library`, or None for PyTorch; either way the state is the same.
     """
 
     def __init__(
-        self, groups: list[dict], splits: dict[nn.Parameter, int], betas, eps: float, weight_decay: float = 0.0
+        self,
+        groups: list[dict],
+        splits: dict[nn.Parameter, int],
+        betas,
+        eps: float,
+        weight_decay: float = 0.0,
+        kernels: ctypes.CDLL | None = None,
     ):
         super().__init__(groups, lr=0.0, betas=betas, eps=eps, weight_decay=0.0, fused=True)
         self._splits = splits
+        self._kernels = kernels
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -57,15 +68,20 @@ class MuonAdamW(torch.optim.AdamW):
             self.param_groups = everything
 
     def _muon_step(self, group: dict) -> None:
-        by_shape: dict[tuple, list] = {}
-        for parameter in group["params"]:
-            if parameter.grad is None:
-                continue
+        moving = [parameter for parameter in group["params"] if parameter.grad is not None]
+        for parameter in moving:
             state = self.state[parameter]
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(parameter)
                 state["step"] = torch.zeros(())  # AdamW looks for it in every state that it loads
-            momentum = state["momentum"]
+        if self._kernels is not None:
+            of_each = ((p, p.grad.contiguous(), self.state[p]["momentum"]) for p in moving)
+            stacks = [tuple(self._as_matrices(values[0], value) for value in values) for values in of_each]
+            muon_update(self._kernels, stacks, group["lr"], group["momentum"], group["weight_decay"])
+            return
+        by_shape: dict[tuple, list] = {}
+        for parameter in moving:
+            momentum = self.state[parameter]["momentum"]
             momentum.lerp_(parameter.grad, 1 - group["momentum"])
             nesterov = parameter.grad.lerp(momentum, group["momentum"])
             matrices = self._as_matrices(parameter, nesterov)
@@ -86,7 +102,7 @@ class MuonAdamW(torch.optim.AdamW):
         return values.view(-1, rows, parameter.shape[-1])
 
 
-def build_optimizer(model: nn.Module, training: TrainingRecipe) -> MuonAdamW:
+def build_optimizer(model: nn.Module, training: TrainingRecipe, kernels: ctypes.CDLL | None = None) -> MuonAdamW:
     """The recipe's optimizer: Muon (or AdamW) for matrices and experts, AdamW for embeddings, norms and router."""
     # in the model's order: a resumed run finds the optimizer's state by position
     routers = [p for module in model.modules() if isinstance(module, AxionRouter) for p in module.parameters()]
@@ -111,7 +127,7 @@ def build_optimizer(model: nn.Module, training: TrainingRecipe) -> MuonAdamW:
         {"params": routers, "muon": False, "lr": training.router_learning_rate},
     ]
     groups = [group for group in groups if group["params"]]
-    return MuonAdamW(groups, experts, betas=training.adam_betas, eps=training.adam_epsilon)
+    return MuonAdamW(groups, experts, betas=training.adam_betas, eps=training.adam_epsilon, kernels=kernels)
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, training: TrainingRecipe, steps: int) -> LambdaLR:

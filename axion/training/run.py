@@ -1,12 +1,12 @@
 """A training run, from a recipe to runs/<name>/: checkpoints, metrics.csv and, when it is done, final/ and run.json."""
 
-import ctypes
 import importlib.util
 import json
 import os
 import platform
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +21,10 @@ from transformers.utils.logging import disable_progress_bar
 from axion.data.packing import PackedWindows
 from axion.data.sources import Prepared, prepare
 from axion.errors import AxionError
-from axion.machine import libraries, machine
+from axion.kernels.backend import Choice, choose
+from axion.kernels.blocks import use_kernels
+from axion.kernels.build import library
+from axion.machine import keep_freed_memory, libraries, machine
 from axion.modeling_axion import AxionForCausalLM
 from axion.recipe import Recipe
 from axion.tokenizer import save_tokenizer
@@ -35,7 +38,7 @@ class Interrupted(AxionError):
     """The run was stopped by Ctrl-C; its message says how to go on."""
 
 
-def train(recipe: Recipe, out: Path | None = None, resume: bool = False) -> Path:
+def train(recipe: Recipe, out: Path | None = None, resume: bool = False, backend: str = "auto") -> Path:
     """Trains a recipe's model and returns the run's folder.
 
     The folder gets recipe.yaml, metrics.csv and the last two checkpoints while the run goes on, and at its end final/
@@ -46,23 +49,24 @@ def train(recipe: Recipe, out: Path | None = None, resume: bool = False) -> Path
         recipe: what to train.
         out: the run's folder; runs/<name> by default.
         resume: go on from the newest checkpoint, bit for bit as if nothing had happened.
+        backend: "native" for the kernels, "torch" for PyTorch, "auto" for the kernels where they work.
 
     Raises:
         AxionError: the folder holds a run already, or none to resume, or one of another recipe; a broken checkpoint;
-            data that cannot be read; a loss that is no longer finite.
+            data that cannot be read; a loss that is no longer finite; a backend that cannot be had.
         Interrupted: Ctrl-C; a checkpoint was saved.
     """
     out = Path(out) if out else Path("runs") / recipe.name
     # without cpu=True two processes on a machine without a GPU would not find each other
     processes = PartialState(cpu=not torch.cuda.is_available())
     try:
-        return _train(recipe, out, resume, processes)
+        return _train(recipe, out, resume, backend, processes)
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
 
 
-def _train(recipe: Recipe, out: Path, resume: bool, processes: PartialState) -> Path:
+def _train(recipe: Recipe, out: Path, resume: bool, backend: str, processes: PartialState) -> Path:
     per_device = _windows_per_pass(recipe, processes.num_processes)
     _check_trackers(recipe)
     with processes.main_process_first():
@@ -76,10 +80,12 @@ def _train(recipe: Recipe, out: Path, resume: bool, processes: PartialState) -> 
             f"the data fills {len(windows)} windows, less than one batch of {recipe.training.batch_size}; "
             "give more data, or lower training.batch_size"
         )
+    with processes.main_process_first():
+        choice = _choose_backend(recipe, backend)
     resumed_from = _open_run(recipe, data, out, resume, processes)
 
     set_seed(recipe.seed)
-    _keep_freed_memory()
+    keep_freed_memory()
     disable_progress_bar()  # transformers shows one for every file it reads or writes
     model = AxionForCausalLM.from_pretrained(resumed_from) if resumed_from else AxionForCausalLM(recipe.build_config())
     recorder = Recorder(
@@ -93,12 +99,18 @@ def _train(recipe: Recipe, out: Path, resume: bool, processes: PartialState) -> 
     )
     if resumed_from:
         recorder.restore(json.loads((resumed_from / RECORDER_STATE).read_text(encoding="utf-8")))
-    optimizer = build_optimizer(model, recipe.training)
+    kernels = None
+    if choice.name == "native":
+        kernels = library(model.config)
+        use_kernels(model, on_routing=recorder.balancer.count)
+    if processes.is_main_process:
+        print(f"training with {choice}", file=sys.stderr)
+    optimizer = build_optimizer(model, recipe.training, kernels)
     trainer = AxionTrainer(
         recipe,
         recorder,
         model=model,
-        args=_arguments(recipe, out, steps, per_device, cpu=not torch.cuda.is_available()),
+        args=_arguments(recipe, out, steps, per_device, choice),
         train_dataset=windows,
         optimizers=(optimizer, build_schedule(optimizer, recipe.training, steps)),
         callbacks=[recorder],
@@ -119,21 +131,19 @@ def _train(recipe: Recipe, out: Path, resume: bool, processes: PartialState) -> 
             f"stopped at step {trainer.state.global_step} of {steps}; {saved} is saved; go on with --resume"
         )
     if processes.is_main_process:
-        _finish(recipe, data, model, out, steps)
+        _finish(recipe, data, model, out, steps, choice)
     return out
 
 
-def _keep_freed_memory() -> None:
-    """Tells glibc to reuse freed blocks instead of giving them back to the system.
-
-    A step allocates and frees the same tens of megabytes again and again; by default every one of them is mapped anew,
-    and its pages are faulted in and zeroed each time.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        trim_threshold, mmap_threshold = -1, -3  # parameters of mallopt(3)
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, (1 << 31) - 1)
+def _choose_backend(recipe: Recipe, wish: str) -> Choice:
+    training = recipe.training
+    hindrance = None
+    if training.compile:
+        hindrance = "training.compile is for PyTorch"
+    elif training.precision == "bf16":
+        hindrance = "training.precision is bf16, and the kernels train in fp32"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return choose(wish, recipe.build_config(), device, hindrance)
 
 
 def latest_run(name: str, root: Path = Path("runs")) -> Path | None:
@@ -209,15 +219,17 @@ def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
     return names
 
 
-def _arguments(recipe: Recipe, out: Path, steps: int, per_device: int, cpu: bool) -> TrainingArguments:
+def _arguments(recipe: Recipe, out: Path, steps: int, per_device: int, backend: Choice) -> TrainingArguments:
     training = recipe.training
+    cpu = not torch.cuda.is_available()
+    auto_bf16 = training.precision == "auto" and backend.name == "torch" and _multiplies_bf16(cpu)
     return TrainingArguments(
         output_dir=str(out),
         max_steps=steps,
         per_device_train_batch_size=per_device,
         gradient_accumulation_steps=training.grad_accum,
         max_grad_norm=training.max_grad_norm,
-        bf16=training.precision == "bf16" or (training.precision == "auto" and _multiplies_bf16(cpu)),
+        bf16=training.precision == "bf16" or auto_bf16,
         torch_compile=training.compile,
         train_sampling_strategy="sequential",  # the windows are shuffled already
         save_strategy="steps",
@@ -240,7 +252,7 @@ def _multiplies_bf16(cpu: bool) -> bool:
     return torch.cpu._is_avx512_bf16_supported() if cpu else torch.cuda.is_bf16_supported()
 
 
-def _finish(recipe: Recipe, data: Prepared, model: AxionForCausalLM, out: Path, steps: int) -> None:
+def _finish(recipe: Recipe, data: Prepared, model: AxionForCausalLM, out: Path, steps: int, backend: Choice) -> None:
     """Writes final/ by rename, then run.json, which says that it is there."""
     staged = out / checkpoint.STAGING / "final"
     shutil.rmtree(staged, ignore_errors=True)
@@ -253,10 +265,12 @@ def _finish(recipe: Recipe, data: Prepared, model: AxionForCausalLM, out: Path, 
     shutil.rmtree(out / "final", ignore_errors=True)
     os.replace(staged, out / "final")
     checkpoint.clear_staging(out)
-    _write_run_file(recipe, data, out, finished=True, steps=steps)
+    _write_run_file(recipe, data, out, finished=True, steps=steps, backend=str(backend))
 
 
-def _write_run_file(recipe: Recipe, data: Prepared, out: Path, finished: bool, steps: int | None = None) -> None:
+def _write_run_file(
+    recipe: Recipe, data: Prepared, out: Path, finished: bool, steps: int | None = None, backend: str | None = None
+) -> None:
     _write_staged(out / "recipe.yaml", recipe.to_yaml())  # evaluation finds it beside final/
     info = {
         "name": recipe.name,
@@ -274,6 +288,7 @@ def _write_run_file(recipe: Recipe, data: Prepared, out: Path, finished: bool, s
         last_row = (out / "metrics.csv").read_text(encoding="utf-8").splitlines()[-1].split(",")
         info |= {
             "steps": steps,
+            "backend": backend,
             "tokens": steps * recipe.training.batch_size * recipe.training.window,
             "seconds": float(last_row[3]),
             "date": datetime.now(UTC).date().isoformat(),
