@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +16,7 @@ hypothesis.settings.register_profile("tests", deadline=None)  # how long an exam
 hypothesis.settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("AXION_KERNELS", str(ROOT / "build" / "kernels"))  # not the home folder; kept between runs
 REAL_DATA = ROOT.parent / "shared" / "data"
 """GSM8K and other real texts, beside the clone; tests that need them are skipped where they are absent."""
 

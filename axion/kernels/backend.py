@@ -46,8 +46,8 @@ def choose(wish: str, config: AxionConfig, device: str = "cpu", hindrance: str |
         if hindrance is not None:
             raise Unavailable(hindrance)
         lanes = vector_lanes(library(config))
+        return Choice("native", f"{compiler_version(compiler())}, {lanes} numbers at once")
     except Unavailable as reason:
         if wish == "native":
             raise AxionError(f"the native kernels cannot be used: {reason}; --backend auto goes on without") from None
         return Choice("torch", str(reason))
-    return Choice("native", f"{compiler_version(compiler())}, {lanes} numbers at once")

@@ -40,9 +40,10 @@ def use_kernels(model: AxionForCausalLM, on_routing: OnRouting | None = None) ->
     Raises:
         Unavailable: the kernels cannot be built here, or the model is not one that they cover.
     """
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and type(module) is not nn.Linear:
-            raise Unavailable(f"the kernels know plain linear layers, not {type(module).__name__}")
+    with torch.device("meta"):
+        plain = AxionForCausalLM(model.config)
+    if _shapes(model) != _shapes(plain):
+        raise Unavailable("the model has other parameters than its config says (an adapter?)")
     wrong = {f"{p.dtype} on {p.device.type}".removeprefix("torch.") for p in model.parameters() if not _fits(p)}
     if wrong:
         raise Unavailable(f"the kernels want float32 on the CPU, not {', '.join(sorted(wrong))}")
@@ -56,6 +57,10 @@ def use_kernels(model: AxionForCausalLM, on_routing: OnRouting | None = None) ->
         )
 
     model.forward = MethodType(forward, model)
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: parameter.shape for name, parameter in model.named_parameters()}
 
 
 def _fits(tensor: torch.Tensor) -> bool:

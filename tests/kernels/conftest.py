@@ -1,0 +1,90 @@
+"""Models with random weights that bring in every part the kernels know, few enough that each is compiled for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from axion.configuration_axion import AxionConfig
+from axion.kernels.build import Unavailable, compiler
+from axion.modeling_axion import AxionForCausalLM
+from tests.conftest import TINY
+
+YARN = {
+    "rope_type": "yarn",
+    "factor": 4.0,
+    "original_max_position_embeddings": 32,
+    "mscale": 1.0,
+    "mscale_all_dim": 0.7,
+}
+SHAPES = {
+    "plain": {},
+    "odd widths, dense first layer": {
+        "vocab_size": 301,
+        "hidden_size": 40,
+        "qk_nope_head_dim": 7,
+        "v_head_dim": 9,
+        "kv_lora_rank": 5,
+        "q_lora_rank": 11,
+        "moe_intermediate_size": 21,
+        "first_k_dense_replace": 1,
+        "intermediate_size": 50,
+    },
+    "full queries, pairs in halves, untied": {
+        "q_lora_rank": None,
+        "rope_interleave": False,
+        "qk_rope_head_dim": 8,
+        "tie_word_embeddings": False,
+    },
+    "groups, raw scores, scaled": {
+        "n_routed_experts": 12,
+        "n_group": 4,
+        "topk_group": 2,
+        "num_experts_per_tok": 3,
+        "norm_topk_prob": False,
+        "routed_scaling_factor": 2.5,
+    },
+    "yarn, two shared experts, one head": {
+        "rope_parameters": YARN,
+        "n_shared_experts": 2,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+    },
+    "wide heads, dense throughout": {
+        "num_attention_heads": 3,
+        "num_key_value_heads": 3,
+        "qk_nope_head_dim": 24,
+        "qk_rope_head_dim": 10,
+        "v_head_dim": 32,
+        "first_k_dense_replace": 2,
+    },
+}
+"""Changes to the tiny model's config, by what they bring in."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiler() -> None:
+    try:
+        compiler()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def make_model() -> Callable[..., AxionForCausalLM]:
+    """Builds the tiny model with other shapes; norms and routing biases are random too."""
+
+    def make(**changes) -> AxionForCausalLM:
+        torch.manual_seed(1)
+        model = AxionForCausalLM(AxionConfig(**TINY | changes))
+        with torch.no_grad():
+            for name, weight in model.state_dict().items():
+                if name.endswith("e_score_correction_bias"):
+                    weight.uniform_(-0.1, 0.1)
+                elif "norm" in name:
+                    weight.uniform_(0.5, 1.5)
+        return model
+
+    return make

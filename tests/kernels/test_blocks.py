@@ -1,0 +1,206 @@
+"""The kernels give PyTorch's losses, logits and gradients, in every shape and however a batch is cut."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from axion.kernels.blocks import IGNORED, use_kernels
+from axion.kernels.build import Unavailable
+from axion.modeling_axion import sequence_balance_loss
+from axion.recipe import known_versions, load_recipe
+from axion.training.balance import ExpertBalancer
+
+from .conftest import SHAPES
+
+EXACT = 1e-5
+"""Of each tensor's largest number."""
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def pair(model):
+    """The model on PyTorch, and a copy of it on the kernels."""
+    fast = copy.deepcopy(model)
+    use_kernels(fast)
+    return model, fast
+
+
+def tokens(model, batch: int, positions: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(7)
+    return torch.randint(0, model.config.vocab_size, (batch, positions), generator=generator)
+
+
+def backward(model, ids, labels=None, alpha=0.1, scale=1.0, **kwargs) -> torch.Tensor:
+    """The loss, with the sequence-wise balance loss where there are experts; gradients are added to."""
+    labels = ids if labels is None else labels
+    output = model(ids, labels=labels, use_cache=False, output_router_logits=True, **kwargs)
+    loss = output.loss
+    if output.router_logits:
+        loss = loss + alpha * sequence_balance_loss(output.router_logits, model.config, len(ids))
+    (loss * scale).backward()
+    return loss.detach()
+
+
+def assert_close(got: torch.Tensor, wanted: torch.Tensor, name: str = "") -> None:
+    error = (got - wanted).abs().max() / wanted.abs().max()
+    assert error <= EXACT, f"{name}: {error:.1e}"
+
+
+def assert_same_gradients(slow, fast) -> None:
+    for (name, wanted), got in zip(slow.named_parameters(), fast.parameters(), strict=True):
+        assert (wanted.grad is None) == (got.grad is None), name
+        if wanted.grad is not None:
+            assert_close(got.grad, wanted.grad, name)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_loss_logits_and_every_gradient(make_model, shape):
+    slow, fast = pair(make_model(**SHAPES[shape]))
+    for batch, positions in ((3, 37), (1, 1 + 64), (2, 128)):
+        ids = tokens(slow, batch, positions)
+        assert_close(backward(fast, ids), backward(slow, ids))
+    assert_same_gradients(slow, fast)  # of all three: they were added up, as accumulation does
+    with torch.inference_mode():
+        assert_close(fast(ids, use_cache=False).logits, slow(ids, use_cache=False).logits)
+        kept = fast(ids, use_cache=False, logits_to_keep=2).logits
+        assert_close(kept, slow(ids, use_cache=False, logits_to_keep=2).logits)
+        assert_close(fast(ids, labels=ids, use_cache=False).loss, slow(ids, labels=ids, use_cache=False).loss)
+
+
+@pytest.mark.parametrize("version", known_versions())
+def test_every_recipe(version):
+    from axion.modeling_axion import AxionForCausalLM
+
+    torch.manual_seed(2)
+    slow, fast = pair(AxionForCausalLM(load_recipe(version).build_config()))
+    ids = tokens(slow, 1, 300)
+    assert_close(backward(fast, ids), backward(slow, ids))
+    assert_same_gradients(slow, fast)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+@pytest.mark.parametrize(("batch", "positions"), [(1, 100), (4, 33), (5, 16)])
+def test_any_number_of_threads(make_model, threads, batch, positions):
+    """Fewer sequences than threads are shared out within, more of them as wholes."""
+    slow, fast = pair(make_model())
+    ids = tokens(slow, batch, positions)
+    wanted = backward(slow, ids)
+    torch.set_num_threads(threads)
+    assert_close(backward(fast, ids), wanted)
+    assert_same_gradients(slow, fast)
+    first = [parameter.grad.clone() for parameter in fast.parameters()]
+    fast.zero_grad()
+    backward(fast, ids)
+    assert all(torch.equal(a, b.grad) for a, b in zip(first, fast.parameters(), strict=True))  # to the last bit
+
+
+def test_one_token(make_model):
+    slow, fast = pair(make_model())
+    with torch.inference_mode():
+        ids = tokens(slow, 1, 1)
+        assert_close(fast(ids, use_cache=False).logits, slow(ids, use_cache=False).logits)
+
+
+def test_more_tokens_than_a_chunk_of_the_experts(make_model):
+    slow, fast = pair(make_model(max_position_embeddings=400))
+    ids = tokens(slow, 2, 333)
+    backward(slow, ids), backward(fast, ids)
+    assert_same_gradients(slow, fast)
+
+
+def test_labels_that_are_left_out_and_padding(make_model):
+    slow, fast = pair(make_model())
+    ids = tokens(slow, 3, 40)
+    labels = ids.clone()
+    labels[0, :9] = IGNORED
+    mask = torch.ones_like(ids)
+    mask[1, 30:] = 0
+    labels[mask == 0] = IGNORED
+    for given in (None, mask):
+        # the balance loss counts what stands in the padding, which the kernels and PyTorch fill differently
+        wanted = backward(slow, ids, labels, alpha=0.0, attention_mask=given)
+        assert_close(backward(fast, ids, labels, alpha=0.0, attention_mask=given), wanted)
+        assert_same_gradients(slow, fast)
+
+
+def test_accumulated_parts_make_the_whole(make_model):
+    slow, fast = pair(make_model())
+    ids = tokens(slow, 4, 32)
+    backward(slow, ids, alpha=0.0)
+    for part in ids.split(2):
+        backward(fast, part, alpha=0.0, scale=0.5)
+    assert_same_gradients(slow, fast)
+
+
+def test_the_loss_over_a_given_number_of_items(make_model):
+    slow, fast = pair(make_model())
+    ids = tokens(slow, 2, 20)
+    losses = [model(ids, labels=ids, use_cache=False, num_items_in_batch=100).loss for model in (slow, fast)]
+    assert_close(losses[1], losses[0])
+
+
+def test_frozen_parameters_get_no_gradient(make_model):
+    _, fast = pair(make_model())
+    fast.model.embed_tokens.requires_grad_(False)
+    fast.model.layers[0].requires_grad_(False)
+    backward(fast, tokens(fast, 2, 20))
+    assert fast.model.layers[0].self_attn.o_proj.weight.grad is None
+    assert fast.model.layers[1].self_attn.o_proj.weight.grad is not None
+
+
+def test_what_the_kernels_do_not_cover_takes_pytorch(make_model):
+    slow, fast = pair(make_model().eval())
+    ids = tokens(slow, 2, 12)
+    left = torch.ones_like(ids)
+    left[0, :3] = 0
+    with torch.no_grad():
+        for kwargs in (
+            {"attention_mask": left, "use_cache": False},
+            {"use_cache": True},
+            {"use_cache": False, "output_hidden_states": True},
+            {"use_cache": False, "position_ids": torch.arange(5, 17).unsqueeze(0)},
+        ):
+            wanted, got = slow(ids, **kwargs), fast(ids, **kwargs)
+            assert torch.equal(got.logits, wanted.logits), kwargs
+            assert got.keys() == wanted.keys()
+    embeddings = slow.model.embed_tokens(ids).detach()
+    assert torch.equal(fast(inputs_embeds=embeddings).logits, slow(inputs_embeds=embeddings).logits)
+    fast(ids, use_cache=False).logits.sum().backward()  # a loss of somebody's own: gradients must reach the weights
+    assert fast.model.embed_tokens.weight.grad.abs().sum() > 0
+
+
+def test_the_balancer_counts_what_it_counts_on_pytorch(make_model):
+    model = make_model().train()
+    slow, fast = ExpertBalancer(model, speed=0.0), ExpertBalancer(other := copy.deepcopy(model), speed=0.0)
+    use_kernels(other, on_routing=fast.count)
+    ids = tokens(model, 2, 50)
+    backward(model, ids), backward(other, ids)
+    counts = slow.step()
+    assert counts.sum() > 0
+    assert torch.equal(fast.step(), counts)
+    other.eval()
+    backward(other, ids)
+    assert fast.step().sum() == 0
+
+
+def test_other_kinds_of_model_are_refused(make_model):
+    with pytest.raises(Unavailable, match="float32 on the CPU, not bfloat16 on cpu"):
+        use_kernels(make_model().to(torch.bfloat16))
+    with pytest.raises(Unavailable, match="attention_dropout"):
+        use_kernels(make_model(attention_dropout=0.1))
+    with pytest.raises(Unavailable, match="attention_bias"):
+        use_kernels(make_model(attention_bias=True))
+
+    from peft import LoraConfig, get_peft_model
+
+    wrapped = get_peft_model(make_model(), LoraConfig(target_modules=["o_proj"]))
+    with pytest.raises(Unavailable, match="other parameters than its config says"):
+        use_kernels(wrapped.base_model.model)

@@ -1,0 +1,134 @@
+"""Building the kernels: once, by any number of processes, for any processor; and what happens without a compiler."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from axion.configuration_axion import AxionConfig
+from axion.errors import AxionError
+from axion.kernels import build
+from axion.kernels.backend import choose
+from axion.kernels.build import Unavailable, check_config, dimensions_header, library
+from tests.conftest import ROOT, TINY
+
+CONFIG = AxionConfig(**TINY)
+CHOOSE = "from axion.kernels.backend import choose; from axion.configuration_axion import AxionConfig; "
+CHOOSE += f"print(choose('auto', AxionConfig(**{TINY!r})))"
+
+
+def start(folder: Path, **environment: str) -> subprocess.Popen:
+    """Another process that picks a backend, with its builds in `folder`."""
+    return subprocess.Popen(
+        [sys.executable, "-c", CHOOSE],
+        cwd=ROOT,
+        env=os.environ | {"AXION_KERNELS": str(folder), "AXION_KERNELS_FLAGS": "-O0"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_model_with_the_same_dimensions_is_not_built_again(monkeypatch):
+    library(CONFIG)
+    monkeypatch.setattr(build, "_build", None)
+    assert library(AxionConfig(**TINY, bos_token_id=5)) is library(CONFIG)
+
+
+def test_two_processes_at_once_leave_one_whole_build(tmp_path):
+    processes = [start(tmp_path) for _ in range(2)]
+    for process in processes:
+        out, error = process.communicate()
+        assert out.startswith("native kernels:"), error
+    [built] = tmp_path.iterdir()  # and nothing half-made
+    assert (built / build.LIBRARY).is_file()
+
+    third = start(tmp_path)
+    out, error = third.communicate()
+    assert out.startswith("native kernels:")
+    assert "compiling" not in error
+
+
+def test_without_a_compiler_it_is_pytorch_and_one_line(tmp_path):
+    process = start(tmp_path, CXX="no-such-compiler")
+    out, error = process.communicate()
+    assert out == "PyTorch: no-such-compiler (from $CXX) was not found\n"
+    assert error == ""
+
+
+def test_insisting_on_kernels_without_a_compiler(monkeypatch):
+    build._load.cache_clear()
+    monkeypatch.setattr(build.shutil, "which", lambda command: None)
+    monkeypatch.delenv("CXX", raising=False)
+    choice = choose("auto", CONFIG)
+    assert (choice.name, str(choice)) == ("torch", "PyTorch: no C++ compiler was found (g++ or clang++)")
+    with pytest.raises(AxionError, match=r"cannot be used: no C\+\+ compiler was found .*; --backend auto goes on"):
+        choose("native", CONFIG)
+
+
+def test_a_compiler_that_fails_is_named_with_its_first_error(tmp_path):
+    broken = tmp_path / "g++"
+    broken.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo broken 1.0 && exit\necho "error: out of order" >&2; exit 1\n'
+    )
+    broken.chmod(0o755)
+    out, _ = start(tmp_path / "builds", CXX=str(broken)).communicate()
+    assert out == f"PyTorch: {broken} could not build the kernels: error: out of order\n"
+    assert list((tmp_path / "builds").iterdir()) == []
+
+
+def test_the_choice():
+    assert choose("torch", CONFIG).name == "torch"
+    assert choose("auto", CONFIG).name == choose("native", CONFIG).name == "native"
+    assert str(choose("auto", CONFIG, device="cuda")) == "PyTorch: the model is on cuda"
+    assert str(choose("auto", CONFIG, hindrance="of a reason")) == "PyTorch: of a reason"
+    with pytest.raises(AxionError, match="backend must be auto, torch or native, not 'fast'"):
+        choose("fast", CONFIG)
+
+
+def test_nothing_is_compiled_when_the_package_is_imported(tmp_path):
+    code = "import axion.cli, axion.generation, axion.training.run, playground.launch, sys; "
+    code += "sys.exit('torch.utils.cpp_extension' in sys.modules)"
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, env=os.environ | {"AXION_KERNELS": str(tmp_path)}
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_that_are_left_to_pytorch():
+    for name in ("attention_bias", "attention_dropout"):
+        with pytest.raises(Unavailable, match=name):
+            check_config(AxionConfig(**TINY, **{name: True}))
+
+
+@pytest.mark.parametrize("march", ["x86-64-v3", "x86-64-v2"])
+def test_other_processors_of_the_family(tmp_path, march):
+    """AVX2 and SSE: built, and compared with PyTorch in a process of its own."""
+    if platform.machine() not in {"x86_64", "AMD64"}:
+        pytest.skip("these are x86 processors")
+    test = "tests/kernels/test_blocks.py::test_loss_logits_and_every_gradient[odd widths, dense first layer]"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        cwd=ROOT,
+        env=os.environ | {"AXION_KERNELS_MARCH": march},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_the_sources_compile_for_aarch64(tmp_path):
+    command = shutil.which("aarch64-linux-gnu-g++")
+    if command is None:
+        pytest.skip("no cross compiler: apt-get install g++-aarch64-linux-gnu")
+    (tmp_path / "dimensions.h").write_text(dimensions_header(CONFIG), encoding="utf-8")
+    for source in sorted(build.SOURCES.glob("*.cpp")):
+        folders = ["-I", str(build.SOURCES), "-I", str(tmp_path)]
+        subprocess.run([command, *build.FLAGS, *folders, "-c", str(source), "-o", os.devnull], check=True)
