@@ -162,7 +162,7 @@ def _build(command: str, flags: Sequence[str], header: str, sources: Sequence[Pa
                 name=f"axion_{folder.name}",
                 sources=[str(path) for path in sources if path.suffix == ".cpp"],
                 extra_cflags=list(flags),
-                extra_ldflags=["-fopenmp"],
+                extra_ldflags=["-fopenmp", *(flag for flag in flags if flag.startswith("-fsanitize"))],
                 extra_include_paths=[str(SOURCES), str(staged)],
                 build_directory=str(staged),
                 is_python_module=False,

@@ -124,6 +124,28 @@ def test_other_processors_of_the_family(tmp_path, march):
 
 
 @pytest.mark.slow
+def test_nothing_is_read_or_written_out_of_bounds():
+    """The other tests of this folder again, under the address and undefined-behaviour sanitizers."""
+    command = build.compiler()
+    asan = subprocess.run([command, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout
+    tests = [str(path) for path in sorted(Path(__file__).parent.glob("test_*.py")) if path.name != Path(__file__).name]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "AXION_KERNELS_FLAGS": "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all",
+            "LD_PRELOAD": asan.strip(),
+            "ASAN_OPTIONS": "detect_leaks=0",  # Python itself leaves memory to the system
+            "OMP_NUM_THREADS": "2",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@pytest.mark.slow
 def test_the_sources_compile_for_aarch64(tmp_path):
     command = shutil.which("aarch64-linux-gnu-g++")
     if command is None:

@@ -2,9 +2,9 @@
 //
 //   S_TS = K·Qᵀ · scale      P = softmax over the keys t ≤ s      O_Sv = Pᵀ·V
 //
-// Queries lie in the lanes: scores are kept as S_TS, one row per key, so that maxima, sums and exponentials of 64 queries
-// are plain vector operations. A tile of kQueries queries meets blocks of kKeys keys, oldest first. The forward pass
-// keeps, as FlashAttention does, the maximum m and the sum of what it has seen and rescales when m grows. It saves
+// Queries lie in the lanes: scores are kept as S_TS, one row per key, so that maxima, sums and exponentials of many
+// queries are plain vector operations. A tile of kQueries queries meets blocks of kKeys keys, oldest first. The forward
+// pass keeps, as FlashAttention does, the maximum m and the sum of what it has seen and rescales when m grows. It saves
 // λ_s = m + log2 Σ_t 2^(S−m), from which the backward pass gets P = 2^(S−λ) again in one step.
 //
 // Scores are in units of log 2 (the scale carries log2 e), so that e^S is 2^S.
@@ -18,9 +18,10 @@
 
 namespace axion {
 
-constexpr int kQueries = 4 * kLanes;
-constexpr int kKeys = 2 * kLanes;
-constexpr int kQueryWidth = kNope + kRope;           // a head's query and key
+constexpr int kQueryVectors = 3;
+constexpr int kQueries = kQueryVectors * kLanes;
+constexpr int kKeys = 3 * kLanes;
+constexpr int kQueryWidth = kNope + kRope;  // a head's query and key
 constexpr int kQueryRow = padded(kQueryWidth);
 constexpr int kValueRow = padded(kValue);
 constexpr float kMinusInfinity = -1e30f;
@@ -62,8 +63,8 @@ struct HeadRows {
   long row;
 };
 
-// Queries [T][kQueryWidth], keys [T][kQueryRow] (own rows, padded), values [T][kValue] → output [T][kValue], λ [T].
-inline void attend(int tokens, HeadRows queries, const float* keys_TQ, HeadRows values, HeadRows output,
+// Queries [T][kQueryWidth], keys [T][kQueryRow], values [T][kValueRow] → output [T][kValue], λ [T].
+inline void attend(int tokens, HeadRows queries, const float* keys_TQ, const float* values_TV, HeadRows output,
                    float* lambda_T) {
   Scratch scratch;
   float* queries_QS = scratch.take(kQueryWidth * kQueries);
@@ -72,16 +73,16 @@ inline void attend(int tokens, HeadRows queries, const float* keys_TQ, HeadRows 
   for (int q = 0; q < tokens; q += kQueries) {
     const int rows = tokens - q < kQueries ? tokens - q : kQueries, columns = padded(rows);
     transpose(rows, kQueryWidth, queries.data + q * queries.row, queries.row, kSoftmaxScale * kLog2E, queries_QS);
-    Vector highest[4], total[4];
-    for (int v = 0; v < 4; ++v) highest[v] = splat(kMinusInfinity), total[v] = Vector{};
+    Vector highest[kQueryVectors], total[kQueryVectors];
+    for (int v = 0; v < kQueryVectors; ++v) highest[v] = splat(kMinusInfinity), total[v] = Vector{};
     for (int i = 0; i < kValue * kQueries; ++i) output_VS[i] = 0;
 
     for (int k = 0; k < q + rows; k += kKeys) {
       const int keys = q + rows - k < kKeys ? q + rows - k : kKeys;
       score(q, k, keys, columns, keys_TQ, queries_QS, scores_TS);
 
-      Vector before[4];
-      for (int v = 0; v < 4; ++v) before[v] = highest[v];
+      Vector before[kQueryVectors];
+      for (int v = 0; v < kQueryVectors; ++v) before[v] = highest[v];
       visible(q, k, keys, [&](int row, int count, int column) {
         for (int v = column / kLanes; v < columns / kLanes; ++v) {
           const float* scores = scores_TS + row * kQueries + v * kLanes;
@@ -109,7 +110,7 @@ inline void attend(int tokens, HeadRows queries, const float* keys_TQ, HeadRows 
           }
           total[v] = sum;
         }
-        multiply<true>(kValue, columns - column, count, values.data + (k + row) * values.row, 1, values.row,
+        multiply<true>(kValue, columns - column, count, values_TV + (long)(k + row) * kValueRow, 1, kValueRow,
                        scores_TS + row * kQueries + column, kQueries, output_VS + column, kQueries);
       });
     }
@@ -127,7 +128,7 @@ inline void attend(int tokens, HeadRows queries, const float* keys_TQ, HeadRows 
 //   dP = dO·Vᵀ      dS = P·(dP − δ), δ_s = O_s·dO_s      dQ = scale·dS·K      dK = scale·dSᵀ·Q      dV = Pᵀ·dO
 //
 // dqueries is overwritten; dkeys [T][kQueryRow] and dvalues [T][kValueRow] are, too.
-inline void attend_backward(int tokens, HeadRows queries, const float* keys_TQ, HeadRows values, HeadRows output,
+inline void attend_backward(int tokens, HeadRows queries, const float* keys_TQ, const float* values_TV, HeadRows output,
                             const float* lambda_T, HeadRows doutput, HeadRows dqueries, float* dkeys_TQ,
                             float* dvalues_TV) {
   Scratch scratch;
@@ -168,7 +169,7 @@ inline void attend_backward(int tokens, HeadRows queries, const float* keys_TQ, 
         float* weights = weights_TS + row * kQueries + column;
         float* dscores = dscores_TS + row * kQueries + column;
         const int width = columns - column;
-        multiply<false>(count, width, kValue, values.data + (k + row) * values.row, values.row, 1,
+        multiply<false>(count, width, kValue, values_TV + (long)(k + row) * kValueRow, kValueRow, 1,
                         doutput_VS + column, kQueries, dscores, kQueries);
         for (int t = 0; t < count; ++t) {
           for (int s = 0; s < width; s += kLanes) {

@@ -3,8 +3,8 @@
 //   n = norm(x)                                   the layer's input norm
 //   q = W_qb·norm(W_qa·n)   or   W_q·n            queries, kHeads × (kNope + kRope); the kRope part is then rotated
 //   c, r = W_kva·n                                the latent, kLatent, and the rotary key that all heads share
-//   k_h, v_h = W_kvb·norm(c)                      a head's key without positions, and its value; its key is [k_h, rotated r]
-//   y = x + W_o·[attention of every head]
+//   k_h, v_h = W_kvb·norm(c)                      a head's key without positions, and its value; its key is [k_h,
+//   rotated r] y = x + W_o·[attention of every head]
 //
 // Saved from the forward pass: the heads' outputs and the logarithms of their sums (attention.h). All else is computed
 // again, which takes less time than to write it down and read it back.
@@ -123,8 +123,9 @@ void project(const Block& block, const float* hidden_TD, int begin, int end, con
   }
 }
 
-// A head's keys as attention reads them, [T][kQueryRow]: its own part, then the rotary part that all heads share.
-void gather_keys(int tokens, int head, const Projected& from, float* keys_TQ) {
+// A head's keys [T][kQueryRow], its own part before the rotary part that all heads share, and its values
+// [T][kValueRow].
+void gather_head(int tokens, int head, const Projected& from, float* keys_TQ, float* values_TV) {
   for (int t = 0; t < tokens; ++t) {
     float* key = keys_TQ + (long)t * kQueryRow;
     const float* own = from.up_TU + (long)t * kUpRow + head * kHeadUp;
@@ -132,11 +133,11 @@ void gather_keys(int tokens, int head, const Projected& from, float* keys_TQ) {
     for (int d = 0; d < kNope; ++d) key[d] = own[d];
     for (int d = 0; d < kRope; ++d) key[kNope + d] = shared[d];
     for (int d = kQueryWidth; d < kQueryRow; ++d) key[d] = 0;
+    for (int d = 0; d < kValue; ++d) values_TV[(long)t * kValueRow + d] = own[kNope + d];
   }
 }
 
 HeadRows queries_of(int head, const Projected& from) { return {from.queries_TQ + head * kQueryWidth, kQueriesRow}; }
-HeadRows values_of(int head, const Projected& from) { return {from.up_TU + head * kHeadUp + kNope, kUpRow}; }
 HeadRows heads_of(int head, float* heads_TH) { return {heads_TH + head * kValue, kHeadsRow}; }
 
 void forward_sequence(const Block& block, int tokens, const float* hidden_TD, float* result_TD, float* heads_TH,
@@ -147,8 +148,9 @@ void forward_sequence(const Block& block, int tokens, const float* hidden_TD, fl
   team.each(kHeads, [&](int head, int) {
     Scratch own;
     float* keys_TQ = own.take((size_t)tokens * kQueryRow);
-    gather_keys(tokens, head, projected, keys_TQ);
-    attend(tokens, queries_of(head, projected), keys_TQ, values_of(head, projected), heads_of(head, heads_TH),
+    float* values_TV = own.take((size_t)tokens * kValueRow);
+    gather_head(tokens, head, projected, keys_TQ, values_TV);
+    attend(tokens, queries_of(head, projected), keys_TQ, values_TV, heads_of(head, heads_TH),
            lambda_HT + (long)head * tokens);
   });
   team.blocks(tokens, kBlock, [&](int begin, int end, int) {
@@ -191,11 +193,12 @@ void backward_sequence(const Block& block, int tokens, const float* hidden_TD, f
   team.each(kHeads, [&](int head, int) {
     Scratch own;
     float* keys_TQ = own.take((size_t)tokens * kQueryRow);
+    float* values_TV = own.take((size_t)tokens * kValueRow);
     float* dkeys_TQ = own.take((size_t)tokens * kQueryRow);
     float* dvalues_TV = own.take((size_t)tokens * kValueRow);
-    gather_keys(tokens, head, projected, keys_TQ);
-    attend_backward(tokens, queries_of(head, projected), keys_TQ, values_of(head, projected),
-                    heads_of(head, heads_TH), lambda_HT + (long)head * tokens, heads_of(head, dheads_TH),
+    gather_head(tokens, head, projected, keys_TQ, values_TV);
+    attend_backward(tokens, queries_of(head, projected), keys_TQ, values_TV, heads_of(head, heads_TH),
+                    lambda_HT + (long)head * tokens, heads_of(head, dheads_TH),
                     {dqueries_TQ + head * kQueryWidth, kQueriesRow}, dkeys_TQ, dvalues_TV);
     for (int t = 0; t < tokens; ++t) {
       float* dup = dup_TU + (long)t * kUpRow + head * kHeadUp;

@@ -27,7 +27,8 @@ void forward_chunk(const Norm<kHidden>& norm, const Dense& dense, int tokens, co
   norm.forward(tokens, hidden_TD, kHidden, normed_TD);
   dense.forward(tokens, normed_TD, saved, output_TD);
   for (int t = 0; t < tokens; ++t) {
-    for (int d = 0; d < kHidden; ++d) result_TD[t * kHidden + d] = hidden_TD[t * kHidden + d] + output_TD[t * kHiddenRow + d];
+    for (int d = 0; d < kHidden; ++d)
+      result_TD[t * kHidden + d] = hidden_TD[t * kHidden + d] + output_TD[t * kHiddenRow + d];
   }
 }
 

@@ -2,8 +2,8 @@
 //
 //   z = W_head·norm(x)      loss = Σ_t  log Σ_v e^(z_tv) − z_t,target      dz = softmax(z) − [v = target]
 //
-// The loss is a plain sum, so its gradients are known as soon as the logits are: the forward pass computes them too, and
-// the backward pass only scales them. A target below zero leaves its token out.
+// The loss is a plain sum, so its gradients are known as soon as the logits are: the forward pass computes them too,
+// and the backward pass only scales them. A target below zero leaves its token out.
 #include <cmath>
 
 #include "dimensions.h"
@@ -78,8 +78,8 @@ double block_loss(const Norm<kHidden>& norm, const Head& head, int tokens, const
 }  // namespace
 }  // namespace axion
 
-// hidden: [T][kHidden]; targets: [T], below zero where nothing is predicted. Returns the sum of the losses in nats, and,
-// unless `gradients` is null, its gradients: dhidden [T][kHidden], and each parameter's.
+// hidden: [T][kHidden]; targets: [T], below zero where nothing is predicted. Returns the sum of the losses in nats,
+// and, unless `gradients` is null, its gradients: dhidden [T][kHidden], and each parameter's.
 extern "C" double axion_head_loss(const axion::Parameters* parameters, int tokens, const float* hidden,
                                   const int64_t* targets, float* dhidden, const axion::Parameters* gradients,
                                   int threads) {

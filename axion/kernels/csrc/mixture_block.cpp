@@ -1,8 +1,8 @@
 // The feed-forward block of a layer with experts, y = x + shared(n) + Σ_chosen w_e·expert_e(n), n = norm(x), and its
 // gradients. router.h says who is chosen, swiglu.h what an expert computes.
 //
-// Tokens go through in chunks. Within a chunk the (token, expert) pairs are sorted by expert, so that every expert reads
-// its tokens as one matrix; a chunk's numbers stay in the cache, and no thread waits for another.
+// Tokens go through in chunks. Within a chunk the (token, expert) pairs are sorted by expert, so that every expert
+// reads its tokens as one matrix; a chunk's numbers stay in the cache, and no thread waits for another.
 #include "norm.h"
 #include "router.h"
 #include "swiglu.h"
@@ -37,10 +37,10 @@ constexpr size_t kGradients = kExpertsAt + kExperts * Expert::kGradients;
 
 // What the forward pass leaves for the backward pass.
 struct Saved {
-  float* logits_TE;      // [T][kExperts]
-  int32_t* experts_TK;   // [T][kChosen]
-  float* routed;         // [T·kChosen][Expert::kSavedRow], within a chunk sorted by expert
-  float* shared;         // [T][Shared::kSavedRow]
+  float* logits_TE;     // [T][kExperts]
+  int32_t* experts_TK;  // [T][kChosen]
+  float* routed;        // [T·kChosen][Expert::kSavedRow], within a chunk sorted by expert
+  float* shared;        // [T][Shared::kSavedRow]
 };
 
 struct Block {
@@ -124,7 +124,8 @@ void forward_chunk(const Block& block, int tokens, const float* hidden_TD, float
     scatter(rows, pairs, outputs, weights_TK, output_TD);
   }
   for (int t = 0; t < tokens; ++t) {
-    for (int d = 0; d < kHidden; ++d) result_TD[t * kHidden + d] = hidden_TD[t * kHidden + d] + output_TD[t * kHiddenRow + d];
+    for (int d = 0; d < kHidden; ++d)
+      result_TD[t * kHidden + d] = hidden_TD[t * kHidden + d] + output_TD[t * kHiddenRow + d];
   }
 }
 

@@ -4,8 +4,8 @@
 //   five times:  x ← a·x + x·(b·G + c·G²),  G = xᵀ·x         all singular values of x go to about 1
 //   W ← W·(1 − rate·decay) − rate·0.2·√(longest side)·x
 //
-// x lies with its shorter side in the rows, so that G is as small as it can be; xᵀ·x and x·(…) then need nothing turned.
-// One matrix is one piece of work: everything about it stays in one core's cache.
+// x lies with its shorter side in the rows, so that G is as small as it can be; xᵀ·x and x·(…) then need nothing
+// turned. One matrix is one piece of work: everything about it stays in one core's cache.
 #include <cmath>
 
 #include "matrix.h"
@@ -78,7 +78,7 @@ void update(const Matrix& matrix, float rate, float momentum, float decay) {
 
 extern "C" void axion_muon(const axion::Matrix* matrices, int count, float rate, float momentum, float decay,
                            int threads) {
-  axion::Team{threads}.each(count, [&](int i, int) { 
+  axion::Team{threads}.each(count, [&](int i, int) {
     const bool turned = matrices[i].rows < matrices[i].columns;
     (turned ? axion::update<true> : axion::update<false>)(matrices[i], rate, momentum, decay);
   });

@@ -2,8 +2,8 @@
 //
 //   (a, b) → (a·cos − b·sin, b·cos + a·sin)
 //
-// Pairs are neighbours or lie half the part's width apart (kInterleave), and stay where they are: queries and keys agree
-// on the order, so their products do not see it. The gradient is turned the other way.
+// Pairs are neighbours or lie half the part's width apart (kInterleave), and stay where they are: queries and keys
+// agree on the order, so their products do not see it. The gradient is turned the other way.
 #pragma once
 
 #include "dimensions.h"

@@ -84,7 +84,7 @@ struct Swiglu {
   }
 
   static void sum_threads(const float* const* of_threads, size_t at, int threads, const SwigluParameters& to,
-                  const Team& team) {
+                          const Team& team) {
     sum_gradients(of_threads, at, threads, kWidth, kHidden, to.gate, team);
     sum_gradients(of_threads, at + kUpAt, threads, kWidth, kHidden, to.up, team);
     sum_gradients(of_threads, at + kDownAt, threads, kHidden, kWidth, to.down, team);

@@ -9,8 +9,8 @@ namespace axion {
 
 // `count` threads, of which the caller is the one numbered `first`.
 //
-// A loop over whole sequences keeps every thread's memory in its own cache, so it is preferred where there are enough of
-// them: then each sequence is done by a team of one. A single long sequence is shared by the whole team instead.
+// A loop over whole sequences keeps every thread's memory in its own cache, so it is preferred where there are enough
+// of them: then each sequence is done by a team of one. A single long sequence is shared by the whole team instead.
 struct Team {
   int count = 1;
   int first = 0;
@@ -39,8 +39,7 @@ struct Team {
   // work(begin, end, thread) for blocks of at most `block` of the numbers below n.
   template <class Work>
   void blocks(int n, int block, Work work) const {
-    each((n + block - 1) / block,
-         [&](int i, int thread) { work(i * block, std::min((i + 1) * block, n), thread); });
+    each((n + block - 1) / block, [&](int i, int thread) { work(i * block, std::min((i + 1) * block, n), thread); });
   }
 };
 

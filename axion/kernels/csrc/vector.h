@@ -1,7 +1,7 @@
 // Vectors of floats as wide as the processor's registers, by the vector extensions that GCC and Clang share.
 //
-// A Vector behaves like a number: +, −, ·, / and comparisons work lane by lane, and a scalar operand goes to every lane.
-// The same source becomes AVX-512, AVX2, SSE or NEON, by the compiler's flags alone.
+// A Vector behaves like a number: +, −, ·, / and comparisons work lane by lane, and a scalar operand goes to every
+// lane. The same source becomes AVX-512, AVX2, SSE or NEON, by the compiler's flags alone.
 #pragma once
 
 #include <cstdint>
