@@ -59,25 +59,25 @@ struct Block {
   Output output;
   const float *cos, *sin;  // [T][kRope / 2]
 
-  Block(const Parameters& p, const float* cos, const float* sin, Scratch& scratch, const Team& team)
+  Block(const Parameters& p, const float* cos, const float* sin, Scratch& scratch)
       : norm{p.norm_gain, kNormEpsilon},
         query_norm{p.query_gain, kLatentEpsilon},
         latent_norm{p.latent_gain, kLatentEpsilon},
         cos(cos),
         sin(sin) {
-    if constexpr (kQueryRank > 0) query_down.pack_forward(p.query_down, scratch, team);
-    query_up.pack_forward(p.query_up, scratch, team);
-    latent_down.pack_forward(p.latent_down, scratch, team);
-    latent_up.pack_forward(p.latent_up, scratch, team);
-    output.pack_forward(p.output, scratch, team);
+    if constexpr (kQueryRank > 0) query_down.pack_forward(p.query_down, scratch.take(QueryDown::kForwardSpace));
+    query_up.pack_forward(p.query_up, scratch.take(QueryUp::kForwardSpace));
+    latent_down.pack_forward(p.latent_down, scratch.take(LatentDown::kForwardSpace));
+    latent_up.pack_forward(p.latent_up, scratch.take(LatentUp::kForwardSpace));
+    output.pack_forward(p.output, scratch.take(Output::kForwardSpace));
   }
 
-  void pack_backward(const Parameters& p, Scratch& scratch, const Team& team) {
-    if constexpr (kQueryRank > 0) query_down.pack_backward(p.query_down, scratch, team);
-    query_up.pack_backward(p.query_up, scratch, team);
-    latent_down.pack_backward(p.latent_down, scratch, team);
-    latent_up.pack_backward(p.latent_up, scratch, team);
-    output.pack_backward(p.output, scratch, team);
+  void pack_backward(const Parameters& p, Scratch& scratch) {
+    if constexpr (kQueryRank > 0) query_down.pack_backward(p.query_down, scratch.take(QueryDown::kBackwardSpace));
+    query_up.pack_backward(p.query_up, scratch.take(QueryUp::kBackwardSpace));
+    latent_down.pack_backward(p.latent_down, scratch.take(LatentDown::kBackwardSpace));
+    latent_up.pack_backward(p.latent_up, scratch.take(LatentUp::kBackwardSpace));
+    output.pack_backward(p.output, scratch.take(Output::kBackwardSpace));
   }
 };
 
@@ -271,7 +271,7 @@ extern "C" void axion_attention_forward(const axion::Parameters* parameters, con
   using namespace axion;
   const Team team{threads};
   Scratch scratch;
-  const Block block(*parameters, cos, sin, scratch, team);
+  const Block block(*parameters, cos, sin, scratch);
   team.each_whole(batch, [&](int b, const Team& team) {
     forward_sequence(block, tokens, hidden + (long)b * tokens * kHidden, result + (long)b * tokens * kHidden,
                      heads + (long)b * tokens * kHeadsRow, lambda + (long)b * kHeads * tokens, team);
@@ -286,8 +286,8 @@ extern "C" void axion_attention_backward(const axion::Parameters* parameters, co
   using namespace axion;
   const Team team{threads};
   Scratch scratch;
-  Block block(*parameters, cos, sin, scratch, team);
-  block.pack_backward(*parameters, scratch, team);
+  Block block(*parameters, cos, sin, scratch);
+  block.pack_backward(*parameters, scratch);
   std::vector<float*> of_threads(threads);
   for (float*& mine : of_threads) mine = scratch.take_zeros(kGradients);
   team.each_whole(batch, [&](int b, const Team& team) {
@@ -296,7 +296,7 @@ extern "C" void axion_attention_backward(const axion::Parameters* parameters, co
                       dhidden + (long)b * tokens * kHidden, of_threads.data(), team);
   });
   const auto sum = [&](size_t at, int out, int in, float* to) {
-    sum_gradients(of_threads.data(), at, threads, out, in, to, team);
+    sum_gradients(of_threads.data(), at, threads, out, in, to, Team{});  // too little to share
   };
   sum(kNormGainAt, 1, kHidden, gradients->norm_gain);
   if (kQueryRank > 0) {

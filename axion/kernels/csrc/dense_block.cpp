@@ -64,7 +64,7 @@ extern "C" void axion_dense_forward(const axion::Parameters* parameters, int tok
   Scratch scratch;
   const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
   Dense dense;
-  dense.pack_forward(parameters->dense, scratch, team);
+  dense.pack_forward(parameters->dense, scratch.take(Dense::kForwardSpace));
   team.blocks(tokens, kChunk, [&](int begin, int end, int) {
     forward_chunk(norm, dense, end - begin, hidden + (long)begin * kHidden, result + (long)begin * kHidden,
                   saved + (long)begin * Dense::kSavedRow);
@@ -80,7 +80,7 @@ extern "C" void axion_dense_backward(const axion::Parameters* parameters, int to
   Scratch scratch;
   const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
   Dense dense;
-  dense.pack_backward(parameters->dense, scratch, team);
+  dense.pack_backward(parameters->dense, scratch.take(Dense::kBackwardSpace));
   std::vector<float*> of_threads(threads);
   for (float*& mine : of_threads) mine = scratch.take_zeros(kGradients);
   team.blocks(tokens, kChunk, [&](int begin, int end, int thread) {

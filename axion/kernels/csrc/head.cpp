@@ -9,6 +9,7 @@
 #include "dimensions.h"
 #include "linear.h"
 #include "norm.h"
+#include "scratch.h"
 
 namespace axion {
 namespace {
@@ -88,8 +89,8 @@ extern "C" double axion_head_loss(const axion::Parameters* parameters, int token
   Scratch scratch;
   const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
   Head head;
-  head.pack_forward(parameters->head, scratch, team);
-  if (gradients) head.pack_backward(parameters->head, scratch, team);
+  head.pack_forward(parameters->head, scratch.take(Head::kForwardSpace));
+  if (gradients) head.pack_backward(parameters->head, scratch.take(Head::kBackwardSpace));
   std::vector<float*> of_threads(threads);
   if (gradients) {
     for (float*& mine : of_threads) mine = scratch.take_zeros(kGradients);
@@ -116,7 +117,7 @@ extern "C" void axion_head_logits(const axion::Parameters* parameters, int token
   Scratch scratch;
   const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
   Head head;
-  head.pack_forward(parameters->head, scratch, team);
+  head.pack_forward(parameters->head, scratch.take(Head::kForwardSpace));
   team.blocks(tokens, kBlock, [&](int begin, int end, int) {
     Scratch own;
     float* normed_TD = own.take(kBlock * kHiddenRow);

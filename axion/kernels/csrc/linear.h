@@ -5,7 +5,6 @@
 #pragma once
 
 #include "matrix.h"
-#include "scratch.h"
 #include "team.h"
 
 namespace axion {
@@ -15,30 +14,30 @@ struct Linear {
   static constexpr int kInRow = padded(kIn), kOutRow = padded(kOut);
   static constexpr size_t kGradientSize = (size_t)kOut * kInRow;
 
+  // Floats that a packed weight takes; a parameter whose rows are whole vectors serves the backward pass as it is.
+  static constexpr size_t kForwardSpace = (size_t)kIn * kOutRow;
+  static constexpr size_t kBackwardSpace = kIn == kInRow ? 0 : kGradientSize;
+
   const float* weight_IO = nullptr;  // [in][padded(out)], transposed
   const float* weight_OI = nullptr;  // [out][padded(in)]
 
-  void pack_forward(const float* parameter, Scratch& scratch, const Team& team) {
-    float* packed = scratch.take((size_t)kIn * kOutRow);
-    // 16 outputs at a time: a whole cache line of each row of the result
-    team.blocks(kOutRow, 16, [&](int begin, int end, int) {
+  void pack_forward(const float* parameter, float* space) {
+    constexpr int kStrip = 16;  // outputs at a time: a whole cache line of each row of the result
+    for (int begin = 0; begin < kOutRow; begin += kStrip) {
+      const int end = std::min(begin + kStrip, kOutRow);
       for (int i = 0; i < kIn; ++i) {
-        for (int o = begin; o < end; ++o) packed[(long)i * kOutRow + o] = o < kOut ? parameter[(long)o * kIn + i] : 0;
+        for (int o = begin; o < end; ++o) space[(long)i * kOutRow + o] = o < kOut ? parameter[(long)o * kIn + i] : 0;
       }
-    });
-    weight_IO = packed;
+    }
+    weight_IO = space;
   }
 
-  void pack_backward(const float* parameter, Scratch& scratch, const Team& team) {
-    weight_OI = parameter;
-    if (kIn == kInRow) return;
-    float* packed = scratch.take(kGradientSize);
-    team.blocks(kOut, 16, [&](int begin, int end, int) {
-      for (int o = begin; o < end; ++o) {
-        for (int i = 0; i < kInRow; ++i) packed[(long)o * kInRow + i] = i < kIn ? parameter[(long)o * kIn + i] : 0;
-      }
-    });
-    weight_OI = packed;
+  void pack_backward(const float* parameter, float* space) {
+    weight_OI = kBackwardSpace ? space : parameter;
+    if (!kBackwardSpace) return;
+    for (int o = 0; o < kOut; ++o) {
+      for (int i = 0; i < kInRow; ++i) space[(long)o * kInRow + i] = i < kIn ? parameter[(long)o * kIn + i] : 0;
+    }
   }
 
   // y (rows of row_y ≥ padded(out) numbers) = x·Wᵀ

@@ -53,15 +53,17 @@ struct Block {
   Block(const Parameters& p, const float* bias_E) : norm{p.norm_gain, kNormEpsilon}, bias_E(bias_E) {}
 
   void pack_forward(const Parameters& p, Scratch& scratch, const Team& team) {
-    router.pack_forward(p.router, scratch, team);
-    shared.pack_forward(p.shared, scratch, team);
-    for (int e = 0; e < kExperts; ++e) experts[e].pack_forward(p.expert(e), scratch, team);
+    router.pack_forward(p.router, scratch.take(Router::kForwardSpace));
+    shared.pack_forward(p.shared, scratch.take(Shared::kForwardSpace));
+    float* space = scratch.take(kExperts * Expert::kForwardSpace);
+    team.each(kExperts, [&](int e, int) { experts[e].pack_forward(p.expert(e), space + e * Expert::kForwardSpace); });
   }
 
   void pack_backward(const Parameters& p, Scratch& scratch, const Team& team) {
-    router.pack_backward(p.router, scratch, team);
-    shared.pack_backward(p.shared, scratch, team);
-    for (int e = 0; e < kExperts; ++e) experts[e].pack_backward(p.expert(e), scratch, team);
+    router.pack_backward(p.router, scratch.take(Router::kBackwardSpace));
+    shared.pack_backward(p.shared, scratch.take(Shared::kBackwardSpace));
+    float* space = scratch.take(kExperts * Expert::kBackwardSpace);
+    team.each(kExperts, [&](int e, int) { experts[e].pack_backward(p.expert(e), space + e * Expert::kBackwardSpace); });
   }
 };
 
@@ -228,10 +230,11 @@ extern "C" void axion_mixture_backward(const axion::Parameters* parameters, cons
                    dresult + (long)begin * kHidden, dlogits ? dlogits + (long)begin * kExperts : nullptr,
                    dhidden + (long)begin * kHidden, of_threads[thread]);
   });
-  sum_gradients(of_threads.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, team);
-  sum_gradients(of_threads.data(), kRouterAt, threads, kExperts, kHidden, gradients->router, team);
-  Shared::sum_threads(of_threads.data(), kSharedAt, threads, gradients->shared, team);
-  for (int e = 0; e < kExperts; ++e) {
-    Expert::sum_threads(of_threads.data(), kExpertsAt + e * Expert::kGradients, threads, gradients->expert(e), team);
-  }
+  const Team alone{};
+  sum_gradients(of_threads.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, alone);
+  sum_gradients(of_threads.data(), kRouterAt, threads, kExperts, kHidden, gradients->router, alone);
+  Shared::sum_threads(of_threads.data(), kSharedAt, threads, gradients->shared, alone);
+  team.each(kExperts, [&](int e, int) {
+    Expert::sum_threads(of_threads.data(), kExpertsAt + e * Expert::kGradients, threads, gradients->expert(e), alone);
+  });
 }

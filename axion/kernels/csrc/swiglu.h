@@ -7,6 +7,7 @@
 
 #include "dimensions.h"
 #include "linear.h"
+#include "scratch.h"
 
 namespace axion {
 
@@ -28,16 +29,19 @@ struct Swiglu {
   In gate, up;
   Out down;
 
-  void pack_forward(const SwigluParameters& p, Scratch& scratch, const Team& team) {
-    gate.pack_forward(p.gate, scratch, team);
-    up.pack_forward(p.up, scratch, team);
-    down.pack_forward(p.down, scratch, team);
+  static constexpr size_t kForwardSpace = 2 * In::kForwardSpace + Out::kForwardSpace;
+  static constexpr size_t kBackwardSpace = 2 * In::kBackwardSpace + Out::kBackwardSpace;
+
+  void pack_forward(const SwigluParameters& p, float* space) {
+    gate.pack_forward(p.gate, space);
+    up.pack_forward(p.up, space + In::kForwardSpace);
+    down.pack_forward(p.down, space + 2 * In::kForwardSpace);
   }
 
-  void pack_backward(const SwigluParameters& p, Scratch& scratch, const Team& team) {
-    gate.pack_backward(p.gate, scratch, team);
-    up.pack_backward(p.up, scratch, team);
-    down.pack_backward(p.down, scratch, team);
+  void pack_backward(const SwigluParameters& p, float* space) {
+    gate.pack_backward(p.gate, space);
+    up.pack_backward(p.up, space + In::kBackwardSpace);
+    down.pack_backward(p.down, space + 2 * In::kBackwardSpace);
   }
 
   // y [rows][kHiddenRow] from x [rows][kHiddenRow].
