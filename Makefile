@@ -1,6 +1,8 @@
 # make demo   the playground at http://127.0.0.1:7860, on the bundled model
 # make test   style and tests, in minutes; make test-slow   what takes longer
 # make test-llama  the GGUF export against llama.cpp, which is compiled first: ten minutes, once
+# make bench  training and writing beside transformers, docs/performance.md anew: half an hour, on a machine at rest
+# make bench-llama  the same beside llama.cpp too, which is compiled first: ten minutes, once
 # make bench-playground  how fast the page draws, and 32 callers at once: a quarter of an hour, on a machine at rest
 # make pictures  every tab in every look into pictures/, and those of docs/ anew
 # make lint   style alone
@@ -16,7 +18,7 @@ LLAMA_CPP ?= llama-cpp-python==0.3.36
 
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-llama bench-playground pictures lint clean chromium
+.PHONY: demo test test-slow test-llama bench bench-llama bench-playground pictures lint clean chromium
 
 demo: .venv/installed
 	$(BIN)/python app.py
@@ -30,6 +32,12 @@ test-slow: .venv/installed-dev
 
 test-llama: .venv-llama/installed
 	.venv-llama/bin/python -m pytest -ra tests/export/test_llama_cpp.py $(PYTEST_ARGS)
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.performance --docs
+
+bench-llama: .venv-llama/installed
+	$(MAKE) bench
 
 bench-playground: .venv/installed-dev chromium
 	$(BIN)/python -m benchmarks.playground --docs

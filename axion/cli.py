@@ -87,6 +87,9 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Windows per optimizer step.")] = None,
     grad_accum: Annotated[int | None, typer.Option(help="Parts into which a step's batch is cut.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    backend: Annotated[
+        str, typer.Option(help="auto, torch or native: what computes. auto: the kernels if they can.")
+    ] = "auto",
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/VERSION by default.")] = None,
 ) -> None:
@@ -99,7 +102,7 @@ def train(
     options = [f"training.{key}={value}" for key, value in shortcuts.items() if value is not None]
     recipe = load_recipe(version, [*(overrides or []), *options])
     try:
-        run = train_model(recipe, out, resume=resume)
+        run = train_model(recipe, out, resume=resume, backend=backend)
     except Interrupted as saved:
         print(saved, file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -119,9 +122,12 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option(help="Stop after so many tokens.")] = 200,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     show_experts: Annotated[bool, typer.Option("--show-experts", help="Then show which experts read it.")] = False,
+    backend: Annotated[
+        str | None, typer.Option(help="auto, torch or native: what computes; then it says which, and why.")
+    ] = None,
 ) -> None:
     """Write on from a prompt, token by token, as they come."""
-    from axion.generation import Sampling, stream
+    from axion.generation import Sampling, pick_backend, stream
 
     sampling = Sampling(
         temperature=temperature,
@@ -133,8 +139,11 @@ def generate(
         seed=seed,
     )
     opened = _open(release)
+    if backend is not None:
+        print(pick_backend(opened.model, backend), file=sys.stderr)
+    text = prompt.replace("\\n", "\n")
     steps = []
-    for step in stream(opened.model, opened.tokenizer, prompt.replace("\\n", "\n"), sampling):
+    for step in stream(opened.model, opened.tokenizer, text, sampling, backend=backend or "auto"):
         steps.append(step)
         if not step.is_prompt:
             print(step.text, end="", flush=True)

@@ -6,10 +6,12 @@ routing everywhere.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple, Protocol
 
 import torch
 from tokenizers.decoders import DecodeStream
@@ -26,11 +28,12 @@ from transformers.generation.logits_process import (
 )
 
 from axion.errors import AxionError
+from axion.kernels.backend import Choice, choose
+from axion.kernels.decoder import ALTERNATIVES, NativeDecoder, hindrance
 from axion.modeling_axion import AxionForCausalLM
 from axion.routing import Explainer, expert_favourites, routers
 
-ALTERNATIVES = 5
-"""How many of the likeliest next tokens a step names."""
+UNIFORMS_AT_ONCE = 64
 
 LIMITS: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 5.0),
@@ -153,6 +156,7 @@ def stream(
     sampling: Sampling,
     stop: Callable[[], bool] | None = None,
     forced: Sequence[int] = (),
+    backend: str = "auto",
 ) -> Iterator[Step]:
     """Yields the prompt's steps, then one step per new token, until the text, the context or max_new_tokens ends.
 
@@ -163,10 +167,12 @@ def stream(
         prompt: text, or token ids as `encode_prompt` gives them.
         forced: the first new tokens, taken in place of drawn ones; they count among max_new_tokens. Every draw is made
             all the same, so that to force the tokens that would have been drawn changes nothing.
+        backend: what reads the tokens, see `pick_backend`. Both draw the same tokens wherever their logits, which
+            differ by rounding, leave no doubt.
 
     Raises:
-        AxionError: the prompt is empty, no Unicode, or leaves no room in the context, or a forced token is no token of
-            the model; at the call, not the first step.
+        AxionError: the prompt is empty, no Unicode, or leaves no room in the context, a forced token is no token of
+            the model, or the backend cannot be used; at the call, not the first step.
     """
     ids = encode_prompt(tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
     if not ids:
@@ -178,7 +184,20 @@ def stream(
         )
     if wrong := [token for token in forced if not 0 <= token < vocabulary]:
         raise AxionError(f"there is no token {wrong[0]}; the model's are 0 to {vocabulary - 1}")
-    return _steps(model, tokenizer, ids, sampling, stop or (lambda: False), forced)
+    kind = _NativeReader if pick_backend(model, backend).name == "native" else _TorchReader
+    return _steps(kind, model, tokenizer, ids, sampling, stop or (lambda: False), forced)
+
+
+def pick_backend(model: AxionForCausalLM, backend: str = "auto") -> Choice:
+    """What reads the tokens: "native" are the compiled kernels, "torch" the model itself, "auto" the faster that can.
+
+    The kernels are compiled here if they never were for a model of these dimensions.
+
+    Raises:
+        AxionError: another name, or "native" where the kernels cannot be used.
+    """
+    obstacle = None if backend == "torch" else hindrance(model)
+    return choose(backend, model.config, model.device.type, obstacle)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
@@ -192,8 +211,8 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     return tokenizer(prompt).input_ids
 
 
-@torch.inference_mode()
 def _steps(
+    kind: type[_NativeReader | _TorchReader],
     model: AxionForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
     ids: list[int],
@@ -202,41 +221,34 @@ def _steps(
     forced: Sequence[int],
 ) -> Iterator[Step]:
     start = time.perf_counter()
-    end_ids = end_tokens(model, tokenizer)
-    pick = _Picker(sampling, len(ids), end_ids)
+    reader: _Reader = kind(model, sampling, len(ids), end_tokens(model, tokenizer))
     decoder = DecodeStream(skip_special_tokens=True)
-    cache = DynamicCache(config=model.config)
-    explain = Explainer(model)
+    names: dict[int, str] = {}
 
-    def read(tokens: list[int]) -> tuple[torch.Tensor, list[dict]]:
-        """Feeds tokens; returns the logits [1, V] after the last one, and each token's routing, named as in Step."""
-        output = model(
-            torch.tensor([tokens]), past_key_values=cache, use_cache=True, output_router_logits=True, logits_to_keep=1
-        )
-        return output.logits[:, -1].float(), explain(output.router_logits, len(tokens))
+    def name(token: int) -> str:
+        if token not in names:
+            names[token] = tokenizer.decode([token])
+        return names[token]
 
-    logits, routing = read(ids)
-    for position, token in enumerate(ids):
+    for position, (token, routing) in enumerate(zip(ids, reader.read(ids), strict=True)):
         text = decoder.step(tokenizer.backend_tokenizer, token) or ""
         seconds = time.perf_counter() - start
-        yield Step(position, token, text, True, None, [], **routing[position], seconds=seconds)
+        yield Step(position, token, text, True, None, [], **routing, seconds=seconds)
 
-    sequence = list(ids)
     room = model.config.max_position_embeddings - len(ids)
     for index in range(min(sampling.max_new_tokens, room)):
         if stop():
             return
-        token = pick(sequence, logits)
-        if index < len(forced):
-            token = forced[index]
-        if token in end_ids:
+        drawn = reader.draw(forced[index] if index < len(forced) else None)
+        if drawn is None:
             return
-        probability, alternatives = _chances(tokenizer, logits[0], token)
-        logits, [read_by] = read([token])
-        sequence.append(token)
-        text = decoder.step(tokenizer.backend_tokenizer, token) or ""
+        alternatives = [(id_, name(id_), p) for id_, p in zip(drawn.top_ids, drawn.top_probabilities, strict=True)]
+        text = decoder.step(tokenizer.backend_tokenizer, drawn.token) or ""
         seconds = time.perf_counter() - start
-        yield Step(len(sequence) - 1, token, text, False, probability, alternatives, **read_by, seconds=seconds)
+        position = len(ids) + index
+        yield Step(
+            position, drawn.token, text, False, drawn.probability, alternatives, **drawn.routing, seconds=seconds
+        )
 
 
 def end_tokens(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -247,16 +259,102 @@ def end_tokens(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerBase) -> s
     return set(ends if isinstance(ends, list) else [ends]) - {None}
 
 
-def _chances(
-    tokenizer: PreTrainedTokenizerBase, logits_V: torch.Tensor, token: int
-) -> tuple[float, list[tuple[int, str, float]]]:
-    """The model's own probability of the token, and of its likeliest alternatives."""
-    probabilities_V = logits_V.softmax(-1)
-    top = probabilities_V.topk(min(ALTERNATIVES, len(probabilities_V)))
-    alternatives = [
-        (id_, tokenizer.decode([id_]), p) for id_, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    ]
-    return probabilities_V[token].item(), alternatives
+# --- What reads the tokens ------------------------------------------------------------------------------------------
+
+
+class _Drawn(NamedTuple):
+    """A token that was drawn and read; the fields are those of Step."""
+
+    token: int
+    probability: float
+    top_ids: list[int]
+    top_probabilities: list[float]
+    routing: dict[str, list]
+
+
+class _Reader(Protocol):
+    """A model that has read some tokens, and draws the next ones."""
+
+    def __init__(self, model: AxionForCausalLM, sampling: Sampling, prompt_length: int, end_ids: set[int]): ...
+
+    def read(self, ids: Sequence[int]) -> list[dict[str, list]]:
+        """Reads the prompt; returns each token's routing, named as in Step."""
+
+    def draw(self, forced: int | None) -> _Drawn | None:
+        """Draws a token, takes the forced one instead if there is one, and reads it; None when it ends the text."""
+
+
+class _NativeReader:
+    """The compiled kernels."""
+
+    def __init__(self, model: AxionForCausalLM, sampling: Sampling, prompt_length: int, end_ids: set[int]):
+        self.decoder = NativeDecoder(model)  # one thread: others may be streaming beside this
+        self.decoder.set_sampling(
+            sampling.temperature,
+            sampling.top_k,
+            sampling.top_p,
+            sampling.min_p,
+            sampling.repetition_penalty,
+            first_end=prompt_length + sampling.min_new_tokens,
+            ends=sorted(end_ids),
+        )
+        self.uniforms = _uniforms(sampling)
+
+    def read(self, ids: Sequence[int]) -> list[dict[str, list]]:
+        self.decoder.read(ids)
+        return [self.decoder.routing(position) for position in range(len(ids))]
+
+    def draw(self, forced: int | None) -> _Drawn | None:
+        token = self.decoder.draw(next(self.uniforms), -1 if forced is None else forced)
+        if token is None:
+            return None
+        return _Drawn(token, *self.decoder.chances(), self.decoder.routing(self.decoder.length - 1))
+
+
+def _uniforms(sampling: Sampling) -> Iterator[float]:
+    """The numbers that _Picker takes one at a time; torch gives the same ones many at a time."""
+    generator = torch.Generator().manual_seed(sampling.seed)
+    while sampling.temperature > 0:
+        yield from torch.rand(UNIFORMS_AT_ONCE, dtype=torch.float64, generator=generator).tolist()
+    yield from itertools.repeat(0.0)  # nothing is left to chance
+
+
+class _TorchReader:
+    """The model itself, the reference."""
+
+    def __init__(self, model: AxionForCausalLM, sampling: Sampling, prompt_length: int, end_ids: set[int]):
+        self.model = model
+        self.pick = _Picker(sampling, prompt_length, end_ids)
+        self.end_ids = end_ids
+        self.cache = DynamicCache(config=model.config)
+        self.explain = Explainer(model)
+        self.sequence: list[int] = []
+        self.logits: torch.Tensor | None = None
+
+    @torch.inference_mode()
+    def read(self, ids: Sequence[int]) -> list[dict[str, list]]:
+        output = self.model(
+            torch.tensor([ids]),
+            past_key_values=self.cache,
+            use_cache=True,
+            output_router_logits=True,
+            logits_to_keep=1,
+        )
+        self.logits = output.logits[:, -1].float()
+        self.sequence.extend(ids)
+        return self.explain(output.router_logits, len(ids))
+
+    @torch.inference_mode()
+    def draw(self, forced: int | None) -> _Drawn | None:
+        token = self.pick(self.sequence, self.logits)
+        if forced is not None:
+            token = forced
+        if token in self.end_ids:
+            return None
+        probabilities_V = self.logits[0].softmax(-1)
+        top = probabilities_V.topk(min(ALTERNATIVES, len(probabilities_V)))
+        probability = probabilities_V[token].item()
+        return _Drawn(token, probability, top.indices.tolist(), top.values.tolist(), *self.read([token]))
 
 
 class _Picker:

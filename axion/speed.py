@@ -1,7 +1,8 @@
 """How fast a release generates and what memory that takes, measured on the machine at hand.
 
 Text is generated one token at a time by `axion.generation`, as command line and page do it: with the alternatives and
-the experts of every token. Times are medians of a few repetitions after a warm-up.
+the experts of every token, and by the kernels wherever those can be used. So a full window is read too. Times are
+medians of a few repetitions after a warm-up.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from transformers.cache_utils import DynamicCache
 
 from axion.data.format import prompt
 from axion.errors import AxionError
-from axion.generation import Sampling, stream
-from axion.machine import libraries, machine
+from axion.generation import Sampling, pick_backend, stream
+from axion.kernels.decoder import NativeDecoder
+from axion.machine import libraries, machine, peak_bytes
 from axion.release import Release, open_release
 
 REPETITIONS = 5
@@ -82,8 +84,9 @@ def _measure_with(release: Release, threads: int) -> dict:
     with _torch_threads(threads):
         _generate(release)
         runs = [_generate(release) for _ in range(REPETITIONS)]
-        _fill_window(release)
-        prefills = [_seconds(lambda: _fill_window(release)) for _ in range(REPETITIONS)]
+        read = _window_reader(release)
+        read()
+        prefills = [_seconds(read) for _ in range(REPETITIONS)]
     return {
         "threads": threads,
         "first_token_seconds": median(first for first, _ in runs),
@@ -100,11 +103,30 @@ def _generate(release: Release) -> tuple[float, float]:
     return steps[0].seconds, (len(steps) - 1) / (steps[-1].seconds - steps[0].seconds)
 
 
+def _window_reader(release: Release) -> Callable[[], object]:
+    """Reads a full window at once, by what a stream would take."""
+    if pick_backend(release.model).name == "torch":
+        return lambda: _fill_window(release)
+    decoder, ids = NativeDecoder(release.model), _window(release)
+
+    def read() -> None:
+        decoder.reset()
+        decoder.read(ids)
+
+    return read
+
+
+def _window(release: Release) -> list[int]:
+    """As many tokens of problems as the context holds."""
+    window, ids = release.config.max_position_embeddings, release.tokenizer(PROMPT).input_ids
+    return (ids * (window // len(ids) + 1))[:window]
+
+
 @torch.inference_mode()
 def _fill_window(release: Release) -> tuple[int, int]:
-    """Read a full window of problems at once; returns its tokens and the bytes that the cache then holds."""
-    window, ids = release.config.max_position_embeddings, release.tokenizer(PROMPT).input_ids
-    input_ids = torch.tensor([(ids * (window // len(ids) + 1))[:window]])
+    """Reads a full window by PyTorch; returns its tokens and the bytes that the cache then holds."""
+    input_ids = torch.tensor([_window(release)])
+    window = input_ids.shape[1]
     cache = DynamicCache(config=release.config)
     release.model(input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return window, sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
@@ -131,26 +153,12 @@ def _torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _peak_bytes() -> int:
-    """This process's peak resident memory.
-
-    On Linux `getrusage` counts what the parent held before this process took its place, so the kernel's own mark of the
-    present program is read.
-    """
-    if sys.platform == "linux":
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def _main(folder: str) -> None:
     import axion.modeling_axion  # noqa: F401 (what opening a release would import)
 
-    bare = _peak_bytes()
+    bare = peak_bytes()
     _generate(open_release(folder))
-    print(json.dumps({"libraries_bytes": bare, "peak_bytes": _peak_bytes()}))
+    print(json.dumps({"libraries_bytes": bare, "peak_bytes": peak_bytes()}))
 
 
 if __name__ == "__main__":

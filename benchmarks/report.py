@@ -25,6 +25,8 @@ class Row:
     at_least: float | None = None
     at_most: float | None = None
     """The median's target; a row without one tells what another is compared with."""
+    aim: float | None = None
+    """What is hoped for beyond `at_least`."""
 
     @property
     def median(self) -> float:
@@ -42,8 +44,8 @@ class Row:
     def target(self) -> str:
         """In words; empty without one."""
         if self.at_least is not None:
-            return f"≥ {_number(self.at_least)}"
-        return "" if self.at_most is None else f"≤ {_number(self.at_most)}"
+            return f"≥ {number(self.at_least)}" + (f", aim {number(self.aim)}" if self.aim else "")
+        return "" if self.at_most is None else f"≤ {number(self.at_most)}"
 
 
 def build_report(rows: Iterable[Row], **more: object) -> dict:
@@ -66,20 +68,20 @@ def to_markdown(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table: median, lowest and highest value, target."""
     lines = ["| measured | median | lowest to highest | target | |", "| --- | ---: | ---: | ---: | --- |"]
     for row in rows:
-        low, high = (_number(end(row.values)) for end in (min, max))
+        low, high = (number(end(row.values)) for end in (min, max))
         met = {None: "", True: "met", False: "**missed**"}[row.met]
-        value = f"{_number(row.median)} {row.unit}".strip()
+        if row.aim and row.median >= row.aim:
+            met = "aim met"
+        value = f"{number(row.median)} {row.unit}".strip()
         lines.append(f"| {row.name} | {value} | {low} to {high} | {row.target} | {met} |")
     return "\n".join(lines) + "\n"
 
 
-def describe_machine(report: Mapping) -> str:
+def describe_machine(report: Mapping, libraries: Sequence[str] = ("gradio", "torch")) -> str:
     """A line on what was measured where."""
     where = report["machine"]
-    return (
-        f"{where['processor']}, {where['cores']} cores; "
-        f"gradio {report['libraries']['gradio']}, torch {report['libraries']['torch']}; {report['measured'][:10]}."
-    )
+    versions = "".join(f", {name} {report['libraries'][name]}" for name in libraries).lstrip(",")
+    return f"{where['processor']}, {where['cores']} cores;{versions and versions + ';'} {report['measured'][:10]}."
 
 
 def write_json(path: Path, report: Mapping) -> None:
@@ -90,6 +92,11 @@ def write_json(path: Path, report: Mapping) -> None:
 def write_docs(page: str, name: str, report: Mapping, block: str) -> None:
     """Keep the report as docs/<name>.json, and put `block` between the marks of that name in docs/<page>."""
     write_json(DOCS / f"{name}.json", report)
+    write_block(page, name, block)
+
+
+def write_block(page: str, name: str, block: str) -> None:
+    """Put `block` between the marks of that name in docs/<page>."""
     path = DOCS / page
     path.write_text(replace_block(path.read_text(encoding="utf-8"), name, block), encoding="utf-8")
 
@@ -100,7 +107,7 @@ def replace_block(text: str, name: str, block: str) -> str:
     return between.sub(lambda _: block, text)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits that count."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"

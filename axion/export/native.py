@@ -26,7 +26,7 @@ def write_native(release: Release, folder: Path) -> None:
     Raises:
         AxionError: transformers' DeepSeek-V3 cannot express this model, or the release is broken.
     """
-    config = _native_config(release.config)
+    config = native_config(release.config)
     model = DeepseekV3ForCausalLM(config)
     model.load_state_dict(release.model.state_dict(), strict=True)
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -37,7 +37,12 @@ def write_native(release: Release, folder: Path) -> None:
     save_tokenizer(release.tokenizer, folder)
 
 
-def _native_config(config: AxionConfig) -> DeepseekV3Config:
+def native_config(config: AxionConfig) -> DeepseekV3Config:
+    """The same model as transformers' own DeepSeek-V3 configures it.
+
+    Raises:
+        AxionError: transformers' DeepSeek-V3 cannot express this model.
+    """
     has_mixture = config.first_k_dense_replace < config.num_hidden_layers
     if has_mixture and config.n_routed_experts < 2:
         raise AxionError(

@@ -74,6 +74,7 @@ class _Passes:
         self.model = model
         self.library = _typed(library(model.config))
         self.on_routing = on_routing
+        self._angles_CP: list[torch.Tensor] | None = None
 
     def cover(self, input_ids, labels, kwargs: dict) -> bool:
         """Whether this call is one that the kernels compute as PyTorch would."""
@@ -90,13 +91,20 @@ class _Passes:
             and _padding_is_right(kwargs.get("attention_mask"), labels)
         )
 
+    def _angles(self, positions: int) -> list[torch.Tensor]:
+        """Cosines and sines [S, P/2] of the first positions, computed once for the whole context."""
+        if self._angles_CP is None or len(self._angles_CP[0]) < positions:
+            context = torch.arange(max(positions, self.model.config.max_position_embeddings)).unsqueeze(0)
+            rotary = self.model.model.rotary_emb
+            self._angles_CP = [part[0].contiguous() for part in rotary(torch.zeros(()), context)]
+        return [part_CP[:positions] for part_CP in self._angles_CP]
+
     def __call__(
         self, input_ids, labels, logits_to_keep, output_router_logits=None, num_items_in_batch=None, **_
     ) -> MoeCausalLMOutputWithPast:
         decoder = self.model.model
         hidden_BSD = decoder.embed_tokens(input_ids)
-        positions = torch.arange(input_ids.shape[1]).unsqueeze(0)
-        angles = [part[0].contiguous() for part in decoder.rotary_emb(hidden_BSD, positions)]
+        angles = self._angles(input_ids.shape[1])
         router_logits = []
         for layer in decoder.layers:
             hidden_BSD = _Attention.apply(self.library, *angles, hidden_BSD, *_attention_parameters(layer))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from itertools import count, pairwise
+from itertools import count
 
 import httpx
 import openai
@@ -25,6 +25,7 @@ from playground.openai_api import MAX_BODY_BYTES, build_routes
 from playground.openai_shapes import token_bytes
 from playground.requests import LIMITS, MAX_PROMPT_CHARACTERS
 from playground.serving import free_port
+from playground.session import UPDATES_PER_SECOND
 
 from .conftest import run_async
 from .test_chat import make_chatty, say
@@ -702,15 +703,15 @@ def test_the_page_s_server_has_it(visitor):
 
 def test_nothing_holds_the_stream_back(visitor):
     """Compression would, and a middleware that collects."""
-    wish = good(model="endless", max_tokens=400, stream=True, routing=True)
+    wish = good(model="endless", max_tokens=500, stream=True, routing=True)
     times = []
     with visitor.stream("POST", "/v1/completions", json=wish, headers={"Accept-Encoding": "br, gzip"}) as answer:
         assert "content-encoding" not in answer.headers
         for line in answer.iter_lines():
             if line.startswith("data: {"):
                 times.append(time.monotonic())
-    assert len(times) > 5
-    assert times[-1] - times[0] > 3 * max(later - earlier for earlier, later in pairwise(times))
+    assert len(times) > 2
+    assert times[-1] - times[0] > 0.5 / UPDATES_PER_SECOND  # all at once, if something had waited for the end
 
 
 def test_only_pages_of_this_machine_may_call_a_server_on_it(visitor):

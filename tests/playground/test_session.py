@@ -1,7 +1,7 @@
 """From a generation to the lines that the view reads."""
 
 import json
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 import torch
@@ -155,7 +155,8 @@ def test_closing_the_text_closes_the_model_s_stream(endless, monkeypatch):
             closed.append(True)
 
     monkeypatch.setattr(session, "stream", watched)
-    texts = session.growing_text(session.live_events(endless, Request(PROMPT, Sampling(max_new_tokens=500))))
+    events = session.live_events(endless, Request(PROMPT, Sampling(max_new_tokens=500)))
+    texts = session.growing_text(events, clock=count(step=0.01).__next__)
     for _ in range(3):
         next(texts)
     texts.close()

@@ -36,6 +36,12 @@ inline void visible(int first_query, int first_key, int keys, Work work) {
   }
 }
 
+// How many keys the block from `first_key` on has: it ends where the tile begins, or with the tile.
+inline int block_of_keys(int first_query, int queries, int first_key) {
+  const int end = first_key < first_query ? first_query : first_query + queries;
+  return end - first_key < kKeys ? end - first_key : kKeys;
+}
+
 // Scores of a block's keys [kKeys][kQueries]; −10^30 where the key is younger than the query.
 inline void score(int first_query, int first_key, int keys, int queries, const float* keys_TQ, const float* queries_QS,
                   float* scores_TS) {
@@ -77,8 +83,8 @@ inline void attend(int tokens, HeadRows queries, const float* keys_TQ, const flo
     for (int v = 0; v < kQueryVectors; ++v) highest[v] = splat(kMinusInfinity), total[v] = Vector{};
     for (int i = 0; i < kValue * kQueries; ++i) output_VS[i] = 0;
 
-    for (int k = 0; k < q + rows; k += kKeys) {
-      const int keys = q + rows - k < kKeys ? q + rows - k : kKeys;
+    for (int k = 0, keys = 0; k < q + rows; k += keys) {
+      keys = block_of_keys(q, rows, k);
       score(q, k, keys, columns, keys_TQ, queries_QS, scores_TS);
 
       Vector before[kQueryVectors];
@@ -162,8 +168,8 @@ inline void attend_backward(int tokens, HeadRows queries, const float* keys_TQ, 
     }
     for (int i = 0; i < kQueryWidth * kQueries; ++i) dqueries_QS[i] = 0;
 
-    for (int k = 0; k < q + rows; k += kKeys) {
-      const int keys = q + rows - k < kKeys ? q + rows - k : kKeys;
+    for (int k = 0, keys = 0; k < q + rows; k += keys) {
+      keys = block_of_keys(q, rows, k);
       score(q, k, keys, columns, keys_TQ, queries_QS, weights_TS);
       visible(q, k, keys, [&](int row, int count, int column) {
         float* weights = weights_TS + row * kQueries + column;

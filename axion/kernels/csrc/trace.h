@@ -1,0 +1,45 @@
+// The routing of one token in one layer as people see it.
+#pragma once
+
+#include <algorithm>
+
+#include "dimensions.h"
+#include "router.h"
+#include "vector.h"
+
+namespace axion::decoding {
+
+// Where it is written: experts and their gates, the heaviest first; their affinities, before the bias; the experts that
+// affinity alone would have chosen and the bias did not, by number, then −1.
+struct Trace {
+  int32_t* experts_K;
+  float* gates_K;
+  float* affinities_K;
+  int32_t* displaced_K;
+};
+
+// The routing decision on a token's logits [padded(kExperts)].
+inline void route(const float* logits_E, const float* bias_E, const Trace& trace) {
+  static const float no_bias_E[kExperts] = {};
+  alignas(64) float affinities_E[padded(kExperts)];
+  int32_t chosen_K[kChosen], unbiased_K[kChosen];
+  affinities(logits_E, affinities_E);
+  choose(affinities_E, bias_E, chosen_K);
+  choose(affinities_E, no_bias_E, unbiased_K);
+
+  std::stable_sort(chosen_K, chosen_K + kChosen, [&](int a, int b) { return affinities_E[a] > affinities_E[b]; });
+  for (int k = 0; k < kChosen; ++k) {
+    trace.experts_K[k] = chosen_K[k];
+    trace.affinities_K[k] = affinities_E[chosen_K[k]];
+  }
+  weigh(affinities_E, chosen_K, trace.gates_K);
+
+  std::sort(unbiased_K, unbiased_K + kChosen);
+  int displaced = 0;
+  for (int expert : unbiased_K) {
+    if (std::find(chosen_K, chosen_K + kChosen, expert) == chosen_K + kChosen) trace.displaced_K[displaced++] = expert;
+  }
+  std::fill(trace.displaced_K + displaced, trace.displaced_K + kChosen, -1);
+}
+
+}  // namespace axion::decoding

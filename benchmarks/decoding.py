@@ -1,0 +1,159 @@
+"""Speed of writing text: Axion's decoder beside its PyTorch model, transformers' `generate` and llama.cpp.
+
+See benchmarks/decoders.py for the contenders and the kinds of work, docs/performance.md for what the figures mean.
+llama.cpp takes part where `make .venv-llama/installed` was run, or $AXION_LLAMA_PYTHON names a Python that has it.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from axion.export.gguf import write_gguf
+from axion.export.native import write_native
+from axion.release import Release
+from benchmarks.decoders import BATCH, NEW_TOKENS, PROMPT_TOKENS
+from benchmarks.figures import Contender, Effort, Field, Figure, read_figures, speed_table
+from benchmarks.sizes import make_release
+from benchmarks.workers import ROOT, Gone, Worker
+
+NATIVE, NATIVE_BF16, STREAM = "Axion's kernels", "Axion's kernels, bf16", "Axion's stream"
+STREAM_TORCH, TORCH = "Axion's stream, PyTorch", "Axion in PyTorch"
+REMOTE, TRANSFORMERS, LLAMA = "remote code", "transformers", "llama.cpp"
+KINDS = ("decode", "first", "prefill", "batch")
+COLUMNS = {
+    "decode": "a text",
+    "batch": f"{BATCH} texts",
+    "prefill": "reading 512",
+}
+
+LABELS = {
+    "axion-native": "**Axion, C++ kernels**",
+    "axion-native+bf16": "**Axion, C++ kernels, bf16 weights**",
+    "axion-stream": "Axion, the stream of page and API, with routing",
+    "axion-stream-torch": "Axion, the same stream on PyTorch",
+    "axion-torch": "Axion, PyTorch, a plain loop",
+    "remote-code": "Axion's remote code in transformers' `generate`",
+    "transformers": "transformers' `generate`",
+    "transformers:eager": "transformers' `generate`, eager experts",
+    "transformers:batched_mm": "transformers' `generate`, batched_mm experts",
+    "transformers+bf16": "transformers' `generate`, bf16",
+    "llama-f32": "llama.cpp, f32",
+    "llama-q8_0": "llama.cpp, q8_0",
+}
+NO_LLAMA = "llama.cpp: not installed here; `make .venv-llama/installed` compiles it, in about ten minutes"
+
+
+def entrants(size: str, both: Sequence[int], llama: bool) -> list[Contender]:
+    """Who tries at a size, in order: with one thread and with all; Axion's slower ways at larger sizes with one."""
+    smallest = size == "v0.1"
+    names = [("axion-native", NATIVE, both), ("axion-native+bf16", NATIVE_BF16, both), ("axion-stream", STREAM, [1])]
+    names += [("axion-stream-torch", STREAM_TORCH, [1])] if smallest else []
+    ours = both if smallest else [1]
+    names += [("axion-torch", TORCH, ours), ("remote-code", REMOTE, ours)]
+    names += [("transformers", TRANSFORMERS, both), ("transformers:eager", TRANSFORMERS, both)]
+    names += [("transformers:batched_mm", TRANSFORMERS, [1])] if smallest else []
+    names += [("transformers+bf16", TRANSFORMERS, both[-1:])]
+    names += [("llama-f32", LLAMA, both), ("llama-q8_0", LLAMA, both)] if llama else []
+    return [Contender(name, group, threads) for name, group, counts in names for threads in counts]
+
+
+def measure(effort: Effort, say: Callable[[str], None]) -> dict:
+    """Every figure about generation.
+
+    Returns:
+        "figures": of interleaved rounds, all of a size together; "tried": what each setting showed once; "texts": size
+        → contender → with how many tokens its text begins as transformers' does; "left_out": as in `training.measure`.
+    """
+    python = llama_python()
+    figures, tried, texts, left_out = [], [], {}, [] if python else [NO_LLAMA]
+    for size in effort.sizes:
+        with tempfile.TemporaryDirectory(prefix="axion-benchmark-") as place:
+            folders = write_models(make_release(size, Path(place, "release")), Path(place), bool(python))
+            with Field(size, KINDS, effort.seconds / 3, say) as field:
+                for contender in entrants(size, effort.threads, bool(python)):
+                    field.enter(contender, lambda one=contender, folders=folders: start(one, folders, python))
+                figures += field.run(effort.rounds)
+            tried += field.tried
+            left_out += field.left_out
+            texts[size] = agreement({who.name: told["text"] for who, told in field.told.items() if comparable(who)})
+    return {
+        "figures": [asdict(figure) for figure in figures],
+        "tried": [asdict(figure) for figure in tried],
+        "texts": texts,
+        "left_out": list(dict.fromkeys(left_out)),
+        "rounds": effort.rounds,
+    }
+
+
+def llama_python() -> str | None:
+    """The Python that has llama-cpp-python; None where there is none."""
+    python = Path(os.environ.get("AXION_LLAMA_PYTHON", ROOT / ".venv-llama" / "bin" / "python"))
+    stamp = python.parent.parent / "installed"
+    return str(python) if python.is_file() and ("AXION_LLAMA_PYTHON" in os.environ or stamp.is_file()) else None
+
+
+def write_models(release: Release, folder: Path, llama: bool) -> dict[str, Path]:
+    """The same weights as each engine reads them: a contender's engine → its folder."""
+    folders = {"axion": release.folder, "remote": release.folder, "transformers": folder / "native"}
+    write_native(release, folders["transformers"])
+    if llama:
+        folders["llama"] = folder / "gguf"
+        folders["llama"].mkdir()
+        for kind in ("f32", "q8_0"):
+            write_gguf(release, folders["llama"] / f"model-{kind}.gguf", kind)
+    return folders
+
+
+def start(contender: Contender, folders: Mapping[str, Path], llama: str | None) -> Worker:
+    """The contender's process."""
+    engine = contender.name.replace(":", "-").replace("+", "-").partition("-")[0]
+    python = {"python": llama} if engine == "llama" else {}
+    arguments = (contender.name, "--folder", str(folders[engine]), "--kinds", ",".join(KINDS))
+    worker = Worker("benchmarks.decoders", *arguments, threads=contender.threads, **python)
+    if not worker.ready["text"]:
+        worker.close()
+        raise Gone("it wrote nothing")
+    return worker
+
+
+def comparable(contender: Contender) -> bool:
+    """The stream never takes the token that ends a text; the others are told to go on after it."""
+    return contender.group not in (STREAM, STREAM_TORCH)
+
+
+def agreement(texts: Mapping[str, list[int]]) -> dict[str, int]:
+    """How many tokens of each text are those of transformers', up to the first that is another."""
+    expected = texts.get("transformers", [])
+    return {
+        name: next((n for n, (a, b) in enumerate(zip(text, expected, strict=False)) if a != b), len(expected))
+        for name, text in texts.items()
+    }
+
+
+def tables(part: dict) -> str:
+    """Markdown: a table for each size, and every setting that was tried."""
+    figures, tried = read_figures(part["figures"]), read_figures(part["tried"])
+    text = f"Tokens a second, {part['rounds']} rounds:\n"
+    for size, agrees in part["texts"].items():
+        of_size = [figure for figure in figures if figure.size == size]
+        text += f"\n**{size}**\n\n{_table([f for f in of_size if f.kind in COLUMNS])}"
+        begins = ", ".join(f"{name} {count}" for name, count in agrees.items())
+        text += f"\nOf {NEW_TOKENS} tokens, as many as each begins with are those of transformers: {begins}.\n"
+    text += f"\nMilliseconds from a prompt of {PROMPT_TOKENS} tokens to the first new one:\n\n" + _first_table(figures)
+    text += "\nEvery setting once; those that were fastest of their kind in any column were measured above:\n"
+    for size in part["texts"]:
+        text += f"\n**{size}**\n\n{_table([f for f in tried if f.size == size and f.kind in COLUMNS])}"
+    return text
+
+
+def _table(figures: list[Figure]) -> str:
+    named = [replace(figure, kind=COLUMNS[figure.kind]) for figure in figures]
+    return speed_table(named, list(COLUMNS.values()), LABELS, "kind")
+
+
+def _first_table(figures: list[Figure]) -> str:
+    first = [figure for figure in figures if figure.kind == "first"]
+    milliseconds = [replace(figure, values=tuple(1000 / value for value in figure.values)) for figure in first]
+    return speed_table(milliseconds, list(dict.fromkeys(figure.size for figure in first)), LABELS, "size")

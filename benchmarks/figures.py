@@ -1,0 +1,200 @@
+"""What the performance benchmarks hand over: figures of contenders, their ratios, and tables of them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+
+from axion.machine import machine
+from benchmarks.report import number
+from benchmarks.workers import Gone, Worker, interleave
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to do the work."""
+
+    name: str
+    """As the worker is told it."""
+    group: str
+    """Contenders of one group differ in their settings alone: the best of them stands for it."""
+    threads: int
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What one contender reached in one kind of work on one size of model."""
+
+    name: str
+    group: str
+    threads: int
+    size: str
+    kind: str
+    values: tuple[float, ...]
+    """Tokens a second, one value per round. The n-th of all figures of a size and kind belong to the same round."""
+    peak_bytes: int = 0
+    """The process's peak memory until then."""
+
+    @property
+    def median(self) -> float:
+        return median(self.values)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    sizes: tuple[str, ...] = ("v0.1", "M", "L")
+    rounds: int = 5
+    seconds: float = 1.0
+    """How long an answer in training works, at least; in generation a third of that."""
+    batch: int = 8
+    window: int = 512
+    compiled: bool = True
+    """Whether contenders under torch.compile take part: each takes up to a minute to start."""
+    whole_steps: int = 400
+    """Steps of each whole `axion train`."""
+    whole_rounds: int = 3
+    contexts: tuple[int, ...] = (128, 512, 2048)
+    threads: tuple[int, ...] = tuple(sorted({1, machine()["cores"]}))
+    """The last one is what targets are for."""
+
+
+FULL = Effort()
+QUICK = Effort(
+    sizes=("v0.1",),
+    rounds=1,
+    seconds=0.05,
+    batch=2,
+    window=128,
+    compiled=False,
+    whole_steps=8,
+    whole_rounds=1,
+    contexts=(128,),
+    threads=(1,),
+)
+"""To see that everything runs: its figures mean nothing."""
+
+
+def read_figures(records: Iterable[Mapping]) -> list[Figure]:
+    """Figures that were read from JSON."""
+    return [Figure(**{**record, "values": tuple(record["values"])}) for record in records]
+
+
+def best(figures: Iterable[Figure], groups: Sequence[str], **wanted: object) -> Figure | None:
+    """The fastest by its median among the figures of some groups with these fields; None where there is none."""
+    fitting = [
+        figure
+        for figure in figures
+        if figure.group in groups and all(getattr(figure, name) == value for name, value in wanted.items())
+    ]
+    return max(fitting, key=lambda figure: figure.median, default=None)
+
+
+def ratios(ours: Figure, theirs: Figure) -> tuple[float, ...]:
+    """Round by round, how many times faster ours is."""
+    return tuple(mine / other for mine, other in zip(ours.values, theirs.values, strict=True))
+
+
+class Field:
+    """The contenders that are measured together: each shows once what it can, and the best of each group stay.
+
+    Args:
+        size: what the figures are labelled with.
+        kinds: of work; a contender stays that is its group's fastest in one of them.
+        seconds: how long each answer works, at least.
+        say: is told of each step in a line.
+    """
+
+    def __init__(self, size: str, kinds: Sequence[str], seconds: float, say: Callable[[str], None]) -> None:
+        self._size, self._kinds, self._seconds, self._say = size, kinds, seconds, say
+        self._workers: dict[Contender, Worker] = {}
+        self.tried: list[Figure] = []
+        """What each contender showed, of one round: settings are chosen by it, nothing else."""
+        self.told: dict[Contender, dict] = {}
+        """What each said of itself when it was ready."""
+        self.left_out: list[str] = []
+        """Who could not be measured, and why."""
+
+    def __enter__(self) -> "Field":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers.values():
+            worker.close()
+
+    def enter(self, contender: Contender, start: Callable[[], Worker]) -> None:
+        """Start a contender, let it show what it can, and end those that are beaten in their group."""
+        try:
+            worker = start()
+        except Gone as why:
+            self._leave_out(contender, why)
+            return
+        self._workers[contender], self.told[contender] = worker, worker.ready
+        try:
+            answers = {kind: worker.ask(kind, self._seconds) for kind in self._kinds if kind in worker.ready["kinds"]}
+        except Gone as why:
+            self._workers.pop(contender).close()
+            self._leave_out(contender, why)
+            return
+        self.tried += [self._figure(contender, kind, [answer]) for kind, answer in answers.items()]
+        shown = ", ".join(f"{figure.kind} {number(figure.median)}" for figure in self.tried[-len(answers) :])
+        self._say(f"{self._size}, {describe(contender)}: {shown} tokens/s")
+        for beaten in set(self._workers) - leaders(self.tried):
+            self._workers.pop(beaten).close()
+
+    def run(self, rounds: int) -> list[Figure]:
+        """Measure those that stayed, in turn."""
+        names = {describe(contender): contender for contender in self._workers}
+        workers = {name: self._workers[contender] for name, contender in names.items()}
+        self._say(f"{self._size}: {rounds} rounds of {len(workers)} contenders")
+        answers, gone = interleave(workers, self._kinds, rounds, self._seconds)
+        for name, why in gone.items():
+            self._leave_out(names[name], why)
+        return [self._figure(names[name], kind, values) for (name, kind), values in answers.items()]
+
+    def _figure(self, contender: Contender, kind: str, answers: Sequence[Mapping]) -> Figure:
+        speeds = tuple(answer["tokens"] / answer["seconds"] for answer in answers)
+        peak = max(answer["peak_bytes"] for answer in answers)
+        return Figure(**asdict(contender), size=self._size, kind=kind, values=speeds, peak_bytes=peak)
+
+    def _leave_out(self, contender: Contender, why: object) -> None:
+        self.left_out.append(f"{self._size}, {describe(contender)}: {why}")
+        self._say(f"{self.left_out[-1]} (left out)")
+
+
+def describe(contender: Contender | Figure) -> str:
+    """Name and threads."""
+    return f"{contender.name}, {contender.threads} thread{'s' * (contender.threads != 1)}"
+
+
+def leaders(figures: Iterable[Figure]) -> set[Contender]:
+    """Who is the fastest of its group in some kind of work."""
+    fastest: dict[tuple[str, str], Figure] = {}
+    for figure in figures:
+        key = figure.group, figure.kind
+        if key not in fastest or figure.median > fastest[key].median:
+            fastest[key] = figure
+    return {Contender(figure.name, figure.group, figure.threads) for figure in fastest.values()}
+
+
+def speed_table(figures: Sequence[Figure], columns: Sequence[str], labels: Mapping[str, str], column: str) -> str:
+    """A Markdown table of speeds, median and range: a line per contender, a column per size (or per kind).
+
+    Args:
+        column: the field of Figure that tells the column.
+        labels: a contender's name → its words; a name without any stands for itself.
+    """
+    lines = {}
+    for figure in figures:
+        line = lines.setdefault((labels.get(figure.name, figure.name), figure.threads), {})
+        line[getattr(figure, column)] = _cell(figure)
+    table = [f"| | threads | {' | '.join(columns)} |", f"| --- | ---: |{' ---: |' * len(columns)}"]
+    for (label, threads), cells in lines.items():
+        table.append(f"| {label} | {threads} | {' | '.join(cells.get(name, '–') for name in columns)} |")
+    return "\n".join(table) + "\n"
+
+
+def _cell(figure: Figure) -> str:
+    if len(figure.values) == 1:
+        return number(figure.median)
+    return f"{number(figure.median)} ({number(min(figure.values))} to {number(max(figure.values))})"

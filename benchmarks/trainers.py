@@ -1,0 +1,149 @@
+"""Contenders in training, each in a process of its own: `python -m benchmarks.trainers NAME --size v0.1 --threads 2`.
+
+A name is an engine and how it is run:
+
+    axion-native     Axion's C++ kernels
+    axion-torch      the same model in PyTorch
+    transformers     its DeepseekV3ForCausalLM, by default; `transformers:eager` has that experts_implementation instead
+    token-loop       Axion's model with a Python loop over tokens and experts, as some small projects write it
+
+    +compile         under torch.compile
+    +bf16            under bf16 autocast, which leaves the weights in fp32
+    +recipe          with the optimizer of v0.1's recipe instead of AdamW
+
+All start from the same weights, with the same allocator settings, and take the same step: forward, backward, optimizer,
+on the same random tokens. "ready" tells the loss before the first step.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from axion.machine import keep_freed_memory
+from axion.modeling_axion import AxionMoE
+from axion.recipe import load_recipe
+from axion.training.optim import build_optimizer
+from benchmarks.sizes import BUNDLED, CONTEXT, build_model
+from benchmarks.workers import Done, Work, serve, timed
+
+LEARNING_RATE = 1e-4
+"""Any: what a step costs does not depend on it."""
+WARM_UP_STEPS, COMPILED_WARM_UP_STEPS = 2, 8
+"""torch.compile compiles again when a later step sends another number of tokens to an expert."""
+
+
+def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
+    """The kind of work "step", and what is to be told of the contender."""
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    engine, *switches = options.name.split("+")
+    model, told = build(engine, options.size, options.context)
+    if "compile" in switches:
+        model = torch.compile(model)
+    if "recipe" in switches:
+        optimizer = build_optimizer(model, load_recipe(BUNDLED).training)
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE
+    else:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
+    generator = torch.Generator().manual_seed(1)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    ids = torch.randint(vocabulary, (options.batch, options.window), generator=generator)
+    step = make_step(model.train(), optimizer, ids, "bf16" in switches)
+    told["loss"] = step()
+    for _ in range((COMPILED_WARM_UP_STEPS if "compile" in switches else WARM_UP_STEPS) - 1):
+        step()
+
+    def work() -> Done:
+        return timed(step, ids.numel())
+
+    return {"step": work}, told | {"kinds": ["step"]}
+
+
+def build(engine: str, size: str, context: int) -> tuple[nn.Module, dict]:
+    """The engine's model with the weights of that size, and what is to be told of it."""
+    ours = build_model(size, context)
+    if engine == "axion-native":
+        from axion.kernels.backend import choose
+        from axion.kernels.blocks import use_kernels
+
+        choice = choose("native", ours.config)
+        use_kernels(ours)
+        return ours, {"backend": str(choice)}
+    if engine == "axion-torch":
+        return ours, {}
+    if engine == "token-loop":
+        for layer in ours.model.layers:
+            layer.mlp.forward = token_loop(layer.mlp)
+        return ours, {}
+    if engine.partition(":")[0] == "transformers":
+        return build_transformers(ours, engine.partition(":")[2])
+    raise ValueError(f"there is no contender {engine!r}")
+
+
+def build_transformers(ours: nn.Module, experts: str) -> tuple[nn.Module, dict]:
+    """transformers' own DeepSeek-V3 with our weights and an experts_implementation, its default where none is named."""
+    from transformers import DeepseekV3ForCausalLM
+
+    from axion.export.native import native_config
+
+    theirs = DeepseekV3ForCausalLM(native_config(ours.config))
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    if experts:
+        theirs.set_experts_implementation(experts)
+    return theirs, {"experts": theirs.config._experts_implementation}
+
+
+def token_loop(mixture: AxionMoE) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A forward pass of the mixture that takes one token after another through one expert after another."""
+    experts = mixture.experts
+
+    def forward(hidden_BSD: torch.Tensor) -> torch.Tensor:
+        hidden_TD = hidden_BSD.flatten(0, 1)
+        _, weights_TK, experts_TK = mixture.gate(hidden_TD)
+        outputs = []
+        for token_D, weights_K, experts_K in zip(hidden_TD, weights_TK, experts_TK.tolist(), strict=True):
+            output = torch.zeros_like(token_D)
+            for weight, expert in zip(weights_K, experts_K, strict=True):
+                gate, up = F.linear(token_D, experts.gate_up_proj[expert]).chunk(2)
+                output = output + weight * F.linear(experts.act_fn(gate) * up, experts.down_proj[expert])
+            outputs.append(output)
+        return torch.stack(outputs).view_as(hidden_BSD) + mixture.shared_experts(hidden_BSD)
+
+    return forward
+
+
+def make_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, ids_BS: torch.Tensor, bf16: bool
+) -> Callable[[], float]:
+    """One optimizer step on the same tokens every time; it returns the loss before it, in nats."""
+
+    def step() -> float:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = model(input_ids=ids_BS, labels=ids_BS, use_cache=False).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    return step
+
+
+def main() -> None:
+    """Serve one contender."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name")
+    parser.add_argument("--size", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--window", type=int, default=CONTEXT)
+    parser.add_argument("--context", type=int, default=CONTEXT)
+    options = parser.parse_args()
+    serve(lambda: prepare(options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Training speed: Axion beside transformers' DeepSeek-V3 and a loop in Python, and `axion train` beside a bare step.
+
+A step is forward, backward and optimizer (fused AdamW for all) on 8 windows of 512 random tokens. See
+benchmarks/trainers.py for the contenders, docs/performance.md for what the figures mean.
+"""
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.figures import Contender, Effort, Field, Figure, best, read_figures, speed_table
+from benchmarks.sizes import BUNDLED
+from benchmarks.workers import ROOT, Gone, Worker
+
+NATIVE, TORCH = "Axion's kernels", "Axion in PyTorch"
+STOCK, OTHER, BF16 = "transformers as it comes", "transformers otherwise", "transformers in bf16"
+TORCH_COMPILED, TORCH_BF16, LOOP = "Axion in PyTorch, compiled", "Axion in PyTorch, bf16", "a loop over tokens"
+WHOLE = "axion train"
+
+FP32_PEERS, ALL_PEERS = (STOCK, OTHER), (STOCK, OTHER, BF16)
+
+LABELS = {
+    "axion-native": "**Axion, C++ kernels**",
+    "axion-torch": "Axion, PyTorch",
+    "axion-torch+bf16": "Axion, PyTorch, bf16 autocast",
+    "axion-torch+compile": "Axion, PyTorch, compiled",
+    "axion-torch+compile+bf16": "Axion, PyTorch, compiled, bf16 autocast",
+    "transformers": "transformers, its default experts (grouped_mm)",
+    "transformers:eager": "transformers, eager experts",
+    "transformers:batched_mm": "transformers, batched_mm experts",
+    "transformers+compile": "transformers, compiled",
+    "transformers+bf16": "transformers, bf16 autocast",
+    "transformers:eager+bf16": "transformers, eager experts, bf16 autocast",
+    "transformers+compile+bf16": "transformers, compiled, bf16 autocast",
+    "token-loop": "a Python loop over tokens and experts",
+    "axion-native+recipe": "the bare step, with the recipe's own optimizer",
+    "axion-torch+recipe": "the bare step in PyTorch, with the recipe's own optimizer",
+    WHOLE: "the whole `axion train`",
+}
+LOSS_TOLERANCE = 0.01
+"""All start from the same weights, so their first losses agree this well, relatively; in bf16 too."""
+RUN_SECONDS = 900
+
+
+def entrants(size: str, compiled: bool) -> list[tuple[str, str]]:
+    """Names and groups of those who try at all cores' threads, in order.
+
+    batched_mm copies an expert's weights for every token, gigabytes a layer at the larger sizes, and a loop over tokens
+    is slow at any: both are measured at the smallest size alone. transformers' other implementations need a GPU.
+    """
+    smallest = size == "v0.1"
+    names = [("axion-native", NATIVE), ("axion-torch", TORCH), ("axion-torch+bf16", TORCH_BF16)]
+    if compiled and smallest:
+        names += [("axion-torch+compile", TORCH_COMPILED), ("axion-torch+compile+bf16", TORCH_BF16)]
+    names += [("transformers", STOCK), ("transformers:eager", OTHER)]
+    names += [("transformers:batched_mm", OTHER)] if smallest else []
+    names += [("transformers+compile", OTHER)] if compiled else []
+    names += [("transformers+bf16", BF16)] + ([("transformers:eager+bf16", BF16)] if smallest else [])
+    names += [("transformers+compile+bf16", BF16)] if compiled else []
+    return names + ([("token-loop", LOOP)] if smallest else [])
+
+
+def measure(effort: Effort, say: Callable[[str], None]) -> dict:
+    """Every figure about training.
+
+    Returns:
+        "figures": medians of interleaved rounds, those of a size and number of threads together; "whole": of whole runs
+        and bare steps in turn; "tried": what each setting showed once; "backend": what Axion's kernels are here;
+        "left_out": lines on what could not be measured.
+    """
+    figures, tried, left_out, backend = [], [], [], None
+    for size in effort.sizes:
+        chosen = entrants(size, effort.compiled)
+        for threads in reversed(effort.threads):
+            with Field(size, ["step"], effort.seconds, say) as field:
+                for name, group in chosen:
+                    contender = Contender(name, group, threads)
+                    field.enter(contender, lambda contender=contender, size=size: start(contender, size, effort))
+                measured = field.run(effort.rounds)
+                wrong = strangers(field.told)
+            figures += [figure for figure in measured if figure.name not in wrong]
+            tried += field.tried
+            left_out += field.left_out + [f"{size}, {name}: {why}" for name, why in wrong.items()]
+            backend = next((told["backend"] for told in field.told.values() if "backend" in told), backend)
+            # with one thread, the settings that were best with all; compiling once more would tell little
+            chosen = [(figure.name, figure.group) for figure in measured if "compile" not in figure.name]
+    whole, trouble = measure_whole(effort, effort.threads[-1], say)
+    return {
+        "figures": [asdict(figure) for figure in figures],
+        "tried": [asdict(figure) for figure in tried],
+        "whole": [asdict(figure) for figure in whole],
+        "backend": backend,
+        "left_out": list(dict.fromkeys(left_out + trouble)),
+        "batch": effort.batch,
+        "window": effort.window,
+        "rounds": effort.rounds,
+        "whole_steps": effort.whole_steps,
+    }
+
+
+def start(contender: Contender, size: str, effort: Effort) -> Worker:
+    """The contender's process; the loop over tokens gets one window of the batch."""
+    batch = 1 if contender.name == "token-loop" else effort.batch
+    shape = ("--size", size, "--batch", str(batch), "--window", str(effort.window))
+    return Worker("benchmarks.trainers", contender.name, *shape, threads=contender.threads)
+
+
+def strangers(told: dict[Contender, dict]) -> dict[str, str]:
+    """Who computes something else: name → why. The token loop has other tokens."""
+    losses = {who.name: ready["loss"] for who, ready in told.items() if who.name != "token-loop"}
+    expected = losses.get("transformers", next(iter(losses.values()), 0.0))
+    return {
+        name: f"its first loss is {loss:.4f}, that of transformers {expected:.4f}"
+        for name, loss in losses.items()
+        if not abs(loss - expected) <= LOSS_TOLERANCE * expected
+    }
+
+
+# --- The whole command ------------------------------------------------------------------------------------------------
+
+
+def measure_whole(effort: Effort, threads: int, say: Callable[[str], None]) -> tuple[list[Figure], list[str]]:
+    """`axion train` on synthetic data and the bare step with its optimizer, in turn; and what could not be measured."""
+    trouble = []
+    for engine in ("axion-native", "axion-torch"):
+        shape = ("--size", "v0.1", "--batch", str(effort.batch))
+        try:
+            worker = Worker("benchmarks.trainers", f"{engine}+recipe", *shape, threads=threads)
+            break
+        except Gone as why:
+            trouble.append(f"{engine}+recipe: {why}")
+    else:
+        return [], trouble
+    bare, whole, backend = [], [], "native" if engine == "axion-native" else "torch"
+    try:
+        with tempfile.TemporaryDirectory(prefix="axion-benchmark-") as folder:
+            for number in range(effort.whole_rounds):
+                answer = worker.ask("step", 3 * effort.seconds)
+                bare.append(answer["tokens"] / answer["seconds"])
+                whole.append(run_command(Path(folder), f"run-{number}", backend, effort, threads))
+                say(f"axion train: {whole[-1]:,.0f} tokens/s, the bare step {bare[-1]:,.0f}")
+    except Gone as why:
+        return [], [*trouble, f"{WHOLE}: {why}"]
+    finally:
+        worker.close()
+    common = {"threads": threads, "size": "v0.1"}
+    return [
+        Figure(WHOLE, WHOLE, kind="whole", values=tuple(whole), **common),
+        Figure(worker.name, "bare step", kind="whole", values=tuple(bare), **common),
+    ], trouble
+
+
+def run_command(folder: Path, name: str, backend: str, effort: Effort, threads: int) -> float:
+    """Tokens a second of one `axion train` after its first quarter, by the clock in its metrics.csv.
+
+    Whatever a run does beside its steps counts: data, clipping, balancing, metrics. Only the validation at the end and
+    the last checkpoint do not, of which a real run has a dozen or two in many thousand steps.
+    """
+    settings = {
+        "data.hub_id": "null",
+        "training.max_steps": effort.whole_steps,
+        "training.batch_size": effort.batch,
+        "training.short_window": "null",
+        "training.evaluations": 1,
+        "training.checkpoints": 1,
+    }
+    overrides = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "axion", "train", BUNDLED, "--backend", backend, "--out", name, *overrides]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    try:
+        subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=True
+        )
+    except subprocess.TimeoutExpired:
+        raise Gone(f"not done in {RUN_SECONDS} s") from None
+    except subprocess.CalledProcessError as error:
+        raise Gone(error.stderr.strip().splitlines()[-1][:200]) from None
+    with (folder / name / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        return speed_of_rows(list(csv.DictReader(file)))
+
+
+def speed_of_rows(rows: list[dict[str, str]]) -> float:
+    """Tokens a second from the row after the first quarter to the last one."""
+    first, last = rows[len(rows) // 4], rows[-1]
+    return (int(last["tokens"]) - int(first["tokens"])) / (float(last["seconds"]) - float(first["seconds"]))
+
+
+# --- Tables -----------------------------------------------------------------------------------------------------------
+
+
+def tables(part: dict) -> str:
+    """Markdown: speeds of those that were measured in turn, of whole runs, and of every setting that was tried."""
+    figures, tried, whole = (read_figures(part[name]) for name in ("figures", "tried", "whole"))
+    sizes = list(dict.fromkeys(figure.size for figure in tried))
+    text = f"Tokens a second, a step of {part['batch']} × {part['window']} tokens, {part['rounds']} rounds:\n\n"
+    text += speed_table(figures, sizes, LABELS, "size")
+    text += "\nThe process's peak memory in MB, all of torch included:\n\n" + memory_table(figures, sizes)
+    text += "\nEvery setting once, tokens a second; the fastest of its kind was measured above:\n\n"
+    text += speed_table(tried, sizes, LABELS, "size")
+    if whole:
+        text += f"\n`axion train` for {part['whole_steps']} steps, in turn with the bare step, tokens a second:\n\n"
+        text += speed_table(whole, ["v0.1"], LABELS, "size")
+    return text
+
+
+def memory_table(figures: Iterable[Figure], sizes: list[str]) -> str:
+    """Peak memory with all threads, of Axion and of what transformers is at its best."""
+    figures = list(figures)
+    most = max((figure.threads for figure in figures), default=1)
+    lines = [f"| | {' | '.join(sizes)} |", f"| --- |{' ---: |' * len(sizes)}"]
+    for groups in ((NATIVE,), (TORCH,), (STOCK,), ALL_PEERS):
+        found = [best(figures, groups, size=size, threads=most) for size in sizes]
+        cells = [f"{figure.peak_bytes / 1e6:,.0f}" if figure else "–" for figure in found]
+        name = "transformers at its fastest" if groups == ALL_PEERS else groups[0]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,320 @@
+"""The decoder against the model: logits, routing, the draw, and that decoders don't get in each other's way."""
+
+import gc
+import threading
+import weakref
+from dataclasses import replace
+
+import pytest
+import torch
+
+from axion.errors import AxionError
+from axion.generation import Sampling, _Picker, _uniforms, stream
+from axion.kernels import decoder as decoders
+from axion.kernels.build import Unavailable
+from axion.kernels.decoder import NativeDecoder, hindrance
+from axion.release import open_release
+from axion.routing import Explainer
+from tests.conftest import ROOT
+
+from .conftest import SHAPES
+
+WIDE_LATENTS = {"kv_lora_rank": 64, "q_lora_rank": 64}
+"""Where it takes fewer products to apply the up-projections by themselves than to absorb them."""
+
+PROMPT = "# Pergunta:\nQuanto é 47 + 38?\n--\n# Resposta:\n"
+NEAR = 1e-5
+"""Of the largest logit."""
+
+
+@pytest.fixture(scope="module")
+def release():
+    return open_release(ROOT / "releases" / "axion1-v0.1")
+
+
+def random_ids(model, count, seed=0):
+    return torch.randint(model.config.vocab_size, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+@torch.inference_mode()
+def reference(model, ids):
+    """The model's own logits [T, V] and routing of each token."""
+    output = model(torch.tensor([ids]), output_router_logits=True)
+    return output.logits[0], Explainer(model)(output.router_logits, len(ids))
+
+
+def assert_near(logits_V, expected_V, tolerance=NEAR):
+    torch.testing.assert_close(logits_V, expected_V, rtol=0, atol=tolerance * expected_V.abs().max().item())
+
+
+def assert_routing(decoder, expected):
+    for position, wanted in enumerate(expected):
+        routing = decoder.routing(position)
+        assert routing["experts"] == wanted["experts"] and routing["displaced"] == wanted["displaced"]
+        for weights in ("gates", "affinities"):
+            for layer_K, wanted_K in zip(routing[weights], wanted[weights], strict=True):
+                assert layer_K == pytest.approx(wanted_K, abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, "wide latents"])
+def test_every_shape_gives_the_models_logits_and_routing(shape, make_model):
+    model = make_model(**SHAPES.get(shape, WIDE_LATENTS))
+    ids = random_ids(model, model.config.max_position_embeddings)
+    expected_TV, routing = reference(model, ids)
+    for threads in (1, 3):
+        at_once = NativeDecoder(model, threads=threads)
+        at_once.read(ids)
+        assert_near(at_once.logits(), expected_TV[-1])
+        assert_routing(at_once, routing)
+
+        one_by_one = NativeDecoder(model, threads=threads)
+        one_by_one.read(ids[:1])
+        for token, expected_V in zip(ids[1:], expected_TV, strict=False):
+            assert_near(one_by_one.logits(), expected_V)
+            assert one_by_one.draw(forced=token) == token
+        assert_routing(one_by_one, routing)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_a_prompt_in_pieces_is_the_prompt(threads, release):
+    ids = random_ids(release.model, 300)
+    expected_TV, routing = reference(release.model, ids)
+    decoder = NativeDecoder(release.model, threads=threads)
+    for start, end in [(0, 1), (1, 6), (6, 213), (213, 299), (299, 300)]:
+        decoder.read(ids[start:end])
+        assert_near(decoder.logits(), expected_TV[end - 1])
+    assert_routing(decoder, routing)
+    assert decoder.length == 300
+
+
+def test_256_greedy_tokens_are_the_models(release):
+    ids = release.tokenizer(PROMPT).input_ids
+    decoder = NativeDecoder(release.model)
+    decoder.read(ids)
+    written = [decoder.draw() for _ in range(256)]
+    # the model reads what was written: up to a draw, every choice must be its own
+    best = reference(release.model, [*ids, *written])[0][len(ids) - 1 : -1].topk(2)
+    for token, (first, second), (likeliest, _) in zip(written, best.values, best.indices, strict=True):
+        if first - second < 1e-4:
+            break
+        assert token == likeliest
+    else:
+        return
+    pytest.fail(f"two logits were closer than 1e-4 at {first:.4f}: take another prompt")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"temperature": 1.0},
+        {"temperature": 0.7, "top_k": 1},
+        {"temperature": 1.3, "top_k": 40},
+        {"temperature": 1.0, "top_k": 5000},
+        {"temperature": 1.0, "top_p": 0.9},
+        {"temperature": 2.5, "top_p": 0.05},
+        {"temperature": 5.0, "top_p": 0.999},
+        {"temperature": 1.5, "min_p": 0.02},
+        {"temperature": 1.5, "min_p": 1.0},
+        {"temperature": 1.2, "top_k": 30, "top_p": 0.95, "min_p": 0.01},
+        {"repetition_penalty": 1.3},
+        {"temperature": 1.1, "repetition_penalty": 0.8, "top_p": 0.9},
+        {"temperature": 3.0, "min_new_tokens": 20},
+        {"min_new_tokens": 40, "repetition_penalty": 1.2},
+        {"temperature": 0.01},
+    ],
+    ids=str,
+)
+def test_it_draws_what_transformers_filters_leave(settings, release):
+    """On the decoder's own logits, so that nothing is left to rounding but the filters and the draw themselves."""
+    ends = {2, 260, 300, 10**6}  # the last is none of the model's
+    prompt = release.tokenizer(PROMPT).input_ids
+    for seed in range(3):
+        sampling = Sampling(max_new_tokens=60, seed=seed, **settings)
+        pick, uniforms = _Picker(sampling, len(prompt), ends), _uniforms(sampling)
+        decoder, sequence = decoder_for(release.model, sampling, prompt, ends), list(prompt)
+        for _ in range(60):
+            logits_V = decoder.logits()
+            expected = pick(sequence, logits_V.unsqueeze(0))
+            token = decoder.draw(next(uniforms))
+            assert token == (None if expected in ends else expected)
+            if token is None:
+                break
+            sequence.append(token)
+            probability, top_ids, top_probabilities = decoder.chances()
+            probabilities_V = logits_V.softmax(-1)
+            assert probability == pytest.approx(probabilities_V[token].item(), rel=1e-4)
+            assert top_ids == probabilities_V.topk(5).indices.tolist()
+            assert top_probabilities == pytest.approx(probabilities_V.topk(5).values.tolist(), rel=1e-4)
+
+
+def decoder_for(model, sampling, prompt, ends):
+    decoder = NativeDecoder(model)
+    decoder.set_sampling(
+        sampling.temperature,
+        sampling.top_k,
+        sampling.top_p,
+        sampling.min_p,
+        sampling.repetition_penalty,
+        len(prompt) + sampling.min_new_tokens,
+        sorted(ends),
+    )
+    decoder.read(prompt)
+    return decoder
+
+
+def test_equal_logits_are_filtered_as_transformers_does(make_model):
+    """A model whose tokens are all equally likely. Of such, top-p keeps as many, but torch.sort leaves open which."""
+    model = make_model()
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    for settings in ({}, {"top_k": 7}, {"min_p": 1.0}):
+        sampling = Sampling(temperature=1.0, seed=1, **settings)
+        pick, uniforms = _Picker(sampling, 2, set()), _uniforms(sampling)
+        decoder = decoder_for(model, sampling, [5, 6], set())
+        for _ in range(20):
+            assert decoder.draw(next(uniforms)) == pick([5], torch.zeros(1, model.config.vocab_size))
+    assert decoder_for(model, Sampling(), [5], set()).draw() == 0
+
+
+def test_many_random_numbers_at_once_are_those_of_one_at_a_time():
+    generator = torch.Generator().manual_seed(11)
+    numbers = _uniforms(Sampling(temperature=1.0, seed=11))
+    for _ in range(200):
+        assert next(numbers) == torch.rand((), dtype=torch.float64, generator=generator).item()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"temperature": 0.8, "top_p": 0.95, "seed": 4}, {"repetition_penalty": 1.2, "min_new_tokens": 30}],
+    ids=str,
+)
+def test_the_stream_is_that_of_pytorch(settings, release):
+    sampling = Sampling(max_new_tokens=40, **settings)
+    forced = [300, 20, 21]
+    for tokens in ((), forced):
+        torch_steps, native_steps = (
+            list(stream(release.model, release.tokenizer, PROMPT, sampling, forced=tokens, backend=backend))
+            for backend in ("torch", "native")
+        )
+        assert len(torch_steps) == len(native_steps)
+        for slow, fast in zip(torch_steps, native_steps, strict=True):
+            rounded = ("probability", "gates", "affinities", "alternatives", "seconds")
+            same = {name: getattr(slow, name) for name in rounded}
+            assert replace(fast, **same) == slow
+            if not slow.is_prompt:
+                assert fast.probability == pytest.approx(slow.probability, rel=1e-3)
+            assert [id_ for id_, _, _ in fast.alternatives] == [id_ for id_, _, _ in slow.alternatives]
+            for fast_K, slow_K in zip(fast.gates + fast.affinities, slow.gates + slow.affinities, strict=True):
+                assert fast_K == pytest.approx(slow_K, abs=1e-5)
+
+
+def test_the_context_ends_and_a_reset_begins_anew(release):
+    model = release.model
+    context = model.config.max_position_embeddings
+    ids = random_ids(model, context)
+    decoder = NativeDecoder(model)
+    decoder.read(ids[:-1])
+    decoder.draw(forced=ids[-1])
+    full = decoder.logits()
+    for work in (lambda: decoder.draw(), lambda: decoder.read([1])):
+        with pytest.raises(AxionError, match=r"context"):
+            work()
+    assert torch.equal(decoder.logits(), full)
+    decoder.reset()
+    with pytest.raises(AxionError, match="nothing to go on from"):
+        decoder.draw()
+    decoder.read(ids[:50])
+    assert_near(decoder.logits(), reference(model, ids[:50])[0][-1])
+
+
+@pytest.mark.parametrize("ids", [[], [-1], [1024], [5, 10**9]])
+def test_what_is_no_token_is_refused(ids, release):
+    decoder = NativeDecoder(release.model)
+    with pytest.raises(AxionError, match="0 tokens" if not ids else f"no token {ids[-1]}"):
+        decoder.read(ids)
+    decoder.read([1])
+    with pytest.raises(AxionError, match="no token 1024"):
+        decoder.draw(forced=1024)
+
+
+def test_streams_in_several_threads_do_not_mix(release):
+    samplings = [Sampling(temperature=1.0, max_new_tokens=100, min_new_tokens=100, seed=seed) for seed in range(4)]
+
+    def write(sampling):
+        return [step.token_id for step in stream(release.model, release.tokenizer, PROMPT, sampling, backend="native")]
+
+    alone = [write(sampling) for sampling in samplings]
+    together: dict[int, list[int]] = {}
+    threads = [
+        threading.Thread(target=lambda index=index: together.update({index: write(samplings[index])}))
+        for index in range(len(samplings))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [together[index] for index in range(len(samplings))] == alone
+
+
+def test_weights_are_packed_once_and_again_after_a_change(make_model):
+    model = make_model()
+    ids = random_ids(model, 20)
+    first, second = NativeDecoder(model), NativeDecoder(model)
+    assert first._packed is second._packed
+    with torch.no_grad():
+        model.model.layers[1].self_attn.o_proj.weight.mul_(1.5)
+        model.model.layers[0].mlp.gate.e_score_correction_bias.add_(torch.arange(4.0))
+    changed = NativeDecoder(model)
+    assert changed._packed is not first._packed
+    changed.read(ids)
+    assert_near(changed.logits(), reference(model, ids)[0][-1])
+    assert NativeDecoder(model)._packed is changed._packed  # asking for the router logits changes nothing
+
+
+def test_nothing_is_left_of_a_model_and_its_streams(make_model):
+    model = make_model()
+    decoder = NativeDecoder(model)
+    packed, kept = weakref.ref(decoder._packed), len(decoders._cache)
+    del model, decoder
+    gc.collect()
+    assert packed() is None and len(decoders._cache) == kept - 1
+
+
+def test_bf16_is_near(release):
+    ids = release.tokenizer(PROMPT * 8).input_ids[:256]
+    expected_TV, _ = reference(release.model, ids)
+    decoder = NativeDecoder(release.model, "bf16")
+    decoder.read(ids[:1])
+    divergences = []
+    for token, expected_V in zip(ids[1:], expected_TV, strict=False):
+        logits_V = decoder.logits()
+        assert_near(logits_V, expected_V, 0.08)
+        log_p, log_q = expected_V.log_softmax(-1), logits_V.log_softmax(-1)
+        divergences.append((log_p.exp() * (log_p - log_q)).sum().item())
+        decoder.draw(forced=token)
+    assert sum(divergences) / len(divergences) < 1e-3
+    decoder.reset()
+    decoder.read(ids)
+    assert_near(decoder.logits(), expected_TV[-1], 0.08)
+
+
+def test_changed_models_are_left_to_pytorch(make_model):
+    model = make_model()
+    assert hindrance(model) is None
+    handle = model.model.layers[0].register_forward_hook(lambda *_: None)
+    assert "layers.0" in hindrance(model)
+    handle.remove()
+    assert hindrance(model) is None
+    layer = model.model.layers[1].self_attn
+    layer.o_proj = torch.nn.Sequential(layer.o_proj)
+    assert "o_proj" in hindrance(model)
+    with pytest.raises(Unavailable, match="plain model"):
+        NativeDecoder(model)
+    assert "float64 on cpu" in hindrance(make_model().double())
+
+
+@pytest.mark.parametrize(("arguments", "word"), [({"weights": "int8"}, "int8"), ({"threads": 0}, "threads")])
+def test_other_weights_and_threads_are_refused(arguments, word, release):
+    with pytest.raises(AxionError, match=word):
+        NativeDecoder(release.model, **arguments)
