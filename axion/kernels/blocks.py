@@ -50,7 +50,7 @@ def use_kernels(model: AxionForCausalLM, on_routing: OnRouting | None = None) ->
     passes = _Passes(model, on_routing)
 
     def forward(self: AxionForCausalLM, input_ids=None, labels=None, logits_to_keep=0, **kwargs):
-        if passes.cover(input_ids, labels, kwargs):
+        if passes.cover(input_ids, labels, kwargs) and passes.gather():
             return passes(input_ids, labels, logits_to_keep, **kwargs)
         return AxionForCausalLM.forward(
             self, input_ids=input_ids, labels=labels, logits_to_keep=logits_to_keep, **kwargs
@@ -86,10 +86,18 @@ class _Passes:
             and kwargs.get("use_cache") is False
             and not self.model.model.gradient_checkpointing
             and not torch.is_autocast_enabled("cpu")
-            and all(_fits(parameter) for parameter in self.model.parameters())
             and (labels is not None or not torch.is_grad_enabled())  # gradients start at the loss
             and _padding_is_right(kwargs.get("attention_mask"), labels)
         )
+
+    def gather(self) -> bool:
+        """Looks each block's parameters up, which may have changed; whether the kernels can read them all."""
+        layers = self.model.model.layers
+        self._of_attention = [_attention_parameters(layer) for layer in layers]
+        self._of_feed_forward = [_feed_forward_parameters(layer) for layer in layers]
+        self._of_head = [self.model.model.norm.weight, self.model.lm_head.weight]
+        blocks = (*self._of_attention, *self._of_feed_forward, self._of_head)
+        return all(_fits(parameter) for block in blocks for parameter in block if parameter is not None)
 
     def _angles(self, positions: int) -> list[torch.Tensor]:
         """Cosines and sines [S, P/2] of the first positions, computed once for the whole context."""
@@ -106,20 +114,21 @@ class _Passes:
         hidden_BSD = decoder.embed_tokens(input_ids)
         angles = self._angles(input_ids.shape[1])
         router_logits = []
-        for layer in decoder.layers:
-            hidden_BSD = _Attention.apply(self.library, *angles, hidden_BSD, *_attention_parameters(layer))
+        blocks = zip(decoder.layers, self._of_attention, self._of_feed_forward, strict=True)
+        for layer, attention, feed_forward in blocks:
+            hidden_BSD = _Attention.apply(self.library, *angles, hidden_BSD, *attention)
             if isinstance(layer.mlp, AxionMoE):
                 bias_E = layer.mlp.gate.e_score_correction_bias
                 hidden_BSD, logits_TE, experts_TK = _Mixture.apply(
-                    self.library, self.model.config, bias_E, hidden_BSD, *_mixture_parameters(layer)
+                    self.library, self.model.config, bias_E, hidden_BSD, *feed_forward
                 )
                 if self.on_routing is not None and self.model.training:
                     self.on_routing(len(router_logits), experts_TK)
                 router_logits.append(logits_TE)
             else:
-                hidden_BSD = _Dense.apply(self.library, hidden_BSD, *_dense_parameters(layer))
+                hidden_BSD = _Dense.apply(self.library, hidden_BSD, *feed_forward)
         output = MoeCausalLMOutputWithPast(router_logits=tuple(router_logits) if output_router_logits else None)
-        head = (decoder.norm.weight, self.model.lm_head.weight)
+        head = self._of_head
         if labels is None:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             output.logits = _logits(self.library, hidden_BSD[:, kept, :], *head)
@@ -156,14 +165,12 @@ def _swiglu_parameters(mlp: AxionMLP) -> list[torch.Tensor]:
     return [mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight]
 
 
-def _mixture_parameters(layer: nn.Module) -> list[torch.Tensor]:
-    mixture = layer.mlp
-    routed = [mixture.gate.weight, mixture.experts.gate_up_proj, mixture.experts.down_proj]
-    return [layer.post_attention_layernorm.weight, *routed, *_swiglu_parameters(mixture.shared_experts)]
-
-
-def _dense_parameters(layer: nn.Module) -> list[torch.Tensor]:
-    return [layer.post_attention_layernorm.weight, *_swiglu_parameters(layer.mlp)]
+def _feed_forward_parameters(layer: nn.Module) -> list[torch.Tensor]:
+    mlp = layer.mlp
+    if not isinstance(mlp, AxionMoE):
+        return [layer.post_attention_layernorm.weight, *_swiglu_parameters(mlp)]
+    routed = [mlp.gate.weight, mlp.experts.gate_up_proj, mlp.experts.down_proj]
+    return [layer.post_attention_layernorm.weight, *routed, *_swiglu_parameters(mlp.shared_experts)]
 
 
 # --- Calls into C++ --------------------------------------------------------------------------------------------------
