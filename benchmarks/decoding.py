@@ -4,18 +4,22 @@ See benchmarks/decoders.py for the contenders and the kinds of work, docs/perfor
 llama.cpp takes part where `make .venv-llama/installed` was run, or $AXION_LLAMA_PYTHON names a Python that has it.
 """
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from axion.data.word_problems import word_problems
 from axion.export.gguf import write_gguf
 from axion.export.native import write_native
-from axion.release import Release
+from axion.kernels.build import Unavailable
+from axion.kernels.decoder import NativeDecoder
+from axion.release import Release, open_release
 from benchmarks.decoders import BATCH, NEW_TOKENS, PROMPT_TOKENS
 from benchmarks.figures import Contender, Effort, Field, Figure, read_figures, speed_table
-from benchmarks.sizes import make_release
+from benchmarks.sizes import BUNDLED, make_release
 from benchmarks.workers import ROOT, Gone, Worker
 
 NATIVE, NATIVE_BF16, STREAM = "Axion's kernels", "Axion's kernels, bf16", "Axion's stream"
@@ -42,6 +46,7 @@ LABELS = {
     "llama-f32": "llama.cpp, f32",
     "llama-q8_0": "llama.cpp, q8_0",
 }
+DOCUMENTS, UNSEEN_SEED = 200, 1_000_003
 NO_LLAMA = "llama.cpp: not installed here; `make .venv-llama/installed` compiles it, in about ten minutes"
 
 
@@ -64,7 +69,8 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
 
     Returns:
         "figures": of interleaved rounds, all of a size together; "tried": what each setting showed once; "texts": size
-        → contender → with how many tokens its text begins as transformers' does; "left_out": as in `training.measure`.
+        → contender → with how many tokens its text begins as transformers' does; "losses": see `losses`; "left_out":
+        as in `training.measure`.
     """
     python = llama_python()
     figures, tried, texts, left_out = [], [], {}, [] if python else [NO_LLAMA]
@@ -82,6 +88,7 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
         "figures": [asdict(figure) for figure in figures],
         "tried": [asdict(figure) for figure in tried],
         "texts": texts,
+        "losses": losses(),
         "left_out": list(dict.fromkeys(left_out)),
         "rounds": effort.rounds,
     }
@@ -132,6 +139,31 @@ def agreement(texts: Mapping[str, list[int]]) -> dict[str, int]:
     }
 
 
+def losses() -> dict[str, float]:
+    """What rounding costs: the bundled model's loss with fp32 and with bf16 weights, in nats a token.
+
+    The documents are word problems that it was not trained on, read token by token. Empty without the kernels.
+    """
+    release = open_release(BUNDLED)
+    problems = word_problems(DOCUMENTS, seed=UNSEEN_SEED, holdout=0.0)
+    documents = [release.tokenizer(problem.document()).input_ids for problem in problems]
+    try:
+        return {kind: _loss(NativeDecoder(release.model, kind), documents) for kind in ("fp32", "bf16")}
+    except Unavailable:
+        return {}
+
+
+def _loss(decoder: NativeDecoder, documents: Sequence[Sequence[int]]) -> float:
+    nats = []
+    for ids in documents:
+        decoder.reset()
+        decoder.read(ids[:1])
+        for token in ids[1:]:
+            decoder.draw(forced=token)
+            nats.append(-math.log(decoder.chances()[0]))
+    return sum(nats) / len(nats)
+
+
 def tables(part: dict) -> str:
     """Markdown: a table for each size, and every setting that was tried."""
     figures, tried = read_figures(part["figures"]), read_figures(part["tried"])
@@ -141,6 +173,10 @@ def tables(part: dict) -> str:
         text += f"\n**{size}**\n\n{_table([f for f in of_size if f.kind in COLUMNS])}"
         begins = ", ".join(f"{name} {count}" for name, count in agrees.items())
         text += f"\nOf {NEW_TOKENS} tokens, as many as each begins with are those of transformers: {begins}.\n"
+    if part["losses"]:
+        fp32, bf16 = part["losses"]["fp32"], part["losses"]["bf16"]
+        text += f"\nOn {DOCUMENTS} unseen word problems v0.1 loses {fp32:.4f} nats a token with fp32 weights, "
+        text += f"{bf16:.4f} with bf16 weights.\n"
     text += f"\nMilliseconds from a prompt of {PROMPT_TOKENS} tokens to the first new one:\n\n" + _first_table(figures)
     text += "\nEvery setting once; those that were fastest of their kind in any column were measured above:\n"
     for size in part["texts"]:

@@ -1,8 +1,8 @@
 """A Space as a folder that runs by itself: the page, what it imports, and the README.md that configures it.
 
 What goes into it is found, not listed: `app.py` and every module of the project that it imports, directly or not, with
-the page's assets and texts. The libraries that those modules import are the Space's requirements, as this project pins
-them.
+the page's assets and texts and the kernels' sources. The libraries that those modules import are the Space's
+requirements, as this project pins them.
 """
 
 import re
@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = "axion1-v0.1"
 """The release under releases/ that goes with the Space where no published model is named."""
 
+KERNELS = ROOT / "axion" / "kernels" / "csrc"
+"""Compiled on the Space, if it has a compiler."""
 ASSETS = {".css", ".html", ".js", ".md", ".svg"}
 TORCH = "torch>=2.8,<2.12"
 """What ZeroGPU has, in place of this project's own pin. Source: https://huggingface.co/docs/hub/spaces-zerogpu"""
@@ -90,7 +92,7 @@ def stage(folder: Path, models: Sequence[PublishedModel] = (), bundled: str = BU
         raise AxionError(f"{folder} is not empty; give a new folder for the Space")
     modules, libraries = find_imports(ROOT / "app.py")
     files = [*modules, *(file for file in (ROOT / "playground").rglob("*") if file.suffix in ASSETS)]
-    files.append(ROOT / "LICENSE")
+    files += [*KERNELS.iterdir(), ROOT / "LICENSE"]
     datasets = sorted({dataset for model in models for dataset in model.datasets})
     if not models:
         release = open_release(bundled)

@@ -15,8 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -130,6 +130,8 @@ def compiler_version(command: str) -> str:
 
 @cache
 def _load(header: str) -> ctypes.CDLL:
+    if not SOURCES.is_dir():
+        raise Unavailable("the kernels' sources are not beside the package")
     command = compiler()
     flags = [*FLAGS, *processor_flags(), *os.environ.get("AXION_KERNELS_FLAGS", "").split()]
     sources = sorted(path for path in SOURCES.iterdir() if path.suffix in {".h", ".cpp"})
@@ -140,7 +142,10 @@ def _load(header: str) -> ctypes.CDLL:
     if not built.is_file():
         _build(command, flags, header, sources, built.parent)
     # its OpenMP is torch's own: a library of the same name that is loaded already is taken again
-    return ctypes.CDLL(str(built))
+    try:
+        return ctypes.CDLL(str(built))
+    except OSError as error:
+        raise Unavailable(f"the kernels do not load ({error}); remove {built.parent} to build them anew") from None
 
 
 def _build(command: str, flags: Sequence[str], header: str, sources: Sequence[Path], folder: Path) -> None:
@@ -148,16 +153,20 @@ def _build(command: str, flags: Sequence[str], header: str, sources: Sequence[Pa
     # Only here: this import takes a second, and nobody needs it whose build is there.
     from torch.utils import cpp_extension
 
-    if not cpp_extension.is_ninja_available():
-        raise Unavailable("ninja was not found; pip install ninja")
     print("compiling the kernels for this model, once …", file=sys.stderr)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
-    before = os.environ.get("CXX")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise Unavailable(
+            f"{folder.parent} cannot be written ({error.strerror}); $AXION_KERNELS names another folder for the kernels"
+        ) from None
     try:
         (staged / "dimensions.h").write_text(header, encoding="utf-8")
-        os.environ["CXX"] = command
-        with redirect_stdout(StringIO()):  # it prints where it looks for its cache
+        with (
+            _environment(CXX=command, PATH=_path_with_ninja()),
+            redirect_stdout(StringIO()),  # it prints where it looks for its cache
+        ):
             cpp_extension.load(
                 name=f"axion_{folder.name}",
                 sources=[str(path) for path in sources if path.suffix == ".cpp"],
@@ -179,10 +188,37 @@ def _build(command: str, flags: Sequence[str], header: str, sources: Sequence[Pa
         raise Unavailable(f"{command} could not build the kernels: {_first_error(str(error))}") from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-        if before is None:
-            os.environ.pop("CXX", None)
-        else:
-            os.environ["CXX"] = before
+
+
+def _path_with_ninja() -> str:
+    """$PATH, and before it the folder of the ninja that pip installed: an environment need not be active to be used.
+
+    Raises:
+        Unavailable: there is no ninja.
+    """
+    path = os.environ.get("PATH", "")
+    try:
+        import ninja
+    except ImportError:
+        if shutil.which("ninja") is None:
+            raise Unavailable("ninja was not found; pip install ninja") from None
+        return path
+    return f"{ninja.BIN_DIR}{os.pathsep}{path}"
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Sets environment variables for a while."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _first_error(text: str) -> str:

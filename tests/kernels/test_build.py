@@ -83,6 +83,22 @@ def test_a_compiler_that_fails_is_named_with_its_first_error(tmp_path):
     assert list((tmp_path / "builds").iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    out, _ = start(tmp_path / "file").communicate()
+    assert out.startswith(f"PyTorch: {tmp_path / 'file'} cannot be written (")
+    assert out.count("\n") == 1
+
+
+def test_ninja_is_found_where_the_environment_is_not_active(tmp_path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in (build.compiler(), "as", "ld", "sh"):
+        (tools / name).symlink_to(shutil.which(name))
+    out, error = start(tmp_path / "builds", PATH=str(tools)).communicate()
+    assert out.startswith("native kernels:"), out + error
+
+
 def test_the_choice():
     assert choose("torch", CONFIG).name == "torch"
     assert choose("auto", CONFIG).name == choose("native", CONFIG).name == "native"

@@ -11,8 +11,7 @@
 
 namespace axion::decoding {
 
-// --- Pieces that one token and many have in common
-// --------------------------------------------------------------------
+// --- Pieces that one token and many have in common ---
 
 // y = x / √(mean(x²) + ε); the gain is in the weights that read y.
 template <int Size>
@@ -91,8 +90,7 @@ inline void attend(const State& state, const Attention<Number>& weights, int lay
 
 inline Vector silu(Vector x) { return x * sigmoid(x); }
 
-// --- One token
-// --------------------------------------------------------------------------------------------------------
+// --- One token ---
 
 // This thread's panels of y = x·W, or of y += x·W.
 template <class Number, int In, int Out>
@@ -211,8 +209,7 @@ void find_logits(State& state, const Weights<Number>& weights, Crew crew) {
   if (crew.thread == 0) std::fill(state.logits + kVocabulary, state.logits + kPaddedVocabulary, -kInfinity);
 }
 
-// --- Many tokens
-// ------------------------------------------------------------------------------------------------------
+// --- Many tokens ---
 
 // hidden rows += down(weight·silu(gate(x))·up(x)). Row r of x belongs to hidden row rows[r] and has weights[r].
 template <class Number, int Width>
@@ -335,8 +332,7 @@ void read_prompt(State& state, const Weights<Number>& weights, const int32_t* to
   for (int i = 0; i < count; ++i) state.seen_V[tokens[i]] = 1;
 }
 
-// --- A step
-// -----------------------------------------------------------------------------------------------------------
+// --- A step ---
 
 // The token after what was read, drawn unless `forced` is one. Fills state.drawn.
 inline int draw_token(State& state, double uniform, int forced) {
@@ -376,8 +372,7 @@ auto with_weights(const State& state, Work work) {
 
 }  // namespace axion::decoding
 
-// --- What Python calls
-// ------------------------------------------------------------------------------------------------
+// --- What Python calls ---
 
 using namespace axion::decoding;
 

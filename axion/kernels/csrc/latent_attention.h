@@ -7,6 +7,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
 #include "dimensions.h"
 #include "vector.h"
@@ -21,7 +22,7 @@ constexpr int kTilesAtOnce = 2;
 
 #if defined(__clang__)
 template <int... lane>
-inline Vector every_second(Vector a, Vector b, int, std::integer_sequence<int, lane...>) {
+inline Vector every_second(Vector a, Vector b, std::integer_sequence<int, lane...>) {
   return __builtin_shufflevector(a, b, (2 * lane)...) + __builtin_shufflevector(a, b, (2 * lane + 1)...);
 }
 #else
