@@ -29,6 +29,8 @@ BUNDLED = "axion1-v0.1"
 NEW_TOKENS = 480
 """With the prompt, what the bundled model's context holds."""
 SAMPLING = Sampling(temperature=0.8, seed=1, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS)
+ENDLESS_PAUSE = 0.002
+"""Between the tokens of a text without end, which would be longer than any page can show within seconds."""
 PAGES = ("playground", "textbox", "textbox-each", "empty")
 
 Source = Callable[..., Iterator[Step]]
@@ -60,7 +62,10 @@ def build_source(speed: float | None, endless: bool) -> Source:
 
     def live(model, tokenizer, prompt, sampling, **_) -> Iterator[Step]:
         while True:
-            yield from model_stream(model, tokenizer, prompt, SAMPLING)
+            for step in model_stream(model, tokenizer, prompt, SAMPLING):
+                yield step
+                if endless:
+                    time.sleep(ENDLESS_PAUSE)
             if not endless:
                 return
 

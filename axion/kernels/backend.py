@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,7 @@ from axion.kernels.build import Unavailable, compiler, compiler_version, library
 
 Wish = Literal["auto", "torch", "native"]
 BACKENDS: tuple[str, ...] = ("auto", "torch", "native")
+VARIABLE = "AXION_BACKEND"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ def choose(wish: str, config: AxionConfig, device: str = "cpu", hindrance: str |
     """The backend for a model; the kernels are built here if they are not there yet.
 
     Args:
-        wish: "auto" takes the kernels wherever they work, "torch" and "native" insist.
+        wish: "auto" takes the kernels wherever they work, "torch" and "native" insist. What `$AXION_BACKEND` says
+            stands in place of "auto".
         config: of the model.
         device: where the model is, "cpu" or "cuda".
         hindrance: why the kernels must not be taken, if the caller knows of a reason.
@@ -36,9 +39,11 @@ def choose(wish: str, config: AxionConfig, device: str = "cpu", hindrance: str |
     Raises:
         AxionError: `wish` is none of BACKENDS, or it is "native" and the kernels cannot be used.
     """
-    if wish not in BACKENDS:
-        raise AxionError(f"backend must be {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not {wish!r}")
-    if wish == "torch":
+    said = wish if wish != "auto" else os.environ.get(VARIABLE, "auto")
+    if said not in BACKENDS:
+        name = "backend" if said == wish else f"${VARIABLE}"
+        raise AxionError(f"{name} must be {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not {said!r}")
+    if said == "torch":
         return Choice("torch", "as asked")
     try:
         if device != "cpu":
@@ -48,6 +53,6 @@ def choose(wish: str, config: AxionConfig, device: str = "cpu", hindrance: str |
         lanes = vector_lanes(library(config))
         return Choice("native", f"{compiler_version(compiler())}, {lanes} numbers at once")
     except Unavailable as reason:
-        if wish == "native":
+        if said == "native":
             raise AxionError(f"the native kernels cannot be used: {reason}; --backend auto goes on without") from None
         return Choice("torch", str(reason))

@@ -108,6 +108,15 @@ def test_the_choice():
         choose("fast", CONFIG)
 
 
+def test_the_environment_decides_where_nobody_insists(monkeypatch):
+    monkeypatch.setenv("AXION_BACKEND", "torch")
+    assert choose("auto", CONFIG).name == "torch"
+    assert choose("native", CONFIG).name == "native"
+    monkeypatch.setenv("AXION_BACKEND", "fast")
+    with pytest.raises(AxionError, match=r"\$AXION_BACKEND must be auto, torch or native, not 'fast'"):
+        choose("auto", CONFIG)
+
+
 def test_nothing_is_compiled_when_the_package_is_imported(tmp_path):
     code = "import axion.cli, axion.generation, axion.training.run, playground.launch, sys; "
     code += "sys.exit('torch.utils.cpp_extension' in sys.modules)"

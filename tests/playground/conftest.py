@@ -18,6 +18,9 @@ from playground.serving import ROOT, Server, served
 
 __all__ = ["HOSTILE", "ROOT", "Server", "served"]
 
+SLOW = {"AXION_BACKEND": "torch"}
+"""For servers whose texts have to last for a while: the kernels write thousands of tokens in the time of a click."""
+
 HOSTILE = [
     "<img src=x onerror=window.hacked=1>",
     "${window.hacked=2}",
@@ -74,8 +77,8 @@ def _edit(path: Path, **values: object) -> None:
 
 @pytest.fixture(scope="session")
 def server(releases: Path) -> Iterator[Server]:
-    """A playground that offers the folders of `releases`, `plain` first."""
-    with served([str(releases / name) for name in ("plain", "endless", "hostile", "broken")]) as running:
+    """A playground that offers the folders of `releases`, `plain` first; slow enough to be stopped in the middle."""
+    with served([str(releases / name) for name in ("plain", "endless", "hostile", "broken")], SLOW) as running:
         yield running
 
 
