@@ -24,7 +24,7 @@ demo: .venv/installed
 	$(BIN)/python app.py
 
 test: lint chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 2 --dist loadfile -m "not slow" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 2 --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 	@echo "Left out: the tests marked slow, which install other versions of transformers; make test-slow runs them."
 
 test-slow: .venv/installed-dev

@@ -47,6 +47,15 @@ TINY = {
 """AxionConfig fields of a model that builds in milliseconds and has every part of the real one."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where workers share the tests: one takes all that drive a browser, which would starve another; others by file."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            group = "browser" if item.get_closest_marker("browser") else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 def tiny_documents() -> list[str]:
     """Sixty sums in the project's own text format, enough to train a byte-level tokenizer of 320 entries."""
     return [f"# Pergunta:\nQuanto é {a} + {b}?\n--\n# Resposta:\n{a + b}\n" for a in range(10) for b in range(6)]
