@@ -243,7 +243,13 @@ def made_up_parts() -> dict:
     return {
         "training": common | steps | {"figures": records(trained), "tried": records(trained), "whole": records(whole)},
         "decoding": common
-        | {"figures": records(written), "tried": records(written), "rounds": 2, "texts": {"v0.1": {"a": 1}}},
+        | {
+            "figures": records(written),
+            "tried": records(written),
+            "rounds": 2,
+            "losses": {"fp32": 1.0, "bf16": 1.1},
+            "texts": {"v0.1": {"a": 1}},
+        },
         "growth": common | {"figures": records(grown), "shapes": shapes, "limits": None, "tokens": 4096},
     }
 

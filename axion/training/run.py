@@ -82,7 +82,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, backend: str, processes: Par
         )
     with processes.main_process_first():
         choice = _choose_backend(recipe, backend)
-    resumed_from = _open_run(recipe, data, out, resume, processes)
+    resumed_from = _open_run(recipe, data, out, resume, choice, processes)
 
     set_seed(recipe.seed)
     keep_freed_memory()
@@ -179,7 +179,9 @@ def _validation_documents(data: Prepared) -> list:
     return real or list(data.validation)
 
 
-def _open_run(recipe: Recipe, data: Prepared, out: Path, resume: bool, processes: PartialState) -> Path | None:
+def _open_run(
+    recipe: Recipe, data: Prepared, out: Path, resume: bool, backend: Choice, processes: PartialState
+) -> Path | None:
     """Makes the run's folder, or finds the checkpoint to resume from."""
     saved = checkpoint.checkpoints(out)
     if resume and not saved and not (out / RUN_FILE).exists():
@@ -193,6 +195,8 @@ def _open_run(recipe: Recipe, data: Prepared, out: Path, resume: bool, processes
         changed = differences(yaml.safe_load(info["recipe"]), yaml.safe_load(recipe.to_yaml()))
         if changed:
             raise AxionError(f"{out} was started with another recipe; resume with the same {', '.join(changed)}")
+        if (before := info.get("backend", "torch")) != backend.name:  # rounding differs, so the bits would
+            raise AxionError(f"{out} was started with another backend; resume with --backend {before}")
         if info["data"]["fingerprint"] != data.summary["fingerprint"]:
             raise AxionError(f"the data changed since {out} was started; restore it, or start anew with --out DIR")
     processes.wait_for_everyone()
@@ -200,7 +204,7 @@ def _open_run(recipe: Recipe, data: Prepared, out: Path, resume: bool, processes
         out.mkdir(parents=True, exist_ok=True)
         checkpoint.clear_staging(out)
         if not resume:
-            _write_run_file(recipe, data, out, finished=False)
+            _write_run_file(recipe, data, out, backend, finished=False)
     processes.wait_for_everyone()
     # a run that was stopped before its first checkpoint starts again
     return checkpoint.newest_whole(out) if resume and saved else None
@@ -265,11 +269,11 @@ def _finish(recipe: Recipe, data: Prepared, model: AxionForCausalLM, out: Path, 
     shutil.rmtree(out / "final", ignore_errors=True)
     os.replace(staged, out / "final")
     checkpoint.clear_staging(out)
-    _write_run_file(recipe, data, out, finished=True, steps=steps, backend=str(backend))
+    _write_run_file(recipe, data, out, backend, finished=True, steps=steps)
 
 
 def _write_run_file(
-    recipe: Recipe, data: Prepared, out: Path, finished: bool, steps: int | None = None, backend: str | None = None
+    recipe: Recipe, data: Prepared, out: Path, backend: Choice, finished: bool, steps: int | None = None
 ) -> None:
     _write_staged(out / "recipe.yaml", recipe.to_yaml())  # evaluation finds it beside final/
     info = {
@@ -277,6 +281,7 @@ def _write_run_file(
         "finished": finished,
         "recipe": recipe.to_yaml(),
         "seed": recipe.seed,
+        "backend": backend.name,
         "data": data.summary,
         "libraries": libraries(),
         "python": platform.python_version(),
@@ -288,7 +293,6 @@ def _write_run_file(
         last_row = (out / "metrics.csv").read_text(encoding="utf-8").splitlines()[-1].split(",")
         info |= {
             "steps": steps,
-            "backend": backend,
             "tokens": steps * recipe.training.batch_size * recipe.training.window,
             "seconds": float(last_row[3]),
             "date": datetime.now(UTC).date().isoformat(),

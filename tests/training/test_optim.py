@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from axion.configuration_axion import AxionConfig
+from axion.kernels.build import library
 from axion.modeling_axion import AxionForCausalLM
 from axion.recipe import TrainingRecipe
 from axion.training.balance import ExpertBalancer, max_violation
@@ -43,6 +44,23 @@ def test_muon_step_moves_every_expert_gate_and_up_by_its_own_orthogonal_matrix()
             direction = orthogonalise(gradient[expert, half].unsqueeze(0) * (1 - momentum**2))[0]
             expected = before[expert, half] * (1 - rate * 0.1) - rate * 0.2 * 32**0.5 * direction
             assert torch.allclose(experts.gate_up_proj[expert, half], expected, atol=1e-6)
+
+
+def test_the_kernels_step_as_pytorch_does():
+    model, twin = small_model(q_lora_rank=5, v_head_dim=9), small_model(q_lora_rank=5, v_head_dim=9)
+    training = TrainingRecipe(weight_decay=0.1)
+    optimizers = [build_optimizer(model, training), build_optimizer(twin, training, library(twin.config))]
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(3):
+        for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+            ours.grad = torch.randn(ours.shape, generator=generator)
+            theirs.grad = ours.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert (ours - theirs).abs().max() < 1e-5 * ours.abs().max()
+    states = [optimizer.state_dict()["state"] for optimizer in optimizers]
+    assert all(one.keys() == other.keys() for one, other in zip(states[0].values(), states[1].values(), strict=True))
 
 
 def test_groups_hold_every_parameter_once_and_plain_adamw_is_torchs():

@@ -173,6 +173,11 @@ def test_a_run_without_its_rows_is_not_resumed(tiny, stopped):
         train(tiny(), stopped, resume=True)
 
 
+def test_a_run_goes_on_with_the_backend_that_it_began_with(tiny, stopped):
+    with pytest.raises(AxionError, match="was started with another backend; resume with --backend native"):
+        train(tiny(), stopped, resume=True, backend="torch")
+
+
 def test_the_last_two_checkpoints_are_kept(stopped):
     assert sorted(path.name for path in stopped.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-5"]
 

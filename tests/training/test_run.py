@@ -43,6 +43,24 @@ def test_a_run_learns_and_leaves_what_a_release_needs(tiny, tmp_path):
     assert latest_run("other", tmp_path / "runs") is None
 
 
+def test_a_run_says_what_it_runs_on_and_both_learn_alike(tiny, tmp_path, capsys):
+    losses = {}
+    for backend, line in (("auto", "training with native kernels: "), ("torch", "training with PyTorch: as asked\n")):
+        run = train(tiny("training.max_steps=20"), tmp_path / backend, backend=backend)
+        assert line in capsys.readouterr().err
+        losses[backend] = [float(loss) for loss in column(run, "train_loss")]
+    assert losses["auto"] == pytest.approx(losses["torch"], abs=1e-3)
+    assert json.loads((tmp_path / "auto" / "run.json").read_text())["backend"] == "native"
+    assert json.loads((tmp_path / "torch" / "run.json").read_text())["backend"] == "torch"
+
+
+def test_what_keeps_a_run_from_the_kernels(tiny, tmp_path, capsys):
+    train(tiny("training.max_steps=1", "training.precision=bf16"), tmp_path / "run")
+    assert "training with PyTorch: training.precision is bf16, and the kernels train in fp32" in capsys.readouterr().err
+    with pytest.raises(AxionError, match=r"cannot be used: training\.compile is for PyTorch"):
+        train(tiny("training.compile=true"), tmp_path / "other", backend="native")
+
+
 def test_biases_move_in_training_keep_a_zero_mean_and_are_saved(tiny, tmp_path):
     run = train(tiny("training.max_steps=10"), tmp_path / "run")
     model = AxionForCausalLM.from_pretrained(run / "final")
