@@ -50,8 +50,8 @@ def use_kernels(model: AxionForCausalLM, on_routing: OnRouting | None = None) ->
     passes = _Passes(model, on_routing)
 
     def forward(self: AxionForCausalLM, input_ids=None, labels=None, logits_to_keep=0, **kwargs):
-        if passes.cover(input_ids, labels, kwargs) and passes.gather():
-            return passes(input_ids, labels, logits_to_keep, **kwargs)
+        if passes.cover(input_ids, labels, kwargs) and (parameters := passes.gather()) is not None:
+            return passes(parameters, input_ids, labels, logits_to_keep, **kwargs)
         return AxionForCausalLM.forward(
             self, input_ids=input_ids, labels=labels, logits_to_keep=logits_to_keep, **kwargs
         )
@@ -87,17 +87,20 @@ class _Passes:
             and not self.model.model.gradient_checkpointing
             and not torch.is_autocast_enabled("cpu")
             and (labels is not None or not torch.is_grad_enabled())  # gradients start at the loss
+            and _labels_are_tokens(labels, self.model.config.vocab_size)
             and _padding_is_right(kwargs.get("attention_mask"), labels)
         )
 
-    def gather(self) -> bool:
-        """Looks each block's parameters up, which may have changed; whether the kernels can read them all."""
+    def gather(self) -> list[list[torch.Tensor | None]] | None:
+        """Each block's parameters, which may have changed since: a layer's two, and so on, then the head's.
+
+        None when the kernels cannot read them all.
+        """
         layers = self.model.model.layers
-        self._of_attention = [_attention_parameters(layer) for layer in layers]
-        self._of_feed_forward = [_feed_forward_parameters(layer) for layer in layers]
-        self._of_head = [self.model.model.norm.weight, self.model.lm_head.weight]
-        blocks = (*self._of_attention, *self._of_feed_forward, self._of_head)
-        return all(_fits(parameter) for block in blocks for parameter in block if parameter is not None)
+        blocks = [of(layer) for layer in layers for of in (_attention_parameters, _feed_forward_parameters)]
+        blocks.append([self.model.model.norm.weight, self.model.lm_head.weight])
+        fit = all(_fits(parameter) for block in blocks for parameter in block if parameter is not None)
+        return blocks if fit else None
 
     def _angles(self, positions: int) -> list[torch.Tensor]:
         """Cosines and sines [S, P/2] of the first positions, computed once for the whole context."""
@@ -108,14 +111,14 @@ class _Passes:
         return [part_CP[:positions] for part_CP in self._angles_CP]
 
     def __call__(
-        self, input_ids, labels, logits_to_keep, output_router_logits=None, num_items_in_batch=None, **_
+        self, parameters, input_ids, labels, logits_to_keep, output_router_logits=None, num_items_in_batch=None, **_
     ) -> MoeCausalLMOutputWithPast:
         decoder = self.model.model
         hidden_BSD = decoder.embed_tokens(input_ids)
         angles = self._angles(input_ids.shape[1])
         router_logits = []
-        blocks = zip(decoder.layers, self._of_attention, self._of_feed_forward, strict=True)
-        for layer, attention, feed_forward in blocks:
+        *of_layers, head = parameters
+        for layer, attention, feed_forward in zip(decoder.layers, of_layers[::2], of_layers[1::2], strict=True):
             hidden_BSD = _Attention.apply(self.library, *angles, hidden_BSD, *attention)
             if isinstance(layer.mlp, AxionMoE):
                 bias_E = layer.mlp.gate.e_score_correction_bias
@@ -128,7 +131,6 @@ class _Passes:
             else:
                 hidden_BSD = _Dense.apply(self.library, hidden_BSD, *feed_forward)
         output = MoeCausalLMOutputWithPast(router_logits=tuple(router_logits) if output_router_logits else None)
-        head = self._of_head
         if labels is None:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             output.logits = _logits(self.library, hidden_BSD[:, kept, :], *head)
@@ -137,6 +139,11 @@ class _Passes:
             counted = (targets_BS != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
             output.loss = _Loss.apply(self.library, torch.is_grad_enabled(), targets_BS, hidden_BSD, *head) / counted
         return output
+
+
+def _labels_are_tokens(labels: torch.Tensor | None, vocabulary: int) -> bool:
+    """Whether every label can be looked up; PyTorch says what is wrong with one that cannot."""
+    return labels is None or bool(((labels == IGNORED) | ((labels >= 0) & (labels < vocabulary))).all())
 
 
 def _padding_is_right(mask_BS: torch.Tensor | None, labels: torch.Tensor | None) -> bool:

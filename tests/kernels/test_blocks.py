@@ -147,6 +147,14 @@ def test_the_loss_over_a_given_number_of_items(make_model):
     assert_close(losses[1], losses[0])
 
 
+def test_a_label_that_is_no_token_is_refused_as_by_pytorch(make_model):
+    _, fast = pair(make_model())
+    ids = tokens(fast, 1, 10)
+    for label in (fast.config.vocab_size, -5):
+        with pytest.raises(IndexError, match="out of bounds"):
+            fast(ids, labels=torch.full_like(ids, label), use_cache=False)
+
+
 def test_frozen_parameters_get_no_gradient(make_model):
     _, fast = pair(make_model())
     fast.model.embed_tokens.requires_grad_(False)

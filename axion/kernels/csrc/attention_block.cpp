@@ -12,6 +12,7 @@
 #include "linear.h"
 #include "norm.h"
 #include "rotary.h"
+#include "rows.h"
 
 namespace axion {
 namespace {
@@ -22,7 +23,7 @@ constexpr int kHeadUp = kNope + kValue;
 constexpr int kUpWidth = kHeads * kHeadUp;
 constexpr int kHeadsWidth = kHeads * kValue;
 constexpr int kQueryInput = kQueryRank ? kQueryRank : kHidden;
-constexpr int kHiddenRow = padded(kHidden), kRankRow = padded(kQueryRank), kQueriesRow = padded(kQueriesWidth);
+constexpr int kRankRow = padded(kQueryRank), kQueriesRow = padded(kQueriesWidth);
 constexpr int kDownRow = padded(kDownWidth), kLatentRow = padded(kLatent), kUpRow = padded(kUpWidth);
 constexpr int kHeadsRow = padded(kHeadsWidth);
 constexpr int kBlock = 64;  // tokens that go through the projections together
@@ -161,11 +162,7 @@ void forward_sequence(const Block& block, int tokens, const float* hidden_TD, fl
       for (int i = kHeadsWidth; i < kHeadsRow; ++i) heads[t * kHeadsRow + i] = 0;
     }
     block.output.forward(end - begin, heads, kHeadsRow, out, kHiddenRow);
-    for (int t = 0; t < end - begin; ++t) {
-      const float* hidden = hidden_TD + (long)(begin + t) * kHidden;
-      float* result = result_TD + (long)(begin + t) * kHidden;
-      for (int d = 0; d < kHidden; ++d) result[d] = hidden[d] + out[t * kHiddenRow + d];
-    }
+    add_rows(end - begin, hidden_TD + (long)begin * kHidden, out, result_TD + (long)begin * kHidden);
   });
 }
 
@@ -182,10 +179,7 @@ void backward_sequence(const Block& block, int tokens, const float* hidden_TD, f
     Scratch own;
     const int rows = end - begin;
     float* dout = own.take(kBlock * kHiddenRow);
-    for (int t = 0; t < rows; ++t) {
-      const float* dresult = dresult_TD + (long)(begin + t) * kHidden;
-      for (int d = 0; d < kHiddenRow; ++d) dout[t * kHiddenRow + d] = d < kHidden ? dresult[d] : 0;
-    }
+    pad_rows(rows, dresult_TD + (long)begin * kHidden, dout);
     block.output.backward_input(rows, dout, kHiddenRow, dheads_TH + (long)begin * kHeadsRow, kHeadsRow);
     Output::backward_weight(rows, dout, kHiddenRow, heads_TH + (long)begin * kHeadsRow, kHeadsRow,
                             gradients[thread] + kOutputAt);

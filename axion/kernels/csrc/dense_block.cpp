@@ -26,10 +26,7 @@ void forward_chunk(const Norm<kHidden>& norm, const Dense& dense, int tokens, co
   float* output_TD = scratch.take(kChunk * kHiddenRow);
   norm.forward(tokens, hidden_TD, kHidden, normed_TD);
   dense.forward(tokens, normed_TD, saved, output_TD);
-  for (int t = 0; t < tokens; ++t) {
-    for (int d = 0; d < kHidden; ++d)
-      result_TD[t * kHidden + d] = hidden_TD[t * kHidden + d] + output_TD[t * kHiddenRow + d];
-  }
+  add_rows(tokens, hidden_TD, output_TD, result_TD);
 }
 
 void backward_chunk(const Norm<kHidden>& norm, const Dense& dense, int tokens, const float* hidden_TD,
@@ -38,14 +35,9 @@ void backward_chunk(const Norm<kHidden>& norm, const Dense& dense, int tokens, c
   float* normed_TD = scratch.take(kChunk * kHiddenRow);
   float* dnormed_TD = scratch.take(kChunk * kHiddenRow);
   float* doutput_TD = scratch.take(kChunk * kHiddenRow);
-  float* ones = scratch.take(kChunk);
-  float* unused = scratch.take(kChunk);
   norm.forward(tokens, hidden_TD, kHidden, normed_TD);
-  for (int t = 0; t < tokens; ++t) {
-    ones[t] = 1;
-    for (int d = 0; d < kHiddenRow; ++d) doutput_TD[t * kHiddenRow + d] = d < kHidden ? dresult_TD[t * kHidden + d] : 0;
-  }
-  dense.backward(tokens, normed_TD, saved, doutput_TD, ones, dnormed_TD, unused, gradients + kDenseAt);
+  pad_rows(tokens, dresult_TD, doutput_TD);
+  dense.backward(tokens, normed_TD, saved, doutput_TD, nullptr, dnormed_TD, nullptr, gradients + kDenseAt);
   for (int i = 0; i < tokens * kHidden; ++i) dhidden_TD[i] = dresult_TD[i];
   norm.backward<true>(tokens, hidden_TD, kHidden, dnormed_TD, dhidden_TD, kHidden, gradients + kNormGainAt);
 }

@@ -9,12 +9,13 @@
 #include "dimensions.h"
 #include "linear.h"
 #include "norm.h"
+#include "rows.h"
 #include "scratch.h"
 
 namespace axion {
 namespace {
 
-constexpr int kHiddenRow = padded(kHidden), kVocabularyRow = padded(kVocabulary);
+constexpr int kVocabularyRow = padded(kVocabulary);
 constexpr int kBlock = 64;  // tokens whose logits are held at once
 
 using Head = Linear<kHidden, kVocabulary>;

@@ -125,10 +125,7 @@ void forward_chunk(const Block& block, int tokens, const float* hidden_TD, float
     block.experts[e].forward(rows, inputs, saved.routed + (long)sorted.start[e] * Expert::kSavedRow, outputs);
     scatter(rows, pairs, outputs, weights_TK, output_TD);
   }
-  for (int t = 0; t < tokens; ++t) {
-    for (int d = 0; d < kHidden; ++d)
-      result_TD[t * kHidden + d] = hidden_TD[t * kHidden + d] + output_TD[t * kHiddenRow + d];
-  }
+  add_rows(tokens, hidden_TD, output_TD, result_TD);
 }
 
 void backward_chunk(const Block& block, int tokens, const float* hidden_TD, const Saved& saved, const float* dresult_TD,
@@ -146,13 +143,10 @@ void backward_chunk(const Block& block, int tokens, const float* hidden_TD, cons
     for (int e = 0; e < kExperts; ++e) logits_E[e] = saved.logits_TE[t * kExperts + e];
     affinities(logits_E, scores_TE + t * kExpertsRow);
     weigh(scores_TE + t * kExpertsRow, saved.experts_TK + t * kChosen, weights_TK + t * kChosen);
-    for (int d = 0; d < kHiddenRow; ++d) doutput_TD[t * kHiddenRow + d] = d < kHidden ? dresult_TD[t * kHidden + d] : 0;
   }
-
-  float* ones = scratch.take(kChunk);
-  float* unused = scratch.take(kChunk);
-  for (int t = 0; t < tokens; ++t) ones[t] = 1;
-  block.shared.backward(tokens, normed_TD, saved.shared, doutput_TD, ones, dnormed_TD, unused, gradients + kSharedAt);
+  pad_rows(tokens, dresult_TD, doutput_TD);
+  block.shared.backward(tokens, normed_TD, saved.shared, doutput_TD, nullptr, dnormed_TD, nullptr,
+                        gradients + kSharedAt);
 
   const Sorted sorted(tokens, saved.experts_TK);
   float* inputs = scratch.take(kChunk * kHiddenRow);

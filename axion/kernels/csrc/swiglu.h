@@ -7,11 +7,10 @@
 
 #include "dimensions.h"
 #include "linear.h"
+#include "rows.h"
 #include "scratch.h"
 
 namespace axion {
-
-constexpr int kHiddenRow = padded(kHidden);
 
 struct SwigluParameters {
   float *gate, *up, *down;
@@ -59,7 +58,8 @@ struct Swiglu {
     down.forward(rows, inner, kRow, y, kHiddenRow);
   }
 
-  // dx (overwritten) and the weights' gradients (added to) of Σ_t weights[t]·y_t; dweights[t] = y_t·dy_t.
+  // dx (overwritten) and the parameters' gradients (added to) of Σ_t weights[t]·y_t; dweights[t] = y_t·dy_t. Without
+  // weights, null, every y_t counts once.
   void backward(int rows, const float* x, const float* saved, const float* dy, const float* weights, float* dx,
                 float* dweights, float* gradients) const {
     Scratch scratch;
@@ -68,7 +68,7 @@ struct Swiglu {
     float* dsaved = scratch.take((size_t)rows * kSavedRow);
     down.backward_input(rows, dy, kHiddenRow, dinner, kRow);
     for (int t = 0; t < rows; ++t) {
-      const Vector weight = splat(weights[t]);
+      const Vector weight = splat(weights ? weights[t] : 1);
       Vector product = {};
       for (int i = 0; i < kRow; i += kLanes) {
         const Vector g = load(saved + t * kSavedRow + i), u = load(saved + t * kSavedRow + kRow + i);
@@ -78,7 +78,7 @@ struct Swiglu {
         store(dsaved + t * kSavedRow + i, weight * d * u * (s + swish * (1.0f - s)));
         store(dsaved + t * kSavedRow + kRow + i, weight * d * swish);
       }
-      dweights[t] = sum(product);
+      if (weights) dweights[t] = sum(product);
     }
     Out::backward_weight(rows, dy, kHiddenRow, inner, kRow, gradients + kDownAt);
     In::backward_weight(rows, dsaved, kSavedRow, x, kHiddenRow, gradients);
