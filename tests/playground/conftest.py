@@ -18,8 +18,8 @@ from playground.serving import ROOT, Server, served
 
 __all__ = ["HOSTILE", "ROOT", "Server", "served"]
 
-SLOW = {"AXION_BACKEND": "torch"}
-"""For servers whose texts have to last for a while: the kernels write thousands of tokens in the time of a click."""
+SLOW_APP = ("-m", "tests.playground.slow_app")
+"""For servers whose texts have to last for a while: see there."""
 
 HOSTILE = [
     "<img src=x onerror=window.hacked=1>",
@@ -78,7 +78,7 @@ def _edit(path: Path, **values: object) -> None:
 @pytest.fixture(scope="session")
 def server(releases: Path) -> Iterator[Server]:
     """A playground that offers the folders of `releases`, `plain` first; slow enough to be stopped in the middle."""
-    with served([str(releases / name) for name in ("plain", "endless", "hostile", "broken")], SLOW) as running:
+    with served([str(releases / name) for name in ("plain", "endless", "hostile", "broken")], app=SLOW_APP) as running:
         yield running
 
 

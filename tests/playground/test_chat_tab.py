@@ -14,7 +14,7 @@ from playground.chat import conversation_prompt, fit_conversation, problem_promp
 from playground.controls import AS_PROBLEM
 from playground.words.chat import TEXT
 
-from .conftest import HOSTILE, SLOW, Server, served
+from .conftest import HOSTILE, SLOW_APP, Server, served
 from .test_chat import make_chatty, open_model, say
 
 pytestmark = pytest.mark.browser
@@ -49,7 +49,7 @@ def _edit(path: Path, **values: object) -> None:
 @pytest.fixture(scope="module")
 def chat_server(folders: Path) -> Iterator[Server]:
     with served(
-        [str(folders / name) for name in ("untaught", "chatty", "talkative", "endless", "hostile")], SLOW
+        [str(folders / name) for name in ("untaught", "chatty", "talkative", "endless", "hostile")], app=SLOW_APP
     ) as running:
         yield running
 
