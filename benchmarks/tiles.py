@@ -43,7 +43,7 @@ def _constant(file: str, name: str, chosen: str, *others: str) -> dict[str, Vari
 VARIANTS: dict[str, Variant | None] = {
     AS_IT_IS: None,
     **_constant("attention.h", "kQueryVectors", "3", "1", "2", "4"),
-    **_constant("attention.h", "kKeys", "3 * kLanes", "kLanes", "2 * kLanes", "6 * kLanes"),
+    **_constant("attention.h", "kKeys", "4 * kLanes", "kLanes", "2 * kLanes", "8 * kLanes"),
     **_constant("mixture_block.cpp", "kChunk", "256", "64", "128", "1024"),
     **_constant("attention_block.cpp", "kBlock", "64", "16", "256"),
     **_constant("head.cpp", "kBlock", "64", "16", "256"),

@@ -20,7 +20,7 @@ namespace axion {
 
 constexpr int kQueryVectors = 3;
 constexpr int kQueries = kQueryVectors * kLanes;
-constexpr int kKeys = 3 * kLanes;
+constexpr int kKeys = 4 * kLanes;
 constexpr int kQueryWidth = kNope + kRope;  // a head's query and key
 constexpr int kQueryRow = padded(kQueryWidth);
 constexpr int kValueRow = padded(kValue);
