@@ -49,10 +49,15 @@ TINY = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where workers share the tests: one takes all that drive a browser, which would starve another; others by file."""
+    """Where workers share the tests, two of them drive browsers, which mostly wait and starve in a crowd.
+
+    Those tests are dealt to two groups of about the same length, by the first letters of their files; all others stay
+    together by file.
+    """
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
-            group = "browser" if item.get_closest_marker("browser") else str(item.path)
+            of_browsers = "browser A–C" if item.path.name < "test_d" else "browser D–Z"
+            group = of_browsers if item.get_closest_marker("browser") else str(item.path)
             item.add_marker(pytest.mark.xdist_group(group))
 
 
