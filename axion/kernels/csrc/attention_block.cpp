@@ -228,8 +228,8 @@ void backward_sequence(const Block& block, int tokens, const float* hidden_TD, f
                              mine + kQueryUpAt);
     if constexpr (kQueryRank > 0) {
       float* drank = own.take_zeros(kBlock * kRankRow);
-      block.query_norm.template backward<false>(rows, projected.rank_TQ + (long)begin * kRankRow, kRankRow, dinput,
-                                                drank, kRankRow, mine + kQueryGainAt);
+      block.query_norm.backward(rows, projected.rank_TQ + (long)begin * kRankRow, kRankRow, dinput, nullptr, drank,
+                                kRankRow, mine + kQueryGainAt);
       block.query_down.backward_input(rows, drank, kRankRow, dnormed, kHiddenRow);
       QueryDown::backward_weight(rows, drank, kRankRow, normed, kHiddenRow, mine + kQueryDownAt);
     }
@@ -238,16 +238,14 @@ void backward_sequence(const Block& block, int tokens, const float* hidden_TD, f
     float* dlatent = own.take(kBlock * kLatentRow);
     block.latent_up.backward_input(rows, dup, kUpRow, dlatent, kLatentRow);
     LatentUp::backward_weight(rows, dup, kUpRow, latent, kLatentRow, mine + kLatentUpAt);
-    block.latent_norm.backward<false>(rows, projected.down_TR + (long)begin * kDownRow, kDownRow, dlatent, ddown,
-                                      kDownRow, mine + kLatentGainAt);
+    block.latent_norm.backward(rows, projected.down_TR + (long)begin * kDownRow, kDownRow, dlatent, nullptr, ddown,
+                               kDownRow, mine + kLatentGainAt);
     block.latent_down.backward_input<true>(rows, ddown, kDownRow, dnormed, kHiddenRow);
     LatentDown::backward_weight(rows, ddown, kDownRow, normed, kHiddenRow, mine + kLatentDownAt);
 
-    float* dhidden = dhidden_TD + (long)begin * kHidden;
-    const float* dresult = dresult_TD + (long)begin * kHidden;
-    for (long i = 0; i < (long)rows * kHidden; ++i) dhidden[i] = dresult[i];
-    block.norm.backward<true>(rows, hidden_TD + (long)begin * kHidden, kHidden, dnormed, dhidden, kHidden,
-                              mine + kNormGainAt);
+    const long at = (long)begin * kHidden;
+    block.norm.backward(rows, hidden_TD + at, kHidden, dnormed, dresult_TD + at, dhidden_TD + at, kHidden,
+                        mine + kNormGainAt);
   });
 }
 

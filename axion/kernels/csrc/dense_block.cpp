@@ -38,8 +38,7 @@ void backward_chunk(const Norm<kHidden>& norm, const Dense& dense, int tokens, c
   norm.forward(tokens, hidden_TD, kHidden, normed_TD);
   pad_rows(tokens, dresult_TD, doutput_TD);
   dense.backward(tokens, normed_TD, saved, doutput_TD, nullptr, dnormed_TD, nullptr, gradients + kDenseAt);
-  for (int i = 0; i < tokens * kHidden; ++i) dhidden_TD[i] = dresult_TD[i];
-  norm.backward<true>(tokens, hidden_TD, kHidden, dnormed_TD, dhidden_TD, kHidden, gradients + kNormGainAt);
+  norm.backward(tokens, hidden_TD, kHidden, dnormed_TD, dresult_TD, dhidden_TD, kHidden, gradients + kNormGainAt);
 }
 
 }  // namespace

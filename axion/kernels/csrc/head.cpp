@@ -72,7 +72,7 @@ double block_loss(const Norm<kHidden>& norm, const Head& head, int tokens, const
     float* dnormed_TD = scratch.take(kBlock * kHiddenRow);
     head.backward_input(tokens, logits_TV, kVocabularyRow, dnormed_TD, kHiddenRow);
     Head::backward_weight(tokens, logits_TV, kVocabularyRow, normed_TD, kHiddenRow, gradients + kHeadAt);
-    norm.backward<false>(tokens, hidden_TD, kHidden, dnormed_TD, dhidden_TD, kHidden, gradients + kNormGainAt);
+    norm.backward(tokens, hidden_TD, kHidden, dnormed_TD, nullptr, dhidden_TD, kHidden, gradients + kNormGainAt);
   }
   return loss;
 }

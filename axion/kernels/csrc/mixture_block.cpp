@@ -177,8 +177,7 @@ void backward_chunk(const Block& block, int tokens, const float* hidden_TD, cons
   block.router.backward_input<true>(tokens, dlogits, kExpertsRow, dnormed_TD, kHiddenRow);
   Router::backward_weight(tokens, dlogits, kExpertsRow, normed_TD, kHiddenRow, gradients + kRouterAt);
 
-  for (int i = 0; i < tokens * kHidden; ++i) dhidden_TD[i] = dresult_TD[i];
-  block.norm.backward<true>(tokens, hidden_TD, kHidden, dnormed_TD, dhidden_TD, kHidden, gradients + kNormGainAt);
+  block.norm.backward(tokens, hidden_TD, kHidden, dnormed_TD, dresult_TD, dhidden_TD, kHidden, gradients + kNormGainAt);
 }
 
 Saved from_token(const Saved& saved, long token) {
