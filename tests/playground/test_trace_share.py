@@ -321,7 +321,8 @@ def test_a_replay_ends_with_the_same_content(page, model):
     page.on("request", lambda request: asked.append(request.url))
     part(page, "replay").click()
     wait_until(page, "replaying")
-    assert len(read_tokens(page)) < len(trace["steps"])
+    if model != "plain":  # whose few tokens may all be back before one has looked
+        assert len(read_tokens(page)) < len(trace["steps"])
     wait_until(page, state)
     assert view_of(page) == before
     assert read_trace(page) == trace
