@@ -152,15 +152,19 @@ def test_other_processors_of_the_family(tmp_path, march):
 def test_nothing_is_read_or_written_out_of_bounds():
     """The other tests of this folder again, under the address and undefined-behaviour sanitizers."""
     command = build.compiler()
-    asan = subprocess.run([command, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout
+    # The sanitizer has to be there before Python, and so has what it watches exceptions of.
+    preloaded = [
+        subprocess.run([command, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so")
+    ]
     tests = [str(path) for path in sorted(Path(__file__).parent.glob("test_*.py")) if path.name != Path(__file__).name]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider", *tests],
         cwd=ROOT,
         env=os.environ
         | {
             "AXION_KERNELS_FLAGS": "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all",
-            "LD_PRELOAD": asan.strip(),
+            "LD_PRELOAD": " ".join(preloaded),
             "ASAN_OPTIONS": "detect_leaks=0",  # Python itself leaves memory to the system
             "OMP_NUM_THREADS": "2",
         },

@@ -18,14 +18,15 @@ struct Trace {
   int32_t* displaced_K;
 };
 
+constexpr float kNoBias_E[kExperts] = {};
+
 // The routing decision on a token's logits [padded(kExperts)].
 inline void route(const float* logits_E, const float* bias_E, const Trace& trace) {
-  static const float no_bias_E[kExperts] = {};
   alignas(64) float affinities_E[padded(kExperts)];
   int32_t chosen_K[kChosen], unbiased_K[kChosen];
   affinities(logits_E, affinities_E);
   choose(affinities_E, bias_E, chosen_K);
-  choose(affinities_E, no_bias_E, unbiased_K);
+  choose(affinities_E, kNoBias_E, unbiased_K);
 
   std::stable_sort(chosen_K, chosen_K + kChosen, [&](int a, int b) { return affinities_E[a] > affinities_E[b]; });
   for (int k = 0; k < kChosen; ++k) {
