@@ -1,7 +1,7 @@
 # make demo   the playground at http://127.0.0.1:7860, on the bundled model
 # make test   style and tests, in minutes; make test-slow   what takes longer
 # make test-llama  the GGUF export against llama.cpp, which is compiled first: ten minutes, once
-# make bench  training and writing beside transformers, docs/performance.md anew: half an hour, on a machine at rest
+# make bench  training and writing beside transformers, docs/performance.md anew: forty minutes, on a machine at rest
 # make bench-llama  the same beside llama.cpp too, which is compiled first: ten minutes, once
 # make bench-playground  how fast the page draws, and 32 callers at once: a quarter of an hour, on a machine at rest
 # make pictures  every tab in every look into pictures/, and those of docs/ anew

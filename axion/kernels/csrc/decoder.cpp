@@ -240,7 +240,7 @@ struct AllRows {
     for (int row = 0; row < kRowsAtOnce; ++row) rows[row] = row, weights[row] = 1;
   }
 };
-inline const AllRows kAllRows;
+const AllRows kAllRows;
 
 template <class Number>
 inline void read_rows_mixture(State& state, const Mixture<Number>& mixture, int index, Rows& own, int first_position,
