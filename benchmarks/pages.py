@@ -29,8 +29,10 @@ BUNDLED = "axion1-v0.1"
 NEW_TOKENS = 480
 """With the prompt, what the bundled model's context holds."""
 SAMPLING = Sampling(temperature=0.8, seed=1, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS)
-ENDLESS_PAUSE = 0.002
-"""Between the tokens of a text without end, which would be longer than any page can show within seconds."""
+ENDLESS_PAUSE = 0.01
+"""Between the tokens of a text without end, which would be longer than any page can show within seconds.
+
+A text that is faster than this outgrows the page while a busy machine still looks for the button."""
 PAGES = ("playground", "textbox", "textbox-each", "empty")
 
 Source = Callable[..., Iterator[Step]]

@@ -65,12 +65,12 @@ def written(server, model, request_) -> dict[str, str]:
 
 
 def run_python(text: str, **environment: str) -> str:
-    """What the program writes; it may have no other environment than a visitor's."""
+    """What the program writes, to the byte (a text may have a `\\r`); it has no other environment than a visitor's."""
     environment = os.environ | {"PYTHONUTF8": "1", "HF_HUB_OFFLINE": "1"} | environment
     command = [sys.executable, "-c", text]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    return done.stdout.decode()
 
 
 # --- They run ---------------------------------------------------------------------------------------------------------
