@@ -107,7 +107,7 @@ class _Passes:
         if self._angles_CP is None or len(self._angles_CP[0]) < positions:
             context = torch.arange(max(positions, self.model.config.max_position_embeddings)).unsqueeze(0)
             rotary = self.model.model.rotary_emb
-            self._angles_CP = [part[0].contiguous() for part in rotary(torch.zeros(()), context)]
+            self._angles_CP = [part[0, 0].contiguous() for part in rotary(torch.zeros(()), context)]
         return [part_CP[:positions] for part_CP in self._angles_CP]
 
     def __call__(

@@ -222,7 +222,7 @@ class _Packed:
             dense = [matrix.float().contiguous() for matrix in dense_matrices(model)]
             position_ids = torch.arange(config.max_position_embeddings).unsqueeze(0)
             angles = model.model.rotary_emb(torch.empty(0, dtype=torch.float32), position_ids)
-            self.cos_TP, self.sin_TP = (part[0].float().contiguous() for part in angles)
+            self.cos_TP, self.sin_TP = (part[0, 0].float().contiguous() for part in angles)
         pointers = (ctypes.c_void_p * len(dense))(*(matrix.data_ptr() for matrix in dense))
         sizes = (ctypes.c_int64 * len(dense))(*(matrix.numel() for matrix in dense))
         if not self.library.axion_decoder_pack(self.address, bf16, pointers, sizes, len(dense)):

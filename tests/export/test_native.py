@@ -110,7 +110,7 @@ def test_a_lone_expert_is_refused(make_release, tmp_path):
 def test_a_lone_expert_that_no_layer_has_is_not(make_release, tmp_path):
     release = make_release(n_routed_experts=1, num_experts_per_tok=1, first_k_dense_replace=2)
     ids = random_ids(release, 20)
-    assert torch.allclose(logits(release.model, ids), logits(native(release, tmp_path / "native"), ids))
+    assert torch.allclose(logits(release.model, ids), logits(native(release, tmp_path / "native"), ids), atol=1e-5)
 
 
 @pytest.fixture(scope="module")
