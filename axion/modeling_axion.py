@@ -21,6 +21,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
+from transformers.integrations import use_experts_implementation
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast, MoeModelOutputWithPast
@@ -292,27 +293,33 @@ class AxionRouter(nn.Module):
         return corrected_Tge.masked_fill(closed_Tg.unsqueeze(-1), float("-inf")).flatten(1)
 
 
+@use_experts_implementation
 class AxionExperts(nn.Module):
-    """The routed experts' SwiGLU weights, stacked: gate and up in one `[E, 2F, D]`, down `[E, D, F]`."""
+    """The routed experts' SwiGLU weights, stacked: gate and up in one `[E, 2F, D]`, down `[E, D, F]`.
+
+    `forward` is what transformers calls the "eager" implementation, the one for processors. For a GPU there is
+    `model.set_experts_implementation("grouped_mm")`, transformers' own: it waits for no list of loads, and compiles.
+    """
 
     def __init__(self, config: AxionConfig):
         super().__init__()
         experts, width, hidden = config.n_routed_experts, config.moe_intermediate_size, config.hidden_size
+        self.num_experts = experts
         self.gate_up_proj = nn.Parameter(torch.empty(experts, 2 * width, hidden))
         self.down_proj = nn.Parameter(torch.empty(experts, hidden, width))
         self.act_fn = ACT2FN[config.hidden_act]
 
-    def forward(self, hidden_TD: torch.Tensor, weights_TK: torch.Tensor, experts_TK: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden_TD: torch.Tensor, experts_TK: torch.Tensor, weights_TK: torch.Tensor) -> torch.Tensor:
         """The weighted sum of the chosen experts' outputs, `[T, D]`.
 
         The (token, expert) pairs are sorted by expert, so that every expert reads its tokens as one matrix. One token
         by itself, the usual case while a text is written, goes straight to its experts.
         """
         if len(hidden_TD) == 1:
-            return self._one_token(hidden_TD, weights_TK, experts_TK)
+            return self._one_token(hidden_TD, experts_TK, weights_TK)
         chosen = experts_TK.shape[-1]
         order = experts_TK.flatten().argsort(stable=True)
-        rows_per_expert = experts_TK.flatten().bincount(minlength=self.gate_up_proj.shape[0]).tolist()
+        rows_per_expert = experts_TK.flatten().bincount(minlength=self.num_experts).tolist()
         inputs = hidden_TD.index_select(0, order // chosen).split(rows_per_expert)
         outputs = []
         # unbind, not an index per expert: the backward pass of an index fills a zero tensor as large as all experts
@@ -325,7 +332,7 @@ class AxionExperts(nn.Module):
         weighted = (torch.cat(outputs) * sorted_weights).to(hidden_TD.dtype)
         return torch.zeros_like(hidden_TD).index_add(0, order // chosen, weighted)
 
-    def _one_token(self, hidden_1D, weights_1K, experts_1K):
+    def _one_token(self, hidden_1D, experts_1K, weights_1K):
         experts = experts_1K[0].tolist()
         outputs = [self._expert(hidden_1D, self.gate_up_proj[expert], self.down_proj[expert]) for expert in experts]
         return (weights_1K @ torch.cat(outputs).to(weights_1K.dtype)).to(hidden_1D.dtype)
@@ -347,7 +354,7 @@ class AxionMoE(nn.Module):
     def forward(self, hidden_BSD: torch.Tensor) -> torch.Tensor:
         hidden_TD = hidden_BSD.flatten(0, 1)
         _, weights_TK, experts_TK = self.gate(hidden_TD)
-        routed_TD = self.experts(hidden_TD, weights_TK, experts_TK)
+        routed_TD = self.experts(hidden_TD, experts_TK, weights_TK)
         return routed_TD.view_as(hidden_BSD) + self.shared_experts(hidden_BSD)
 
 
@@ -413,6 +420,10 @@ class AxionPreTrainedModel(PreTrainedModel):
         "attentions": AxionAttention,
         "router_logits": OutputRecorder(AxionRouter, index=0),
     }
+
+    def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
+        """`eager` where nobody asked for another: on a processor it is faster than transformers' usual choice."""
+        return super().get_correct_experts_implementation(requested_experts or "eager")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -118,19 +118,19 @@ def shape(size: str) -> dict:
 
 
 def measure_limits(figures: list[Figure]) -> dict:
-    """Number of threads → what `limits.measure` gives for the working sets of what was written. Raises Unavailable."""
+    """Number of threads → what `limits.measure` gives for the bytes that each token read. Raises Unavailable."""
     found = {}
     for threads in sorted({figure.threads for figure in figures}):
         written = [figure for figure in figures if figure.threads == threads and figure.kind.startswith("write")]
-        sets = {set_of(figure) for figure in written} | {IN_CACHES, 1 << 28}
+        sets = {bytes_read(figure) for figure in written} | {IN_CACHES, 1 << 28}
         found[str(threads)] = limits.measure(threads, sorted(sets))
     return found
 
 
-def set_of(figure: Figure) -> int:
-    """The working set of text that was written, in bytes."""
+def bytes_read(figure: Figure) -> int:
+    """What each token of a text reads at least. Over and over, and nothing else, is the fastest way to read it."""
     context = int(figure.kind.split()[1])
-    return limits.working_set(config_of(figure.size, context), context, BYTES_OF[figure.name])
+    return limits.decoding_bytes(config_of(figure.size, context), context, BYTES_OF[figure.name])
 
 
 def share(figure: Figure, found: dict) -> float:
@@ -139,8 +139,7 @@ def share(figure: Figure, found: dict) -> float:
     config, most = config_of(figure.size, context), found[str(figure.threads)]
     if work == "train":
         return figure.median * limits.training_operations(config, context) / most["operations"]
-    read = figure.median * limits.decoding_bytes(config, context, BYTES_OF[figure.name])
-    return read / most["read"][str(set_of(figure))]
+    return figure.median * bytes_read(figure) / most["read"][str(bytes_read(figure))]
 
 
 # --- Tables -----------------------------------------------------------------------------------------------------------

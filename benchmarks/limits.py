@@ -54,9 +54,3 @@ def decoding_bytes(config: AxionConfig, context: int, bytes_per_weight: int) -> 
     """Bytes that are read to write one token after `context` others: the weights it passes through, and the cache."""
     latent, _ = cache_values(config)
     return count_parameters(config).active * bytes_per_weight + config.num_hidden_layers * context * latent * 4
-
-
-def working_set(config: AxionConfig, context: int, bytes_per_weight: int) -> int:
-    """Bytes that text of so many tokens passes through again and again: all weights, and the cache."""
-    every = count_parameters(config)
-    return decoding_bytes(config, context, bytes_per_weight) + (every.total - every.active) * bytes_per_weight

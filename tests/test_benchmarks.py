@@ -200,8 +200,8 @@ def test_a_contender_finds_its_folder(monkeypatch, tmp_path):
 def test_the_work_of_a_token_is_counted():
     config = config_of("v0.1")
     assert limits.training_operations(config, 512) == 6 * 245_920 + 3 * 4 * 4 * 32 * 512
-    assert limits.decoding_bytes(config, 512, 4) == 4 * 245_920 + 4 * 512 * 12 * 4
-    assert limits.working_set(config, 512, 2) == 2 * 344_224 + 4 * 512 * 12 * 4
+    for size in (2, 4):
+        assert limits.decoding_bytes(config, 512, size) == size * 245_920 + 4 * 512 * 12 * 4
 
 
 def test_the_share_of_a_limit_is_that_of_the_work():
@@ -211,7 +211,7 @@ def test_the_share_of_a_limit_is_that_of_the_work():
     found = {
         "2": {
             "operations": 20 * limits.training_operations(config, 512),
-            "read": {str(growth.set_of(written)): 40 * limits.decoding_bytes(config, 512, 4)},
+            "read": {str(growth.bytes_read(written)): 40 * limits.decoding_bytes(config, 512, 4)},
         }
     }
     assert growth.share(trained, found) == 0.5 and growth.share(written, found) == 0.25

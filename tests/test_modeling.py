@@ -83,10 +83,11 @@ def test_logits_and_gradients_equal_transformers_deepseek_v3(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_cached_uncached_and_absorbed_logits_agree(name, attention):
+@pytest.mark.parametrize("batch", [1, 2])
+def test_cached_uncached_and_absorbed_logits_agree(name, attention, batch):
     model = build(name)
     model.set_attn_implementation(attention)
-    ids = tokens(model, length=24)
+    ids = tokens(model, batch, length=24)
     with torch.no_grad():
         whole = model(ids, use_cache=False).logits
         prefill = model(ids[:, :10], use_cache=True)
@@ -95,6 +96,34 @@ def test_cached_uncached_and_absorbed_logits_agree(name, attention):
         for position in range(16, 24):  # one token: absorbed
             pieces.append(model(ids[:, position : position + 1], past_key_values=prefill.past_key_values).logits)
     assert_close(torch.cat(pieces, dim=1), whole, "cached logits")
+
+
+@pytest.mark.parametrize("implementation", ["grouped_mm", "batched_mm"])
+def test_the_experts_of_transformers_give_the_same(implementation):
+    model = build()
+    assert model.config._experts_implementation == "eager"
+    ids = tokens(model)
+
+    def run() -> list[torch.Tensor]:
+        model.zero_grad()
+        outputs = model(ids, labels=ids)
+        outputs.loss.backward()
+        return [outputs.logits, *(parameter.grad.clone() for parameter in model.parameters())]
+
+    own = run()
+    model.set_experts_implementation(implementation)
+    for actual, reference in zip(run(), own, strict=True):
+        assert_close(actual, reference, implementation)
+
+
+def test_an_expert_without_tokens_has_a_gradient_of_zeros():
+    model = build()
+    experts = model.model.layers[-1].mlp.experts
+    hidden_TD = torch.randn(5, model.config.hidden_size)
+    chosen_TK = torch.zeros(5, 1, dtype=torch.long)
+    experts(hidden_TD, chosen_TK, torch.ones(5, 1)).sum().backward()
+    assert experts.down_proj.grad[0].abs().max() > 0
+    assert experts.down_proj.grad[1:].abs().max() == 0
 
 
 def test_cache_holds_the_latents_alone():

@@ -33,7 +33,7 @@ def test_route_gives_the_experts_that_the_layers_used(release, documents):
         logits = release.model(torch.tensor(documents[:1]), output_router_logits=True).router_logits
     for hook in hooks:
         hook.remove()
-    for (gates_TK, experts_TK), (weights_TK, ids_TK) in zip(route(release.model, logits), used, strict=True):
+    for (gates_TK, experts_TK), (ids_TK, weights_TK) in zip(route(release.model, logits), used, strict=True):
         order_TK = weights_TK.argsort(dim=-1, descending=True)
         assert torch.equal(experts_TK, ids_TK.gather(1, order_TK))
         assert torch.equal(gates_TK, weights_TK.gather(1, order_TK))

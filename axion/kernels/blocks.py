@@ -160,10 +160,10 @@ def _padding_is_right(mask_BS: torch.Tensor | None, labels: torch.Tensor | None)
 
 def _attention_parameters(layer: nn.Module) -> list[torch.Tensor | None]:
     attention = layer.self_attn
-    if attention.config.q_lora_rank is None:
-        queries = [None, None, attention.q_proj.weight]
-    else:
+    if attention.compresses_queries:
         queries = [attention.q_a_proj.weight, attention.q_a_layernorm.weight, attention.q_b_proj.weight]
+    else:
+        queries = [None, None, attention.q_proj.weight]
     latents = [attention.kv_a_proj_with_mqa.weight, attention.kv_a_layernorm.weight, attention.kv_b_proj.weight]
     return [layer.input_layernorm.weight, *queries, *latents, attention.o_proj.weight]
 

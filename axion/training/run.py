@@ -103,6 +103,8 @@ def _train(recipe: Recipe, out: Path, resume: bool, backend: str, processes: Par
     if choice.name == "native":
         kernels = library(model.config)
         use_kernels(model, on_routing=recorder.balancer.count)
+    elif torch.cuda.is_available():
+        model.set_experts_implementation("grouped_mm")
     if processes.is_main_process:
         print(f"training with {choice}", file=sys.stderr)
     optimizer = build_optimizer(model, recipe.training, kernels)

@@ -21,6 +21,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation import GenerationMixin
+from transformers.integrations import use_experts_implementation
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast, MoeModelOutputWithPast
@@ -42,7 +43,9 @@ class AxionRMSNorm(nn.Module):
         self.variance_epsilon = eps
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        normed = F.rms_norm(hidden.float(), (hidden.shape[-1],), eps=self.variance_epsilon)
+        if hidden.dtype == torch.float32:
+            return F.rms_norm(hidden, self.weight.shape, self.weight, self.variance_epsilon)
+        normed = F.rms_norm(hidden.float(), self.weight.shape, eps=self.variance_epsilon)
         return self.weight * normed.to(hidden.dtype)
 
 
@@ -50,7 +53,7 @@ class AxionRMSNorm(nn.Module):
 
 
 class AxionRotaryEmbedding(nn.Module):
-    """Cosines and sines of the rotary angles, `[B, S, P/2]` each, one angle per rotated pair.
+    """Cosines and sines of the rotary angles, `[B, 1, S, P/2]` each: one angle per rotated pair, for every head.
 
     The class's name, `inv_freq`, `original_inv_freq` and `compute_default_rope_parameters` are what transformers looks
     for to refill the buffers, which are not saved, after a model was built on the meta device.
@@ -78,12 +81,14 @@ class AxionRotaryEmbedding(nn.Module):
     @torch.no_grad()
     @dynamic_rope_update
     def forward(self, hidden: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        angles = position_ids[..., None].float() * self.inv_freq.to(device=hidden.device, dtype=torch.float)
+        angles = position_ids[:, None, :, None].float() * self.inv_freq.to(device=hidden.device, dtype=torch.float)
         cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
         return cos.to(hidden.dtype), sin.to(hidden.dtype)
 
 
-def rotate(vectors_BHSP: torch.Tensor, cos_BSp: torch.Tensor, sin_BSp: torch.Tensor, interleave: bool) -> torch.Tensor:
+def rotate(
+    vectors_BHSP: torch.Tensor, cos_B1Sp: torch.Tensor, sin_B1Sp: torch.Tensor, interleave: bool
+) -> torch.Tensor:
     """Turns each pair of dimensions by its position's angle.
 
     Pairs are neighbours, (0, 1), (2, 3), …, when `interleave` is set, and (0, P/2), (1, P/2 + 1), … when not. Either
@@ -94,8 +99,9 @@ def rotate(vectors_BHSP: torch.Tensor, cos_BSp: torch.Tensor, sin_BSp: torch.Ten
         first, second = vectors_BHSP[..., 0::2], vectors_BHSP[..., 1::2]
     else:
         first, second = vectors_BHSP.chunk(2, dim=-1)
-    cos, sin = cos_BSp.unsqueeze(1), sin_BSp.unsqueeze(1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    turned_first = torch.addcmul(first * cos_B1Sp, second, sin_B1Sp, value=-1)
+    turned_second = torch.addcmul(second * cos_B1Sp, first, sin_B1Sp)
+    return torch.cat([turned_first, turned_second], dim=-1)
 
 
 def softmax_scale(config: AxionConfig) -> float:
@@ -138,18 +144,25 @@ class AxionAttention(nn.Module):
         self.num_key_value_groups = 1  # the latents are expanded to every head, so no head shares another's key
         self.scaling = softmax_scale(config)
         self.attention_dropout = config.attention_dropout
+        # What each token needs of the config is read here, for reading a config is slow.
+        self.interleave = config.rope_interleave
+        # N and P of a query; R and P of what is cached; N and v of what a latent is expanded to, per head
+        self.query_parts = [config.qk_nope_head_dim, config.qk_rope_head_dim]
+        self.latent_parts = [config.kv_lora_rank, config.qk_rope_head_dim]
+        self.expanded_parts = [config.qk_nope_head_dim, config.v_head_dim]
 
-        query_width = self.num_heads * config.qk_head_dim
-        if config.q_lora_rank is None:
+        query_width = self.num_heads * sum(self.query_parts)
+        self.compresses_queries = config.q_lora_rank is not None
+        if not self.compresses_queries:
             self.q_proj = nn.Linear(config.hidden_size, query_width, bias=False)
         else:
             self.q_a_proj = nn.Linear(config.hidden_size, config.q_lora_rank, bias=config.attention_bias)
             self.q_a_layernorm = AxionRMSNorm(config.q_lora_rank, 1e-6)
             self.q_b_proj = nn.Linear(config.q_lora_rank, query_width, bias=False)
-        latent_width = config.kv_lora_rank + config.qk_rope_head_dim
+        latent_width = sum(self.latent_parts)
         self.kv_a_proj_with_mqa = nn.Linear(config.hidden_size, latent_width, bias=config.attention_bias)
         self.kv_a_layernorm = AxionRMSNorm(config.kv_lora_rank, 1e-6)
-        expanded_width = self.num_heads * (config.qk_nope_head_dim + config.v_head_dim)
+        expanded_width = self.num_heads * sum(self.expanded_parts)
         self.kv_b_proj = nn.Linear(config.kv_lora_rank, expanded_width, bias=False)
         self.o_proj = nn.Linear(self.num_heads * config.v_head_dim, config.hidden_size, bias=config.attention_bias)
 
@@ -172,7 +185,11 @@ class AxionAttention(nn.Module):
             latent_B1SR, k_rope_B1SP = past_key_values.update(latent_B1SR, k_rope_B1SP, self.layer_idx)
 
         if absorb:
-            query, key, value = self._absorbed(q_nope_BHSN, q_rope_BHSP, latent_B1SR, k_rope_B1SP)
+            key_up_HNR, value_up_HvR = self._up_projections()
+            query = torch.cat([q_nope_BHSN @ key_up_HNR, q_rope_BHSP], dim=-1)
+            # every head's keys, and its values too: the rotary part of the result is dropped below, for PyTorch's fast
+            # attention wants keys and values of one width
+            key = value = torch.cat([latent_B1SR, k_rope_B1SP], dim=-1).expand(-1, self.num_heads, -1, -1)
         else:
             query, key, value = self._expanded(q_nope_BHSN, q_rope_BHSP, latent_B1SR, k_rope_B1SP)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
@@ -187,42 +204,35 @@ class AxionAttention(nn.Module):
             **kwargs,
         )
         if absorb:
-            _, value_up_HvR = self._up_projections()
-            context_BSHx = torch.einsum("bshr,hvr->bshv", context_BSHx, value_up_HvR)
+            context_BHSR = context_BSHx[..., : value_up_HvR.shape[-1]].transpose(1, 2)
+            context_BSHx = (context_BHSR @ value_up_HvR.mT).transpose(1, 2)
         return self.o_proj(context_BSHx.flatten(2)), weights
 
     def _queries(self, hidden_BSD, position_embeddings):
-        if self.config.q_lora_rank is None:
-            queries = self.q_proj(hidden_BSD)
-        else:
+        if self.compresses_queries:
             queries = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(hidden_BSD)))
+        else:
+            queries = self.q_proj(hidden_BSD)
         queries_BHSQ = queries.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        q_nope, q_rope = queries_BHSQ.split([self.config.qk_nope_head_dim, self.config.qk_rope_head_dim], dim=-1)
-        return q_nope, rotate(q_rope, *position_embeddings, self.config.rope_interleave)
+        q_nope, q_rope = queries_BHSQ.split(self.query_parts, dim=-1)
+        return q_nope, rotate(q_rope, *position_embeddings, self.interleave)
 
     def _latents(self, hidden_BSD, position_embeddings):
         compressed = self.kv_a_proj_with_mqa(hidden_BSD).unsqueeze(1)
-        latent, k_rope = compressed.split([self.config.kv_lora_rank, self.config.qk_rope_head_dim], dim=-1)
-        return self.kv_a_layernorm(latent), rotate(k_rope, *position_embeddings, self.config.rope_interleave)
+        latent, k_rope = compressed.split(self.latent_parts, dim=-1)
+        return self.kv_a_layernorm(latent), rotate(k_rope, *position_embeddings, self.interleave)
 
     def _expanded(self, q_nope_BHSN, q_rope_BHSP, latent_B1TR, k_rope_B1TP):
         """Queries, keys and values per head: `[B, H, S, N+P]`, `[B, H, T, N+P]`, `[B, H, T, v]`."""
         expanded_BHTx = self.kv_b_proj(latent_B1TR.squeeze(1)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        k_nope, value = expanded_BHTx.split([self.config.qk_nope_head_dim, self.config.v_head_dim], dim=-1)
+        k_nope, value = expanded_BHTx.split(self.expanded_parts, dim=-1)
         key = torch.cat([k_nope, k_rope_B1TP.expand(-1, self.num_heads, -1, -1)], dim=-1)
         return torch.cat([q_nope_BHSN, q_rope_BHSP], dim=-1), key, value
-
-    def _absorbed(self, q_nope_BHSN, q_rope_BHSP, latent_B1TR, k_rope_B1TP):
-        """Queries in latent space, and the latents themselves as every head's key `[B, H, T, R+P]` and value."""
-        key_up_HNR, _ = self._up_projections()
-        query = torch.cat([q_nope_BHSN @ key_up_HNR, q_rope_BHSP], dim=-1)
-        key = torch.cat([latent_B1TR, k_rope_B1TP], dim=-1)
-        return query, key.expand(-1, self.num_heads, -1, -1), latent_B1TR.expand(-1, self.num_heads, -1, -1)
 
     def _up_projections(self) -> tuple[torch.Tensor, torch.Tensor]:
         """W_uk `[H, N, R]` and W_uv `[H, v, R]`, views of the one weight that holds both."""
         weight_HxR = self.kv_b_proj.weight.unflatten(0, (self.num_heads, -1))
-        return weight_HxR.split([self.config.qk_nope_head_dim, self.config.v_head_dim], dim=1)
+        return weight_HxR.split(self.expanded_parts, dim=1)
 
 
 # --- Feed-forward: SwiGLU, router, experts ----------------------------------------------------------------------------
@@ -252,7 +262,9 @@ class AxionRouter(nn.Module):
 
     def __init__(self, config: AxionConfig):
         super().__init__()
-        self.config = config
+        self.chosen = config.num_experts_per_tok
+        self.groups, self.eligible_groups = config.n_group, config.topk_group
+        self.normalises, self.scaling = config.norm_topk_prob, config.routed_scaling_factor
         self.weight = nn.Parameter(torch.empty(config.n_routed_experts, config.hidden_size))
         self.register_buffer("e_score_correction_bias", torch.zeros(config.n_routed_experts))
 
@@ -264,53 +276,70 @@ class AxionRouter(nn.Module):
     def choose(self, logits_TE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The routing decision on given logits: weights `[T, K]` and expert indices `[T, K]`."""
         scores_TE = logits_TE.sigmoid()
-        experts_TK = self.corrected_scores(scores_TE).topk(self.config.num_experts_per_tok, dim=-1).indices
+        experts_TK = self.corrected_scores(scores_TE).topk(self.chosen, dim=-1).indices
         weights_TK = scores_TE.gather(1, experts_TK)
-        if self.config.norm_topk_prob:
+        if self.normalises:
             weights_TK = weights_TK / (weights_TK.sum(dim=-1, keepdim=True) + 1e-20)
-        return weights_TK * self.config.routed_scaling_factor, experts_TK
+        return weights_TK * self.scaling, experts_TK
 
     def corrected_scores(self, scores_TE: torch.Tensor) -> torch.Tensor:
         """Affinities plus bias, −inf outside the `topk_group` groups whose two best experts add up to most."""
         corrected_TE = scores_TE + self.e_score_correction_bias
-        groups, eligible = self.config.n_group, self.config.topk_group
-        if eligible == groups:
+        if self.eligible_groups == self.groups:
             return corrected_TE
-        corrected_Tge = corrected_TE.unflatten(-1, (groups, -1))
-        best_groups = corrected_Tge.topk(2, dim=-1).values.sum(-1).topk(eligible, dim=-1).indices
+        corrected_Tge = corrected_TE.unflatten(-1, (self.groups, -1))
+        best_groups = corrected_Tge.topk(2, dim=-1).values.sum(-1).topk(self.eligible_groups, dim=-1).indices
         closed_Tg = torch.ones_like(corrected_Tge[..., 0], dtype=torch.bool).scatter(1, best_groups, False)
         return corrected_Tge.masked_fill(closed_Tg.unsqueeze(-1), float("-inf")).flatten(1)
 
 
+@use_experts_implementation
 class AxionExperts(nn.Module):
-    """The routed experts' SwiGLU weights, stacked: gate and up in one `[E, 2F, D]`, down `[E, D, F]`."""
+    """The routed experts' SwiGLU weights, stacked: gate and up in one `[E, 2F, D]`, down `[E, D, F]`.
+
+    `forward` is what transformers calls the "eager" implementation, the one for processors. For a GPU there is
+    `model.set_experts_implementation("grouped_mm")`, transformers' own: it waits for no list of loads, and compiles.
+    """
 
     def __init__(self, config: AxionConfig):
         super().__init__()
         experts, width, hidden = config.n_routed_experts, config.moe_intermediate_size, config.hidden_size
+        self.num_experts = experts
         self.gate_up_proj = nn.Parameter(torch.empty(experts, 2 * width, hidden))
         self.down_proj = nn.Parameter(torch.empty(experts, hidden, width))
         self.act_fn = ACT2FN[config.hidden_act]
 
-    def forward(self, hidden_TD: torch.Tensor, weights_TK: torch.Tensor, experts_TK: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden_TD: torch.Tensor, experts_TK: torch.Tensor, weights_TK: torch.Tensor) -> torch.Tensor:
         """The weighted sum of the chosen experts' outputs, `[T, D]`.
 
-        The (token, expert) pairs are sorted by expert, so that every expert reads its tokens as one matrix.
+        The (token, expert) pairs are sorted by expert, so that every expert reads its tokens as one matrix. One token
+        by itself, the usual case while a text is written, goes straight to its experts.
         """
+        if len(hidden_TD) == 1:
+            return self._one_token(hidden_TD, experts_TK, weights_TK)
         chosen = experts_TK.shape[-1]
         order = experts_TK.flatten().argsort(stable=True)
-        rows_per_expert = experts_TK.flatten().bincount(minlength=self.gate_up_proj.shape[0]).tolist()
+        rows_per_expert = experts_TK.flatten().bincount(minlength=self.num_experts).tolist()
         inputs = hidden_TD.index_select(0, order // chosen).split(rows_per_expert)
         outputs = []
         # unbind, not an index per expert: the backward pass of an index fills a zero tensor as large as all experts
         for rows_xD, gate_up_xD, down_DF in zip(
             inputs, self.gate_up_proj.unbind(), self.down_proj.unbind(), strict=True
         ):
-            gate, up = F.linear(rows_xD, gate_up_xD).chunk(2, dim=-1)
-            outputs.append(F.linear(self.act_fn(gate) * up, down_DF))
+            if len(rows_xD):
+                outputs.append(self._expert(rows_xD, gate_up_xD, down_DF))
         sorted_weights = weights_TK.flatten().index_select(0, order).unsqueeze(-1)
         weighted = (torch.cat(outputs) * sorted_weights).to(hidden_TD.dtype)
         return torch.zeros_like(hidden_TD).index_add(0, order // chosen, weighted)
+
+    def _one_token(self, hidden_1D, experts_1K, weights_1K):
+        experts = experts_1K[0].tolist()
+        outputs = [self._expert(hidden_1D, self.gate_up_proj[expert], self.down_proj[expert]) for expert in experts]
+        return (weights_1K @ torch.cat(outputs).to(weights_1K.dtype)).to(hidden_1D.dtype)
+
+    def _expert(self, rows_xD, gate_up_xD, down_DF):
+        gate, up = F.linear(rows_xD, gate_up_xD).chunk(2, dim=-1)
+        return F.linear(self.act_fn(gate) * up, down_DF)
 
 
 class AxionMoE(nn.Module):
@@ -325,7 +354,7 @@ class AxionMoE(nn.Module):
     def forward(self, hidden_BSD: torch.Tensor) -> torch.Tensor:
         hidden_TD = hidden_BSD.flatten(0, 1)
         _, weights_TK, experts_TK = self.gate(hidden_TD)
-        routed_TD = self.experts(hidden_TD, weights_TK, experts_TK)
+        routed_TD = self.experts(hidden_TD, experts_TK, weights_TK)
         return routed_TD.view_as(hidden_BSD) + self.shared_experts(hidden_BSD)
 
 
@@ -391,6 +420,10 @@ class AxionPreTrainedModel(PreTrainedModel):
         "attentions": AxionAttention,
         "router_logits": OutputRecorder(AxionRouter, index=0),
     }
+
+    def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
+        """`eager` where nobody asked for another: on a processor it is faster than transformers' usual choice."""
+        return super().get_correct_experts_implementation(requested_experts or "eager")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
