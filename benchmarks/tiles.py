@@ -37,7 +37,8 @@ class Variant:
 
 def _constant(file: str, name: str, chosen: str, *others: str) -> dict[str, Variant]:
     line = f"constexpr int {name} = {{}};"
-    return {f"{name} = {other}": Variant(file, line.format(chosen), line.format(other)) for other in others}
+    variants = {other: Variant(file, line.format(chosen), line.format(other)) for other in others}
+    return {f"{file}: {name} = {other}": variant for other, variant in variants.items()}
 
 
 VARIANTS: dict[str, Variant | None] = {
