@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # where it is not installed, `chromium` says so in a line
     from playwright.sync_api import Browser, Page
 
 FULL_SPEED = 1000
-"""Tokens a second that the models do not reach on a processor: what is shown then is the page's own doing."""
+"""Tokens a second of the replay. The bundled model itself writes a whole text between two frames of the screen."""
 START_SECONDS = 300.0
 """A page that replays lets its model write first."""
 WAIT_SECONDS = 120.0
@@ -238,7 +238,6 @@ def busy_cores(server: Server) -> float:
 def measure(runs: int) -> dict:
     """Every row, in a report."""
     with chromium() as browser:
-        live = measure_streaming(browser, runs)
         replayed = measure_streaming(browser, runs, "--speed", str(FULL_SPEED))
         with served() as ours, compared_page("empty") as (empty, _):
             opened = measure_opening(browser, ours.address, CELL, runs)
@@ -246,7 +245,6 @@ def measure(runs: int) -> dict:
         stopped, closed, busy = measure_rest(browser, runs)
         version = browser.version
     rows = [
-        *streaming_rows(live, "the model's own speed"),
         *streaming_rows(replayed, f"{FULL_SPEED:,} tokens/s replayed"),
         *opening_rows(opened, opened_empty),
         Row("Stop until the model rests", tuple(stopped), "s", at_most=2),
