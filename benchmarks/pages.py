@@ -6,7 +6,7 @@
     empty          a Gradio page with nothing on it
 
 All are fed with the same steps of the same model, whatever their own controls say. `--speed` replays recorded steps at
-so many tokens a second, so that the page's limit is seen and not the model's; `--endless` writes until it is stopped.
+so many tokens a second, so that the page's limit is seen and not the model's; without it the text has no end.
 Each generation adds a line to the file `--log`: when it began and ended, by the clock that the browser has too.
 """
 
@@ -47,9 +47,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--log", type=Path)
     parser.add_argument("--speed", type=float)
-    parser.add_argument("--endless", action="store_true")
     options = parser.parse_args()
-    source = logged(build_source(options.speed, options.endless), options.log)
+    source = logged(build_source(options.speed), options.log)
     if options.page == "playground":
         generation.stream = source  # before the page's modules are imported, which take it from there
         from playground.launch import main as serve
@@ -59,17 +58,14 @@ def main() -> None:
         serve_plain(options, source)
 
 
-def build_source(speed: float | None, endless: bool) -> Source:
-    """What takes the place of `axion.generation.stream`: the model with SAMPLING, or a replay of what it gave."""
+def build_source(speed: float | None) -> Source:
+    """What takes the place of `axion.generation.stream`: the model with SAMPLING over and over, or a replay of it."""
 
-    def live(model, tokenizer, prompt, sampling, **_) -> Iterator[Step]:
+    def endless(model, tokenizer, prompt, sampling, **_) -> Iterator[Step]:
         while True:
             for step in model_stream(model, tokenizer, prompt, SAMPLING):
                 yield step
-                if endless:
-                    time.sleep(ENDLESS_PAUSE)
-            if not endless:
-                return
+                time.sleep(ENDLESS_PAUSE)
 
     recorded: list[Step] = []
 
@@ -81,7 +77,7 @@ def build_source(speed: float | None, endless: bool) -> Source:
             yield replace(step, seconds=seconds)
 
     if speed is None:
-        return live
+        return endless
     release = open_release(BUNDLED)
     recorded += model_stream(release.model, release.tokenizer, release.trace["prompt"], SAMPLING)
     return replayed

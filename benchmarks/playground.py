@@ -202,7 +202,7 @@ def measure_rest(browser: "Browser", runs: int) -> tuple[list[float], list[float
         Seconds from Stop to the model's rest, seconds from a closed tab to it, and the cores that are busy after that.
     """
     stopped, closed, busy = [], [], []
-    with compared_page("playground", "--endless") as (server, log):
+    with compared_page("playground") as (server, log):
         for _ in range(runs):
             page = start_endless(browser, server)
             page.evaluate("addEventListener('click', () => (window.stopped = Date.now()), true)")

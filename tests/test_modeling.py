@@ -5,7 +5,7 @@ import torch
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
 from axion.configuration_axion import AxionConfig
-from axion.modeling_axion import AxionForCausalLM, AxionRouter, sequence_balance_loss
+from axion.modeling_axion import AxionForCausalLM, AxionRMSNorm, AxionRouter, sequence_balance_loss
 from axion.recipe import load_recipe
 
 SMALL = {
@@ -124,6 +124,18 @@ def test_an_expert_without_tokens_has_a_gradient_of_zeros():
     experts(hidden_TD, chosen_TK, torch.ones(5, 1)).sum().backward()
     assert experts.down_proj.grad[0].abs().max() > 0
     assert experts.down_proj.grad[1:].abs().max() == 0
+
+
+def test_the_norm_of_one_vector_is_that_of_many_and_passes_its_gradient_on():
+    torch.manual_seed(0)
+    norm, vectors = AxionRMSNorm(16, 1e-6), torch.randn(4, 16, requires_grad=True)
+    many = norm(vectors)
+    many[0, 3].backward()
+    alone = vectors[:1].detach().requires_grad_()
+    norm(alone)[0, 3].backward()
+    assert_close(alone.grad, vectors.grad[:1], "gradient")
+    with torch.no_grad():
+        assert_close(norm(alone), many[:1], "norm", 1e-6)
 
 
 def test_cache_holds_the_latents_alone():
