@@ -44,8 +44,8 @@ bench-playground: .venv/installed-dev chromium
 	$(BIN)/python -m benchmarks.visitors --docs
 
 pictures: .venv/installed-dev chromium
-	$(BIN)/python -m docs.screenshots
-	$(BIN)/python -m docs.screenshots --all pictures
+	$(BIN)/python -m tools.pictures
+	$(BIN)/python -m tools.pictures --all pictures
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

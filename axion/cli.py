@@ -20,7 +20,7 @@ from typer.exceptions import Abort, TyperException
 from axion.errors import AxionError
 
 if TYPE_CHECKING:
-    from axion.generation import Step
+    from axion.inference.stream import Step
     from axion.release import Release
 
 CLOSED_PIPE, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -69,7 +69,7 @@ def data(
     as_json: Json = False,
 ) -> None:
     """Fetch the data, convert it to text, split it, train the tokenizer, count."""
-    from axion.data.sources import prepare
+    from axion.data.prepare import prepare
     from axion.recipe import load_recipe
 
     shortcuts = ["data.hub_id=null", "data.files=null"] if synthetic else []
@@ -127,7 +127,9 @@ def generate(
     ] = None,
 ) -> None:
     """Write on from a prompt, token by token, as they come."""
-    from axion.generation import Sampling, pick_backend, stream
+    from axion.inference.readers import pick_backend
+    from axion.inference.sampling import Sampling
+    from axion.inference.stream import stream
 
     sampling = Sampling(
         temperature=temperature,
@@ -164,7 +166,7 @@ def evaluate(
     The data is that of the release's own recipe, from the Hub; local copies: --set data.files=train.jsonl and
     --set data.test_files=test.jsonl.
     """
-    from axion.evaluation import evaluate as measure
+    from axion.evaluation.tasks import evaluate as measure
     from axion.recipe import load_recipe
 
     opened = _open(release)
@@ -272,7 +274,7 @@ def _experts_table(release: Release, steps: Sequence[Step]) -> str:
 
 
 def _results_table(results: dict) -> str:
-    from axion.results import result_rows, skipped_tasks
+    from axion.evaluation.results import result_rows, skipped_tasks
 
     rows = result_rows(results)
     label, value = (max((len(getattr(row, name)) for row in rows), default=0) for name in ("label", "value"))

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from axion.configuration_axion import AxionConfig
-from axion.modeling_axion import AxionForCausalLM
+from axion.model.configuration_axion import AxionConfig
+from axion.model.modeling_axion import AxionForCausalLM
 
 BYTES_PER_VALUE = 4
 """The cache's values are fp32, as a release is opened."""

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from axion.configuration_axion import AxionConfig
 from axion.errors import AxionError
+from axion.model.configuration_axion import AxionConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 

@@ -19,8 +19,8 @@ from axion.errors import AxionError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from axion.configuration_axion import AxionConfig
-    from axion.modeling_axion import AxionForCausalLM
+    from axion.model.configuration_axion import AxionConfig
+    from axion.model.modeling_axion import AxionForCausalLM
 
 RELEASES = Path(__file__).resolve().parent.parent / "releases"
 """Where the releases of this clone are; axion1-v0.1 comes with it."""
@@ -46,7 +46,7 @@ class Release:
     @cached_property
     def config(self) -> AxionConfig:
         """Raises AxionError when config.json is broken or describes another family's model."""
-        from axion.configuration_axion import AxionConfig
+        from axion.model.configuration_axion import AxionConfig
 
         fields = self._read_json("config.json")
         if fields.get("model_type") != AxionConfig.model_type:
@@ -77,7 +77,7 @@ class Release:
     def _model(self) -> AxionForCausalLM:
         import torch
 
-        from axion.modeling_axion import AxionForCausalLM
+        from axion.model.modeling_axion import AxionForCausalLM
 
         try:
             with _quiet():

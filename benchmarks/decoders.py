@@ -120,10 +120,11 @@ def build_native(options: argparse.Namespace, _: str, setting: str) -> Decoder:
 
 
 def build_stream(options: argparse.Namespace, backend: str) -> Decoder:
-    """`axion.generation.stream`; the end of a text is put off to the last token."""
+    """`axion.inference.stream.stream`; the end of a text is put off to the last token."""
     import torch
 
-    from axion import generation
+    from axion.inference.sampling import Sampling
+    from axion.inference.stream import stream
     from axion.release import open_release
 
     torch.set_num_threads(options.threads)
@@ -131,8 +132,8 @@ def build_stream(options: argparse.Namespace, backend: str) -> Decoder:
     model, tokenizer = release.model, release.tokenizer
 
     def write(prompt: Sequence[int], count: int) -> list[int]:
-        sampling = generation.Sampling(max_new_tokens=count, min_new_tokens=count)
-        steps = generation.stream(model, tokenizer, prompt, sampling, backend=backend)
+        sampling = Sampling(max_new_tokens=count, min_new_tokens=count)
+        steps = stream(model, tokenizer, prompt, sampling, backend=backend)
         return [step.token_id for step in steps if not step.is_prompt]
 
     return Decoder(write, model.config.max_position_embeddings, model.config.vocab_size)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from axion.data.word_problems import word_problems
+from axion.data.sources.word_problems import word_problems
 from axion.export.gguf import write_gguf
 from axion.export.native import write_native
 from axion.kernels.build import Unavailable

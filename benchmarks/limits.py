@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from axion.configuration_axion import AxionConfig
 from axion.kernels.build import FLAGS, SOURCES, Unavailable, compiler, processor_flags
+from axion.model.configuration_axion import AxionConfig
 from axion.params import cache_values, count_parameters
 
 PROGRAM = Path(__file__).with_name("limits.cpp")

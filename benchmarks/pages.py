@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from playground.launch import set_environment
+from playground.server.launch import set_environment
 
 set_environment()  # for all pages alike, and before torch is imported, as app.py does it
 
-from axion import generation  # noqa: E402
-from axion.generation import Sampling, Step  # noqa: E402
+from axion.inference import stream as generation  # noqa: E402
+from axion.inference.sampling import Sampling  # noqa: E402
+from axion.inference.stream import Step  # noqa: E402
 from axion.release import Release, open_release  # noqa: E402
 
 BUNDLED = "axion1-v0.1"
@@ -51,7 +52,7 @@ def main() -> None:
     source = logged(build_source(options.speed), options.log)
     if options.page == "playground":
         generation.stream = source  # before the page's modules are imported, which take it from there
-        from playground.launch import main as serve
+        from playground.server.launch import main as serve
 
         serve(["--port", str(options.port), "--models", BUNDLED])
     else:
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 def build_source(speed: float | None) -> Source:
-    """What takes the place of `axion.generation.stream`: the model with SAMPLING over and over, or a replay of it."""
+    """Replaces `axion.inference.stream.stream`: the model with SAMPLING over and over, or a replay of it."""
 
     def endless(model, tokenizer, prompt, sampling, **_) -> Iterator[Step]:
         while True:
@@ -121,7 +122,7 @@ def serve_plain(options: argparse.Namespace, source: Source) -> None:
 
 def growing_texts(release: Release, source: Source, every_token: bool) -> Callable[[], Iterator[str]]:
     """The event of a Textbox: the text so far, at every token or as often as the real page is updated."""
-    from playground.session import UPDATES_PER_SECOND
+    from playground.generate.events import UPDATES_PER_SECOND
 
     def write() -> Iterator[str]:
         text, sent = "", -float("inf")

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from axion.errors import AxionError
 from benchmarks.report import Row, build_report, describe_machine, read_rows, to_markdown, write_docs, write_json
-from playground.chromium import chromium
-from playground.serving import Server, served
+from tests.support.browsers import chromium
+from tests.support.servers import Server, served
 
 if TYPE_CHECKING:  # where it is not installed, `chromium` says so in a line
     from playwright.sync_api import Browser, Page

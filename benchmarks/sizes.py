@@ -8,8 +8,8 @@ import torch
 from transformers import GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
-from axion.configuration_axion import AxionConfig
-from axion.modeling_axion import AxionForCausalLM
+from axion.model.configuration_axion import AxionConfig
+from axion.model.modeling_axion import AxionForCausalLM
 from axion.release import RELEASES, Release, open_release
 from axion.tokenizer import save_tokenizer
 

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from axion.machine import keep_freed_memory
-from axion.modeling_axion import AxionMoE
+from axion.model.mixture_axion import AxionMoE
 from axion.recipe import load_recipe
 from axion.training.optim import build_optimizer
 from benchmarks.sizes import BUNDLED, CONTEXT, build_model

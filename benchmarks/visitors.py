@@ -17,8 +17,8 @@ import httpx
 
 from axion.errors import AxionError
 from benchmarks.report import Row, build_report, describe_machine, read_rows, to_markdown, write_docs, write_json
-from playground.limits import STARTS_PER_MINUTE
-from playground.serving import Server, served
+from playground.generate.rate_limits import STARTS_PER_MINUTE
+from tests.support.servers import Server, served
 
 VISITORS = 32
 NEW_TOKENS = 200

@@ -92,7 +92,7 @@ def release(
 ) -> None:
     """Train a recipe's model, evaluate it, build its release, check it, push it, verify it from the Hub, tag it."""
     from axion.errors import AxionError
-    from publish.delivery import Terms
+    from publish.hub.delivery import Terms
     from publish.pipeline import Order, publish
 
     if branch is not None and pull_request:
@@ -145,7 +145,7 @@ def release_all(
     as_json: Json = False,
 ) -> None:
     """Publish every version of the series that has a recipe; what is trained and built already is not made again."""
-    from publish.delivery import Terms
+    from publish.hub.delivery import Terms
     from publish.pipeline import Order, publish_all
 
     _quiet()
@@ -163,7 +163,7 @@ def check(
 ) -> None:
     """Look a release folder over for what publishers get wrong; nothing in it is run, nothing is sent."""
     from axion.errors import AxionError
-    from publish.lint import RULES, lint
+    from publish.check.lint import RULES, lint
 
     problems = lint(folder)
     for problem in problems:
@@ -181,7 +181,7 @@ def verify(
     ] = False,
 ) -> None:
     """Download a release into a fresh cache, check every file, load it in a clean process, run its card's snippets."""
-    from publish.verify import verify_published
+    from publish.hub.verify import verify_published
 
     _quiet()
     verify_published(release, _steps(as_json=False), trust_remote_code)
@@ -207,8 +207,8 @@ def publish_space(
     as_json: Json = False,
 ) -> None:
     """Publish the playground as a Space, try the very folder out first, and wait until it runs."""
-    from publish.space import SpaceOrder
-    from publish.space import publish_space as publish
+    from publish.space.publish import SpaceOrder
+    from publish.space.publish import publish_space as publish
 
     _quiet()
     steps = _steps(as_json)

@@ -21,16 +21,19 @@ from axion.export.gguf import check_model
 from axion.recipe import Recipe, load_recipe
 from axion.release import RELEASES
 from axion.training.run import RUN_FILE, Interrupted, differences, latest_run, read_run_file, train
-from publish import announce, exports, hub, lint
-from publish.build import Ingredients, build_release, is_built, refresh
-from publish.card import check_metadata
-from publish.delivery import Checks, Parcel, Terms, deliver
-from publish.facts import read_run
-from publish.manifest import check_files, files_in, read_manifest
-from publish.measure import measure
-from publish.space import SpaceOrder, publish_space
+from publish.check import lint
+from publish.hub import announce
+from publish.hub import client as hub
+from publish.hub.delivery import Checks, Parcel, Terms, deliver
+from publish.hub.verify import verify_download, verify_export, verify_release
+from publish.release import exports
+from publish.release.build import Ingredients, build_release, is_built, refresh
+from publish.release.card import check_metadata
+from publish.release.facts import read_run
+from publish.release.manifest import check_files, files_in, read_manifest
+from publish.release.measure import measure
+from publish.space.publish import SpaceOrder, publish_space
 from publish.steps import Steps
-from publish.verify import verify_download, verify_export, verify_release
 
 BRANCH = re.compile(r"(?!.*(\.\.|//|\.lock$))[A-Za-z0-9](?:[\w./-]*[\w-])?", re.ASCII)
 """What git takes for a branch's name, and a little less."""

@@ -72,8 +72,8 @@ def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import GenerationConfig
 
-    from axion.configuration_axion import AxionConfig
-    from axion.modeling_axion import AxionForCausalLM
+    from axion.model.configuration_axion import AxionConfig
+    from axion.model.modeling_axion import AxionForCausalLM
     from axion.tokenizer import save_tokenizer, train_tokenizer
 
     folder = tmp_path_factory.mktemp("releases") / "axion-tiny"

@@ -15,7 +15,8 @@ import typer
 import yaml
 
 from axion.cli import app, run
-from axion.generation import Sampling, stream
+from axion.inference.sampling import Sampling
+from axion.inference.stream import stream
 from axion.recipe import load_recipe
 from axion.release import open_release
 from axion.training.run import Interrupted
@@ -106,9 +107,9 @@ def test_generate_shows_the_experts(tiny_release, capsys):
 
 
 def test_eval_prints_one_json_object(tiny_release, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("axion.evaluation.ARITHMETIC_PROMPTS", 3)
-    monkeypatch.setattr("axion.speed.REPETITIONS", 1)
-    monkeypatch.setattr("axion.speed.NEW_TOKENS", 10)
+    monkeypatch.setattr("axion.evaluation.tasks.ARITHMETIC_PROMPTS", 3)
+    monkeypatch.setattr("axion.evaluation.speed.REPETITIONS", 1)
+    monkeypatch.setattr("axion.evaluation.speed.NEW_TOKENS", 10)
     folder = tmp_path / "tiny"
     folder.symlink_to(tiny_release, target_is_directory=True)
     assert "has no recipe.yaml" in refused(capsys, "eval", folder)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers.cache_utils import DynamicCache
 
-from axion.configuration_axion import AxionConfig
-from axion.modeling_axion import AxionForCausalLM
+from axion.model.configuration_axion import AxionConfig
+from axion.model.modeling_axion import AxionForCausalLM
 from axion.params import cache_values, count_parameters, report, table
 from axion.recipe import load_recipe
 from tests.conftest import TINY

@@ -14,9 +14,9 @@ from axion.cli import app
 from axion.params import count_parameters
 from axion.recipe import load_recipe
 from axion.release import RELEASES
-from docs.results import BLOCK, results_block
-from playground.serving import served
 from publish.cli import app as publish_app
+from tests.support.servers import served
+from tools.tables import BLOCK, results_block
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -96,7 +96,7 @@ def test_the_counts_are_those_of_the_model():
 
 def test_the_results_are_those_of_the_bundled_release(bundled):
     info = json.loads((BUNDLED / "release.json").read_text(encoding="utf-8"))
-    assert BLOCK.search(README)[0] == results_block(info), "run: python -m docs.results"
+    assert BLOCK.search(README)[0] == results_block(info), "run: python -m tools.tables"
 
 
 def test_links_and_folders_exist():

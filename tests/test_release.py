@@ -52,7 +52,7 @@ def test_info_and_trace_are_read(copy):
 def test_the_code_inside_a_release_is_never_run(copy):
     (copy / "modeling_axion.py").write_text("raise SystemExit('run!')")
     edit_json(copy / "config.json", auto_map={"AutoModelForCausalLM": "modeling_axion.AxionForCausalLM"})
-    assert type(open_release(copy).model).__module__ == "axion.modeling_axion"
+    assert type(open_release(copy).model).__module__ == "axion.model.modeling_axion"
 
 
 def test_an_unknown_name_lists_what_is_there(tiny_release, monkeypatch):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from axion.data.problems import arithmetic
-from axion.data.word_problems import word_problems
+from axion.data.sources.arithmetic import arithmetic
+from axion.data.sources.word_problems import word_problems
 from axion.errors import AxionError
 from axion.tokenizer import (
     SPECIAL_TOKENS,
@@ -25,7 +25,7 @@ from axion.tokenizer import (
     write_legacy_tokenizer,
 )
 
-ASSETS = Path(__file__).resolve().parent.parent / "publish" / "assets"
+ASSETS = Path(__file__).resolve().parent.parent / "publish" / "release" / "assets"
 VOCAB_SIZE = 1024
 
 any_text = st.text() | st.lists(st.sampled_from([*SPECIAL_TOKENS, " ", "\n", "a", "9", "é", "'s"])).map("".join)

@@ -18,9 +18,9 @@ import gguf
 import torch
 from gguf import GGMLQuantizationType as Kind
 
-from axion.configuration_axion import AxionConfig
 from axion.errors import AxionError
-from axion.modeling_axion import AxionRotaryEmbedding, softmax_scale
+from axion.model.attention_axion import AxionRotaryEmbedding, softmax_scale
+from axion.model.configuration_axion import AxionConfig
 from axion.release import Release
 from axion.tokenizer import SPLIT_REGEX
 

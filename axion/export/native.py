@@ -11,8 +11,8 @@ from pathlib import Path
 
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, GenerationConfig
 
-from axion.configuration_axion import AxionConfig
 from axion.errors import AxionError
+from axion.model.configuration_axion import AxionConfig
 from axion.release import Release
 from axion.tokenizer import save_tokenizer
 

@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-from axion.configuration_axion import AxionConfig
 from axion.errors import AxionError
 from axion.kernels.build import Unavailable, compiler, compiler_version, library, vector_lanes
+from axion.model.configuration_axion import AxionConfig
 
 Wish = Literal["auto", "torch", "native"]
 BACKENDS: tuple[str, ...] = ("auto", "torch", "native")

@@ -18,7 +18,8 @@ from torch import nn
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from axion.kernels.build import Unavailable, library
-from axion.modeling_axion import AxionForCausalLM, AxionMLP, AxionMoE
+from axion.model.mixture_axion import AxionMLP, AxionMoE
+from axion.model.modeling_axion import AxionForCausalLM
 
 IGNORED = -100
 """A label that is left out of the loss."""

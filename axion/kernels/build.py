@@ -23,9 +23,9 @@ from pathlib import Path
 
 import torch
 
-from axion.configuration_axion import AxionConfig
 from axion.errors import AxionError
-from axion.modeling_axion import softmax_scale
+from axion.model.attention_axion import softmax_scale
+from axion.model.configuration_axion import AxionConfig
 
 SOURCES = Path(__file__).resolve().parent / "csrc"
 LIBRARY = "axion_kernels.so"

@@ -21,22 +21,12 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from axion.configuration_axion import AxionConfig
 from axion.errors import AxionError
 from axion.kernels.build import Unavailable, library
-from axion.modeling_axion import (
-    AxionAttention,
-    AxionDecoderLayer,
-    AxionExperts,
-    AxionForCausalLM,
-    AxionMLP,
-    AxionModel,
-    AxionMoE,
-    AxionRMSNorm,
-    AxionRotaryEmbedding,
-    AxionRouter,
-    softmax_scale,
-)
+from axion.model.attention_axion import AxionAttention, AxionRMSNorm, AxionRotaryEmbedding, softmax_scale
+from axion.model.configuration_axion import AxionConfig
+from axion.model.mixture_axion import AxionExperts, AxionMLP, AxionMoE, AxionRouter
+from axion.model.modeling_axion import AxionDecoderLayer, AxionForCausalLM, AxionModel
 
 ALTERNATIVES = 5
 """How many of the likeliest next tokens a step names, at most."""
@@ -114,7 +104,7 @@ class NativeDecoder:
         first_end: int = 0,
         ends: Sequence[int] = (),
     ) -> None:
-        """How tokens are drawn from now on; the names of `axion.generation.Sampling`.
+        """How tokens are drawn from now on; the names of `axion.inference.stream.Sampling`.
 
         Args:
             first_end: the first position where a token that ends the text may stand.
@@ -172,7 +162,7 @@ class NativeDecoder:
         return self._probability.item(0), self._top_A.tolist(), self._probabilities_A.tolist()
 
     def routing(self, position: int) -> dict[str, list]:
-        """The routing of the token at a position that was read, as `axion.routing.Explainer` describes it."""
+        """The routing of the token at a position that was read, as `axion.inference.routing.Explainer` describes it."""
         experts_LK, displaced_LK = self._experts_T2LK[position].tolist()
         gates_LK, affinities_LK = self._weights_T2LK[position].tolist()
         return {

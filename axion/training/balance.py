@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from axion.modeling_axion import AxionRouter
+from axion.model.mixture_axion import AxionRouter
 
 
 class ExpertBalancer:

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 
 from axion.errors import AxionError
-from axion.routing import TOKENS_PER_BATCH, batches_by_length
+from axion.inference.routing import TOKENS_PER_BATCH, batches_by_length
 
 MAX_ROWS = 400
 

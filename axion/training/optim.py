@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from axion.kernels.muon import muon_update
-from axion.modeling_axion import AxionExperts, AxionRouter
+from axion.model.mixture_axion import AxionExperts, AxionRouter
 from axion.recipe import TrainingRecipe
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)

@@ -19,13 +19,13 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
 
 from axion.data.packing import PackedWindows
-from axion.data.sources import Prepared, prepare
+from axion.data.prepare import Prepared, prepare
 from axion.errors import AxionError
 from axion.kernels.backend import Choice, choose
 from axion.kernels.blocks import use_kernels
 from axion.kernels.build import library
 from axion.machine import keep_freed_memory, libraries, machine
-from axion.modeling_axion import AxionForCausalLM
+from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import Recipe
 from axion.tokenizer import save_tokenizer
 from axion.training import checkpoint

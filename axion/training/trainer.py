@@ -12,10 +12,10 @@ from tqdm import tqdm
 from transformers import Trainer, TrainerCallback
 
 from axion.errors import AxionError
-from axion.modeling_axion import sequence_balance_loss
 from axion.recipe import Recipe
 from axion.training import checkpoint
 from axion.training.balance import ExpertBalancer, max_violation
+from axion.training.losses import sequence_balance_loss
 from axion.training.metrics import MetricsFile, row_interval, validation_loss
 
 RECORDER_STATE = "recorder.json"

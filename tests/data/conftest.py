@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from axion.data.sources import Prepared, prepare
+from axion.data.prepare import Prepared, prepare
 from axion.recipe import Recipe, load_recipe
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from axion.data.format import REASONING, Problem
 from axion.data.holdout import is_held_out, operand_pairs, shows_held_out
-from axion.data.problems import PHRASINGS
+from axion.data.sources.arithmetic import PHRASINGS
 
 ALL_PAIRS = [(a, b) for a in range(100) for b in range(a, 100)]
 

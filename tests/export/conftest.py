@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from axion.configuration_axion import AxionConfig
-from axion.modeling_axion import AxionForCausalLM
+from axion.model.configuration_axion import AxionConfig
+from axion.model.modeling_axion import AxionForCausalLM
 from axion.release import Release, open_release
 from tests.conftest import TINY
 

@@ -270,7 +270,7 @@ def test_a_run_that_was_never_released_is_told_by_name(make_release, read):
 )
 def test_what_llama_cpp_cannot_run_is_refused_in_one_line(changes):
     """tests/export/test_llama_cpp.py has the proof, for each, that llama.cpp fails or computes something else."""
-    from axion.configuration_axion import AxionConfig
+    from axion.model.configuration_axion import AxionConfig
 
     check_model(AxionConfig())
     with pytest.raises(AxionError, match=f"^llama.cpp cannot run this model: {next(iter(changes))} is ") as refusal:
@@ -279,7 +279,7 @@ def test_what_llama_cpp_cannot_run_is_refused_in_one_line(changes):
 
 
 def test_lite_models_without_a_query_rank_are_fine():
-    from axion.configuration_axion import AxionConfig
+    from axion.model.configuration_axion import AxionConfig
 
     check_model(AxionConfig(num_hidden_layers=27, q_lora_rank=None))
 

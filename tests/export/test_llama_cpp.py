@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from axion.configuration_axion import AxionConfig
 from axion.export import gguf as export
 from axion.export.gguf import DTYPES, write_gguf
+from axion.model.configuration_axion import AxionConfig
 from axion.release import RELEASES, Release, open_release
-from publish.exports import stage_exports
+from publish.release.exports import stage_exports
 from tests.export.conftest import YARN
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed: make test-llama installs it")

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DeepseekV3ForCausa
 from axion.errors import AxionError
 from axion.export.native import write_native
 from axion.release import RELEASES, open_release
-from publish.exports import OLDEST_TRANSFORMERS
+from publish.release.exports import OLDEST_TRANSFORMERS
 from tests.export.conftest import SHAPES
 
 TOLERANCE = 1e-5

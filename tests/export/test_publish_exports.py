@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 from axion.errors import AxionError
 from axion.export.gguf import DTYPES
 from axion.release import RELEASES, open_release
-from publish.exports import FORMS, render_card, stage_exports
-from publish.manifest import check_files, files_in
-from publish.merge import split_sections
+from publish.hub.merge import split_sections
+from publish.release.exports import FORMS, render_card, stage_exports
+from publish.release.manifest import check_files, files_in
 
 RELEASE = RELEASES / "axion1-v0.1"
 REPO_ID = "ana/Axion1-350k-A250k"

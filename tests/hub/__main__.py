@@ -4,8 +4,8 @@ import argparse
 import signal
 import time
 
-from .accounts import SOMEONE, Token
-from .server import Hub
+from tests.hub.accounts import SOMEONE, Token
+from tests.hub.server import Hub
 
 
 def main() -> None:

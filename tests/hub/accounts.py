@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .store import Repo
+    from tests.hub.store import Repo
 
 ORGS = {"someone": ("team",), "teammate": ("team",), "stranger": ()}
 """The accounts, each with the organisations that it may write to."""

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from publish.manifest import files_in
-
-from .fixtures import hub, hub_server  # noqa: F401
-from .server import Hub
+from publish.release.manifest import files_in
+from tests.hub.fixtures import hub, hub_server  # noqa: F401
+from tests.hub.server import Hub
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = ROOT / "releases" / "axion1-v0.1"

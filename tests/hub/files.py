@@ -14,13 +14,13 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
-from .accounts import Token
-from .lfs import check_upload, storage_url
-from .metadata import problems
-from .pulls import open_pull, url_of
-from .spaces import files_changed
-from .store import LFS_LINE, LFS_PATTERNS, Blob, Repo, Store, Tree, git_sha1
-from .wire import (
+from tests.hub.accounts import Token
+from tests.hub.lfs import check_upload, storage_url
+from tests.hub.metadata import problems
+from tests.hub.pulls import open_pull, url_of
+from tests.hub.spaces import files_changed
+from tests.hub.store import LFS_LINE, LFS_PATTERNS, Blob, Repo, Store, Tree, git_sha1
+from tests.hub.wire import (
     Caller,
     HubError,
     Quoted,
@@ -34,7 +34,7 @@ from .wire import (
     page_of,
     page_url,
 )
-from .xet import find_uploaded
+from tests.hub.xet import find_uploaded
 
 router = APIRouter()
 REGULAR_LIMIT = 10 * 1024 * 1024

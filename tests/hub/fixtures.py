@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .server import CONTRADICTING, Hub
+from tests.hub.server import CONTRADICTING, Hub
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 
-from .accounts import Token
-from .lfs import write_token
-from .store import Store, stamp
-from .wire import Caller, HubError, Quoted, Someone, Strict, Surprise, TheStore, page_of
-from .xet import content_of
+from tests.hub.accounts import Token
+from tests.hub.lfs import write_token
+from tests.hub.store import Store, stamp
+from tests.hub.wire import Caller, HubError, Quoted, Someone, Strict, Surprise, TheStore, page_of
+from tests.hub.xet import content_of
 
 router = APIRouter()
 

@@ -12,9 +12,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from .accounts import Token
-from .store import Blob, Repo, Store, stamp
-from .wire import (
+from tests.hub.accounts import Token
+from tests.hub.store import Blob, Repo, Store, stamp
+from tests.hub.wire import (
     Caller,
     HubError,
     Quoted,

@@ -13,7 +13,7 @@ import yaml
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from .wire import Caller, Strict
+from tests.hub.wire import Caller, Strict
 
 router = APIRouter()
 _LICENSES = """

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 
-from .store import Commit, Pull, Repo, stamp
-from .wire import HubError, Readable, Someone, Strict, TheStore, Writable, at, page_url
+from tests.hub.store import Commit, Pull, Repo, stamp
+from tests.hub.wire import HubError, Readable, Someone, Strict, TheStore, Writable, at, page_url
 
 router = APIRouter()
 

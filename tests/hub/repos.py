@@ -11,10 +11,10 @@ import yaml
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from .metadata import as_list, front_matter
-from .spaces import SpaceFields, open_space, runtime
-from .store import KINDS, Commit, Repo, Store, stamp
-from .wire import (
+from tests.hub.metadata import as_list, front_matter
+from tests.hub.spaces import SpaceFields, open_space, runtime
+from tests.hub.store import KINDS, Commit, Repo, Store, stamp
+from tests.hub.wire import (
     Caller,
     HubError,
     Quoted,

@@ -19,11 +19,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from . import files, jobs, lfs, metadata, pulls, repos, social, spaces
-from .accounts import SOMEONE
-from .faults import KINDS, STATUSES, Entry, Fault, Wire
-from .store import Store
-from .wire import HubError, Surprise
+from tests.hub import files, jobs, lfs, metadata, pulls, repos, social, spaces
+from tests.hub.accounts import SOMEONE
+from tests.hub.faults import KINDS, STATUSES, Entry, Fault, Wire
+from tests.hub.store import Store
+from tests.hub.wire import HubError, Surprise
 
 # The first that fits answers, so what is named in full comes before what any repository could be called.
 ROUTERS = [

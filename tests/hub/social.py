@@ -9,10 +9,10 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from .accounts import Token
-from .repos import PLURALS, info
-from .store import Store, stamp
-from .wire import Caller, HubError, Someone, Strict, TheStore, at, page_of
+from tests.hub.accounts import Token
+from tests.hub.repos import PLURALS, info
+from tests.hub.store import Store, stamp
+from tests.hub.wire import Caller, HubError, Someone, Strict, TheStore, at, page_of
 
 router = APIRouter()
 PATH = "/api/collections/{owner}/{slug}"

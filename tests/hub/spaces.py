@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from .metadata import front_matter
-from .store import Blob, Repo, Space, Store, Tree, stamp
-from .wire import Caller, HubError, Quoted, Strict, TheStore, readable, writable
+from tests.hub.metadata import front_matter
+from tests.hub.store import Blob, Repo, Space, Store, Tree, stamp
+from tests.hub.wire import Caller, HubError, Quoted, Strict, TheStore, readable, writable
 
 router = APIRouter()
 PATH = "/api/spaces/{ns}/{name}"

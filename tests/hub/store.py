@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .accounts import TOKENS, Token
+from tests.hub.accounts import TOKENS, Token
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 """What stands in a URL, and the name of the type."""

@@ -16,7 +16,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RemoteEntryNotFoundError, RepositoryNotFoundError
 
-from . import accounts
+from tests.hub import accounts
 
 REPO = "someone/Axion-0.1"
 WEIGHTS = random.Random(0).randbytes(100_000)

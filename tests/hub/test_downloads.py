@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, hf_hub_download, hf_hub_url, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
-from .conftest import FILES, RELEASE
+from tests.hub.conftest import FILES, RELEASE
 
 REPO = "someone/Axion-0.1"
 

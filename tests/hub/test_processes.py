@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from .conftest import FILES, RELEASE, ROOT
+from tests.hub.conftest import FILES, RELEASE, ROOT
 
 LOAD = """
 import sys
@@ -18,7 +18,7 @@ options = dict(revision="v0.1", trust_remote_code=True)
 model = AutoModelForCausalLM.from_pretrained("someone/Axion-0.1", **options)
 tokenizer = AutoTokenizer.from_pretrained("someone/Axion-0.1", **options)
 ids = tokenizer("# Pergunta:", return_tensors="pt")
-assert "axion.modeling_axion" not in sys.modules
+assert "axion.model.modeling_axion" not in sys.modules
 print(type(model).__name__, model.generate(**ids, max_new_tokens=3).shape[1] > 3)
 """
 

@@ -10,7 +10,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from . import accounts
+from tests.hub import accounts
 
 REPO = "someone/Axion-0.1"
 

@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, list_collections
 from huggingface_hub.errors import HfHubHTTPError
 
-from . import accounts
+from tests.hub import accounts
 
 REPO = "someone/Axion"
 

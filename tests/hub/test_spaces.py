@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, Volume
 from huggingface_hub.errors import BucketNotFoundError, HfHubHTTPError, JobNotFoundError
 
-from . import accounts
+from tests.hub import accounts
 
 SPACE = "someone/Axion-demo"
 README = b"---\ntitle: Axion\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py\n---\n"

@@ -9,8 +9,8 @@ from fastapi import Depends, Request
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from .accounts import Token
-from .store import KINDS, Commit, Repo, Store
+from tests.hub.accounts import Token
+from tests.hub.store import KINDS, Commit, Repo, Store
 
 Quoted = Annotated[str, AfterValidator(unquote)]
 """A part of a path. Paths are matched as they were sent, so that a %2F in a revision is no slash."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .store import Blob, Repo, Store
+from tests.hub.store import Blob, Repo, Store
 
 HEADER = ENTRY = 48
 """Bytes of a shard's header, and of each entry in it."""

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from axion.configuration_axion import AxionConfig
 from axion.kernels.build import Unavailable, compiler
-from axion.modeling_axion import AxionForCausalLM
+from axion.model.configuration_axion import AxionConfig
+from axion.model.modeling_axion import AxionForCausalLM
 from tests.conftest import TINY
 
 YARN = {

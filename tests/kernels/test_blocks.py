@@ -9,11 +9,10 @@ import torch
 
 from axion.kernels.blocks import IGNORED, use_kernels
 from axion.kernels.build import Unavailable
-from axion.modeling_axion import sequence_balance_loss
 from axion.recipe import known_versions, load_recipe
 from axion.training.balance import ExpertBalancer
-
-from .conftest import SHAPES
+from axion.training.losses import sequence_balance_loss
+from tests.kernels.conftest import SHAPES
 
 EXACT = 1e-5
 """Of each tensor's largest number."""
@@ -77,7 +76,7 @@ def test_loss_logits_and_every_gradient(make_model, shape):
 
 @pytest.mark.parametrize("version", known_versions())
 def test_every_recipe(version):
-    from axion.modeling_axion import AxionForCausalLM
+    from axion.model.modeling_axion import AxionForCausalLM
 
     torch.manual_seed(2)
     slow, fast = pair(AxionForCausalLM(load_recipe(version).build_config()))

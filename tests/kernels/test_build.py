@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from axion.configuration_axion import AxionConfig
 from axion.errors import AxionError
 from axion.kernels import build
 from axion.kernels.backend import choose
 from axion.kernels.build import Unavailable, check_config, dimensions_header, library
+from axion.model.configuration_axion import AxionConfig
 from tests.conftest import ROOT, TINY
 
 CONFIG = AxionConfig(**TINY)
-CHOOSE = "from axion.kernels.backend import choose; from axion.configuration_axion import AxionConfig; "
+CHOOSE = "from axion.kernels.backend import choose; from axion.model.configuration_axion import AxionConfig; "
 CHOOSE += f"print(choose('auto', AxionConfig(**{TINY!r})))"
 
 
@@ -118,7 +118,7 @@ def test_the_environment_decides_where_nobody_insists(monkeypatch):
 
 
 def test_nothing_is_compiled_when_the_package_is_imported(tmp_path):
-    code = "import axion.cli, axion.generation, axion.training.run, playground.launch, sys; "
+    code = "import axion.cli, axion.inference.stream, axion.training.run, playground.server.launch, sys; "
     code += "sys.exit('torch.utils.cpp_extension' in sys.modules)"
     subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, env=os.environ | {"AXION_KERNELS": str(tmp_path)}

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from axion.errors import AxionError
-from axion.generation import Sampling, _Picker, _uniforms, stream
+from axion.inference.routing import Explainer
+from axion.inference.sampling import Sampling, Picker
+from axion.inference.stream import _uniforms, stream
 from axion.kernels import decoder as decoders
 from axion.kernels.build import Unavailable
 from axion.kernels.decoder import NativeDecoder, hindrance
 from axion.release import open_release
-from axion.routing import Explainer
 from tests.conftest import ROOT
-
-from .conftest import SHAPES
+from tests.kernels.conftest import SHAPES
 
 WIDE_LATENTS = {"kv_lora_rank": 64, "q_lora_rank": 64}
 """Where it takes fewer products to apply the up-projections by themselves than to absorb them."""
@@ -131,7 +131,7 @@ def test_it_draws_what_transformers_filters_leave(settings, release):
     prompt = release.tokenizer(PROMPT).input_ids
     for seed in range(3):
         sampling = Sampling(max_new_tokens=60, seed=seed, **settings)
-        pick, uniforms = _Picker(sampling, len(prompt), ends), _uniforms(sampling)
+        pick, uniforms = Picker(sampling, len(prompt), ends), _uniforms(sampling)
         decoder, sequence = decoder_for(release.model, sampling, prompt, ends), list(prompt)
         for _ in range(60):
             logits_V = decoder.logits()
@@ -170,7 +170,7 @@ def test_equal_logits_are_filtered_as_transformers_does(make_model):
         model.lm_head.weight.zero_()
     for settings in ({}, {"top_k": 7}, {"min_p": 1.0}):
         sampling = Sampling(temperature=1.0, seed=1, **settings)
-        pick, uniforms = _Picker(sampling, 2, set()), _uniforms(sampling)
+        pick, uniforms = Picker(sampling, 2, set()), _uniforms(sampling)
         decoder = decoder_for(model, sampling, [5, 6], set())
         for _ in range(20):
             assert decoder.draw(next(uniforms)) == pick([5], torch.zeros(1, model.config.vocab_size))

@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from playground.chromium import NoChromium, chromium
-from playground.serving import ROOT, Server, served
+from tests.support.browsers import NoChromium, chromium
+from tests.support.servers import ROOT, Server, served
 
 __all__ = ["HOSTILE", "ROOT", "Server", "served"]
 
-SLOW_APP = ("-m", "tests.playground.slow_app")
+SLOW_APP = ("-m", "tests.support.slow_app")
 """For servers whose texts have to last for a while: see there."""
 
 HOSTILE = [
@@ -35,7 +35,8 @@ def releases(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
     The example of `hostile` has markup in its tokens, and the end of the text among its alternatives.
     """
-    from axion.generation import Sampling, make_trace
+    from axion.inference.sampling import Sampling
+    from axion.inference.stream import make_trace
     from axion.release import open_release
 
     root = tmp_path_factory.mktemp("playground")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from axion.recipe import load_recipe
-from publish.build import Ingredients, build_release
+from publish.release.build import Ingredients, build_release
 from tests.hub.fixtures import hub, hub_server  # noqa: F401 (fixtures)
 
 REPO_ID = "someone/Axion-tiny"
@@ -125,7 +125,7 @@ MEASURED = {
     "key": {"weights": "a" * 64},
     "favourites": [{"layer": 1, "expert": 1, "share": 0.5, "tokens": [{"text": "+", "count": 60, "lift": 1.9}]}],
 }
-"""In the form of `publish.measure.measure`; the figures stand for nothing."""
+"""In the form of `publish.release.measure.measure`; the figures stand for nothing."""
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from axion.errors import AxionError
 from publish import jobs
 from publish.jobs import JobOrder, describe, submit
-from publish.manifest import files_in
+from publish.release.manifest import files_in
 
 ARGUMENTS = ("axion1-v0.1", "--repo-id", "someone/Axion1-350k-A250k", "--set", "training.epochs=1")
 ORDER = JobOrder("axion1-v0.1", ARGUMENTS)
@@ -74,7 +74,7 @@ def test_the_bucket_is_private_and_has_the_whole_project(hub):
     with tarfile.open(fileobj=io.BytesIO(bucket["files"][f"source/{environment['SOURCE']}"])) as archive:
         files = set(archive.getnames())
     assert {"requirements.txt", "publish/cli.py", "axion/cli.py", "configs/axion1-v0.1.yaml", "app.py"} < files
-    assert {"model_cards/axion1.md.j2", "publish/assets/tokenizer.py", "playground/page.py"} < files
+    assert {"model_cards/axion1.md.j2", "publish/release/assets/tokenizer.py", "playground/server/page.py"} < files
     assert not [name for name in files if "__pycache__" in name or name.startswith(("tests", "runs", "data", "."))]
 
 

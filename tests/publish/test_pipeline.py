@@ -6,16 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from axion import evaluation, speed
 from axion.cli import run
 from axion.errors import AxionError
+from axion.evaluation import speed
+from axion.evaluation import tasks as evaluation
 from axion.recipe import load_recipe
 from axion.training.run import Interrupted
-from publish import measure, pipeline
+from publish import pipeline
 from publish.cli import app
-from publish.delivery import Terms
-from publish.manifest import RELEASE_FILES, files_in, sha256
+from publish.hub.delivery import Terms
 from publish.pipeline import Order, publish
+from publish.release import measure
+from publish.release.manifest import RELEASE_FILES, files_in, sha256
 from publish.steps import Steps
 
 REPO_ID = "someone/Axion-tiny"
@@ -50,7 +52,7 @@ def here(tmp_path, monkeypatch, measured_run):
     monkeypatch.setattr(pipeline, "verify_export", lambda download, release: f"verified {download.repo_id}")
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("publish.hub.get_token", lambda: None)
+    monkeypatch.setattr("publish.hub.client.get_token", lambda: None)
     shutil.copytree(measured_run, tmp_path / "runs" / "axion-tiny")
     return tmp_path
 
@@ -58,7 +60,7 @@ def here(tmp_path, monkeypatch, measured_run):
 @pytest.fixture
 def the_hub(here, hub, monkeypatch):
     """A Hub on this machine, and a token for it."""
-    monkeypatch.setattr("publish.hub.get_token", lambda: hub.token)
+    monkeypatch.setattr("publish.hub.client.get_token", lambda: hub.token)
     return hub
 
 

@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 from axion.recipe import load_recipe
-
-from ..fork_server import fork_server
+from tests.support.fork_server import fork_server
 
 TINY_RECIPE = {
     "name": "tiny",

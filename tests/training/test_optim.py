@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from axion.configuration_axion import AxionConfig
 from axion.kernels.build import library
-from axion.modeling_axion import AxionForCausalLM
+from axion.model.configuration_axion import AxionConfig
+from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import TrainingRecipe
 from axion.training.balance import ExpertBalancer, max_violation
 from axion.training.metrics import MetricsFile, row_interval, validation_loss

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from axion.errors import AxionError
-from axion.modeling_axion import AxionForCausalLM
+from axion.model.modeling_axion import AxionForCausalLM
 from axion.training.run import latest_run, train
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,167 @@
+"""How fast a release generates and what memory that takes, measured on the machine at hand.
+
+Text is generated one token at a time by `axion.inference.stream`, as the command line and the page do it: with the
+alternatives and the experts of every token, on the kernels where they can be used. Reading a full window is measured
+too. Times are medians of a few repetitions after a warm-up.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import torch
+from transformers.cache_utils import DynamicCache
+
+from axion.data.format import prompt
+from axion.errors import AxionError
+from axion.inference.readers import pick_backend
+from axion.inference.sampling import Sampling
+from axion.inference.stream import stream
+from axion.kernels.decoder import NativeDecoder
+from axion.machine import libraries, machine, peak_bytes
+from axion.release import Release, open_release
+
+REPETITIONS = 5
+NEW_TOKENS = 100
+PROMPT = prompt("Quanto é 47 + 38?")
+PROCESS_SECONDS = 300
+"""After so long the fresh process is given up."""
+
+
+def measure(release: Release) -> dict:
+    """Speed with one thread and with all of torch's, and memory.
+
+    Returns:
+        "by_threads": for each number of threads "first_token_seconds" (from the prompt to the first new token),
+        "decode_tokens_per_second" (batch of one) and "prefill_tokens_per_second" (a full window);
+        "prompt_tokens", "new_tokens", "window" and "repetitions", which say how;
+        "cache_bytes_per_token" as kept by the cache, "weights_bytes" on disk;
+        "memory", see `measure_memory`; "machine" and "libraries".
+    """
+    threads = sorted({1, torch.get_num_threads()})
+    window, cache_bytes = _fill_window(release)
+    return {
+        "by_threads": [_measure_with(release, count) for count in threads],
+        "prompt_tokens": len(release.tokenizer(PROMPT).input_ids),
+        "new_tokens": _new_tokens(release),
+        "window": window,
+        "repetitions": REPETITIONS,
+        "cache_bytes_per_token": cache_bytes // window,
+        "weights_bytes": (release.folder / "model.safetensors").stat().st_size,
+        "memory": measure_memory(release.folder),
+        "machine": machine(),
+        "libraries": {name: libraries()[name] for name in ("torch", "transformers")},
+    }
+
+
+def measure_memory(folder: Path) -> dict[str, int] | None:
+    """Peak resident bytes of a fresh process that loads a release and generates; None where no system call tells.
+
+    Returns:
+        "libraries_bytes": the peak when only the libraries are loaded; "peak_bytes": that of the whole process.
+
+    Raises:
+        AxionError: the process failed.
+    """
+    if sys.platform not in {"linux", "darwin"}:
+        return None
+    command = [sys.executable, "-m", "axion.evaluation.speed", str(folder.resolve())]
+    root = Path(__file__).resolve().parents[2]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=PROCESS_SECONDS, check=True)
+    except subprocess.SubprocessError as error:
+        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+        raise AxionError(f"the memory of {folder.name} could not be measured: {reason}") from None
+    return json.loads(done.stdout)
+
+
+def _measure_with(release: Release, threads: int) -> dict:
+    with _torch_threads(threads):
+        _generate(release)
+        runs = [_generate(release) for _ in range(REPETITIONS)]
+        read = _window_reader(release)
+        read()
+        prefills = [_seconds(read) for _ in range(REPETITIONS)]
+    return {
+        "threads": threads,
+        "first_token_seconds": median(first for first, _ in runs),
+        "decode_tokens_per_second": median(speed for _, speed in runs),
+        "prefill_tokens_per_second": release.config.max_position_embeddings / median(prefills),
+    }
+
+
+def _generate(release: Release) -> tuple[float, float]:
+    """Seconds to the first new token, and new tokens per second after it."""
+    tokens = _new_tokens(release)
+    sampling = Sampling(max_new_tokens=tokens, min_new_tokens=tokens)
+    steps = [step for step in stream(release.model, release.tokenizer, PROMPT, sampling) if not step.is_prompt]
+    return steps[0].seconds, (len(steps) - 1) / (steps[-1].seconds - steps[0].seconds)
+
+
+def _window_reader(release: Release) -> Callable[[], object]:
+    """Reads a full window at once, by what a stream would take."""
+    if pick_backend(release.model).name == "torch":
+        return lambda: _fill_window(release)
+    decoder, ids = NativeDecoder(release.model), _window(release)
+
+    def read() -> None:
+        decoder.reset()
+        decoder.read(ids)
+
+    return read
+
+
+def _window(release: Release) -> list[int]:
+    """As many tokens of problems as the context holds."""
+    window, ids = release.config.max_position_embeddings, release.tokenizer(PROMPT).input_ids
+    return (ids * (window // len(ids) + 1))[:window]
+
+
+@torch.inference_mode()
+def _fill_window(release: Release) -> tuple[int, int]:
+    """Reads a full window by PyTorch; returns its tokens and the bytes that the cache then holds."""
+    input_ids = torch.tensor([_window(release)])
+    window = input_ids.shape[1]
+    cache = DynamicCache(config=release.config)
+    release.model(input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return window, sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+
+
+def _new_tokens(release: Release) -> int:
+    """As many as the context has room for, at most NEW_TOKENS."""
+    return min(NEW_TOKENS, release.config.max_position_embeddings - len(release.tokenizer(PROMPT).input_ids))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _main(folder: str) -> None:
+    import axion.model.modeling_axion  # noqa: F401 (what opening a release would import)
+
+    bare = peak_bytes()
+    _generate(open_release(folder))
+    print(json.dumps({"libraries_bytes": bare, "peak_bytes": peak_bytes()}))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])

@@ -1,0 +1,247 @@
+"""What a model can do, measured: loss on held-out GSM8K, unseen sums, GSM8K's test set, load of the experts, speed.
+
+Text is generated greedily, so that a second run gives the same figures, all but the speed. A task whose data is not at
+hand is reported as skipped, with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cached_property
+
+import torch
+from tqdm import tqdm
+
+from axion.data.format import ANSWER, Problem, parse_answer, prompt
+from axion.data.prepare import ValidationDocument, is_validation, load_problems
+from axion.data.sources.arithmetic import LANGUAGES, arithmetic_tests
+from axion.errors import AxionError
+from axion.evaluation import speed
+from axion.inference.routing import batches_by_length, expert_load
+from axion.recipe import DataRecipe
+from axion.release import Release
+from axion.tokenizer import encode_document, encode_documents
+from axion.training.metrics import validation_loss
+
+DIGITS = (1, 2)
+ARITHMETIC_PROMPTS = 500
+"""At most so many per language and number of digits; there are 155 different ones of one digit."""
+ARITHMETIC_SEED = 0
+ANSWER_TOKENS = 12
+"""Room for the answer of a sum and its `<eos>`."""
+REASONING_TOKENS = 256
+"""Room for the reasoning and the answer of nearly all of GSM8K's problems."""
+PROMPT_TOKENS_PER_BATCH = 32_768
+
+NORMAL_97_5 = 1.959963984540054
+"""The standard normal distribution's 97.5% quantile, for intervals of 95%."""
+
+
+def evaluate(
+    release: Release,
+    data: DataRecipe,
+    tasks: Sequence[str] | None = None,
+    progress: bool = False,
+    known: Mapping[str, dict] | None = None,
+) -> dict:
+    """Measures a release.
+
+    Args:
+        release: the model and its tokenizer.
+        data: where GSM8K comes from and how it was split: that part of the recipe that the model was trained by.
+        tasks: names from TASKS; by default all whose data is at hand.
+        progress: whether to show progress bars, on standard error.
+        known: results of tasks that still hold and are not measured again.
+
+    Returns:
+        Task → its figures and the "command" that measures them again, or {"skipped": reason}.
+
+    Raises:
+        AxionError: a task is unknown, a local data file is broken, or the data of a task that was named is not at hand.
+    """
+    if unknown := sorted(set(tasks or ()) - set(TASKS)):
+        raise AxionError(f"no task {unknown[0]!r}; known: {', '.join(TASKS)}")
+    evaluation = _Evaluation(release, data, progress)
+    results, known = {}, known or {}
+    for task in TASKS if tasks is None else dict.fromkeys(tasks):
+        if task in known:
+            results[task] = known[task]
+            continue
+        try:
+            figures = TASKS[task](evaluation)
+        except _NotAtHand as reason:
+            if tasks is not None:
+                raise
+            results[task] = {"skipped": str(reason)}
+        else:
+            results[task] = figures | {"command": f"python -m axion eval {release.name} --tasks {task}"}
+    return results
+
+
+def load_documents(release: Release, data: DataRecipe) -> dict[str, list[Sequence[int]]]:
+    """The documents over which the experts' load is measured: set → token ids of each; GSM8K where it is at hand."""
+    return _Evaluation(release, data, progress=False).load_documents()
+
+
+class _NotAtHand(AxionError):
+    """The data of a task cannot be had: no network, or a recipe without real data."""
+
+
+class _Evaluation:
+    """One release under measurement; what several tasks need is made once."""
+
+    def __init__(self, release: Release, data: DataRecipe, progress: bool):
+        self.release = release
+        self.data = data
+        self.progress = progress
+
+    def measure_validation(self) -> dict:
+        """Loss on GSM8K's held-out documents, each counted once, whole, in the reasoning form."""
+        result = validation_loss(self.release.model, self.validation)
+        return {"documents": len(self.validation), **asdict(result)}
+
+    def measure_arithmetic(self) -> dict:
+        """Exact answers to sums and differences; with two digits, of operand pairs that training never saw."""
+        scores = []
+        for (digits, language), problems in self.arithmetic.items():
+            answers = self._answer(problems, ANSWER_TOKENS, f"{digits}-digit sums ({language})")
+            scores.append({"digits": digits, "language": language, **score(problems, answers)})
+        return {"scores": scores}
+
+    def measure_gsm8k_test(self) -> dict:
+        """Exact answers to GSM8K's test problems, after the model's own reasoning."""
+        problems = self._gsm8k("test")
+        return score(problems, self._answer(problems, REASONING_TOKENS, "GSM8K test", reasoning=True))
+
+    def measure_expert_load(self) -> dict:
+        """Each expert's share of the tokens, as a multiple of the fair share, over each set and over all together."""
+        sets = self.load_documents()
+        counts = {name: expert_load(self.release.model, documents) for name, documents in sets.items()}
+        return {name: _load(counts_LE) for name, counts_LE in {"together": sum(counts.values()), **counts}.items()}
+
+    def measure_speed(self) -> dict:
+        """Tokens per second and memory on the machine at hand."""
+        return speed.measure(self.release)
+
+    def load_documents(self) -> dict[str, list[Sequence[int]]]:
+        """Set → token ids of its documents."""
+        texts = [problem.document() for problems in self.arithmetic.values() for problem in problems]
+        sets = {"arithmetic": encode_documents(self.release.tokenizer, texts)}
+        with suppress(_NotAtHand):  # a model of synthetic data alone has its load on arithmetic, and no other
+            sets = {"gsm8k_validation": [document.ids for document in self.validation]} | sets
+        return sets
+
+    @cached_property
+    def validation(self) -> list[ValidationDocument]:
+        """GSM8K's held-out documents, in this release's tokens."""
+        texts = [problem.document() for problem in self._gsm8k("train")]
+        held_out = [text for text in texts if is_validation(text, self.data.val_fraction, self.data.split_seed)]
+        if not held_out:
+            raise AxionError(f"of {len(texts)} problems none is held out (data.val_fraction); give more data")
+        ids = encode_documents(self.release.tokenizer, held_out)
+        return [ValidationDocument(*row, "gsm8k") for row in zip(ids, map(_num_bytes, held_out), strict=True)]
+
+    @cached_property
+    def arithmetic(self) -> dict[tuple[int, str], list[Problem]]:
+        """(digits, language) → the problems to ask."""
+        return {
+            (digits, language): arithmetic_tests(
+                digits, language, ARITHMETIC_PROMPTS, ARITHMETIC_SEED, self.data.holdout_fraction
+            )
+            for digits in DIGITS
+            for language in LANGUAGES
+        }
+
+    def _gsm8k(self, split: str) -> list[Problem]:
+        local = self.data.files if split == "train" else self.data.test_files
+        try:
+            problems = load_problems(self.data, split)
+        except AxionError as error:
+            if local:
+                raise
+            raise _NotAtHand(str(error)) from None
+        if not problems:
+            raise _NotAtHand("the recipe names no real data (data.hub_id, data.files)")
+        return problems
+
+    def _answer(self, problems: Sequence[Problem], max_tokens: int, label: str, reasoning: bool = False) -> list[str]:
+        prompts = [prompt(problem.question, reasoning) for problem in problems]
+        with tqdm(total=len(prompts), desc=label, unit="prompt", disable=not self.progress, leave=False) as bar:
+            texts = complete(self.release, prompts, max_tokens, bar.update)
+        if reasoning:  # reasoning that never came to an answer is none, whatever its first line says
+            texts = [text if ANSWER in text else "" for text in texts]
+        return [parse_answer(text) for text in texts]
+
+
+TASKS: dict[str, Callable[[_Evaluation], dict]] = {
+    "gsm8k_validation": _Evaluation.measure_validation,
+    "arithmetic": _Evaluation.measure_arithmetic,
+    "gsm8k_test": _Evaluation.measure_gsm8k_test,
+    "expert_load": _Evaluation.measure_expert_load,
+    "speed": _Evaluation.measure_speed,
+}
+
+
+@torch.inference_mode()
+def complete(
+    release: Release, prompts: Sequence[str], max_tokens: int, done: Callable[[int], object] = lambda count: None
+) -> list[str]:
+    """What the model greedily writes after each prompt, up to `<eos>`, in batches of similar length."""
+    model, tokenizer = release.model, release.tokenizer
+    ids = [encode_document(tokenizer, text)[:-1] for text in prompts]  # without the document's <eos>
+    texts = [""] * len(ids)
+    for batch in batches_by_length(ids, PROMPT_TOKENS_PER_BATCH):
+        inputs = tokenizer.pad({"input_ids": [ids[index] for index in batch]}, padding_side="left", return_tensors="pt")
+        width = inputs["input_ids"].shape[1]
+        outputs = model.generate(
+            **inputs,
+            do_sample=False,
+            max_new_tokens=max(1, min(max_tokens, model.config.max_position_embeddings - width)),
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        answers = tokenizer.batch_decode(outputs[:, width:], skip_special_tokens=True)
+        for index, answer in zip(batch, answers, strict=True):
+            texts[index] = answer
+        done(len(batch))
+    return texts
+
+
+def score(problems: Sequence[Problem], answers: Sequence[str]) -> dict:
+    """Exact matches, with the 95% interval of their share."""
+    correct = sum(parse_answer(problem.answer) == answer for problem, answer in zip(problems, answers, strict=True))
+    total = len(problems)
+    return {
+        "correct": correct,
+        "total": total,
+        "accuracy": correct / total,
+        "interval": wilson_interval(correct, total),
+    }
+
+
+def wilson_interval(correct: int, total: int) -> list[float]:
+    """Wilson's 95% score interval of a share, [low, high]: it stays within 0 and 1 and is not empty at either end.
+
+    Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209–212.
+    """
+    share, z2 = correct / total, NORMAL_97_5**2
+    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = NORMAL_97_5 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
+    return [round(max(0.0, centre - half), 6), round(min(1.0, centre + half), 6)]
+
+
+def _load(counts_LE: torch.Tensor) -> dict:
+    """Multiples of the fair share per layer and expert, and their extremes."""
+    load_LE = counts_LE * counts_LE.shape[1] / counts_LE.sum(dim=1, keepdim=True)
+    return {
+        "layers": [[round(load, 4) for load in row] for row in load_LE.tolist()],
+        "lowest": round(load_LE.min().item(), 4),
+        "highest": round(load_LE.max().item(), 4),
+    }
+
+
+def _num_bytes(text: str) -> int:
+    return len(text.encode())

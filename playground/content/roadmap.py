@@ -1,0 +1,109 @@
+"""Where a release stands: its series with what is planned, and how its quality compares with that of its siblings."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from axion.errors import AxionError
+from axion.evaluation.results import measured
+from axion.series import families, series
+
+TASK = "gsm8k_validation"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A version of a series."""
+
+    name: str
+    version: str
+    title: str
+    parameters: int
+    """Counted where the version is released, else nominal."""
+    active: int | None
+    """Parameters that a token passes through; None where the version is planned."""
+    released: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A release's size and its bits per byte."""
+
+    name: str
+    parameters: int
+    bits_per_byte: float
+    documents: int
+
+
+def read_roadmap(info: dict) -> list[Stop]:
+    """The series of the release with this release.json, smallest first; [] where it is of none.
+
+    Where the page runs without the project's recipes, as on a Space, the release itself says how the series stood when
+    it was made.
+
+    Raises:
+        AxionError: the release's roadmap is not in the form that a release has, or the series' own file is broken.
+    """
+    family = info.get("family")
+    if stops := _read_series(family) if family in families() else ():
+        return list(stops)
+    try:
+        return [
+            Stop(
+                str(entry["name"]),
+                str(entry["version"]),
+                str(entry["title"]),
+                int(entry["parameters"]),
+                None if entry["active"] is None else int(entry["active"]),
+                bool(entry["released"]),
+            )
+            for entry in info.get("roadmap") or ()
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise AxionError(f"release.json is broken: its roadmap lacks {error}; build the release again") from None
+
+
+@cache
+def _read_series(family: str) -> tuple[Stop, ...]:
+    return tuple(
+        Stop(member.name, member.version, member.title, member.parameters, member.active, member.released)
+        for member in series(family)
+    )
+
+
+def compare_sizes(name: str, info: dict, others: Iterable[tuple[str, dict]]) -> list[Measured]:
+    """Releases that were measured on the same documents as this one, itself among them, smallest first.
+
+    `others` are names and release.json files; those without measurements, and those measured on other documents, whose
+    figures would not compare, are left out.
+    """
+    if (own := _read_validation(info)) is None:
+        return []
+    comparable = {name: info} | {
+        other: theirs
+        for other, theirs in others
+        if other != name and (found := _read_validation(theirs)) is not None and _documents(found) == _documents(own)
+    }
+    points = [_measured(label, theirs) for label, theirs in comparable.items()]
+    return sorted((point for point in points if point), key=lambda point: (point.parameters, point.name))
+
+
+def _read_validation(info: dict) -> dict | None:
+    try:
+        result = measured(info.get("results", {}), TASK)
+    except (AttributeError, TypeError):
+        return None
+    return result if isinstance(result, dict) else None
+
+
+def _documents(result: dict) -> tuple:
+    return result.get("documents"), result.get("bytes")
+
+
+def _measured(name: str, info: dict) -> Measured | None:
+    try:
+        result = info["results"][TASK]
+        size, quality = int(info["parameters"]["total"]), float(result["bits_per_byte"])
+        return Measured(name, size, quality, int(result["documents"])) if size > 0 and quality > 0 else None
+    except (KeyError, TypeError, ValueError):
+        return None  # that release's own page says what is wrong with it

@@ -1,0 +1,94 @@
+"""The tab about the model and its training: where its parameters are, how it was trained, what was measured."""
+
+from collections.abc import Iterable
+
+import gradio as gr
+
+from axion.errors import AxionError
+from axion.evaluation.results import Row, result_rows
+from playground.content.charts import Chart, curve, linear_axis, log_axis, short
+from playground.content.metrics import Metrics, read_metrics
+from playground.content.roadmap import Measured, compare_sizes, read_roadmap
+from playground.content.training import draw_overload, draw_training, list_evaluations, list_facts, smoothing
+from playground.generate.catalogue import OpenModel
+from playground.locales import Language
+from playground.locales.model import TEXT
+from playground.server.context import House, Panel
+from playground.server.markup import render, script
+
+
+def build(house: House) -> list[Panel]:
+    """Add the tab's one component; its charts are SVG, see playground/content/charts.py."""
+    view = gr.HTML(js_on_load=script("shared", "charts"), apply_default_css=False, elem_id="about")
+    return [Panel(view, lambda model, language: model_html(model, language, house.catalogue.describe_others()))]
+
+
+def model_html(model: OpenModel, language: Language, others: Iterable[tuple[str, dict]] = ()) -> str:
+    """What is known of `model`.
+
+    Args:
+        others: names and release.json files of the other models at hand, to compare it with.
+
+    Raises:
+        AxionError: its release.json is not what a release carries.
+    """
+    facts, info, text = model.facts, model.release.info, TEXT[language]
+    metrics, problem = _read_metrics(model)
+    results = _results(model, language)
+    return render(
+        "model.html",
+        facts=facts,
+        components=sorted(facts.components.items(), key=lambda item: -item[1]),
+        results=results,
+        commands=list(dict.fromkeys(row.command for row in results if row.command)),
+        training=list_facts(model, language),
+        again=(info.get("training") or {}).get("command"),
+        problem=problem,
+        window=smoothing(metrics.train_loss) if metrics else 0,
+        charts=draw_training(metrics, language) if metrics else [],
+        overload=draw_overload(metrics, facts.first_layer, language) if metrics else [],
+        overload_window=smoothing(max(metrics.overload, key=len, default=())) if metrics else 0,
+        evaluations=list_evaluations(metrics) if metrics else [],
+        roadmap=read_roadmap(info),
+        current=info.get("name"),
+        scaling=draw_scaling(compare_sizes(model.name, info, others), model.name, text),
+        text=text,
+    )
+
+
+def draw_scaling(points: list[Measured], current: str, text: dict[str, str]) -> tuple[Chart, int] | None:
+    """The bits per byte of releases over their size, and on how many documents; None for fewer than two releases."""
+    if len(points) < 2:
+        return None
+    values = [point.bits_per_byte for point in points]
+    room = (max(values) - min(values)) / 3  # for the names beside the points
+    x = log_axis([point.parameters for point in points], short)
+    y = linear_axis([max(min(values) - room, 0), max(values) + room], ticks=4)
+    places = [(float(point.parameters), point.bits_per_byte) for point in points]
+    marks = tuple(
+        {
+            "x": x.place(point.parameters),
+            "y": y.place(point.bits_per_byte),
+            "label": point.name,
+            "note": f"{short(point.parameters)} · {point.bits_per_byte:.3f}",
+            "current": point.name == current,
+        }
+        for point in points
+    )
+    line = curve("ax-line-raw", tuple(places), x, y)
+    return Chart(text["scaling"], x, y, (line,), text["scaling_axis"], marks), points[0].documents
+
+
+def _read_metrics(model: OpenModel) -> tuple[Metrics | None, str]:
+    """The run's curves, or None and what is wrong with them ("" where the release has none)."""
+    try:
+        return read_metrics(model.release.folder / "metrics.csv"), ""
+    except AxionError as error:
+        return None, f"{model.name}: {error}"
+
+
+def _results(model: OpenModel, language: Language) -> list[Row]:
+    try:
+        return result_rows(model.release.info.get("results", {}), language)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AxionError(f"{model.name}: release.json is broken: its results lack {error}; build it again") from None

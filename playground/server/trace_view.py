@@ -1,0 +1,41 @@
+"""The view of a trace: tokens underlined by expert, the layer × token ribbon, the experts' load, and the figures.
+
+One `gr.HTML` whose template never changes. Its value is the growing text of `playground.generate.events`; the script
+reads what was added and draws it, at most once a frame. Text from a model reaches the page only through `textContent`:
+Gradio would run scripts hidden in a value that reaches a template.
+"""
+
+from dataclasses import asdict
+
+import gradio as gr
+
+from axion.inference.sampling import Sampling
+from playground.locales import DEFAULT, Labels, Language
+from playground.locales.trace import TEXT
+from playground.server.markup import VIEWS, script
+
+SCRIPTS = ("shared", "figures", "walk", "token", "share", "replay", "trace")
+"""Files of playground/views; the last one starts."""
+
+
+# A function and no subclass: Gradio writes a .pyi file beside the module of every class that derives from its own.
+def build_trace_view(labels: Labels, text: str = "", elem_id: str | None = None) -> gr.HTML:
+    """Add a view of the NDJSON `text` to the open page; as an output it takes such text.
+
+    Its event `submit` asks for a generation, with {"model", "prompt", "sampling", "forced"} as data, and its event
+    `stop` for the end of the one that runs.
+    """
+
+    def words(language: Language) -> dict[str, object]:
+        return {"texts": TEXT[language], "language": language}
+
+    view = gr.HTML(
+        text,
+        html_template=(VIEWS / "trace.html").read_text(encoding="utf-8"),
+        js_on_load=script(*SCRIPTS),
+        apply_default_css=False,
+        elem_id=elem_id,
+        defaults=asdict(Sampling()),
+        **words(DEFAULT),
+    )
+    return labels.add(view, words)

@@ -1,0 +1,157 @@
+"""Rules for the folder as a whole: the files that belong in it, none that runs code when opened, and whole weights."""
+
+import hashlib
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors import safe_open
+
+from axion.errors import AxionError
+from publish.check.folder import BINARY, Folder, Problem, shown
+from publish.release.manifest import OPTIONAL_FILES, RELEASE_FILES, read_manifest, sha256
+
+PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz"}
+_KINDS = {".json": "JSON", ".py": "Python", ".yaml": "YAML"}
+_LARGEST_HEADER = 100_000_000  # of a safetensors file, in bytes; the format's own limit
+
+
+def allowed_names(folder: Folder) -> Iterator[Problem]:
+    """The folder holds the allow-list and nothing else; what is hidden or forgotten leaks (autotrain#762)."""
+    for name in RELEASE_FILES:
+        if not folder.names.get(name):
+            yield Problem(name, None, "is missing from the release", "build the release again")
+    stray = set(folder.names) - {*RELEASE_FILES, *OPTIONAL_FILES}
+    # a forgotten .git or __pycache__ is one problem, not hundreds
+    tops = Counter(name.split("/")[0] + "/" * ("/" in name) for name in stray)
+    for top, count in sorted(tops.items()):
+        what = "does not belong in the release" + f", with its {count} files" * (top.endswith("/") and count > 1)
+        yield Problem(top, None, what, "remove it")
+
+
+def plain_files(folder: Folder) -> Iterator[Problem]:
+    """No symbolic links, pipes or devices: what one points to is not what was checked."""
+    for name, plain in folder.names.items():
+        if not plain:
+            yield Problem(name, None, "is not a plain file that can be read", "put the file itself there")
+
+
+def readable(folder: Folder) -> Iterator[Problem]:
+    """Every file is what its suffix says; the other rules pass over what can't be read."""
+    for name in folder.files:
+        suffix = Path(name).suffix
+        if suffix == ".png" and not folder.bytes(name).startswith(b"\x89PNG\r\n\x1a\n"):
+            yield Problem(name, None, "is not a PNG picture", "build the release again")
+        if suffix in BINARY or suffix in PICKLES:
+            continue
+        if error := folder.fault(name):
+            kind = "UTF-8 text" if isinstance(error, UnicodeDecodeError) else _KINDS.get(suffix, "UTF-8 text")
+            yield Problem(name, _line(error), f"is not valid {kind}", "build the release again")
+        elif suffix == ".json" and not folder.data(name):
+            yield Problem(name, None, "is not a JSON object with something in it", "build the release again")
+
+
+def no_pickle(folder: Folder) -> Iterator[Problem]:
+    """No pickle, whatever its name: one runs code when it is opened, and the Hub flags the repository for it."""
+    for name in folder.files:
+        if Path(name).suffix.lower() in PICKLES or _is_pickle(folder.path / name):
+            yield Problem(name, None, "is a pickle, which can run code when it is opened", "save it as safetensors")
+
+
+def listed_files(folder: Folder) -> Iterator[Problem]:
+    """release.json has the sha256 of every other file: the push, the download and the user check by it."""
+    if not folder.names.get("release.json") or folder.fault("release.json"):
+        return
+    again = "build the release again"
+    try:
+        listed = read_manifest(folder.path)["files"]
+    except AxionError:
+        listed = None
+    if not isinstance(listed, dict):
+        yield Problem("release.json", None, "does not list the release's files with their sha256", again)
+        return
+    for name in sorted(set(folder.files) - set(listed) - {"release.json"}):
+        yield Problem(name, None, "is not listed in release.json", again)
+    for name, digest in listed.items():
+        if name not in folder.files:
+            yield Problem("release.json", None, f"lists {shown(name)}, which is not there", again)
+        elif sha256(folder.path / name) != digest:
+            yield Problem(name, None, "is not the file that release.json describes", again)
+
+
+def weights_readable(folder: Folder) -> Iterator[Problem]:
+    """Weights say that they are PyTorch's: without `format: pt` other programs refuse them (mlx#743)."""
+    for name in _safetensors(folder):
+        try:
+            with safe_open(folder.path / name, framework="pt") as file:
+                metadata, tensors = file.metadata() or {}, len(file.keys())
+        except Exception as error:  # the library's own error is no subclass of anything narrower
+            yield Problem(name, None, f"can't be read ({shown(str(error))})", "save the weights again")
+            continue
+        if metadata.get("format") != "pt":
+            yield Problem(name, None, "has no metadata format: pt", 'save it with metadata={"format": "pt"}')
+        if tensors == 0:
+            yield Problem(name, None, "holds no weights", "save the weights again")
+
+
+def weights_stored_once(folder: Folder) -> Iterator[Problem]:
+    """No matrix is stored under two names: tied weights double the download and come back untied (safetensors#98).
+
+    Vectors, and matrices of one single value (a norm's ones, an adapter's zeros), may well be equal by nature.
+    """
+    for name in _safetensors(folder):
+        seen = {}
+        for key, tensor in _tensors(folder.path / name):
+            if tensor.ndim < 2 or not tensor.numel() or bool((tensor == tensor.flatten()[0]).all()):
+                continue
+            content = hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy()).digest()
+            twin = seen.setdefault((tensor.shape, tensor.dtype, content), key)
+            if twin != key:
+                what = f"stores the same weights twice, as {shown(twin)} and {shown(key)}"
+                yield Problem(name, None, what, "tie them by _tied_weights_keys, and save_pretrained stores one")
+
+
+def weights_finite(folder: Folder) -> Iterator[Problem]:
+    """No weight is NaN or infinite: such a model loads well and answers nothing."""
+    for name in _safetensors(folder):
+        for key, tensor in _tensors(folder.path / name):
+            if tensor.is_floating_point() and not bool(tensor.float().isfinite().all()):
+                yield Problem(name, None, f"has NaN or infinite numbers in {shown(key)}", "train again")
+
+
+def _safetensors(folder: Folder) -> list[str]:
+    return [name for name in folder.files if name.endswith(".safetensors")]
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a safetensors file, one at a time; none of a broken one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            for key in sorted(file.keys()):
+                yield key, file.get_tensor(key)
+    except Exception:  # `weights_readable` has it
+        return
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether the first bytes are a pickle's (torch's old format begins with one), or a zip's that holds one."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if head.startswith(b"PK\x03\x04"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return any(name.endswith((".pkl", ".npy")) for name in archive.namelist())
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+            return False
+    size = int.from_bytes(head[:8], "little")  # a header of 640 bytes begins with a pickle's first two
+    is_safetensors = head[8:9] == b"{" and size < min(_LARGEST_HEADER, path.stat().st_size)
+    return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5 and not is_safetensors
+
+
+def _line(error: Exception) -> int | None:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return error.problem_mark.line + 1
+    return getattr(error, "lineno", None)

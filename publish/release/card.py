@@ -1,0 +1,313 @@
+"""The model card: a template filled from `release.json`, and nothing from anywhere else.
+
+The only constants are published facts about other models (DeepSeek-V3, the original release), each with its source.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import jinja2
+import yaml
+from huggingface_hub import ModelCardData
+
+from axion.errors import AxionError
+from axion.evaluation.results import LANGUAGES, LOAD_SETS, digits_label, measured, megabytes, result_rows, skipped_tasks
+from axion.params import cache_values
+from axion.recipe import Recipe
+from publish.hub.clean_process import python_snippets
+from publish.release.manifest import OPTIONAL_FILES
+from publish.release.metadata import check_front_matter, check_repo_name, check_tag
+from publish.release.results import benchmark_results, evaluation_results
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "model_cards"
+
+DEEPSEEK_ARXIV = "2412.19437"
+DEEPSEEK_V3 = {
+    # Technical report, section 4.2 and abstract; the rest from config.json of huggingface.co/deepseek-ai/DeepSeek-V3.
+    "total": 671e9,
+    "active": 37e9,
+    "training_tokens": 14.8e12,
+    "num_hidden_layers": 61,
+    "first_k_dense_replace": 3,
+    "hidden_size": 7168,
+    "num_attention_heads": 128,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "q_lora_rank": 1536,
+    "kv_lora_rank": 512,
+    "n_routed_experts": 256,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 8,
+    "n_group": 8,
+    "topk_group": 4,
+    "moe_intermediate_size": 2048,
+    "routed_scaling_factor": 2.5,
+    "num_nextn_predict_layers": 1,
+    "vocab_size": 129_280,
+    "max_position_embeddings": 163_840,
+    "tie_word_embeddings": False,
+}
+
+# What the model card of the original release says about itself.
+ORIGINAL_RELEASES = {
+    "axion1-v0.1": {"parameters": 343_616, "validation_loss": 3.2, "epochs": 20, "minutes": 115, "threads": 12},
+}
+
+
+OWN_SECTIONS = {"expert_load", "speed"}
+"""Tasks whose figures stand in sections of their own."""
+
+
+def card_files(info: dict) -> dict[str, str]:
+    """What people and the Hub read of a release: file name → text.
+
+    That is README.md, and `.eval_results/gsm8k.yaml` where that benchmark was measured.
+
+    Args:
+        info: the content of `release.json`.
+
+    Raises:
+        AxionError: the family has no template, or `info` lacks something that the card states.
+    """
+    files = {"README.md": render_card(info)}
+    if results := benchmark_results(info):
+        files[OPTIONAL_FILES[0]] = yaml.safe_dump(results, sort_keys=False, allow_unicode=True)
+    return files
+
+
+def render_card(info: dict) -> str:
+    """The card as Markdown with its YAML front matter; every section stands in a block of its own.
+
+    Args:
+        info: the content of `release.json`.
+
+    Raises:
+        AxionError: the family has no template, or `info` lacks something that the template states.
+    """
+    arithmetic = measured(info["results"], "arithmetic") or {"scores": []}
+    try:
+        text = _template(info["family"]).render(
+            info=info,
+            parameters=info["parameters"],
+            cache=info["parameters"]["cache"],
+            training=info["training"],
+            data=count_documents(info["data"]),
+            results=[row for row in result_rows(info["results"]) if row.task not in OWN_SECTIONS],
+            skipped=skipped_tasks(info["results"]),
+            slips=[score for score in arithmetic["scores"] if score["correct"] < score["total"]],
+            gsm8k_test=measured(info["results"], "gsm8k_test"),
+            speed=measured(info["results"], "speed"),
+            load={label: info["results"]["expert_load"].get(name) for name, label in LOAD_SETS.items()},
+            load_command=info["results"]["expert_load"]["command"],
+            pins=[pin(name, info["training"]["libraries"][name]) for name in ("torch", "transformers")],
+            architecture=compare_architecture(info),
+            deepseek_arxiv=DEEPSEEK_ARXIV,
+            original=ORIGINAL_RELEASES.get(info["name"]),
+        )
+        metadata = card_metadata(info)
+    except (jinja2.UndefinedError, KeyError) as error:
+        raise AxionError(f"the card of {info['name']} needs a figure that release.json lacks: {error}") from None
+    return f"---\n{metadata.to_yaml()}\n---\n\n{text}"
+
+
+@cache
+def _template(family: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,  # a figure that is missing is an error, never an empty cell
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters |= FILTERS
+    try:
+        return environment.get_template(f"{family}.md.j2")
+    except jinja2.TemplateNotFound:
+        raise AxionError(f"model_cards/{family}.md.j2, the card of this family, is not written yet") from None
+
+
+def python_of_card(family: str, repo_id: str, tag: str) -> list[str]:
+    """The Python that a family's card may show, from the template alone: nothing else of a `release.json` gets in.
+
+    Raises:
+        AxionError: the family has no template.
+    """
+    template = _template(family)
+    source, _, _ = template.environment.loader.get_source(template.environment, template.name)
+    named = {"repo_id": repo_id, "tag": tag}
+    return [template.environment.from_string(code).render(info=named) for code in python_snippets(source)]
+
+
+def card_metadata(info: dict) -> ModelCardData:
+    """The card's YAML front matter: what the Hub sorts, filters and charts models by."""
+    results = evaluation_results(info)
+    return ModelCardData(
+        license=info["license"],
+        language=info["languages"],
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        datasets=[info["dataset"]] if info["dataset"] else None,
+        metrics=sorted({result.metric_type for result in results} & HUB_METRICS) or None,
+        tags=[
+            "axion",
+            info["family"],
+            "deepseek_v3",
+            "mixture-of-experts",
+            "moe",
+            "multi-head-latent-attention",
+            "tiny",
+            "cpu",
+            "custom_code",
+        ],
+        model_name=info["title"],
+        eval_results=results or None,
+    )
+
+
+HUB_METRICS = {"exact_match"}
+"""Those of our metrics that https://huggingface.co/metrics lists."""
+
+
+def check_metadata(recipe: Recipe) -> None:
+    """Check, before any training, that the Hub will take what the card of this recipe's model is going to say.
+
+    Raises:
+        AxionError: licence, languages, title, data set, version or names would be refused, or there is no template.
+    """
+    check_repo_name(recipe.repo_name)
+    check_tag(f"v{recipe.version}")
+    if recipe.title != " ".join(recipe.title.split()) or not recipe.title:
+        raise AxionError(f"title is {recipe.title!r}; write one line without spaces around it")
+    _template(recipe.family)
+    known = recipe.model_dump(include={"license", "languages", "title", "family"})
+    metadata = card_metadata(known | {"dataset": recipe.data.hub_id, "dataset_config": None, "results": {}})
+    check_front_matter(yaml.safe_load(metadata.to_yaml()))
+
+
+SOURCES = {
+    "gsm8k": "GSM8K, real problems with their solutions",
+    "arithmetic": "synthetic sums and differences, Portuguese and English",
+    "word_problems": "synthetic problems of several steps, Portuguese and English",
+}
+
+
+def count_documents(data: dict) -> list[dict]:
+    """The rows of the table of data: label, training and held-out counts."""
+    nothing = {"documents": 0, "tokens": 0}
+    return [
+        {"label": label, **{split: data[split]["by_source"].get(source, nothing) for split in ("train", "validation")}}
+        for source, label in SOURCES.items()
+        if any(source in data[split]["by_source"] for split in ("train", "validation"))
+    ]
+
+
+def compare_architecture(info: dict) -> list[dict[str, str]]:
+    """The rows of the table against DeepSeek-V3: label, ours, theirs."""
+    ours = info["architecture"] | {
+        "total": info["parameters"]["total"],
+        "active": info["parameters"]["active"],
+        "training_tokens": info["training"]["tokens"],
+    }
+    return [
+        {"label": label, "ours": value(ours), "theirs": value(DEEPSEEK_V3)}
+        for label, value in ARCHITECTURE_ROWS.items()
+    ]
+
+
+def _shared_and_routed(model: dict) -> str:
+    return f"{model['n_shared_experts']} + {model['n_routed_experts']}, top {model['num_experts_per_tok']}"
+
+
+def _groups(model: dict) -> str:
+    return "none" if model["n_group"] == 1 else f"{model['n_group']}, of which {model['topk_group']} are eligible"
+
+
+def _latent_cache(model: dict) -> str:
+    latent, plain = cache_values(SimpleNamespace(**model))
+    return f"{latent:,} (plain attention: {plain:,})"
+
+
+def _field(name: str) -> Callable[[dict], str]:
+    return lambda model: quantity(model[name])
+
+
+ARCHITECTURE_ROWS: dict[str, Callable[[dict], str]] = {
+    "parameters": _field("total"),
+    "active per token": _field("active"),
+    "tokens seen in training": _field("training_tokens"),
+    "layers": _field("num_hidden_layers"),
+    "of which dense": _field("first_k_dense_replace"),
+    "hidden size": _field("hidden_size"),
+    "attention heads": _field("num_attention_heads"),
+    "query-key head, plain + rotary": lambda model: f"{model['qk_nope_head_dim']} + {model['qk_rope_head_dim']}",
+    "value head": _field("v_head_dim"),
+    "query latent": lambda model: "none" if model["q_lora_rank"] is None else quantity(model["q_lora_rank"]),
+    "key-value latent": _field("kv_lora_rank"),
+    "cached numbers per token and layer": _latent_cache,
+    "experts: shared + routed": _shared_and_routed,
+    "expert groups": _groups,
+    "expert width": _field("moe_intermediate_size"),
+    "routed scaling factor": _field("routed_scaling_factor"),
+    "multi-token prediction depth": _field("num_nextn_predict_layers"),
+    "vocabulary": _field("vocab_size"),
+    "context": _field("max_position_embeddings"),
+    "tied embeddings": lambda model: "yes" if model["tie_word_embeddings"] else "no",
+}
+
+
+def pin(name: str, version: str) -> str:
+    """What pip installs: the version without the build that this machine has of it (2.13.0+cpu)."""
+    return f"{name}=={version.partition('+')[0]}"
+
+
+def quantity(number: float) -> str:
+    """A count as people write it: 344,224 in full; from a thousand million on, 671 billion and 14.8 trillion."""
+    for size, word in ((1e12, "trillion"), (1e9, "billion")):
+        if number >= size:
+            return f"{number / size:g} {word}"
+    return f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """9.5 minutes, 48 seconds, 2.3 hours."""
+    for size, word in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {word}"
+    return f"{seconds:.0f} seconds"
+
+
+def _duration_pt(seconds: float) -> str:
+    number, _, unit = duration(seconds).partition(" ")
+    words = {"hours": "horas", "minutes": "minutos", "seconds": "segundos"}
+    return f"{number.replace('.', ',')} {words[unit]}"
+
+
+def _of_a_figure(write: Callable[..., str]) -> Callable[..., str]:
+    """A filter that fails by name on a figure that is missing, rather than on its format."""
+
+    def checked(figure: object) -> str:
+        return str(figure) if isinstance(figure, jinja2.Undefined) else write(figure)
+
+    return checked
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    name: _of_a_figure(write)
+    for name, write in {
+        "thousands": lambda number: f"{number:,}",
+        "thousands_pt": lambda number: f"{number:,}".replace(",", "."),
+        "decimals": lambda number: f"{number:.3f}",
+        "percent": lambda share: f"{share:.1%}",
+        "digits": digits_label,
+        "language": LANGUAGES.__getitem__,
+        "milliseconds": lambda seconds: f"{1000 * seconds:.1f} ms",
+        "megabytes": megabytes,
+        "duration": duration,
+        "duration_pt": _duration_pt,
+        "machine": lambda machine: f"{machine['cores']} cores of {machine['processor']}",
+        "libraries": lambda libraries: ", ".join(f"{name} {version}" for name, version in libraries.items()),
+        "files": lambda files: " and ".join(f"`{file['name']}` (sha256 `{file['sha256'][:16]}…`)" for file in files),
+    }.items()
+}

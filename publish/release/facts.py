@@ -1,0 +1,89 @@
+"""The facts of a release: everything that `release.json` and the card state, gathered from a run and its evaluation."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from axion.errors import AxionError
+from axion.model.configuration_axion import AxionConfig
+from axion.params import report
+from axion.series import series
+from axion.training.runfile import read_run_file
+from publish.release.charts import read_metrics
+
+FORMAT = 1
+OLDEST_TRANSFORMERS = "5.4"
+"""The first version that opens a release; `tests/test_release_loads.py` proves it."""
+CURVE_ROWS = 10
+
+
+_OF_A_RUN = ("steps", "tokens", "seconds", "date", "machine", "python", "libraries", "git_commit")
+
+
+def read_run(run: Path) -> dict:
+    """The content of a finished run's `run.json`.
+
+    Raises:
+        AxionError: there is none, the run is not finished, or it lacks something that a release states.
+    """
+    content = read_run_file(run)
+    if not content.get("finished"):
+        raise AxionError(f"{run} is not finished; go on with: python -m axion train … --resume")
+    if missing := [key for key in ("recipe", "data", *_OF_A_RUN) if key not in content]:
+        raise AxionError(f"{run}/run.json lacks {missing[0]!r}, which a release states; train again with today's code")
+    return content
+
+
+def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) -> dict:
+    """`release.json` without the sha256 of its files.
+
+    Args:
+        run: the folder of a finished run.
+        config: the model's configuration.
+        measured: see `publish.release.measure.measure`.
+        repo_id: USER/NAME on the Hub.
+    """
+    log = read_run(run)
+    recipe = yaml.safe_load(log["recipe"])
+    metrics = read_metrics(run / "metrics.csv")
+    return {
+        "format": FORMAT,
+        **{key: recipe[key] for key in ("name", "title", "family", "version", "license", "languages", "seed")},
+        "tag": f"v{recipe['version']}",
+        "repo_id": repo_id,
+        "exports": [],
+        "dataset": recipe["data"]["hub_id"],
+        "dataset_config": recipe["data"]["hub_config"],
+        "val_fraction": recipe["data"]["val_fraction"],
+        "oldest_transformers": OLDEST_TRANSFORMERS,
+        "architecture": {name: getattr(config, name) for name in AxionConfig.__annotations__},
+        "parameters": report(recipe["name"], config),
+        "data": log["data"],
+        "training": {
+            **{key: log[key] for key in _OF_A_RUN},
+            "recipe": recipe["training"],
+            "command": "python -m axion train recipe.yaml",
+            "curve": sample_curve(metrics),
+        },
+        "measured": {key: measured[key] for key in ("date", "files", "test_files")},
+        "results": measured["results"],
+        "roadmap": roadmap(recipe["family"]),
+    }
+
+
+def roadmap(family: str) -> list[dict]:
+    """The versions of a family as they stand today, see `axion.series.Member`."""
+    return [asdict(member) for member in series(family)]
+
+
+def sample_curve(metrics: list[dict[str, float]], count: int = CURVE_ROWS) -> list[dict[str, float]]:
+    """At most `count` of the log's rows that have a validation loss, evenly spread, the last one among them."""
+    rows = [row for row in metrics if "val_loss" in row]
+    last = len(rows) - 1
+    chosen = range(len(rows)) if len(rows) <= count else sorted({round(last * i / (count - 1)) for i in range(count)})
+    counts, losses = ("step", "tokens"), ("train_loss", "val_loss", "val_bits_per_byte")
+    return [
+        {name: int(rows[index][name]) for name in counts} | {name: rows[index][name] for name in losses}
+        for index in chosen
+    ]

@@ -1,0 +1,101 @@
+"""Measure a finished run, once: the figures are kept beside it and hold as long as weights, data and measure do."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from axion.evaluation import tasks as evaluation
+from axion.evaluation.results import skipped_tasks
+from axion.inference.routing import expert_favourites
+from axion.recipe import DataRecipe, Recipe
+from axion.release import Release
+from publish.release.facts import read_run
+from publish.release.fingerprint import code_fingerprint, fingerprint
+from publish.release.manifest import sha256
+
+KEPT = "evaluation.json"
+
+
+def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
+    """Evaluate a run, all but what stands in its folder's `evaluation.json` and still holds.
+
+    What could not be measured then is tried again; what was measured stays, to the digit, the speed among it.
+
+    The data is what the run was trained with, split as then; the recipe at hand only says where local copies are.
+
+    Args:
+        run: the folder of a finished run.
+        recipe: whose `data.files` and `data.test_files` are local copies of the data.
+        did: is told in a few words what happened.
+
+    Returns:
+        "results": task → figures or why it was skipped (see `axion.evaluation.tasks.evaluate`);
+        "favourites": each expert's favourite tokens, see `axion.inference.routing.expert_favourites`;
+        "date": the day, ISO 8601, UTC; "files" and "test_files": the local data files, by name and sha256;
+        "key": what all this depends on.
+
+    Raises:
+        AxionError: a data file is missing or broken.
+    """
+    local = {"files": recipe.data.files, "test_files": recipe.data.test_files}
+    trained = Recipe.model_validate(yaml.safe_load(read_run(run)["recipe"]))
+    data = DataRecipe.model_validate(trained.data.model_dump() | local)
+    kept = _read_kept(run, key := _key(run, data))
+    if kept and not skipped_tasks(kept["results"]):
+        did("skipped: measured before")
+        return kept
+    release = Release(trained.name, run / "final")
+    used = {"files": _identify(data.files), "test_files": _identify(data.test_files)}
+    results = evaluation.evaluate(release, data, progress=True, known=_known(kept))
+    skipped = skipped_tasks(results)
+    note = f", not measured: {', '.join(skipped)}" if skipped else ""
+    if kept and skipped.keys() == skipped_tasks(kept["results"]).keys():
+        did(f"skipped: measured before{note}")
+        return kept
+    if "gsm8k_validation" in skipped:
+        data = data.model_copy(update={"hub_id": None, "files": None})  # not at hand: no use in asking again
+    documents = [ids for part in evaluation.load_documents(release, data).values() for ids in part]
+    favourites = expert_favourites(release.model, release.tokenizer, documents)
+    today = datetime.now(UTC).date().isoformat()
+    content = {"key": key, "date": today, **used, "results": results, "favourites": favourites}
+    staging = run / f"{KEPT}.tmp"
+    staging.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(staging, run / KEPT)
+    did(f"{len(results) - len(skipped)} tasks{note}")
+    return content
+
+
+def _known(kept: dict) -> dict[str, dict]:
+    """The results that need no second look."""
+    known = {task: result for task, result in kept.get("results", {}).items() if "skipped" not in result}
+    if "gsm8k_validation" not in known:  # the load is measured over it too, once it is at hand
+        known.pop("expert_load", None)
+    return known
+
+
+def _read_kept(run: Path, key: dict[str, str]) -> dict:
+    """What was measured before and still holds; {} where there is nothing."""
+    try:
+        content = json.loads((run / KEPT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if content.get("key") == key else {}
+
+
+def _key(run: Path, data: DataRecipe) -> dict[str, str]:
+    """What the figures depend on."""
+    recipe = data.model_dump(mode="json", exclude={"files", "test_files"})
+    return {
+        "weights": sha256(run / "final" / "model.safetensors"),
+        "data": fingerprint([recipe, _identify(data.files), _identify(data.test_files)]),
+        "measure": code_fingerprint("axion.evaluation.tasks"),
+    }
+
+
+def _identify(files: Sequence[str] | None) -> list[dict[str, str]]:
+    """Local files by name and sha256, never by path. One that is missing is left to `load_problems` to tell."""
+    return [{"name": Path(file).name, "sha256": sha256(Path(file))} for file in files or () if Path(file).is_file()]

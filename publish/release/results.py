@@ -1,0 +1,56 @@
+"""Measured figures in the two forms that the Hub reads: a card's model-index, and `.eval_results`."""
+
+from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
+
+from axion.evaluation.results import LANGUAGES, digits_label, measured
+
+GSM8K, GSM8K_PROBLEMS = "openai/gsm8k", 1319
+"""A benchmark that is registered on the Hub, and the size of its test set.
+
+Its page gathers what models report in `.eval_results`.
+"""
+
+
+def evaluation_results(info: dict) -> list[EvalResult]:
+    """The model-index entries: everything measured that has a value the Hub can show."""
+    results, entries = info["results"], []
+    gsm8k = {"dataset_type": info["dataset"], "dataset_name": "GSM8K", "dataset_config": info["dataset_config"]}
+    generation = {"task_type": "text-generation", "task_name": "Text Generation"}
+    if info["dataset"] and (loss := measured(results, "gsm8k_validation")):
+        held_out = generation | gsm8k | {"dataset_split": "train", "dataset_args": {"held_out": info["val_fraction"]}}
+        for key, name in (("bits_per_byte", "Bits per byte"), ("nats_per_token", "Loss (nats per token)")):
+            entries.append(EvalResult(**held_out, metric_type=key, metric_name=name, metric_value=round(loss[key], 4)))
+    if info["dataset"] and (score := measured(results, "gsm8k_test")):
+        test = generation | gsm8k | {"dataset_split": "test"}
+        entries.append(EvalResult(**test, **_exact_match(score)))
+    for score in (measured(results, "arithmetic") or {"scores": []})["scores"]:
+        name = f"Axion arithmetic, {digits_label(score['digits'])}, {LANGUAGES[score['language']]}"
+        config = f"{score['digits']}-digit-{score['language']}"  # results of one data set and config are shown as one
+        dataset = {"dataset_type": "axion-arithmetic", "dataset_name": name, "dataset_config": config}
+        entries.append(EvalResult(**generation, **dataset, **_exact_match(score)))
+    return entries
+
+
+def _exact_match(score: dict) -> dict:
+    return {"metric_type": "exact_match", "metric_name": "Exact match", "metric_value": round(score["accuracy"], 4)}
+
+
+def benchmark_results(info: dict) -> list[dict] | None:
+    """The content of `.eval_results/gsm8k.yaml`; None where GSM8K's test set, all of it, was not measured.
+
+    The task's id and the unit, per cent, are those of the benchmark's own `eval.yaml` and leaderboard.
+    Source: https://huggingface.co/docs/hub/eval-results
+    """
+    score = measured(info["results"], "gsm8k_test")
+    if score is None or (info["dataset"], score["total"]) != (GSM8K, GSM8K_PROBLEMS):
+        return None
+    entry = EvalResultEntry(
+        dataset_id=GSM8K,
+        task_id="gsm8k",
+        value=round(100 * score["accuracy"], 2),
+        date=info["measured"]["date"],
+        source_url=f"https://huggingface.co/{info['repo_id']}",
+        source_name="Model card",
+        notes=f"zero-shot, greedy; {score['correct']} of {score['total']}",
+    )
+    return eval_result_entries_to_yaml([entry])

@@ -1,0 +1,226 @@
+"""A Space as a folder that runs by itself: the page, what it imports, and the README.md that configures it.
+
+What goes into it is found, not listed: `app.py` and every module of the project that it imports, directly or not, with
+the page's assets and texts and the kernels' sources. The libraries that those modules import are the Space's
+requirements, as this project pins them.
+"""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions, version
+from importlib.metadata import requires as distribution_requires
+from modulefinder import ModuleFinder
+from pathlib import Path
+from sys import stdlib_module_names
+
+import jinja2
+from huggingface_hub import RepoCard, SpaceCardData, SpaceHardware
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import filter_repo_objects, validate_repo_id
+
+from axion.errors import AxionError
+from axion.release import WANTED_FROM_HUB, open_release
+from publish.check.lint import scan_text_files
+from publish.release.card import TEMPLATES
+from publish.release.manifest import files_in
+from publish.release.metadata import check_license
+
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLED = "axion1-v0.1"
+"""The release under releases/ that goes with the Space where no published model is named."""
+
+KERNELS = ROOT / "axion" / "kernels" / "csrc"
+"""Compiled on the Space, if it has a compiler."""
+ASSETS = {".css", ".html", ".js", ".md", ".svg"}
+TORCH = "torch>=2.8,<2.12"
+"""What ZeroGPU has, in place of this project's own pin. Source: https://huggingface.co/docs/hub/spaces-zerogpu"""
+OPTIONAL_IMPORTS = {"spaces"}
+"""On every Gradio Space already, and done without elsewhere."""
+ZERO_GPU = SpaceHardware.ZERO_A10G.value
+"""Hardware that is shared, and free for two Spaces an account; see `playground.server.zero_gpu`."""
+
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+FRONT_MATTER = {
+    "title": "Axion: see the experts think",
+    "emoji": "🔬",
+    "colorFrom": "blue",
+    "colorTo": "green",
+    "sdk": "gradio",
+    "python_version": "3.12",
+    "app_file": "app.py",
+    "short_description": "A tiny DeepSeek-V3: see which experts read each token",
+    "license": "mit",
+    "tags": ["axion", "deepseek_v3", "mixture-of-experts", "interpretability", "tiny"],
+    "suggested_hardware": ZERO_GPU,  # for those who copy the Space
+}
+MAX_SHORT_DESCRIPTION = 60
+REPOSITORIES = ("models", "datasets")
+PRELOAD = re.compile(r"(\S+) (\S+) ([0-9a-f]{40})")
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A model on the Hub that the Space shows, pinned."""
+
+    repo_id: str
+    commit: str
+    """The whole sha."""
+    files: tuple[str, ...]
+    """What the page reads of it."""
+    datasets: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> str:
+        """As `axion.release.open_release` takes it."""
+        return f"{self.repo_id}@{self.commit}"
+
+
+def stage(folder: Path, models: Sequence[PublishedModel] = (), bundled: str = BUNDLED) -> None:
+    """Write the whole Space into a new folder.
+
+    Args:
+        folder: must not exist yet, or be empty.
+        models: the models to show; they stay on the Hub and are only named.
+        bundled: without models, the release under releases/ to copy into the folder.
+
+    Raises:
+        AxionError: the folder is not empty, the release is not there, or something in it must not be published.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise AxionError(f"{folder} is not empty; give a new folder for the Space")
+    modules, libraries = find_imports(ROOT / "app.py")
+    files = [*modules, *(file for file in (ROOT / "playground").rglob("*") if file.suffix in ASSETS)]
+    files += [*KERNELS.iterdir(), ROOT / "LICENSE"]
+    datasets = sorted({dataset for model in models for dataset in model.datasets})
+    if not models:
+        release = open_release(bundled)
+        names = filter_repo_objects(files_in(release.folder), allow_patterns=WANTED_FROM_HUB)
+        files += [release.folder / name for name in names]
+        datasets = [release.info["dataset"]] if release.info.get("dataset") else []
+    for source in files:
+        target = folder / source.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    (folder / "requirements.txt").write_text(requirements(libraries), encoding="utf-8")
+    (folder / "README.md").write_text(render_readme(models, datasets, bundled), encoding="utf-8")
+    check_front_matter(folder)
+    if problems := scan_text_files(folder):
+        raise AxionError(f"the Space: {problems[0]}")
+
+
+def find_imports(script: Path) -> tuple[list[Path], set[str]]:
+    """What a script imports, directly or not, in functions too.
+
+    Returns:
+        The project's files, the script among them, and the names under which other libraries are imported.
+    """
+    finder = ModuleFinder(path=[str(ROOT)])  # so that it looks into nothing but the project
+    finder.run_script(str(script))
+    files = sorted(Path(module.__file__) for module in finder.modules.values() if module.__file__)
+    elsewhere = {name.partition(".")[0] for name in finder.badmodules} - {file.parent.name for file in files}
+    return files, elsewhere - stdlib_module_names - OPTIONAL_IMPORTS
+
+
+def requirements(libraries: set[str]) -> str:
+    """The text of the Space's requirements.txt: what is imported, in the versions of this project, torch aside.
+
+    Raises:
+        AxionError: a library is not pinned in this project's requirements.txt.
+    """
+    pins = {}
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        if "==" in line and not line.startswith("#"):
+            pins[_distribution(line)] = line
+    pins["torch"] = TORCH
+    brought_along = {_distribution(line) for line in distribution_requires("gradio")}
+    distributions = packages_distributions()
+    lines = []
+    for library in sorted(libraries):
+        names = {name.lower().replace("_", "-") for name in distributions.get(library, [library])}
+        if not names & (pins.keys() | brought_along):
+            raise AxionError(f"the page imports {library}, which requirements.txt does not pin")
+        lines += [pins[name] for name in sorted(names & pins.keys())]
+    return "\n".join(lines) + "\n"
+
+
+def _distribution(requirement: str) -> str:
+    """The name in a line such as `gradio[mcp]==6.31.0`."""
+    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+
+
+def render_readme(models: Sequence[PublishedModel], datasets: Sequence[str], bundled: str) -> str:
+    """The Space's README.md: its front matter, which configures it, and a page about it."""
+    front_matter = FRONT_MATTER | {
+        "sdk_version": version("gradio"),
+        "models": [model.repo_id for model in models] or None,
+        "datasets": list(datasets) or None,
+        "preload_from_hub": [f"{model.repo_id} {','.join(model.files)} {model.commit}" for model in models] or None,
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    body = environment.get_template("space.md.j2").render(models=models, bundled=bundled)
+    return f"---\n{SpaceCardData(**front_matter).to_yaml()}\n---\n\n{body}"
+
+
+def check_front_matter(folder: Path) -> None:
+    """Check what configures the Space, as the Hub does, before anything is sent.
+
+    Raises:
+        AxionError: the README.md has no front matter that the Hub would take; the message names the key.
+    """
+    values: Mapping = RepoCard((folder / "README.md").read_text(encoding="utf-8")).data.to_dict()
+    known = {*FRONT_MATTER, "sdk_version", "preload_from_hub", *REPOSITORIES}
+    problems = dict.fromkeys(values.keys() - known, "is not known to this project")
+    problems |= dict.fromkeys({*FRONT_MATTER, "sdk_version"} - values.keys(), "is missing")
+    for key, value in values.items():
+        if key not in problems and (problem := _find_problem(key, value, folder)):
+            problems[key] = problem
+    if problems:
+        key = min(problems)
+        raise AxionError(f"README.md of the Space: {key} {problems[key]}")
+
+
+def _find_problem(key: str, value: object, folder: Path) -> str | None:
+    """What is wrong with one value of the front matter, as the rest of a sentence that begins with its key."""
+    if key in {*REPOSITORIES, "tags", "preload_from_hub"}:
+        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+            return "must be a list of texts"
+        return next(filter(None, (_find_problem_in_entry(key, entry) for entry in value)), None)
+    if not isinstance(value, str) or not value.strip():
+        return f"must be text in quotes, not {value!r}"
+    if key == "emoji" and any(character.isascii() or character.isalnum() for character in value):
+        return f"must be an emoji, not {value!r}"
+    if key in ("colorFrom", "colorTo") and value not in COLOURS:
+        return f"must be one of {', '.join(sorted(COLOURS))}, not {value!r}"
+    if key == "sdk" and value != "gradio":
+        return f"must be gradio, not {value!r}"
+    if key == "sdk_version" and not re.fullmatch(r"\d+\.\d+\.\d+", value):
+        return f"must be a release of Gradio such as 6.31.0, not {value!r}"
+    if key == "python_version" and not re.fullmatch(r"3\.\d+(\.\d+)?", value):
+        return f"must be a version such as 3.12, not {value!r}"
+    if key == "app_file" and not (folder / value).is_file():
+        return f"is {value!r}, which the folder does not have"
+    if key == "short_description" and len(value) > MAX_SHORT_DESCRIPTION:
+        return f"has {len(value)} characters; at most {MAX_SHORT_DESCRIPTION} are taken"
+    if key == "suggested_hardware" and value not in set(SpaceHardware):
+        return f"must be hardware of the Hub such as cpu-basic, not {value!r}"
+    if key == "license":
+        check_license(value)
+    return None
+
+
+def _find_problem_in_entry(key: str, entry: str) -> str | None:
+    repo_id = entry
+    if key == "preload_from_hub":
+        if not (match := PRELOAD.fullmatch(entry)):
+            return f"must say 'USER/MODEL files commit', with the commit's 40 digits, not {entry!r}"
+        repo_id = match[1]
+    if key != "tags":
+        try:
+            validate_repo_id(repo_id)
+        except HFValidationError:
+            return f"names {repo_id!r}, which is no repository"
+    return None

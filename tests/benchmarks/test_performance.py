@@ -1,0 +1,312 @@
+"""The performance benchmarks' arithmetic and conversation. No speed is asserted: only that what is measured is told."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from axion.model.mixture_axion import AxionMoE
+from benchmarks import decoding, growth, limits, performance, trainers, training
+from benchmarks.figures import QUICK, Contender, Effort, Field, Figure, best, leaders, ratios, read_figures, speed_table
+from benchmarks.report import DOCS, Row, read_rows, to_markdown
+from benchmarks.sizes import SIZES, config_of
+from benchmarks.workers import Done, Gone, Worker, interleave, repeat
+
+FAKE = "tests.support.fake_contender"
+
+
+def figure(name: str, group: str, *values: float, size="v0.1", kind="step", threads=2) -> Figure:
+    return Figure(name, group, threads, size, kind, values)
+
+
+def say(_: str) -> None: ...
+
+
+# --- Figures and ratios -----------------------------------------------------------------------------------------------
+
+
+def test_the_best_is_the_one_with_the_highest_median():
+    slow, fast, other = figure("a", "x", 1, 9, 1), figure("b", "x", 2, 2, 2), figure("c", "y", 5, 5, 5)
+    assert best([slow, fast, other], ["x"]) is fast
+    assert best([slow, fast, other], ["x", "y"], size="v0.1") is other
+    assert best([slow, fast, other], ["x"], size="M") is None
+
+
+def test_ratios_are_taken_round_by_round():
+    assert ratios(figure("a", "x", 4, 9), figure("b", "x", 2, 3)) == (2, 3)
+    with pytest.raises(ValueError):
+        ratios(figure("a", "x", 4, 9), figure("b", "x", 2))  # not of the same rounds
+
+
+def test_a_leader_in_one_kind_of_work_stays():
+    writes, reads = figure("a", "x", 9, kind="decode"), figure("b", "x", 9, kind="prefill")
+    beaten = [figure("c", "x", 1, kind=kind) for kind in ("decode", "prefill")]
+    assert {who.name for who in leaders([writes, reads, *beaten])} == {"a", "b"}
+
+
+def test_a_table_has_a_line_per_contender_and_a_column_per_size():
+    rows = [figure("a", "x", 1000, 3000, 2000), figure("a", "x", 7, size="M"), figure("b", "x", 5, size="M")]
+    assert speed_table(rows, ["v0.1", "M"], {"a": "Ours"}, "size").splitlines()[2:] == [
+        "| Ours | 2 | 2,000 (1,000 to 3,000) | 7 |",
+        "| b | 2 | – | 5 |",
+    ]
+
+
+def test_figures_survive_json():
+    rows = [figure("a", "x", 1.5, 2.5)]
+    assert read_figures(json.loads(json.dumps([asdict(row) for row in rows]))) == rows
+
+
+def test_a_row_may_aim_higher_than_it_must():
+    rows = [Row("a", (value,), "×", at_least=3.3, aim=5) for value in (3, 4, 6)]
+    assert [line.split("| ")[-1] for line in to_markdown(rows).splitlines()[2:]] == [
+        "**missed** |",
+        "met |",
+        "aim met |",
+    ]
+    assert rows[0].target == "≥ 3.3, aim 5"
+
+
+# --- Workers ----------------------------------------------------------------------------------------------------------
+
+
+def test_work_is_repeated_until_it_took_long_enough():
+    answer = repeat(lambda: Done(10, 0.25), 0.6)
+    assert (answer["tokens"], answer["seconds"]) == (30, 0.75)
+    assert repeat(lambda: Done(1, 0.0), 0.0)["tokens"] == 1
+    assert answer["peak_bytes"] > 1e6
+
+
+@pytest.fixture
+def fake():
+    """Starts workers whose answers are made up; ends them afterwards."""
+    workers = []
+
+    def start(name: str) -> Worker:
+        workers.append(Worker(FAKE, name, threads=1))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.close()
+
+
+def test_a_worker_answers_and_what_it_prints_is_no_answer(fake):
+    worker = fake("fast")
+    assert worker.ready == {"kinds": ["step"], "threads": "1"}
+    assert worker.ask("step", 0.0)["tokens"] == 100
+
+
+def test_a_contender_that_cannot_says_why():
+    with pytest.raises(Gone, match="there is no compiler"):
+        Worker(FAKE, "missing", threads=1)
+    with pytest.raises(Gone, match="ValueError: two lines"):
+        Worker(FAKE, "broken", threads=1)
+
+
+def test_a_contender_that_dies_takes_nobody_with_it(fake):
+    workers = {name: fake(name) for name in ("fast", "dying")}
+    answers, gone = interleave(workers, ["step"], 3, 0.0)
+    assert list(answers) == [("fast", "step")] and len(answers["fast", "step"]) == 3
+    assert "ended with 3" in gone["dying"] and "out of luck" in gone["dying"]
+
+
+def test_a_silent_contender_is_given_up(fake, monkeypatch):
+    worker = fake("silent")
+    monkeypatch.setattr("benchmarks.workers.ANSWER_SECONDS", 0.2)
+    with pytest.raises(Gone, match="no answer"):
+        worker.ask("step", 0.0)
+
+
+def test_the_slower_of_a_group_leaves_the_field():
+    told = []
+    with Field("v0.1", ["step"], 0.0, told.append) as field:
+        for name in ("slow", "fast", "missing"):
+            field.enter(Contender(name, "one", 1), lambda name=name: Worker(FAKE, name, threads=1))
+        field.enter(Contender("slow", "another", 1), lambda: Worker(FAKE, "slow", threads=1))
+        measured = field.run(2)
+    assert [(f.name, f.group, len(f.values)) for f in measured] == [("fast", "one", 2), ("slow", "another", 2)]
+    assert [f.name for f in field.tried] == ["slow", "fast", "slow"]
+    assert field.left_out == ["v0.1, missing, 1 thread: there is no compiler"]
+    assert any("left out" in line for line in told)
+
+
+# --- Training ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_loop_over_tokens_computes_the_same():
+    torch.manual_seed(0)
+    mixture = AxionMoE(config_of("v0.1"))
+    for parameter in mixture.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    hidden = torch.randn(2, 5, 64)
+    torch.testing.assert_close(trainers.token_loop(mixture)(hidden), mixture(hidden))
+
+
+def test_every_entrant_is_known():
+    for size in SIZES:
+        for name, _ in training.entrants(size, compiled=True):
+            assert name in training.LABELS
+        for contender in decoding.entrants(size, (1, 2), llama=True):
+            assert contender.name in decoding.LABELS
+    assert not any("compile" in name for name, _ in training.entrants("v0.1", compiled=False))
+
+
+def test_another_loss_is_another_model():
+    told = {Contender(name, "x", 1): {"loss": loss} for name, loss in (("transformers", 7.0), ("a", 7.01), ("b", 9.0))}
+    assert list(training.strangers(told)) == ["b"]
+    told[Contender("c", "x", 1)] = {"loss": float("nan")}
+    assert set(training.strangers(told)) == {"b", "c"}
+
+
+def test_a_runs_speed_leaves_out_its_first_quarter():
+    rows = [{"tokens": str(100 * n), "seconds": str(50 if n == 0 else 50 + n)} for n in range(9)]
+    assert training.speed_of_rows(rows) == 100
+
+
+# --- Writing and limits -----------------------------------------------------------------------------------------------
+
+
+def test_texts_agree_up_to_the_first_other_token():
+    assert decoding.agreement({"transformers": [1, 2, 3], "a": [1, 2, 3], "b": [1, 5, 3]}) == {
+        "transformers": 3,
+        "a": 3,
+        "b": 1,
+    }
+
+
+def test_a_contender_finds_its_folder(monkeypatch, tmp_path):
+    asked = []
+
+    class Fake:
+        def __init__(self, module, *arguments, **options):
+            asked.append((arguments[2], options.get("python")))
+            self.ready = {"text": [1]}
+
+    monkeypatch.setattr(decoding, "Worker", Fake)
+    folders = {name: tmp_path / name for name in ("axion", "remote", "transformers", "llama")}
+    for name in decoding.LABELS:
+        decoding.start(Contender(name, "x", 1), folders, "python-of-llama")
+    engines = {name: folder.rpartition("/")[2] for name, (folder, _) in zip(decoding.LABELS, asked, strict=True)}
+    assert engines["axion-native+bf16"] == "axion" and engines["remote-code"] == "remote"
+    assert engines["transformers:eager"] == "transformers" and engines["llama-q8_0"] == "llama"
+    assert [python for _, python in asked].count("python-of-llama") == 2
+
+
+def test_the_work_of_a_token_is_counted():
+    config = config_of("v0.1")
+    assert limits.training_operations(config, 512) == 6 * 245_920 + 3 * 4 * 4 * 32 * 512
+    for size in (2, 4):
+        assert limits.decoding_bytes(config, 512, size) == size * 245_920 + 4 * 512 * 12 * 4
+
+
+def test_the_share_of_a_limit_is_that_of_the_work():
+    config = config_of("v0.1")
+    trained = figure("axion-native", "growth", 10, kind="train 512")
+    written = figure("axion-native", "growth", 10, kind="write 512")
+    found = {
+        "2": {
+            "operations": 20 * limits.training_operations(config, 512),
+            "read": {str(growth.bytes_read(written)): 40 * limits.decoding_bytes(config, 512, 4)},
+        }
+    }
+    assert growth.share(trained, found) == 0.5 and growth.share(written, found) == 0.25
+
+
+# --- The whole --------------------------------------------------------------------------------------------------------
+
+
+def made_up_parts() -> dict:
+    """What every part would tell of a machine where each contender does the same."""
+    common = {"left_out": ["L, x: why"], "machine": {"processor": "P", "cores": 2}, "measured": "2026-01-01"}
+    trained = [
+        figure(name, group, 2.0, 3.0, size=size) for size in SIZES for name, group in training.entrants(size, True)
+    ]
+    whole = [figure(training.WHOLE, training.WHOLE, 9.0), figure("axion-native+recipe", "bare step", 10.0)]
+    written = [
+        Figure(who.name, who.group, who.threads, size, kind, (1.0, 2.0))
+        for size in SIZES
+        for who in decoding.entrants(size, (1, 2), llama=True)
+        for kind in decoding.KINDS
+    ]
+    grown = [figure("axion-native", "growth", 5.0, kind="train 512")]
+    shapes = {"v0.1": {"parameters": 3, "active": 2, "cache_bytes": {"ours": 1, "theirs": 1}}}
+    steps = {"batch": 8, "window": 512, "rounds": 2, "whole_steps": 400, "backend": "native"}
+
+    def records(rows):
+        return [asdict(row) for row in rows]
+
+    return {
+        "training": common | steps | {"figures": records(trained), "tried": records(trained), "whole": records(whole)},
+        "decoding": common
+        | {
+            "figures": records(written),
+            "tried": records(written),
+            "rounds": 2,
+            "losses": {"fp32": 1.0, "bf16": 1.1},
+            "texts": {"v0.1": {"a": 1}},
+        },
+        "growth": common | {"figures": records(grown), "shapes": shapes, "limits": None, "tokens": 4096},
+    }
+
+
+def test_every_target_has_a_row_and_equals_give_one():
+    rows = list(performance.target_rows(made_up_parts()))
+    assert len(rows) == 3 + 1 + 8 + 1
+    assert {row.median for row in rows} == {1.0, 0.9}
+    assert all(row.at_least and row.aim for row in rows)
+
+
+def test_who_is_missing_has_no_row():
+    parts = made_up_parts()
+    parts["decoding"]["figures"] = [r for r in parts["decoding"]["figures"] if not r["name"].startswith("llama")]
+    rows = list(performance.target_rows({"decoding": parts["decoding"]}))
+    assert len(rows) == 5 and not any("llama" in row.name for row in rows)
+
+
+def test_the_page_has_a_block_for_each_part():
+    libraries = {"torch": "1", "transformers": "2"}
+    report = {"machine": {"processor": "P", "cores": 2}, "libraries": libraries, "measured": "2026-01-01"}
+    found = performance.blocks(report | {"backend": "native kernels: g++", "parts": made_up_parts()})
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    for name, block in found.items():
+        assert f"<!-- {name}:start -->" in page and f"<!-- {name}:end -->" in page
+        assert "P, 2 cores" in block
+    assert "- L, x: why" in found["training"]
+
+
+def test_the_docs_have_the_measured_tables():
+    kept = DOCS / "performance.json"
+    if not kept.is_file():
+        pytest.skip("nothing was measured yet: make bench")
+    report = json.loads(kept.read_text(encoding="utf-8"))
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    assert all(block in page for block in performance.blocks(report).values())
+    assert read_rows(report) == list(performance.target_rows(report["parts"]))
+
+
+def test_without_a_compiler_it_says_so(monkeypatch):
+    """The kernels and the limits alike: a line instead of a figure."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("AXION_KERNELS", os.devnull)
+    tiny = Effort(**{**vars(QUICK), "rounds": 1, "seconds": 0.0, "window": 16, "batch": 1})
+    found = growth.measure(tiny, say)
+    assert found["limits"] is None
+    assert {row["name"] for row in found["figures"]} == {"axion-torch"}
+    assert any("no-such-compiler" in line for line in found["left_out"])
+    assert growth.tables(found)
+
+
+@pytest.mark.slow
+def test_a_quick_run_measures_everything(tmp_path):
+    """All contenders that this machine has, in a few minutes."""
+    out = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.performance", "--quick", "--json", str(out)]
+    subprocess.run(command, check=True, capture_output=True, timeout=1200)
+    report = json.loads(out.read_text(encoding="utf-8"))
+    assert set(report["parts"]) == {"training", "decoding", "growth"}
+    assert all(row.median > 0 for row in read_rows(report))

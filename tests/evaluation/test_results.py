@@ -1,0 +1,73 @@
+"""Results are laid out once, for terminal, page and card."""
+
+import re
+from copy import deepcopy
+
+import pytest
+
+from axion.evaluation.results import LOAD_SETS, measured, result_rows, skipped_tasks
+from axion.evaluation.tasks import TASKS
+
+SCORE = {"correct": 1234, "total": 1300, "accuracy": 0.95, "interval": [0.9, 0.97]}
+RESULTS = {
+    "gsm8k_validation": {"documents": 12, "nats_per_token": 2.5, "bits_per_byte": 1.25, "tokens": 3456, "bytes": 9},
+    "arithmetic": {"scores": [SCORE | {"digits": 1, "language": "pt"}, SCORE | {"digits": 2, "language": "en"}]},
+    "gsm8k_test": SCORE,
+    "expert_load": {"together": {"layers": [[0.5, 1.5]] * 3, "lowest": 0.5, "highest": 1.5}},
+    "speed": {
+        "by_threads": [
+            {"threads": count, "decode_tokens_per_second": 100.4 * count, "prefill_tokens_per_second": 5000.0}
+            for count in (1, 2)
+        ],
+        "machine": {"processor": "A Processor"},
+        "memory": {"peak_bytes": 400_000_000, "libraries_bytes": 350_000_000},
+    },
+}
+RESULTS = {task: result | {"command": f"measure {task}"} for task, result in RESULTS.items()}
+
+
+def test_every_task_has_its_rows_in_order_and_its_command():
+    assert list(RESULTS) == list(TASKS)
+    rows = result_rows(RESULTS)
+    assert list(dict.fromkeys(row.task for row in rows)) == list(TASKS)
+    assert all(row.command == f"measure {row.task}" for row in rows)
+    assert len({row.label for row in rows}) == len(rows)
+
+
+def test_a_row_says_figure_and_circumstances():
+    rows = {row.label: (row.value, row.note) for row in result_rows(RESULTS)}
+    assert rows["GSM8K, held-out problems: bits per byte"] == ("1.250", "12 problems, 3,456 tokens predicted")
+    exact = ("95.0%", "1,234 of 1,300; 95% interval 90.0% to 97.0%")
+    assert rows["GSM8K test set, exact match"] == rows["sums and differences, 1 digit, Portuguese"] == exact
+    assert rows["sums and differences, 2 digits, English"] == exact
+    load = rows["load of an expert, times its fair share: all of it together"]
+    assert load == ("0.500 to 1.500", "least to most used of 3 layers with 2 experts each")
+    assert rows["generation, one text at a time"] == ("201 tokens/s", "2 threads, A Processor")
+    assert rows["peak memory of a process that generates"][0] == "400.0 MB"
+
+
+def test_in_portuguese_only_the_words_differ():
+    english, portuguese = result_rows(RESULTS), result_rows(RESULTS, "pt")
+    for row, other in zip(english, portuguese, strict=True):
+        assert (row.task, row.command) == (other.task, other.command) and row.label != other.label
+        for cell, its in ((row.value, other.value), (row.note, other.note)):
+            assert re.findall(r"[\d.,]*\d", cell) == re.findall(r"[\d.,]*\d", its)
+
+
+def test_what_was_not_measured_has_no_row():
+    results = deepcopy(RESULTS) | {"gsm8k_test": {"skipped": "no data"}}
+    results["speed"]["memory"] = None
+    labels = [row.label for row in result_rows(results)]
+    assert not any(label.startswith(("GSM8K test", "peak memory")) for label in labels)
+    assert skipped_tasks(results) == {"gsm8k_test": "no data"} and measured(results, "gsm8k_test") is None
+    assert result_rows({}) == []
+
+
+def test_results_of_another_form_are_an_error():
+    for broken in ({"arithmetic": {"scores": [{}]}}, {"gsm8k_test": {}}, {"speed": {"by_threads": []}}):
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            result_rows(broken)
+
+
+def test_every_set_that_is_measured_has_a_name():
+    assert set(LOAD_SETS) == {"together", "gsm8k_validation", "arithmetic"}

@@ -1,0 +1,212 @@
+"""The measurements: what they count, what they leave out, and what they say when data is missing."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from axion.data.format import Problem, prompt
+from axion.errors import AxionError
+from axion.evaluation import speed
+from axion.evaluation import tasks as evaluation
+from axion.evaluation.tasks import TASKS, complete, evaluate, score, wilson_interval
+from axion.params import report
+from axion.recipe import DataRecipe
+from axion.release import open_release
+
+QUESTIONS = [
+    {
+        "question": f"Ann has {n} pens and buys {n + 1}. How many pens?",
+        "answer": f"{n}+{n + 1}={2 * n + 1}\n#### {2 * n + 1}",
+    }
+    for n in range(100, 160)
+]
+
+
+@pytest.fixture(scope="module")
+def release(tiny_release):
+    return open_release(tiny_release)
+
+
+@pytest.fixture
+def few_prompts(monkeypatch):
+    monkeypatch.setattr(evaluation, "ARITHMETIC_PROMPTS", 6)
+    monkeypatch.setattr(evaluation, "REASONING_TOKENS", 8)
+    monkeypatch.setattr(speed, "REPETITIONS", 1)
+    monkeypatch.setattr(speed, "NEW_TOKENS", 10)
+
+
+@pytest.fixture
+def local_data(tmp_path):
+    """A DataRecipe with sixty problems to train on and sixty to test with."""
+    files = {}
+    for name in ("train", "test"):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
+        files[name] = [str(path)]
+    return DataRecipe(files=files["train"], test_files=files["test"], val_fraction=0.3)
+
+
+SYNTHETIC = DataRecipe(hub_id=None)
+
+
+def test_every_task_has_figures_and_a_command(release, local_data, few_prompts):
+    results = evaluate(release, local_data)
+    assert list(results) == ["gsm8k_validation", "arithmetic", "gsm8k_test", "expert_load", "speed"]
+    for task, result in results.items():
+        assert result["command"] == f"python -m axion eval axion-tiny --tasks {task}"
+    json.dumps(results, allow_nan=False)
+
+    validation = results["gsm8k_validation"]
+    assert 0 < validation["documents"] < 60
+    # random weights know nothing: about ln(V) nats, somewhat more where they are confidently wrong
+    assert 4 < validation["nats_per_token"] < 12
+    ratio = validation["tokens"] / validation["bytes"] / torch.log(torch.tensor(2.0)).item()
+    assert validation["bits_per_byte"] == pytest.approx(validation["nats_per_token"] * ratio)
+
+    scores = results["arithmetic"]["scores"]
+    assert {(s["digits"], s["language"]) for s in scores} == {(1, "pt"), (1, "en"), (2, "pt"), (2, "en")}
+    assert all(s["total"] == 6 and s["interval"][0] <= s["accuracy"] <= s["interval"][1] for s in scores)
+    assert results["gsm8k_test"]["total"] == 60
+
+    for name in ("together", "gsm8k_validation", "arithmetic"):
+        load = results["expert_load"][name]
+        assert [sum(layer) for layer in load["layers"]] == pytest.approx([4, 4], abs=1e-3)
+        assert load["lowest"] == min(map(min, load["layers"])) and load["highest"] == max(map(max, load["layers"]))
+
+
+def test_without_real_data_its_tasks_are_skipped_with_the_reason(release, few_prompts):
+    results = evaluate(release, SYNTHETIC)
+    assert {task for task, result in results.items() if "skipped" in result} == {"gsm8k_validation", "gsm8k_test"}
+    assert "no real data" in results["gsm8k_test"]["skipped"]
+    assert set(results["expert_load"]) == {"together", "arithmetic", "command"}
+
+
+def test_what_is_known_is_not_measured_again(release, monkeypatch):
+    known = {"arithmetic": {"scores": [], "command": "some command"}}
+    monkeypatch.setattr(evaluation, "complete", None)  # calling it would fail
+    results = evaluate(release, SYNTHETIC, ["arithmetic", "expert_load"], known=known)
+    assert results["arithmetic"] == known["arithmetic"] and "together" in results["expert_load"]
+
+
+def test_a_task_that_was_asked_for_is_not_skipped_silently(release):
+    with pytest.raises(AxionError, match="no real data"):
+        evaluate(release, SYNTHETIC, ["gsm8k_test"])
+
+
+def test_a_local_file_that_is_missing_is_an_error(release):
+    with pytest.raises(AxionError, match=r"nowhere\.jsonl"):
+        evaluate(release, DataRecipe(test_files=["nowhere.jsonl"]), ["gsm8k_test"])
+
+
+def test_an_unreachable_hub_skips(release, few_prompts, monkeypatch):
+    def unreachable(*_):
+        raise AxionError("cannot load openai/gsm8k from the Hub")
+
+    monkeypatch.setattr(evaluation, "load_problems", unreachable)
+    assert evaluate(release, DataRecipe())["gsm8k_test"] == {"skipped": "cannot load openai/gsm8k from the Hub"}
+
+
+def test_an_unknown_task_lists_the_known(release):
+    with pytest.raises(AxionError, match=f"no task 'mmlu'; known: {', '.join(TASKS)}"):
+        evaluate(release, SYNTHETIC, ["arithmetic", "mmlu"])
+
+
+def test_batches_and_padding_do_not_change_the_text(release, monkeypatch):
+    prompts = [prompt(f"Quanto é {'1' * n} + 2?") for n in (1, 9, 3, 20)]
+    together = complete(release, prompts, 10)
+    monkeypatch.setattr(evaluation, "PROMPT_TOKENS_PER_BATCH", 1)
+    assert complete(release, prompts, 10) == together
+    for text, expected in zip(prompts, together, strict=True):
+        inputs = release.tokenizer(text, return_tensors="pt")
+        alone = release.model.generate(**inputs, do_sample=False, max_new_tokens=10)
+        assert release.tokenizer.decode(alone[0, inputs.input_ids.shape[1] :], skip_special_tokens=True) == expected
+
+
+def test_reasoning_without_an_answer_scores_nothing(release, monkeypatch):
+    problems = [Problem("?", "7", "so"), Problem("?", "1,200", "so")]
+    texts = ["7\nand so on", "so\n--\n# Resposta:\n1200"]
+    monkeypatch.setattr(evaluation, "load_problems", lambda *_: problems)
+    monkeypatch.setattr(evaluation, "complete", lambda *_: texts)
+    assert evaluate(release, SYNTHETIC, ["gsm8k_test"])["gsm8k_test"]["correct"] == 1
+
+
+def test_a_model_that_knows_every_answer_scores_all(release, monkeypatch, few_prompts):
+    def knows(release, prompts, *_):
+        sums = [text.split("\n")[1].rstrip("?").split()[-3:] for text in prompts]
+        return [str(int(a) + int(b) if sign == "+" else int(a) - int(b)) for a, sign, b in sums]
+
+    monkeypatch.setattr(evaluation, "complete", knows)
+    scores = evaluate(release, SYNTHETIC, ["arithmetic"])["arithmetic"]["scores"]
+    assert [s["accuracy"] for s in scores] == [1.0] * 4
+
+
+def test_score_compares_what_is_written():
+    problems = [Problem("", "12"), Problem("", "5"), Problem("", "-3")]
+    assert score(problems, ["12", "6", "-3"])["correct"] == 2
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "low", "high"),
+    # Wilson's formula with z = 1.96, as in Newcombe, Statistics in Medicine 17 (1998), table I, method 3
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (29, 29, 0.8830, 1.0),
+    ],
+)
+def test_wilson_interval(correct, total, low, high):
+    assert wilson_interval(correct, total) == pytest.approx([low, high], abs=5e-5)
+
+
+def test_the_held_out_documents_do_not_depend_on_the_model(release, local_data, tiny_release, tmp_path):
+    twin = open_release(shutil.copytree(tiny_release, tmp_path / "twin"))
+    task = ["gsm8k_validation"]
+    first, second = (evaluate(each, local_data, task)["gsm8k_validation"] for each in (release, twin))
+    assert first | {"command": ""} == second | {"command": ""}
+
+
+# --- Speed and memory ---------------------------------------------------------------------------------------------
+
+
+def test_speed_is_measured_with_one_thread_and_with_all(release, monkeypatch):
+    monkeypatch.setattr(speed, "measure_memory", lambda folder: None)
+    monkeypatch.setattr(speed, "NEW_TOKENS", 10)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        result = speed.measure(release)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert [run["threads"] for run in result["by_threads"]] == [1, 2]
+    for run in result["by_threads"]:
+        assert 0 < run["first_token_seconds"] < 5 and run["decode_tokens_per_second"] > 1
+        assert run["prefill_tokens_per_second"] > run["decode_tokens_per_second"]  # a window at once is cheaper
+    assert result["window"] == 128 and result["new_tokens"] == 10 < 128 - result["prompt_tokens"]
+    assert result["cache_bytes_per_token"] == report("tiny", release.config)["cache"]["bytes_per_token"]
+    assert result["machine"]["processor"] and set(result["libraries"]) == {"torch", "transformers"}
+
+
+def test_the_text_does_not_end_before_all_tokens_are_drawn(release, monkeypatch):
+    drawn = []
+    usual = speed.stream
+    monkeypatch.setattr(speed, "stream", lambda *arguments: drawn.append(list(usual(*arguments))) or drawn[-1])
+    speed._generate(release)
+    assert len([step for step in drawn[0] if not step.is_prompt]) == speed._new_tokens(release)
+
+
+def test_memory_is_that_of_a_fresh_process_not_of_this_one(release):
+    ballast = bytearray(1_500_000_000)  # the system counts what a parent holds as its child's, were it asked that way
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    memory = speed.measure_memory(release.folder)
+    assert 50e6 < memory["libraries_bytes"] < memory["peak_bytes"] < 1.4e9
+
+
+def test_a_process_that_fails_is_one_line(tmp_path):
+    with pytest.raises(AxionError, match=r"could not be measured: .*no complete release") as caught:
+        speed.measure_memory(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,132 @@
+"""The routing trace, the load of the experts, and their favourite tokens."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from axion.inference.routing import (
+    Explainer,
+    batches_by_length,
+    count_reads,
+    expert_favourites,
+    expert_load,
+    route,
+    routers,
+)
+from axion.model.configuration_axion import AxionConfig
+from axion.model.modeling_axion import AxionForCausalLM
+from axion.release import open_release
+from axion.tokenizer import encode_documents
+from tests.conftest import tiny_documents
+
+
+@pytest.fixture(scope="module")
+def release(tiny_release):
+    return open_release(tiny_release)
+
+
+@pytest.fixture(scope="module")
+def documents(release):
+    return encode_documents(release.tokenizer, tiny_documents())
+
+
+def test_route_gives_the_experts_that_the_layers_used(release, documents):
+    used = []
+    hooks = [
+        layer.mlp.experts.register_forward_pre_hook(lambda module, inputs: used.append(inputs[1:]))
+        for layer in release.model.model.layers
+    ]
+    with torch.inference_mode():
+        logits = release.model(torch.tensor(documents[:1]), output_router_logits=True).router_logits
+    for hook in hooks:
+        hook.remove()
+    for (gates_TK, experts_TK), (ids_TK, weights_TK) in zip(route(release.model, logits), used, strict=True):
+        order_TK = weights_TK.argsort(dim=-1, descending=True)
+        assert torch.equal(experts_TK, ids_TK.gather(1, order_TK))
+        assert torch.equal(gates_TK, weights_TK.gather(1, order_TK))
+
+
+def test_the_bias_moves_the_choice_and_the_gates_stay_ordered(release):
+    router = routers(release.model)[0]
+    logits_TE = torch.tensor([[3.0, 2.0, -1.0, -2.0]])
+    before = router.e_score_correction_bias.clone()
+    try:
+        router.e_score_correction_bias[:] = torch.tensor([0.0, 0.0, 0.0, 5.0])
+        (gates_TK, experts_TK), *_ = route(release.model, [logits_TE, logits_TE])
+    finally:
+        router.e_score_correction_bias[:] = before
+    assert experts_TK.tolist() == [[0, 3]]  # expert 3 by its bias, but its gate is light
+    assert gates_TK[0, 0] > gates_TK[0, 1]
+
+
+def test_the_explanation_tells_affinity_from_bias_and_names_who_was_displaced(release):
+    router = routers(release.model)[0]
+    logits_TE = torch.tensor([[3.0, 2.0, -1.0, -2.0], [-1.0, 2.0, -3.0, 3.0]])
+    before = router.e_score_correction_bias.clone()
+    try:
+        router.e_score_correction_bias[:] = torch.tensor([0.0, 0.0, 0.0, 5.0])
+        first, second = Explainer(release.model)([logits_TE, logits_TE], 2)
+    finally:
+        router.e_score_correction_bias[:] = before
+    assert first["experts"][0] == [0, 3] and first["displaced"][0] == [1]  # 1 had more affinity than 3
+    assert first["affinities"][0] == pytest.approx(torch.tensor([3.0, -2.0]).sigmoid().tolist())
+    assert sum(first["gates"][0]) == pytest.approx(1)
+    assert second["experts"][0] == [3, 1] and second["displaced"] == [[], []]
+
+
+def test_a_model_without_experts_has_nothing_to_explain():
+    model = AxionForCausalLM(
+        AxionConfig(
+            hidden_size=16,
+            num_hidden_layers=1,
+            first_k_dense_replace=1,
+            vocab_size=16,
+            intermediate_size=16,
+            max_position_embeddings=16,
+        )
+    )
+    nothing = {"experts": [], "gates": [], "affinities": [], "displaced": []}
+    assert Explainer(model)((), 3) == [nothing] * 3
+
+
+def test_load_counts_every_real_token_once_whatever_the_batches(release, documents, monkeypatch):
+    counts_LE = expert_load(release.model, documents)
+    tokens = sum(map(len, documents))
+    assert counts_LE.sum(dim=1).tolist() == [tokens * 2, tokens * 2]
+    monkeypatch.setattr("axion.inference.routing.TOKENS_PER_BATCH", 1)  # one document a batch: no padding at all
+    assert torch.equal(expert_load(release.model, documents), counts_LE)
+
+
+def test_documents_longer_than_the_context_are_cut(release):
+    reads_LEV, seen_V = count_reads(release.model, [[20] * 300])
+    assert seen_V.sum() == seen_V[20] == 300
+    assert reads_LEV.sum(dim=(1, 2)).tolist() == [600, 600]
+
+
+def test_favourites_are_those_of_a_count_by_hand(release, documents):
+    reads_LEV, seen_V = count_reads(release.model, documents)
+    favourites = expert_favourites(release.model, release.tokenizer, documents, top=3, min_count=5)
+    assert [(entry["layer"], entry["expert"]) for entry in favourites] == list(product((1, 2), (1, 2, 3, 4)))
+    for entry in favourites:
+        reads_V = reads_LEV[entry["layer"] - 1, entry["expert"] - 1]
+        share = reads_V.sum().item() / seen_V.sum().item()
+        assert entry["share"] == pytest.approx(share, abs=1e-4)
+        lifts = {
+            token: reads_V[token].item() / seen_V[token].item() / share for token in range(320) if seen_V[token] >= 5
+        }
+        best = sorted((lift for lift in lifts.values() if lift > 1), reverse=True)[:3]
+        assert [token["lift"] for token in entry["tokens"]] == pytest.approx(best, abs=1e-3)
+        for token in entry["tokens"]:
+            seen, chance = token["seen"], token["seen"] * share
+            assert token["lift"] == pytest.approx(token["count"] / chance, abs=1e-3)
+            deviation = (seen * share * (1 - share)) ** 0.5
+            assert token["z"] == pytest.approx((token["count"] - chance) / deviation, abs=0.06)
+    assert any(entry["tokens"] for entry in favourites)
+
+
+def test_batches_hold_every_sequence_once_and_keep_to_the_limit():
+    sequences = [[0] * length for length in (3, 50, 7, 1, 20, 20, 0)]
+    batches = list(batches_by_length(sequences, 40))
+    assert sorted(index for batch in batches for index in batch) == [0, 1, 2, 3, 4, 5]  # the empty one has no tokens
+    assert all(len(batch) == 1 or len(batch) * max(len(sequences[i]) for i in batch) <= 40 for batch in batches)

@@ -1,0 +1,187 @@
+"""From a generation to the lines that the view reads."""
+
+import json
+from itertools import count, pairwise
+
+import pytest
+import torch
+
+from axion.inference.routing import routers
+from axion.inference.sampling import Sampling
+from axion.inference.stream import stream
+from playground.generate import events as session
+from playground.generate.catalogue import Catalogue
+from playground.generate.request import Request
+
+PROMPT = "# Pergunta:\nQuanto é 2 + 2?\n"
+
+
+@pytest.fixture(scope="module")
+def model(releases):
+    return Catalogue([str(releases / "plain")]).open("plain")
+
+
+@pytest.fixture(scope="module")
+def endless(releases):
+    return Catalogue([str(releases / "endless")]).open("endless")
+
+
+def events_of(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_events_are_the_stream_s_own_steps(model):
+    sampling = Sampling(temperature=0.8, seed=5, max_new_tokens=20)
+    start, *steps, end = session.live_events(model, Request(PROMPT, sampling))
+    expected = stream(model.release.model, model.release.tokenizer, PROMPT, sampling)
+    assert [{key: value for key, value in step.items() if key not in ("kind", "s")} for step in steps] == [
+        step.to_record() for step in expected
+    ]
+    assert (start["kind"], start["layers"], start["experts"], start["experts_per_token"]) == ("start", 2, 4, 2)
+    assert start["sampling"]["seed"] == 5 and not start["recorded"]
+    assert end["kind"] == "end"
+
+
+def test_the_end_says_why(endless, model):
+    def reason(chosen, **settings):
+        return list(session.live_events(chosen, Request(PROMPT, Sampling(**settings))))[-1]["reason"]
+
+    assert reason(endless, max_new_tokens=3) == "length"
+    assert reason(model, max_new_tokens=500, temperature=0, repetition_penalty=1.5) in ("eos", "context")
+    late = session.live_events(endless, Request(PROMPT, Sampling(max_new_tokens=500)), max_seconds=0)
+    assert list(late)[-1] == {"kind": "end", "reason": "time", "limit": 0}
+
+
+def test_the_start_tells_what_the_view_cannot_know(model):
+    start = next(session.live_events(model, Request(PROMPT, Sampling())))
+    config, tokenizer = model.release.config, model.release.tokenizer
+    assert start["context"] == config.max_position_embeddings
+    assert start["ends"] == [tokenizer.eos_token_id]
+    assert (len(start["bias"]), len(start["bias"][0])) == (start["layers"], start["experts"])
+    assert start["dropped"] == 0 and start["forced"] == []
+
+
+def test_the_bias_is_the_router_s_own(model, monkeypatch):
+    router = routers(model.release.model)[1]
+    monkeypatch.setitem(router._buffers, "e_score_correction_bias", torch.tensor([0.125, -0.25, 0.0, 0.00004]))
+    start = next(session.live_events(model, Request(PROMPT, Sampling())))
+    assert start["bias"][1] == [0.125, -0.25, 0.0, 0.0]
+
+
+def test_a_prompt_longer_than_the_context_loses_its_beginning(model):
+    prompt, context = "0123456789" * 30, model.facts.context
+    start, *steps, end = session.live_events(model, Request(prompt, Sampling(max_new_tokens=20)))
+    ids = model.release.tokenizer(prompt).input_ids
+    read = [step["id"] for step in steps if step["prompt"]]
+    assert start["dropped"] == len(ids) - len(read) > 0
+    assert read == ids[:1] + ids[1 - len(read) :]
+    assert len(read) == context - 20, "there is room for what was asked for"
+    assert end["kind"] == "end"
+
+
+def test_a_long_answer_takes_no_more_than_half_of_the_context(model):
+    prompt, context = "0123456789" * 30, model.facts.context
+    _, *steps, _ = session.live_events(model, Request(prompt, Sampling(max_new_tokens=500)))
+    assert sum(step["prompt"] for step in steps) == context - context // 2
+
+
+def test_a_prompt_that_just_fits_is_not_cut(model):
+    tokenizer, context = model.release.tokenizer, model.facts.context
+    prompt = next(text for size in range(900) if len(tokenizer(text := "7" * size).input_ids) == context - 1)
+    start, *steps, end = session.live_events(model, Request(prompt, Sampling(max_new_tokens=20)))
+    assert start["dropped"] == 0 and sum(step["prompt"] for step in steps) == context - 1
+    assert end["reason"] in ("context", "eos")
+
+
+def test_a_prompt_that_does_not_fit_and_must_not_be_cut_is_an_error(model):
+    [event] = session.live_events(model, Request("1" * 500, Sampling()), cut=False)
+    assert event["kind"] == "error" and "context" in event["message"]
+
+
+def test_a_branch_is_the_stream_with_forced_tokens(model):
+    sampling = Sampling(temperature=0.9, seed=11, max_new_tokens=12)
+    release = model.release
+    drawn = [step.token_id for step in stream(release.model, release.tokenizer, PROMPT, sampling) if not step.is_prompt]
+    forced = (*drawn[:3], (drawn[3] + 1) % 256 + 11)
+    start, *steps, _ = session.live_events(model, Request(PROMPT, sampling, forced))
+    expected = stream(release.model, release.tokenizer, PROMPT, sampling, forced=forced)
+    assert start["forced"] == list(forced)
+    assert [(step["id"], step["e"]) for step in steps] == [(step.token_id, step.experts) for step in expected]
+    assert [step["id"] for step in steps if not step["prompt"]][:4] == list(forced)
+
+
+def test_a_forced_end_ends_the_text(model):
+    end_id = model.release.tokenizer.eos_token_id
+    _, *steps, end = session.live_events(model, Request(PROMPT, Sampling(max_new_tokens=9), (40, end_id)))
+    assert [step["id"] for step in steps if not step["prompt"]] == [40]
+    assert end["reason"] == "eos"
+
+
+def test_a_wish_that_cannot_be_granted_draws_nothing(model):
+    [event] = session.live_events(model, Request(PROMPT, Sampling(), (10**6,)))
+    assert event["kind"] == "error" and "no token 1000000" in event["message"]
+
+
+def test_an_error_says_whose_it_is():
+    assert events_of(session.error_text("wrong")) == [{"kind": "error", "message": "wrong"}]
+    assert events_of(session.error_text("wrong", of="link")) == [{"kind": "error", "message": "wrong", "of": "link"}]
+
+
+def test_a_failure_is_told_without_its_details(model, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(session, "stream", fail)
+    *_, last = session.live_events(model, Request(PROMPT, Sampling()))
+    assert last["kind"] == "error" and "secret" not in last["message"]
+    assert "secret" in caplog.text
+
+
+def test_the_text_only_grows_and_ends_complete():
+    events = [{"kind": "step", "i": i} for i in range(100)]
+    ticks = iter(range(10**6))
+    texts = list(session.growing_text(iter(events), clock=lambda: next(ticks) * 0.004))
+    assert 1 < len(texts) < len(events)
+    assert all(later.startswith(earlier) and later.endswith("\n") for earlier, later in pairwise(texts))
+    assert events_of(texts[-1]) == events
+
+
+def test_closing_the_text_closes_the_model_s_stream(endless, monkeypatch):
+    closed = []
+
+    def watched(*arguments, **settings):
+        try:
+            yield from stream(*arguments, **settings)
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(session, "stream", watched)
+    events = session.live_events(endless, Request(PROMPT, Sampling(max_new_tokens=500)))
+    texts = session.growing_text(events, clock=count(step=0.01).__next__)
+    for _ in range(3):
+        next(texts)
+    texts.close()
+    assert closed == [True]
+
+
+def test_a_recorded_example_keeps_its_steps_and_says_so(model):
+    start, *steps, end = session.recorded_events(model)
+    assert start["recorded"] and start["sampling"] == model.release.trace["sampling"]
+    assert steps == [{"kind": "step", **record} for record in model.release.trace["steps"]]
+    assert end["reason"] == "recorded"
+
+
+def test_no_example_no_events(endless):
+    assert list(session.recorded_events(endless)) == []
+
+
+def test_lines_hold_no_markup_and_keep_the_text():
+    event = {"t": "</script><img src=x onerror=alert(1)>"}
+    assert "<" not in session.to_line(event)
+    assert json.loads(session.to_line(event)) == event
+
+
+def test_lines_refuse_what_json_cannot_say():
+    with pytest.raises(ValueError, match="JSON"):
+        session.to_line({"p": float("nan")})
+    assert session.to_line({"t": "a\nb\u2028"}).count("\n") == 1

@@ -1,0 +1,126 @@
+"""What a shared link and the view may ask for."""
+
+import math
+from dataclasses import asdict
+from urllib.parse import parse_qsl
+
+import pytest
+
+from axion.errors import AxionError
+from axion.inference.sampling import Sampling
+from playground.generate.catalogue import Catalogue
+from playground.generate.links import is_link, read_link, read_wish
+
+SAMPLING = {"temperature": 0.7, "top_k": 5, "seed": 2**53 - 1, "max_new_tokens": 3}
+
+
+@pytest.fixture(scope="module")
+def catalogue(releases):
+    return Catalogue([str(releases / name) for name in ("plain", "endless", "broken")])
+
+
+def from_address(catalogue, query: str):
+    return read_link(catalogue, dict(parse_qsl(query, keep_blank_values=True)))
+
+
+def test_a_link_says_all_that_is_needed(catalogue):
+    wish = from_address(
+        catalogue, "model=endless&prompt=5+%2B+3%0A%C3%A9&seed=7&temperature=0.05&top_p=.5&forced=12.7.300&lang=pt&x=1"
+    )
+    assert wish.model.name == "endless"
+    assert wish.request.prompt == "5 + 3\né"
+    assert wish.request.forced == (12, 7, 300)
+    assert wish.request.sampling == Sampling(seed=7, temperature=0.05, top_p=0.5)
+
+
+def test_a_link_without_a_model_or_settings_has_the_defaults(catalogue):
+    wish = from_address(catalogue, "prompt=1")
+    assert (wish.model.name, wish.request.sampling, wish.request.forced) == ("plain", Sampling(), ())
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("prompt=", "prompt is empty"),
+        ("forced=1.2", "prompt is empty"),
+        ("prompt=a&model=/etc", "does not offer that model; it offers plain, endless, broken"),
+        ("prompt=a&model=", "does not offer that model"),
+        ("prompt=a&model=broken", "config.json cannot be read"),
+        ("prompt=" + "a" * 8001, "8,001 characters"),
+        ("prompt=%ED%A0%80\ud800", "half of a character"),
+        ("prompt=a&seed=1.5", "seed must be"),
+        ("prompt=a&seed=-1", "seed must be"),
+        ("prompt=a&seed=9007199254740993", "seed must be"),
+        ("prompt=a&seed=" + "9" * 5000, "seed must be"),
+        ("prompt=a&seed=", "seed must be"),
+        ("prompt=a&seed=1e3", "seed must be"),
+        ("prompt=a&seed=1_0", "seed must be"),
+        ("prompt=a&seed=٣", "seed must be"),
+        ("prompt=a&temperature=nan", "temperature must be"),
+        ("prompt=a&temperature=inf", "temperature must be"),
+        ("prompt=a&temperature=3", "temperature must be"),
+        ("prompt=a&temperature=0.001", "temperature must be"),
+        ("prompt=a&top_p=0", "top_p must be"),
+        ("prompt=a&min_new_tokens=9&max_new_tokens=3", "must not exceed max_new_tokens"),
+        ("prompt=a&forced=1.x", "ids with dots between them"),
+        ("prompt=a&forced=1..2", "ids with dots between them"),
+        ("prompt=a&forced=-1", "ids with dots between them"),
+        ("prompt=a&forced=320", "plain has no token 320; its tokens are 0 to 319"),
+        ("prompt=a&forced=" + ".".join(["1"] * 513), "513 tokens"),
+    ],
+    ids=lambda text: text[:40].encode("ascii", "replace").decode(),
+)
+def test_a_bad_link_is_refused_with_a_reason(catalogue, query, said):
+    with pytest.raises(AxionError, match=said):
+        from_address(catalogue, query)
+
+
+@pytest.mark.parametrize(
+    ("query", "link"), [("lang=pt", False), ("__theme=dark", False), ("", False), ("prompt=", True), ("forced=1", True)]
+)
+def test_only_a_generation_makes_a_link(query, link):
+    assert is_link(dict(parse_qsl(query, keep_blank_values=True))) is link
+
+
+def test_the_view_s_wish_is_read(catalogue):
+    wish = read_wish(catalogue, {"model": "plain", "prompt": "a", "sampling": SAMPLING, "forced": [3, 4]})
+    assert wish.request.forced == (3, 4)
+    assert asdict(wish.request.sampling) == asdict(Sampling(**SAMPLING))
+
+
+GOOD = {"model": "plain", "prompt": "a", "sampling": SAMPLING, "forced": [3]}
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        None,
+        [],
+        "plain",
+        7,
+        GOOD | {"model": None},
+        GOOD | {"model": ["plain"]},
+        GOOD | {"model": {"plain": 1}},
+        GOOD | {"prompt": None},
+        GOOD | {"prompt": ["a"]},
+        GOOD | {"sampling": None},
+        GOOD | {"sampling": [1]},
+        GOOD | {"sampling": {"temperature": "0.5"}},
+        GOOD | {"sampling": {"temperature": math.nan}},
+        GOOD | {"sampling": {"seed": True}},
+        GOOD | {"sampling": {"secret": 1}},
+        GOOD | {"forced": None},
+        GOOD | {"forced": "3"},
+        GOOD | {"forced": {"0": 3}},
+        GOOD | {"forced": [3.0]},
+        GOOD | {"forced": [True]},
+        GOOD | {"forced": [-1]},
+        GOOD | {"forced": [[3]]},
+        GOOD | {"forced": [10**30]},
+        GOOD | {"forced": [1] * 513},
+    ],
+    ids=lambda wish: str(wish)[:60],
+)
+def test_whatever_else_comes_from_a_browser_is_refused(catalogue, wish):
+    with pytest.raises(AxionError):
+        read_wish(catalogue, wish)

@@ -1,0 +1,138 @@
+"""How the page starts: what it says, what it says when it cannot, and what goes without a part of it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from playground.server import launch
+from tests.playground.conftest import new_visitor, run_async
+from tests.support.servers import ROOT, START_SECONDS, free_port
+
+WITHOUT_MCP = "import sys; sys.modules['mcp'] = None; from playground.server.launch import main; main(sys.argv[1:])"
+
+
+@contextmanager
+def started(folder: Path, *command: str) -> Iterator[tuple[str, Path, Path, subprocess.Popen]]:
+    """The page's address, the files that it writes standard output and standard error to, and its process."""
+    port = free_port()
+    said, complained = folder / "out", folder / "err"
+    with said.open("wb") as out, complained.open("wb") as err:
+        command = [sys.executable, *command, "--port", str(port)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err, env=os.environ | {"PYTHONUTF8": "1"})
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while said.read_text().count("\n") < 2:
+            assert process.poll() is None, complained.read_text()
+            assert time.monotonic() < deadline, "it does not start"
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}", said, complained, process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_it_says_where_it_is_and_nothing_else(tmp_path):
+    with started(tmp_path, "app.py") as (address, said, complained, _):
+        assert urlopen(address).status == 200
+        assert urlopen(f"{address}/v1/models").status == 200
+        lines = said.read_text().splitlines()
+        assert lines[0] == f"Axion playground: {address}  (Ctrl-C ends it)"
+        assert f"{address}/v1 " in lines[1]
+        assert f"{address}/gradio_api/mcp/" in lines[1]
+        assert len(lines) == 2
+        assert complained.read_text() == ""
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
+def test_ctrl_c_ends_it_soon_though_a_page_is_open(tmp_path, browser):
+    with started(tmp_path, "app.py") as (address, said, complained, process):
+        page = new_visitor(browser)
+        page.goto(address)
+        page.wait_for_selector(".av-col")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(8) == 0  # Gradio's own end takes twelve seconds
+        page.close()
+        assert len(said.read_text().splitlines()) == 2 and complained.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("client", "forwarded", "seen"),
+    [("10.16.3.80", "6.6.6.6, 203.0.113.5", "203.0.113.5"), ("203.0.113.9", "6.6.6.6", "203.0.113.9")],
+)
+def test_on_a_space_the_proxy_is_believed_and_nobody_else(monkeypatch, client, forwarded, seen):
+    for name in ("GRADIO_ANALYTICS_ENABLED", "OMP_NUM_THREADS", "FORWARDED_ALLOW_IPS"):
+        monkeypatch.setenv(name, "")  # so that what is set here goes when the test ends
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SYSTEM", "spaces")
+    launch.set_environment()
+    callers = []
+
+    async def app(scope, receive, send) -> None:
+        callers.append(scope["client"][0])
+
+    scope = {"type": "http", "client": (client, 1), "headers": [(b"x-forwarded-for", forwarded.encode())]}
+    run_async(ProxyHeadersMiddleware(app, os.environ["FORWARDED_ALLOW_IPS"])(scope, None, None))
+    assert callers == [seen]
+
+
+def test_without_mcp_the_page_is_served_and_says_so(tmp_path):
+    with started(tmp_path, "-c", WITHOUT_MCP) as (address, said, complained, _):
+        first, second = said.read_text().splitlines()
+        assert address in first
+        assert 'no MCP: it needs pip install "gradio[mcp]"' in second
+        assert "/gradio_api/mcp" not in second
+        assert complained.read_text() == ""
+        page = urlopen(f"{address}/config").read().decode()
+        assert "snippet-curl" in page
+        assert "snippet-mcp" not in page
+        with pytest.raises(HTTPError) as caught:
+            urlopen(f"{address}/gradio_api/mcp/schema")
+        assert caught.value.code in (404, 405)
+
+
+def test_a_port_that_is_taken_is_one_line_and_exit_code_2():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "app.py", "--port", str(port)], cwd=ROOT, capture_output=True, text=True, timeout=120
+        )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"app.py: cannot listen on 127.0.0.1:{port}, taken or not an address of this machine;")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--port", "0"], "'0' is not a port"),
+        (["--port", "65536"], "'65536' is not a port"),
+        (["--port", "7e3"], "'7e3' is not a port"),
+        (["--models", "nope"], "no release 'nope'"),
+        (["--models", "someone/Axion"], "someone/Axion is no folder here, and as a Hub id it is not pinned"),
+        (["--speed", "9"], "unrecognized arguments: --speed 9"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(arguments, told, capsys):
+    with pytest.raises(SystemExit) as caught:
+        launch.main(arguments)
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    [line] = captured.err.splitlines()
+    assert line.startswith("app.py: ")
+    assert told in line

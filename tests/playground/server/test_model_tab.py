@@ -1,0 +1,403 @@
+"""The tab about the model: the figures on the page are those of the release's files."""
+
+import csv
+import json
+import re
+import shutil
+from html import unescape
+
+import pytest
+
+from axion.errors import AxionError
+from axion.evaluation.results import result_rows
+from axion.params import report
+from axion.release import RELEASES, open_release
+from axion.series import families, series
+from playground.content.charts import SIZE, curve, linear_axis, log_axis, short, span_axis
+from playground.content.metrics import read_metrics, smooth, thin
+from playground.content.roadmap import compare_sizes, read_roadmap
+from playground.content.training import MOST_POINTS, draw_overload, draw_training, list_evaluations, list_facts
+from playground.generate.catalogue import Catalogue
+from playground.locales.model import TEXT
+from playground.server.tabs.model import model_html
+from tests.playground.conftest import HOSTILE, choose_language, open_tab, served
+from tests.support.measured import VALIDATION, make_release, measured_info, write_info, write_metrics, write_trace
+
+BUNDLED = RELEASES / "axion1-v0.1"
+TRAINING = {
+    "steps": 9836,
+    "tokens": 40_288_256,
+    "seconds": 7384.2,
+    "date": "2026-11-21",
+    "machine": {"processor": "A Processor", "cores": 2},
+    "python": "3.11.7",
+    "libraries": {"torch": "2.13.0"},
+    "git_commit": "da0a4c9d986e83333cef60943fd7290b38ff087c",
+    "recipe": {"epochs": 17},
+    "command": "python -m axion train recipe.yaml",
+}
+DATA = {"train": {"tokens": 2_370_181, "by_source": {"word_problems": {"tokens": 246_323}}}}
+needs_bundled = pytest.mark.skipif(not BUNDLED.is_dir(), reason="releases/axion1-v0.1 is not built")
+
+
+@pytest.fixture
+def folder(tiny_release, tmp_path):
+    return make_release(tiny_release, tmp_path / "measured")
+
+
+def opened(folder):
+    return Catalogue([str(folder)]).open(folder.name)
+
+
+def words(html: str) -> str:
+    """What a reader sees of a page, with single spaces."""
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
+
+
+# ------------------------------------------------------------------------------------------------------------- the page
+
+
+@needs_bundled
+@pytest.mark.parametrize("language", ["en", "pt"])
+def test_the_bundled_release_s_numbers_are_those_of_its_files(language):
+    model = Catalogue().open("axion1-v0.1")
+    shown = words(model_html(model, language))
+    info = json.loads((BUNDLED / "release.json").read_text())
+    counted = report("axion1-v0.1", model.release.config)
+    for count in (*counted["components"].values(), *counted["active_components"].values(), counted["total"]):
+        assert f"{count:,}" in shown
+    for row in result_rows(info["results"], language):
+        assert f"{row.label} {row.value} {row.note}" in shown and row.command in shown
+    for row in info["training"]["curve"]:
+        assert f"{row['tokens']:,} {row['val_loss']:.4f} {row['val_bits_per_byte']:.4f}" in shown
+    for figure in (f"{info['training']['tokens']:,}", f"{info['training']['steps']:,}", info["training"]["command"]):
+        assert figure in shown
+
+
+def test_it_shows_what_was_measured_and_escapes_it(folder):
+    score = {"digits": 2, "language": "pt", "correct": 96, "total": 100, "accuracy": 0.96, "interval": [0.9, 0.98]}
+    results = {"arithmetic": {"scores": [score]}, "gsm8k_test": {"skipped": "<b>no data</b>"}}
+    write_info(folder, results=results)
+    html = model_html(opened(folder), "en")
+    assert "96.0%" in html and "96 of 100" in html and "GSM8K test" not in html
+    assert "96 de 100" in model_html(opened(folder), "pt")
+
+    results["arithmetic"]["scores"][0]["language"] = "<img>"
+    write_info(folder, results=results)
+    with pytest.raises(AxionError, match=r"release\.json is broken"):
+        model_html(opened(folder), "en")
+
+
+def test_a_bare_release_says_what_it_lacks(folder):
+    shown = words(model_html(opened(folder), "en"))
+    assert "carries no measurements" in shown and "it has no metrics.csv" in shown
+    assert TEXT["en"]["roadmap"] not in shown and TEXT["en"]["scaling"] not in shown
+
+
+def test_a_dense_model_uses_every_weight(tiny_release, tmp_path):
+    folder = make_release(tiny_release, tmp_path / "dense", first_k_dense_replace=2)
+    shown = words(model_html(opened(folder), "en"))
+    assert f"{report('dense', open_release(folder).config)['total']:,} in all, every one of them used" in shown
+    assert "dense feed-forward" in shown and "routed" not in shown
+
+
+def test_the_cache_is_told_for_one_token_and_for_the_whole_context(folder):
+    model = opened(folder)
+    shown = words(model_html(model, "en"))
+    assert f"latent cache {model.facts.cache_bytes} B" in shown
+    assert f"latent cache {model.facts.cache_bytes * 128 / 1000:.1f} kB" in shown  # 128 tokens of context
+
+
+def test_every_component_has_a_name_in_every_language():
+    from axion.params import _component
+
+    weights = ("embed_tokens", "lm_head", "norm", "self_attn", "shared_experts", "experts", "mlp.gate", "mlp.up_proj")
+    for name in {_component(f"model.layers.0.{weight}.weight") for weight in weights}:
+        assert all(f"component_{name}" in text for text in TEXT.values())
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+def test_facts_are_those_of_the_release(folder):
+    write_info(folder, seed=7, dataset="openai/gsm8k", training=TRAINING, data=DATA)
+    facts = {name: (value, note) for name, value, note, _ in list_facts(opened(folder), "en")}
+    assert facts["Tokens read"] == ("40,288,256", "17 times through 2,370,181")
+    assert facts["Time"] == ("2 h 3 min", f"{40_288_256 / 7384:,.0f} tokens/s")
+    assert facts["Machine"] == ("A Processor", "2 cores")
+    assert facts["Seed"] == ("7", "")
+    assert facts["Data"] == ("openai/gsm8k", "word problems: 246 k tokens")
+    assert facts["Code"] == ("commit da0a4c9d", "2026-11-21")
+    assert facts["Libraries"] == ("python 3.11.7 · torch 2.13.0", "")
+
+
+def test_facts_that_a_release_does_not_state_are_left_out(folder):
+    write_info(folder, seed=7, training={"tokens": 5})
+    assert [fact[:2] for fact in list_facts(opened(folder), "en")] == [("Tokens read", "5"), ("Seed", "7")]
+    for broken in ([1], {"tokens": "many"}, {"tokens": 5, "seconds": "x"}, {"machine": 3}):
+        write_info(folder, training=broken)
+        with pytest.raises(AxionError, match=r"release\.json is broken"):
+            model_html(opened(folder), "en")
+
+
+def test_curves_are_the_columns_of_the_file(folder):
+    rows = write_metrics(folder)
+    metrics = read_metrics(folder / "metrics.csv")
+    assert metrics.train_loss == tuple((row["tokens"], row["train_loss"]) for row in rows)
+    evaluated = [row for row in rows if row["val_loss"] != ""]
+    assert metrics.validation_loss == tuple((row["tokens"], row["val_loss"]) for row in evaluated)
+    assert metrics.bits_per_byte == tuple((row["tokens"], row["val_bits_per_byte"]) for row in evaluated)
+    for layer, points in enumerate(metrics.overload, start=1):
+        assert points == tuple((row["tokens"], row[f"max_violation_layer_{layer}"]) for row in rows)
+    assert list_evaluations(metrics) == [
+        (row["tokens"], row["val_loss"], row["val_bits_per_byte"]) for row in evaluated
+    ]
+
+
+def test_charts_draw_the_curves(folder):
+    write_metrics(folder, rows=2000)
+    metrics = read_metrics(folder / "metrics.csv")
+    loss, bits = draw_training(metrics, "en")
+    raw, train, validation = loss.curves
+    assert (train.label, validation.label) == ("training", "validation") and not raw.label
+    for line in (*loss.curves, *bits.curves):
+        assert 2 <= len(line.points) <= MOST_POINTS
+        x, y = map(float, line.path.removeprefix("M").split("L")[-1].split())
+        chart = loss if line in loss.curves else bits
+        assert x == pytest.approx(SIZE * line.points[-1][0] / chart.x.high, abs=0.51)
+        share = (line.points[-1][1] - chart.y.low) / (chart.y.high - chart.y.low)
+        assert y == pytest.approx(SIZE * (1 - share), abs=0.51)
+    overload = draw_overload(metrics, 3, "en")
+    assert [name for name, *_ in overload] == ["L3", "L4"]  # counted from the first layer with experts
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "no measurements"),
+        (b"tokens,train_loss\n", "no measurements"),
+        (b"step,train_loss\n1,2\n", "no column tokens"),
+        (b"tokens,train_loss\n1,much\n", "could not convert"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b'tokens,train_loss\n1,"' + b"x" * 200_000, "cannot be read"),
+    ],
+)
+def test_a_broken_log_is_one_sentence_on_the_page(folder, content, told):
+    (folder / "metrics.csv").write_bytes(content)
+    with pytest.raises(AxionError, match=told) as caught:
+        read_metrics(folder / "metrics.csv")
+    assert "\n" not in str(caught.value)
+    shown = words(model_html(opened(folder), "en"))
+    assert "measured: metrics.csv" in shown and "parameters" in shown  # all the rest is there
+
+
+def test_a_log_that_diverged_or_was_cut_off_still_shows(folder):
+    rows = write_metrics(folder, rows=8)
+    path = folder / "metrics.csv"
+    text = path.read_text().replace(str(rows[2]["train_loss"]), "nan", 1)
+    path.write_text(text + "225,9000,0.6")
+    metrics = read_metrics(path)
+    assert len(metrics.train_loss) == 7 and metrics.train_loss[-1][0] == 8000
+    assert "<path" in model_html(opened(folder), "en")
+
+
+def test_one_row_is_enough_for_a_page(folder):
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["tokens", "train_loss", "max_violation_layer_1"], [0, 0, 0]])
+    assert "<path" in model_html(opened(folder), "en")
+
+
+# --------------------------------------------------------------------------------------------------------------- charts
+
+
+def test_axes_end_on_round_numbers_and_their_ticks_differ():
+    for values in ([1.3, 1.74], [0.02, 0.031], [6.2, 1.4], [5], [0], [1e6, 3.4e7]):
+        axis = linear_axis(values)
+        assert axis.low <= min(values) and max(values) <= axis.high and axis.low < axis.high
+        assert len({label for _, label in axis.ticks}) == len(axis.ticks) >= 2
+        for place, label in axis.ticks:
+            assert axis.place(float(label)) == pytest.approx(place, abs=1e-6)
+    axis = span_axis([40_288_256], short)
+    assert (axis.low, axis.high) == (0, 40_288_256) and [label for _, label in axis.ticks][-1] == "40 M"
+
+
+def test_equal_factors_are_equally_far_apart_on_a_logarithmic_axis():
+    axis = log_axis([344_224, 1_500_000, 6_000_000], short)
+    assert axis.place(2e6) - axis.place(1e6) == pytest.approx(axis.place(4e6) - axis.place(2e6))
+    assert [label for _, label in axis.ticks] == ["500 k", "1 M", "2 M", "5 M"]
+    assert axis.low < 344_224 and axis.high > 6_000_000
+
+
+def test_smoothing_keeps_a_straight_line_and_thinning_the_ends():
+    line = tuple((float(x), 2.0 * x) for x in range(50))
+    assert smooth(line, 5)[2:-2] == line[2:-2] and smooth(line, 1) == line
+    thinned = thin(line, 10)
+    assert len(thinned) == 10 and (thinned[0], thinned[-1]) == (line[0], line[-1])
+    axis = linear_axis([0, 100])
+    assert curve("style", (), axis, axis).path == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "written"),
+    [(0, "0"), (999, "999"), (344_224, "344 k"), (1.5e6, "1.5 M"), (1e8, "100 M"), (999_900, "1 M")],
+)
+def test_counts_are_written_short(count, written):
+    assert short(count) == written
+
+
+# --------------------------------------------------------------------------------------------------- series and scaling
+
+
+def test_the_roadmap_is_the_series_own(folder):
+    for family in families():
+        stops = read_roadmap({"family": family})
+        assert [(s.name, s.parameters, s.active, s.released) for s in stops] == [
+            (m.name, m.parameters, m.active, m.released) for m in series(family)
+        ]
+        first = next(stop for stop in stops if stop.released)
+        write_info(folder, name=first.name, family=family)
+        html = model_html(opened(folder), "en")
+        assert html.count('aria-current="true"') == 1
+        for stop in stops:
+            size = f"{stop.parameters:,} parameters" if stop.released else f"about {short(stop.parameters)} parameters"
+            assert size in words(html)
+        assert words(html).count("planned, nominal size") == sum(not stop.released for stop in stops)
+
+
+def test_without_the_recipes_a_release_tells_its_own_roadmap(monkeypatch):
+    monkeypatch.setattr("playground.content.roadmap.families", lambda: [])
+    entry = {"name": "a-v1", "version": "1", "title": "A", "parameters": 5, "active": None, "released": False}
+    (stop,) = read_roadmap({"family": "axion1", "roadmap": [entry]})
+    assert (stop.name, stop.parameters, stop.active, stop.released) == ("a-v1", 5, None, False)
+    assert read_roadmap({"family": "axion1"}) == read_roadmap({}) == []
+    with pytest.raises(AxionError, match="roadmap"):
+        read_roadmap({"roadmap": [{}]})
+
+
+def test_sizes_are_compared_on_the_same_documents_only():
+    small, large = measured_info("s", 1000, 1.5), measured_info("l", 5000, 1.25)
+    other = measured_info("o", 3000, 9.9)
+    other["results"]["gsm8k_validation"] = VALIDATION | {"bits_per_byte": 9.9, "documents": 7}
+    strangers = [
+        ("none", {}),
+        ("odd", {"results": 3}),
+        ("listed", {"results": {"gsm8k_validation": []}}),
+        ("unsized", {"results": large["results"]}),
+        ("other", other),
+    ]
+    points = compare_sizes("large", large, [("small", small), ("large", large), *strangers])
+    assert [(p.name, p.parameters, p.bits_per_byte, p.documents) for p in points] == [
+        ("small", 1000, 1.5, 392),
+        ("large", 5000, 1.25, 392),
+    ]
+    assert compare_sizes("bare", {}, [("small", small)]) == []
+
+
+def test_the_scaling_chart_comes_with_the_second_measured_release(tiny_release, tmp_path):
+    folders = [make_release(tiny_release, tmp_path / name) for name in ("one", "two", "three")]
+    for place, folder in enumerate(folders):
+        write_info(folder, **measured_info(folder.name, 1000 * 10**place, 2 - place / 4))
+    catalogue = Catalogue([str(folder) for folder in folders])
+    model = catalogue.open("two")  # the others are not loaded for it
+    html = words(model_html(model, "en", catalogue.describe_others()))
+    assert TEXT["en"]["scaling"] in html
+    for label in ("one 1 k · 2.000", "two 10 k · 1.750", "three 100 k · 1.500"):
+        assert label in html
+    assert TEXT["en"]["scaling"] not in words(model_html(model, "en", []))
+
+
+def test_what_would_be_a_download_or_is_broken_is_not_described(tiny_release, tmp_path):
+    good, broken = (make_release(tiny_release, tmp_path / name) for name in ("good", "broken"))
+    write_info(good, name="good")
+    (broken / "release.json").write_text("{")
+    catalogue = Catalogue([str(good), str(broken), f"someone/model@{'0' * 40}"])
+    described = dict(catalogue.describe_others())
+    assert described["good"] == {"name": "good"} and not {"broken", "someone/model@00000000"} & set(described)
+
+
+# ------------------------------------------------------------------------------------------------------- in the browser
+
+
+@pytest.fixture(scope="module")
+def address(tiny_release, tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    hostile = make_release(tiny_release, root / "hostile")
+    image, template, handlebars, _ = HOSTILE
+    training = TRAINING | {"machine": {"processor": image}, "libraries": {template: handlebars}, "command": image}
+    roadmap = [
+        {"name": text, "version": text, "title": text, "parameters": 5, "active": None, "released": False}
+        for text in HOSTILE
+    ]
+    results = {"gsm8k_validation": VALIDATION | {"bits_per_byte": 1.5, "command": template}}
+    write_info(hostile, dataset=handlebars, training=training, roadmap=roadmap, results=results, family="none")
+    write_metrics(hostile)
+    write_trace(hostile)
+    broken = make_release(tiny_release, root / "broken-log")
+    (broken / "metrics.csv").write_text(f"{image}\n{template}\n")
+    shutil.copytree(broken, root / "broken")
+    (root / "broken" / "config.json").write_text(json.dumps({"model_type": template + image}))
+    with served([str(root / name) for name in ("hostile", "broken-log", "broken")]) as running:
+        yield running.address
+
+
+@pytest.fixture
+def tab(browser, address):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    open_tab(page, "Model & training")
+    page.wait_for_selector(".ax-about")
+    yield page
+    page.close()
+    assert not errors
+
+
+def choose(page, model: str) -> None:
+    page.locator("#model input").click()
+    page.get_by_role("option", name=model, exact=True).click()
+
+
+@pytest.mark.browser
+def test_what_a_release_says_of_itself_stays_text(tab):
+    for text in HOSTILE[:3]:
+        assert tab.locator(".ax-about", has_text=text).count() == 1
+    choose(tab, "broken-log")
+    tab.wait_for_selector(".ax-about .ax-error:has-text('no column tokens')")
+    choose(tab, "broken")
+    tab.wait_for_selector("#about .ax-error:has-text('only')")
+    assert "${window.hacked=2}" in tab.locator("#about .ax-error").text_content()
+    choose(tab, "hostile")
+    tab.wait_for_selector(".ax-charts")
+    tab.wait_for_timeout(300)  # an image that fails to load tells so later
+    assert tab.evaluate("window.hacked") is None
+    assert tab.locator("#about img, #about script").count() == 0
+
+
+@pytest.mark.browser
+def test_the_pointer_reads_the_curves(tab):
+    plot = tab.locator(".ax-plot").first
+    box = plot.bounding_box()
+    plot.hover(position={"x": box["width"] - 2, "y": 20})
+    reading = tab.locator(".ax-reading")
+    assert reading.text_content() == f"12Ktraining {6 / 12:g}validation {5 / 12:.5g}"  # the last of twelve rows
+    tab.locator(".ax-about h2").first.hover()
+    assert reading.count() == 0
+
+
+@pytest.mark.browser
+def test_it_speaks_portuguese(tab):
+    choose_language(tab, "pt")
+    tab.wait_for_selector(".ax-about h2:has-text('Resultados medidos')")
+    assert "bits por byte" in tab.locator(".ax-results").text_content()
+    assert "treino" in tab.locator(".ax-charts").text_content()
+
+
+@pytest.mark.browser
+def test_a_telephone_needs_no_sideways_scroll(browser, address):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(address)
+    open_tab(page, "Model & training")
+    page.wait_for_selector(".ax-charts")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()

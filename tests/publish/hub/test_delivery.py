@@ -1,0 +1,253 @@
+"""A folder on its way to a Hub on this machine, through the real client: pushed, verified, tagged; and again."""
+
+import json
+from pathlib import Path
+
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi, metadata_load
+
+from axion.errors import AxionError
+from publish.hub.delivery import Terms
+from publish.release.manifest import write_manifest
+from tests.publish.parcels import OLD_REPO, REPO, make_folder, send
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_folder(tmp_path / "release")
+
+
+def by_name(steps: list[dict]) -> dict[str, dict]:
+    return {step["name"]: step for step in steps}
+
+
+def edit(repo_id: str, name: str, change) -> None:
+    """Somebody edits a file on the Hub."""
+    api = HfApi()
+    text = Path(api.hf_hub_download(repo_id, name)).read_bytes().decode()
+    operation = CommitOperationAdd(name, change(text).encode())
+    api.create_commit(repo_id, [operation], commit_message="An edit on the Hub")
+
+
+def tree(hub, repo_id: str = REPO, ref: str = "refs/heads/main") -> dict:
+    return hub.snapshot()["repos"][f"models/{repo_id}"]["refs"][ref]
+
+
+def text_of(hub, repo_id: str, name: str = "README.md") -> str:
+    repo = hub.store.repos["models", repo_id]
+    return repo.commits[repo.refs["refs/heads/main"]].tree[name].data.decode()
+
+
+def test_a_new_repository_gets_one_commit_and_a_tag_on_it(hub, folder):
+    steps = by_name(send(folder))
+    assert list(steps) == ["lint", "push", "verify", "tag", "announce"]
+    state = hub.snapshot()
+    refs = state["repos"][f"models/{REPO}"]["refs"]
+    assert refs["refs/heads/main"]["commits"] == 2  # the Hub's own first one, and ours
+    assert refs["refs/tags/v0.2"] == refs["refs/heads/main"]
+    assert set(refs["refs/tags/v0.2"]["tree"]) == {".gitattributes", *(path.name for path in folder.iterdir())}
+    (collection,) = state["collections"].values()
+    assert collection["title"] == "Tiny" and [item["id"] for item in collection["items"]] == [REPO]
+    assert hub.surprises == []
+
+
+@pytest.mark.parametrize("xet", [True, False])
+def test_both_ways_of_uploading_end_in_the_same_place(hub, folder, monkeypatch, xet):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not xet)
+    send(folder)
+    assert any("xet-write-token" in call for call in hub.calls()) is xet
+    refs = hub.snapshot()["repos"][f"models/{REPO}"]["refs"]
+    assert refs["refs/tags/v0.2"] == refs["refs/heads/main"] and hub.surprises == []
+
+
+def test_the_second_time_there_is_nothing_to_do(hub, folder):
+    send(folder)
+    before = hub.snapshot()
+    steps = by_name(send(folder))
+    assert all(steps[name]["skipped"] for name in ("lint", "push", "verify", "tag"))
+    assert "v0.2 at" in steps["push"]["did"] and "verified before it was tagged" in steps["push"]["did"]
+    assert hub.snapshot() == before
+
+
+def test_a_released_tag_does_not_move(hub, folder, tmp_path):
+    send(folder)
+    before = hub.snapshot()
+    with pytest.raises(AxionError, match=r"has released v0\.2 already .* give the recipe a new version"):
+        send(make_folder(tmp_path / "other", word="no"))
+    assert hub.snapshot() == before
+
+
+def test_a_new_card_is_pushed_beside_the_tag(hub, folder, tmp_path):
+    send(folder)
+    tagged = tree(hub, ref="refs/tags/v0.2")
+    (folder / "README.md").write_text((folder / "README.md").read_text().replace("Load it.", "Load it well."))
+    write_manifest(folder, {"repo_id": REPO, "tag": "v0.2"})
+    steps = by_name(send(folder))
+    assert "differs in its card alone" in steps["tag"]["did"] and steps["tag"]["skipped"]
+    assert tree(hub)["commits"] == 3 and tree(hub, ref="refs/tags/v0.2") == tagged
+    assert "Load it well." in text_of(hub, REPO)
+
+
+def test_readers_edits_of_the_card_survive(hub, folder):
+    send(folder)
+    edit(
+        REPO,
+        "README.md",
+        lambda card: card.replace("license: mit", "license: mit\nwidget: []") + "\nA reader's word.\n",
+    )
+    (folder / "README.md").write_text((folder / "README.md").read_text().replace("Load it.", "Load it well."))
+    write_manifest(folder, {"repo_id": REPO, "tag": "v0.2"})
+    steps = by_name(send(folder))
+    card = text_of(hub, REPO)
+    assert "A reader's word." in card and "Load it well." in card and "widget: []" in card
+    assert "kept" in steps["card"]["did"]
+
+
+def test_an_edit_survives_any_number_of_publications(hub, folder, tmp_path):
+    send(folder)
+    edit(REPO, "README.md", lambda card: card.replace("- tiny", "- tiny\n- classroom") + "\nA reader's word.\n")
+    for turn in range(3):
+        again = make_folder(tmp_path / f"again-{turn}")
+        (again / "README.md").write_text((again / "README.md").read_text().replace("Load it.", f"Load it, {turn}."))
+        write_manifest(again, {"repo_id": REPO, "tag": "v0.2"})
+        send(again)
+        card = text_of(hub, REPO)
+        assert "A reader's word." in card and "classroom" in card and f"Load it, {turn}." in card
+    before = hub.snapshot()
+    again = make_folder(tmp_path / "last")
+    (again / "README.md").write_text((again / "README.md").read_text().replace("Load it.", "Load it, 2."))
+    write_manifest(again, {"repo_id": REPO, "tag": "v0.2"})
+    steps = by_name(send(again))
+    assert steps["push"]["skipped"] and hub.snapshot() == before
+
+
+def test_an_edit_of_our_own_text_is_refused_unless_the_card_is_to_be_replaced(hub, folder):
+    send(folder)
+    edit(REPO, "README.md", lambda card: card.replace("Load it.", "Burn it."))
+    (folder / "README.md").write_text((folder / "README.md").read_text().replace("Load it.", "Load it well."))
+    write_manifest(folder, {"repo_id": REPO, "tag": "v0.2"})
+    before = hub.snapshot()
+    with pytest.raises(AxionError, match=r"use.*--replace-card"):
+        send(folder)
+    assert hub.snapshot() == before
+    send(folder, terms=Terms(replace_card=True))
+    assert "Load it well." in text_of(hub, REPO) and "Burn it." not in text_of(hub, REPO)
+
+
+def test_a_repository_made_on_the_website_is_taken_over(hub, folder):
+    api = HfApi()
+    api.create_repo(REPO)
+    operation = CommitOperationAdd("README.md", b"---\nlicense: mit\n---\n")
+    api.create_commit(REPO, [operation], commit_message="initial commit")
+    send(folder)
+    assert text_of(hub, REPO) == (folder / "README.md").read_text()
+
+
+def test_somebody_elses_card_is_not_overwritten(hub, folder):
+    api = HfApi()
+    api.create_repo(REPO)
+    api.create_commit(REPO, [CommitOperationAdd("README.md", b"# My model\n\nWith a text.\n")], commit_message="mine")
+    with pytest.raises(AxionError, match="--replace-card"):
+        send(folder)
+    assert "With a text." in text_of(hub, REPO)
+
+
+def test_files_that_readers_added_stay_and_files_that_we_dropped_go(hub, folder):
+    (folder / "old.txt").write_text("of an earlier release\n")
+    write_manifest(folder, {"repo_id": REPO, "tag": "v0.1"})
+    send(folder, tag="v0.1")
+    HfApi().create_commit(REPO, [CommitOperationAdd("theirs.txt", b"a reader's\n")], commit_message="more")
+    (folder / "old.txt").unlink()
+    write_manifest(folder, {"repo_id": REPO, "tag": "v0.2"})
+    send(folder)
+    assert "theirs.txt" in tree(hub)["tree"] and "old.txt" not in tree(hub)["tree"]
+    assert "old.txt" in tree(hub, ref="refs/tags/v0.1")["tree"]
+
+
+def test_a_change_between_reading_and_pushing_is_not_overwritten(hub, folder):
+    send(folder)
+    (folder / "README.md").write_text((folder / "README.md").read_text().replace("Load it.", "Load it well."))
+    write_manifest(folder, {"repo_id": REPO, "tag": "v0.2"})
+    repo = hub.store.repos["models", REPO]
+
+    def interfere():
+        head = repo.commits[repo.refs["refs/heads/main"]]
+        repo.add_commit("refs/heads/main", head.tree, "meanwhile", "", "somebody", 99)
+
+    hub.fail("reset before", "POST */commit/*", call=interfere)
+    with pytest.raises(AxionError, match="has changed meanwhile: run the same command again"):
+        send(folder)
+    send(folder)
+    assert tree(hub)["commits"] == 4 and "Load it well." in text_of(hub, REPO)
+
+
+def test_a_refusal_of_what_was_made_after_all_is_no_refusal(hub, folder, tmp_path):
+    """Two publishers of the same release: the other one's commit is ours, too."""
+    send(folder)
+    repo = hub.store.repos["models", REPO]
+    ours = repo.commits[repo.refs.pop("refs/tags/v0.2")]
+    repo.refs["refs/heads/main"] = ours.parent  # as if it had never been sent
+
+    def land():
+        repo.add_commit("refs/heads/main", ours.tree, "the same", "", "somebody", 99)
+
+    hub.fail("412", "POST */commit/*", call=land)
+    send(make_folder(tmp_path / "same"))
+    assert tree(hub)["commits"] == 2 and tree(hub, ref="refs/tags/v0.2") == tree(hub)
+
+
+def test_a_branch_and_a_pull_request_are_verified_and_not_tagged(hub, folder):
+    send(folder)
+    (folder / "config.json").write_text('{"model_type": "axion", "more": 1}\n')
+    write_manifest(folder, {"repo_id": REPO, "tag": "v0.2"})
+    steps = by_name(send(folder, terms=Terms(branch="trial")))
+    assert "branch trial is no release" in steps["tag"]["did"] and not steps["verify"]["skipped"]
+    for _ in range(2):
+        steps = by_name(send(folder, terms=Terms(pull_request=True)))
+        assert "pull request" in steps["tag"]["did"]
+    state = hub.snapshot()["repos"][f"models/{REPO}"]
+    assert len(state["pulls"]) == 1 and state["refs"]["refs/heads/main"]["commits"] == 2
+    assert state["refs"]["refs/pr/1"]["tree"] == state["refs"]["refs/heads/trial"]["tree"]
+    assert [ref for ref in state["refs"] if "tags" in ref] == ["refs/tags/v0.2"]
+
+
+def test_a_new_repository_can_be_private(hub, folder):
+    send(folder, terms=Terms(private=True))
+    assert hub.snapshot()["repos"][f"models/{REPO}"]["private"] is True
+
+
+def test_the_version_before_points_to_the_new_one(hub, folder, tmp_path):
+    old = make_folder(tmp_path / "old", OLD_REPO, tag="v0.1")
+    send(old, OLD_REPO, "v0.1")
+    send(folder)
+    (tmp_path / "card.md").write_text(text_of(hub, OLD_REPO))
+    assert metadata_load(tmp_path / "card.md")["new_version"] == REPO
+    commits = tree(hub, OLD_REPO)["commits"]
+    send(folder)
+    assert tree(hub, OLD_REPO)["commits"] == commits
+    for turn in ("again", "and again"):  # the first time, the manifest takes note of the edited card
+        send(make_folder(tmp_path / turn, OLD_REPO, tag="v0.1"), OLD_REPO, "v0.1")
+        assert "new_version" in text_of(hub, OLD_REPO) and tree(hub, OLD_REPO)["commits"] == commits + 1
+
+
+def test_a_download_that_stays_damaged_is_never_tagged(hub, folder):
+    hub.fail("corrupted", "GET /storage/*", sticky=True)
+    with pytest.raises(AxionError, match=r"model\.safetensors is not what the Hub says"):
+        send(folder)
+    assert "refs/tags/v0.2" not in hub.snapshot()["repos"][f"models/{REPO}"]["refs"]
+
+
+def test_a_check_that_fails_pushes_nothing(hub, folder):
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(AxionError, match=r"config\.json is not the file"):
+        send(folder)
+    assert hub.snapshot()["repos"] == {}
+
+
+def test_a_manifest_that_readers_broke_is_no_obstacle(hub, folder):
+    send(folder)
+    edit(REPO, "release.json", lambda text: text[:20])
+    send(folder)
+    assert json.loads(text_of(hub, REPO, "release.json"))["tag"] == "v0.2"

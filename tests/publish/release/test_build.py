@@ -1,0 +1,264 @@
+"""A release folder holds what the design lists, agrees with itself, and is left alone when nothing changed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from transformers import AutoTokenizer
+
+import axion
+from axion.errors import AxionError
+from axion.release import open_release
+from publish.release import build, fingerprint
+from publish.release.manifest import OPTIONAL_FILES, RELEASE_FILES, REMOTE_CODE, files_in, sha256
+
+REPO_ID = "someone/Axion-tiny"
+FILES = {*RELEASE_FILES, *OPTIONAL_FILES}
+
+
+@pytest.fixture
+def ingredients(finished_run, measured):
+    return build.Ingredients(finished_run, measured, REPO_ID)
+
+
+def test_the_folder_holds_the_allow_list_and_is_small(release):
+    assert set(files_in(release)) == FILES
+    assert sum((release / name).stat().st_size for name in files_in(release)) < 2.5e6
+    assert {(release / name).stat().st_mode & 0o777 for name in FILES} == {0o644}
+
+
+def test_release_json_vouches_for_every_other_file(release, info):
+    assert set(info["files"]) == FILES - {"release.json"}
+    assert all(sha256(release / name) == digest for name, digest in info["files"].items())
+
+
+def test_the_remote_code_is_copied_to_the_letter(release):
+    for name in REMOTE_CODE:
+        assert (release / name).read_bytes() == (build.Path(axion.__file__).parent / "model" / name).read_bytes()
+    config = json.loads((release / "config.json").read_text())
+    assert config["auto_map"] == build.AUTO_MAP and "--" not in str(config["auto_map"])
+    assert config["use_cache"] is True
+
+
+def test_weights_are_those_of_the_run_stored_once_with_their_format(release, finished_run):
+    with safe_open(release / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+        assert "lm_head.weight" not in file.keys()  # noqa: SIM118 (no mapping): tied to the embeddings
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float32}  # noqa: SIM118
+    trained, released = open_release(finished_run / "final").model, open_release(release).model
+    for (name, ours), (_, theirs) in zip(trained.state_dict().items(), released.state_dict().items(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+def test_tokenizer_config_and_generation_config_agree(release):
+    tokenizer = AutoTokenizer.from_pretrained(release)
+    assert json.loads((release / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+    for name in ("config.json", "generation_config.json"):
+        content = json.loads((release / name).read_text())
+        for token in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            assert content[token] == getattr(tokenizer, token) is not None
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert tokenizer.model_max_length == open_release(release).config.max_position_embeddings
+
+
+def test_the_log_the_recipe_and_the_trace_come_from_the_run(release, finished_run, measured):
+    assert (release / "metrics.csv").read_bytes() == (finished_run / "metrics.csv").read_bytes()
+    assert (release / "recipe.yaml").read_text() == json.loads((finished_run / "run.json").read_text())["recipe"]
+    trace = json.loads((release / "trace.json").read_text())
+    assert trace["prompt"] == build.TRACE_PROMPT and trace["favourites"] == measured["favourites"]
+    assert trace["steps"][0]["prompt"] and not trace["steps"][-1]["prompt"]
+
+
+def test_the_same_ingredients_give_the_same_bytes(release, ingredients, tmp_path):
+    build.build_release(ingredients, tmp_path / "again")
+    for name in FILES:
+        assert (tmp_path / "again" / name).read_bytes() == (release / name).read_bytes(), name
+    assert [path.name for path in tmp_path.iterdir()] == ["again"]
+
+
+def test_facts_come_from_the_run_and_its_evaluation(info, finished_run, measured):
+    run = json.loads((finished_run / "run.json").read_text())
+    assert info["training"]["date"] == run["date"] and info["exports"] == []
+    assert info["measured"] == {key: measured[key] for key in ("date", "files", "test_files")}
+    assert [member["version"] for member in info["roadmap"]] == ["0.1", "0.2", "0.3", "0.4", "0.5"]
+
+
+def test_what_is_built_is_known_by_its_ingredients(release, finished_run, ingredients, measured, tmp_path):
+    assert build.is_built(release, ingredients)
+    assert not build.is_built(tmp_path, ingredients)
+    assert not build.is_built(release, build.Ingredients(finished_run, measured, "another/Name"))
+    touched = shutil.copytree(release, tmp_path / "touched")
+    (touched / "metrics.csv").write_text("edited")
+    assert not build.is_built(touched, ingredients)
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    assert build.is_built(release, build.Ingredients(run, measured, REPO_ID))
+    config = json.loads((run / "final/config.json").read_text())
+    (run / "final/config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-5}))
+    assert not build.is_built(release, build.Ingredients(run, measured, REPO_ID))
+    measured["results"]["gsm8k_test"]["accuracy"] = 0.5
+    assert not build.is_built(release, build.Ingredients(finished_run, measured, REPO_ID))
+
+
+def test_what_does_not_change_a_release_does_not_count(release, finished_run, measured):
+    measured["key"] = {"measure": "another code, the same figures"}
+    assert build.is_built(release, build.Ingredients(finished_run, measured, REPO_ID))
+
+
+def test_a_version_that_is_added_to_the_series_counts(release, ingredients, monkeypatch):
+    monkeypatch.setattr(build, "roadmap", lambda family: [{"name": "axion1-v0.9"}])
+    assert not build.is_built(release, ingredients)
+
+
+def test_the_code_behind_a_module_is_what_it_imports_and_nothing_else():
+    def names(module):
+        return {path.relative_to(fingerprint._ROOT).as_posix() for path in fingerprint.code_behind(module)}
+
+    building, measuring = names("publish.release.build"), names("axion.evaluation.tasks")
+    assert {
+        "publish/release/build.py",
+        "publish/release/card.py",
+        "axion/params.py",
+        "axion/model/modeling_axion.py",
+    } <= building
+    assert {
+        "axion/evaluation/speed.py",
+        "axion/inference/stream.py",
+        "axion/data/sources/arithmetic.py",
+        "axion/__init__.py",
+    } <= measuring
+    assert not any(name.startswith("publish/") for name in measuring)
+    others = {
+        "publish/hub/client.py",
+        "publish/cli.py",
+        "publish/pipeline.py",
+        "axion/cli.py",
+        "axion/training/trainer.py",
+    }
+    assert not others & (building | measuring)
+
+
+def test_the_fingerprint_of_code_changes_with_any_of_its_files(tmp_path, monkeypatch):
+    package = tmp_path / "axion"
+    package.mkdir()
+    for name, text in {"one": "from axion import two", "two": "import axion.three", "three": "", "four": ""}.items():
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.setattr(fingerprint, "_ROOT", tmp_path)
+    before = fingerprint.code_fingerprint("axion.one")
+    (package / "four.py").write_text("x = 1")
+    assert fingerprint.code_fingerprint("axion.one") == before
+    (package / "three.py").write_text("x = 1")
+    assert fingerprint.code_fingerprint("axion.one") != before
+
+
+def test_a_failing_build_leaves_the_old_release_and_no_rubbish(release, ingredients, tmp_path, monkeypatch):
+    target = shutil.copytree(release, tmp_path / "axion-tiny")
+    before = (target / "release.json").read_bytes()
+    monkeypatch.setattr(build, "write_legacy_tokenizer", lambda *_: None)
+    with pytest.raises(AxionError, match=r"model\.model is missing from the release"):
+        build.build_release(ingredients, target)
+    assert (target / "release.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["axion-tiny"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from publish import build
+
+def die(source, target, moves=[], usual=os.replace):
+    if moves:
+        os.kill(os.getpid(), signal.SIGKILL)
+    moves.append(target)
+    usual(source, target)
+
+with build._replacing(Path(sys.argv[1])) as folder:
+    (folder / "release.json").write_text("new")
+    build.os.replace = die
+"""
+
+
+def test_a_build_killed_between_its_two_moves_is_mended_by_the_next(release, ingredients, tmp_path, monkeypatch):
+    target = shutil.copytree(release, tmp_path / "axion-tiny")
+    environment = {**os.environ, "PYTHONPATH": str(fingerprint._ROOT)}
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(target)], env=environment, timeout=120)
+    assert killed.returncode == -signal.SIGKILL and not target.exists()
+
+    monkeypatch.setattr(build, "_write_files", lambda *_: None)
+    with pytest.raises(AxionError, match="missing"):  # even where the next build fails, the old release is back
+        build.build_release(ingredients, target)
+    assert build.is_built(target, ingredients)
+    assert [path.name for path in tmp_path.iterdir()] == ["axion-tiny"]
+
+
+def test_tokens_that_disagree_are_refused(finished_run, measured, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    config = json.loads((run / "final/config.json").read_text())
+    (run / "final/config.json").write_text(json.dumps(config | {"eos_token_id": 5}))
+    with pytest.raises(AxionError, match="eos_token_id is 5 in the model and 2 in the tokenizer"):
+        build.build_release(build.Ingredients(run, measured, REPO_ID), tmp_path / "release")
+
+
+def test_a_release_for_another_repository_differs_in_its_card_alone(release, info, tmp_path):
+    build.refresh(release, "another/Name", tmp_path / "copy")
+    changed = {name for name in FILES if sha256(tmp_path / "copy" / name) != sha256(release / name)}
+    assert changed == {"README.md", "release.json", ".eval_results/gsm8k.yaml"}  # the result names the card
+    theirs = json.loads((tmp_path / "copy/release.json").read_text())
+    assert theirs["repo_id"] == "another/Name" and theirs["files"]["README.md"] != info["files"]["README.md"]
+    assert "another/Name" in (tmp_path / "copy/README.md").read_text()
+
+
+def test_the_other_forms_are_named_by_the_card_and_the_manifest(release, tmp_path):
+    build.refresh(release, REPO_ID, tmp_path / "copy", ("native", "gguf"))
+    assert json.loads((tmp_path / "copy/release.json").read_text())["exports"] == ["native", "gguf"]
+    assert "Axion-tiny-GGUF" in (tmp_path / "copy/README.md").read_text()
+    build.refresh(tmp_path / "copy", REPO_ID, tmp_path / "again")
+    assert {name for name in FILES if sha256(tmp_path / "again" / name) != sha256(release / name)} == set()
+
+
+def test_the_benchmark_s_result_comes_along_where_it_was_measured(release, finished_run, measured, tmp_path):
+    (entry,) = yaml.safe_load((release / ".eval_results/gsm8k.yaml").read_text())
+    assert entry["value"] == round(100 * measured["results"]["gsm8k_test"]["accuracy"], 2)
+    measured["results"]["gsm8k_test"] = {"skipped": "no network"}
+    build.build_release(build.Ingredients(finished_run, measured, REPO_ID), tmp_path / "release")
+    assert set(files_in(tmp_path / "release")) == set(RELEASE_FILES)
+
+
+def test_a_damaged_release_gets_no_new_manifest(release, tmp_path):
+    folder = shutil.copytree(release, tmp_path / "release")
+    (folder / "metrics.csv").write_text("edited")
+    with pytest.raises(AxionError, match=r"metrics\.csv is not the file"):
+        build.refresh(folder, REPO_ID, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_release_is_refreshed_in_place_with_the_code_of_today(release, info, tmp_path):
+    folder = shutil.copytree(release, tmp_path / "release")
+    (folder / "tokenizer.py").write_text("old code")
+    files = info["files"] | {"tokenizer.py": sha256(folder / "tokenizer.py")}
+    (folder / "release.json").write_text(json.dumps(info | {"files": files}))
+    build.refresh(folder, REPO_ID, folder)
+    assert json.loads((folder / "release.json").read_text()) == info
+    assert all((folder / name).read_bytes() == (release / name).read_bytes() for name in FILES)
+
+
+def test_an_unfinished_run_is_refused(finished_run, measured, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    (run / "run.json").write_text('{"finished": false}')
+    with pytest.raises(AxionError, match="not finished"):
+        build.build_release(build.Ingredients(run, measured, REPO_ID), tmp_path / "release")
+
+
+def test_a_run_that_says_too_little_is_refused(finished_run, measured, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    content = json.loads((run / "run.json").read_text())
+    del content["date"]
+    (run / "run.json").write_text(json.dumps(content))
+    with pytest.raises(AxionError, match="lacks 'date'"):
+        build.build_release(build.Ingredients(run, measured, REPO_ID), tmp_path / "release")

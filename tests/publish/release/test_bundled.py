@@ -1,0 +1,52 @@
+"""The release that comes with the project is whole, small, made by the code of today, and passes the publisher."""
+
+import pytest
+
+from axion.release import RELEASES, open_release
+from publish.check.lint import lint
+from publish.release import build
+from publish.release.card import card_files
+from publish.release.facts import roadmap
+from publish.release.manifest import check_files, files_in
+
+FOLDER = RELEASES / "axion1-v0.1"
+
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="releases/axion1-v0.1 is not built")
+
+REFRESH = "refresh it: publish.release.build.refresh(folder, its own repo_id, folder)"
+
+
+@pytest.fixture
+def bundled():
+    return open_release(FOLDER)
+
+
+def test_it_holds_what_a_release_holds_unchanged(bundled):
+    assert lint(FOLDER) == []
+    check_files(FOLDER)
+
+
+def test_it_is_small_enough_to_come_along():
+    assert sum((FOLDER / name).stat().st_size for name in files_in(FOLDER)) < 2.5e6
+
+
+def test_its_code_is_the_code_of_today():
+    for source in build.code_files():
+        assert (FOLDER / source.name).read_bytes() == source.read_bytes(), REFRESH
+
+
+def test_its_card_is_what_its_figures_give_today(bundled):
+    for name, text in card_files(bundled.info).items():
+        assert (FOLDER / name).read_text(encoding="utf-8") == text, REFRESH
+
+
+def test_its_roadmap_is_that_of_today(bundled):
+    assert bundled.info["roadmap"] == roadmap("axion1"), REFRESH
+
+
+def test_every_result_was_measured(bundled):
+    assert [task for task, result in bundled.info["results"].items() if "skipped" in result] == []
+
+
+def test_its_result_on_the_benchmark_comes_along():
+    assert ".eval_results/gsm8k.yaml" in files_in(FOLDER)

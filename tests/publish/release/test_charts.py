@@ -1,0 +1,55 @@
+"""The pictures are drawn from the log, and the same log gives the same bytes."""
+
+import matplotlib.image
+import pytest
+
+from publish.release import charts
+
+METRICS = """step,epoch,tokens,train_loss,val_loss,val_bits_per_byte
+10,0.1,40960,5.5,,
+20,0.2,81920,4.5,4.4,2.7
+30,0.3,122880,4.0,,
+40,0.4,163840,3.5,3.6,2.2
+"""
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    (tmp_path / "metrics.csv").write_text(METRICS)
+    return charts.read_metrics(tmp_path / "metrics.csv")
+
+
+def test_rows_without_an_evaluation_have_no_validation_loss(metrics):
+    assert [row["step"] for row in metrics if "val_loss" in row] == [20, 40]
+    assert metrics[0]["train_loss"] == 5.5 and "val_loss" not in metrics[0]
+
+
+def test_the_curve_is_a_picture_and_repeatable(metrics, tmp_path):
+    for name in ("one.png", "two.png"):
+        charts.draw_training_curve(metrics, "training", tmp_path / name)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    assert matplotlib.image.imread(tmp_path / "one.png").std() > 0.05  # not a blank page
+
+
+def test_the_curve_shows_the_figures_that_it_is_given(metrics, tmp_path):
+    charts.draw_training_curve(metrics, "training", tmp_path / "one.png")
+    metrics[-1]["val_loss"] = 3.0
+    charts.draw_training_curve(metrics, "training", tmp_path / "two.png")
+    assert (tmp_path / "one.png").read_bytes() != (tmp_path / "two.png").read_bytes()
+
+
+def test_a_run_that_never_evaluated_still_has_a_curve(metrics, tmp_path):
+    charts.draw_training_curve(metrics[:1], "training", tmp_path / "one.png")
+    assert (tmp_path / "one.png").is_file()
+
+
+@pytest.mark.parametrize("experts", [4, 16])
+def test_the_load_is_drawn_for_few_and_for_many_experts(experts, tmp_path):
+    charts.draw_expert_load([[1.0] * experts, [0.9, 1.1] * (experts // 2)], "load", tmp_path / "load.png")
+    assert matplotlib.image.imread(tmp_path / "load.png").std() > 0.05
+
+
+def test_layers_are_numbered_as_in_the_model(tmp_path):
+    for first_layer in (1, 3):
+        charts.draw_expert_load([[1.0] * 4] * 2, "load", tmp_path / f"{first_layer}.png", first_layer)
+    assert (tmp_path / "1.png").read_bytes() != (tmp_path / "3.png").read_bytes()

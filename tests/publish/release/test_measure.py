@@ -1,0 +1,104 @@
+"""A run is measured once; what its figures were measured with is kept beside them, by content and never by path."""
+
+import json
+import shutil
+from copy import deepcopy
+
+import pytest
+
+from axion.evaluation import tasks as evaluation
+from axion.evaluation.tasks import TASKS
+from axion.recipe import load_recipe
+from publish.release import fingerprint
+from publish.release.manifest import sha256
+from publish.release.measure import measure
+
+
+@pytest.fixture
+def run(finished_run, tmp_path):
+    return shutil.copytree(finished_run, tmp_path / "run")
+
+
+@pytest.fixture
+def local(tmp_path):
+    """Overrides that name local data files."""
+    for name in ("train.jsonl", "test.jsonl"):
+        (tmp_path / "private" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "private" / name).write_text(f'{{"of": "{name}"}}\n')
+    return [f"data.files={tmp_path}/private/train.jsonl", f"data.test_files={tmp_path}/private/test.jsonl"]
+
+
+@pytest.fixture
+def evaluations(monkeypatch, measured):
+    calls = []
+    monkeypatch.setattr(evaluation, "evaluate", lambda *a, **k: calls.append(a) or measured["results"])
+    monkeypatch.setattr(evaluation, "load_documents", lambda release, data: {})
+    return calls
+
+
+def test_the_day_and_the_data_are_kept_by_content(run, recipe_file, local, evaluations, tmp_path):
+    content = measure(run, load_recipe(recipe_file, local), [].append)
+    assert content == json.loads((run / "evaluation.json").read_text())
+    for key, name in (("files", "train.jsonl"), ("test_files", "test.jsonl")):
+        assert content[key] == [{"name": name, "sha256": sha256(tmp_path / "private" / name)}]
+    assert "private" not in (run / "evaluation.json").read_text()
+    assert len(content["date"].split("-")) == 3
+
+
+def test_other_data_is_measured_again_the_same_data_elsewhere_is_not(run, recipe_file, local, evaluations, tmp_path):
+    measure(run, load_recipe(recipe_file, local), [].append)
+    shutil.copytree(tmp_path / "private", tmp_path / "elsewhere")
+    measure(run, load_recipe(recipe_file, [each.replace("private", "elsewhere") for each in local]), [].append)
+    assert len(evaluations) == 1
+    (tmp_path / "private" / "test.jsonl").write_text("{}\n")
+    measure(run, load_recipe(recipe_file, local), [].append)
+    assert len(evaluations) == 2
+
+
+def test_what_was_not_measured_is_tried_again_and_the_rest_stays(run, recipe_file, measured, monkeypatch):
+    seen, said = [], []
+    answers = {"gsm8k_test": {"skipped": "no network"}}
+
+    def evaluate(release, data, known, **_):
+        seen.append(set(known))
+        return deepcopy({task: known.get(task) or answers.get(task) or measured["results"][task] for task in TASKS})
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    monkeypatch.setattr(evaluation, "load_documents", lambda release, data: {})
+    first = measure(run, load_recipe(recipe_file), said.append)
+    before = (run / "evaluation.json").stat().st_mtime_ns
+    answers["gsm8k_test"] = {"skipped": "another reason"}
+    measured["results"]["speed"]["new_tokens"] = 7  # were it measured again
+    assert measure(run, load_recipe(recipe_file), said.append) == first
+    assert (run / "evaluation.json").stat().st_mtime_ns == before
+    assert said == ["4 tasks, not measured: gsm8k_test", "skipped: measured before, not measured: gsm8k_test"]
+    del answers["gsm8k_test"]
+    third = measure(run, load_recipe(recipe_file), said.append)
+    assert measure(run, load_recipe(recipe_file), said.append) == third and said[-1] == "skipped: measured before"
+    assert third["results"] == first["results"] | {"gsm8k_test": measured["results"]["gsm8k_test"]}
+    assert seen == [set(), set(first["results"]) - {"gsm8k_test"}, set(first["results"]) - {"gsm8k_test"}]
+
+
+def test_the_load_is_measured_again_once_the_problems_are_at_hand(run, recipe_file, measured, monkeypatch):
+    monkeypatch.setattr(evaluation, "load_documents", lambda release, data: {})
+    results = measured["results"] | {"gsm8k_validation": {"skipped": "no network"}}
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, known, **__: seen.append(known) or results)
+    seen = []
+    for _ in "12":
+        measure(run, load_recipe(recipe_file), [].append)
+    assert set(seen[1]) == {"arithmetic", "gsm8k_test", "speed"}
+
+
+def test_code_that_measures_nothing_may_change(run, recipe_file, local, evaluations, tmp_path, monkeypatch):
+    root = tmp_path / "code"
+    for package in ("axion", "publish"):
+        shutil.copytree(fingerprint._ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprint, "_ROOT", root)
+    measure(run, load_recipe(recipe_file, local), [].append)
+    (root / "publish/release/card.py").write_text("# another card\n")
+    (root / "axion/cli.py").write_text("# another command line\n")
+    measure(run, load_recipe(recipe_file, local), [].append)
+    assert len(evaluations) == 1
+    (root / "axion/evaluation/speed.py").write_text("# another clock\n")
+    measure(run, load_recipe(recipe_file, local), [].append)
+    assert len(evaluations) == 2

@@ -1,0 +1,403 @@
+"""The Space: what goes up, that it runs alone, and how it is pushed, started and refused."""
+
+import random
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+import yaml
+
+from axion.errors import AxionError
+from axion.release import RELEASES, WANTED_FROM_HUB
+from publish.hub import client as hub_calls
+from publish.release.manifest import files_in
+from publish.space import publish as space
+from publish.space import stage as stage_space
+from publish.space.publish import SpaceOrder, find_model, publish_space, push_space
+from publish.space.stage import PublishedModel, check_front_matter, stage
+from publish.space.trial import PROMPT, offered_models, serve, try_space, write
+from publish.steps import Steps
+from tests.hub import accounts
+
+MODEL, SPACE = "someone/Axion-tiny", "someone/see.the-experts"
+PINNED = PublishedModel(MODEL, "a" * 40, ("config.json", "model.safetensors"), ("openai/gsm8k",))
+
+
+def front_matter(folder: Path) -> dict:
+    return yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---\n")[1])
+
+
+# --- The folder -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory) -> Path:
+    """A Space with the bundled release. Read it, don't change it."""
+    folder = tmp_path_factory.mktemp("space") / "staged"
+    stage(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def staged_small(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("space") / "small"
+    stage(folder, [PINNED])
+    return folder
+
+
+@pytest.fixture
+def small(staged_small, tmp_path) -> Path:
+    """A Space that shows a model on the Hub."""
+    return shutil.copytree(staged_small, tmp_path / "small")
+
+
+def test_it_holds_what_the_page_needs_and_nothing_else(staged):
+    files = files_in(staged)
+    modules = {name for name in files if name.endswith(".py")}
+    assert {"app.py", "axion/release.py", "axion/inference/stream.py", "playground/server/zero_gpu.py"} < modules
+    assert all((staged / name).read_bytes() == (stage_space.ROOT / name).read_bytes() for name in modules)
+    others = set(files) - modules
+    assert others > {"LICENSE", "README.md", "requirements.txt", "releases/axion1-v0.1/model.safetensors"}
+    assert {Path(name).parts[0] for name in files} - {"app.py", "LICENSE", "README.md", "requirements.txt"} == {
+        "axion",
+        "playground",
+        "releases",
+    }
+    for unwanted in (
+        "test",
+        "__pycache__",
+        "axion/training",
+        "axion/data/sources/s",
+        "axion/cli",
+        "/.",
+        "modeling_axion.py/",
+    ):
+        assert not [name for name in files if unwanted in name]
+
+
+def test_every_asset_of_the_page_goes_with_it(staged):
+    for assets in (Path("playground/views"), Path("playground/views/css"), Path("playground/server/templates")):
+        there = {path.name for path in (stage_space.ROOT / assets).iterdir() if path.suffix in stage_space.ASSETS}
+        assert {path.name for path in (staged / assets).iterdir() if path.suffix in stage_space.ASSETS} == there
+
+
+def test_the_requirements_are_what_the_page_imports_with_the_torch_of_zero_gpu(staged):
+    lines = (staged / "requirements.txt").read_text().splitlines()
+    assert "torch>=2.8,<2.12" in lines
+    ours = (stage_space.ROOT / "requirements.txt").read_text().splitlines()
+    assert set(lines) - {"torch>=2.8,<2.12"} <= set(ours)
+    names = {re.split(r"[\[=]", line)[0] for line in lines}
+    assert {"transformers", "gradio", "huggingface_hub"} < names
+    assert not names & {"datasets", "peft", "matplotlib", "accelerate", "spaces"}
+
+
+def test_a_library_that_is_not_pinned_is_noticed():
+    with pytest.raises(AxionError, match="imports polars, which"):
+        stage_space.requirements({"torch", "polars"})
+
+
+def test_the_front_matter_is_what_the_hub_reads(staged, small):
+    values = front_matter(staged)
+    assert values["python_version"] == "3.12"  # text: as a number, 3.10 would be 3.1
+    assert (values["sdk"], values["app_file"], values["license"]) == ("gradio", "app.py", "mit")
+    assert len(values["short_description"]) <= 60
+    assert values["datasets"] == ["openai/gsm8k"]
+    assert "preload_from_hub" not in values
+    values = front_matter(small)
+    assert values["models"] == [MODEL]
+    assert values["preload_from_hub"] == [f"{MODEL} config.json,model.safetensors {'a' * 40}"]
+    assert not (small / "releases").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wrong"),
+    [
+        ("title", None, "title is missing"),
+        ("sdk_version", None, "sdk_version is missing"),
+        ("emoji", "ax", "emoji must be"),
+        ("colorFrom", "orange", "colorFrom must be one of blue, gray"),
+        ("sdk", "docker", "sdk must be gradio"),
+        ("sdk_version", "latest", "sdk_version must be a release"),
+        ("python_version", 3.12, "python_version must be text in quotes, not 3.12"),
+        ("python_version", "2.7", "python_version must be a version"),
+        ("app_file", "main.py", "app_file is 'main.py', which the folder does not have"),
+        ("short_description", "x" * 61, "short_description has 61 characters; at most 60"),
+        ("license", "beerware", "license is 'beerware'"),
+        ("models", MODEL, "models must be a list"),
+        ("models", ["../models"], "models names"),
+        ("datasets", ["a/b/c"], "datasets names 'a/b/c'"),
+        ("preload_from_hub", [MODEL], "preload_from_hub must say"),
+        ("preload_from_hub", [f"{MODEL} config.json main"], "preload_from_hub must say"),
+        ("suggested_hardware", "big-one", "suggested_hardware must be"),
+        ("hf_oauth", True, "hf_oauth is not known"),
+    ],
+)
+def test_front_matter_that_the_hub_would_refuse_is_told_in_one_line(small, key, value, wrong):
+    values = front_matter(small)
+    values.pop(key, None)
+    if value is not None:
+        values[key] = value
+    (small / "README.md").write_text(f"---\n{yaml.safe_dump(values, allow_unicode=True)}---\n", encoding="utf-8")
+    with pytest.raises(AxionError, match=wrong) as caught:
+        check_front_matter(small)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(AxionError, match="is not empty"):
+        stage(tmp_path)
+    assert files_in(tmp_path) == ["mine.txt"]
+
+
+@pytest.mark.parametrize("secret", ["hf_" + "q7Zx" * 9, "see /home/somebody/axion"])
+def test_a_secret_or_a_path_of_this_machine_stops_it(tmp_path, monkeypatch, secret):
+    render = stage_space.render_readme
+    monkeypatch.setattr(stage_space, "render_readme", lambda *arguments: render(*arguments) + secret)
+    with pytest.raises(AxionError, match=r"README\.md") as caught:
+        stage(tmp_path / "space")
+    assert "q7Zx" not in str(caught.value)
+
+
+# --- Alone ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_alone_is_what_runs_and_it_can_add(staged, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(staged, copy)
+    texts = copy / "playground" / "words" / "page.py"
+    texts.write_text(texts.read_text(encoding="utf-8").replace('"title": "', '"title": "Only the copy says: '))
+    a, b = random.randrange(10), random.randrange(10)
+    with serve(copy) as address:
+        assert b"Only the copy says: " in urlopen(address).read()
+        assert offered_models(address) == ["axion1-v0.1"]
+        assert write(address, "axion1-v0.1", PROMPT.replace("5 + 3", f"{a} + {b}")).strip() == str(a + b)
+    assert not list(copy.rglob("__pycache__"))
+
+
+def test_its_modules_come_from_it_even_where_the_project_is_installed(staged, tmp_path):
+    (tmp_path / "copy").mkdir()
+    shutil.copytree(staged, tmp_path / "copy", dirs_exist_ok=True)
+    show = (
+        "import axion.release, playground.server.zero_gpu as z; print(axion.release.__file__, z.__file__, z.hold_gpu())"
+    )
+    (tmp_path / "copy" / "show.py").write_text(show)
+    command = [sys.executable, "-E", "-s", "-B", str(tmp_path / "copy" / "show.py")]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
+    assert said == [str(tmp_path / "copy" / name) for name in ("axion/release.py", "playground/server/zero_gpu.py")] + [
+        "None"
+    ]
+
+
+def test_a_folder_that_does_not_start_is_told_by_its_last_line(staged, tmp_path):
+    shutil.copytree(staged, tmp_path / "copy")
+    (tmp_path / "copy" / "playground" / "launch.py").unlink()
+    with pytest.raises(AxionError, match=r"does not start: ModuleNotFoundError: .*playground\.launch"):
+        try_space(tmp_path / "copy")
+
+
+@pytest.mark.slow
+def test_it_runs_on_the_oldest_torch_of_zero_gpu_with_nothing_but_its_requirements(staged, tmp_path):
+    """PyPI's torch brings some gigabytes of CUDA; they are removed with the environment."""
+    environment, oldest = tmp_path / "environment", "torch==2.8.*"
+    requirements = (staged / "requirements.txt").read_text().replace(stage_space.TORCH, oldest)
+    assert oldest in requirements
+    (tmp_path / "requirements.txt").write_text(requirements)
+    python = environment / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    try:
+        install = [python, "-m", "pip", "install", "--quiet", "-r", tmp_path / "requirements.txt"]
+        installed = subprocess.run(install, capture_output=True, text=True)
+        if installed.returncode != 0:
+            pytest.skip(f"{oldest} can't be installed here: {installed.stderr.strip()[-200:]}")
+        show = "import torch; print(torch.__version__)"
+        assert subprocess.check_output([python, "-I", "-c", show], text=True).startswith("2.8.")
+        a, b = random.randrange(10), random.randrange(10)
+        with serve(staged, python=str(python)) as address:
+            assert write(address, "axion1-v0.1", PROMPT.replace("5 + 3", f"{a} + {b}")).strip() == str(a + b)
+    finally:
+        shutil.rmtree(environment)
+
+
+# --- On the Hub -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(space, "WAITS", (0.01,))
+
+
+@pytest.fixture
+def published(hub, release) -> str:
+    """A model on the Hub, and the commit that it is at."""
+    hub_calls.make_repo(MODEL)
+    return hub_calls.push(release, MODEL, "A release")
+
+
+def make_space(folder: Path) -> str:
+    """A Space that has been pushed, in milliseconds."""
+    return push_space(folder, SPACE, [PINNED])
+
+
+def test_a_space_is_staged_tried_pushed_and_started_and_then_left_alone(hub, quick, published):
+    lines = []
+    order = SpaceOrder(SPACE, (f"{MODEL}@main",))
+    assert publish_space(order, Steps(lines.append)) == f"{hub.url}/spaces/{SPACE}"
+    assert [line.split()[0] for line in lines] == ["preflight", "stage", "try", "push", "start"]
+    assert f"{MODEL}@{published[:8]} goes on" in lines[2]  # from the Hub, without a token
+    assert "runs on cpu-basic" in lines[4]
+    repo = hub.store.repos["spaces", SPACE]
+    variables = {key: entry["value"] for key, entry in repo.space.variables.items()}
+    assert variables == {"AXION_MODELS": f"{MODEL}@{published}", "OMP_NUM_THREADS": "1"}
+    changes = [call for call in hub.calls("POST *") if call.endswith("/variables") or "/commit/" in call]
+    assert ["/commit/" in call for call in changes[1:]] == [False, False, True]  # after the model's own
+
+    lines.clear()
+    publish_space(order, Steps(lines.append))
+    assert [line.split()[:2] for line in lines[2:4]] == [["try", "skipped:"], ["push", "skipped:"]]
+    assert "runs on cpu-basic" in lines[4]
+    assert len(hub.calls("POST */commit/*")) == 2
+    assert len(hub.calls("POST */variables")) == 2
+    assert hub.surprises == []
+
+
+def test_what_is_preloaded_is_what_the_page_reads(hub, release, published):
+    model = find_model(MODEL)
+    assert (model.commit, model.reference) == (published, f"{MODEL}@{published}")
+    assert {"config.json", "model.safetensors", "tokenizer.json", "release.json"} <= set(model.files)
+    assert not [name for name in model.files if name.endswith((".py", ".png", ".md"))]
+    assert {"*.json", "*.safetensors"} <= set(WANTED_FROM_HUB)
+
+
+def test_what_the_space_could_not_show_is_refused(hub, published):
+    with pytest.raises(AxionError, match=r"--model 'v0\.1' names no owner"):
+        find_model("v0.1")
+    with pytest.raises(AxionError, match=r"--model is 'someone/\.\.', no name for the Hub"):
+        find_model("someone/..")
+    with pytest.raises(AxionError, match=r"someone/None is not on the Hub"):
+        find_model("someone/None")
+    with pytest.raises(AxionError, match=r"no such revision"):
+        find_model(f"{MODEL}@v9.9")
+    hub_calls.make_repo("someone/empty")
+    with pytest.raises(AxionError, match=r"no release of Axion: it has no config\.json"):
+        find_model("someone/empty")
+    hub.store.repos["models", MODEL].private = True
+    with pytest.raises(AxionError, match="is private, so the Space could not read it"):
+        find_model(MODEL)
+
+
+def test_files_of_an_earlier_push_go_and_others_stay(hub, small):
+    make_space(small)
+    (small / "playground" / "old.py").write_text("")
+    (small / "notes.md").write_text("mine")
+    make_space(small)
+    (small / "playground" / "old.py").unlink()
+    (small / "notes.md").unlink()
+    assert make_space(small).startswith("one commit")
+    files = set(hub_calls.api().list_repo_files(SPACE, repo_type="space"))
+    assert "notes.md" in files
+    assert "playground/old.py" not in files
+    assert set(files_in(small)) <= files
+
+
+def test_somebody_s_edit_of_the_readme_is_not_written_over(hub, small):
+    space.check_readme(SPACE)  # no Space yet
+    hub_calls.api().create_repo(SPACE, repo_type="space", space_sdk="gradio")
+    space.check_readme(SPACE)  # a README.md that the Hub wrote
+    make_space(small)
+    space.check_readme(SPACE)
+    edited = (small / "README.md").read_bytes().replace("🔬".encode(), "🦔".encode())
+    hub_calls.api().upload_file(
+        path_or_fileobj=edited, path_in_repo="README.md", repo_id=SPACE, repo_type="space", commit_message="Hedgehog"
+    )
+    with pytest.raises(AxionError, match=r"README\.md of .* was edited on the Hub: .*--replace-card$"):
+        space.check_readme(SPACE)
+    make_space(small)
+    space.check_readme(SPACE)
+
+
+def test_another_model_is_told_by_a_variable_and_one_commit(hub, small, tmp_path):
+    make_space(small)
+    stage(tmp_path / "bundled")
+    assert push_space(tmp_path / "bundled", SPACE).startswith("one commit")
+    assert set(hub.store.repos["spaces", SPACE].space.variables) == {"OMP_NUM_THREADS"}
+    assert push_space(tmp_path / "bundled", SPACE).startswith(SPACE)
+    assert len(hub.calls("POST */commit/*")) == 2
+    assert len(hub.calls("DELETE */variables")) == 1
+    assert hub.surprises == []
+
+
+def test_a_free_account_is_shown_the_way_to_zero_gpu(hub, small, quick):
+    hub.store.free.add("someone")
+    with pytest.raises(AxionError, match=r"on cpu-basic for paid plans only.*--hardware zero-a10g$"):
+        make_space(small)
+    assert not hub.calls("POST */commit/*")
+    for number in range(2):
+        push_space(small, f"someone/free-{number}", [PINNED], hardware="zero-a10g")
+    assert hub.store.repos["spaces", "someone/free-1"].space.hardware == "zero-a10g"
+    with pytest.raises(AxionError, match="has two Spaces on ZeroGPU, and has them"):
+        push_space(small, "someone/free-2", [PINNED], hardware="zero-a10g")
+
+
+def test_hardware_is_asked_for_once(hub, small):
+    make_space(small)
+    for _ in range(2):
+        push_space(small, SPACE, [PINNED], hardware="cpu-upgrade")
+    assert len(hub.calls("POST */hardware")) == 1
+    with pytest.raises(AxionError, match="'tpu' is not known; choose one of cpu-basic"):
+        publish_space(SpaceOrder(SPACE, hardware="tpu"), Steps(print))
+
+
+def test_somebody_else_s_name_is_refused_before_anything_is_made(hub, monkeypatch):
+    with pytest.raises(AxionError, match="no member of stranger"):
+        publish_space(SpaceOrder("stranger/page"), Steps(print))
+    monkeypatch.setenv("HF_TOKEN", accounts.SOMEONE_READS)
+    with pytest.raises(AxionError, match="give the token the right to write"):
+        publish_space(SpaceOrder(SPACE), Steps(print))
+    assert not hub.calls("POST */repos/create")
+
+
+@pytest.mark.parametrize(
+    ("stage_of_it", "wrong"),
+    [
+        ("BUILD_ERROR", "could not be built: its log is at .*logs=build"),
+        ("RUNTIME_ERROR", "does not start: its log is at .*logs=container"),
+        ("CONFIG_ERROR", "is configured wrongly: see .*README.md"),
+        ("PAUSED", "is PAUSED: start it again at .*/settings"),
+        ("STOPPED", "is STOPPED: start it again"),
+        ("NO_APP_FILE", "is still NO_APP_FILE after"),
+    ],
+)
+def test_a_space_that_will_not_run_is_told_in_one_line(hub, small, quick, monkeypatch, stage_of_it, wrong):
+    monkeypatch.setattr(space, "MAX_WAIT_SECONDS", 0.05)
+    make_space(small)
+    hub.store.repos["spaces", SPACE].space.stage = stage_of_it
+    with pytest.raises(AxionError, match=wrong) as caught:
+        space.wait_until_running(SPACE)
+    assert "\n" not in str(caught.value)
+
+
+def test_waiting_has_a_limit(hub, small, quick, monkeypatch):
+    monkeypatch.setattr(space, "MAX_WAIT_SECONDS", 0.05)
+    hub.store.polls_to_run = 10**6
+    make_space(small)
+    with pytest.raises(AxionError, match=r"still BUILDING after .* minutes: watch it at .*logs=build"):
+        space.wait_until_running(SPACE)
+
+
+def test_a_dry_run_leaves_a_folder_and_needs_no_hub(monkeypatch, tmp_path):
+    monkeypatch.setattr(space, "STAGED", tmp_path / "build" / "space")
+    monkeypatch.setattr(space, "try_space", lambda folder, models: f"{folder.name}, {models}")
+    lines = []
+    for _ in range(2):  # the second takes the place of the first
+        folder = publish_space(SpaceOrder(SPACE, (MODEL,), dry_run=True), Steps(lines.append))
+    assert folder == str(tmp_path / "build" / "space")
+    assert (tmp_path / "build" / "space" / "app.py").is_file()
+    assert "skipped: a dry run" in lines[-1]
+
+
+pytestmark = pytest.mark.skipif(not (RELEASES / space.BUNDLED).is_dir(), reason="releases/axion1-v0.1 is not built")

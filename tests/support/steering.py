@@ -1,0 +1,109 @@
+"""What a visitor does on the first tab and sees in its view, for the tests that look at it in Chromium."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from axion.inference.sampling import Sampling
+from axion.inference.stream import Step, stream
+from axion.release import open_release
+from playground.locales.trace import TEXT as TABLE
+
+VIEW = "#trace .axion-view"
+TEXT = "#trace [data-part=text]"
+RIBBON = "#trace [data-part=columns]"
+POPOVER = "#trace [data-part=popover]"
+
+PLAY = {"temperature": 0.8, "seed": 3, "max_new_tokens": 4}
+"""The settings of the recorded example, which the controls start with."""
+
+
+def part(page, name: str):
+    """The part of the view that the script calls by this name."""
+    return page.locator(f"#trace [data-part={name}]")
+
+
+def choose_model(page, name: str) -> None:
+    page.locator("#model input").click()
+    page.get_by_role("option", name=name, exact=True).click()
+    page.wait_for_function("name => document.querySelector('#model input').value === name", arg=name)
+
+
+def set_number(page, label: str, value: float) -> None:
+    page.get_by_label(label).last.fill(str(value))
+    page.get_by_label(label).last.press("Tab")
+
+
+def set_prompt(page, text: str) -> None:
+    page.locator("#prompt textarea").fill(text)
+
+
+def generate(page) -> None:
+    page.locator("#generate").click()
+
+
+def wait_until(page, state: str) -> None:
+    page.wait_for_selector(f"{VIEW}[data-state={state}]")
+
+
+def wait_for_status(page, text: str) -> str:
+    """Waits until the view's status line holds `text`; returns the line."""
+    page.wait_for_function(
+        "text => document.querySelector('#trace [data-part=status]').textContent.includes(text)", arg=text
+    )
+    return part(page, "status").text_content()
+
+
+def read_tokens(page) -> list[str]:
+    return page.locator(f"{TEXT} .av-tok").evaluate_all("tokens => tokens.map(token => token.textContent)")
+
+
+def read_routing(page) -> list[list[str]]:
+    """Per column of the ribbon, its cells' colours and strengths."""
+    return page.locator(f"{RIBBON} .av-col").evaluate_all(
+        "columns => columns.map(column => [...column.querySelectorAll('i')].map(cell => cell.getAttribute('style')))"
+    )
+
+
+def read_trace(page) -> dict:
+    """What the button JSON gives."""
+    with page.expect_download() as download:
+        part(page, "json").click()
+    assert download.value.suggested_filename == "axion-trace.json"
+    return json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
+
+
+def expected_steps(folder: Path, prompt: str, forced: tuple[int, ...] = (), **sampling) -> list[Step]:
+    release = open_release(folder)
+    return list(stream(release.model, release.tokenizer, prompt, Sampling(**sampling), forced=forced))
+
+
+def expected_tokens(folder: Path, prompt: str, **sampling) -> list[str]:
+    return [step.text for step in expected_steps(folder, prompt, **sampling)]
+
+
+def assert_is(trace: dict, steps: list[Step]) -> None:
+    """The shown trace has these steps, with their routing, to the last number that is carried."""
+    records = [{name: value for name, value in step.items() if name != "s"} for step in trace["steps"]]
+    assert records == [step.to_record() for step in steps]
+
+
+def wait_for_words(page, language: str, name: str = "copy", word: str = "copy") -> None:
+    """Waits until the part called `name` shows the words `word` in this language."""
+    page.wait_for_function(
+        "([name, text]) => document.querySelector(`#trace [data-part=${name}]`).textContent === text",
+        arg=[name, TABLE[language][word]],
+    )
+
+
+def open_token(page, index: int):
+    """Click a token of the text; returns its popover."""
+    page.locator(f"{TEXT} .av-tok").nth(index).click()
+    page.wait_for_selector(f"{POPOVER}:not([hidden])")
+    return page.locator(POPOVER)
+
+
+def first_new(page) -> int:
+    """The index of the first token that is not of the prompt."""
+    return page.locator(f"{TEXT} .av-tok.av-prompt").count()
