@@ -50,6 +50,8 @@ pictures: .venv/installed-dev chromium
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/oxlint --deny-warnings playground
+	$(BIN)/basedpyright --level error
 
 # A browser for the tests of the page: where apt may install it. Anywhere else those tests say that they were skipped.
 chromium:

@@ -10,8 +10,8 @@ import torch
 
 from axion.errors import AxionError
 from axion.inference.routing import Explainer
-from axion.inference.sampling import Sampling, Picker
-from axion.inference.stream import _uniforms, stream
+from axion.inference.sampling import Picker, Sampling, uniforms
+from axion.inference.stream import stream
 from axion.kernels import decoder as decoders
 from axion.kernels.build import Unavailable
 from axion.kernels.decoder import NativeDecoder, hindrance
@@ -131,12 +131,12 @@ def test_it_draws_what_transformers_filters_leave(settings, release):
     prompt = release.tokenizer(PROMPT).input_ids
     for seed in range(3):
         sampling = Sampling(max_new_tokens=60, seed=seed, **settings)
-        pick, uniforms = Picker(sampling, len(prompt), ends), _uniforms(sampling)
+        pick, numbers = Picker(sampling, len(prompt), ends), uniforms(sampling)
         decoder, sequence = decoder_for(release.model, sampling, prompt, ends), list(prompt)
         for _ in range(60):
             logits_V = decoder.logits()
             expected = pick(sequence, logits_V.unsqueeze(0))
-            token = decoder.draw(next(uniforms))
+            token = decoder.draw(next(numbers))
             assert token == (None if expected in ends else expected)
             if token is None:
                 break
@@ -170,16 +170,16 @@ def test_equal_logits_are_filtered_as_transformers_does(make_model):
         model.lm_head.weight.zero_()
     for settings in ({}, {"top_k": 7}, {"min_p": 1.0}):
         sampling = Sampling(temperature=1.0, seed=1, **settings)
-        pick, uniforms = Picker(sampling, 2, set()), _uniforms(sampling)
+        pick, numbers = Picker(sampling, 2, set()), uniforms(sampling)
         decoder = decoder_for(model, sampling, [5, 6], set())
         for _ in range(20):
-            assert decoder.draw(next(uniforms)) == pick([5], torch.zeros(1, model.config.vocab_size))
+            assert decoder.draw(next(numbers)) == pick([5], torch.zeros(1, model.config.vocab_size))
     assert decoder_for(model, Sampling(), [5], set()).draw() == 0
 
 
 def test_many_random_numbers_at_once_are_those_of_one_at_a_time():
     generator = torch.Generator().manual_seed(11)
-    numbers = _uniforms(Sampling(temperature=1.0, seed=11))
+    numbers = uniforms(Sampling(temperature=1.0, seed=11))
     for _ in range(200):
         assert next(numbers) == torch.rand((), dtype=torch.float64, generator=generator).item()
 
