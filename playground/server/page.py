@@ -1,7 +1,6 @@
 """The page: its head, its tabs, and what happens when another model or another language is chosen."""
 
 import json
-from pathlib import Path
 
 import gradio as gr
 
@@ -12,7 +11,7 @@ from playground.generate.rate_limits import Visitors
 from playground.locales import DEFAULT, LANGUAGES, Labels, Language, choose_language
 from playground.locales.page import TEXT
 from playground.server.context import House, Panel
-from playground.server.markup import render
+from playground.server.markup import TEMPLATES, render
 from playground.server.tabs import api, chat, compare, experts, model, playground
 
 TABS = {
@@ -42,7 +41,7 @@ KEPT_THEME = """() => {
   } catch { /* a browser that keeps nothing */ }
 }"""
 
-FAVICON = Path(__file__).with_name("favicon.svg")
+FAVICON = TEMPLATES / "favicon.svg"
 
 
 def build_theme() -> gr.Theme:
