@@ -23,7 +23,7 @@ from axion.errors import AxionError
 from publish.check.lint import scan_text_files
 from publish.check.secrets import find_secrets
 from publish.hub import client as hub
-from publish.release.manifest import files_in
+from publish.manifest import files_in
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = (

@@ -26,11 +26,11 @@ from publish.hub import announce
 from publish.hub import client as hub
 from publish.hub.delivery import Checks, Parcel, Terms, deliver
 from publish.hub.verify import verify_download, verify_export, verify_release
+from publish.manifest import check_files, files_in, read_manifest
 from publish.release import exports
 from publish.release.build import Ingredients, build_release, is_built, refresh
 from publish.release.card import check_metadata
 from publish.release.facts import read_run
-from publish.release.manifest import check_files, files_in, read_manifest
 from publish.release.measure import measure
 from publish.space.publish import SpaceOrder, publish_space
 from publish.steps import Steps

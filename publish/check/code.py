@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from transformers.dynamic_module_utils import get_relative_imports
 
 from publish.check.folder import Folder, Problem, shown
-from publish.release.manifest import REMOTE_CODE
+from publish.manifest import REMOTE_CODE
 
 LIBRARIES = {"torch", "transformers"}
 COMPANIONS = LIBRARIES | {"tokenizers"}

@@ -26,7 +26,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import parse_ratelimit_headers, validate_repo_id
 
 from axion.errors import AxionError
-from publish.release.manifest import files_in
+from publish.manifest import files_in
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from huggingface_hub.utils import yaml_dump
 from axion.errors import AxionError
 from publish.hub import client as hub
 from publish.hub.merge import merge_card, split_sections
-from publish.release.manifest import read_manifest, sha256, write_manifest
+from publish.manifest import read_manifest, sha256, write_manifest
 from publish.steps import Steps
 
 CARD_FILES = {"README.md", "release.json"}

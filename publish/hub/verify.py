@@ -16,9 +16,9 @@ from axion.release import Release, open_release
 from publish.hub import clean_process
 from publish.hub import client as hub
 from publish.hub.delivery import Download
+from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, check_files, files_in, read_manifest, sha256
 from publish.release.build import AUTO_MAP, code_files
 from publish.release.card import python_of_card
-from publish.release.manifest import OPTIONAL_FILES, RELEASE_FILES, check_files, files_in, read_manifest, sha256
 from publish.steps import Steps
 
 TIMEOUT_SECONDS = 300

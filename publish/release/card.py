@@ -17,7 +17,7 @@ from axion.evaluation.results import LANGUAGES, LOAD_SETS, digits_label, measure
 from axion.params import cache_values
 from axion.recipe import Recipe
 from publish.hub.clean_process import python_snippets
-from publish.release.manifest import OPTIONAL_FILES
+from publish.manifest import OPTIONAL_FILES
 from publish.release.metadata import check_front_matter, check_repo_name, check_tag
 from publish.release.results import benchmark_results, evaluation_results
 

@@ -14,8 +14,8 @@ from axion.errors import AxionError
 from axion.export.gguf import DTYPES, write_gguf
 from axion.export.native import write_native
 from axion.release import Release, open_release
+from publish.manifest import check_files, write_manifest
 from publish.release.card import FILTERS, TEMPLATES, pin
-from publish.release.manifest import check_files, write_manifest
 
 SUFFIXES = {"native": "-native", "gguf": "-GGUF"}
 FORMS = tuple(SUFFIXES)

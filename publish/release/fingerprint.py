@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import axion
-from publish.release.manifest import sha256
+from publish.manifest import sha256
 
 _ROOT = Path(axion.__file__).parent.parent
 

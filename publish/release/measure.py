@@ -13,9 +13,9 @@ from axion.evaluation.results import skipped_tasks
 from axion.inference.routing import expert_favourites
 from axion.recipe import DataRecipe, Recipe
 from axion.release import Release
+from publish.manifest import sha256
 from publish.release.facts import read_run
 from publish.release.fingerprint import code_fingerprint, fingerprint
-from publish.release.manifest import sha256
 
 KEPT = "evaluation.json"
 

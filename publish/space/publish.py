@@ -16,10 +16,10 @@ from huggingface_hub.utils import filter_repo_objects
 from axion.errors import AxionError
 from axion.release import NEEDED, WANTED_FROM_HUB
 from publish.hub import client as hub
-from publish.release.manifest import files_in
+from publish.manifest import files_in
 from publish.release.metadata import check_repo_name
-from publish.space.stage import BUNDLED, ROOT, ZERO_GPU, PublishedModel, stage
-from publish.space.trial import try_space
+from publish.space.build import BUNDLED, ROOT, ZERO_GPU, PublishedModel, stage
+from publish.space.local_run import try_space
 from publish.steps import Steps
 
 STAGED = ROOT / "build" / "space"

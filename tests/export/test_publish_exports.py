@@ -15,8 +15,8 @@ from axion.errors import AxionError
 from axion.export.gguf import DTYPES
 from axion.release import RELEASES, open_release
 from publish.hub.merge import split_sections
+from publish.manifest import check_files, files_in
 from publish.release.exports import FORMS, render_card, stage_exports
-from publish.release.manifest import check_files, files_in
 
 RELEASE = RELEASES / "axion1-v0.1"
 REPO_ID = "ana/Axion1-350k-A250k"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from publish.release.manifest import files_in
+from publish.manifest import files_in
 from tests.hub.fixtures import hub, hub_server  # noqa: F401
 from tests.hub.server import Hub
 

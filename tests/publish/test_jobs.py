@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from axion.errors import AxionError
 from publish import jobs
 from publish.jobs import JobOrder, describe, submit
-from publish.release.manifest import files_in
+from publish.manifest import files_in
 
 ARGUMENTS = ("axion1-v0.1", "--repo-id", "someone/Axion1-350k-A250k", "--set", "training.epochs=1")
 ORDER = JobOrder("axion1-v0.1", ARGUMENTS)

@@ -15,9 +15,9 @@ from axion.training.run import Interrupted
 from publish import pipeline
 from publish.cli import app
 from publish.hub.delivery import Terms
+from publish.manifest import RELEASE_FILES, files_in, sha256
 from publish.pipeline import Order, publish
 from publish.release import measure
-from publish.release.manifest import RELEASE_FILES, files_in, sha256
 from publish.steps import Steps
 
 REPO_ID = "someone/Axion-tiny"

@@ -8,8 +8,8 @@ from huggingface_hub import CommitOperationAdd, HfApi, metadata_load
 
 from axion.errors import AxionError
 from publish.hub.delivery import Terms
-from publish.release.manifest import write_manifest
-from tests.publish.parcels import OLD_REPO, REPO, make_folder, send
+from publish.manifest import write_manifest
+from tests.publish.uploads import OLD_REPO, REPO, make_folder, send
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from huggingface_hub import constants
 
 from axion.errors import AxionError
 from publish.hub import client as publish_hub
-from tests.publish import parcels
-from tests.publish.parcels import OLD_REPO, REPO, make_folder, send
+from tests.publish import uploads
+from tests.publish.uploads import OLD_REPO, REPO, make_folder, send
 from tests.support.fork_server import fork_server
 
 FAULTS = ("429", "500", "503", "reset before", "reset after")
@@ -118,7 +118,7 @@ def processes(range_, monkeypatch):
     for name, value in range_.hub.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    with fork_server(parcels.__name__) as context:
+    with fork_server(uploads.__name__) as context:
         yield context
 
 
@@ -139,7 +139,7 @@ def test_the_process_may_be_killed_at_every_request(range_, processes, capsys, t
             os.kill(victim[0], signal.SIGKILL)
 
         range_.hub.fail(moment, nth=number, call=kill)
-        process = processes.Process(target=parcels.send_and_log, args=(range_.folder(), tmp_path / "verified.json"))
+        process = processes.Process(target=uploads.send_and_log, args=(range_.folder(), tmp_path / "verified.json"))
         process.start()
         victim.append(process.pid)
         process.join(60)

@@ -11,10 +11,10 @@ from axion.errors import AxionError
 from publish.hub import client as publish_hub
 from publish.hub import verify
 from publish.hub.delivery import Download
+from publish.manifest import read_manifest, write_manifest
 from publish.release.build import refresh
 from publish.release.card import render_card
 from publish.release.exports import stage_exports
-from publish.release.manifest import read_manifest, write_manifest
 from publish.steps import Steps
 from tests.publish.conftest import REPO_ID
 

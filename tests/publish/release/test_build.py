@@ -16,8 +16,8 @@ from transformers import AutoTokenizer
 import axion
 from axion.errors import AxionError
 from axion.release import open_release
+from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, REMOTE_CODE, files_in, sha256
 from publish.release import build, fingerprint
-from publish.release.manifest import OPTIONAL_FILES, RELEASE_FILES, REMOTE_CODE, files_in, sha256
 
 REPO_ID = "someone/Axion-tiny"
 FILES = {*RELEASE_FILES, *OPTIONAL_FILES}
@@ -170,7 +170,7 @@ def test_a_failing_build_leaves_the_old_release_and_no_rubbish(release, ingredie
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from publish import build
+from publish.release import build
 
 def die(source, target, moves=[], usual=os.replace):
     if moves:

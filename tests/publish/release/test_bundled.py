@@ -4,10 +4,10 @@ import pytest
 
 from axion.release import RELEASES, open_release
 from publish.check.lint import lint
+from publish.manifest import check_files, files_in
 from publish.release import build
 from publish.release.card import card_files
 from publish.release.facts import roadmap
-from publish.release.manifest import check_files, files_in
 
 FOLDER = RELEASES / "axion1-v0.1"
 

@@ -9,8 +9,8 @@ import pytest
 from axion.evaluation import tasks as evaluation
 from axion.evaluation.tasks import TASKS
 from axion.recipe import load_recipe
+from publish.manifest import sha256
 from publish.release import fingerprint
-from publish.release.manifest import sha256
 from publish.release.measure import measure
 
 

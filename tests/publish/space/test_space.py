@@ -14,12 +14,12 @@ import yaml
 from axion.errors import AxionError
 from axion.release import RELEASES, WANTED_FROM_HUB
 from publish.hub import client as hub_calls
-from publish.release.manifest import files_in
+from publish.manifest import files_in
+from publish.space import build as stage_space
 from publish.space import publish as space
-from publish.space import stage as stage_space
+from publish.space.build import PublishedModel, check_front_matter, stage
+from publish.space.local_run import PROMPT, offered_models, serve, try_space, write
 from publish.space.publish import SpaceOrder, find_model, publish_space, push_space
-from publish.space.stage import PublishedModel, check_front_matter, stage
-from publish.space.trial import PROMPT, offered_models, serve, try_space, write
 from publish.steps import Steps
 from tests.hub import accounts
 

@@ -10,7 +10,7 @@ from huggingface_hub.utils import disable_progress_bars
 
 from publish.hub.announce import add_to_collection, point_to_new_version
 from publish.hub.delivery import Checks, Download, Parcel, Terms, deliver
-from publish.release.manifest import check_files, write_manifest
+from publish.manifest import check_files, write_manifest
 from publish.steps import Steps
 
 disable_progress_bars()

@@ -23,8 +23,8 @@ from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 from axion.errors import AxionError
 from axion.release import WANTED_FROM_HUB, open_release
 from publish.check.lint import scan_text_files
+from publish.manifest import files_in
 from publish.release.card import TEMPLATES
-from publish.release.manifest import files_in
 from publish.release.metadata import check_license
 
 ROOT = Path(__file__).resolve().parents[2]
