@@ -1,14 +1,15 @@
-# make demo   the playground at http://127.0.0.1:7860, on the bundled model
-# make test   style and tests, in minutes; make test-slow   what takes longer
-# make test-llama  the GGUF export against llama.cpp, which is compiled first: ten minutes, once
-# make bench  training and writing beside transformers, docs/performance.md anew: forty minutes, on a machine at rest
-# make bench-llama  the same beside llama.cpp too, which is compiled first: ten minutes, once
-# make bench-playground  how fast the page draws, and 32 callers at once: a quarter of an hour, on a machine at rest
-# make pictures  every tab in every look into pictures/, and those of docs/ anew
-# make lint   style alone
-# make clean  removes the environment and every cache
+# make demo              the playground at http://127.0.0.1:7860, with the bundled model
+# make test              lint and tests, in minutes
+# make test-slow         tests that take longer: other library versions, sanitizers, other compilers
+# make test-llama        the GGUF export against llama.cpp, which is compiled first (ten minutes, once)
+# make bench             training and generation beside transformers; writes docs/performance.md (forty minutes, idle machine)
+# make bench-llama       the same with llama.cpp, which is compiled first (ten minutes, once)
+# make bench-playground  page rendering and 32 concurrent callers; writes docs/playground.md (fifteen minutes, idle machine)
+# make pictures          screenshots of every tab into pictures/, and the pictures in docs/
+# make lint              ruff, basedpyright and oxlint
+# make clean             removes the environment and every cache
 #
-# On Linux, PyPI's torch brings CUDA along. For the CPU-only build, a tenth of the size:
+# On Linux, PyPI's torch includes CUDA. For the CPU-only build, a tenth of the size:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 PYTHON ?= python3
@@ -25,7 +26,7 @@ demo: .venv/installed
 
 test: lint chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 3 --dist loadgroup -m "not slow" $(PYTEST_ARGS)
-	@echo "Left out: the tests marked slow, which install other versions of transformers; make test-slow runs them."
+	@echo "Tests marked slow were not run; make test-slow runs them."
 
 test-slow: .venv/installed-dev cross-compiler
 	$(BIN)/python -m pytest -ra -n 2 --dist loadgroup -m slow $(PYTEST_ARGS)
@@ -53,7 +54,7 @@ lint: .venv/installed-dev
 	$(BIN)/oxlint --deny-warnings playground
 	$(BIN)/basedpyright --level error
 
-# A browser for the tests of the page: where apt may install it. Anywhere else those tests say that they were skipped.
+# Chromium for the browser tests, installed where apt can; elsewhere those tests are skipped with a message.
 chromium:
 	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -61,14 +62,14 @@ chromium:
 		|| echo "Chromium could not be installed; the tests that drive a browser will be skipped."; \
 	else echo "No Chromium here, and only root may install it; the tests that drive a browser will be skipped."; fi
 
-# A compiler for ARM, which the kernels have to please too. Where apt may not install it that test says it was skipped.
+# A cross-compiler: the kernels must compile for ARM too. Where apt can't install it, that test is skipped.
 cross-compiler:
 	@if command -v aarch64-linux-gnu-g++ >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y g++-aarch64-linux-gnu >/dev/null \
 		|| echo "g++ for aarch64 could not be installed; the test that compiles for it will be skipped."; fi
 
-# A stamp file tells a finished environment from a half-made one, and makes the second call instant.
+# The stamp file distinguishes a complete environment from a partial one, and makes the second call instant.
 .venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Axion needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 2; }
 	@echo "Installing into .venv; this takes a few minutes, once."
@@ -82,9 +83,9 @@ cross-compiler:
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@
 
-# An environment of its own for llama.cpp: everything else comes from .venv, through a path file.
+# A separate environment for llama.cpp; everything else comes from .venv through a .pth file.
 .venv-llama/installed: .venv/installed-dev
-	@command -v cmake >/dev/null && command -v c++ >/dev/null || { echo "llama.cpp is compiled here: install cmake and a C++ compiler first"; exit 2; }
+	@command -v cmake >/dev/null && command -v c++ >/dev/null || { echo "llama.cpp must be compiled: install cmake and a C++ compiler first"; exit 2; }
 	$(PYTHON) -m venv .venv-llama
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> $$(.venv-llama/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth

@@ -1,4 +1,4 @@
-"""The README's commands run, its options exist, its links lead somewhere and its counts are counted."""
+"""The README's commands run, its options and links exist, and its counts match the model."""
 
 import json
 import re
@@ -90,7 +90,7 @@ def test_the_python_examples_run(bundled):
 
 def test_the_counts_are_those_of_the_model():
     counts = count_parameters(load_recipe("axion1-v0.1").build_config())
-    said = re.search(r"has ([\d,]+) parameters; a token passes through ([\d,]+) of them, and ([\d,]+) are", README)
+    said = re.search(r"has ([\d,]+) parameters, of which ([\d,]+) are active per token and ([\d,]+) are", README)
     assert [int(number.replace(",", "")) for number in said.groups()] == [counts.total, counts.active, counts.embedding]
 
 
