@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "vector.h"
+#include "common/vector.h"
 
 using namespace axion;
 

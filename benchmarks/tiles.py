@@ -132,7 +132,7 @@ def rewrite(variant: Variant, folder: Path) -> Path:
     """
     sources = folder / "csrc"
     shutil.copytree(build.SOURCES, sources)
-    path = sources / variant.file
+    path = sources / "training" / variant.file
     text = path.read_text(encoding="utf-8")
     if variant.line not in text:
         raise AxionError(f"{variant.file} has no {variant.line!r}; benchmarks/tiles.py must follow it")

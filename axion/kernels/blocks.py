@@ -204,7 +204,7 @@ def _empty_like(parameters: Sequence[torch.Tensor | None]) -> list[torch.Tensor 
 
 
 class _Attention(torch.autograd.Function):
-    """x + attention(norm(x)): csrc/attention_block.cpp."""
+    """x + attention(norm(x)): csrc/training/attention_block.cpp."""
 
     @staticmethod
     def forward(ctx, kernels, cos_Sp, sin_Sp, hidden_BSD, *parameters):
@@ -237,7 +237,7 @@ class _Attention(torch.autograd.Function):
 
 
 class _Mixture(torch.autograd.Function):
-    """x + experts(norm(x)), the router's logits [T, E] and its choice [T, K]: csrc/mixture_block.cpp."""
+    """x + experts(norm(x)), the router's logits [T, E] and its choice [T, K]: csrc/training/mixture_block.cpp."""
 
     @staticmethod
     def forward(ctx, kernels, config, bias_E, hidden_BSD, *parameters):
@@ -287,7 +287,7 @@ class _Mixture(torch.autograd.Function):
 
 
 class _Dense(torch.autograd.Function):
-    """x + swiglu(norm(x)): csrc/dense_block.cpp."""
+    """x + swiglu(norm(x)): csrc/training/dense_block.cpp."""
 
     @staticmethod
     def forward(ctx, kernels, hidden_BSD, *parameters):
@@ -314,7 +314,7 @@ class _Dense(torch.autograd.Function):
 
 
 class _Loss(torch.autograd.Function):
-    """The summed loss in nats of the last norm and the head: csrc/head.cpp, which finds its gradients on the way."""
+    """The summed loss in nats of the last norm and the head, with its gradients: csrc/training/head.cpp."""
 
     @staticmethod
     def forward(ctx, kernels, wanted, targets_BS, hidden_BSD, *parameters):

@@ -97,7 +97,7 @@ def dimensions_header(config: AxionConfig) -> str:
         "kExpertWidth": config.moe_intermediate_size,
         "kSharedWidth": config.moe_intermediate_size * config.n_shared_experts,
         "kGroups": config.n_group,
-        "kOpenGroups": config.topk_group,
+        "kTopGroups": config.topk_group,
     }
     switches = {"kNormalise": config.norm_topk_prob, "kInterleave": config.rope_interleave}
     numbers = {
@@ -134,9 +134,9 @@ def _load(header: str) -> ctypes.CDLL:
         raise Unavailable("the kernels' sources are not beside the package")
     command = compiler()
     flags = [*FLAGS, *processor_flags(), *os.environ.get("AXION_KERNELS_FLAGS", "").split()]
-    sources = sorted(path for path in SOURCES.iterdir() if path.suffix in {".h", ".cpp"})
+    sources = sorted(path for path in SOURCES.rglob("*") if path.suffix in {".h", ".cpp"})
     known = [header, compiler_version(command), *flags, _processor(), torch.__version__]
-    known += [f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in sources]
+    known += [f"{path.relative_to(SOURCES)}\n{path.read_text(encoding='utf-8')}" for path in sources]
     name = hashlib.sha256("\0".join(known).encode()).hexdigest()[:20]
     built = _folder() / name / LIBRARY
     if not built.is_file():

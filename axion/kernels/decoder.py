@@ -188,7 +188,7 @@ class NativeDecoder:
 
 
 class _Sampling(ctypes.Structure):
-    """csrc/sampling.h's struct of this name."""
+    """csrc/decoding/sampling.h's struct of this name."""
 
     _fields_ = [
         *((name, ctypes.c_float) for name in ("temperature", "top_p", "min_p", "repetition_penalty")),
@@ -255,7 +255,7 @@ def hindrance(model: nn.Module) -> str | None:
 
 
 def dense_matrices(model: AxionForCausalLM) -> Iterator[torch.Tensor]:
-    """The matrices [in, out] as csrc/decoder_weights.h's `fill` takes them, norms and up-projections multiplied in."""
+    """The matrices [in, out] as `fill` takes them (decoder_weights.h), norms and up-projections multiplied in."""
     config, decoder = model.config, model.model
     yield decoder.embed_tokens.weight
     for layer in decoder.layers:

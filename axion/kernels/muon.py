@@ -1,4 +1,4 @@
-"""Muon's update on the kernels: csrc/muon.cpp."""
+"""Muon's update on the kernels: csrc/training/muon.cpp."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class _Matrix(ctypes.Structure):
-    """csrc/muon.cpp's struct of this name."""
+    """csrc/training/muon.cpp's struct of this name."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("weight", "gradient", "momentum")),

@@ -92,7 +92,7 @@ def stage(folder: Path, models: Sequence[PublishedModel] = (), bundled: str = BU
         raise AxionError(f"{folder} is not empty; give a new folder for the Space")
     modules, libraries = find_imports(ROOT / "app.py")
     files = [*modules, *(file for file in (ROOT / "playground").rglob("*") if file.suffix in ASSETS)]
-    files += [*KERNELS.iterdir(), ROOT / "LICENSE"]
+    files += [*(file for file in KERNELS.rglob("*") if file.is_file()), ROOT / "LICENSE"]
     datasets = sorted({dataset for model in models for dataset in model.datasets})
     if not models:
         release = open_release(bundled)

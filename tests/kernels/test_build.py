@@ -180,6 +180,6 @@ def test_the_sources_compile_for_aarch64(tmp_path):
     if command is None:
         pytest.skip("no cross compiler: apt-get install g++-aarch64-linux-gnu")
     (tmp_path / "dimensions.h").write_text(dimensions_header(CONFIG), encoding="utf-8")
-    for source in sorted(build.SOURCES.glob("*.cpp")):
+    for source in sorted(build.SOURCES.rglob("*.cpp")):
         folders = ["-I", str(build.SOURCES), "-I", str(tmp_path)]
         subprocess.run([command, *build.FLAGS, *folders, "-c", str(source), "-o", os.devnull], check=True)

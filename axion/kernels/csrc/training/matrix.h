@@ -6,7 +6,7 @@
 // product serve a layer's forward pass (Y = X·Wᵀ), its input's gradient (dX = dY·W) and its weight's (dW = dYᵀ·X).
 #pragma once
 
-#include "vector.h"
+#include "common/vector.h"
 
 namespace axion {
 

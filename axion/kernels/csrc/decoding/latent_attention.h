@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "dimensions.h"
-#include "vector.h"
+#include "common/vector.h"
 
 namespace axion::decoding {
 

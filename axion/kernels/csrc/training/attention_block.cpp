@@ -10,8 +10,8 @@
 // again, which takes less time than to write it down and read it back.
 #include "attention.h"
 #include "linear.h"
-#include "norm.h"
-#include "rotary.h"
+#include "common/norm.h"
+#include "common/rotary.h"
 #include "rows.h"
 
 namespace axion {

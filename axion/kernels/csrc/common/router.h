@@ -1,6 +1,6 @@
 // Which experts read a token, and how much each counts (DeepSeek-V3 report, equations 12 to 16).
 //
-//   s_e = σ(W_router·n)_e       chosen: the kChosen largest s_e + bias_e, in the kOpenGroups best groups
+//   s_e = σ(W_router·n)_e       chosen: the kChosen largest s_e + bias_e, in the kTopGroups best groups
 //   w_e = kRoutedScale · s_e / Σ_chosen s          (kNormalise; otherwise kRoutedScale · s_e)
 //
 // A group's score is the sum of its two largest s_e + bias_e. Of equals the first one is taken.
@@ -35,7 +35,7 @@ inline void close_groups(float* corrected_E) {
     }
     group_scores[g] = best + second;
   }
-  for (int closed = 0; closed < kGroups - kOpenGroups; ++closed) {
+  for (int closed = 0; closed < kGroups - kTopGroups; ++closed) {
     int worst = 0;
     for (int g = 1; g < kGroups; ++g) worst = group_scores[g] <= group_scores[worst] ? g : worst;
     group_scores[worst] = 1e30f;
@@ -47,7 +47,7 @@ inline void close_groups(float* corrected_E) {
 inline void choose(const float* scores_E, const float* bias_E, int32_t* experts_K) {
   float corrected_E[kExperts];
   for (int e = 0; e < kExperts; ++e) corrected_E[e] = scores_E[e] + bias_E[e];
-  if constexpr (kOpenGroups < kGroups) close_groups(corrected_E);
+  if constexpr (kTopGroups < kGroups) close_groups(corrected_E);
   for (int k = 0; k < kChosen; ++k) {
     int best = 0;
     for (int e = 1; e < kExperts; ++e) best = corrected_E[e] > corrected_E[best] ? e : best;

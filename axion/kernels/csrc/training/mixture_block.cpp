@@ -3,8 +3,8 @@
 //
 // Tokens go through in chunks. Within a chunk the (token, expert) pairs are sorted by expert, so that every expert
 // reads its tokens as one matrix; a chunk's numbers stay in the cache, and no thread waits for another.
-#include "norm.h"
-#include "router.h"
+#include "common/norm.h"
+#include "common/router.h"
 #include "swiglu.h"
 
 namespace axion {

@@ -12,7 +12,7 @@
 #include <limits>
 
 #include "dimensions.h"
-#include "vector.h"
+#include "common/vector.h"
 
 namespace axion::decoding {
 

@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "dimensions.h"
-#include "router.h"
-#include "vector.h"
+#include "common/router.h"
+#include "common/vector.h"
 
 namespace axion::decoding {
 

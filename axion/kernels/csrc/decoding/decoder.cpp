@@ -6,8 +6,8 @@
 #include <new>
 
 #include "decoder_state.h"
-#include "norm.h"
-#include "rotary.h"
+#include "common/norm.h"
+#include "common/rotary.h"
 
 namespace axion::decoding {
 

@@ -8,7 +8,7 @@
 
 #include "dimensions.h"
 #include "linear.h"
-#include "norm.h"
+#include "common/norm.h"
 #include "rows.h"
 #include "scratch.h"
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "dimensions.h"
-#include "vector.h"
+#include "common/vector.h"
 
 namespace axion {
 

@@ -1,5 +1,5 @@
 // The feed-forward block of a layer without experts, y = x + swiglu(norm(x)), and its gradients.
-#include "norm.h"
+#include "common/norm.h"
 #include "swiglu.h"
 
 namespace axion {
