@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from playground.server.launch import main as serve
 from playground.server.launch import set_environment
 
 set_environment()  # for all pages alike, and before torch is imported, as app.py does it
 
-from axion.inference import stream as generation  # noqa: E402
 from axion.inference.sampling import Sampling  # noqa: E402
-from axion.inference.stream import Step  # noqa: E402
+from axion.inference.stream import Step, stream  # noqa: E402
 from axion.release import Release, open_release  # noqa: E402
 
 BUNDLED = "axion1-v0.1"
@@ -38,8 +38,6 @@ PAGES = ("playground", "textbox", "textbox-each", "empty")
 
 Source = Callable[..., Iterator[Step]]
 
-model_stream = generation.stream  # the real one; the pages get what `source` makes of it
-
 
 def main() -> None:
     """Serve one page until the process is ended."""
@@ -51,20 +49,17 @@ def main() -> None:
     options = parser.parse_args()
     source = logged(build_source(options.speed), options.log)
     if options.page == "playground":
-        generation.stream = source  # before the page's modules are imported, which take it from there
-        from playground.server.launch import main as serve
-
-        serve(["--port", str(options.port), "--models", BUNDLED])
+        serve(["--port", str(options.port), "--models", BUNDLED], stream=source)
     else:
         serve_plain(options, source)
 
 
 def build_source(speed: float | None) -> Source:
-    """Replaces `axion.inference.stream.stream`: the model with SAMPLING over and over, or a replay of it."""
+    """In place of `axion.inference.stream.stream`: the model with SAMPLING over and over, or a replay of it."""
 
     def endless(model, tokenizer, prompt, sampling, **_) -> Iterator[Step]:
         while True:
-            for step in model_stream(model, tokenizer, prompt, SAMPLING):
+            for step in stream(model, tokenizer, prompt, SAMPLING):
                 yield step
                 time.sleep(ENDLESS_PAUSE)
 
@@ -80,14 +75,14 @@ def build_source(speed: float | None) -> Source:
     if speed is None:
         return endless
     release = open_release(BUNDLED)
-    recorded += model_stream(release.model, release.tokenizer, release.trace["prompt"], SAMPLING)
+    recorded += stream(release.model, release.tokenizer, release.trace["prompt"], SAMPLING)
     return replayed
 
 
 def logged(source: Source, log: Path | None) -> Source:
     """The same steps, and a line in `log` at the end of each generation, whether it was finished or closed."""
 
-    def stream(*arguments, **named) -> Iterator[Step]:
+    def stream_and_log(*arguments, **named) -> Iterator[Step]:
         times, text, tokens, finished = {"began": time.time()}, "", 0, False
         try:
             for step in source(*arguments, **named):
@@ -103,7 +98,7 @@ def logged(source: Source, log: Path | None) -> Source:
                 with log.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
 
-    return stream
+    return stream_and_log
 
 
 def serve_plain(options: argparse.Namespace, source: Source) -> None:

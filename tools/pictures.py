@@ -29,7 +29,7 @@ READY = ".axion-view:not([data-state=empty])"
 
 PICTURE = ROOT / "docs" / "playground.png"
 FILM = ROOT / "docs" / "playground.webp"
-SLOW_APP = ("-m", "tests.support.slow_page")
+SLOW_APP = ("-m", "tests.support.slow_app", "--tokens-per-second", "8")
 FILM_SIZE = {"width": 1280, "height": 940}
 FILM_SCALE = 1.5
 """Pixels of the film for one of the page."""

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,13 @@ from threading import Lock
 
 from axion.errors import AxionError
 from axion.inference.routing import routers
+from axion.inference.stream import Step, stream
 from axion.params import report
 from axion.release import RELEASES, Release, list_releases, open_release
 from playground.generate.request import Refusal
+
+Stream = Callable[..., Iterator[Step]]
+"""`axion.inference.stream.stream`, or something that stands in for it and takes the same arguments."""
 
 _COMMIT = re.compile(r"@([0-9a-f]{8})[0-9a-f]{32}$")
 """A revision that is a whole commit, of which visitors see eight digits."""
@@ -70,6 +74,8 @@ class OpenModel:
     name: str
     release: Release
     facts: Facts
+    stream: Stream = stream
+    """Generates with it, step by step."""
 
 
 class Catalogue:
@@ -79,12 +85,22 @@ class Catalogue:
     another folder or reach the Hub. Models are loaded when first chosen, and once.
     """
 
-    def __init__(self, named: Sequence[str] = ()) -> None:
-        """Raises AxionError when there is nothing to offer, or when nothing can be what a name in `named` means."""
+    def __init__(self, named: Sequence[str] = (), stream: Stream = stream) -> None:
+        """Look up the releases; none is loaded yet.
+
+        Args:
+            named: releases to offer first: folders, names under releases/, or Hub ids with their commit.
+            stream: generates with every model of this catalogue; tests and benchmarks pass a slower one.
+
+        Raises:
+            AxionError: there is nothing to offer, or a name in `named` is neither a folder, nor a release, nor a pinned
+                Hub id.
+        """
         named = [os.path.expanduser(reference) for reference in named]  # no shell did so in AXION_MODELS
         for reference in named:
             _check_exists(reference)
         self._references = dict(_label([*named, *list_releases()]))
+        self._stream = stream
         self._loaded: dict[str, OpenModel] = {}
         self._locks = {name: Lock() for name in self._references}
         if not self._references:
@@ -102,7 +118,7 @@ class Catalogue:
         if name not in self._loaded:  # those that are loaded never wait for one that is loading
             with self._locks[name]:
                 if name not in self._loaded:
-                    self._loaded[name] = _open(name, self._references[name])
+                    self._loaded[name] = _open(name, self._references[name], self._stream)
         return self._loaded[name]
 
     def describe_others(self) -> list[tuple[str, dict]]:
@@ -129,14 +145,14 @@ class Catalogue:
         return self.names[0]
 
 
-def _open(name: str, reference: str) -> OpenModel:
+def _open(name: str, reference: str, stream: Stream) -> OpenModel:
     """Read all of a release now, so that what is broken in it is told here and not in the middle of a generation."""
     release = open_release(reference)
     release.tokenizer, release.info  # noqa: B018 (each is read when first looked at)
     facts = read_facts(release)
     if release.trace is not None and not _is_trace(release.trace, facts.layers):
         raise AxionError(f"{release.name}: trace.json is broken or another model's; build the release again")
-    return OpenModel(name, release, facts)
+    return OpenModel(name, release, facts, stream)
 
 
 def _is_trace(trace: dict, layers: int) -> bool:

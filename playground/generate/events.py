@@ -19,7 +19,7 @@ from dataclasses import asdict
 
 from axion.errors import AxionError
 from axion.inference.routing import routers
-from axion.inference.stream import Step, encode_prompt, end_tokens, stream
+from axion.inference.stream import Step, encode_prompt, end_tokens
 from playground.generate.catalogue import OpenModel
 from playground.generate.request import Request
 
@@ -84,7 +84,7 @@ def live_events(
     """
     try:
         ids, dropped = _fit(model, request) if cut else (encode_prompt(model.release.tokenizer, request.prompt), 0)
-        steps = stream(model.release.model, model.release.tokenizer, ids, request.sampling, forced=request.forced)
+        steps = model.stream(model.release.model, model.release.tokenizer, ids, request.sampling, forced=request.forced)
         last: Step | None = None
         new_tokens = 0
         with closing(steps):  # which has checked its arguments: nothing is drawn of a wish that cannot be granted

@@ -6,10 +6,13 @@ import os
 import sys
 from contextlib import redirect_stdout, suppress
 from threading import Event
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from axion.errors import AxionError
 from playground import GENERATIONS_AT_ONCE
+
+if TYPE_CHECKING:
+    from playground.generate.catalogue import Stream
 
 MAX_UPLOAD = "64kb"  # nothing on the page takes a file, so no upload has a reason to be larger
 
@@ -60,10 +63,19 @@ def _on_a_space() -> bool:
     return os.environ.get("SYSTEM") == "spaces"
 
 
-def serve(options: argparse.Namespace) -> None:
-    """Build the page and serve it until Ctrl-C. Raises AxionError where nothing can be served."""
+def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
+    """Build the page and serve it until Ctrl-C.
+
+    Args:
+        options: what `parse` returns.
+        stream: generates in place of `axion.inference.stream.stream`, for tests and benchmarks.
+
+    Raises:
+        AxionError: there is no release to offer, or the address cannot be listened on.
+    """
     set_environment()
     import playground.server.zero_gpu  # noqa: F401 (must have been read before the launch)
+    from axion.inference.stream import stream as model_stream
     from playground.api.mcp import answer_in_json
     from playground.api.openai import build_routes
     from playground.generate.catalogue import Catalogue
@@ -72,7 +84,7 @@ def serve(options: argparse.Namespace) -> None:
     from playground.server.markup import VIEWS
     from playground.server.page import FAVICON, build_page, build_theme
 
-    catalogue, visitors = Catalogue(options.models), Visitors()
+    catalogue, visitors = Catalogue(options.models, stream or model_stream), Visitors()
     page = build_page(catalogue, visitors)
     page.queue(api_open=False, max_size=MAX_WAITING)
     with_mcp = has_mcp()
@@ -116,10 +128,10 @@ def _wait_for_ctrl_c() -> None:
         Event().wait()
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None, stream: "Stream | None" = None) -> None:
     """Run the command line: a user's mistake is one line on standard error and exit code 2."""
     try:
-        serve(parse(arguments))
+        serve(parse(arguments), stream)
     except AxionError as error:
         print(f"app.py: {error}", file=sys.stderr)
         raise SystemExit(2) from None

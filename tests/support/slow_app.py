@@ -1,29 +1,32 @@
-"""The playground, whose models pause before every token: their texts last long enough to be watched, stopped and left.
+"""The playground with a pause at every token, so that a text lasts long enough to be watched, stopped or left.
 
-`python -m tests.support.slow_app`, with the options of app.py. Without the pause a text is done before a browser has
-moved the mouse.
+    python -m tests.support.slow_app [--tokens-per-second N] [options of app.py]
+
+Without the pauses a text is done before a browser has moved the mouse. With `--tokens-per-second`, made for films, only
+new tokens are held back, and the page still states the model's own speed.
 """
 
+import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
-from axion.inference import stream as generation
+from axion.inference.stream import Step, stream
+from playground.server.launch import main
 
 START_PAUSE = 0.2
-"""Seconds before the first token, in which the page waits for it."""
+"""Seconds before the first token, while the page waits for it."""
 PAUSE = 0.008
-"""Seconds before every other token: four for a text of 512."""
-
-model_stream = generation.stream
+"""Seconds before every other token: four seconds for a text of 512 tokens."""
 
 
-def slow_stream(*arguments, **named) -> Iterator[generation.Step]:
-    """`axion.inference.stream.stream`, which has checked its arguments before the first pause."""
-    steps = model_stream(*arguments, **named)
-    return _pausing(steps)
+def slow_stream(*arguments, **named) -> Iterator[Step]:
+    """`axion.inference.stream.stream` with pauses. Like it, checks its arguments before the first step is asked for."""
+    return _pausing(stream(*arguments, **named))
 
 
-def _pausing(steps: Iterator[generation.Step]) -> Iterator[generation.Step]:
+def _pausing(steps: Iterator[Step]) -> Iterator[Step]:
     try:
         time.sleep(START_PAUSE)
         for step in steps:
@@ -33,8 +36,23 @@ def _pausing(steps: Iterator[generation.Step]) -> Iterator[generation.Step]:
         steps.close()
 
 
-if __name__ == "__main__":
-    generation.stream = slow_stream  # before the page's modules are imported, which take it from there
-    from playground.server.launch import main
+def paced_stream(*arguments, tokens_per_second: float, **named) -> Iterator[Step]:
+    """`stream` at a fixed number of new tokens a second; a step's seconds count the model's work alone."""
+    steps, worked = stream(*arguments, **named), 0.0
+    while True:
+        before = time.perf_counter()
+        step = next(steps, None)
+        worked += time.perf_counter() - before
+        if step is None:
+            return
+        yield replace(step, seconds=worked)
+        if not step.is_prompt:
+            time.sleep(1 / tokens_per_second)
 
-    main()
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--tokens-per-second", type=float)
+    options, others = parser.parse_known_args()
+    pace = options.tokens_per_second
+    main(others, stream=partial(paced_stream, tokens_per_second=pace) if pace else slow_stream)

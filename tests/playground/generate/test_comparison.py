@@ -1,11 +1,12 @@
 """Two generations side by side: their events, before any page draws them."""
 
+from dataclasses import replace
+
 import pytest
 
 from axion.errors import AxionError
 from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
-from playground.generate import events as session
 from playground.generate.catalogue import Catalogue
 from playground.generate.comparison import compared_events
 from playground.generate.links import Wish
@@ -21,8 +22,8 @@ def catalogue(releases):
     return Catalogue([str(releases / name) for name in ("plain", "endless")])
 
 
-def wish(catalogue, sampling, name="plain"):
-    return Wish(catalogue.open(name), Request(PROMPT, sampling))
+def wish(catalogue, sampling, name="plain", stream=stream):
+    return Wish(replace(catalogue.open(name), stream=stream), Request(PROMPT, sampling))
 
 
 def test_each_side_has_its_own_stream_and_they_take_turns(catalogue):
@@ -46,9 +47,9 @@ def test_seconds_are_those_of_the_side_s_own_work(catalogue, monkeypatch):
             now += 1.0 if arguments[3].temperature else 0.25
             yield step
 
-    monkeypatch.setattr(session, "stream", slow_stream)
     monkeypatch.setattr("playground.generate.comparison.time.perf_counter", lambda: now)
-    events = list(compared_events({"a": wish(catalogue, GREEDY), "b": wish(catalogue, DRAWN)}))
+    sides = (("a", GREEDY), ("b", DRAWN))
+    events = list(compared_events({side: wish(catalogue, sampling, stream=slow_stream) for side, sampling in sides}))
     for side, seconds in (("a", 0.25), ("b", 1.0)):
         own = [event["s"] for event in events if event["kind"] == "step" and event["side"] == side]
         assert own == [seconds * number for number in range(1, len(own) + 1)]
@@ -62,7 +63,7 @@ def test_a_side_that_cannot_run_says_so_and_the_other_goes_on(catalogue):
     assert events[-1]["side"] == "b" and events[-1]["kind"] == "end"
 
 
-def test_closing_closes_both_streams(catalogue, monkeypatch):
+def test_closing_closes_both_streams(catalogue):
     closed = []
 
     def watched(*arguments, **named):
@@ -71,9 +72,8 @@ def test_closing_closes_both_streams(catalogue, monkeypatch):
         finally:
             closed.append(arguments[3])
 
-    monkeypatch.setattr(session, "stream", watched)
     endless = Sampling(max_new_tokens=500)
-    events = compared_events({"a": wish(catalogue, endless, "endless"), "b": wish(catalogue, endless, "endless")})
+    events = compared_events({side: wish(catalogue, endless, "endless", watched) for side in "ab"})
     for _ in range(9):
         next(events)
     events.close()
