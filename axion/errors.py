@@ -1,9 +1,13 @@
-"""The one exception that stands for a user's mistake."""
+"""The exception for mistakes that the user can correct."""
 
 
 class AxionError(Exception):
-    """A mistake that the user can mend; its message is the one line that the user sees.
+    """A mistake that the user can correct, told in one line: what was wrong, and what would be right.
 
-    The message says what was wrong and what would be right. Command lines print it and exit with 2, the page and the
-    API show it; no traceback goes with it.
+    Command lines print the message without a traceback and exit with code 2; the page and the API show it.
     """
+
+
+def one_line(error: object, limit: int = 300) -> str:
+    """An error's message on one line, cut after `limit` characters; its type's name where it has no message."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__

@@ -5,7 +5,6 @@ by name or path, applies `key.path=value` overrides and refuses unknown keys and
 """
 
 import difflib
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,10 +12,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from axion.errors import AxionError
+from axion.errors import AxionError, one_line
+from axion.files import ROOT, identify
 from axion.model.configuration_axion import AxionConfig
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = ROOT / "configs"
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -159,7 +159,7 @@ class Recipe(Section):
         try:
             config = self.build_config()
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"architecture.{' '.join(str(error).split())}") from None
+            raise ValueError(f"architecture.{one_line(error)}") from None
         if self.training.window > config.max_position_embeddings:
             raise ValueError(
                 f"training.window is {self.training.window}; it must be at most "
@@ -179,10 +179,7 @@ class Recipe(Section):
     def to_yaml(self) -> str:
         """The recipe as a release carries it: local data files by name and sha256 instead of by path."""
         content = self.model_dump(mode="json", exclude={"data": {"files", "test_files"}})
-        content["data"]["local_files"] = [
-            {"name": Path(path).name, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
-            for path in self.data.files or ()
-        ] or None
+        content["data"]["local_files"] = identify(self.data.files or ()) or None
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -209,7 +206,7 @@ def load_recipe(version: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except OSError as error:
         raise AxionError(f"cannot read the recipe {path}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AxionError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise AxionError(f"{path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise AxionError(f"{path} holds no recipe; it must be a mapping with at least name, title and architecture")
     for override in overrides:
@@ -217,7 +214,7 @@ def load_recipe(version: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise AxionError(f"{path.name}: {_one_line(error)}") from None
+        raise AxionError(f"{path.name}: {_first_error(error)}") from None
 
 
 def _apply(content: dict, override: str) -> None:
@@ -236,7 +233,7 @@ def _apply(content: dict, override: str) -> None:
         raise AxionError(f"--set {override!r}: the value is not valid YAML") from None
 
 
-def _one_line(error: ValidationError) -> str:
+def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":

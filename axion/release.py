@@ -6,7 +6,6 @@ project's own classes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,7 +13,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from axion.errors import AxionError
+from axion.errors import AxionError, one_line
+from axion.files import ROOT, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from axion.model.configuration_axion import AxionConfig
     from axion.model.modeling_axion import AxionForCausalLM
 
-RELEASES = Path(__file__).resolve().parent.parent / "releases"
+RELEASES = ROOT / "releases"
 """Where the releases of this clone are; axion1-v0.1 comes with it."""
 
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -55,7 +55,7 @@ class Release:
         try:
             return AxionConfig.from_dict(fields)
         except (TypeError, ValueError) as error:
-            raise AxionError(f"{self.name}: config.json is broken: {_one_line(error)}") from None
+            raise AxionError(f"{self.name}: config.json is broken: {one_line(error)}") from None
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Release:
                     output_loading_info=True,
                 )
         except Exception as error:  # safetensors, torch and transformers each raise their own
-            raise AxionError(f"{self.name}: model.safetensors cannot be read: {_one_line(error)}") from None
+            raise AxionError(f"{self.name}: model.safetensors cannot be read: {one_line(error)}") from None
         # transformers fills missing weights with random numbers and only warns
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if names := sorted(map(str, report[problem])):
@@ -107,26 +107,21 @@ class Release:
         except AxionError:
             raise
         except Exception as error:  # tokenizers raises bare Exceptions
-            raise AxionError(f"{self.name}: the tokenizer cannot be read: {_one_line(error)}") from None
+            raise AxionError(f"{self.name}: the tokenizer cannot be read: {one_line(error)}") from None
 
     def _read_json(self, file: str, default: Any = ...) -> Any:
         path = self.folder / file
         if default is not ... and not path.is_file():
             return default
         try:
-            content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+            content = read_json(path)
         except OSError as error:
             raise AxionError(f"{self.name}: {file} cannot be read: {error.strerror}") from None
         except ValueError as error:
-            raise AxionError(f"{self.name}: {file} cannot be read: {_one_line(error)}") from None
+            raise AxionError(f"{self.name}: {file} cannot be read: {one_line(error)}") from None
         if not isinstance(content, dict):
             raise AxionError(f"{self.name}: {file} is broken: it must hold one JSON object")
         return content
-
-
-def _refuse_constant(name: str) -> None:
-    """Python reads NaN and infinity, which JSON does not know and no browser would read."""
-    raise ValueError(f"{name} is no JSON")
 
 
 def list_releases(root: Path | None = None) -> list[str]:
@@ -198,7 +193,7 @@ def _download(repo_id: str, revision: str) -> Path:
             f"{at} is no folder here, and the Hub cannot be reached; check the network, or give a local release"
         ) from None
     except Exception as error:  # what the network does
-        raise AxionError(f"{at} could not be downloaded: {_one_line(error)}") from None
+        raise AxionError(f"{at} could not be downloaded: {one_line(error)}") from None
 
 
 @contextmanager
@@ -215,7 +210,3 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -11,7 +11,7 @@ from typing import Annotated
 import yaml
 from pydantic import Field, ValidationError
 
-from axion.errors import AxionError
+from axion.errors import AxionError, one_line
 from axion.params import count_parameters
 from axion.recipe import CONFIGS, Positive, Section, known_versions, load_recipe
 
@@ -95,7 +95,7 @@ def _read(family: str) -> _Series:
     except FileNotFoundError:
         raise AxionError(f"no series {family!r}; known: {', '.join(families())}") from None
     except (yaml.YAMLError, ValidationError) as error:
-        raise AxionError(f"{path} is broken: {' '.join(str(error).split())}") from None
+        raise AxionError(f"{path} is broken: {one_line(error)}") from None
 
 
 def _released(entry: str | _Planned) -> Member:

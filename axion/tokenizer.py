@@ -5,8 +5,6 @@ text. llama.cpp knows the same split as `pre = qwen2`.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from axion.errors import AxionError
+from axion.files import read_json, staged_folder, write_json, write_text
 
 # Their order gives them the ids 0 to 10 in every Axion model.
 SPECIAL_TOKENS = (
@@ -80,18 +79,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write tokenizer.json and tokenizer_config.json so that transformers v4 and v5 load them."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as staging:
+    with staged_folder(Path(folder)) as staging:
         tokenizer.save_pretrained(staging)
-        config_file = Path(staging, "tokenizer_config.json")
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config_file = staging / "tokenizer_config.json"
+        config = read_json(config_file)
         # v5 writes its own new class name and where it loaded from; v4 knows only the old name.
         config = {key: value for key, value in config.items() if key not in ("backend", "is_local", "local_files_only")}
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
-        config_file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        for file in Path(staging).iterdir():
-            os.replace(file, folder / file.name)
+        write_json(config_file, config)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -120,12 +115,5 @@ def write_legacy_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> 
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     vocab = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in backend["model"]["merges"]]
-    _write_text(Path(folder, "model.vocab"), json.dumps(vocab, ensure_ascii=False, indent=0) + "\n")
-    _write_text(Path(folder, "model.model"), "".join(f"{merge}\n" for merge in merges))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.tmp")
-    staging.write_text(text, encoding="utf-8")
-    os.replace(staging, path)
+    write_text(Path(folder, "model.vocab"), json.dumps(vocab, ensure_ascii=False, indent=0) + "\n")
+    write_text(Path(folder, "model.model"), "".join(f"{merge}\n" for merge in merges))

@@ -20,12 +20,12 @@ from huggingface_hub import JobInfo, JobStage, Volume, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
 from axion.errors import AxionError
+from axion.files import ROOT
 from publish.check.lint import scan_text_files
 from publish.check.secrets import find_secrets
 from publish.hub import client as hub
 from publish.manifest import files_in
 
-ROOT = Path(__file__).resolve().parent.parent
 SOURCE = (
     "app.py",
     "axion",

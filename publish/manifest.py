@@ -1,11 +1,9 @@
 """What a release folder holds: the allow-list of files, and `release.json`, which names each with its sha256."""
 
-import hashlib
-import json
-import os
 from pathlib import Path
 
 from axion.errors import AxionError
+from axion.files import read_json, sha256, write_json
 
 REMOTE_CODE = ("attention_axion.py", "configuration_axion.py", "mixture_axion.py", "modeling_axion.py")
 RELEASE_FILES = (
@@ -29,12 +27,6 @@ RELEASE_FILES = (
 """A release holds these files, all of them."""
 OPTIONAL_FILES = (".eval_results/gsm8k.yaml",)
 """What a release holds where its figures were measured. Nothing else belongs in one, and nothing else is ever sent."""
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_in(folder: Path) -> list[str]:
@@ -62,7 +54,7 @@ def read_manifest(folder: Path) -> dict:
         AxionError: there is none, it is broken, or it lists no files.
     """
     try:
-        info = json.loads((folder / "release.json").read_text(encoding="utf-8"))
+        info = read_json(folder / "release.json")
     except FileNotFoundError:
         info = {}
     except ValueError as error:
@@ -76,9 +68,7 @@ def write_manifest(folder: Path, info: dict) -> None:
     """Write `release.json`: `info`, and the sha256 of every other file of the folder."""
     files = {name: sha256(folder / name) for name in files_in(folder) if name != "release.json"}
     content = {key: value for key, value in info.items() if key != "files"} | {"files": files}
-    staging = folder / ".release.json"
-    staging.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(staging, folder / "release.json")
+    write_json(folder / "release.json", content)
 
 
 def check_files(folder: Path) -> dict:

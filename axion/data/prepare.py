@@ -6,7 +6,6 @@ opened and read: train.txt and validation.txt hold the documents, data.json says
 
 import hashlib
 import json
-import os
 import random
 import re
 import tempfile
@@ -24,7 +23,8 @@ from axion.data.holdout import shows_held_out
 from axion.data.packing import TokenDocuments
 from axion.data.sources.arithmetic import arithmetic
 from axion.data.sources.word_problems import word_problems
-from axion.errors import AxionError
+from axion.errors import AxionError, one_line
+from axion.files import identify, read_json, staged_folder, write_json
 from axion.tokenizer import encode_documents, load_tokenizer, save_tokenizer, train_tokenizer
 
 # The kinds of documents, in the order in which they are written; real problems first.
@@ -90,7 +90,7 @@ def _load_hub(hub_id: str, config: str | None, split: str):
         return load_dataset(hub_id, config, split=split)
     except Exception as error:  # datasets, the Hub client and the network each raise their own
         files = "data.files=train.jsonl" if split == "train" else "data.test_files=test.jsonl"
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise AxionError(f"cannot load {hub_id} from the Hub: {reason}; for a local copy give --set {files}") from None
 
 
@@ -105,7 +105,7 @@ def _load_files(files: list[Path]):
             names = [str(file) for file in files]
             return load_dataset("json", data_files=names, split="train", cache_dir=cache, keep_in_memory=True)
     except Exception as error:
-        cause = " ".join(str(error.__cause__ or error).split())[:200]
+        cause = one_line(error.__cause__ or error, 200)
         names = ", ".join(file.name for file in files)
         raise AxionError(f"cannot read {names}: {cause}; each line must hold the same fields") from None
     finally:
@@ -290,7 +290,7 @@ def _fingerprint(recipe) -> tuple[str, list[dict]]:
     for file in map(Path, recipe.data.files or ()):
         if not file.is_file():
             raise AxionError(f"no file {file}; data.files must name JSONL files")
-        files.append({"name": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()})
+        files += identify([file])
     here = Path(__file__).resolve().parent
     code = [path.read_text(encoding="utf-8") for path in (*sorted(here.rglob("*.py")), here.parent / "tokenizer.py")]
     inputs = {
@@ -305,10 +305,8 @@ def _fingerprint(recipe) -> tuple[str, list[dict]]:
 
 def _write(folder: Path, tokenizer, train: list, validation: list, encoded: dict, summary: dict) -> None:
     """Everything under a temporary name first; data.json last, so that it vouches for the rest."""
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "data.json").unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        staging = Path(name)
+    with staged_folder(folder, last="data.json") as staging:
         for file, documents in (("train.txt", train), ("validation.txt", validation)):
             with (staging / file).open("w", encoding="utf-8", newline="\n") as out:
                 out.writelines(f"{text}\n<eos>\n" for _, text in documents)
@@ -323,16 +321,14 @@ def _write(folder: Path, tokenizer, train: list, validation: list, encoded: dict
             validation_bytes=[len(text.encode()) for _, text in validation],
             validation_sources=[source for source, _ in validation],
         )
-        (staging / "data.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        for file in sorted(staging.iterdir(), key=lambda file: file.name == "data.json"):
-            os.replace(file, folder / file.name)
+        write_json(staging / "data.json", summary)
 
 
 def _reuse(folder: Path, fingerprint: str) -> Prepared | None:
     """What an earlier `prepare` wrote, if it was for the same fingerprint."""
     try:
-        summary = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        summary = read_json(folder / "data.json")
+    except (OSError, ValueError):
         return None
     if summary.get("fingerprint") != fingerprint:
         return None

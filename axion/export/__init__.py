@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from axion.errors import AxionError
+from axion.files import read_json, sha256, write_json
 from axion.release import Release
 
 MANIFEST = "export.json"
@@ -37,12 +36,12 @@ def deliver(write: Callable[[Path], object], target: Path) -> list[Path]:
         written = sorted(path.name for path in Path(workshop).iterdir())
         known = _read_manifest(target)
         for name in written:
-            if (target / name).exists() and known.get(name) != _sha256(target / name):
+            if (target / name).exists() and known.get(name) != sha256(target / name):
                 raise AxionError(
                     f"{target / name} is there already and not as an export left it; move it away or give another --out"
                 )
-        known |= {name: _sha256(Path(workshop, name)) for name in written}
-        Path(workshop, MANIFEST).write_text(json.dumps({"files": known}, indent=2) + "\n", encoding="utf-8")
+        known |= {name: sha256(Path(workshop, name)) for name in written}
+        write_json(Path(workshop, MANIFEST), {"files": known})
         for name in (*written, MANIFEST):
             Path(workshop, name).chmod(0o644)  # safetensors lets nobody else read what it writes
             os.replace(Path(workshop, name), target / name)
@@ -51,11 +50,6 @@ def deliver(write: Callable[[Path], object], target: Path) -> list[Path]:
 
 def _read_manifest(folder: Path) -> dict[str, str]:
     try:
-        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
+        return dict(read_json(folder / MANIFEST)["files"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return {}  # nothing here is known to be ours
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,12 +6,12 @@ The names and shapes of the weights in memory are transformers' own already; its
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, GenerationConfig
 
 from axion.errors import AxionError
+from axion.files import read_json, write_json
 from axion.model.configuration_axion import AxionConfig
 from axion.release import Release
 from axion.tokenizer import save_tokenizer
@@ -55,8 +55,8 @@ def native_config(config: AxionConfig) -> DeepseekV3Config:
 
 def _name_rotary_fields_of_old(path: Path) -> None:
     """Add `rope_theta` and `rope_scaling`, the names that transformers 4 and other engines read."""
-    fields = json.loads(path.read_text(encoding="utf-8"))
+    fields = read_json(path)
     rope = dict(fields["rope_parameters"])
     fields["rope_theta"] = rope.pop("rope_theta")
     fields["rope_scaling"] = None if rope["rope_type"] == "default" else rope
-    path.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(path, dict(sorted(fields.items())))

@@ -1,13 +1,12 @@
 """Checkpoints that are whole or not there: staged, sealed with a manifest, renamed into place, verified before use."""
 
-import hashlib
-import json
 import os
 import re
 import shutil
 from pathlib import Path
 
 from axion.errors import AxionError
+from axion.files import read_json, sha256, write_json
 
 STAGING = ".staging"
 MANIFEST = "manifest.json"
@@ -27,8 +26,8 @@ def checkpoints(run: Path) -> list[Path]:
 
 def commit(staged: Path, run: Path) -> Path:
     """Seals a staged checkpoint with the sha256 of its files, renames it into the run, drops all but the newest two."""
-    sums = {path.name: _sha256(path) for path in sorted(staged.iterdir())}
-    (staged / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+    sums = {path.name: sha256(path) for path in sorted(staged.iterdir())}
+    write_json(staged / MANIFEST, sums)
     target = run / staged.name
     if target.exists():
         _discard(target)
@@ -55,13 +54,13 @@ def newest_whole(run: Path) -> Path:
     newest = found[-1]
     advice = f"restore it, or delete {newest} to resume from the checkpoint before it"
     try:
-        sums = json.loads((newest / MANIFEST).read_text(encoding="utf-8"))
+        sums = read_json(newest / MANIFEST)
     except (OSError, ValueError):
         raise AxionError(f"{newest / MANIFEST} is missing or broken; {advice}") from None
     for name, expected in sums.items():
         if not (newest / name).is_file():
             raise AxionError(f"{newest / name} is missing; {advice}")
-        if _sha256(newest / name) != expected:
+        if sha256(newest / name) != expected:
             raise AxionError(f"{newest / name} is broken: its sha256 is not the one in {MANIFEST}; {advice}")
     return newest
 
@@ -73,7 +72,3 @@ def _discard(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
     os.replace(folder, doomed)
     shutil.rmtree(doomed)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

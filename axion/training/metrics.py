@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Protocol
 import torch
 
 from axion.errors import AxionError
+from axion.files import staged
 from axion.inference.routing import TOKENS_PER_BATCH, batches_by_length
 
 MAX_ROWS = 400
@@ -91,12 +91,10 @@ class MetricsFile:
         rows = [row for row in self._read() if int(row["step"]) <= step]
         if step > 0 and not rows and step >= self.row_every:
             raise AxionError(f"{self.path} is missing or lost its rows; restore it, or start anew with --out DIR")
-        staged = self.path.with_suffix(".csv.tmp")
-        with staged.open("w", newline="", encoding="utf-8") as file:
+        with staged(self.path) as staging, staging.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(staged, self.path)
         return float(rows[-1]["seconds"]) if rows else 0.0
 
     def append(self, row: dict) -> None:

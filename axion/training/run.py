@@ -1,11 +1,9 @@
 """A training run, from a recipe to runs/<name>/: checkpoints, metrics.csv and, when it is done, final/ and run.json."""
 
 import importlib.util
-import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 from axion.data.packing import PackedWindows
 from axion.data.prepare import Prepared, prepare
 from axion.errors import AxionError
+from axion.files import git_commit, read_json, write_json, write_text
 from axion.kernels.backend import Choice, choose
 from axion.kernels.blocks import use_kernels
 from axion.kernels.build import library
@@ -98,7 +97,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, backend: str, processes: Par
         main=processes.is_main_process,
     )
     if resumed_from:
-        recorder.restore(json.loads((resumed_from / RECORDER_STATE).read_text(encoding="utf-8")))
+        recorder.restore(read_json(resumed_from / RECORDER_STATE))
     kernels = None
     if choice.name == "native":
         kernels = library(model.config)
@@ -277,7 +276,7 @@ def _finish(recipe: Recipe, data: Prepared, model: AxionForCausalLM, out: Path, 
 def _write_run_file(
     recipe: Recipe, data: Prepared, out: Path, backend: Choice, finished: bool, steps: int | None = None
 ) -> None:
-    _write_staged(out / "recipe.yaml", recipe.to_yaml())  # evaluation finds it beside final/
+    write_text(out / "recipe.yaml", recipe.to_yaml())  # evaluation finds it beside final/
     info = {
         "name": recipe.name,
         "finished": finished,
@@ -288,7 +287,7 @@ def _write_run_file(
         "libraries": libraries(),
         "python": platform.python_version(),
         "machine": machine(),
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
     }
     if finished:
         info["git_commit"] = read_run_file(out)["git_commit"]  # the code that trained, not today's
@@ -299,24 +298,4 @@ def _write_run_file(
             "seconds": float(last_row[3]),
             "date": datetime.now(UTC).date().isoformat(),
         }
-    _write_staged(out / RUN_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
-
-
-def _write_staged(path: Path, text: str) -> None:
-    staged = path.with_name(f"{path.name}.tmp")
-    staged.write_text(text, encoding="utf-8")
-    os.replace(staged, path)
-
-
-def _git_commit() -> str | None:
-    """The checkout's commit, with `+changes` where its files differ from it; None outside of one."""
-    here = Path(__file__).resolve().parent
-    try:
-        git = ["git", "-C", str(here)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("+changes" if changed.strip() else "")
+    write_json(out / RUN_FILE, info)

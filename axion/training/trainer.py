@@ -1,6 +1,5 @@
 """transformers' Trainer with what it lacks here: balanced experts, whole checkpoints, metric rows, a stop at NaN."""
 
-import json
 import os
 import signal
 import time
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from transformers import Trainer, TrainerCallback
 
 from axion.errors import AxionError
+from axion.files import write_json
 from axion.recipe import Recipe
 from axion.training import checkpoint
 from axion.training.balance import ExpertBalancer, max_violation
@@ -91,7 +91,7 @@ class AxionTrainer(Trainer):
             _barrier()
             if self.args.should_save:
                 staged = self._staging / f"checkpoint-{self.state.global_step}"
-                (staged / RECORDER_STATE).write_text(json.dumps(recorded), encoding="utf-8")
+                write_json(staged / RECORDER_STATE, recorded)
                 checkpoint.commit(staged, run)
             _barrier()
         finally:

@@ -11,8 +11,9 @@ import yaml
 from safetensors import safe_open
 
 from axion.errors import AxionError
+from axion.files import sha256
 from publish.check.folder import BINARY, Folder, Problem, shown
-from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, read_manifest, sha256
+from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, read_manifest
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz"}
 _KINDS = {".json": "JSON", ".py": "Python", ".yaml": "YAML"}

@@ -1,7 +1,6 @@
 """A folder as the rules see it: plain files, read once, nothing in them executed; and what a rule says about one."""
 
 import ast
-import json
 import os
 import reprlib
 import stat
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from axion.errors import AxionError
+from axion.files import parse_json
 from publish.check.secrets import hide_secrets
 
 PARSE_ERRORS = (ValueError, SyntaxError, RecursionError, MemoryError, yaml.YAMLError)
@@ -134,11 +134,7 @@ def _decode(content: bytes) -> str:
 
 
 def _parse_json(content: bytes) -> Any:
-    return json.loads(_decode(content), parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    return parse_json(_decode(content))
 
 
 def _parse_yaml(content: bytes) -> Any:

@@ -13,9 +13,10 @@ from huggingface_hub import metadata_load
 from huggingface_hub.utils import yaml_dump
 
 from axion.errors import AxionError
+from axion.files import sha256
 from publish.hub import client as hub
 from publish.hub.merge import merge_card, split_sections
-from publish.manifest import read_manifest, sha256, write_manifest
+from publish.manifest import read_manifest, write_manifest
 from publish.steps import Steps
 
 CARD_FILES = {"README.md", "release.json"}

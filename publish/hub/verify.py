@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from axion.errors import AxionError
+from axion.files import sha256
 from axion.release import Release, open_release
 from publish.hub import clean_process
 from publish.hub import client as hub
 from publish.hub.delivery import Download
-from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, check_files, files_in, read_manifest, sha256
+from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, check_files, files_in, read_manifest
 from publish.release.build import AUTO_MAP, code_files
 from publish.release.card import python_of_card
 from publish.steps import Steps

@@ -13,12 +13,13 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 import axion
 from axion.errors import AxionError
+from axion.files import sha256
 from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.release import open_release
 from axion.tokenizer import save_tokenizer, write_legacy_tokenizer
-from publish.manifest import OPTIONAL_FILES, REMOTE_CODE, check_files, check_names, sha256, write_manifest
+from publish.manifest import OPTIONAL_FILES, REMOTE_CODE, check_files, check_names, write_manifest
 from publish.release import charts
 from publish.release.card import TEMPLATES, card_files
 from publish.release.facts import collect_facts, read_run, roadmap

@@ -6,10 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import axion
-from publish.manifest import sha256
-
-_ROOT = Path(axion.__file__).parent.parent
+from axion.files import ROOT, sha256
 
 
 def fingerprint(content: object) -> str:
@@ -22,7 +19,7 @@ def code_fingerprint(module: str, others: Iterable[Path] = ()) -> str:
 
     Those are the module itself and what it imports, directly or not, so that a change anywhere else leaves this alone.
     """
-    files = {path.relative_to(_ROOT).as_posix(): sha256(path) for path in {*code_behind(module), *others}}
+    files = {path.relative_to(ROOT).as_posix(): sha256(path) for path in {*code_behind(module), *others}}
     return fingerprint(files)
 
 
@@ -45,7 +42,7 @@ def code_behind(module: str) -> set[Path]:
 
 def _file_of(module: str) -> Path | None:
     """A module's file; None outside of the project, and for a name that is no module."""
-    path = _ROOT.joinpath(*module.split("."))
+    path = ROOT.joinpath(*module.split("."))
     if module.partition(".")[0] not in {"axion", "publish"}:
         return None
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)

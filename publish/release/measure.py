@@ -1,7 +1,5 @@
 """Measure a finished run, once: the figures are kept beside it and hold as long as weights, data and measure do."""
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,10 +8,10 @@ import yaml
 
 from axion.evaluation import tasks as evaluation
 from axion.evaluation.results import skipped_tasks
+from axion.files import identify, read_json, sha256, write_json
 from axion.inference.routing import expert_favourites
 from axion.recipe import DataRecipe, Recipe
 from axion.release import Release
-from publish.manifest import sha256
 from publish.release.facts import read_run
 from publish.release.fingerprint import code_fingerprint, fingerprint
 
@@ -62,9 +60,7 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
     favourites = expert_favourites(release.model, release.tokenizer, documents)
     today = datetime.now(UTC).date().isoformat()
     content = {"key": key, "date": today, **used, "results": results, "favourites": favourites}
-    staging = run / f"{KEPT}.tmp"
-    staging.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(staging, run / KEPT)
+    write_json(run / KEPT, content)
     did(f"{len(results) - len(skipped)} tasks{note}")
     return content
 
@@ -80,7 +76,7 @@ def _known(kept: dict) -> dict[str, dict]:
 def _read_kept(run: Path, key: dict[str, str]) -> dict:
     """What was measured before and still holds; {} where there is nothing."""
     try:
-        content = json.loads((run / KEPT).read_text(encoding="utf-8"))
+        content = read_json(run / KEPT)
     except (OSError, ValueError):
         return {}
     return content if content.get("key") == key else {}
@@ -98,4 +94,4 @@ def _key(run: Path, data: DataRecipe) -> dict[str, str]:
 
 def _identify(files: Sequence[str] | None) -> list[dict[str, str]]:
     """Local files by name and sha256, never by path. One that is missing is left to `load_problems` to tell."""
-    return [{"name": Path(file).name, "sha256": sha256(Path(file))} for file in files or () if Path(file).is_file()]
+    return identify(file for file in files or () if Path(file).is_file())

@@ -21,13 +21,13 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from axion.errors import AxionError
+from axion.files import ROOT
 from axion.release import WANTED_FROM_HUB, open_release
 from publish.check.lint import scan_text_files
 from publish.manifest import files_in
 from publish.release.card import TEMPLATES
 from publish.release.metadata import check_license
 
-ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = "axion1-v0.1"
 """The release under releases/ that goes with the Space where no published model is named."""
 

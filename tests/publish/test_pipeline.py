@@ -10,12 +10,13 @@ from axion.cli import run
 from axion.errors import AxionError
 from axion.evaluation import speed
 from axion.evaluation import tasks as evaluation
+from axion.files import sha256
 from axion.recipe import load_recipe
 from axion.training.run import Interrupted
 from publish import pipeline
 from publish.cli import app
 from publish.hub.delivery import Terms
-from publish.manifest import RELEASE_FILES, files_in, sha256
+from publish.manifest import RELEASE_FILES, files_in
 from publish.pipeline import Order, publish
 from publish.release import measure
 from publish.steps import Steps

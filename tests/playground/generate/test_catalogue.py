@@ -90,7 +90,7 @@ def test_numbers_that_no_browser_reads_are_told(releases, tmp_path):
     shutil.copytree(releases / "plain", tmp_path / "odd")
     trace = (tmp_path / "odd" / "trace.json").read_text()
     (tmp_path / "odd" / "trace.json").write_text(trace.replace('"p": null', '"p": NaN'))
-    with pytest.raises(AxionError, match=r"odd: trace\.json cannot be read: NaN is no JSON"):
+    with pytest.raises(AxionError, match=r"odd: trace\.json cannot be read: NaN is not valid JSON"):
         Catalogue([str(tmp_path / "odd")]).open("odd")
 
 

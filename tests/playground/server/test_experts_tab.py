@@ -149,7 +149,7 @@ def test_older_releases_show_what_they_have(tiny_release, tmp_path):
 def test_broken_favourites_are_told(tiny_release, tmp_path, broken):
     folder = make_release(tiny_release, tmp_path / "odd")
     write_trace(folder, favourites=broken)
-    with pytest.raises(AxionError, match=r"odd: trace\.json (is broken|cannot be read: NaN is no JSON)"):
+    with pytest.raises(AxionError, match=r"odd: trace\.json (is broken|cannot be read: NaN is not valid JSON)"):
         describe(folder)
 
 

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from axion.errors import AxionError
+from axion.files import sha256
 from axion.release import RELEASES
 from publish.check import card, code, config, files, text
 from publish.check.folder import Folder
 from publish.check.lint import RULES, Problem, check_folder, lint, scan_text_files
-from publish.manifest import RELEASE_FILES, sha256
+from publish.manifest import RELEASE_FILES
 from tests.publish.check.test_secrets import drawn
 
 BUNDLED = RELEASES / "axion1-v0.1"

@@ -15,8 +15,9 @@ from transformers import AutoTokenizer
 
 import axion
 from axion.errors import AxionError
+from axion.files import sha256
 from axion.release import open_release
-from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, REMOTE_CODE, files_in, sha256
+from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, REMOTE_CODE, files_in
 from publish.release import build, fingerprint
 
 REPO_ID = "someone/Axion-tiny"
@@ -118,7 +119,7 @@ def test_a_version_that_is_added_to_the_series_counts(release, ingredients, monk
 
 def test_the_code_behind_a_module_is_what_it_imports_and_nothing_else():
     def names(module):
-        return {path.relative_to(fingerprint._ROOT).as_posix() for path in fingerprint.code_behind(module)}
+        return {path.relative_to(fingerprint.ROOT).as_posix() for path in fingerprint.code_behind(module)}
 
     building, measuring = names("publish.release.build"), names("axion.evaluation.tasks")
     assert {
@@ -149,7 +150,7 @@ def test_the_fingerprint_of_code_changes_with_any_of_its_files(tmp_path, monkeyp
     package.mkdir()
     for name, text in {"one": "from axion import two", "two": "import axion.three", "three": "", "four": ""}.items():
         (package / f"{name}.py").write_text(text)
-    monkeypatch.setattr(fingerprint, "_ROOT", tmp_path)
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
     before = fingerprint.code_fingerprint("axion.one")
     (package / "four.py").write_text("x = 1")
     assert fingerprint.code_fingerprint("axion.one") == before
@@ -186,7 +187,7 @@ with build._replacing(Path(sys.argv[1])) as folder:
 
 def test_a_build_killed_between_its_two_moves_is_mended_by_the_next(release, ingredients, tmp_path, monkeypatch):
     target = shutil.copytree(release, tmp_path / "axion-tiny")
-    environment = {**os.environ, "PYTHONPATH": str(fingerprint._ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(fingerprint.ROOT)}
     killed = subprocess.run([sys.executable, "-c", KILLED, str(target)], env=environment, timeout=120)
     assert killed.returncode == -signal.SIGKILL and not target.exists()
 

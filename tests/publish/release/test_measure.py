@@ -8,8 +8,8 @@ import pytest
 
 from axion.evaluation import tasks as evaluation
 from axion.evaluation.tasks import TASKS
+from axion.files import sha256
 from axion.recipe import load_recipe
-from publish.manifest import sha256
 from publish.release import fingerprint
 from publish.release.measure import measure
 
@@ -92,8 +92,8 @@ def test_the_load_is_measured_again_once_the_problems_are_at_hand(run, recipe_fi
 def test_code_that_measures_nothing_may_change(run, recipe_file, local, evaluations, tmp_path, monkeypatch):
     root = tmp_path / "code"
     for package in ("axion", "publish"):
-        shutil.copytree(fingerprint._ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(fingerprint, "_ROOT", root)
+        shutil.copytree(fingerprint.ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprint, "ROOT", root)
     measure(run, load_recipe(recipe_file, local), [].append)
     (root / "publish/release/card.py").write_text("# another card\n")
     (root / "axion/cli.py").write_text("# another command line\n")
