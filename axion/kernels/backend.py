@@ -1,4 +1,4 @@
-"""Which of the two does the work, PyTorch or the kernels, and why."""
+"""Chooses between PyTorch and the native kernels."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from axion.errors import AxionError
 from axion.kernels.build import Unavailable, compiler, compiler_version, library, vector_lanes
 from axion.model.configuration_axion import AxionConfig
 
-Wish = Literal["auto", "torch", "native"]
 BACKENDS: tuple[str, ...] = ("auto", "torch", "native")
 VARIABLE = "AXION_BACKEND"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The backend that was picked; as text, the line that says so."""
+    """The chosen backend. `str(choice)` is the line that tells the user."""
 
     name: Literal["torch", "native"]
     why: str
@@ -26,33 +25,33 @@ class Choice:
         return f"{'native kernels' if self.name == 'native' else 'PyTorch'}: {self.why}"
 
 
-def choose(wish: str, config: AxionConfig, device: str = "cpu", hindrance: str | None = None) -> Choice:
-    """The backend for a model; the kernels are built here if they are not there yet.
+def choose(requested: str, config: AxionConfig, device: str = "cpu", unsupported_reason: str | None = None) -> Choice:
+    """Chooses the backend for a model, and builds the kernels for it unless they are built already.
 
     Args:
-        wish: "auto" takes the kernels wherever they work, "torch" and "native" insist. What `$AXION_BACKEND` says
-            stands in place of "auto".
-        config: of the model.
+        requested: "auto" uses the kernels wherever they work; "torch" and "native" force one of the two. The value of
+            `$AXION_BACKEND`, if it is set, replaces "auto".
+        config: the model's config, checked by `axion.kernels.coverage`.
         device: where the model is, "cpu" or "cuda".
-        hindrance: why the kernels must not be taken, if the caller knows of a reason.
+        unsupported_reason: why the kernels cannot be used, where the caller knows of a reason.
 
     Raises:
-        AxionError: `wish` is none of BACKENDS, or it is "native" and the kernels cannot be used.
+        AxionError: `requested` is not in BACKENDS, or it is "native" and the kernels cannot be used.
     """
-    said = wish if wish != "auto" else os.environ.get(VARIABLE, "auto")
-    if said not in BACKENDS:
-        name = "backend" if said == wish else f"${VARIABLE}"
-        raise AxionError(f"{name} must be {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not {said!r}")
-    if said == "torch":
+    backend = requested if requested != "auto" else os.environ.get(VARIABLE, "auto")
+    if backend not in BACKENDS:
+        name = "backend" if backend == requested else f"${VARIABLE}"
+        raise AxionError(f"{name} must be {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not {backend!r}")
+    if backend == "torch":
         return Choice("torch", "as asked")
     try:
         if device != "cpu":
             raise Unavailable(f"the model is on {device}")
-        if hindrance is not None:
-            raise Unavailable(hindrance)
+        if unsupported_reason is not None:
+            raise Unavailable(unsupported_reason)
         lanes = vector_lanes(library(config))
-        return Choice("native", f"{compiler_version(compiler())}, {lanes} numbers at once")
+        return Choice("native", f"{compiler_version(compiler())}, {lanes} floats per vector")
     except Unavailable as reason:
-        if said == "native":
-            raise AxionError(f"the native kernels cannot be used: {reason}; --backend auto goes on without") from None
+        if backend == "native":
+            raise AxionError(f"the native kernels cannot be used: {reason}; use --backend auto or torch") from None
         return Choice("torch", str(reason))

@@ -114,6 +114,8 @@ class _Passes:
     def __call__(
         self, parameters, input_ids, labels, logits_to_keep, output_router_logits=None, num_items_in_batch=None, **_
     ) -> MoeCausalLMOutputWithPast:
+        if output_router_logits is None:
+            output_router_logits = self.model.config.output_router_logits
         decoder = self.model.model
         hidden_BSD = decoder.embed_tokens(input_ids)
         angles = self._angles(input_ids.shape[1])

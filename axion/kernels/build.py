@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 
 from axion.errors import AxionError
+from axion.kernels.coverage import unsupported_reason
 from axion.model.attention_axion import softmax_scale
 from axion.model.configuration_axion import AxionConfig
 
@@ -48,7 +49,8 @@ def library(config: AxionConfig) -> ctypes.CDLL:
     Raises:
         Unavailable: no compiler, ninja or OpenMP, a compiler that fails, or a model that the kernels do not cover.
     """
-    check_config(config)
+    if (reason := unsupported_reason(config)) is not None:
+        raise Unavailable(reason)
     return _load(dimensions_header(config))
 
 
@@ -68,14 +70,6 @@ def compiler() -> str:
         if shutil.which(command):
             return command
     raise Unavailable(f"{wish} (from $CXX) was not found" if wish else "no C++ compiler was found (g++ or clang++)")
-
-
-def check_config(config: AxionConfig) -> None:
-    """Raises Unavailable for what the kernels leave to PyTorch."""
-    if config.attention_bias:
-        raise Unavailable("the kernels have no attention_bias")
-    if config.attention_dropout:
-        raise Unavailable("the kernels have no attention_dropout")
 
 
 def dimensions_header(config: AxionConfig) -> str:

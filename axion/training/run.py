@@ -138,13 +138,13 @@ def _train(recipe: Recipe, out: Path, resume: bool, backend: str, processes: Par
 
 def _choose_backend(recipe: Recipe, wish: str) -> Choice:
     training = recipe.training
-    hindrance = None
+    unsupported_reason = None
     if training.compile:
-        hindrance = "training.compile is for PyTorch"
+        unsupported_reason = "training.compile is for PyTorch"
     elif training.precision == "bf16":
-        hindrance = "training.precision is bf16, and the kernels train in fp32"
+        unsupported_reason = "training.precision is bf16, and the kernels train in fp32"
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return choose(wish, recipe.build_config(), device, hindrance)
+    return choose(wish, recipe.build_config(), device, unsupported_reason)
 
 
 def latest_run(name: str, root: Path = Path("runs")) -> Path | None:

@@ -1,0 +1,120 @@
+"""Which configs the kernels compute: an allow-list of fields and values.
+
+The kernels cover a config when every field that changes the computation is listed in `COVERED` with a value that its
+rule accepts. A field that is listed nowhere may change anything, so it means PyTorch. Extend the lists together with
+the kernels, and only with a test that compares the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from transformers.configuration_utils import PreTrainedConfig
+
+Rule = Callable[[Any], bool]
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # pyright: ignore[reportArgumentType]
+
+
+def _is_one_of(*allowed: object) -> Rule:
+    return lambda value: value in allowed
+
+
+ROPE_FIELDS = {
+    "default": {"rope_type", "rope_theta"},
+    "yarn": {
+        *("rope_type", "rope_theta", "factor", "original_max_position_embeddings", "attention_factor"),
+        *("beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"),
+    },
+}
+"""Rotary positions whose frequencies do not depend on the text's length, and what may be set of them."""
+
+
+def _is_static_rope(value: object) -> bool:
+    return isinstance(value, dict) and set(value) <= ROPE_FIELDS.get(value.get("rope_type", ""), set())
+
+
+COVERED: dict[str, Rule] = {
+    **dict.fromkeys(
+        (
+            *("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings", "intermediate_size"),
+            *("num_attention_heads", "num_key_value_heads", "kv_lora_rank"),
+            *("qk_nope_head_dim", "qk_rope_head_dim", "qk_head_dim", "head_dim", "v_head_dim"),
+            *("moe_intermediate_size", "n_shared_experts", "n_routed_experts", "num_experts_per_tok"),
+            *("n_group", "topk_group"),
+        ),
+        _is_size,
+    ),
+    "q_lora_rank": lambda value: value is None or _is_size(value),
+    "first_k_dense_replace": _is_count,
+    "routed_scaling_factor": _is_number,
+    "rms_norm_eps": _is_number,
+    "norm_topk_prob": _is_one_of(True, False),
+    "rope_interleave": _is_one_of(True, False),
+    "tie_word_embeddings": _is_one_of(True, False),
+    "rope_parameters": _is_static_rope,
+    "hidden_act": _is_one_of("silu"),
+    "attention_bias": _is_one_of(False),
+    "attention_dropout": _is_one_of(0),
+    "num_nextn_predict_layers": _is_one_of(0),
+    # What a forward pass returns beside logits and loss.
+    "output_hidden_states": _is_one_of(False, None),
+    "_output_attentions": _is_one_of(False, None),
+    "return_dict": _is_one_of(True),
+}
+"""Fields that change the result, each with the values for which the kernels give it."""
+
+NOT_COMPUTED = {
+    *("pad_token_id", "bos_token_id", "eos_token_id", "initializer_range", "use_cache", "output_router_logits"),
+    "auto_map",
+}
+"""Fields of a release's config that do not change the computation, beside those of transformers' base config."""
+
+
+def unsupported_reason(config: PreTrainedConfig) -> str | None:
+    """Why the kernels cannot compute a model with this config, in one line; None where they can."""
+    values = vars(config)
+    for name, is_covered in COVERED.items():
+        if name not in values:
+            return f"the kernels need {name}, which the config lacks"
+        if not is_covered(values[name]):
+            return _not_covered(name, values[name])
+    for name, expected in _implied(values).items():
+        if values[name] != expected:
+            return _not_covered(name, values[name])
+    known = COVERED.keys() | NOT_COMPUTED | _base_fields()
+    unknown = next((name for name in values if name not in known), None)
+    return None if unknown is None else _not_covered(unknown, values[unknown])
+
+
+def _implied(values: dict[str, Any]) -> dict[str, int]:
+    """Fields whose value follows from others in latent attention."""
+    return {
+        "num_key_value_heads": values["num_attention_heads"],
+        "qk_head_dim": values["qk_nope_head_dim"] + values["qk_rope_head_dim"],
+        "head_dim": values["qk_rope_head_dim"],
+    }
+
+
+def _not_covered(name: str, value: object) -> str:
+    shown = repr(value)
+    return f"the kernels do not cover {name.lstrip('_')}={shown if len(shown) <= 80 else shown[:77] + '...'}"
+
+
+@cache
+def _base_fields() -> frozenset[str]:
+    """What every config of the installed transformers has: names, dtype, labels and other bookkeeping."""
+    return frozenset(vars(PreTrainedConfig())) | frozenset(PreTrainedConfig.__annotations__)

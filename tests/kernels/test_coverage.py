@@ -1,0 +1,111 @@
+"""Which configs the kernels take, and what is said of one that they leave to PyTorch."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from transformers import DeepseekV3Config, LlamaConfig
+
+from axion.errors import AxionError
+from axion.kernels.backend import choose
+from axion.kernels.blocks import use_kernels
+from axion.kernels.build import Unavailable
+from axion.kernels.coverage import COVERED, unsupported_reason
+from axion.kernels.decoder import NativeDecoder
+from axion.model.configuration_axion import AxionConfig
+from axion.model.modeling_axion import AxionForCausalLM
+from tests.conftest import ROOT, TINY
+from tests.kernels.conftest import SHAPES
+
+OUTSIDE = {
+    "rope_parameters": [
+        {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0},
+        {"rope_type": "default", "rope_theta": 1e4, "unheard_of": 1},
+        None,
+    ],
+    "norm_topk_prob": [None, "yes"],
+    "rope_interleave": [None, "yes"],
+    "tie_word_embeddings": [None, "yes"],
+    "hidden_act": ["gelu"],
+    "attention_bias": [True],
+    "attention_dropout": [0.1],
+    "num_nextn_predict_layers": [1],
+    "routed_scaling_factor": [None, float("nan"), "1"],
+    "rms_norm_eps": [None, float("inf")],
+    "first_k_dense_replace": [-1, 0.5],
+    "q_lora_rank": [0, 1.5],
+    "output_hidden_states": [True],
+    "_output_attentions": [True],
+    "return_dict": [False],
+}
+"""Values that the kernels must refuse; of any other field 0, -1, 1.5, True and None."""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_that_is_compared_with_pytorch_is_covered(shape):
+    assert unsupported_reason(AxionConfig(**TINY | SHAPES[shape])) is None
+
+
+def test_a_release_is_covered():
+    for config in ROOT.glob("releases/*/config.json"):
+        assert unsupported_reason(AxionConfig.from_pretrained(config.parent)) is None
+
+
+def test_a_field_that_no_class_declares_means_pytorch():
+    config = AxionConfig(**TINY, num_loops=2)
+    assert unsupported_reason(config) == "the kernels do not cover num_loops=2"
+    assert str(choose("auto", config)) == "PyTorch: the kernels do not cover num_loops=2"
+    with pytest.raises(AxionError, match=r"cannot be used: the kernels do not cover num_loops=2;"):
+        choose("native", config)
+    model = AxionForCausalLM(config)
+    for use in (use_kernels, NativeDecoder):
+        with pytest.raises(Unavailable, match="num_loops=2"):
+            use(model)
+
+
+def test_a_field_that_a_subclass_declares_means_pytorch():
+    class Looped(AxionConfig):
+        num_shared_layers: int = 1
+
+    assert unsupported_reason(Looped(**TINY)) == "the kernels do not cover num_shared_layers=1"
+
+
+def test_layers_that_differ_mean_pytorch():
+    config = AxionConfig(**TINY, per_layer_config={0: {"hidden_size": 16}})
+    assert "heterogeneity" in (unsupported_reason(config) or "")
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_each_field_out_of_range_is_named(name):
+    for value in OUTSIDE.get(name, [0, -1, 1.5, True, None]):
+        config = AxionConfig(**TINY)
+        vars(config)[name] = value
+        reason = unsupported_reason(config) or ""
+        assert reason.startswith(f"the kernels do not cover {name.lstrip('_')}="), value
+        assert "\n" not in reason
+
+
+@pytest.mark.parametrize("name", ["num_key_value_heads", "head_dim", "qk_head_dim"])
+def test_sizes_that_follow_from_others(name):
+    config = AxionConfig(**TINY)
+    setattr(config, name, 1)
+    assert unsupported_reason(config) == f"the kernels do not cover {name}=1"
+
+
+def test_other_architectures():
+    assert unsupported_reason(LlamaConfig()) == "the kernels need kv_lora_rank, which the config lacks"
+    assert "num_nextn_predict_layers=1" in (unsupported_reason(DeepseekV3Config()) or "")
+
+
+def test_what_does_not_change_the_computation(tmp_path):
+    """Token ids, names, dtype and implementations, also as a file of another transformers brings them."""
+    changes = {"bos_token_id": 7, "dtype": "bfloat16", "architectures": ["Other"], "initializer_range": 0.1}
+    config = AxionConfig(**TINY | changes)
+    config._attn_implementation = "eager"
+    config.save_pretrained(tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    older = {"torch_dtype": "float32", "transformers_version": "5.4.0", "temperature": 0.5, "_commit_hash": "0"}
+    (tmp_path / "config.json").write_text(json.dumps(stored | older | {"auto_map": {"AutoConfig": "a.b"}}))
+    for each in (config, AxionConfig.from_pretrained(tmp_path)):
+        assert unsupported_reason(each) is None
