@@ -4,7 +4,6 @@ A step is forward, backward and optimizer (fused AdamW for all) on 8 windows of 
 benchmarks/trainers.py for the contenders, docs/performance.md for what the figures mean.
 """
 
-import csv
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from axion.training.metrics import METRICS_FILE, Metrics, read_metrics
 from benchmarks.figures import Contender, Effort, Field, Figure, best, read_figures, speed_table
 from benchmarks.sizes import BUNDLED
 from benchmarks.workers import ROOT, Gone, Worker
@@ -180,14 +180,14 @@ def run_command(folder: Path, name: str, backend: str, effort: Effort, threads: 
         raise Gone(f"not done in {RUN_SECONDS} s") from None
     except subprocess.CalledProcessError as error:
         raise Gone(error.stderr.strip().splitlines()[-1][:200]) from None
-    with (folder / name / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        return speed_of_rows(list(csv.DictReader(file)))
+    return speed_after_warm_up(read_metrics(folder / name / METRICS_FILE))
 
 
-def speed_of_rows(rows: list[dict[str, str]]) -> float:
-    """Tokens a second from the row after the first quarter to the last one."""
-    first, last = rows[len(rows) // 4], rows[-1]
-    return (int(last["tokens"]) - int(first["tokens"])) / (float(last["seconds"]) - float(first["seconds"]))
+def speed_after_warm_up(metrics: Metrics) -> float:
+    """Tokens per second from the row after the first quarter to the last one."""
+    first = len(metrics) // 4
+    tokens, seconds = metrics["tokens"], metrics["seconds"]
+    return float((tokens[-1] - tokens[first]) / (seconds[-1] - seconds[first]))
 
 
 # --- Tables -----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from axion.inference.routing import batches_by_length, expert_load
 from axion.recipe import DataRecipe
 from axion.release import Release
 from axion.tokenizer import encode_document, encode_documents
-from axion.training.metrics import validation_loss
+from axion.training.validation import validation_loss
 
 DIGITS = (1, 2)
 ARITHMETIC_PROMPTS = 500

@@ -1,78 +1,102 @@
-"""What a run measures: the validation loss, and metrics.csv, one row every few steps."""
+"""metrics.csv, the log of a run: its only reader and its only writer.
+
+One row every few steps, at most 400 in all. Columns: step, epoch, tokens, seconds, tokens_per_second, lr, train_loss
+(nats per token), val_loss (nats per token) and val_bits_per_byte where the row was evaluated, and max_violation_layer_N
+for each mixture layer, numbered from 1 (0 is an even load).
+"""
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-import torch
+import numpy as np
 
 from axion.errors import AxionError
 from axion.files import staged
-from axion.inference.routing import TOKENS_PER_BATCH, batches_by_length
 
+METRICS_FILE = "metrics.csv"
 MAX_ROWS = 400
 
+_VIOLATION = re.compile(r"max_violation_layer_(\d+)")
 
-class Document(Protocol):
-    """A held-out document: its token ids, `<bos>` and `<eos>` included, and the bytes of its text."""
 
-    ids: Sequence[int]
-    num_bytes: int
+# --- Reading ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class ValidationResult:
-    """A loss over whole documents; tokens are those predicted, so all but each `<bos>`."""
+class Metrics:
+    """The columns of a metrics.csv. `metrics["train_loss"]` is an array `[rows]`; cells without a value are NaN."""
 
-    nats_per_token: float
-    bits_per_byte: float
-    tokens: int
-    bytes: int
+    columns: Mapping[str, np.ndarray]
+    """Column name → float64 `[rows]`, as they stand in the file."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        """A column; all NaN if the file does not have it."""
+        return self.columns.get(column, np.full(len(self), np.nan))
+
+    @property
+    def violation_columns(self) -> list[str]:
+        """The names of the max_violation columns, ordered by layer."""
+        found = ((int(match[1]), name) for name in self.columns if (match := _VIOLATION.fullmatch(name)))
+        return [name for _, name in sorted(found)]
+
+    def curve(self, column: str) -> list[tuple[float, float]]:
+        """(tokens, value) for every row in which both are finite, ordered by tokens."""
+        points = np.stack([self["tokens"], self[column]], axis=1)
+        return sorted((x, y) for x, y in points[np.isfinite(points).all(axis=1)].tolist())
 
 
-@torch.inference_mode()
-def validation_loss(model: torch.nn.Module, documents: Iterable[Document]) -> ValidationResult:
-    """The loss over every document once, whole and alone, from `<bos>` to `<eos>`.
+def read_metrics(path: Path) -> Metrics:
+    """Reads a metrics.csv.
 
-    A document longer than the model's context goes on in a second piece that starts with the first one's last token.
-    Bits per byte are the same loss over the bytes of the documents' text, which makes vocabularies comparable.
+    Raises:
+        AxionError: the file is missing, is not a table of numbers with a column "tokens", or has no rows.
     """
-    documents = list(documents)
-    was_training = model.training
-    model.eval()
-    nats, tokens = 0.0, 0
-    pieces = _pieces(documents, model.config.max_position_embeddings)
-    for batch in batches_by_length(pieces, TOKENS_PER_BATCH):
-        longest = max(len(pieces[index]) for index in batch)
-        inputs = torch.zeros(len(batch), longest, dtype=torch.long)
-        labels = torch.full((len(batch), longest), -100)
-        for row, index in enumerate(batch):
-            ids = torch.as_tensor(pieces[index], dtype=torch.long)
-            inputs[row, : len(ids)] = labels[row, : len(ids)] = ids
-        inputs, labels = inputs.to(model.device), labels.to(model.device)
-        predicted = sum(len(pieces[index]) - 1 for index in batch)
-        # padding stands on the right of a causal model, so it needs no mask: no real token sees it
-        nats += model(inputs, labels=labels, use_cache=False).loss.item() * predicted
-        tokens += predicted
-    model.train(was_training)
-    num_bytes = sum(document.num_bytes for document in documents)
-    return ValidationResult(nats / tokens, nats / math.log(2) / num_bytes, tokens, num_bytes)
+    rows = _read_rows(path)
+    if not rows:
+        raise AxionError(f"{path.name} has no rows")
+    if "tokens" not in rows[0]:
+        raise AxionError(f"{path.name} cannot be read: it has no column tokens")
+    try:
+        columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+    except ValueError as error:
+        raise AxionError(f"{path.name} cannot be read: {_one_line(error)}") from None
+    return Metrics(columns)
 
 
-def _pieces(documents: list[Document], context: int) -> list[Sequence[int]]:
-    """The documents' ids in pieces of at most `context` tokens; pieces of one document share a token."""
-    return [
-        document.ids[start : start + context]
-        for document in documents
-        for start in range(0, len(document.ids) - 1, context - 1)
-    ]
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """The complete rows of the file, as text. Raises AxionError if it cannot be read as a CSV file."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            # a row cut off by a crash has too few cells
+            return [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
+    except OSError as error:
+        raise AxionError(f"{path.name} cannot be read: {error.strerror}") from None
+    except (ValueError, csv.Error) as error:
+        raise AxionError(f"{path.name} cannot be read: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+# --- Writing ----------------------------------------------------------------------------------------------------------
 
 
 class MetricsFile:
-    """metrics.csv: at most 400 rows, appended one by one, cut back to the step that a resumed run starts from."""
+    """Writes a run's metrics.csv row by row.
+
+    Args:
+        path: the file.
+        layers: number of mixture layers.
+        row_every: steps between two rows.
+    """
 
     COLUMNS = ("step", "epoch", "tokens", "seconds", "tokens_per_second", "lr", "train_loss")
     VALIDATION = ("val_loss", "val_bits_per_byte")
@@ -83,32 +107,29 @@ class MetricsFile:
         self.columns = [*self.COLUMNS, *self.VALIDATION, *(f"max_violation_layer_{i + 1}" for i in range(layers))]
 
     def start(self, step: int = 0) -> float:
-        """Keeps the rows up to `step` and returns the seconds that they took; a new file has none.
+        """Starts the file, or truncates it to the rows up to `step` of a resumed run.
+
+        Returns:
+            The seconds of training up to the last row that is left.
 
         Raises:
-            AxionError: the rows of a resumed run are gone.
+            AxionError: rows of the resumed run are missing.
         """
-        rows = [row for row in self._read() if int(row["step"]) <= step]
+        rows = [row for row in _read_rows(self.path) if int(row["step"]) <= step] if self.path.exists() else []
         if step > 0 and not rows and step >= self.row_every:
-            raise AxionError(f"{self.path} is missing or lost its rows; restore it, or start anew with --out DIR")
+            raise AxionError(f"{self.path} is missing or lost its rows; restore it, or start a new run with --out DIR")
         with staged(self.path) as staging, staging.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         return float(rows[-1]["seconds"]) if rows else 0.0
 
-    def append(self, row: dict) -> None:
+    def append(self, row: Mapping[str, float]) -> None:
+        """Adds a row; columns that it lacks stay empty."""
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
 
-    def _read(self) -> list[dict]:
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            # a row cut off by a crash has no last column; it lies behind the last checkpoint anyway
-            return [row for row in csv.DictReader(file) if None not in row.values()]
-
 
 def row_interval(steps: int) -> int:
-    """Steps between two rows, so that a run of `steps` fills at most 400."""
+    """Steps between two rows, such that a run of `steps` writes at most 400."""
     return math.ceil(steps / MAX_ROWS)

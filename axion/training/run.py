@@ -28,6 +28,7 @@ from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import Recipe
 from axion.tokenizer import save_tokenizer
 from axion.training import checkpoint
+from axion.training.metrics import METRICS_FILE, read_metrics
 from axion.training.optim import build_optimizer, build_schedule
 from axion.training.runfile import RUN_FILE, read_run_file
 from axion.training.trainer import RECORDER_STATE, AxionTrainer, Recorder
@@ -291,11 +292,10 @@ def _write_run_file(
     }
     if finished:
         info["git_commit"] = read_run_file(out)["git_commit"]  # the code that trained, not today's
-        last_row = (out / "metrics.csv").read_text(encoding="utf-8").splitlines()[-1].split(",")
         info |= {
             "steps": steps,
             "tokens": steps * recipe.training.batch_size * recipe.training.window,
-            "seconds": float(last_row[3]),
+            "seconds": read_metrics(out / METRICS_FILE)["seconds"][-1].item(),
             "date": datetime.now(UTC).date().isoformat(),
         }
     write_json(out / RUN_FILE, info)

@@ -16,7 +16,8 @@ from axion.recipe import Recipe
 from axion.training import checkpoint
 from axion.training.balance import ExpertBalancer, max_violation
 from axion.training.losses import sequence_balance_loss
-from axion.training.metrics import MetricsFile, row_interval, validation_loss
+from axion.training.metrics import METRICS_FILE, MetricsFile, row_interval
+from axion.training.validation import validation_loss
 
 RECORDER_STATE = "recorder.json"
 
@@ -113,7 +114,7 @@ class Recorder(TrainerCallback):
         self.main = main
         self.balancer = ExpertBalancer(model, recipe.training.bias_update_speed)
         self.row_every = row_interval(steps)
-        self.metrics = MetricsFile(run / "metrics.csv", len(self.balancer.routers), self.row_every)
+        self.metrics = MetricsFile(run / METRICS_FILE, len(self.balancer.routers), self.row_every)
         # evaluations fall on rows
         self.evaluate_every = self.row_every * max(steps // self.row_every // recipe.training.evaluations, 1)
         self.interrupted = False

@@ -1,22 +1,17 @@
-"""What a release's metrics.csv tells of its training, as curves over the tokens that were read."""
+"""A release's training as curves over the number of tokens read, from its metrics.csv."""
 
-import csv
 import math
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from axion.errors import AxionError
+from axion.training.metrics import read_metrics
 
 Points = tuple[tuple[float, float], ...]
 """(x, y), x growing; x is the number of tokens read so far."""
 
-_OVERLOAD = re.compile(r"max_violation_layer_(\d+)")
-
 
 @dataclass(frozen=True)
-class Metrics:
+class Curves:
     """The curves of one run. A curve without measurements is empty."""
 
     train_loss: Points
@@ -26,42 +21,28 @@ class Metrics:
     bits_per_byte: Points
     """On the validation documents."""
     overload: tuple[Points, ...]
-    """One curve for each layer with experts: how far its most used expert is over its fair share (0.1: by a tenth)."""
+    """One curve per mixture layer: the load of its busiest expert above its fair share (0.1: 10% above)."""
 
 
-def read_metrics(path: Path) -> Metrics | None:
-    """Read a run's curves; None where there is no such file.
-
-    Cells that are empty or no finite number are left out of their curve, as is a last row that was cut off.
+def read_curves(path: Path) -> Curves | None:
+    """Reads a run's curves; None if there is no such file.
 
     Raises:
-        AxionError: the file is no table of metrics.
+        AxionError: the file is not a table of metrics.
     """
     if not path.is_file():
         return None
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if None not in row.values() and None not in row]
-        if not rows:
-            raise AxionError("metrics.csv holds no measurements")
-        layers = sorted(int(match[1]) for name in rows[0] if (match := _OVERLOAD.fullmatch(name)))
-        return Metrics(
-            train_loss=_curve(rows, "train_loss"),
-            validation_loss=_curve(rows, "val_loss"),
-            bits_per_byte=_curve(rows, "val_bits_per_byte"),
-            overload=tuple(_curve(rows, f"max_violation_layer_{layer}") for layer in layers),
-        )
-    except OSError as error:
-        raise AxionError(f"metrics.csv cannot be read: {error.strerror}") from None
-    except (ValueError, csv.Error) as error:
-        raise AxionError(f"metrics.csv cannot be read: {' '.join(str(error).split())[:200]}") from None
+    metrics = read_metrics(path)
 
+    def curve(column: str) -> Points:
+        return tuple(metrics.curve(column))
 
-def _curve(rows: Sequence[dict[str, str]], column: str) -> Points:
-    if "tokens" not in rows[0]:
-        raise AxionError("metrics.csv cannot be read: it has no column tokens")
-    points = ((float(row["tokens"]), float(row[column])) for row in rows if row.get(column, "") != "")
-    return tuple(sorted(point for point in points if all(map(math.isfinite, point))))
+    return Curves(
+        train_loss=curve("train_loss"),
+        validation_loss=curve("val_loss"),
+        bits_per_byte=curve("val_bits_per_byte"),
+        overload=tuple(map(curve, metrics.violation_columns)),
+    )
 
 
 def smooth(points: Points, window: int) -> Points:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from axion.errors import AxionError
 from playground.content.charts import Chart, curve, linear_axis, short, span_axis
-from playground.content.metrics import Metrics, Points, smooth, thin
+from playground.content.metrics import Curves, Points, smooth, thin
 from playground.generate.catalogue import OpenModel
 from playground.locales import Language
 from playground.locales.model import TEXT
@@ -89,7 +89,7 @@ def _write_libraries(training: dict) -> str:
     return " · ".join(f"{name} {version}" for name, version in versions.items() if version)
 
 
-def draw_training(metrics: Metrics, language: Language) -> list[Chart]:
+def draw_training(metrics: Curves, language: Language) -> list[Chart]:
     """The losses and the bits per byte over the tokens read; charts without points are left out."""
     text, charts = TEXT[language], []
     if metrics.train_loss or metrics.validation_loss:
@@ -103,7 +103,7 @@ def draw_training(metrics: Metrics, language: Language) -> list[Chart]:
     return charts
 
 
-def draw_overload(metrics: Metrics, first_layer: int, language: Language) -> list[tuple[str, Chart, float]]:
+def draw_overload(metrics: Curves, first_layer: int, language: Language) -> list[tuple[str, Chart, float]]:
     """A small chart per layer on common axes: the layer's name, the chart, and the overload where training ended."""
     text = TEXT[language]
     curves = [(first_layer + row, smooth(points, smoothing(points))) for row, points in enumerate(metrics.overload)]
@@ -126,7 +126,7 @@ def smoothing(points: Points) -> int:
     return max(1, len(points) // WINDOWS)
 
 
-def _draw_loss(metrics: Metrics, text: dict[str, str]) -> Chart:
+def _draw_loss(metrics: Curves, text: dict[str, str]) -> Chart:
     rows = thin(metrics.train_loss, MOST_POINTS)
     smoothed = thin(smooth(metrics.train_loss, smoothing(metrics.train_loss)), MOST_POINTS)
     validation = thin(metrics.validation_loss, MOST_POINTS)
@@ -144,7 +144,7 @@ def _tokens_axis(points: Points | list[tuple[float, float]]):
     return span_axis([max(max(x for x, _ in points), 1)], short)
 
 
-def list_evaluations(metrics: Metrics) -> list[tuple[float, float | None, float | None]]:
+def list_evaluations(metrics: Curves) -> list[tuple[float, float | None, float | None]]:
     """Tokens read, validation loss and bits per byte, one row for each evaluation."""
     losses, bits = dict(metrics.validation_loss), dict(metrics.bits_per_byte)
     return [(tokens, losses.get(tokens), bits.get(tokens)) for tokens in sorted({*losses, *bits})]

@@ -19,6 +19,7 @@ from axion.inference.stream import make_trace
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.release import open_release
 from axion.tokenizer import save_tokenizer, write_legacy_tokenizer
+from axion.training.metrics import METRICS_FILE, read_metrics
 from publish.manifest import OPTIONAL_FILES, REMOTE_CODE, check_files, check_names, write_manifest
 from publish.release import charts
 from publish.release.card import TEMPLATES, card_files
@@ -158,7 +159,7 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
     (folder / "recipe.yaml").write_text(read_run(run)["recipe"], encoding="utf-8")
 
     info = collect_facts(run, release.config, ingredients.measured, ingredients.repo_id)
-    title, metrics = info["title"], charts.read_metrics(run / "metrics.csv")
+    title, metrics = info["title"], read_metrics(run / METRICS_FILE)
     charts.draw_training_curve(metrics, f"{title}: training", folder / "training.png")
     load = info["results"]["expert_load"]["together"]["layers"]
     first_layer = release.config.num_hidden_layers - len(load) + 1  # dense layers come first

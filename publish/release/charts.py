@@ -1,6 +1,5 @@
 """The two pictures of a release: how training went, and how evenly the experts work."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,8 @@ matplotlib.use("Agg")  # files only, no display needed
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from axion.training.metrics import Metrics
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in grey print.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
@@ -34,34 +35,27 @@ _STYLE = {
 }
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a run's `metrics.csv`; empty cells (no evaluation at that step) are left out of their row."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
-
-
-def draw_training_curve(metrics: Sequence[dict[str, float]], title: str, path: Path) -> None:
+def draw_training_curve(metrics: Metrics, title: str, path: Path) -> None:
     """Draw training and validation loss (nats per token) over the tokens seen, with bits per byte as the second axis.
 
     Bits per byte is the validation loss times a constant of the validation set, so one curve serves both axes.
     """
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots()
-        trained = [row for row in metrics if "train_loss" in row]
-        axes.plot(_millions(trained), [row["train_loss"] for row in trained], color=BLUE, alpha=0.55, label="training")
-        validated = [row for row in metrics if "val_loss" in row]
-        if validated:
-            losses = [row["val_loss"] for row in validated]
-            axes.plot(_millions(validated), losses, color=ORANGE, marker="o", ms=4, lw=2, label="validation")
+        axes.plot(*_millions(metrics.curve("train_loss")), color=BLUE, alpha=0.55, label="training")
+        if validation := metrics.curve("val_loss"):
+            millions, losses = _millions(validation)
+            axes.plot(millions, losses, color=ORANGE, marker="o", ms=4, lw=2, label="validation")
             axes.annotate(
                 f"{losses[-1]:.3f}",
-                (_millions(validated)[-1], losses[-1]),
+                (millions[-1], losses[-1]),
                 xytext=(0, 7),
                 textcoords="offset points",
                 ha="right",
                 color=INK,
             )
-            _add_bits_per_byte_axis(axes, validated[-1])
+            if bits := metrics.curve("val_bits_per_byte"):
+                _add_bits_per_byte_axis(axes, bits[-1][1] / losses[-1])
         axes.set(title=title, xlabel="tokens seen (millions)", ylabel="loss (nats per token)")
         axes.set_xlim(left=0)
         axes.grid(color=PALE, lw=0.7)
@@ -93,14 +87,12 @@ def draw_expert_load(load: Sequence[Sequence[float]], title: str, path: Path, fi
         _save(figure, path)
 
 
-def _millions(rows: Sequence[dict[str, float]]) -> list[float]:
-    return [row["tokens"] / 1e6 for row in rows]
+def _millions(curve: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """x in millions of tokens, and y."""
+    return [x / 1e6 for x, _ in curve], [y for _, y in curve]
 
 
-def _add_bits_per_byte_axis(axes: Axes, row: dict[str, float]) -> None:
-    if not row.get("val_bits_per_byte"):
-        return
-    ratio = row["val_bits_per_byte"] / row["val_loss"]
+def _add_bits_per_byte_axis(axes: Axes, ratio: float) -> None:
     second = axes.secondary_yaxis("right", functions=(lambda nats: nats * ratio, lambda bits: bits / ratio))
     second.set_ylabel("validation, bits per byte")
     second.spines["right"].set_visible(True)

@@ -3,14 +3,15 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from axion.errors import AxionError
 from axion.model.configuration_axion import AxionConfig
 from axion.params import report
 from axion.series import series
+from axion.training.metrics import METRICS_FILE, Metrics, read_metrics
 from axion.training.runfile import read_run_file
-from publish.release.charts import read_metrics
 
 FORMAT = 1
 OLDEST_TRANSFORMERS = "5.4"
@@ -46,7 +47,7 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
     """
     log = read_run(run)
     recipe = yaml.safe_load(log["recipe"])
-    metrics = read_metrics(run / "metrics.csv")
+    metrics = read_metrics(run / METRICS_FILE)
     return {
         "format": FORMAT,
         **{key: recipe[key] for key in ("name", "title", "family", "version", "license", "languages", "seed")},
@@ -77,13 +78,13 @@ def roadmap(family: str) -> list[dict]:
     return [asdict(member) for member in series(family)]
 
 
-def sample_curve(metrics: list[dict[str, float]], count: int = CURVE_ROWS) -> list[dict[str, float]]:
+def sample_curve(metrics: Metrics, count: int = CURVE_ROWS) -> list[dict[str, float]]:
     """At most `count` of the log's rows that have a validation loss, evenly spread, the last one among them."""
-    rows = [row for row in metrics if "val_loss" in row]
+    rows = np.flatnonzero(np.isfinite(metrics["val_loss"]))
     last = len(rows) - 1
     chosen = range(len(rows)) if len(rows) <= count else sorted({round(last * i / (count - 1)) for i in range(count)})
     counts, losses = ("step", "tokens"), ("train_loss", "val_loss", "val_bits_per_byte")
     return [
-        {name: int(rows[index][name]) for name in counts} | {name: rows[index][name] for name in losses}
-        for index in chosen
+        {name: int(metrics[name][row]) for name in counts} | {name: float(metrics[name][row]) for name in losses}
+        for row in rows[list(chosen)]
     ]

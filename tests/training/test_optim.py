@@ -8,7 +8,6 @@ from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import TrainingRecipe
 from axion.training.balance import ExpertBalancer, max_violation
-from axion.training.metrics import MetricsFile, row_interval, validation_loss
 from axion.training.optim import build_optimizer, build_schedule, orthogonalise
 
 
@@ -141,40 +140,3 @@ def test_balancing_evens_out_a_lopsided_router():
 
 def test_max_violation():
     assert max_violation(torch.tensor([[10, 10, 10, 10], [40, 0, 0, 0]])) == pytest.approx([0.0, 3.0])
-
-
-class Held:
-    def __init__(self, ids, num_bytes):
-        self.ids, self.num_bytes = ids, num_bytes
-
-
-def test_validation_loss_counts_every_document_once_whole_and_alone():
-    model = small_model(initializer_range=0.2).eval()
-    generator = torch.Generator().manual_seed(0)
-    documents = [
-        Held(torch.randint(0, 50, (length,), generator=generator).tolist(), 3 * length) for length in (5, 32, 33, 70)
-    ]
-    result = validation_loss(model, documents)
-    nats, tokens = 0.0, 0
-    with torch.no_grad():
-        for document in documents:
-            for start in range(0, len(document.ids) - 1, 31):  # the context is 32: pieces share one token
-                piece = torch.tensor([document.ids[start : start + 32]])
-                logits = model(piece).logits[0, :-1]
-                nats += torch.nn.functional.cross_entropy(logits, piece[0, 1:], reduction="sum").item()
-                tokens += piece.shape[1] - 1
-    assert result.tokens == tokens == 4 + 31 + 32 + 69
-    assert result.nats_per_token == pytest.approx(nats / tokens, rel=1e-5)
-    assert result.bits_per_byte == pytest.approx(nats / 0.6931471805599453 / (3 * 140), rel=1e-5)
-
-
-def test_metrics_are_cut_back_to_the_resumed_step(tmp_path):
-    metrics = MetricsFile(tmp_path / "metrics.csv", layers=1)
-    assert metrics.start() == 0.0
-    for step in (1, 2, 3):
-        metrics.append({"step": step, "seconds": step * 1.5})
-    with metrics.path.open("a") as file:
-        file.write("4,0.1")  # a row that a crash cut off
-    assert metrics.start(step=2) == 3.0
-    assert [line.split(",")[0] for line in metrics.path.read_text().splitlines()] == ["step", "1", "2"]
-    assert [row_interval(steps) for steps in (1, 400, 401, 12_000)] == [1, 1, 2, 30]

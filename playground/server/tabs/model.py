@@ -7,7 +7,7 @@ import gradio as gr
 from axion.errors import AxionError
 from axion.evaluation.results import Row, result_rows
 from playground.content.charts import Chart, curve, linear_axis, log_axis, short
-from playground.content.metrics import Metrics, read_metrics
+from playground.content.metrics import Curves, read_curves
 from playground.content.roadmap import Measured, compare_sizes, read_roadmap
 from playground.content.training import draw_overload, draw_training, list_evaluations, list_facts, smoothing
 from playground.generate.catalogue import OpenModel
@@ -33,7 +33,7 @@ def model_html(model: OpenModel, language: Language, others: Iterable[tuple[str,
         AxionError: its release.json is not what a release carries.
     """
     facts, info, text = model.facts, model.release.info, TEXT[language]
-    metrics, problem = _read_metrics(model)
+    metrics, problem = _read_curves(model)
     results = _results(model, language)
     return render(
         "model.html",
@@ -79,10 +79,10 @@ def draw_scaling(points: list[Measured], current: str, text: dict[str, str]) -> 
     return Chart(text["scaling"], x, y, (line,), text["scaling_axis"], marks), points[0].documents
 
 
-def _read_metrics(model: OpenModel) -> tuple[Metrics | None, str]:
+def _read_curves(model: OpenModel) -> tuple[Curves | None, str]:
     """The run's curves, or None and what is wrong with them ("" where the release has none)."""
     try:
-        return read_metrics(model.release.folder / "metrics.csv"), ""
+        return read_curves(model.release.folder / "metrics.csv"), ""
     except AxionError as error:
         return None, f"{model.name}: {error}"
 

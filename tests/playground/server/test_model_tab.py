@@ -14,7 +14,7 @@ from axion.params import report
 from axion.release import RELEASES, open_release
 from axion.series import families, series
 from playground.content.charts import SIZE, curve, linear_axis, log_axis, short, span_axis
-from playground.content.metrics import read_metrics, smooth, thin
+from playground.content.metrics import read_curves, smooth, thin
 from playground.content.roadmap import compare_sizes, read_roadmap
 from playground.content.training import MOST_POINTS, draw_overload, draw_training, list_evaluations, list_facts
 from playground.generate.catalogue import Catalogue
@@ -142,7 +142,7 @@ def test_facts_that_a_release_does_not_state_are_left_out(folder):
 
 def test_curves_are_the_columns_of_the_file(folder):
     rows = write_metrics(folder)
-    metrics = read_metrics(folder / "metrics.csv")
+    metrics = read_curves(folder / "metrics.csv")
     assert metrics.train_loss == tuple((row["tokens"], row["train_loss"]) for row in rows)
     evaluated = [row for row in rows if row["val_loss"] != ""]
     assert metrics.validation_loss == tuple((row["tokens"], row["val_loss"]) for row in evaluated)
@@ -156,7 +156,7 @@ def test_curves_are_the_columns_of_the_file(folder):
 
 def test_charts_draw_the_curves(folder):
     write_metrics(folder, rows=2000)
-    metrics = read_metrics(folder / "metrics.csv")
+    metrics = read_curves(folder / "metrics.csv")
     loss, bits = draw_training(metrics, "en")
     raw, train, validation = loss.curves
     assert (train.label, validation.label) == ("training", "validation") and not raw.label
@@ -174,8 +174,8 @@ def test_charts_draw_the_curves(folder):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "no measurements"),
-        (b"tokens,train_loss\n", "no measurements"),
+        (b"", "no rows"),
+        (b"tokens,train_loss\n", "no rows"),
         (b"step,train_loss\n1,2\n", "no column tokens"),
         (b"tokens,train_loss\n1,much\n", "could not convert"),
         (b"\xff\xfe\x00", "cannot be read"),
@@ -185,7 +185,7 @@ def test_charts_draw_the_curves(folder):
 def test_a_broken_log_is_one_sentence_on_the_page(folder, content, told):
     (folder / "metrics.csv").write_bytes(content)
     with pytest.raises(AxionError, match=told) as caught:
-        read_metrics(folder / "metrics.csv")
+        read_curves(folder / "metrics.csv")
     assert "\n" not in str(caught.value)
     shown = words(model_html(opened(folder), "en"))
     assert "measured: metrics.csv" in shown and "parameters" in shown  # all the rest is there
@@ -196,7 +196,7 @@ def test_a_log_that_diverged_or_was_cut_off_still_shows(folder):
     path = folder / "metrics.csv"
     text = path.read_text().replace(str(rows[2]["train_loss"]), "nan", 1)
     path.write_text(text + "225,9000,0.6")
-    metrics = read_metrics(path)
+    metrics = read_curves(path)
     assert len(metrics.train_loss) == 7 and metrics.train_loss[-1][0] == 8000
     assert "<path" in model_html(opened(folder), "en")
 

@@ -1,0 +1,71 @@
+"""The validation loss: over whole held-out documents, in nats per token and bits per byte."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from axion.inference.routing import TOKENS_PER_BATCH, batches_by_length
+from axion.model.modeling_axion import AxionForCausalLM
+
+
+class Document(Protocol):
+    """A held-out document: its token ids, `<bos>` and `<eos>` included, and the number of bytes of its text."""
+
+    @property
+    def ids(self) -> Sequence[int]: ...
+
+    @property
+    def num_bytes(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """The loss over a set of documents."""
+
+    nats_per_token: float
+    bits_per_byte: float
+    tokens: int
+    """Predicted tokens: all except each document's `<bos>`."""
+    bytes: int
+
+
+@torch.inference_mode()
+def validation_loss(model: AxionForCausalLM, documents: Iterable[Document]) -> ValidationResult:
+    """Computes the loss over every document once, each on its own, from `<bos>` to `<eos>`.
+
+    A document longer than the model's context is split into pieces; each piece starts with the last token of the one
+    before it. Bits per byte divide the same loss by the length of the text, so they can be compared across
+    vocabularies.
+    """
+    documents = list(documents)
+    was_training = model.training
+    model.eval()
+    nats, tokens = 0.0, 0
+    pieces = _split(documents, model.config.max_position_embeddings)
+    for batch in batches_by_length(pieces, TOKENS_PER_BATCH):
+        longest = max(len(pieces[index]) for index in batch)
+        inputs_BS = torch.zeros(len(batch), longest, dtype=torch.long)
+        labels_BS = torch.full((len(batch), longest), -100)
+        for row, index in enumerate(batch):
+            ids = torch.as_tensor(pieces[index], dtype=torch.long)
+            inputs_BS[row, : len(ids)] = labels_BS[row, : len(ids)] = ids
+        inputs_BS, labels_BS = inputs_BS.to(model.device), labels_BS.to(model.device)
+        predicted = sum(len(pieces[index]) - 1 for index in batch)
+        # right padding needs no mask in a causal model: no real token attends to it
+        nats += model(inputs_BS, labels=labels_BS, use_cache=False).loss.item() * predicted
+        tokens += predicted
+    model.train(was_training)
+    num_bytes = sum(document.num_bytes for document in documents)
+    return ValidationResult(nats / tokens, nats / math.log(2) / num_bytes, tokens, num_bytes)
+
+
+def _split(documents: list[Document], context: int) -> list[Sequence[int]]:
+    """The documents' ids in pieces of at most `context` tokens; consecutive pieces share a token."""
+    return [
+        document.ids[start : start + context]
+        for document in documents
+        for start in range(0, len(document.ids) - 1, context - 1)
+    ]

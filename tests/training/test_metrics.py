@@ -1,0 +1,48 @@
+"""metrics.csv: what was written is read back, incomplete rows are dropped, and a resumed run truncates it."""
+
+import numpy as np
+import pytest
+
+from axion.errors import AxionError
+from axion.training.metrics import MetricsFile, read_metrics, row_interval
+
+
+def test_rows_are_read_back_as_columns(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.csv", layers=11)
+    file.start()
+    file.append({"step": 1, "tokens": 10, "train_loss": 0.1 + 0.2, "max_violation_layer_11": 0.5})
+    file.append({"step": 2, "tokens": 20, "train_loss": float("nan"), "val_loss": 3.0})
+    metrics = read_metrics(file.path)
+    assert len(metrics) == 2 and list(metrics.columns) == file.columns
+    assert metrics["train_loss"][0] == 0.1 + 0.2  # to the last bit
+    assert np.isnan(metrics["val_loss"][0]) and np.isnan(metrics["no_such_column"]).all()
+    assert metrics.curve("train_loss") == [(10, 0.1 + 0.2)] and metrics.curve("val_loss") == [(20, 3.0)]
+    assert metrics.violation_columns == [f"max_violation_layer_{layer}" for layer in range(1, 12)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        ("tokens,train_loss\n", "has no rows"),
+        ("step,train_loss\n1,2\n", "has no column tokens"),
+        ("tokens,train_loss\n1,much\n", "could not convert"),
+    ],
+)
+def test_a_file_that_is_no_log_is_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "metrics.csv").write_text(content)
+    with pytest.raises(AxionError, match=rf"metrics\.csv .*{message}"):
+        read_metrics(tmp_path / "metrics.csv")
+
+
+def test_a_resumed_run_truncates_the_file(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.csv", layers=1)
+    assert metrics.start() == 0.0
+    for step in (1, 2, 3):
+        metrics.append({"step": step, "seconds": step * 1.5})
+    with metrics.path.open("a") as file:
+        file.write("4,0.1")  # a row cut off by a crash
+    assert metrics.start(step=2) == 3.0
+    assert [line.split(",")[0] for line in metrics.path.read_text().splitlines()] == ["step", "1", "2"]
+    assert [row_interval(steps) for steps in (1, 400, 401, 12_000)] == [1, 1, 2, 30]
