@@ -51,11 +51,12 @@ Overrides = Annotated[
 @app.command()
 def params(version: Version, as_json: Json = False) -> None:
     """Count parameters: total, active per token, per component; and what the cache costs."""
+    from axion.families import get_family
     from axion.params import report, table
     from axion.recipe import load_recipe
 
     recipe = load_recipe(version)
-    counted = report(recipe.name, recipe.build_config())
+    counted = report(recipe.name, recipe.build_config(), get_family(recipe.family))
     print(json.dumps(counted) if as_json else table(counted))
 
 
@@ -170,13 +171,11 @@ def evaluate(
     from axion.recipe import load_recipe
 
     opened = _open(release)
-    # A training run keeps its recipe beside final/, a release inside.
-    recipes = [folder / "recipe.yaml" for folder in (opened.folder, opened.folder.resolve().parent)]
-    recipe = next((path for path in recipes if path.is_file()), None)
-    if recipe is None:
+    if opened.recipe_file is None:
         raise AxionError(f"{release} has no recipe.yaml, which says what data it was trained on")
+    trained_on = load_recipe(opened.recipe_file, overrides or []).data
     names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
-    results = measure(opened, load_recipe(recipe, overrides or []).data, names, progress=sys.stderr.isatty())
+    results = measure(opened, trained_on, names, progress=sys.stderr.isatty())
     print(json.dumps({"release": opened.name, "results": results}) if as_json else _results_table(results))
 
 

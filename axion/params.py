@@ -1,7 +1,7 @@
-"""How many parameters a model has, where they sit, and what its cache costs.
+"""Parameter counts, in all and by component, and the size of the key-value cache.
 
-A mixture of experts has three honest sizes, always shown together: all of its parameters, those that one token passes
-through, and the embedding table among them.
+A mixture of experts has three sizes, which are always shown together: all of its parameters, those that one token
+passes through, and the embedding table among them.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from axion.families import ROUTED_EXPERTS, Family, family_of
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 
 BYTES_PER_VALUE = 4
-"""The cache's values are fp32, as a release is opened."""
+"""Releases are opened in fp32, and so are the values of their cache."""
 
 
 @dataclass(frozen=True)
 class ParameterCounts:
     total: int
-    """Every weight, tied ones once."""
+    """All weights; tied ones count once."""
     active: int
-    """What one token passes through: the total without the weights of the routed experts that it does not choose."""
+    """What one token passes through: the total without the routed experts that were not chosen for it."""
     embedding: int
     """The token embeddings (the output head too, where the two are tied)."""
     active_without_embedding: int
@@ -33,16 +34,22 @@ class ParameterCounts:
     """Component → those of its weights that one token passes through; they add up to the active."""
 
 
-def count_parameters(config: AxionConfig) -> ParameterCounts:
-    """Counts the weights of a model built on the meta device: no memory, no formula."""
+def count_parameters(config: AxionConfig, family: Family | None = None) -> ParameterCounts:
+    """Counts the weights of a model that is built on the meta device, which takes no memory.
+
+    Args:
+        config: the model's configuration.
+        family: names its components; by default the family that describes `config`.
+    """
+    family = family or family_of(config)
     with torch.device("meta"):
         model = AxionForCausalLM(config)
     components: Counter[str] = Counter()
     active: Counter[str] = Counter()
     for name, weight in model.named_parameters():  # names a tied weight once
-        component = _component(name)
+        component = family.component(name)
         components[component] += weight.numel()
-        read = weight[: config.num_experts_per_tok] if component == "routed experts" else weight  # experts are [E, …]
+        read = weight[: config.num_experts_per_tok] if component == ROUTED_EXPERTS else weight
         active[component] += read.numel()
     embedding = components["embedding"]
     return ParameterCounts(
@@ -55,50 +62,18 @@ def count_parameters(config: AxionConfig) -> ParameterCounts:
     )
 
 
-def _component(name: str) -> str:
-    """The part of the model that a weight of this name belongs to."""
-    parts = name.split(".")
-    if "embed_tokens" in parts:
-        return "embedding"
-    if "lm_head" in parts:
-        return "output head"
-    if any("norm" in part for part in parts):
-        return "norms"
-    if "self_attn" in parts:
-        return "attention"
-    if "shared_experts" in parts:
-        return "shared experts"
-    if "experts" in parts:
-        return "routed experts"
-    if "gate" in parts and parts[parts.index("gate") - 1] == "mlp":
-        return "router"
-    if "mlp" in parts:
-        return "dense feed-forward"
-    raise ValueError(f"no component is known for the weight {name}")
-
-
-def cache_values(config: AxionConfig) -> tuple[int, int]:
-    """Numbers cached per token and layer: latents (kv_lora_rank + rotary key), and plain multi-head attention's.
-
-    Plain attention with the same heads keeps a key and a value of every head.
-    """
-    latent = config.kv_lora_rank + config.qk_rope_head_dim
-    key = config.qk_nope_head_dim + config.qk_rope_head_dim
-    plain = config.num_attention_heads * (key + config.v_head_dim)
-    return latent, plain
-
-
-def report(name: str, config: AxionConfig) -> dict:
-    """Everything above as one JSON object: what `axion params NAME --json` prints."""
-    latent, plain = cache_values(config)
+def report(name: str, config: AxionConfig, family: Family | None = None) -> dict:
+    """Counts and cache sizes as one JSON object, which `axion params NAME --json` prints."""
+    family = family or family_of(config)
+    kept, plain = family.cache_values(config)
     per_token = config.num_hidden_layers * BYTES_PER_VALUE
     return {
         "version": name,
-        **asdict(count_parameters(config)),
+        **asdict(count_parameters(config, family)),
         "cache": {
-            "values_per_token_and_layer": latent,
+            "values_per_token_and_layer": kept,
             "plain_values_per_token_and_layer": plain,
-            "bytes_per_token": latent * per_token,
+            "bytes_per_token": kept * per_token,
             "plain_bytes_per_token": plain * per_token,
             "bytes_per_value": BYTES_PER_VALUE,
         },
@@ -106,7 +81,7 @@ def report(name: str, config: AxionConfig) -> dict:
 
 
 def table(report: dict) -> str:
-    """The report for people: the three sizes together, then every component, then the cache."""
+    """The report as a table: the three sizes, every component, the cache."""
     rows = [(name, size, report["active_components"][name]) for name, size in report["components"].items()]
     whole = ("all", report["total"], report["active"])
     bare = ("without embedding", report["total"] - report["embedding"], report["active_without_embedding"])

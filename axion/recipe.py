@@ -10,9 +10,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from axion.errors import AxionError, one_line
+from axion.families import get_family
 from axion.files import ROOT, identify
 from axion.model.configuration_axion import AxionConfig
 
@@ -23,6 +33,13 @@ Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0)]
 Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+
+def _known_family(name: str) -> str:
+    try:
+        return get_family(name).name
+    except AxionError as error:
+        raise ValueError(str(error)) from None
 
 
 class Section(BaseModel):
@@ -129,7 +146,8 @@ class Recipe(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     title: str
-    family: Literal["axion1"]
+    family: Annotated[str, AfterValidator(_known_family)]
+    """A name in `axion.families.FAMILIES`."""
     version: str
     repo_name: str
     """The repository's name on the Hub, without the user's."""
@@ -201,6 +219,17 @@ def load_recipe(version: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         path = CONFIGS / f"{version}.yaml"
         if not path.is_file():
             raise AxionError(f"no recipe named {version!r}; known: {', '.join(known_versions())}, or give a YAML file")
+    content = read_recipe(path)
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise AxionError(f"{path.name}: {_first_error(error)}") from None
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The keys and values of a recipe's file, not yet checked. Raises AxionError where they cannot be read."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -208,13 +237,8 @@ def load_recipe(version: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise AxionError(f"{path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
-        raise AxionError(f"{path} holds no recipe; it must be a mapping with at least name, title and architecture")
-    for override in overrides:
-        _apply(content, override)
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        raise AxionError(f"{path.name}: {_first_error(error)}") from None
+        raise AxionError(f"{path} is not a recipe; it must be a mapping with at least name, title and architecture")
+    return content
 
 
 def _apply(content: dict, override: str) -> None:

@@ -14,6 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from axion.errors import AxionError, one_line
+from axion.families import Family, family_of, get_family
 from axion.files import ROOT, read_json
 
 if TYPE_CHECKING:
@@ -66,6 +67,26 @@ class Release:
     def trace(self) -> dict[str, Any] | None:
         """trace.json: a seeded generation with its routing; None where there is none."""
         return self._read_json("trace.json", default=None)
+
+    @cached_property
+    def recipe_file(self) -> Path | None:
+        """recipe.yaml, which a release holds and a training run keeps beside its final/; None where there is none."""
+        places = (self.folder, self.folder.resolve().parent)
+        return next((path for place in places if (path := place / "recipe.yaml").is_file()), None)
+
+    @cached_property
+    def family(self) -> Family:
+        """As release.json or recipe.yaml names it; where neither is there, the family that describes the config.
+
+        Raises:
+            AxionError: the family is unknown, or recipe.yaml is broken.
+        """
+        from axion.recipe import read_recipe
+
+        name = self.info.get("family")
+        if name is None and self.recipe_file is not None:
+            name = read_recipe(self.recipe_file).get("family")
+        return family_of(self.config) if name is None else get_family(name)
 
     @property
     def model(self) -> AxionForCausalLM:

@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from axion.errors import AxionError, one_line
+from axion.families import get_family
 from axion.params import count_parameters
 from axion.recipe import CONFIGS, Positive, Section, known_versions, load_recipe
 
@@ -100,7 +101,7 @@ def _read(family: str) -> _Series:
 
 def _released(entry: str | _Planned) -> Member:
     recipe = load_recipe(entry if isinstance(entry, str) else entry.name)
-    counts = count_parameters(recipe.build_config())
+    counts = count_parameters(recipe.build_config(), get_family(recipe.family))
     return Member(recipe.name, recipe.version, recipe.title, recipe.repo_name, True, counts.total, counts.active)
 
 

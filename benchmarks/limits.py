@@ -6,9 +6,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from axion.families import family_of
 from axion.kernels.build import FLAGS, SOURCES, Unavailable, compiler, processor_flags
 from axion.model.configuration_axion import AxionConfig
-from axion.params import cache_values, count_parameters
+from axion.params import count_parameters
 
 PROGRAM = Path(__file__).with_name("limits.cpp")
 SECONDS = 300
@@ -52,5 +53,5 @@ def training_operations(config: AxionConfig, window: int) -> int:
 
 def decoding_bytes(config: AxionConfig, context: int, bytes_per_weight: int) -> int:
     """Bytes that are read to write one token after `context` others: the weights it passes through, and the cache."""
-    latent, _ = cache_values(config)
+    latent = family_of(config).cache_values(config).kept
     return count_parameters(config).active * bytes_per_weight + config.num_hidden_layers * context * latent * 4

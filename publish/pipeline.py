@@ -17,7 +17,8 @@ import yaml
 
 from axion import series
 from axion.errors import AxionError
-from axion.export.gguf import check_model
+from axion.export import check_export
+from axion.families import get_family
 from axion.recipe import Recipe, load_recipe
 from axion.release import RELEASES
 from axion.training.run import RUN_FILE, Interrupted, differences, latest_run, read_run_file, train
@@ -122,7 +123,9 @@ def preflight(order: Order) -> tuple[Recipe, Released]:
     if order.run and (name := read_run(order.run)["name"]) != recipe.name:
         raise AxionError(f"{_shown(order.run)} is a run of {name}, not of {recipe.name}")
     if order.exports:
-        check_model(recipe.build_config())
+        family = get_family(recipe.family)
+        for form in family.exports:
+            check_export(recipe.build_config(), family, form)
     if order.space and (order.terms.private or not order.terms.tags):
         raise AxionError("--space shows a public release: leave --private, --branch and --pr out, or publish it alone")
     if (branch := order.terms.branch) is not None and (branch == "main" or not BRANCH.fullmatch(branch)):
@@ -203,7 +206,7 @@ def _build(order: Order, recipe: Recipe, run: Path, steps: Steps) -> Path:
 def _stage(folder: Path, order: Order, target: Path) -> Path:
     """A copy of a release whose card names this repository, and the forms of it that are published beside it."""
     info = check_files(folder)
-    forms = exports.FORMS if order.exports else _published_forms(order, info["tag"])
+    forms = tuple(get_family(info["family"]).exports) if order.exports else _published_forms(order, info["tag"])
     if (info["repo_id"], tuple(info.get("exports", ()))) == (order.repo_id, forms):
         return shutil.copytree(folder, target)
     refresh(folder, order.repo_id, target, forms)

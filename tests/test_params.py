@@ -4,9 +4,10 @@ import pytest
 import torch
 from transformers.cache_utils import DynamicCache
 
+from axion.families import family_of
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
-from axion.params import cache_values, count_parameters, report, table
+from axion.params import count_parameters, report, table
 from axion.recipe import load_recipe
 from tests.conftest import TINY
 
@@ -41,7 +42,7 @@ def test_active_leaves_out_the_experts_that_were_not_chosen():
 
 
 def test_latent_cache_is_what_the_model_really_caches(v01):
-    assert cache_values(v01) == (12, 128)
+    assert family_of(v01).cache_values(v01) == (12, 128)
     cache = DynamicCache(config=v01)
     with torch.inference_mode():
         AxionForCausalLM(v01).eval()(torch.tensor([[1, 2, 3]]), past_key_values=cache, use_cache=True)

@@ -67,7 +67,7 @@ def test_files_that_are_no_recipe(tmp_path):
         load_recipe("axion9")
     with pytest.raises(AxionError, match="cannot read the recipe"):
         load_recipe(tmp_path / "none.yaml")
-    for content, message in (("a: [", "not valid YAML"), ("just text", "holds no recipe"), ("name: x", "missing")):
+    for content, message in (("a: [", "not valid YAML"), ("just text", "is not a recipe"), ("name: x", "missing")):
         path = tmp_path / "bad.yaml"
         path.write_text(content)
         with pytest.raises(AxionError, match=message):

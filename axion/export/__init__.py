@@ -1,6 +1,6 @@
-"""A release in other people's formats: `native` for transformers without remote code, `gguf` for llama.cpp.
+"""A release in other formats: `native` for transformers without remote code, `gguf` for llama.cpp.
 
-`deliver` puts what an export wrote where the user wants it, and never over anything else of the user's.
+`deliver` moves what an export wrote to the user's folder and never replaces files that are not an export's own.
 """
 
 from __future__ import annotations
@@ -11,23 +11,50 @@ from collections.abc import Callable
 from pathlib import Path
 
 from axion.errors import AxionError
+from axion.families import ExportFormat, Family
 from axion.files import read_json, sha256, write_json
+from axion.model.configuration_axion import AxionConfig
 from axion.release import Release
 
 MANIFEST = "export.json"
-"""Lists the files of an export with their sha256; by it the next export knows what it may replace."""
+"""Lists an export's files with their sha256, so that the next export knows which files it may replace."""
+
+
+def check_export(config: AxionConfig, family: Family, form: ExportFormat) -> None:
+    """Checks, without weights, that a model can be exported to a format.
+
+    Raises:
+        AxionError: its family has no such export, or the format cannot express this configuration.
+    """
+    require_export(family, form)
+    if form == "native":
+        from axion.export.native import native_config
+
+        native_config(config)
+    else:
+        from axion.export.gguf import check_model
+
+        check_model(config)
+
+
+def require_export(family: Family, form: ExportFormat) -> str:
+    """The architecture that a family's models are written as in a format. Raises AxionError where there is none."""
+    if form not in family.exports:
+        known = ", ".join(family.exports) or "none"
+        raise AxionError(f"models of the family {family.name} have no {form} export; their formats: {known}")
+    return family.exports[form]
 
 
 def export_name(release: Release) -> str:
-    """The release's own name, fit for a file: a Hub id loses its owner and its revision."""
+    """The release's name without the owner and revision of a Hub id, for use in file names."""
     return release.info.get("name") or release.name.partition("@")[0].rpartition("/")[2]
 
 
 def deliver(write: Callable[[Path], object], target: Path) -> list[Path]:
-    """Let `write` fill an empty folder, then move its files to `target`, each in one step; returns where they are.
+    """Lets `write` fill an empty folder, then moves its files to `target`, each in one step; returns their paths.
 
     Raises:
-        AxionError: a file is in the way that is not, unchanged, one of an earlier export.
+        AxionError: `target` holds a file of the same name that is not, unchanged, from an earlier export.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as workshop:
@@ -38,7 +65,8 @@ def deliver(write: Callable[[Path], object], target: Path) -> list[Path]:
         for name in written:
             if (target / name).exists() and known.get(name) != sha256(target / name):
                 raise AxionError(
-                    f"{target / name} is there already and not as an export left it; move it away or give another --out"
+                    f"{target / name} exists and is not an unchanged file of an earlier export; "
+                    "move it away or give another --out"
                 )
         known |= {name: sha256(Path(workshop, name)) for name in written}
         write_json(Path(workshop, MANIFEST), {"files": known})
@@ -52,4 +80,4 @@ def _read_manifest(folder: Path) -> dict[str, str]:
     try:
         return dict(read_json(folder / MANIFEST)["files"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return {}  # nothing here is known to be ours
+        return {}  # then no file here is known to be an export's

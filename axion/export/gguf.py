@@ -19,6 +19,7 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 
 from axion.errors import AxionError
+from axion.export import require_export
 from axion.model.attention_axion import AxionRotaryEmbedding, softmax_scale
 from axion.model.configuration_axion import AxionConfig
 from axion.release import Release
@@ -55,11 +56,12 @@ def write_gguf(release: Release, path: Path, dtype: str, repo_id: str | None = N
     Raises:
         AxionError: llama.cpp cannot run this model, or the release is broken.
     """
+    architecture = require_export(release.family, "gguf")
     check_model(release.config)
     tokenizer = json.loads(release.tokenizer.backend_tokenizer.to_str())
     check_tokenizer(tokenizer)
     kind, file_type = DTYPES[dtype]
-    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.DEEPSEEK2])
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_file_type(file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)

@@ -21,7 +21,6 @@ from axion.data.format import Problem
 from axion.errors import AxionError
 from axion.inference.routing import routers
 from axion.model.configuration_axion import AxionConfig
-from axion.params import cache_values
 from axion.recipe import Recipe, Section
 from playground.api.requests import LENGTHS, SETTINGS
 from playground.generate.catalogue import OpenModel
@@ -129,7 +128,7 @@ def chapter_markdown(chapter: Chapter, model: OpenModel, language: Language) -> 
 def values(model: OpenModel, language: Language) -> dict[str, object]:
     """What a page may name: counts of the chosen model, and the generated tables."""
     config, facts = model.release.config, model.facts
-    latent_values, plain_values = cache_values(config)
+    latent_values, plain_values = model.release.family.cache_values(config)
     shape = {
         "heads": config.num_attention_heads,
         "key": config.qk_nope_head_dim + config.qk_rope_head_dim,

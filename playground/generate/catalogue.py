@@ -48,7 +48,7 @@ class Facts:
 
 def read_facts(release: Release) -> Facts:
     """Count what the page shows about `release`."""
-    config, counted = release.config, report(release.name, release.config)
+    config, counted = release.config, report(release.name, release.config, release.family)
     layers = len(routers(release.model))
     return Facts(
         layers=layers,

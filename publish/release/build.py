@@ -13,6 +13,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 import axion
 from axion.errors import AxionError
+from axion.families import get_family
 from axion.files import sha256
 from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace
@@ -53,11 +54,10 @@ class Ingredients:
         """The sha256 of everything that the release depends on, the code that builds it included."""
         family = yaml.safe_load(read_run(self.run)["recipe"])["family"]
         parts = [self.run / "metrics.csv", self.run / "run.json", *sorted((self.run / "final").iterdir())]
-        templates = TEMPLATES.glob(f"{family}.md.j2")
         return {path.relative_to(self.run).as_posix(): sha256(path) for path in parts} | {
             "measured": fingerprint({key: value for key, value in self.measured.items() if key != "key"}),
             "roadmap": fingerprint(roadmap(family)),
-            "code": code_fingerprint(__name__, [*code_files(), *templates]),
+            "code": code_fingerprint(__name__, [*code_files(), TEMPLATES / get_family(family).card_template]),
         }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import jinja2
 import yaml
@@ -14,7 +15,8 @@ from huggingface_hub import ModelCardData
 
 from axion.errors import AxionError
 from axion.evaluation.results import LANGUAGES, LOAD_SETS, digits_label, measured, megabytes, result_rows, skipped_tasks
-from axion.params import cache_values
+from axion.families import get_family, latent_cache_values
+from axion.model.configuration_axion import AxionConfig
 from axion.recipe import Recipe
 from publish.hub.clean_process import python_snippets
 from publish.manifest import OPTIONAL_FILES
@@ -70,7 +72,7 @@ def card_files(info: dict) -> dict[str, str]:
         info: the content of `release.json`.
 
     Raises:
-        AxionError: the family has no template, or `info` lacks something that the card states.
+        AxionError: the family is unknown, or `info` lacks something that the card states.
     """
     files = {"README.md": render_card(info)}
     if results := benchmark_results(info):
@@ -85,7 +87,7 @@ def render_card(info: dict) -> str:
         info: the content of `release.json`.
 
     Raises:
-        AxionError: the family has no template, or `info` lacks something that the template states.
+        AxionError: the family is unknown, or `info` lacks something that the template states.
     """
     arithmetic = measured(info["results"], "arithmetic") or {"scores": []}
     try:
@@ -122,17 +124,14 @@ def _template(family: str) -> jinja2.Template:
         autoescape=False,
     )
     environment.filters |= FILTERS
-    try:
-        return environment.get_template(f"{family}.md.j2")
-    except jinja2.TemplateNotFound:
-        raise AxionError(f"model_cards/{family}.md.j2, the card of this family, is not written yet") from None
+    return environment.get_template(get_family(family).card_template)
 
 
 def python_of_card(family: str, repo_id: str, tag: str) -> list[str]:
     """The Python that a family's card may show, from the template alone: nothing else of a `release.json` gets in.
 
     Raises:
-        AxionError: the family has no template.
+        AxionError: the family is unknown.
     """
     template = _template(family)
     source, _, _ = template.environment.loader.get_source(template.environment, template.name)
@@ -150,17 +149,7 @@ def card_metadata(info: dict) -> ModelCardData:
         pipeline_tag="text-generation",
         datasets=[info["dataset"]] if info["dataset"] else None,
         metrics=sorted({result.metric_type for result in results} & HUB_METRICS) or None,
-        tags=[
-            "axion",
-            info["family"],
-            "deepseek_v3",
-            "mixture-of-experts",
-            "moe",
-            "multi-head-latent-attention",
-            "tiny",
-            "cpu",
-            "custom_code",
-        ],
+        tags=["axion", info["family"], *get_family(info["family"]).tags, "tiny", "cpu", "custom_code"],
         model_name=info["title"],
         eval_results=results or None,
     )
@@ -225,7 +214,7 @@ def _groups(model: dict) -> str:
 
 
 def _latent_cache(model: dict) -> str:
-    latent, plain = cache_values(SimpleNamespace(**model))
+    latent, plain = latent_cache_values(cast(AxionConfig, SimpleNamespace(**model)))
     return f"{latent:,} (plain attention: {plain:,})"
 
 

@@ -13,13 +13,13 @@ from huggingface_hub import ModelCardData
 from axion.errors import AxionError
 from axion.export.gguf import DTYPES, write_gguf
 from axion.export.native import write_native
+from axion.families import get_family
 from axion.release import Release, open_release
 from publish.manifest import check_files, write_manifest
 from publish.release.card import FILTERS, TEMPLATES, pin
 
 SUFFIXES = {"native": "-native", "gguf": "-GGUF"}
-FORMS = tuple(SUFFIXES)
-"""The forms that `stage_exports` makes."""
+"""Export format → what its repository's name adds to the original's."""
 
 OLDEST_TRANSFORMERS = "4.57"
 """The oldest version that the native form was tried with; `tests/export/test_native.py` does it again."""
@@ -57,8 +57,8 @@ def stage_exports(release: Path, repo_id: str, scratch: Path) -> list[Staged]:
     """
     info, opened = check_files(release), open_release(release)
     staged = []
-    for form, suffix in SUFFIXES.items():
-        folder = scratch / f"{repo_id.rpartition('/')[2]}{suffix}"
+    for form in opened.family.exports:
+        folder = scratch / f"{repo_id.rpartition('/')[2]}{SUFFIXES[form]}"
         folder.mkdir(parents=True)
         _write_model(opened, info["name"], folder, form, repo_id)
         for path in folder.iterdir():
@@ -133,14 +133,5 @@ def card_metadata(facts: dict) -> ModelCardData:
         base_model=facts["base_model"],
         base_model_relation="quantized",
         datasets=[facts["dataset"]] if facts["dataset"] else None,
-        tags=[
-            "axion",
-            facts["family"],
-            "deepseek_v3",
-            "mixture-of-experts",
-            "moe",
-            "multi-head-latent-attention",
-            "tiny",
-            "cpu",
-        ],
+        tags=["axion", facts["family"], *get_family(facts["family"]).tags, "tiny", "cpu"],
     )

@@ -7,6 +7,7 @@ import numpy as np
 import yaml
 
 from axion.errors import AxionError
+from axion.families import get_family
 from axion.model.configuration_axion import AxionConfig
 from axion.params import report
 from axion.series import series
@@ -59,7 +60,7 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
         "val_fraction": recipe["data"]["val_fraction"],
         "oldest_transformers": OLDEST_TRANSFORMERS,
         "architecture": {name: getattr(config, name) for name in AxionConfig.__annotations__},
-        "parameters": report(recipe["name"], config),
+        "parameters": report(recipe["name"], config, get_family(recipe["family"])),
         "data": log["data"],
         "training": {
             **{key: log[key] for key in _OF_A_RUN},

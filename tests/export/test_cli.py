@@ -61,7 +61,7 @@ def test_it_never_replaces_what_is_not_its_own(to, export, tmp_path):
     mine = tmp_path / "out" / name
     mine.write_bytes(b"trained for a week")
     code, out, errors = export("--to", to, "--out", "out")
-    assert (code, out) == (2, "") and f"{name} is there already" in errors[0]
+    assert (code, out) == (2, "") and f"{name} exists and is not an unchanged file" in errors[0]
     assert mine.read_bytes() == b"trained for a week"
 
     (tmp_path / "foreign").mkdir()

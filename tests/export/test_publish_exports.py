@@ -13,13 +13,15 @@ from transformers import AutoModelForCausalLM
 
 from axion.errors import AxionError
 from axion.export.gguf import DTYPES
+from axion.families import get_family
 from axion.release import RELEASES, open_release
 from publish.hub.merge import split_sections
 from publish.manifest import check_files, files_in
-from publish.release.exports import FORMS, render_card, stage_exports
+from publish.release.exports import render_card, stage_exports
 
 RELEASE = RELEASES / "axion1-v0.1"
 REPO_ID = "ana/Axion1-350k-A250k"
+FORMS = tuple(get_family("axion1").exports)
 BOTH = pytest.mark.parametrize("form", FORMS)
 
 

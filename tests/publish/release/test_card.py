@@ -229,9 +229,9 @@ def test_no_placeholder_is_left(info):
     assert "\n\n\n\n" not in card and not re.search(r"[ \t]+$", card, re.MULTILINE)
 
 
-def test_a_family_without_a_template_is_one_line(info):
+def test_an_unknown_family_is_one_line(info):
     info["family"] = "nosuch"
-    with pytest.raises(AxionError, match=r"model_cards/nosuch\.md\.j2"):
+    with pytest.raises(AxionError, match=r"family is .nosuch.; it must be one of: axion1"):
         render_card(info)
 
 
