@@ -15,9 +15,9 @@ import pytest
 
 from axion.data.format import QUESTION
 from axion.errors import AxionError
+from axion.families import latent_cache_values
 from axion.inference.routing import routers
 from axion.model.configuration_axion import AxionConfig
-from axion.params import cache_values
 from axion.recipe import Recipe, _all_keys
 from playground.api.openai import build_routes
 from playground.api.requests import PARAMETERS
@@ -127,7 +127,7 @@ def test_the_recipe_reference_lists_every_key(bundled, language):
 def test_numbers_are_the_models_own(bundled, other, language):
     for model in (bundled, other):
         page, facts, config = render_all(model, language), model.facts, model.release.config
-        latent, plain = cache_values(config)
+        latent, plain = latent_cache_values(config)
         cells = [f"| {value:,} | {count:,} | {count * facts.context:,} |" for value, count in
                  ((plain, facts.plain_cache_bytes), (latent, facts.cache_bytes))]  # fmt: skip
         assert all(line in page["attention"] for line in cells)

@@ -10,6 +10,7 @@ import pytest
 
 from axion.errors import AxionError
 from axion.evaluation.results import result_rows
+from axion.families import FAMILIES
 from axion.params import report
 from axion.release import RELEASES, open_release
 from axion.series import families, series
@@ -109,10 +110,7 @@ def test_the_cache_is_told_for_one_token_and_for_the_whole_context(folder):
 
 
 def test_every_component_has_a_name_in_every_language():
-    from axion.params import _component
-
-    weights = ("embed_tokens", "lm_head", "norm", "self_attn", "shared_experts", "experts", "mlp.gate", "mlp.up_proj")
-    for name in {_component(f"model.layers.0.{weight}.weight") for weight in weights}:
+    for name in {component for family in FAMILIES.values() for _, component in family.components}:
         assert all(f"component_{name}" in text for text in TEXT.values())
 
 
