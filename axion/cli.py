@@ -249,7 +249,7 @@ def _experts_table(release: Release, steps: Sequence[Step]) -> str:
     if not new:
         return "\nno token was generated, so there is no routing to show"
     config = release.config
-    first_layer = config.first_k_dense_replace + 1
+    first_layer = config.mixture_layers.start + 1
     layers, experts, chosen = len(new[0].experts), config.n_routed_experts, config.num_experts_per_tok
     lines = [
         "",

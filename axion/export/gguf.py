@@ -21,7 +21,7 @@ from gguf import GGMLQuantizationType as Kind
 from axion.errors import AxionError
 from axion.export import require_export
 from axion.model.attention_axion import AxionRotaryEmbedding, softmax_scale
-from axion.model.configuration_axion import AxionConfig
+from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
 from axion.release import Release
 from axion.tokenizer import SPLIT_REGEX
 
@@ -31,9 +31,6 @@ DTYPES = {
     "q8_0": (Kind.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
 }
 """What the matrices may be stored as. q8_0 packs 32 numbers of a row: rows that 32 does not divide stay f16."""
-
-LATENT_NORM_EPS = 1e-6
-"""The epsilon of the latents' norms in every DeepSeek-V3; llama.cpp has one epsilon for all norms."""
 
 LITE_LAYERS = (26, 27)
 """llama.cpp takes a model of so many layers for DeepSeek-V2-Lite, whose queries have no low-rank path."""

@@ -45,8 +45,7 @@ def native_config(config: AxionConfig) -> DeepseekV3Config:
     Raises:
         AxionError: transformers' DeepSeek-V3 cannot express this model.
     """
-    has_mixture = config.first_k_dense_replace < config.num_hidden_layers
-    if has_mixture and config.n_routed_experts < 2:
+    if config.mixture_layers and config.n_routed_experts < 2:
         raise AxionError(
             "n_routed_experts is 1; transformers' deepseek_v3 adds up the two best experts of a group, so it needs 2"
         )

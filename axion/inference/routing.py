@@ -109,7 +109,7 @@ def expert_favourites(
         how often the token was there, and `z` how many standard deviations lie between that count and chance.
     """
     reads_LEV, seen_V = count_reads(model, documents)
-    first_layer = model.config.num_hidden_layers - len(reads_LEV) + 1  # dense layers come first
+    first_layer = model.config.mixture_layers.start + 1
     favourites = []
     for layer, reads_EV in enumerate(reads_LEV, start=first_layer):
         for expert, reads_V in enumerate(reads_EV, start=1):

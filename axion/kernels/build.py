@@ -26,7 +26,7 @@ import torch
 from axion.errors import AxionError
 from axion.kernels.coverage import unsupported_reason
 from axion.model.attention_axion import softmax_scale
-from axion.model.configuration_axion import AxionConfig
+from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
 
 SOURCES = Path(__file__).resolve().parent / "csrc"
 LIBRARY = "axion_kernels.so"
@@ -98,6 +98,7 @@ def dimensions_header(config: AxionConfig) -> str:
         "kRoutedScale": config.routed_scaling_factor,
         "kSoftmaxScale": softmax_scale(config),
         "kNormEpsilon": config.rms_norm_eps,
+        "kLatentEpsilon": LATENT_NORM_EPS,
     }
     lines = [f"constexpr int {name} = {value};" for name, value in sizes.items()]
     lines += [f"constexpr bool {name} = {str(bool(value)).lower()};" for name, value in switches.items()]

@@ -68,7 +68,7 @@ class NativeDecoder:
         self._packed = packed = _packed(model, weights)
         self._library = packed.library
         positions, chosen = config.max_position_embeddings, config.num_experts_per_tok
-        routed = (positions, 2, config.num_hidden_layers - config.first_k_dense_replace, chosen)
+        routed = (positions, 2, len(config.mixture_layers), chosen)
         # written by the kernels at each position that is read: experts and displaced ones, gates and affinities
         self._experts_T2LK = np.empty(routed, np.int32)
         self._weights_T2LK = np.empty(routed, np.float32)

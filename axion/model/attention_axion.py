@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .configuration_axion import AxionConfig
+from .configuration_axion import LATENT_NORM_EPS, AxionConfig
 
 
 class AxionRMSNorm(nn.Module):
@@ -30,18 +30,8 @@ class AxionRMSNorm(nn.Module):
         self.variance_epsilon = eps
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        if hidden.dtype != torch.float32:
-            normed = F.rms_norm(hidden.float(), self.weight.shape, eps=self.variance_epsilon)
-            return self.weight * normed.to(hidden.dtype)
-        if hidden.numel() == len(self.weight) and hidden.is_cpu and not torch.is_grad_enabled():
-            return self._one_vector(hidden)
-        return F.rms_norm(hidden, self.weight.shape, self.weight, self.variance_epsilon)
-
-    def _one_vector(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The same in three operations instead of eight, for a token by itself: they are what its norms cost."""
-        vector = hidden.view(-1)
-        mean_square = torch.dot(vector, vector).item() / len(vector)
-        return hidden * (mean_square + self.variance_epsilon) ** -0.5 * self.weight
+        normed = F.rms_norm(hidden.float(), self.weight.shape, eps=self.variance_epsilon)
+        return self.weight * normed.to(hidden.dtype)
 
 
 # --- Rotary positions -------------------------------------------------------------------------------------------------
@@ -53,6 +43,8 @@ class AxionRotaryEmbedding(nn.Module):
     The class's name, `inv_freq`, `original_inv_freq` and `compute_default_rope_parameters` are what transformers looks
     for to refill the buffers, which are not saved, after a model was built on the meta device.
     """
+
+    inv_freq: torch.Tensor
 
     def __init__(self, config: AxionConfig):
         super().__init__()
@@ -84,11 +76,11 @@ class AxionRotaryEmbedding(nn.Module):
 def rotate(
     vectors_BHSP: torch.Tensor, cos_B1Sp: torch.Tensor, sin_B1Sp: torch.Tensor, interleave: bool
 ) -> torch.Tensor:
-    """Turns each pair of dimensions by its position's angle.
+    """Rotates each pair of dimensions by the angle of its position.
 
-    Pairs are neighbours, (0, 1), (2, 3), …, when `interleave` is set, and (0, P/2), (1, P/2 + 1), … when not. Either
-    way the result has all first members before all second ones: queries and keys agree on that, so their products do
-    not see it.
+    The pairs are (0, 1), (2, 3), … with `interleave`, and (0, P/2), (1, P/2 + 1), … without. In both cases the result
+    has the first members of all pairs before the second ones. Queries and keys have the same order, so their products
+    do not depend on it.
     """
     if interleave:
         first, second = vectors_BHSP[..., 0::2], vectors_BHSP[..., 1::2]
@@ -100,7 +92,7 @@ def rotate(
 
 
 def softmax_scale(config: AxionConfig) -> float:
-    """1/√(head dimension), times YaRN's mscale(mscale_all_dim)² where the recipe sets that (as DeepSeek's own code)."""
+    """1/√(head dimension), times YaRN's mscale(mscale_all_dim)² where that is set, as in DeepSeek's own code."""
     scale = config.qk_head_dim**-0.5
     rope = config.rope_parameters
     if rope["rope_type"] != "default" and rope.get("mscale_all_dim") and rope["factor"] > 1:
@@ -109,6 +101,18 @@ def softmax_scale(config: AxionConfig) -> float:
 
 
 # --- Latent attention -------------------------------------------------------------------------------------------------
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether calling a linear layer does no more than multiply by a weight that is in memory."""
+    hooks = (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
+    return (
+        type(layer) is nn.Linear  # no adapter, no quantized layer
+        and type(layer.weight) is nn.Parameter  # no tensor subclass
+        and layer.weight.device.type != "meta"  # not offloaded
+        and "forward" not in vars(layer)  # not wrapped, as accelerate does
+        and not any(hooks)
+    )
 
 
 def eager_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
@@ -126,8 +130,12 @@ class AxionAttention(nn.Module):
 
     c = norm(W_dkv x) is the latent (R numbers) and k_rope = rotate(W_kr x) the rotary key that all heads share (P
     numbers); together they are the cache. Many queries at once expand c to keys and values per head. A single new token
-    does not: q·(W_uk c) = (W_ukᵀ q)·c, so the up-projection is absorbed into the query, attention runs over the latents
-    as if they were one key-value head, and W_uv is applied to the one result. Same sums in another order.
+    absorbs the up-projection instead: q·(W_uk c) = (W_ukᵀ q)·c, so W_uk is applied to the query, attention runs over
+    the latents as if they were one key-value head, and W_uv is applied to the result. The sums are the same, in another
+    order.
+
+    Absorption reads the weight of `kv_b_proj` without calling the module, so it is used only where that makes no
+    difference: not with hooks, adapters, quantized or offloaded weights.
     """
 
     def __init__(self, config: AxionConfig, layer_idx: int):
@@ -139,24 +147,24 @@ class AxionAttention(nn.Module):
         self.num_key_value_groups = 1  # the latents are expanded to every head, so no head shares another's key
         self.scaling = softmax_scale(config)
         self.attention_dropout = config.attention_dropout
-        # What each token needs of the config is read here, for reading a config is slow.
+        # Read once here: attribute access on a config is slow.
         self.interleave = config.rope_interleave
-        # N and P of a query; R and P of what is cached; N and v of what a latent is expanded to, per head
+        # How the last dimension splits: a query, the cached values of a token, a head's expanded latent.
         self.query_parts = [config.qk_nope_head_dim, config.qk_rope_head_dim]
         self.latent_parts = [config.kv_lora_rank, config.qk_rope_head_dim]
         self.expanded_parts = [config.qk_nope_head_dim, config.v_head_dim]
 
         query_width = self.num_heads * sum(self.query_parts)
         self.compresses_queries = config.q_lora_rank is not None
-        if not self.compresses_queries:
+        if config.q_lora_rank is None:
             self.q_proj = nn.Linear(config.hidden_size, query_width, bias=False)
         else:
             self.q_a_proj = nn.Linear(config.hidden_size, config.q_lora_rank, bias=config.attention_bias)
-            self.q_a_layernorm = AxionRMSNorm(config.q_lora_rank, 1e-6)
+            self.q_a_layernorm = AxionRMSNorm(config.q_lora_rank, LATENT_NORM_EPS)
             self.q_b_proj = nn.Linear(config.q_lora_rank, query_width, bias=False)
         latent_width = sum(self.latent_parts)
         self.kv_a_proj_with_mqa = nn.Linear(config.hidden_size, latent_width, bias=config.attention_bias)
-        self.kv_a_layernorm = AxionRMSNorm(config.kv_lora_rank, 1e-6)
+        self.kv_a_layernorm = AxionRMSNorm(config.kv_lora_rank, LATENT_NORM_EPS)
         expanded_width = self.num_heads * sum(self.expanded_parts)
         self.kv_b_proj = nn.Linear(config.kv_lora_rank, expanded_width, bias=False)
         self.o_proj = nn.Linear(self.num_heads * config.v_head_dim, config.hidden_size, bias=config.attention_bias)
@@ -174,20 +182,18 @@ class AxionAttention(nn.Module):
         latent_B1SR, k_rope_B1SP = self._latents(hidden_BSD, position_embeddings)
         absorb = False
         if past_key_values is not None:
-            # a wrapped up-projection (an adapter, a quantised layer) has no weight of its own to absorb
-            plain = type(self.kv_b_proj) is nn.Linear
-            absorb = plain and hidden_BSD.shape[1] == 1 and past_key_values.get_seq_length(self.layer_idx) > 0
             latent_B1SR, k_rope_B1SP = past_key_values.update(latent_B1SR, k_rope_B1SP, self.layer_idx)
+            absorb = hidden_BSD.shape[1] == 1 and _is_plain(self.kv_b_proj)
 
         if absorb:
             key_up_HNR, value_up_HvR = self._up_projections()
             query = torch.cat([q_nope_BHSN @ key_up_HNR, q_rope_BHSP], dim=-1)
-            # every head's keys, and its values too: the rotary part of the result is dropped below, for PyTorch's fast
-            # attention wants keys and values of one width
+            # Keys and values of every head: PyTorch's fused attention needs both to have the same width, so the rotary
+            # part of the result is dropped below.
             key = value = torch.cat([latent_B1SR, k_rope_B1SP], dim=-1).expand(-1, self.num_heads, -1, -1)
         else:
             query, key, value = self._expanded(q_nope_BHSN, q_rope_BHSP, latent_B1SR, k_rope_B1SP)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation or "eager", eager_attention)
         context_BSHx, weights = attend(
             self,
             query,
@@ -210,12 +216,12 @@ class AxionAttention(nn.Module):
             queries = self.q_proj(hidden_BSD)
         queries_BHSQ = queries.view(*queries.shape[:2], self.num_heads, -1).transpose(1, 2)
         q_nope, q_rope = queries_BHSQ.split_with_sizes(self.query_parts, dim=-1)
-        return q_nope, rotate(q_rope, *position_embeddings, self.interleave)
+        return q_nope, rotate(q_rope, *position_embeddings, interleave=self.interleave)
 
     def _latents(self, hidden_BSD, position_embeddings):
         compressed = self.kv_a_proj_with_mqa(hidden_BSD).unsqueeze(1)
         latent, k_rope = compressed.split_with_sizes(self.latent_parts, dim=-1)
-        return self.kv_a_layernorm(latent), rotate(k_rope, *position_embeddings, self.interleave)
+        return self.kv_a_layernorm(latent), rotate(k_rope, *position_embeddings, interleave=self.interleave)
 
     def _expanded(self, q_nope_BHSN, q_rope_BHSP, latent_B1TR, k_rope_B1TP):
         """Queries, keys and values per head: `[B, H, S, N+P]`, `[B, H, T, N+P]`, `[B, H, T, v]`."""
@@ -227,4 +233,5 @@ class AxionAttention(nn.Module):
     def _up_projections(self) -> tuple[torch.Tensor, torch.Tensor]:
         """W_uk `[H, N, R]` and W_uv `[H, v, R]`, views of the one weight that holds both."""
         weight_HxR = self.kv_b_proj.weight.view(self.num_heads, -1, self.latent_parts[0])
-        return weight_HxR.split_with_sizes(self.expanded_parts, dim=1)
+        key_up_HNR, value_up_HvR = weight_HxR.split_with_sizes(self.expanded_parts, dim=1)
+        return key_up_HNR, value_up_HvR

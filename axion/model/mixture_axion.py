@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.activations import ACT2FN
-from transformers.integrations import use_experts_implementation
+from transformers.integrations.moe import use_experts_implementation
 
 from .configuration_axion import AxionConfig
 
@@ -34,10 +34,12 @@ class AxionMLP(nn.Module):
 class AxionRouter(nn.Module):
     """Chooses K of E experts per token by sigmoid affinity (report, equations 12–16).
 
-    `e_score_correction_bias` is added to the affinities only to choose; the weights of the chosen come from the
-    affinities alone. It is no parameter: training moves it after each optimizer step towards an even load, it is saved
-    with the weights and stays as it is otherwise.
+    `e_score_correction_bias` is added to the affinities only to choose; the weights of the chosen experts come from the
+    affinities alone. It is a buffer, saved with the weights: training moves it towards an even load after each
+    optimizer step, and nothing else changes it.
     """
+
+    e_score_correction_bias: torch.Tensor
 
     def __init__(self, config: AxionConfig):
         super().__init__()
@@ -53,7 +55,7 @@ class AxionRouter(nn.Module):
         return logits_TE, *self.choose(logits_TE)
 
     def choose(self, logits_TE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The routing decision on given logits: weights `[T, K]` and expert indices `[T, K]`."""
+        """The routing decision for given logits: weights `[T, K]` and expert indices `[T, K]`."""
         scores_TE = logits_TE.sigmoid()
         experts_TK = self.corrected_scores(scores_TE).topk(self.chosen, dim=-1).indices
         weights_TK = scores_TE.gather(1, experts_TK)
@@ -62,7 +64,7 @@ class AxionRouter(nn.Module):
         return weights_TK * self.scaling, experts_TK
 
     def corrected_scores(self, scores_TE: torch.Tensor) -> torch.Tensor:
-        """Affinities plus bias, −inf outside the `topk_group` groups whose two best experts add up to most."""
+        """Affinities plus bias; −inf outside the `topk_group` groups with the highest sum of their two best experts."""
         corrected_TE = scores_TE + self.e_score_correction_bias
         if self.eligible_groups == self.groups:
             return corrected_TE
@@ -76,8 +78,9 @@ class AxionRouter(nn.Module):
 class AxionExperts(nn.Module):
     """The routed experts' SwiGLU weights, stacked: gate and up in one `[E, 2F, D]`, down `[E, D, F]`.
 
-    `forward` is what transformers calls the "eager" implementation, the one for processors. For a GPU there is
-    `model.set_experts_implementation("grouped_mm")`, transformers' own: it waits for no list of loads, and compiles.
+    `forward` is the "eager" implementation, the default and the fastest on a CPU. It reads how many tokens each expert
+    has, which makes a GPU wait and breaks the graph of `torch.compile` and `torch.export`. Use one of transformers' own
+    there: `model.set_experts_implementation("grouped_mm")` or, for few tokens at a time, `"batched_mm"`.
     """
 
     def __init__(self, config: AxionConfig):
@@ -91,38 +94,27 @@ class AxionExperts(nn.Module):
     def forward(self, hidden_TD: torch.Tensor, experts_TK: torch.Tensor, weights_TK: torch.Tensor) -> torch.Tensor:
         """The weighted sum of the chosen experts' outputs, `[T, D]`.
 
-        The (token, expert) pairs are sorted by expert, so that every expert reads its tokens as one matrix. One token
-        by itself, the usual case while a text is written, goes straight to its experts.
+        The (token, expert) pairs are sorted by expert, so that every expert reads its tokens as one matrix.
         """
-        if len(hidden_TD) == 1:
-            return self._one_token(hidden_TD, experts_TK, weights_TK)
         chosen = experts_TK.shape[-1]
         order = experts_TK.flatten().argsort(stable=True)
         rows_per_expert = experts_TK.flatten().bincount(minlength=self.num_experts).tolist()
         inputs = hidden_TD.index_select(0, order // chosen).split(rows_per_expert)
         outputs = []
-        # unbind, not an index per expert: the backward pass of an index fills a zero tensor as large as all experts
+        # unbind instead of indexing: the backward pass of an index allocates a zero tensor as large as all experts
         for rows_xD, gate_up_xD, down_DF in zip(
             inputs, self.gate_up_proj.unbind(), self.down_proj.unbind(), strict=True
         ):
             if len(rows_xD):
-                outputs.append(self._expert(rows_xD, gate_up_xD, down_DF))
+                gate, up = F.linear(rows_xD, gate_up_xD).chunk(2, dim=-1)
+                outputs.append(F.linear(self.act_fn(gate) * up, down_DF))
         sorted_weights = weights_TK.flatten().index_select(0, order).unsqueeze(-1)
         weighted = (torch.cat(outputs) * sorted_weights).to(hidden_TD.dtype)
         return torch.zeros_like(hidden_TD).index_add(0, order // chosen, weighted)
 
-    def _one_token(self, hidden_1D, experts_1K, weights_1K):
-        experts = experts_1K[0].tolist()
-        outputs = [self._expert(hidden_1D, self.gate_up_proj[expert], self.down_proj[expert]) for expert in experts]
-        return (weights_1K @ torch.cat(outputs).to(weights_1K.dtype)).to(hidden_1D.dtype)
-
-    def _expert(self, rows_xD, gate_up_xD, down_DF):
-        gate, up = F.linear(rows_xD, gate_up_xD).chunk(2, dim=-1)
-        return F.linear(self.act_fn(gate) * up, down_DF)
-
 
 class AxionMoE(nn.Module):
-    """The shared experts, which read every token, plus the weighted sum of the routed experts that the router chose."""
+    """The shared experts, which read every token, plus the weighted sum of the chosen routed experts."""
 
     def __init__(self, config: AxionConfig):
         super().__init__()

@@ -1,6 +1,6 @@
 """Axion's decoder: DeepSeek-V3's latent attention and mixture of experts, written from scratch in PyTorch.
 
-The parts are in `attention_axion.py` and `mixture_axion.py`; here they become layers and a language model.
+`attention_axion.py` and `mixture_axion.py` have the parts; this file builds layers and a language model from them.
 
 Shape suffixes in names: B batch, S positions, D hidden, V vocabulary.
 
@@ -10,19 +10,16 @@ Source: DeepSeek-V3 technical report, arXiv 2412.19437, section 2.1. Parameter n
 transformers' `DeepseekV3ForCausalLM`.
 """
 
-import inspect
-
 import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.generation import GenerationMixin
+from transformers.generation.utils import GenerationMixin
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast, MoeModelOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
-from transformers.utils import can_return_tuple
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention_axion import AxionAttention, AxionRMSNorm, AxionRotaryEmbedding
@@ -31,13 +28,13 @@ from .mixture_axion import AxionExperts, AxionMLP, AxionMoE, AxionRouter
 
 
 class AxionDecoderLayer(GradientCheckpointingLayer):
-    """Attention, then the mixture of experts (or, in the first layers, a dense SwiGLU), each on a normed residual."""
+    """Attention, then a mixture of experts (in the first layers a dense SwiGLU), each with a norm and a residual."""
 
     def __init__(self, config: AxionConfig, layer_idx: int):
         super().__init__()
         self.self_attn = AxionAttention(config, layer_idx)
-        dense = layer_idx < config.first_k_dense_replace
-        self.mlp = AxionMLP(config, config.intermediate_size) if dense else AxionMoE(config)
+        has_experts = layer_idx in config.mixture_layers
+        self.mlp = AxionMoE(config) if has_experts else AxionMLP(config, config.intermediate_size)
         self.input_layernorm = AxionRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = AxionRMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -48,7 +45,7 @@ class AxionDecoderLayer(GradientCheckpointingLayer):
 
 
 class AxionPreTrainedModel(PreTrainedModel):
-    """What transformers needs to know of the family: what to record, to keep in fp32 and how to initialise."""
+    """What transformers asks of a model family: outputs to record, modules to keep in fp32, initialisation."""
 
     config_class = AxionConfig
     base_model_prefix = "model"
@@ -65,23 +62,28 @@ class AxionPreTrainedModel(PreTrainedModel):
         "router_logits": OutputRecorder(AxionRouter, index=0),
     }
 
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        """Always: transformers looks for `@use_experts_implementation` in this file, but it is in mixture_axion.py."""
+        return True
+
     def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
-        """`eager` where nobody asked for another: on a processor it is faster than transformers' usual choice."""
+        """Defaults to "eager", which is faster on a CPU than transformers' default."""
         return super().get_correct_experts_implementation(requested_experts or "eager")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Normal with `initializer_range` for every matrix, ones for norms, zeros for routing biases.
 
-        `transformers.initialization` leaves alone what was loaded from a checkpoint.
+        `transformers.initialization` does not touch what was loaded from a checkpoint.
         """
         super()._init_weights(module)
         if isinstance(module, AxionRouter):
             init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
             init.zeros_(module.e_score_correction_bias)
         elif isinstance(module, AxionExperts):
-            init.normal_(module.gate_up_proj, mean=0.0, std=self.config.initializer_range)
-            init.normal_(module.down_proj, mean=0.0, std=self.config.initializer_range)
+            for parameter in module.parameters():
+                init.normal_(parameter, mean=0.0, std=self.config.initializer_range)
 
 
 class AxionModel(AxionPreTrainedModel):
@@ -100,37 +102,35 @@ class AxionModel(AxionPreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs,
     ) -> MoeModelOutputWithPast:
-        """The usual arguments of a transformers decoder; `attention_mask` is `[B, T]`, 0 on padding.
+        """Takes the usual arguments of a transformers decoder; `attention_mask` is `[B, T]`, 0 on padding.
 
         Raises:
-            ValueError: both or neither of `input_ids` and `inputs_embeds` were given.
+            ValueError: both `input_ids` and `inputs_embeds` were given, or neither.
         """
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give exactly one of input_ids and inputs_embeds")
-        if inputs_embeds is None:
-            inputs_embeds = self.embed_tokens(input_ids)
+            raise ValueError("pass exactly one of input_ids and inputs_embeds")
+        hidden_BSD = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
-            position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen).unsqueeze(0)
+            position_ids = (torch.arange(hidden_BSD.shape[1], device=hidden_BSD.device) + seen).unsqueeze(0)
         causal_mask = create_causal_mask(
             config=self.config,
-            inputs_embeds=inputs_embeds,
+            inputs_embeds=hidden_BSD,
             attention_mask=attention_mask,
             past_key_values=past_key_values,
             position_ids=position_ids,
         )
-        position_embeddings = self.rotary_emb(inputs_embeds, position_ids)
-        hidden_BSD = inputs_embeds
+        position_embeddings = self.rotary_emb(hidden_BSD, position_ids)
         for layer in self.layers:
             hidden_BSD = layer(
                 hidden_BSD,
@@ -157,12 +157,12 @@ class AxionForCausalLM(AxionPreTrainedModel, GenerationMixin):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
@@ -171,7 +171,7 @@ class AxionForCausalLM(AxionPreTrainedModel, GenerationMixin):
 
         Args:
             labels: `[B, S]`, not shifted; −100 is left out.
-            logits_to_keep: the last n positions, or the given ones, alone get logits; 0 for all.
+            logits_to_keep: compute logits only for the last n positions, or for the given positions; 0 for all.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -196,8 +196,5 @@ class AxionForCausalLM(AxionPreTrainedModel, GenerationMixin):
             router_logits=outputs.router_logits,
         )
 
-
-# `generate` asks remote code for its signature at each token; kept here, it need not be unwrapped each time.
-AxionForCausalLM.forward.__signature__ = inspect.signature(AxionForCausalLM.forward)
 
 __all__ = ["AxionForCausalLM", "AxionModel", "AxionPreTrainedModel"]

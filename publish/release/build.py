@@ -162,7 +162,7 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
     title, metrics = info["title"], read_metrics(run / METRICS_FILE)
     charts.draw_training_curve(metrics, f"{title}: training", folder / "training.png")
     load = info["results"]["expert_load"]["together"]["layers"]
-    first_layer = release.config.num_hidden_layers - len(load) + 1  # dense layers come first
+    first_layer = release.config.mixture_layers.start + 1
     charts.draw_expert_load(load, f"{title}: load of each expert", folder / "expert-load.png", first_layer)
     trace = make_trace(info["name"], release.model, release.tokenizer, TRACE_PROMPT, TRACE_SAMPLING)
     trace["favourites"] = ingredients.measured["favourites"]

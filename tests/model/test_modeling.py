@@ -4,7 +4,6 @@ import pytest
 import torch
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
-from axion.model.attention_axion import AxionRMSNorm
 from axion.model.configuration_axion import AxionConfig
 from axion.model.mixture_axion import AxionRouter
 from axion.model.modeling_axion import AxionForCausalLM
@@ -84,9 +83,10 @@ def test_logits_and_gradients_equal_transformers_deepseek_v3(name):
         assert_close(parameter.grad, references[key].grad, f"gradient of {key}")
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "attention", "batch"),
+    [*((name, "sdpa", 2) for name in CONFIGS), ("v0.1", "sdpa", 1), ("v0.1", "eager", 2), ("yarn-unequal", "eager", 1)],
+)
 def test_cached_uncached_and_absorbed_logits_agree(name, attention, batch):
     model = build(name)
     model.set_attn_implementation(attention)
@@ -115,6 +115,7 @@ def test_the_experts_of_transformers_give_the_same(implementation):
 
     own = run()
     model.set_experts_implementation(implementation)
+    assert model.config._experts_implementation == implementation
     for actual, reference in zip(run(), own, strict=True):
         assert_close(actual, reference, implementation)
 
@@ -127,18 +128,6 @@ def test_an_expert_without_tokens_has_a_gradient_of_zeros():
     experts(hidden_TD, chosen_TK, torch.ones(5, 1)).sum().backward()
     assert experts.down_proj.grad[0].abs().max() > 0
     assert experts.down_proj.grad[1:].abs().max() == 0
-
-
-def test_the_norm_of_one_vector_is_that_of_many_and_passes_its_gradient_on():
-    torch.manual_seed(0)
-    norm, vectors = AxionRMSNorm(16, 1e-6), torch.randn(4, 16, requires_grad=True)
-    many = norm(vectors)
-    many[0, 3].backward()
-    alone = vectors[:1].detach().requires_grad_()
-    norm(alone)[0, 3].backward()
-    assert_close(alone.grad, vectors.grad[:1], "gradient")
-    with torch.no_grad():
-        assert_close(norm(alone), many[:1], "norm", 1e-6)
 
 
 def test_cache_holds_the_latents_alone():
@@ -294,7 +283,7 @@ def test_sequence_balance_loss_is_one_when_even_and_more_when_not():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("hidden_size", 0, "hidden_size is 0; it must be a whole number of at least 1"),
+        ("hidden_size", 0, "hidden_size is 0; it must be an integer of at least 1"),
         ("qk_rope_head_dim", 3, "must be even"),
         ("num_experts_per_tok", 9, "at most the 8 experts"),
         ("n_group", 3, "must divide n_routed_experts"),

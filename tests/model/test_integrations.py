@@ -1,0 +1,172 @@
+"""The model with what others put around it: compilers, hooks, offloading, quantized weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from transformers import DynamicCache
+
+from tests.model.test_modeling import assert_close, build, tokens
+
+PROMPT = 6
+
+
+def read_with_cache(model, ids: torch.Tensor) -> torch.Tensor:
+    """The logits of a prompt read at once and of the tokens after it, one by one."""
+    with torch.no_grad():
+        outputs = model(ids[:, :PROMPT], use_cache=True)
+        pieces = [outputs.logits]
+        for position in range(PROMPT, ids.shape[1]):
+            pieces.append(model(ids[:, position : position + 1], past_key_values=outputs.past_key_values).logits)
+    return torch.cat(pieces, dim=1)
+
+
+def cached_tensors(cache: DynamicCache) -> list[torch.Tensor]:
+    """Latents and rotary keys, layer by layer."""
+    return [part for layer in cache.layers for part in (layer.keys, layer.values)]
+
+
+class Prefill(nn.Module):
+    """A prompt in, logits and the cached tensors out."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids):
+        outputs = self.model(ids, use_cache=True)
+        return outputs.logits, *cached_tensors(outputs.past_key_values)
+
+
+class CachedStep(nn.Module):
+    """A token and the cached tensors in, logits and the longer cache out."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids, *cached):
+        cache = DynamicCache()
+        for layer, (latent, k_rope) in enumerate(zip(cached[::2], cached[1::2], strict=True)):
+            cache.update(latent, k_rope, layer)
+        outputs = self.model(ids, past_key_values=cache)
+        return outputs.logits, *cached_tensors(cache)
+
+
+@pytest.mark.parametrize("how", ["export", "compile"])
+def test_prefill_and_a_cached_step_are_one_graph(how):
+    model = build(num_hidden_layers=2, first_k_dense_replace=1)
+    ids = tokens(model, 1, 9)
+    with torch.no_grad():
+        whole = model(ids, use_cache=False).logits
+
+    def transform(module, *arguments):
+        if how == "export":
+            return torch.export.export(module, arguments).module()
+        torch._dynamo.reset()
+        return torch.compile(module, fullgraph=True, backend="aot_eager")
+
+    with torch.no_grad():
+        model.set_experts_implementation("grouped_mm")
+        logits, *cached = transform(Prefill(model), ids[:, :8])(ids[:, :8])
+        assert_close(logits, whole[:, :8], "prefill")
+        model.set_experts_implementation("batched_mm")
+        logits, *longer = transform(CachedStep(model), ids[:, 8:], *cached)(ids[:, 8:], *cached)
+    assert_close(logits, whole[:, 8:], "a cached step")
+    assert [part.shape[2] for part in longer] == [9] * 4
+
+
+@pytest.mark.slow
+def test_inductor_compiles_generation():
+    model = build(num_hidden_layers=2)
+    model.set_experts_implementation("batched_mm")
+    ids = tokens(model, 1, 9)
+    expected = read_with_cache(model, ids)
+    torch._dynamo.reset()
+    assert_close(read_with_cache(torch.compile(model, fullgraph=True, dynamic=True), ids), expected, "compiled logits")
+
+
+@pytest.mark.parametrize("kind", ["forward hook", "forward pre-hook", "replaced forward"])
+def test_a_changed_up_projection_changes_cached_and_full_logits_alike(kind):
+    model = build()
+    ids = tokens(model, 2, 12)
+    with torch.no_grad():
+        before = model(ids, use_cache=False).logits
+    layer = model.model.layers[1].self_attn.kv_b_proj
+    if kind == "forward hook":
+        layer.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
+    elif kind == "forward pre-hook":
+        layer.register_forward_pre_hook(lambda module, inputs: (torch.zeros_like(inputs[0]),))
+    else:
+        layer.forward = lambda latent: latent.new_zeros(*latent.shape[:-1], layer.out_features)
+    with torch.no_grad():
+        whole = model(ids, use_cache=False).logits
+    assert (whole - before).abs().max() > 0.1 * before.abs().max()
+    assert_close(read_with_cache(model, ids), whole, "cached logits")
+
+
+class Int8Weight(torch.Tensor):
+    """A weight stored in 8 bits, as torchao has them: a tensor subclass that only `F.linear` can read."""
+
+    @staticmethod
+    def __new__(cls, weight: torch.Tensor):
+        return torch.Tensor._make_wrapper_subclass(cls, weight.shape, dtype=weight.dtype, requires_grad=False)
+
+    def __init__(self, weight: torch.Tensor):
+        self.scale = weight.abs().amax(dim=1, keepdim=True) / 127
+        self.stored = (weight / self.scale).round().to(torch.int8)
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is nn.functional.linear:
+            inputs, weight, *bias = args
+            return nn.functional.linear(inputs, weight.stored * weight.scale, *bias)
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.detach.default:
+            return args[0]
+        raise NotImplementedError(f"{function} on an int8 weight")
+
+
+def test_a_quantized_up_projection_gives_cached_and_full_logits_alike():
+    model = build()
+    ids = tokens(model, 2, 12)
+    with torch.no_grad():
+        before = model(ids, use_cache=False).logits
+        for layer in model.model.layers:
+            projection = layer.self_attn.kv_b_proj
+            projection.weight = nn.Parameter(Int8Weight(projection.weight.data), requires_grad=False)
+        whole = model(ids, use_cache=False).logits
+    assert 0 < (whole - before).abs().mean() < 0.1 * before.abs().mean()
+    assert_close(read_with_cache(model, ids), whole, "cached logits")
+
+
+@pytest.mark.slow
+def test_torchao_int8():
+    torchao = pytest.importorskip("torchao.quantization")
+    model = build()
+    torchao.quantize_(model, torchao.Int8WeightOnlyConfig())
+    ids = tokens(model, 1, 12)
+    with torch.no_grad():
+        whole = model(ids, use_cache=False).logits
+    assert_close(read_with_cache(model, ids), whole, "cached logits")
+
+
+@pytest.mark.parametrize("where", ["cpu", "disk"])
+def test_offloaded_weights(where, tmp_path):
+    from accelerate import cpu_offload, disk_offload
+
+    model = build()
+    ids = tokens(model, 2, 12)
+    expected = read_with_cache(model, ids)
+    if where == "cpu":
+        cpu_offload(model, torch.device("cpu"), offload_buffers=True)
+    else:
+        disk_offload(model, str(tmp_path), torch.device("cpu"), offload_buffers=True)
+    assert model.model.layers[0].self_attn.kv_b_proj.weight.is_meta
+    assert_close(read_with_cache(model, ids), expected, "cached logits")
+    generated = model.generate(ids, max_new_tokens=3, do_sample=False, eos_token_id=None)
+    assert generated.shape == (2, 15)
