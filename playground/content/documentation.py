@@ -30,7 +30,7 @@ from playground.locales import DEFAULT, Language
 from playground.locales.controls import TEXT as CONTROLS
 from playground.locales.documentation import TEXT
 from playground.server.context import House, Panel
-from playground.server.markup import render, script
+from playground.server.markup import SERVER, render, script
 
 PAGES = Path(__file__).parent / "pages"
 FORMULAS = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
@@ -83,7 +83,10 @@ def build(house: House) -> list[Panel]:
     with gr.Row(elem_classes="ax-doc"):
         with gr.Column(scale=0, min_width=200, elem_classes="ax-doc-contents"):
             contents = gr.HTML(
-                contents_html(DEFAULT), js_on_load=script("contents"), apply_default_css=False, elem_id="doc-contents"
+                contents_html(DEFAULT),
+                js_on_load=script("contents", SERVER),
+                apply_default_css=False,
+                elem_id="doc-contents",
             )
             house.labels.add(contents, lambda language: {"value": contents_html(language)})
         with gr.Column(scale=1, min_width=300, elem_classes="ax-doc-chapters"):

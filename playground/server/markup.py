@@ -1,13 +1,18 @@
 """HTML made on the server: Jinja templates that escape every value, for the parts that no model wrote."""
 
+import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from playground.content.charts import readings, short
 
-TEMPLATES = Path(__file__).parent / "templates"
-VIEWS = Path(__file__).parents[1] / "views"
+SERVER = Path(__file__).parent
+TEMPLATES = SERVER / "templates"
+VIEWS = SERVER.parent / "views"
+
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
+_COMMENT = re.compile(r"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)\n", re.MULTILINE)
 
 
 def human_bytes(count: float) -> str:
@@ -34,14 +39,39 @@ def render(template: str, **values: object) -> str:
     return _templates.get_template(template).render(**values)
 
 
-def script(*names: str) -> str:
-    """Files of playground/views joined into the one function body that `gr.HTML` takes as `js_on_load`."""
-    return "\n".join((VIEWS / f"{name}.js").read_text(encoding="utf-8") for name in names)
+def bundle(*modules: Path) -> str:
+    """These ES modules and all that they import, as one script: each once, after what it imports, without comments.
 
-
-def tell_view(css: str, event: str) -> str:
-    """The `js=` of a Gradio event that also tells a view what it cannot see by itself.
-
-    A stream that was cut has no last line, and a wish that was refused no first one.
+    An import names what it takes, `import { make } from "./toolkit.js";`, and the modules' top-level names differ.
     """
-    return f"() => {{ document.querySelector('{css}')?.dispatchEvent(new Event('{event}')); return []; }}"
+    texts: dict[Path, str] = {}
+
+    def add(module: Path) -> None:
+        if module in texts:
+            return
+        text = module.read_text(encoding="utf-8")
+        for imported in _IMPORT.findall(text):
+            add(module.with_name(imported))
+        texts[module] = re.sub(r"^export ", "", _IMPORT.sub("", _COMMENT.sub("", text)), flags=re.MULTILINE).strip()
+
+    for module in modules:
+        add(module)
+    return "\n".join(texts.values()) + "\n"
+
+
+def script(view: str, folder: Path = VIEWS) -> str:
+    """The `js_on_load` of a `gr.HTML` that shows a view: the module `view`.js, started on the Gradio host."""
+    modules = bundle(SERVER / "gradio_host.js", folder / f"{view}.js")
+    return f'"use strict";\n{modules}start(gradioHost(element, props, watch, trigger));\n'
+
+
+def tell_host(elem_id: str, signal: str) -> str:
+    """The `js=` of a Gradio event that tells the host of the view `elem_id` what it cannot see by itself.
+
+    Args:
+        signal: "stop" when the generation was cancelled, "end" when it is over, "model" when another model was chosen;
+            its name is then the event's one input.
+    """
+    detail = f"{{ signal: '{signal}', model }}"
+    event = f"new CustomEvent('axion-host', {{ detail: {detail} }})"
+    return f"(model) => {{ document.querySelector('#{elem_id} .html-container')?.dispatchEvent({event}); return []; }}"

@@ -14,9 +14,6 @@ from playground.locales import DEFAULT, Labels, Language
 from playground.locales.trace import TEXT
 from playground.server.markup import VIEWS, script
 
-SCRIPTS = ("shared", "figures", "walk", "token", "share", "replay", "trace")
-"""Files of playground/views; the last one starts."""
-
 
 # A function and no subclass: Gradio writes a .pyi file beside the module of every class that derives from its own.
 def build_trace_view(labels: Labels, text: str = "", elem_id: str | None = None) -> gr.HTML:
@@ -32,7 +29,7 @@ def build_trace_view(labels: Labels, text: str = "", elem_id: str | None = None)
     view = gr.HTML(
         text,
         html_template=(VIEWS / "trace.html").read_text(encoding="utf-8"),
-        js_on_load=script(*SCRIPTS),
+        js_on_load=script("trace"),
         apply_default_css=False,
         elem_id=elem_id,
         defaults=asdict(Sampling()),

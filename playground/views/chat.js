@@ -1,408 +1,384 @@
-// A conversation. The value is the NDJSON of one answer, see answer_events in playground/generate/chat.py, or says what the chosen
-// model can do. The turns are kept here, and all of them go to the server with every question.
+// The view of a conversation. The value is the NDJSON of one answer (see answer_events in playground/generate/chat.py), or
+// describes the chosen model. The turns are kept here, and all of them go along with every question. Beside `texts` and
+// `language` the view reads two props: `most`, the characters that a question may have, and `mostMessages`, how many
+// messages a conversation may have.
 
-const view = part("view");
+import { makeColumn, makeExpert, makeRowLabels, PALETTE } from "./routing.js";
+import { createToolkit, FAR, indexAt, isAtEnd, make, readLines } from "./toolkit.js";
+
 const TALLEST = 180; // pixels to which the field for a question grows
-const REFUSED_MS = 700; // without an answer for so long, a question that no longer waits was refused
 const NAMED = 5; // with many experts, so many of the busiest are named
-let seen = ""; // the part of the value that was read
-let turns = []; // see addTurn
-let told = { chat: false, context: 0 }; // the event that says what the model can do
-let following = true; // the newest line stays in sight, unless the reader scrolled away
 
-const busy = () => view.dataset.state !== "idle";
-const newest = () => turns[turns.length - 1];
+export function start(host) {
+  const { props, watch } = host;
+  const { part, fill, translate, visible, watchValue, percent, count } = createToolkit(host);
+  const view = part("view");
+  let seen = ""; // the part of the value that was read
+  let turns = []; // see addTurn
+  let described = { chat: false, context: 0 }; // the event that describes the model
+  let following = true; // the newest line stays in sight, unless the reader scrolled away
+  let current = null; // the turn that the value is about
 
-// ---------------------------------------------------------------------------------------------------- reading events
+  const isBusy = () => view.dataset.state !== "idle";
+  const newest = () => turns[turns.length - 1];
 
-function readValue() {
-  const text = props.value || "";
-  if (!text.startsWith(seen) || !text) seen = "";
-  const complete = text.slice(seen.length, text.lastIndexOf("\n") + 1);
-  if (!complete) return;
-  const fresh = seen === "";
-  seen += complete;
-  const events = complete.trimEnd().split("\n").map((line) => JSON.parse(line));
-  if (fresh) open(events[0]);
-  for (const event of events) take(event);
-  drawRouting(newest());
-  follow();
-}
+  // ---------------------------------------------------------------------------------------------------- reading events
 
-// What a text begins with says whether it is about the chosen model or about the turn that waits for it.
-let current = null;
-function open(event) {
-  current = event.kind === "turn" && newest()?.number === event.turn ? newest() : null;
-  if (current?.failure) Object.assign(current, { failure: null, ended: false }); // its answer was only late
-  if (event.kind === "turn") return;
-  part("error").hidden = event.kind !== "error";
-  part("error").textContent = event.kind === "error" ? event.message : "";
-  if (event.kind === "model") told = event;
-  view.dataset.model = event.model || "";
-  part("notice").hidden = event.kind !== "model";
+  function readValue() {
+    const text = props.value || "";
+    if (!text.startsWith(seen) || !text) seen = "";
+    const { events, end } = readLines(text, seen.length);
+    if (!events.length) return;
+    if (seen === "") open(events[0]);
+    seen = text.slice(0, end);
+    for (const event of events) take(event);
+    drawRouting(newest());
+    follow();
+  }
+
+  // The first event says whether the value is about the chosen model or about the turn that waits for it.
+  function open(event) {
+    current = event.kind === "turn" && newest()?.number === event.turn ? newest() : null;
+    if (current?.failure) Object.assign(current, { failure: null, ended: false }); // its answer was only late
+    if (event.kind === "turn") return;
+    part("error").hidden = event.kind !== "error";
+    part("error").textContent = event.kind === "error" ? event.message : "";
+    if (event.kind === "model") described = event;
+    view.dataset.model = event.model || "";
+    part("notice").hidden = event.kind !== "model";
+    drawWords();
+  }
+
+  function take(event) {
+    if (!current || current.ended) return; // also what was still on its way when the answer was stopped
+    if (event.kind === "turn") Object.assign(current, { heard: true, leftOut: event.left_out });
+    else if (event.kind === "start") begin(event);
+    else if (event.kind === "step") addToken(event);
+    else if (event.kind === "end") finish(current, event);
+    else if (event.kind === "error") fail(current, event.message);
+  }
+
+  function begin(start) {
+    const { run, nodes } = Object.assign(current, { run: start });
+    view.dataset.state = "running";
+    nodes.text.textContent = "";
+    nodes.prompt.textContent = run.prompt;
+    nodes.given.hidden = false;
+    nodes.root.classList.toggle("av-many", run.experts > PALETTE);
+    nodes.rows.append(...makeRowLabels(run));
+    nodes.ribbon.hidden = !run.layers;
+    drawTurn(current);
+  }
+
+  function addToken(step) {
+    const { run, tokens, nodes, reads } = current;
+    const span = make("span", "", step.t);
+    const column = makeColumn("av-col", step, run.experts);
+    for (const expert of step.e.flat()) reads[expert] = (reads[expert] || 0) + 1;
+    span.dataset.index = column.dataset.index = tokens.length;
+    tokens.push({ step, span, column });
+    nodes.text.append(span);
+    nodes.columns.append(column);
+    nodes.columns.scrollLeft = nodes.columns.scrollWidth;
+  }
+
+  function finish(turn, end) {
+    turn.ended = true;
+    turn.outcome = end;
+    rest();
+    drawTurn(turn);
+    announce(fill("announce_end", { text: answerOf(turn) || turn.nodes.text.textContent }));
+  }
+
+  function fail(turn, message) {
+    turn.ended = true;
+    turn.failure = message;
+    rest();
+    drawTurn(turn);
+  }
+
+  function rest() {
+    view.dataset.state = "idle";
+    drawTools();
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- asking
+
+  const answerOf = (turn) => turn.tokens.map(({ step }) => step.t).join("");
+
+  function ask(question) {
+    if (isBusy() || !question.trim()) return;
+    addTurn(question, 0);
+  }
+
+  function addTurn(question, attempt) {
+    const turn = {
+      number: Math.floor(Math.random() * 2 ** 52), // tells its events from those of a turn before it
+      question,
+      attempt,
+      tokens: [], // {step, span, column}
+      reads: [], // by expert, over all layers: how many tokens it read
+      run: null, // the start event
+      outcome: null, // the end event
+      failure: null,
+      heard: false, // whether the question was taken
+      ended: false,
+      leftOut: 0,
+      nodes: buildTurn(question),
+    };
+    const messages = readable(turns).flatMap((past) => [
+      { role: "user", content: past.question },
+      { role: "assistant", content: answerOf(past) },
+    ]);
+    turns.push(turn);
+    part("turns").append(turn.nodes.root);
+    view.dataset.state = "waiting";
+    following = true;
+    drawTurn(turn);
+    drawTools();
+    follow();
+    announce(fill("announce_start"));
+    host.trigger("submit", { turn: turn.number, attempt, messages: [...messages, { role: "user", content: question }] });
+  }
+
+  // The turns that go along with a question: a model that was not taught to chat reads none of them.
+  function readable(past) {
+    if (!described.chat) return [];
+    const answered = past.filter((turn) => turn.ended && !turn.failure && answerOf(turn));
+    return answered.slice(-Math.floor((props.mostMessages - 1) / 2));
+  }
+
+  function retry() {
+    if (isBusy() || !turns.length) return;
+    const { question, attempt, nodes } = turns.pop();
+    nodes.root.remove();
+    addTurn(question, attempt + 1);
+  }
+
+  function clear() {
+    if (isBusy()) halt();
+    turns = [];
+    part("turns").replaceChildren();
+    drawTools();
+    part("input").focus();
+  }
+
+  const halt = () => host.trigger("stop", {});
+
+  // An answer that was stopped sends no end event, and a question that was refused no event at all.
+  function followHost() {
+    const turn = newest();
+    if (!turn || turn.ended) return;
+    if (host.busy === "stopped") finish(turn, { reason: "stopped" });
+    else if ((host.busy === "refused" || host.busy === "idle") && !turn.heard) fail(turn, fill("refused"));
+  }
+
+  // ------------------------------------------------------------------------------------------------------------ one turn
+
+  function buildTurn(question) {
+    const root = make("li", "ac-turn");
+    const nodes = { root };
+    const add = (parent, name, tag, className, text) => {
+      nodes[name] = make(tag, className, text);
+      parent.append(nodes[name]);
+      return nodes[name];
+    };
+    add(root, "question", "p", "ac-question", question);
+    const answer = add(root, "answer", "div", "ac-answer");
+    add(answer, "leftOut", "p", "ac-note");
+    add(answer, "text", "p", "ac-text");
+    const ribbon = add(answer, "ribbon", "div", "ac-ribbon");
+    add(ribbon, "rows", "div", "ac-rows").setAttribute("aria-hidden", "true");
+    add(ribbon, "columns", "div", "ac-columns").tabIndex = 0;
+    nodes.columns.setAttribute("role", "group");
+    const foot = add(answer, "foot", "div", "ac-foot");
+    add(foot, "routing", "p", "ac-routing");
+    add(foot, "meta", "p", "ac-meta");
+    add(answer, "given", "details", "ac-given").hidden = true;
+    add(nodes.given, "summary", "summary", "");
+    add(nodes.given, "prompt", "pre", "");
+    nodes.ribbon.hidden = true;
+    listen(nodes);
+    return nodes;
+  }
+
+  // All texts of a turn; its tokens stay as they are.
+  function drawTurn(turn) {
+    const { nodes, run, outcome, failure, leftOut } = turn;
+    nodes.root.setAttribute("aria-label", fill("you"));
+    nodes.leftOut.hidden = !leftOut;
+    nodes.leftOut.textContent = fill(leftOut === 1 ? "left_out_one" : "left_out_many", { count: count(leftOut) });
+    const silent = turn.ended && !failure && !answerOf(turn);
+    if (failure) nodes.text.textContent = failure;
+    else if (silent) nodes.text.textContent = outcome?.reason === "stopped" ? fill("stopped") : fill("nothing");
+    else if (!run) nodes.text.textContent = fill("waiting");
+    nodes.text.classList.toggle("ac-quiet", silent || !run);
+    nodes.text.classList.toggle("ac-failed", Boolean(failure));
+    nodes.columns.setAttribute("aria-label", fill("ribbon"));
+    nodes.summary.textContent = fill("given");
+    nodes.meta.textContent = run ? describeRun(run, outcome) : "";
+    drawRouting(turn);
+  }
+
+  function describeRun({ model, sampling }, outcome) {
+    const draw = sampling.temperature === 0 ? fill("greedy") : fill("seeded", sampling);
+    return [model, draw, outcome ? fill(outcome.reason, outcome) : ""].filter(Boolean).join(" · ");
+  }
+
+  // The share of the reading that each expert did, over the answer's tokens and all layers; or of one token, by layer.
+  function drawRouting(turn, index = -1) {
+    if (!turn?.run) return;
+    const { run, tokens, reads, nodes } = turn;
+    if (!run.layers) {
+      nodes.routing.replaceChildren(make("span", "", fill("no_experts")));
+      return;
+    }
+    if (!tokens.length) return;
+    nodes.routing.replaceChildren(...(tokens[index] ? describeToken(run, tokens[index].step) : describeReads(run, reads)));
+  }
+
+  function describeReads(run, reads) {
+    const all = reads.reduce((sum, count) => sum + (count || 0), 0);
+    const experts = Array.from({ length: run.experts }, (_, expert) => expert);
+    const busiest = [...experts].sort((one, other) => (reads[other] || 0) - (reads[one] || 0));
+    const named = run.experts > PALETTE ? busiest.slice(0, NAMED) : experts;
+    const parts = named.map((expert) => chip(run, expert, (reads[expert] || 0) / all));
+    const others = run.experts - named.length;
+    if (others) parts.push(make("span", "", fill("more_experts", { count: others })));
+    return [make("span", "ac-caption", fill("read_by")), ...parts];
+  }
+
+  function describeToken(run, step) {
+    const parts = [make("q", "", visible(step.t))];
+    step.e.forEach((experts, row) => {
+      parts.push(make("span", "ac-layer", `L${run.first_layer + row}`));
+      parts.push(...experts.map((expert, rank) => chip(run, expert, step.g[row][rank])));
+    });
+    return parts;
+  }
+
+  function chip(run, expert, share) {
+    const node = make("span", "ac-chip");
+    node.append(makeExpert("b", "", expert, run.experts), ` ${percent(share)}`);
+    return node;
+  }
+
+  function listen(nodes) {
+    const turnOf = () => turns.find((turn) => turn.nodes === nodes);
+    let shown = -1;
+    const show = (index) => {
+      const turn = turnOf();
+      if (!turn?.tokens.length) return;
+      for (const [at, on] of [[shown, false], [index, true]]) {
+        for (const node of [turn.tokens[at]?.span, turn.tokens[at]?.column]) node?.classList.toggle("on", on);
+      }
+      shown = index;
+      drawRouting(turn, index);
+      nodes.columns.setAttribute("aria-label", index < 0 ? fill("ribbon") : nodes.routing.textContent);
+    };
+    for (const box of [nodes.text, nodes.columns]) {
+      box.addEventListener("pointerover", (event) => {
+        if (indexAt(event) >= 0) show(indexAt(event));
+      });
+      box.addEventListener("pointerleave", () => show(-1));
+    }
+    nodes.columns.addEventListener("blur", () => show(-1));
+    nodes.columns.addEventListener("keydown", (event) => {
+      const last = turnOf().tokens.length - 1;
+      const steps = { ArrowLeft: Math.max(0, shown - 1), ArrowRight: Math.min(last, shown + 1), Home: 0, End: last, Escape: -1 };
+      if (!(event.key in steps)) return;
+      show(steps[event.key]);
+      event.preventDefault();
+    });
+  }
+
+  // ---------------------------------------------------------------------------------------------------- words and fields
+
+  function drawWords() {
+    translate();
+    const taught = described.chat ? "taught" : "untaught";
+    part("notice-title").textContent = fill(taught);
+    part("notice-note").textContent = fill(`${taught}_note`, { context: count(described.context) });
+    part("input").placeholder = fill("likely_1");
+    part("clear").title = fill("clear_hint");
+    drawStarters();
+    drawTools();
+    turns.forEach(drawTurn);
+  }
+
+  function drawStarters() {
+    const groups = described.chat ? [["starters", ["likely", "unlikely"]]] : [["starters_likely", ["likely"]], ["starters_unlikely", ["unlikely"]]];
+    part("starters").replaceChildren(
+      ...groups.map(([caption, kinds]) => {
+        const group = make("div", "");
+        const keys = Object.keys(props.texts).filter((key) => kinds.some((kind) => key.startsWith(`${kind}_`)));
+        group.append(make("p", "ax-caption", fill(caption)), ...keys.map((key) => starter(fill(key))));
+        return group;
+      }),
+    );
+  }
+
+  function starter(question) {
+    const button = make("button", "", question);
+    button.type = "button";
+    button.addEventListener("click", () => ask(question));
+    return button;
+  }
+
+  function drawTools() {
+    part("send").hidden = isBusy();
+    part("stop").hidden = !isBusy();
+    part("starters").hidden = turns.length > 0;
+    part("retry").disabled = isBusy() || !turns.length;
+    part("clear").disabled = !turns.length;
+    part("retry").title = fill(newest()?.run?.sampling.temperature === 0 ? "retry_same" : "retry_hint");
+  }
+
+  function send() {
+    const input = part("input");
+    if (isBusy() || !input.value.trim()) return;
+    const question = input.value;
+    input.value = "";
+    fitInput();
+    ask(question);
+  }
+
+  function fitInput() {
+    const input = part("input");
+    input.style.height = "auto";
+    input.style.height = `${Math.min(input.scrollHeight + 2, TALLEST)}px`;
+  }
+
+  function announce(text) {
+    part("live").textContent = text;
+  }
+
+  function follow() {
+    if (following) part("log").scrollTop = FAR;
+  }
+
+  // ---------------------------------------------------------------------------------------------------------------- start
+
+  part("input").maxLength = props.most;
+  part("input").addEventListener("input", fitInput);
+  part("input").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    send();
+  });
+  part("send").addEventListener("click", send);
+  part("stop").addEventListener("click", () => {
+    halt();
+    part("input").focus();
+  });
+  part("retry").addEventListener("click", retry);
+  part("clear").addEventListener("click", clear);
+  part("log").addEventListener("scroll", ({ target }) => {
+    following = isAtEnd(target, "y");
+  });
+  watch("busy", followHost);
+  watchValue(readValue);
+  watch("texts", drawWords);
+  readValue();
   drawWords();
 }
-
-function take(event) {
-  if (!current || current.ended) return; // also what was still on its way when Stop was pressed
-  if (event.kind === "turn") Object.assign(current, { heard: true, leftOut: event.left_out });
-  else if (event.kind === "start") begin(event);
-  else if (event.kind === "step") addToken(event);
-  else if (event.kind === "end") finish(current, event);
-  else if (event.kind === "error") fail(current, event.message);
-}
-
-function begin(start) {
-  const { run, nodes } = Object.assign(current, { run: start });
-  view.dataset.state = "running";
-  nodes.text.textContent = "";
-  nodes.prompt.textContent = run.prompt;
-  nodes.given.hidden = false;
-  nodes.root.classList.toggle("av-many", run.experts > PALETTE);
-  for (let row = 0; row < run.layers; row++) nodes.rows.append(make("span", "", `L${run.first_layer + row}`));
-  nodes.ribbon.hidden = !run.layers;
-  drawTurn(current);
-}
-
-function addToken(step) {
-  const { run, tokens, nodes, reads } = current;
-  const span = make("span", "", step.t);
-  const column = make("div", "av-col");
-  step.e.forEach((experts, row) => {
-    column.append(routingCell(experts, step.g[row], run.experts));
-    for (const expert of experts) reads[expert] = (reads[expert] || 0) + 1;
-  });
-  span.dataset.index = column.dataset.index = tokens.length;
-  tokens.push({ step, span, column });
-  nodes.text.append(span);
-  nodes.columns.append(column);
-  nodes.columns.scrollLeft = nodes.columns.scrollWidth;
-}
-
-function finish(turn, end) {
-  turn.ended = true;
-  turn.outcome = end;
-  rest();
-  drawTurn(turn);
-  announce(fill("announce_end", { text: answerOf(turn) || turn.nodes.text.textContent }));
-}
-
-function fail(turn, message) {
-  turn.ended = true;
-  turn.failure = message;
-  rest();
-  drawTurn(turn);
-}
-
-function rest() {
-  view.dataset.state = "idle";
-  drawTools();
-}
-
-// ------------------------------------------------------------------------------------------------------------- asking
-
-const answerOf = (turn) => turn.tokens.map(({ step }) => step.t).join("");
-
-function ask(question) {
-  if (busy() || !question.trim()) return;
-  addTurn(question, 0);
-}
-
-function addTurn(question, attempt) {
-  const turn = {
-    number: Math.floor(Math.random() * 2 ** 52), // tells its events from those of a turn before it
-    question,
-    attempt,
-    tokens: [], // {step, span, column}
-    reads: [], // by expert, over all layers: how many tokens it read
-    run: null, // the start event
-    outcome: null, // the end event
-    failure: null,
-    asked: false, // whether the server was asked
-    heard: false, // whether the server has taken the question
-    ended: false,
-    leftOut: 0,
-    nodes: buildTurn(question),
-  };
-  const messages = readable(turns).flatMap((past) => [
-    { role: "user", content: past.question },
-    { role: "assistant", content: answerOf(past) },
-  ]);
-  turns.push(turn);
-  part("turns").append(turn.nodes.root);
-  view.dataset.state = "waiting";
-  following = true;
-  drawTurn(turn);
-  drawTools();
-  follow();
-  announce(fill("announce_start"));
-  submit({ turn: turn.number, attempt, messages: [...messages, { role: "user", content: question }] });
-}
-
-// The turns that go along with a question: a model that was not taught to chat reads none of them.
-function readable(past) {
-  if (!told.chat) return [];
-  const answered = past.filter((turn) => turn.ended && !turn.failure && answerOf(turn));
-  return answered.slice(-Math.floor((props.mostMessages - 1) / 2));
-}
-
-function retry() {
-  if (busy() || !turns.length) return;
-  const { question, attempt, nodes } = turns.pop();
-  nodes.root.remove();
-  addTurn(question, attempt + 1);
-}
-
-function clear() {
-  if (busy()) halt();
-  turns = [];
-  part("turns").replaceChildren();
-  drawTools();
-  part("input").focus();
-}
-
-function halt() {
-  wishes.waiting = null;
-  stopped();
-  trigger("stop", {});
-}
-
-// Stop cuts the stream in the server, so that no last line comes.
-function stopped() {
-  const turn = newest();
-  if (!turn || turn.ended) return;
-  leave();
-  finish(turn, { reason: "stopped" });
-}
-
-// Gradio marks a component as pending from the question until its first data, and no longer when that was refused.
-const pending = element.closest(".html-container");
-let waited = false;
-
-function followQueue() {
-  const waits = pending.classList.contains("pending");
-  if (waits && newest() && !wishes.waiting) newest().asked = true;
-  if (waited && !waits) setTimeout(refuse, REFUSED_MS);
-  waited = waits;
-}
-
-function refuse() {
-  const turn = newest();
-  if (turn?.asked && !turn.ended && !turn.heard && !waited) fail(turn, fill("refused"));
-}
-
-// ------------------------------------------------------------------------------------------------------------ one turn
-
-function buildTurn(question) {
-  const root = make("li", "ac-turn");
-  const nodes = { root };
-  const add = (parent, name, tag, className, text) => {
-    nodes[name] = make(tag, className, text);
-    parent.append(nodes[name]);
-    return nodes[name];
-  };
-  add(root, "question", "p", "ac-question", question);
-  const answer = add(root, "answer", "div", "ac-answer");
-  add(answer, "leftOut", "p", "ac-note");
-  add(answer, "text", "p", "ac-text");
-  const ribbon = add(answer, "ribbon", "div", "ac-ribbon");
-  add(ribbon, "rows", "div", "ac-rows").setAttribute("aria-hidden", "true");
-  add(ribbon, "columns", "div", "ac-columns").tabIndex = 0;
-  nodes.columns.setAttribute("role", "group");
-  const foot = add(answer, "foot", "div", "ac-foot");
-  add(foot, "routing", "p", "ac-routing");
-  add(foot, "meta", "p", "ac-meta");
-  add(answer, "given", "details", "ac-given").hidden = true;
-  add(nodes.given, "summary", "summary", "");
-  add(nodes.given, "prompt", "pre", "");
-  nodes.ribbon.hidden = true;
-  listen(nodes);
-  return nodes;
-}
-
-// All words of a turn; its tokens stand where they are.
-function drawTurn(turn) {
-  const { nodes, run, outcome, failure, leftOut } = turn;
-  nodes.root.setAttribute("aria-label", fill("you"));
-  nodes.leftOut.hidden = !leftOut;
-  nodes.leftOut.textContent = fill(leftOut === 1 ? "left_out_one" : "left_out_many", { count: leftOut });
-  const silent = turn.ended && !failure && !answerOf(turn);
-  if (failure) nodes.text.textContent = failure;
-  else if (silent) nodes.text.textContent = outcome?.reason === "stopped" ? fill("stopped") : fill("nothing");
-  else if (!run) nodes.text.textContent = fill("waiting");
-  nodes.text.classList.toggle("ac-quiet", silent || !run);
-  nodes.text.classList.toggle("ac-failed", Boolean(failure));
-  nodes.columns.setAttribute("aria-label", fill("ribbon"));
-  nodes.summary.textContent = fill("given");
-  nodes.meta.textContent = run ? describeRun(run, outcome) : "";
-  drawRouting(turn);
-}
-
-function describeRun({ model, sampling }, outcome) {
-  const draw = sampling.temperature === 0 ? fill("greedy") : fill("seeded", sampling);
-  return [model, draw, outcome ? fill(outcome.reason, outcome) : ""].filter(Boolean).join(" · ");
-}
-
-// Which part of the reading each expert did, over the answer's tokens and all layers; or of one token, by layer.
-function drawRouting(turn, index = -1) {
-  if (!turn?.run) return;
-  const { run, tokens, reads, nodes } = turn;
-  if (!run.layers) {
-    nodes.routing.replaceChildren(make("span", "", fill("no_experts")));
-    return;
-  }
-  if (!tokens.length) return;
-  nodes.routing.replaceChildren(...(tokens[index] ? describeToken(run, tokens[index].step) : describeReads(run, reads)));
-}
-
-function describeReads(run, reads) {
-  const all = reads.reduce((sum, count) => sum + (count || 0), 0);
-  const experts = Array.from({ length: run.experts }, (_, expert) => expert);
-  const busiest = [...experts].sort((one, other) => (reads[other] || 0) - (reads[one] || 0));
-  const named = run.experts > PALETTE ? busiest.slice(0, NAMED) : experts;
-  const parts = named.map((expert) => chip(run, expert, (reads[expert] || 0) / all));
-  const others = run.experts - named.length;
-  if (others) parts.push(make("span", "", fill("more_experts", { count: others })));
-  return [make("span", "ac-caption", fill("read_by")), ...parts];
-}
-
-function describeToken(run, step) {
-  const parts = [make("q", "", visible(step.t))];
-  step.e.forEach((experts, row) => {
-    parts.push(make("span", "ac-layer", `L${run.first_layer + row}`));
-    parts.push(...experts.map((expert, rank) => chip(run, expert, step.g[row][rank])));
-  });
-  return parts;
-}
-
-function chip(run, expert, share) {
-  const node = make("span", "ac-chip");
-  const name = make("b", "", `E${expert + 1}`);
-  paint(name, expert, run.experts);
-  node.append(name, ` ${percent(share)}`);
-  return node;
-}
-
-function listen(nodes) {
-  const turnOf = () => turns.find((turn) => turn.nodes === nodes);
-  let shown = -1;
-  const show = (index) => {
-    const turn = turnOf();
-    if (!turn?.tokens.length) return;
-    for (const [at, on] of [[shown, false], [index, true]]) {
-      for (const node of [turn.tokens[at]?.span, turn.tokens[at]?.column]) node?.classList.toggle("on", on);
-    }
-    shown = index;
-    drawRouting(turn, index);
-    nodes.columns.setAttribute("aria-label", index < 0 ? fill("ribbon") : nodes.routing.textContent);
-  };
-  for (const box of [nodes.text, nodes.columns]) {
-    box.addEventListener("pointerover", (event) => {
-      const index = Number(event.target.closest("[data-index]")?.dataset.index ?? -1);
-      if (index >= 0) show(index);
-    });
-    box.addEventListener("pointerleave", () => show(-1));
-  }
-  nodes.columns.addEventListener("blur", () => show(-1));
-  nodes.columns.addEventListener("keydown", (event) => {
-    const last = turnOf().tokens.length - 1;
-    const steps = { ArrowLeft: Math.max(0, shown - 1), ArrowRight: Math.min(last, shown + 1), Home: 0, End: last, Escape: -1 };
-    if (!(event.key in steps)) return;
-    show(steps[event.key]);
-    event.preventDefault();
-  });
-}
-
-// ---------------------------------------------------------------------------------------------------- words and fields
-
-function drawWords() {
-  for (const node of element.querySelectorAll("[data-text]")) node.textContent = fill(node.dataset.text);
-  for (const node of element.querySelectorAll("[data-label]")) node.setAttribute("aria-label", fill(node.dataset.label));
-  const taught = told.chat ? "taught" : "untaught";
-  part("notice-title").textContent = fill(taught);
-  part("notice-note").textContent = fill(`${taught}_note`, told);
-  part("input").placeholder = fill("likely_1");
-  part("clear").title = fill("clear_hint");
-  drawStarters();
-  drawTools();
-  turns.forEach(drawTurn);
-}
-
-function drawStarters() {
-  const groups = told.chat ? [["starters", ["likely", "unlikely"]]] : [["starters_likely", ["likely"]], ["starters_unlikely", ["unlikely"]]];
-  part("starters").replaceChildren(
-    ...groups.map(([caption, kinds]) => {
-      const group = make("div", "");
-      const keys = Object.keys(props.texts).filter((key) => kinds.some((kind) => key.startsWith(`${kind}_`)));
-      group.append(make("p", "ax-caption", fill(caption)), ...keys.map((key) => starter(fill(key))));
-      return group;
-    }),
-  );
-}
-
-function starter(question) {
-  const button = make("button", "", question);
-  button.type = "button";
-  button.addEventListener("click", () => ask(question));
-  return button;
-}
-
-function drawTools() {
-  part("send").hidden = busy();
-  part("stop").hidden = !busy();
-  part("starters").hidden = turns.length > 0;
-  part("retry").disabled = busy() || !turns.length;
-  part("clear").disabled = !turns.length;
-  part("retry").title = fill(newest()?.run?.sampling.temperature === 0 ? "retry_same" : "retry_hint");
-}
-
-function send() {
-  const input = part("input");
-  if (busy() || !input.value.trim()) return;
-  const question = input.value;
-  input.value = "";
-  fitInput();
-  ask(question);
-}
-
-function fitInput() {
-  const input = part("input");
-  input.style.height = "auto";
-  input.style.height = `${Math.min(input.scrollHeight + 2, TALLEST)}px`;
-}
-
-function announce(text) {
-  part("live").textContent = text;
-}
-
-function follow() {
-  if (following) part("log").scrollTop = 1e9;
-}
-
-// ---------------------------------------------------------------------------------------------------------------- start
-
-part("input").maxLength = props.most;
-part("input").addEventListener("input", fitInput);
-part("input").addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  send();
-});
-part("send").addEventListener("click", send);
-part("stop").addEventListener("click", () => {
-  halt();
-  part("input").focus();
-});
-part("retry").addEventListener("click", retry);
-part("clear").addEventListener("click", clear);
-part("log").addEventListener("scroll", ({ target }) => {
-  following = target.scrollHeight - target.scrollTop - target.clientHeight < 60;
-});
-view.addEventListener("stop", stopped); // another model was chosen
-view.addEventListener("rest", rested);
-new MutationObserver(followQueue).observe(pending, { attributeFilter: ["class"] });
-
-watchValue(readValue);
-watch("texts", drawWords);
-readValue();
-drawWords();

@@ -1,432 +1,417 @@
-// Draws two generations from one prompt: their texts side by side, and their ribbons above each other, as wide as their
-// letters, so that the same place in both texts stands at the same x. The value is NDJSON that only grows, each line with
-// its `side`; what was added is read and drawn in the next animation frame.
+// The view of two generations from one prompt: their texts side by side, and their ribbons above each other, as wide as
+// their letters, so that the same place in both texts stands at the same x. The value is NDJSON that only grows, each line
+// with its `side` (see playground/generate/comparison.py); what was added is drawn in the next animation frame.
 
-const view = part("view");
+import { buildLoadTable, makeColumn, makeLayerChoice, makeRowLabels, makeToken, paint, PALETTE, zeroCounts } from "./routing.js";
+import { createToolkit, FAR, indexAt, isAtEnd, KEY_STEPS, make, readLines } from "./toolkit.js";
+
 const SIDES = ["a", "b"];
-let seen = ""; // the part of the value that was read
-let sides = {}; // side → all that is known of it, see newSide
-let stopped = false;
-let settled = false; // both have ended, and the end was told
 
-const other = (side) => (side.key === "a" ? sides.b : sides.a);
-const both = () => SIDES.map((key) => sides[key]).filter(Boolean);
+export function start(host) {
+  const { props, watch } = host;
+  const toolkit = createToolkit(host);
+  const { part, fill, visible, percent, count, oneDigit, twoDigits, bytes } = toolkit;
+  const view = part("view");
+  let seen = ""; // the part of the value that was read
+  let sides = {}; // side → all that is known of it, see newSide
+  let stopped = false;
+  let settled = false; // both have ended, and the end was announced
+  let following = true; // the ribbons keep their end in sight, unless the reader scrolled away
+  let common = 0; // so many characters the two answers have in common at their beginning
+  let marked = []; // the tokens that are marked
 
-// ---------------------------------------------------------------------------------------------------- reading events
+  const other = (side) => (side.key === "a" ? sides.b : sides.a);
+  const both = () => SIDES.map((key) => sides[key]).filter(Boolean);
 
-function readValue() {
-  const text = props.value || "";
-  if (!text.startsWith(seen) || !text) reset();
-  const complete = text.slice(seen.length, text.lastIndexOf("\n") + 1);
-  if (!complete) return;
-  seen += complete;
-  for (const line of complete.trimEnd().split("\n")) take(JSON.parse(line));
-  draw();
-}
+  // ---------------------------------------------------------------------------------------------------- reading events
 
-function reset() {
-  seen = "";
-  sides = {};
-  stopped = settled = false;
-  following = true;
-  common = 0;
-  for (const name of ["side-a", "side-b", "ribbon-a", "ribbon-b", "verdict", "token", "common"]) part(name).replaceChildren();
-  part("parting").hidden = true;
-  view.dataset.state = "empty";
-}
-
-function take(event) {
-  const side = (sides[event.side] ??= newSide(event.side));
-  if (side.ended) return; // what was still on its way when Stop was pressed
-  if (event.kind === "start") begin(side, event);
-  else if (event.kind === "step") addToken(side, event);
-  else {
-    side.ended = true;
-    if (event.kind === "error") side.failure = event.message;
-    else side.outcome = event;
+  function readValue() {
+    const text = props.value || "";
+    if (!text.startsWith(seen) || !text) reset();
+    const { events, end } = readLines(text, seen.length);
+    if (!events.length) return;
+    seen = text.slice(0, end);
+    for (const event of events) take(event);
+    draw();
   }
-}
 
-// `letters` is all the text, letter by letter; the first `prompt` of them are the prompt's. `tokens` have those from … to.
-// `surprise` is the sum of −log p over the `fresh` tokens, which are the new ones; `batch` is what is drawn next.
-function newSide(key) {
-  const figures = { fresh: 0, surprise: 0, ready: 0, first: undefined, last: undefined };
-  const batch = { text: new DocumentFragment(), lane: new DocumentFragment() };
-  return { key, run: null, tokens: [], letters: [], prompt: 0, layer: 0, ended: false, pinned: -1, ...figures, batch };
-}
-
-function begin(side, start) {
-  side.run = start;
-  side.counts = Array.from({ length: start.layers }, () => new Array(start.experts).fill(0));
-  buildSide(side);
-  buildRibbon(side);
-}
-
-function addToken(side, step) {
-  const { run, tokens } = side;
-  const from = side.letters.length;
-  side.letters.push(...step.t);
-  const to = side.letters.length;
-  if (step.prompt) {
-    side.prompt = to;
-    side.ready = step.s;
-  } else {
-    side.fresh++;
-    side.surprise -= Math.log(step.p);
-    side.first ??= step.s;
-    side.last = step.s;
+  function reset() {
+    seen = "";
+    sides = {};
+    stopped = settled = false;
+    following = true;
+    common = 0;
+    for (const name of ["side-a", "side-b", "ribbon-a", "ribbon-b", "verdict", "token", "common"]) part(name).replaceChildren();
+    part("parting").hidden = true;
+    view.dataset.state = "empty";
   }
-  step.e.forEach((experts, row) => experts.forEach((expert) => side.counts[row][expert]++));
 
-  const span = make("span", step.prompt ? "av-tok av-prompt" : "av-tok", step.t);
-  if (/^\n+$/.test(step.t)) span.classList.add("av-newline");
-  const column = make("div", step.prompt ? "ac-col av-prompt" : "ac-col");
-  column.style.setProperty("--from", from);
-  column.style.setProperty("--chars", to - from);
-  column.id = `axion-compare-${side.key}-${tokens.length}`;
-  column.setAttribute("role", "option");
-  column.setAttribute("aria-label", visible(step.t));
-  step.e.forEach((experts, row) => column.append(routingCell(experts, step.g[row], run.experts)));
-  if (run.layers) paint(span, step.e[side.layer][0], run.experts);
-  span.dataset.index = column.dataset.index = tokens.length;
-  tokens.push({ step, span, column, from, to });
-  side.batch.text.append(span);
-  side.batch.lane.append(column);
-}
+  function take(event) {
+    const side = (sides[event.side] ??= newSide(event.side));
+    if (side.ended) return; // what was still on its way when the generations were stopped
+    if (event.kind === "start") begin(side, event);
+    else if (event.kind === "step") addToken(side, event);
+    else {
+      side.ended = true;
+      if (event.kind === "error") side.failure = event.message;
+      else side.outcome = event;
+    }
+  }
 
-// ------------------------------------------------------------------------------------------------------------- drawing
+  // `letters` is all the text, letter by letter; the first `prompt` of them are the prompt's. `tokens` have those from … to.
+  // `surprise` is the sum of −log p over the `fresh` tokens, which are the new ones; `batch` is what is drawn next.
+  function newSide(key) {
+    const figures = { fresh: 0, surprise: 0, ready: 0, first: undefined, last: undefined };
+    const batch = { text: new DocumentFragment(), lane: new DocumentFragment() };
+    return { key, run: null, tokens: [], letters: [], prompt: 0, layer: 0, ended: false, pinned: -1, ...figures, batch };
+  }
 
-let following = true; // the ribbons keep their end in sight, unless the reader scrolled away
+  function begin(side, run) {
+    side.run = run;
+    side.counts = zeroCounts(run);
+    buildSide(side);
+    buildRibbon(side);
+  }
 
-function append(side) {
-  const { text, lane } = side.nodes;
-  const follows = text.scrollHeight - text.scrollTop - text.clientHeight < 60;
-  text.append(side.batch.text);
-  lane.append(side.batch.lane);
-  if (follows) text.scrollTop = 1e9;
-}
+  function addToken(side, step) {
+    const { run, tokens } = side;
+    const from = side.letters.length;
+    side.letters.push(...step.t);
+    const to = side.letters.length;
+    if (step.prompt) {
+      side.prompt = to;
+      side.ready = step.s;
+    } else {
+      side.fresh++;
+      side.surprise -= Math.log(step.p);
+      side.first ??= step.s;
+      side.last = step.s;
+    }
+    step.e.forEach((experts, row) => experts.forEach((expert) => side.counts[row][expert]++));
 
-part("scroll").addEventListener("scroll", () => {
-  const box = part("scroll");
-  following = box.scrollWidth - box.scrollLeft - box.clientWidth < 60;
-});
+    const span = makeToken(step, side.layer, run.experts);
+    const column = makeColumn(step.prompt ? "ac-col av-prompt" : "ac-col", step, run.experts);
+    column.style.setProperty("--from", from);
+    column.style.setProperty("--chars", to - from);
+    column.id = `axion-compare-${side.key}-${tokens.length}`;
+    column.setAttribute("role", "option");
+    column.setAttribute("aria-label", visible(step.t));
+    span.dataset.index = column.dataset.index = tokens.length;
+    tokens.push({ step, span, column, from, to });
+    side.batch.text.append(span);
+    side.batch.lane.append(column);
+  }
 
-function buildSide(side) {
-  const { run } = side;
-  const root = part(`side-${side.key}`);
-  const nodes = {
-    status: make("p", "av-status"),
-    layers: make("div", "av-layers"),
-    note: make("p", "av-note"),
-    text: make("div", "av-text"),
-    load: make("div", "av-load"),
-    stats: make("dl", "av-stats"),
-  };
-  side.nodes = nodes;
-  nodes.text.tabIndex = 0;
-  nodes.text.setAttribute("role", "region");
-  nodes.load.setAttribute("role", "group");
-  const head = make("div", "av-head");
-  head.append(nodes.status, nodes.layers);
-  root.replaceChildren(head, nodes.note, nodes.text, nodes.load, nodes.stats);
-  root.classList.toggle("av-many", run.experts > PALETTE);
-  buildLayers(side);
-  side.cells = buildLoadTable(side.nodes.load, side.run);
-  listen(side, nodes.text);
-}
+  // ------------------------------------------------------------------------------------------------------------- drawing
 
-function buildLayers(side) {
-  const { run, nodes } = side;
-  nodes.layers.replaceChildren();
-  nodes.layers.setAttribute("role", "radiogroup");
-  nodes.layers.setAttribute("aria-label", `${side.key.toUpperCase()}: ${fill("layers")}`);
-  for (let row = 0; row < run.layers; row++) {
-    const label = make("label", "", `L${run.first_layer + row}`);
-    const radio = make("input", "");
-    Object.assign(radio, { type: "radio", name: `axion-compare-layer-${side.key}`, checked: row === side.layer });
-    radio.setAttribute("aria-label", fill("layer", { layer: run.first_layer + row }));
-    radio.addEventListener("change", () => {
+  function append(side) {
+    const { text, lane } = side.nodes;
+    const follows = isAtEnd(text, "y");
+    text.append(side.batch.text);
+    lane.append(side.batch.lane);
+    if (follows) text.scrollTop = FAR;
+  }
+
+  part("scroll").addEventListener("scroll", () => {
+    following = isAtEnd(part("scroll"), "x");
+  });
+
+  function buildSide(side) {
+    const { run } = side;
+    const root = part(`side-${side.key}`);
+    const nodes = {
+      status: make("p", "av-status"),
+      layers: make("div", "av-layers"),
+      note: make("p", "av-note"),
+      text: make("div", "av-text"),
+      load: make("div", "av-load"),
+      stats: make("dl", "av-stats"),
+    };
+    side.nodes = nodes;
+    nodes.text.tabIndex = 0;
+    nodes.text.setAttribute("role", "region");
+    nodes.load.setAttribute("role", "group");
+    const head = make("div", "av-head");
+    head.append(nodes.status, nodes.layers);
+    root.replaceChildren(head, nodes.note, nodes.text, nodes.load, nodes.stats);
+    root.classList.toggle("av-many", run.experts > PALETTE);
+    buildLayers(side);
+    side.cells = buildLoadTable(side.nodes.load, side.run);
+    listen(side, nodes.text);
+  }
+
+  function buildLayers(side) {
+    const { run, nodes } = side;
+    nodes.layers.setAttribute("role", "radiogroup");
+    nodes.layers.setAttribute("aria-label", `${side.key.toUpperCase()}: ${fill("layers")}`);
+    const choose = (row) => {
       side.layer = row;
       for (const { step, span } of side.tokens) paint(span, step.e[row][0], run.experts);
+    };
+    nodes.layers.replaceChildren(...makeLayerChoice(run, `axion-compare-layer-${side.key}`, side.layer, fill, choose));
+  }
+
+  function buildRibbon(side) {
+    const { run } = side;
+    const name = make("b", "ac-name", side.key.toUpperCase());
+    const rows = make("div", "av-row-labels");
+    rows.append(...makeRowLabels(run));
+    const lane = make("div", "ac-lane");
+    lane.tabIndex = 0;
+    lane.setAttribute("role", "listbox");
+    lane.setAttribute("aria-orientation", "horizontal");
+    lane.style.setProperty("--rows", run.layers);
+    lane.addEventListener("keydown", (event) => walk(side, event));
+    const labels = make("div", "ac-labels");
+    labels.append(name, rows);
+    labels.setAttribute("aria-hidden", "true");
+    part(`ribbon-${side.key}`).replaceChildren(labels, lane);
+    part(`ribbon-${side.key}`).classList.toggle("av-many", run.experts > PALETTE);
+    side.nodes.lane = lane;
+    listen(side, lane);
+  }
+
+  function draw() {
+    const ended = (stopped || both().length === SIDES.length) && both().every((side) => side.ended);
+    view.dataset.state = ended ? "done" : "running";
+    for (const side of both()) drawSide(side);
+    alignRibbons();
+    if (!ended && following) part("scroll").scrollLeft = FAR;
+    drawParting(ended);
+    if (!ended || settled) return;
+    settled = true;
+    revealParting();
+    part("live").textContent = fill("announce_both", { verdict: part("verdict").textContent });
+  }
+
+  function drawSide(side) {
+    const { run, nodes, failure } = side;
+    if (!run) {
+      part(`side-${side.key}`).replaceChildren(make("p", "av-error", failure ?? ""));
+      return;
+    }
+    nodes.status.textContent = "";
+    nodes.status.append(make("b", "ac-name", side.key.toUpperCase()), make("span", "", describeState(side)));
+    nodes.note.textContent = failure ?? (run.dropped ? fill("dropped", { dropped: count(run.dropped), context: count(run.context) }) : "");
+    nodes.note.hidden = !nodes.note.textContent;
+    nodes.text.setAttribute("aria-label", fill("text_of", { side: side.key.toUpperCase() }));
+    if (side.batch.text.childNodes.length) append(side);
+    nodes.lane.setAttribute("aria-label", fill("ribbon_of", { side: side.key.toUpperCase() }));
+    nodes.load.setAttribute("aria-label", fill("load_note"));
+    side.counts.forEach((row, rowIndex) => row.forEach((_, expert) => drawCell(side, rowIndex, expert)));
+    drawStats(side);
+  }
+
+  function describeState({ run, outcome, ended }) {
+    const { temperature, seed } = run.sampling;
+    const draw = temperature === 0 ? fill("greedy") : fill("seeded", { seed, temperature });
+    const parts = [fill("done", { model: run.model, draw })];
+    if (outcome) parts.push(fill(outcome.reason, outcome));
+    else if (ended && stopped) parts.push(fill("stopped"));
+    return parts.join(" · ");
+  }
+
+  function drawCell({ run, counts, cells, tokens }, row, expert) {
+    const { root, bar, label } = cells[row][expert];
+    const share = tokens.length ? counts[row][expert] / tokens.length : 0;
+    const times = oneDigit((share / run.experts_per_token) * run.experts);
+    bar.style.transform = `scaleX(${share})`;
+    label.textContent = `${times}×`;
+    const tally = { count: count(counts[row][expert]), tokens: count(tokens.length) };
+    root.setAttribute("aria-label", fill("load_cell", { layer: run.first_layer + row, expert: expert + 1, ...tally, times }));
+  }
+
+  function drawStats({ run, tokens, fresh, surprise, ready, first, last, nodes }) {
+    const prompt = tokens.length - fresh;
+    const plainCache = bytes(tokens.length * run.plain_cache_bytes);
+    const figures = [
+      ["stat_tokens", count(tokens.length), fill("stat_tokens_note", { prompt: count(prompt), new: count(fresh) })],
+      ["stat_speed", last > ready ? `${count(fresh / (last - ready))}/s` : "–", fill("own_time")],
+      ["stat_first", first === undefined ? "–" : `${count(1000 * first)} ms`, fill("own_time")],
+      ["perplexity", fresh ? twoDigits(Math.exp(surprise / fresh)) : "–", fill("perplexity_note")],
+      ["stat_cache", bytes(tokens.length * run.cache_bytes), fill("stat_cache_note", { plain: plainCache })],
+    ];
+    nodes.stats.replaceChildren(
+      ...figures.map(([key, value, note]) => {
+        const figure = make("div", "");
+        figure.append(make("dt", "", fill(key)), make("dd", "", value), make("dd", "", note));
+        return figure;
+      }),
+    );
+  }
+
+  // The answers begin at one x, also where one side's prompt was cut.
+  function alignRibbons() {
+    const drawn = both().filter((side) => side.run);
+    const origin = Math.max(0, ...drawn.map((side) => side.prompt));
+    const longest = Math.max(0, ...drawn.map((side) => side.letters.length - side.prompt));
+    part("track").style.setProperty("--origin", origin);
+    part("track").style.setProperty("--all", origin + longest);
+    for (const side of drawn) side.nodes.lane.style.setProperty("--prompt", side.prompt);
+  }
+
+  // ------------------------------------------------------------------------------------------------- where the texts part
+
+  // `common`, or null while more of them may come.
+  function commonLength(ended) {
+    const { a, b } = sides;
+    const letter = (side) => side.letters[side.prompt + common];
+    while (letter(a) !== undefined && letter(a) === letter(b)) common++;
+    return ended || (letter(a) !== undefined && letter(b) !== undefined) ? common : null;
+  }
+
+  const firstAfter = (side, length) => side.tokens.find(({ to }) => to > side.prompt + length);
+
+  function drawParting(ended) {
+    const verdict = part("verdict");
+    part("parting").hidden = true;
+    if (!sides.a?.run || !sides.b?.run) {
+      verdict.textContent = "";
+      return;
+    }
+    const length = commonLength(ended);
+    if (length === null) {
+      verdict.textContent = fill("running_both");
+      return;
+    }
+    const [a, b] = [sides.a, sides.b].map((side) => firstAfter(side, length));
+    if (a || b) {
+      const words = { count: count(length), a: describeNext(a), b: describeNext(b) };
+      verdict.textContent = fill(length ? "parted" : "parted_at_once", words);
+      part("parting").hidden = false;
+      part("track").style.setProperty("--common", length);
+      for (const side of both()) markOwn(side, length);
+    } else verdict.textContent = fill(sides.a.fresh || sides.b.fresh ? "identical" : "nothing");
+    if (ended) drawCommon(a, b);
+  }
+
+  const describeNext = (token) =>
+    token ? fill("goes_on", { word: visible(token.step.t), p: percent(token.step.p) }) : fill("ends");
+
+  // Before the line a third of what is to be seen, behind it the rest.
+  function revealParting() {
+    const box = part("scroll");
+    if (!part("parting").hidden) box.scrollLeft = part("parting").offsetLeft - box.clientWidth / 3;
+  }
+
+  // From the first difference on, each goes its own way, and looks it.
+  function markOwn(side, length) {
+    const first = firstAfter(side, length);
+    side.marked ??= first ? side.tokens.indexOf(first) : side.tokens.length;
+    first?.span.classList.add("ac-first");
+    for (; side.marked < side.tokens.length; side.marked++) {
+      side.tokens[side.marked].span.classList.add("ac-own");
+      side.tokens[side.marked].column.classList.add("ac-own");
+    }
+  }
+
+  // Routing depends on the text and the weights alone: before the texts part, one model routes alike on both sides.
+  function drawCommon(firstA, firstB) {
+    const { a, b } = sides;
+    part("common").textContent = "";
+    if (a.run.model !== b.run.model || !a.run.layers) return;
+    const [endA, endB] = [firstA, firstB].map((first, index) => {
+      const { tokens } = [a, b][index];
+      return first ? tokens.indexOf(first) : tokens.length;
     });
-    label.prepend(radio);
-    nodes.layers.append(label);
+    const tokens = Math.min(endA, endB);
+    let same = 0;
+    for (let index = 0; index < tokens; index++) {
+      const [one, two] = [a.tokens[index].step, b.tokens[index].step];
+      if (one.id === two.id && JSON.stringify(one.e) === JSON.stringify(two.e)) same++;
+    }
+    part("common").textContent = fill("same_routing", { same: count(same), count: count(tokens) });
   }
-}
 
-function buildRibbon(side) {
-  const { run } = side;
-  const name = make("b", "ac-name", side.key.toUpperCase());
-  const rows = make("div", "av-row-labels");
-  for (let row = 0; row < run.layers; row++) rows.append(make("span", "", `L${run.first_layer + row}`));
-  const lane = make("div", "ac-lane");
-  lane.tabIndex = 0;
-  lane.setAttribute("role", "listbox");
-  lane.setAttribute("aria-orientation", "horizontal");
-  lane.style.setProperty("--rows", run.layers);
-  lane.addEventListener("keydown", (event) => walk(side, event));
-  const labels = make("div", "ac-labels");
-  labels.append(name, rows);
-  labels.setAttribute("aria-hidden", "true");
-  part(`ribbon-${side.key}`).replaceChildren(labels, lane);
-  part(`ribbon-${side.key}`).classList.toggle("av-many", run.experts > PALETTE);
-  side.nodes.lane = lane;
-  listen(side, lane);
-}
+  // -------------------------------------------------------------------------------------------- one token and its opposite
 
-function draw() {
-  const ended = (stopped || both().length === SIDES.length) && both().every((side) => side.ended);
-  view.dataset.state = ended ? "done" : "running";
-  for (const side of both()) drawSide(side);
-  alignRibbons();
-  if (!ended && following) part("scroll").scrollLeft = 1e9;
-  drawParting(ended);
-  if (!ended || settled) return;
-  settled = true;
-  revealParting();
-  part("live").textContent = fill("announce_both", { verdict: part("verdict").textContent });
-}
-
-function drawSide(side) {
-  const { run, nodes, failure, outcome } = side;
-  if (!run) {
-    part(`side-${side.key}`).replaceChildren(make("p", "av-error", failure ?? ""));
-    return;
+  function showToken(side, index) {
+    for (const { span, column } of marked) for (const node of [span, column]) node.classList.remove("on");
+    marked = [];
+    const token = side?.tokens[index];
+    if (!token) {
+      part("token").textContent = "";
+      return;
+    }
+    const from = token.from - side.prompt;
+    const to = Math.max(token.to - side.prompt, from + 1);
+    const opposite = other(side)?.run ? other(side) : null;
+    const twins = opposite?.tokens.filter((twin) => twin.from - opposite.prompt < to && twin.to - opposite.prompt > from);
+    marked = [token, ...(twins ?? [])];
+    for (const { span, column } of marked) for (const node of [span, column]) node.classList.add("on");
+    part("token").textContent = describeToken(side, token.step);
   }
-  nodes.status.textContent = "";
-  nodes.status.append(make("b", "ac-name", side.key.toUpperCase()), make("span", "", describeState(side)));
-  nodes.note.textContent = failure ?? (run.dropped ? fill("dropped", run) : "");
-  nodes.note.hidden = !nodes.note.textContent;
-  nodes.text.setAttribute("aria-label", fill("text_of", { side: side.key.toUpperCase() }));
-  if (side.batch.text.childNodes.length) append(side);
-  nodes.lane.setAttribute("aria-label", fill("ribbon_of", { side: side.key.toUpperCase() }));
-  nodes.load.setAttribute("aria-label", fill("load_note"));
-  side.counts.forEach((row, rowIndex) => row.forEach((_, expert) => drawCell(side, rowIndex, expert)));
-  drawStats(side);
-}
 
-function describeState({ run, outcome, ended }) {
-  const { temperature, seed } = run.sampling;
-  const draw = temperature === 0 ? fill("greedy") : fill("seeded", { seed, temperature });
-  const parts = [fill("done", { model: run.model, draw })];
-  if (outcome) parts.push(fill(outcome.reason, outcome));
-  else if (ended && stopped) parts.push(fill("stopped"));
-  return parts.join(" · ");
-}
-
-function drawCell({ run, counts, cells, tokens }, row, expert) {
-  const { root, bar, label } = cells[row][expert];
-  const share = tokens.length ? counts[row][expert] / tokens.length : 0;
-  const times = ((share / run.experts_per_token) * run.experts).toFixed(1);
-  bar.style.transform = `scaleX(${share})`;
-  label.textContent = `${times}×`;
-  const values = { layer: run.first_layer + row, expert: expert + 1, count: counts[row][expert], tokens: tokens.length };
-  root.setAttribute("aria-label", fill("load_cell", { ...values, times }));
-}
-
-function drawStats({ run, tokens, fresh, surprise, ready, first, last, nodes }) {
-  const prompt = tokens.length - fresh;
-  const plain = formatBytes(tokens.length * run.plain_cache_bytes);
-  const figures = [
-    ["stat_tokens", tokens.length, fill("stat_tokens_note", { prompt, new: fresh })],
-    ["stat_speed", last > ready ? `${Math.round(fresh / (last - ready))}/s` : "–", fill("own_time")],
-    ["stat_first", first === undefined ? "–" : `${Math.round(1000 * first)} ms`, fill("own_time")],
-    ["perplexity", fresh ? Math.exp(surprise / fresh).toFixed(2) : "–", fill("perplexity_note")],
-    ["stat_cache", formatBytes(tokens.length * run.cache_bytes), fill("stat_cache_note", { plain })],
-  ];
-  nodes.stats.replaceChildren(
-    ...figures.map(([key, value, note]) => {
-      const figure = make("div", "");
-      figure.append(make("dt", "", fill(key)), make("dd", "", value), make("dd", "", note));
-      return figure;
-    }),
-  );
-}
-
-// The answers begin at one x, also where one side's prompt was cut.
-function alignRibbons() {
-  const drawn = both().filter((side) => side.run);
-  const origin = Math.max(0, ...drawn.map((side) => side.prompt));
-  const longest = Math.max(0, ...drawn.map((side) => side.letters.length - side.prompt));
-  part("track").style.setProperty("--origin", origin);
-  part("track").style.setProperty("--all", origin + longest);
-  for (const side of drawn) side.nodes.lane.style.setProperty("--prompt", side.prompt);
-}
-
-// ------------------------------------------------------------------------------------------------- where the texts part
-
-let common = 0; // so many characters the two answers have in common at their beginning
-
-// `common`, or null while more of them may come.
-function commonLength(ended) {
-  const { a, b } = sides;
-  const letter = (side) => side.letters[side.prompt + common];
-  while (letter(a) !== undefined && letter(a) === letter(b)) common++;
-  return ended || (letter(a) !== undefined && letter(b) !== undefined) ? common : null;
-}
-
-const firstAfter = (side, count) => side.tokens.find(({ to }) => to > side.prompt + count);
-
-function drawParting(ended) {
-  const verdict = part("verdict");
-  part("parting").hidden = true;
-  if (!sides.a?.run || !sides.b?.run) {
-    verdict.textContent = "";
-    return;
+  function describeToken(side, step) {
+    const experts = step.e.map((chosen, row) => {
+      const names = chosen.map((expert, rank) => `E${expert + 1} ${percent(step.g[row][rank])}`);
+      return `L${side.run.first_layer + row} ${names.join(" ")}`;
+    });
+    const chance = step.p === null ? fill("from_prompt") : fill("probability", { p: percent(step.p) });
+    const place = fill("token", { token: step.i + 1 });
+    return [`${side.key.toUpperCase()} “${visible(step.t)}”`, place, chance, ...experts].join(" · ");
   }
-  const count = commonLength(ended);
-  if (count === null) {
-    verdict.textContent = fill("running_both");
-    return;
+
+  function listen(side, box) {
+    box.addEventListener("pointerover", (event) => indexAt(event) >= 0 && showToken(side, indexAt(event)));
+    box.addEventListener("pointerleave", () => showToken(side, side.pinned));
+    box.addEventListener("click", (event) => pin(side, indexAt(event)));
   }
-  const [a, b] = [sides.a, sides.b].map((side) => firstAfter(side, count));
-  if (a || b) {
-    const words = { count, a: describeNext(a), b: describeNext(b) };
-    verdict.textContent = fill(count ? "parted" : "parted_at_once", words);
-    part("parting").hidden = false;
-    part("track").style.setProperty("--common", count);
-    for (const side of both()) markOwn(side, count);
-  } else verdict.textContent = fill(sides.a.fresh || sides.b.fresh ? "identical" : "nothing");
-  if (ended) drawCommon(a, b);
-}
 
-const describeNext = (token) =>
-  token ? fill("goes_on", { word: visible(token.step.t), p: percent(token.step.p) }) : fill("ends");
-
-// Before the line a third of what is to be seen, behind it the rest.
-function revealParting() {
-  const box = part("scroll");
-  if (!part("parting").hidden) box.scrollLeft = part("parting").offsetLeft - box.clientWidth / 3;
-}
-
-// From the first difference on, each goes its own way, and looks it.
-function markOwn(side, count) {
-  const first = firstAfter(side, count);
-  side.marked ??= first ? side.tokens.indexOf(first) : side.tokens.length;
-  first?.span.classList.add("ac-first");
-  for (; side.marked < side.tokens.length; side.marked++) {
-    side.tokens[side.marked].span.classList.add("ac-own");
-    side.tokens[side.marked].column.classList.add("ac-own");
+  function pin(side, index) {
+    for (const each of both()) each.pinned = -1;
+    side.pinned = Math.min(index, side.tokens.length - 1);
+    showToken(side, side.pinned);
+    const token = side.tokens[side.pinned];
+    if (!token) return;
+    token.column.setAttribute("aria-label", part("token").textContent);
+    side.nodes.lane.setAttribute("aria-activedescendant", token.column.id);
+    const box = part("scroll");
+    const left = token.column.offsetLeft + side.nodes.lane.offsetLeft;
+    if (left < box.scrollLeft + 60 || left > box.scrollLeft + box.clientWidth - 40) box.scrollLeft = left - box.clientWidth / 2;
   }
-}
 
-// Routing depends on the text and the weights alone: before the texts part, one model routes alike on both sides.
-function drawCommon(firstA, firstB) {
-  const { a, b } = sides;
-  part("common").textContent = "";
-  if (a.run.model !== b.run.model || !a.run.layers) return;
-  const [endA, endB] = [firstA, firstB].map((first, index) => {
-    const { tokens } = [a, b][index];
-    return first ? tokens.indexOf(first) : tokens.length;
-  });
-  const count = Math.min(endA, endB);
-  let same = 0;
-  for (let index = 0; index < count; index++) {
-    const [one, two] = [a.tokens[index].step, b.tokens[index].step];
-    if (one.id === two.id && JSON.stringify(one.e) === JSON.stringify(two.e)) same++;
+  function walk(side, event) {
+    if (event.key in KEY_STEPS) pin(side, Math.max(0, side.pinned + KEY_STEPS[event.key]));
+    else if (event.key === "Escape") pin(side, -1);
+    else if (event.key === "ArrowUp" || event.key === "ArrowDown") {
+      const opposite = other(side);
+      if (!opposite?.run) return;
+      opposite.nodes.lane.focus();
+      pin(opposite, Math.max(0, side.pinned));
+    } else return;
+    event.preventDefault();
   }
-  part("common").textContent = fill("same_routing", { same, count });
-}
 
-// -------------------------------------------------------------------------------------------- one token and its opposite
+  // ------------------------------------------------------------------------------------------------------ words and start
 
-let marked = [];
-
-function showToken(side, index) {
-  for (const { span, column } of marked) for (const node of [span, column]) node.classList.remove("on");
-  marked = [];
-  const token = side?.tokens[index];
-  if (!token) {
-    part("token").textContent = "";
-    return;
+  function drawWords() {
+    toolkit.translate();
+    for (const side of both()) if (side.run) buildLayers(side);
+    if (both().length) draw();
   }
-  const from = token.from - side.prompt;
-  const to = Math.max(token.to - side.prompt, from + 1);
-  const opposite = other(side)?.run ? other(side) : null;
-  const twins = opposite?.tokens.filter((twin) => twin.from - opposite.prompt < to && twin.to - opposite.prompt > from);
-  marked = [token, ...(twins ?? [])];
-  for (const { span, column } of marked) for (const node of [span, column]) node.classList.add("on");
-  part("token").textContent = describeToken(side, token.step);
-}
 
-function describeToken(side, step) {
-  const experts = step.e.map((chosen, row) => {
-    const names = chosen.map((expert, rank) => `E${expert + 1} ${percent(step.g[row][rank])}`);
-    return `L${side.run.first_layer + row} ${names.join(" ")}`;
-  });
-  const chance = step.p === null ? fill("from_prompt") : fill("probability", { p: percent(step.p) });
-  const place = fill("token", { token: step.i + 1 });
-  return [`${side.key.toUpperCase()} “${visible(step.t)}”`, place, chance, ...experts].join(" · ");
-}
-
-function listen(side, box) {
-  const indexOf = (event) => Number(event.target.closest("[data-index]")?.dataset.index ?? -1);
-  box.addEventListener("pointerover", (event) => indexOf(event) >= 0 && showToken(side, indexOf(event)));
-  box.addEventListener("pointerleave", () => showToken(side, side.pinned));
-  box.addEventListener("click", (event) => pin(side, indexOf(event)));
-}
-
-function pin(side, index) {
-  for (const each of both()) each.pinned = -1;
-  side.pinned = Math.min(index, side.tokens.length - 1);
-  showToken(side, side.pinned);
-  const token = side.tokens[side.pinned];
-  if (!token) return;
-  token.column.setAttribute("aria-label", part("token").textContent);
-  side.nodes.lane.setAttribute("aria-activedescendant", token.column.id);
-  const box = part("scroll");
-  const left = token.column.offsetLeft + side.nodes.lane.offsetLeft;
-  if (left < box.scrollLeft + 60 || left > box.scrollLeft + box.clientWidth - 40) box.scrollLeft = left - box.clientWidth / 2;
-}
-
-const STEPS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity };
-
-function walk(side, event) {
-  if (event.key in STEPS) pin(side, Math.max(0, side.pinned + STEPS[event.key]));
-  else if (event.key === "Escape") pin(side, -1);
-  else if (event.key === "ArrowUp" || event.key === "ArrowDown") {
-    const opposite = other(side);
-    if (!opposite?.run) return;
-    opposite.nodes.lane.focus();
-    pin(opposite, Math.max(0, side.pinned));
-  } else return;
-  event.preventDefault();
-}
-
-// ------------------------------------------------------------------------------------------------------ words and start
-
-function drawWords() {
-  for (const node of element.querySelectorAll("[data-text]")) node.textContent = fill(node.dataset.text);
-  for (const side of both()) if (side.run) buildLayers(side);
-  if (both().length) draw();
-}
-
-// Gradio marks a component as pending from the wish until its first data, and no longer when the wish is refused.
-const pending = element.closest(".html-container");
-
-function followQueue() {
-  const waiting = view.dataset.state === "waiting";
-  if (pending.classList.contains("pending")) {
-    if (waiting) return;
-    reset();
-    view.dataset.state = "waiting";
-    part("verdict").textContent = fill("waiting");
-  } else if (waiting) {
-    requestAnimationFrame(() => requestAnimationFrame(() => view.dataset.state === "waiting" && reset()));
+  function followHost() {
+    const waiting = view.dataset.state === "waiting";
+    if (host.busy === "waiting") {
+      reset();
+      view.dataset.state = "waiting";
+      part("verdict").textContent = fill("waiting");
+    } else if (host.busy === "stopped") stop();
+    else if (host.busy !== "running" && waiting) reset();
   }
+
+  // Generations that were stopped send no end events.
+  function stop() {
+    stopped = true;
+    for (const side of both()) side.ended = true;
+    if (both().length) draw();
+    else reset();
+  }
+
+  watch("busy", followHost);
+  toolkit.watchValue(readValue);
+  watch("texts", drawWords);
+  readValue();
+  drawWords();
 }
-
-// Stop cuts the stream in the server, so that no last line comes.
-view.addEventListener("stop", () => {
-  stopped = true;
-  for (const side of both()) side.ended = true;
-  if (both().length) draw();
-  else reset();
-});
-
-new MutationObserver(followQueue).observe(pending, { attributeFilter: ["class"] });
-
-watchValue(readValue);
-watch("texts", drawWords);
-readValue();
-drawWords();

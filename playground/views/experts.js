@@ -1,246 +1,243 @@
-// Draws what is known of a model's experts. The value is one JSON object, see describe_experts in playground/content/experts.py;
-// its token texts come out of a release and are set through textContent alone.
+// The view of what is known of a model's experts. The value is one JSON object (see describe_experts in
+// playground/content/experts.py); its token texts come out of a release and are set through textContent alone.
 
-const FEW = 8; // up to so many experts, all layers are shown at once
-const NARROW = "(max-width: 820px)"; // except on a telephone
+import { makeExpert, paint, PALETTE } from "./routing.js";
+import { createToolkit, make, NARROW } from "./toolkit.js";
+
+const FEW = 8; // up to so many experts all layers are shown at once, except on a narrow screen
 const ALL = -1;
 const NUMBERED = 32; // in a heat map of more experts there is no room for numbers, and for few names
-const NAMED = 8; // so many dead experts are told one by one
+const NAMED = 8; // so many dead experts are named
 
-let data = null;
-let shownSet = "";
-let shownLayer = ALL;
+export function start(host) {
+  const { props, watch } = host;
+  const { part, fill, translate, visible, count, oneDigit, twoDigits, precisePercent, shortPercent, plain } = createToolkit(host);
+  let data = null;
+  let shownSet = "";
+  let shownLayer = ALL;
 
-const times = (load) => load.toFixed(2);
-const count = (number) => number.toLocaleString("en-US");
-const precise = (share) => `${(100 * share).toFixed(1)}%`;
-const short = (share) => precise(share).replace(".0%", "%");
-
-function readValue() {
-  data = props.value ? JSON.parse(props.value) : { layers: 0 };
-  const sets = Object.keys(data.load || {});
-  if (!sets.includes(shownSet)) shownSet = sets[0] || "";
-  const few = data.experts <= FEW && !window.matchMedia(NARROW).matches;
-  shownLayer = few ? ALL : 0;
-  draw();
-}
-
-function draw() {
-  for (const node of element.querySelectorAll("[data-text]")) node.textContent = fill(node.dataset.text);
-  part("error").hidden = !data.error;
-  part("error").textContent = data.error || "";
-  const dense = !data.error && !data.layers;
-  part("empty").hidden = !dense;
-  part("empty").textContent = dense ? fill("no_experts") : "";
-  for (const name of ["work", "liking"]) part(name).hidden = !data.layers;
-  if (!data.layers) return;
-  part("view").classList.toggle("ax-many", data.experts > PALETTE);
-  drawWork();
-  drawLiking();
-}
-
-// A group of radio buttons that look like one switch; values and their labels.
-function drawChoice(group, name, label, options, chosen, choose) {
-  group.replaceChildren();
-  group.setAttribute("aria-label", label);
-  group.append(make("span", "ax-choice-name", label));
-  for (const [value, text] of options) {
-    const button = make("label", "", text);
-    const radio = make("input", "");
-    Object.assign(radio, { type: "radio", name, checked: value === chosen });
-    radio.addEventListener("change", () => choose(value));
-    button.prepend(radio);
-    group.append(button);
+  function readValue() {
+    data = props.value ? JSON.parse(props.value) : { layers: 0 };
+    const sets = Object.keys(data.load || {});
+    if (!sets.includes(shownSet)) shownSet = sets[0] || "";
+    const few = data.experts <= FEW && !NARROW.matches;
+    shownLayer = few ? ALL : 0;
+    draw();
   }
-}
 
-// ------------------------------------------------------------------------------------------------------- who does what
+  function draw() {
+    translate();
+    part("error").hidden = !data.error;
+    part("error").textContent = data.error || "";
+    const dense = !data.error && !data.layers;
+    part("empty").hidden = !dense;
+    part("empty").textContent = dense ? fill("no_experts") : "";
+    for (const name of ["work", "liking"]) part(name).hidden = !data.layers;
+    if (!data.layers) return;
+    part("view").classList.toggle("ax-many", data.experts > PALETTE);
+    drawWork();
+    drawLiking();
+  }
 
-function drawWork() {
-  const sets = Object.keys(data.load);
-  part("sets").hidden = sets.length === 0;
-  const options = sets.map((set) => [set, fill(`set_${set}`)]);
-  drawChoice(part("sets"), "axion-load-set", fill("set"), options, shownSet, (set) => {
-    shownSet = set;
+  // A group of radio buttons that look like one switch; values and their labels.
+  function drawChoice(group, name, label, options, chosen, choose) {
+    group.replaceChildren();
+    group.setAttribute("aria-label", label);
+    group.append(make("span", "ax-choice-name", label));
+    for (const [value, text] of options) {
+      const button = make("label", "", text);
+      const radio = make("input", "");
+      Object.assign(radio, { type: "radio", name, checked: value === chosen });
+      radio.addEventListener("change", () => choose(value));
+      button.prepend(radio);
+      group.append(button);
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------- who does what
+
+  function drawWork() {
+    const sets = Object.keys(data.load);
+    part("sets").hidden = sets.length === 0;
+    const options = sets.map((set) => [set, fill(`set_${set}`)]);
+    drawChoice(part("sets"), "axion-load-set", fill("set"), options, shownSet, (set) => {
+      shownSet = set;
+      drawHeat();
+      drawVerdicts();
+      for (const card of part("cards").querySelectorAll("[data-expert]")) drawCardLoad(card);
+    });
     drawHeat();
     drawVerdicts();
-    for (const card of part("cards").querySelectorAll("[data-expert]")) drawCardLoad(card);
-  });
-  drawHeat();
-  drawVerdicts();
-}
-
-function drawHeat() {
-  const heat = part("heat");
-  const load = data.load[shownSet];
-  heat.replaceChildren();
-  heat.hidden = !load;
-  if (!load) return;
-  heat.setAttribute("aria-label", fill("load"));
-  heat.style.setProperty("--experts", data.experts);
-  heat.append(make("span", ""));
-  const bare = data.experts > NUMBERED;
-  heat.classList.toggle("ax-bare", bare);
-  for (let expert = 0; expert < data.experts; expert++) {
-    const name = expertName("b", expert);
-    if (bare && expert % 8) name.textContent = "";
-    heat.append(name);
   }
-  load.forEach((layer, row) => {
-    heat.append(make("span", "", `L${data.first_layer + row}`));
-    layer.forEach((share, expert) => {
-      const cell = make("i", "", times(share));
-      const told = fill("load_cell", { layer: data.first_layer + row, expert: expert + 1, times: times(share) });
-      cell.style.setProperty("--heat", Math.min(share, 2) / 2); // the fair share is the middle
-      cell.title = told;
-      cell.setAttribute("role", "img");
-      cell.setAttribute("aria-label", told);
-      heat.append(cell);
+
+  function drawHeat() {
+    const heat = part("heat");
+    const load = data.load[shownSet];
+    heat.replaceChildren();
+    heat.hidden = !load;
+    if (!load) return;
+    heat.setAttribute("aria-label", fill("load"));
+    heat.style.setProperty("--experts", data.experts);
+    heat.append(make("span", ""));
+    const bare = data.experts > NUMBERED;
+    heat.classList.toggle("ax-bare", bare);
+    for (let expert = 0; expert < data.experts; expert++) {
+      const name = expertName("b", expert);
+      if (bare && expert % 8) name.textContent = "";
+      heat.append(name);
+    }
+    load.forEach((layer, row) => {
+      heat.append(make("span", "", `L${data.first_layer + row}`));
+      layer.forEach((share, expert) => {
+        const cell = make("i", "", twoDigits(share));
+        const told = fill("load_cell", { layer: data.first_layer + row, expert: expert + 1, times: twoDigits(share) });
+        cell.style.setProperty("--heat", Math.min(share, 2) / 2); // the fair share is the middle
+        cell.title = told;
+        cell.setAttribute("role", "img");
+        cell.setAttribute("aria-label", told);
+        heat.append(cell);
+      });
     });
-  });
-}
-
-function drawVerdicts() {
-  const load = data.load[shownSet];
-  const lines = [fill("fair", { share: short(data.per_token / data.experts), active: data.per_token, experts: data.experts })];
-  if (load) {
-    const cells = load.flatMap((layer, row) => layer.map((share, expert) => ({ share, layer: data.first_layer + row, expert: expert + 1 })));
-    const most = cells.reduce((best, cell) => (cell.share > best.share ? cell : best));
-    const least = cells.reduce((best, cell) => (cell.share < best.share ? cell : best));
-    lines.push(
-      fill("range", {
-        ...most,
-        times: times(most.share),
-        idle: least.expert,
-        idle_layer: least.layer,
-        idle_times: times(least.share),
-      })
-    );
-    lines.push(describeDead(data.dead[shownSet]));
-  } else lines.push(fill("no_load"));
-  part("verdicts").replaceChildren(...lines.map((line) => make("p", "", line)));
-  if (load && data.command) {
-    const source = make("p", "ax-small", `${fill("measured_by")} `);
-    source.append(make("code", "", data.command));
-    part("verdicts").append(source);
   }
-}
 
-function describeDead(dead) {
-  const names = dead.slice(0, NAMED).map(([layer, expert]) => fill("dead_expert", { layer, expert }));
-  if (dead.length > NAMED) names.push(fill("dead_more", { count: dead.length - NAMED }));
-  return fill(dead.length ? "dead" : "none_dead", { below: data.dead_below, experts: names.join(", ") });
-}
+  function drawVerdicts() {
+    const load = data.load[shownSet];
+    const lines = [fill("fair", { share: shortPercent(data.per_token / data.experts), active: data.per_token, experts: data.experts })];
+    if (load) {
+      const cells = load.flatMap((layer, row) => layer.map((share, expert) => ({ share, layer: data.first_layer + row, expert: expert + 1 })));
+      const most = cells.reduce((best, cell) => (cell.share > best.share ? cell : best));
+      const least = cells.reduce((best, cell) => (cell.share < best.share ? cell : best));
+      lines.push(
+        fill("range", {
+          ...most,
+          times: twoDigits(most.share),
+          idle: least.expert,
+          idle_layer: least.layer,
+          idle_times: twoDigits(least.share),
+        })
+      );
+      lines.push(describeDead(data.dead[shownSet]));
+    } else lines.push(fill("no_load"));
+    part("verdicts").replaceChildren(...lines.map((line) => make("p", "", line)));
+    if (load && data.command) {
+      const source = make("p", "ax-small", `${fill("measured_by")} `);
+      source.append(make("code", "", data.command));
+      part("verdicts").append(source);
+    }
+  }
 
-// ------------------------------------------------------------------------------------------------- what each one likes
+  function describeDead(dead) {
+    const names = dead.slice(0, NAMED).map(([layer, expert]) => fill("dead_expert", { layer, expert }));
+    if (dead.length > NAMED) names.push(fill("dead_more", { count: count(dead.length - NAMED) }));
+    return fill(dead.length ? "dead" : "none_dead", { below: data.dead_below, experts: names.join(", ") });
+  }
 
-function drawLiking() {
-  const known = data.cards !== null;
-  part("layers").hidden = !known;
-  const fair = data.per_token / data.experts;
-  const note = { share: short(fair), most: Number((1 / fair).toFixed(1)) };
-  part("note").textContent = fill(known ? "favourites_note" : "no_favourites", note);
-  part("rule").textContent = known ? describeRule() : "";
-  const layers = Array.from({ length: data.layers }, (_, row) => [row, `L${data.first_layer + row}`]);
-  if (data.experts <= FEW) layers.unshift([ALL, fill("all_layers")]);
-  drawChoice(part("layers"), "axion-liking-layer", fill("layers"), layers, shownLayer, (layer) => {
-    shownLayer = layer;
+  // ------------------------------------------------------------------------------------------------- what each one likes
+
+  function drawLiking() {
+    const known = data.cards !== null;
+    part("layers").hidden = !known;
+    const fair = data.per_token / data.experts;
+    const note = { share: shortPercent(fair), most: plain(Number((1 / fair).toFixed(1))) };
+    part("note").textContent = fill(known ? "favourites_note" : "no_favourites", note);
+    part("rule").textContent = known ? describeRule() : "";
+    const layers = Array.from({ length: data.layers }, (_, row) => [row, `L${data.first_layer + row}`]);
+    if (data.experts <= FEW) layers.unshift([ALL, fill("all_layers")]);
+    drawChoice(part("layers"), "axion-liking-layer", fill("layers"), layers, shownLayer, (layer) => {
+      shownLayer = layer;
+      drawCards();
+    });
     drawCards();
-  });
-  drawCards();
-}
-
-function describeRule() {
-  const tokens = data.cards.flat().flatMap((card) => (card ? card.tokens : []));
-  if (tokens.length && tokens.every((token) => token[4] === null)) return fill("no_significance");
-  const values = { bound: data.bound.toFixed(1), looked_at: count(data.looked_at), risk: short(data.error_rate) };
-  return fill("significance", values);
-}
-
-function drawCards() {
-  part("cards").replaceChildren();
-  if (data.cards === null) return;
-  data.cards.forEach((cards, row) => {
-    if (shownLayer !== ALL && shownLayer !== row) return;
-    const layer = data.first_layer + row;
-    const grid = make("div", "ax-cards");
-    grid.style.setProperty("--columns", Math.min(data.experts, 4));
-    cards.forEach((card, expert) => grid.append(drawCard(card, row, expert)));
-    part("cards").append(make("h3", "", fill("layer", { layer })), grid);
-  });
-}
-
-function drawCard(card, row, expert) {
-  const article = make("article", "ax-card");
-  article.dataset.layer = row;
-  article.dataset.expert = expert;
-  const head = make("header", "");
-  head.append(expertName("h4", expert));
-  if (card) head.append(make("span", "", fill("share", { share: precise(card.share) })));
-  article.append(head, make("div", "ax-card-load"));
-  drawCardLoad(article);
-  if (card && card.tokens.length) {
-    article.append(describeLiking(card));
-    const list = make("ul", "ax-chips");
-    const head = make("li", "ax-chips-head");
-    head.append(...["column_token", "column_lift", "column_count"].map((key) => make("span", "", fill(key))));
-    head.firstChild.style.textAlign = "left";
-    list.append(head, ...card.tokens.map(drawToken));
-    article.append(list);
-  } else article.append(make("p", "", fill(card ? "nothing" : "no_favourites")));
-  return article;
-}
-
-function drawCardLoad(article) {
-  const place = article.querySelector(".ax-card-load");
-  const { layer, expert } = article.dataset;
-  const load = data.load[shownSet];
-  place.hidden = !load;
-  place.replaceChildren();
-  if (!load) return;
-  const share = load[layer][expert];
-  const bar = make("div", "ax-load-bar");
-  const filled = make("i", "");
-  filled.style.width = `${Math.min(100, 50 * share)}%`; // the fair share, in the middle, is marked by a tick
-  paint(filled, Number(expert), data.experts);
-  bar.append(filled);
-  place.append(bar, make("span", "", `${times(share)}×`));
-  place.title = fill("card_load", { times: times(share) });
-}
-
-// "Leans to digits: …", where the list is no accident; else the kinds of what is in it.
-function describeLiking({ kinds, leaning, tokens }) {
-  const line = make("p", "");
-  if (leaning) {
-    const [kind, of, total, pool_count, pool_total] = leaning;
-    line.className = "ax-leaning";
-    line.textContent = fill("leans", { kind: fill(`kind_${kind}`), count: of, total, pool_count, pool_total });
-  } else {
-    const list = kinds.map(([kind, number]) => fill("kind_count", { count: number, kind: fill(`kind_${kind}`) }));
-    line.textContent = fill("kinds", { kinds: list.join(" · ") });
   }
-  const always = tokens.filter(([, reads, seen]) => reads === seen).length;
-  if (always) line.textContent += ` ${fill(always === tokens.length ? "always" : "always_some", { count: always })}`;
-  return line;
-}
 
-function drawToken([text, reads, seen, lift, z]) {
-  const chip = make("li", "");
-  const shown = visible(text);
-  chip.append(make("q", "", shown), make("b", "", `${lift.toFixed(2)}×`), make("span", "", count(reads)));
-  if (z !== null && z > data.bound) chip.querySelector("b").append(make("sup", "", "*"));
-  const values = { text: shown, lift: lift.toFixed(2), count: count(reads) };
-  const complete = seen !== null && z !== null;
-  chip.title = complete ? fill("token", { ...values, seen: count(seen), z }) : fill("token_bare", values);
-  return chip;
-}
+  function describeRule() {
+    const tokens = data.cards.flat().flatMap((card) => (card ? card.tokens : []));
+    if (tokens.length && tokens.every((token) => token[4] === null)) return fill("no_significance");
+    const values = { bound: oneDigit(data.bound), looked_at: count(data.looked_at), risk: shortPercent(data.error_rate) };
+    return fill("significance", values);
+  }
 
-function expertName(tag, expert) {
-  const name = make(tag, "ax-expert", `E${expert + 1}`);
-  paint(name, expert, data.experts);
-  return name;
-}
+  function drawCards() {
+    part("cards").replaceChildren();
+    if (data.cards === null) return;
+    data.cards.forEach((cards, row) => {
+      if (shownLayer !== ALL && shownLayer !== row) return;
+      const layer = data.first_layer + row;
+      const grid = make("div", "ax-cards");
+      grid.style.setProperty("--columns", Math.min(data.experts, 4));
+      cards.forEach((card, expert) => grid.append(drawCard(card, row, expert)));
+      part("cards").append(make("h3", "", fill("layer", { layer })), grid);
+    });
+  }
 
-watch("value", readValue);
-watch("texts", draw);
-readValue();
+  function drawCard(card, row, expert) {
+    const article = make("article", "ax-card");
+    article.dataset.layer = row;
+    article.dataset.expert = expert;
+    const head = make("header", "");
+    head.append(expertName("h4", expert));
+    if (card) head.append(make("span", "", fill("share", { share: precisePercent(card.share) })));
+    article.append(head, make("div", "ax-card-load"));
+    drawCardLoad(article);
+    if (card && card.tokens.length) {
+      article.append(describeLiking(card));
+      const list = make("ul", "ax-chips");
+      const head = make("li", "ax-chips-head");
+      head.append(...["column_token", "column_lift", "column_count"].map((key) => make("span", "", fill(key))));
+      head.firstChild.style.textAlign = "left";
+      list.append(head, ...card.tokens.map(drawToken));
+      article.append(list);
+    } else article.append(make("p", "", fill(card ? "nothing" : "no_favourites")));
+    return article;
+  }
+
+  function drawCardLoad(article) {
+    const place = article.querySelector(".ax-card-load");
+    const { layer, expert } = article.dataset;
+    const load = data.load[shownSet];
+    place.hidden = !load;
+    place.replaceChildren();
+    if (!load) return;
+    const share = load[layer][expert];
+    const bar = make("div", "ax-load-bar");
+    const filled = make("i", "");
+    filled.style.width = `${Math.min(100, 50 * share)}%`; // the fair share, in the middle, is marked by a tick
+    paint(filled, Number(expert), data.experts);
+    bar.append(filled);
+    place.append(bar, make("span", "", `${twoDigits(share)}×`));
+    place.title = fill("card_load", { times: twoDigits(share) });
+  }
+
+  // "Leans to digits: …", where the list is no accident; else the kinds of what is in it.
+  function describeLiking({ kinds, leaning, tokens }) {
+    const line = make("p", "");
+    if (leaning) {
+      const [kind, of, total, pool_count, pool_total] = leaning;
+      line.className = "ax-leaning";
+      line.textContent = fill("leans", { kind: fill(`kind_${kind}`), count: of, total, pool_count, pool_total });
+    } else {
+      const list = kinds.map(([kind, number]) => fill("kind_count", { count: number, kind: fill(`kind_${kind}`) }));
+      line.textContent = fill("kinds", { kinds: list.join(" · ") });
+    }
+    const always = tokens.filter(([, reads, seen]) => reads === seen).length;
+    if (always) line.textContent += ` ${fill(always === tokens.length ? "always" : "always_some", { count: always })}`;
+    return line;
+  }
+
+  function drawToken([text, reads, seen, lift, z]) {
+    const chip = make("li", "");
+    const shown = visible(text);
+    chip.append(make("q", "", shown), make("b", "", `${twoDigits(lift)}×`), make("span", "", count(reads)));
+    if (z !== null && z > data.bound) chip.querySelector("b").append(make("sup", "", "*"));
+    const values = { text: shown, lift: twoDigits(lift), count: count(reads) };
+    const complete = seen !== null && z !== null;
+    chip.title = complete ? fill("token", { ...values, seen: count(seen), z }) : fill("token_bare", values);
+    return chip;
+  }
+
+  const expertName = (tag, expert) => makeExpert(tag, "ax-expert", expert, data.experts);
+
+  watch("value", readValue);
+  watch("texts", draw);
+  readValue();
+}

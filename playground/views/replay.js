@@ -1,18 +1,55 @@
-// Plays the shown trace again, from what the browser has: no server, no model.
+// Plays the shown trace again from what the browser has: no generation is asked for.
+
+import { prefersCalm } from "./toolkit.js";
 
 const PACE = 0.06; // seconds per new token of a recorded example, which has no times of its own
 const CALM_PACE = 250; // milliseconds between two changes, for readers who asked for little motion
 
-let replayed = null; // {events, times, next, started, shown, frame} while a replay runs
+export function createReplay(trace) {
+  let replayed = null; // {events, times, next, started, shown, frame} while a replay runs
 
-function startReplay() {
-  const events = [run, ...tokens.map(({ step }) => step), outcome];
-  const times = timesOf(events);
-  closeToken();
-  clear();
-  replayed = { events, times, next: 0, started: performance.now(), shown: -Infinity, frame: 0 };
-  playOn();
-  drawWords();
+  function start() {
+    const events = [trace.run, ...trace.tokens.map(({ step }) => step), trace.outcome];
+    trace.clear();
+    replayed = { events, times: timesOf(events), next: 0, started: performance.now(), shown: -Infinity, frame: 0 };
+    playOn();
+    trace.drawWords();
+  }
+
+  function playOn() {
+    const now = performance.now();
+    replayed.frame = requestAnimationFrame(playOn);
+    if (prefersCalm() && now - replayed.shown < CALM_PACE) return;
+    replayed.shown = now;
+    playUntil((now - replayed.started) / 1000);
+  }
+
+  // Takes all events that were there so many seconds after the start.
+  function playUntil(seconds) {
+    const { events, times, next } = replayed;
+    while (replayed.next < events.length && times[replayed.next] <= seconds) replayed.next++;
+    trace.takeAll(events.slice(next, replayed.next));
+    if (replayed.next < events.length) return;
+    end();
+    trace.drawWords();
+  }
+
+  function end() {
+    if (replayed) cancelAnimationFrame(replayed.frame);
+    replayed = null;
+  }
+
+  /** Shows immediately what a replay has not shown yet. */
+  function skip() {
+    if (replayed) playUntil(Infinity);
+  }
+
+  trace.toolkit.part("replay").addEventListener("click", () => {
+    if (replayed) skip();
+    else if (trace.ended && trace.tokens.length) start();
+  });
+
+  return { skip, end, isRunning: () => replayed !== null };
 }
 
 // Seconds after the start, for each event.
@@ -24,36 +61,3 @@ function timesOf(events) {
     return last;
   });
 }
-
-function playOn() {
-  const now = performance.now();
-  replayed.frame = requestAnimationFrame(playOn);
-  if (calm() && now - replayed.shown < CALM_PACE) return;
-  replayed.shown = now;
-  playUntil((now - replayed.started) / 1000);
-}
-
-// Takes all events that were there so many seconds after the start.
-function playUntil(seconds) {
-  const { events, times, next } = replayed;
-  while (replayed.next < events.length && times[replayed.next] <= seconds) replayed.next++;
-  takeAll(events.slice(next, replayed.next));
-  if (replayed.next < events.length) return;
-  endReplay();
-  drawWords();
-}
-
-function endReplay() {
-  if (replayed) cancelAnimationFrame(replayed.frame);
-  replayed = null;
-}
-
-// Shows at once what a replay has not yet shown.
-function skipReplay() {
-  if (replayed) playUntil(Infinity);
-}
-
-part("replay").addEventListener("click", () => {
-  if (replayed) skipReplay();
-  else if (ended && tokens.length) startReplay();
-});

@@ -1,79 +1,93 @@
 // The shown trace to take along: as a link that draws it again, as JSON with every number, as CSV for a spreadsheet.
 
+import { make } from "./toolkit.js";
+
 const COPIED_MILLISECONDS = 2000;
 
-// ---------------------------------------------------------------------------------------------------------------- link
+export function createShare(trace) {
+  const { part, fill } = trace.toolkit;
+  const { props } = trace.host;
 
-// Only what differs from the defaults, but always the model, the prompt and the seed; see playground/generate/links.py.
-function makeLink() {
-  const { model, prompt, sampling, forced } = run;
-  const asked = { model, prompt, seed: sampling.seed };
-  for (const [name, value] of Object.entries(props.defaults)) {
-    if (name in sampling && sampling[name] !== value) asked[name] = sampling[name];
-  }
-  if (forced.length) asked.forced = forced.join(".");
-  asked.lang = props.language;
-  const query = Object.entries(asked).map(([name, value]) => `${name}=${encodeReadably(String(value))}`);
-  return `${location.origin}${location.pathname}?${query.join("&")}`;
-}
+  // ------------------------------------------------------------------------------------------------------------- link
 
-// These signs mean nothing in a query, and a space may be a plus.
-function encodeReadably(text) {
-  return encodeURIComponent(text).replace(/%20/g, "+").replace(/%(?:2C|2F|3A|3F|40)/g, decodeURIComponent);
-}
-
-async function copyLink() {
-  const link = makeLink();
-  try {
-    await navigator.clipboard.writeText(link);
-  } catch {
-    offerLink(link);
-    return;
-  }
-  part("link").hidden = true;
-  part("copy").textContent = fill("copied");
-  announce(fill("copied"));
-  setTimeout(() => (part("copy").textContent = fill("copy")), COPIED_MILLISECONDS);
-}
-
-// Where the clipboard is refused (an insecure address, a frame without the right), the reader copies by hand.
-function offerLink(link) {
-  part("link").hidden = false;
-  part("link-field").value = link;
-  part("link-field").focus();
-  part("link-field").select();
-}
-
-// --------------------------------------------------------------------------------------------------------------- files
-
-function bare({ kind, ...event }) {
-  return event;
-}
-
-function toJson() {
-  const trace = { start: bare(run), steps: tokens.map(({ step }) => bare(step)), end: outcome && bare(outcome) };
-  return JSON.stringify(trace, null, 1);
-}
-
-// One row per token and layer, numbered from 1 as on the page; a model without experts has one row per token.
-function toCsv() {
-  const ranks = Array.from({ length: run.layers ? run.experts_per_token : 0 }, (_, rank) => rank);
-  const perExpert = ["expert", "gate", "affinity", "bias"];
-  const header = ["position", "id", "text", "prompt", "probability", "layer", "displaced"];
-  const rows = [[...header, ...ranks.flatMap((rank) => perExpert.map((name) => `${name}_${rank + 1}`))]];
-  for (const { step } of tokens) {
-    const token = [step.i + 1, step.id, step.t, step.prompt, step.p ?? ""];
-    if (!run.layers) rows.push([...token, "", ""]);
-    for (let row = 0; row < run.layers; row++) {
-      const experts = ranks.flatMap((rank) => {
-        const expert = step.e[row][rank];
-        return [expert + 1, step.g[row][rank], step.a[row][rank], run.bias[row][expert]];
-      });
-      const displaced = step.d[row].map((expert) => expert + 1).join(" ");
-      rows.push([...token, run.first_layer + row, displaced, ...experts]);
+  // Only what differs from the defaults, but always the model, the prompt and the seed; see playground/generate/links.py.
+  function makeLink() {
+    const { model, prompt, sampling, forced } = trace.run;
+    const asked = { model, prompt, seed: sampling.seed };
+    for (const [name, value] of Object.entries(props.defaults)) {
+      if (name in sampling && sampling[name] !== value) asked[name] = sampling[name];
     }
+    if (forced.length) asked.forced = forced.join(".");
+    asked.lang = props.language;
+    const query = Object.entries(asked).map(([name, value]) => `${name}=${encodeReadably(String(value))}`);
+    return `${location.origin}${location.pathname}?${query.join("&")}`;
   }
-  return rows.map((row) => row.map(csvField).join(",") + "\r\n").join("");
+
+  // These signs mean nothing in a query, and a space may be a plus.
+  function encodeReadably(text) {
+    return encodeURIComponent(text).replace(/%20/g, "+").replace(/%(?:2C|2F|3A|3F|40)/g, decodeURIComponent);
+  }
+
+  async function copyLink() {
+    const link = makeLink();
+    try {
+      await navigator.clipboard.writeText(link);
+    } catch {
+      offerLink(link);
+      return;
+    }
+    part("link").hidden = true;
+    part("copy").textContent = fill("copied");
+    trace.announce(fill("copied"));
+    setTimeout(() => (part("copy").textContent = fill("copy")), COPIED_MILLISECONDS);
+  }
+
+  // Where the clipboard is refused (an insecure address, a frame without the right), the reader copies by hand.
+  function offerLink(link) {
+    part("link").hidden = false;
+    part("link-field").value = link;
+    part("link-field").focus();
+    part("link-field").select();
+  }
+
+  // ------------------------------------------------------------------------------------------------------------ files
+
+  function toJson() {
+    const steps = trace.tokens.map(({ step }) => bare(step));
+    return JSON.stringify({ start: bare(trace.run), steps, end: trace.outcome && bare(trace.outcome) }, null, 1);
+  }
+
+  // One row per token and layer, numbered from 1 as on the page; a model without experts has one row per token.
+  function toCsv() {
+    const { run, tokens } = trace;
+    const ranks = Array.from({ length: run.layers ? run.experts_per_token : 0 }, (_, rank) => rank);
+    const perExpert = ["expert", "gate", "affinity", "bias"];
+    const header = ["position", "id", "text", "prompt", "probability", "layer", "displaced"];
+    const rows = [[...header, ...ranks.flatMap((rank) => perExpert.map((name) => `${name}_${rank + 1}`))]];
+    for (const { step } of tokens) {
+      const token = [step.i + 1, step.id, step.t, step.prompt, step.p ?? ""];
+      if (!run.layers) rows.push([...token, "", ""]);
+      for (let row = 0; row < run.layers; row++) {
+        const experts = ranks.flatMap((rank) => {
+          const expert = step.e[row][rank];
+          return [expert + 1, step.g[row][rank], step.a[row][rank], run.bias[row][expert]];
+        });
+        const displaced = step.d[row].map((expert) => expert + 1).join(" ");
+        rows.push([...token, run.first_layer + row, displaced, ...experts]);
+      }
+    }
+    return rows.map((row) => row.map(csvField).join(",") + "\r\n").join("");
+  }
+
+  part("copy").addEventListener("click", copyLink);
+  part("json").addEventListener("click", () => save(toJson(), "application/json", "axion-trace.json"));
+  part("csv").addEventListener("click", () => save(toCsv(), "text/csv;charset=utf-8", "axion-trace.csv"));
+
+  return { hideLink: () => (part("link").hidden = true) };
+}
+
+function bare({ kind: _kind, ...event }) {
+  return event;
 }
 
 // A text that a spreadsheet would take for a formula gets an apostrophe; numbers are ours and stay as they are.
@@ -90,7 +104,3 @@ function save(text, type, name) {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
-
-part("copy").addEventListener("click", copyLink);
-part("json").addEventListener("click", () => save(toJson(), "application/json", "axion-trace.json"));
-part("csv").addEventListener("click", () => save(toCsv(), "text/csv;charset=utf-8", "axion-trace.csv"));

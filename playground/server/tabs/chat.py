@@ -19,9 +19,7 @@ from playground.locales.chat import TEXT
 from playground.server import admission as checks
 from playground.server.context import GENERATION, House, Panel
 from playground.server.controls import build_settings
-from playground.server.markup import VIEWS, script, tell_view
-
-VIEW = "#chat .axion-chat"
+from playground.server.markup import VIEWS, script, tell_host
 
 
 def build(house: House) -> list[Panel]:
@@ -44,11 +42,16 @@ def build_chat_view(labels: Labels) -> gr.HTML:
 
     def words(language: Language) -> dict[str, object]:
         # All of them every time: in a tab that was not opened yet, an update takes the place of all properties.
-        return {"texts": TEXT[language], "most": MAX_PROMPT_CHARACTERS, "mostMessages": MAX_MESSAGES}
+        return {
+            "texts": TEXT[language],
+            "language": language,
+            "most": MAX_PROMPT_CHARACTERS,
+            "mostMessages": MAX_MESSAGES,
+        }
 
     view = gr.HTML(
         html_template=(VIEWS / "chat.html").read_text(encoding="utf-8"),
-        js_on_load=script("shared", "chat"),
+        js_on_load=script("chat"),
         apply_default_css=False,
         elem_id="chat",
         **words(DEFAULT),
@@ -87,9 +90,9 @@ def _connect(house: House, settings: Mapping[str, gr.components.Component], view
         validator=check,
         concurrency_limit=GENERATIONS_AT_ONCE,
         concurrency_id=GENERATION,
-        show_progress="minimal",  # view/chat.js reads from it whether the question was refused
+        show_progress="minimal",  # gradio_host.js reads from it whether the question waits
         api_visibility="private",
     )
-    answer.then(None, js=tell_view(VIEW, "rest"), api_visibility="private")
+    answer.then(None, js=tell_host("chat", "end"), api_visibility="private")
     view.stop(None, cancels=answer, api_visibility="private")
-    house.model.change(None, js=tell_view(VIEW, "stop"), cancels=answer, api_visibility="private")
+    house.model.change(None, js=tell_host("chat", "stop"), cancels=answer, api_visibility="private")

@@ -18,7 +18,7 @@ from playground.locales.controls import PRESETS
 from playground.server.admission import answer, check_wish, count_starts, known_language
 from playground.server.context import GENERATION, House, Panel
 from playground.server.controls import build_control, build_presets
-from playground.server.markup import VIEWS, script, tell_view
+from playground.server.markup import VIEWS, script, tell_host
 
 SHARED = ("max_new_tokens", "min_new_tokens", "seed")
 OWN = tuple(name for name in LIMITS if name not in SHARED)
@@ -66,11 +66,11 @@ def build_comparison_view(labels: Labels) -> gr.HTML:
     """Add the view of a comparison; as an output it takes the text of `compared_events`."""
 
     def words(language: Language) -> dict[str, object]:
-        return {"texts": VIEW[language]}
+        return {"texts": VIEW[language], "language": language}
 
     view = gr.HTML(
         html_template=(VIEWS / "compare.html").read_text(encoding="utf-8"),
-        js_on_load=script("shared", "compare"),
+        js_on_load=script("compare"),
         apply_default_css=False,
         elem_id="comparison",
         **words(DEFAULT),
@@ -152,10 +152,11 @@ def _connect(
         validator=check,
         concurrency_limit=GENERATIONS_AT_ONCE,
         concurrency_id=GENERATION,
-        show_progress="minimal",  # view/compare.js reads from it whether the wish waits
+        show_progress="minimal",  # gradio_host.js reads from it whether the request waits
         api_visibility="private",
     )
-    stop.click(None, js=tell_view("#comparison .axion-compare", "stop"), cancels=comparison, api_visibility="private")
+    comparison.then(None, js=tell_host("comparison", "end"), api_visibility="private")
+    stop.click(None, js=tell_host("comparison", "stop"), cancels=comparison, api_visibility="private")
 
 
 def _open(house: House, wish: Mapping, language: Language) -> Wish | AxionError:

@@ -16,12 +16,13 @@ def build(house: House) -> list[Panel]:
     """Add the tab's one component. Its template never changes, since token texts out of a release are in its value."""
     view = gr.HTML(
         html_template=(VIEWS / "experts.html").read_text(encoding="utf-8"),
-        js_on_load=script("shared", "experts"),
+        js_on_load=script("experts"),
         apply_default_css=False,
         texts=TEXT[DEFAULT],
+        language=DEFAULT,
         elem_id="experts",
     )
-    house.labels.add(view, lambda language: {"texts": TEXT[language]})
+    house.labels.add(view, lambda language: {"texts": TEXT[language], "language": language})
     return [Panel(view, lambda model, _: experts_json(model), broken=error_json, follows_language=False)]
 
 

@@ -11,7 +11,7 @@ from playground.content.metrics import Curves, read_curves
 from playground.content.roadmap import Measured, compare_sizes, read_roadmap
 from playground.content.training import draw_overload, draw_training, list_evaluations, list_facts, smoothing
 from playground.generate.catalogue import OpenModel
-from playground.locales import Language
+from playground.locales import DEFAULT, Language
 from playground.locales.model import TEXT
 from playground.server.context import House, Panel
 from playground.server.markup import render, script
@@ -19,8 +19,12 @@ from playground.server.markup import render, script
 
 def build(house: House) -> list[Panel]:
     """Add the tab's one component; its charts are SVG, see playground/content/charts.py."""
-    view = gr.HTML(js_on_load=script("shared", "charts"), apply_default_css=False, elem_id="about")
-    return [Panel(view, lambda model, language: model_html(model, language, house.catalogue.describe_others()))]
+    view = gr.HTML(js_on_load=script("charts"), apply_default_css=False, language=DEFAULT, elem_id="about")
+
+    def content(model: OpenModel, language: Language) -> dict[str, object]:
+        return gr.update(value=model_html(model, language, house.catalogue.describe_others()), language=language)
+
+    return [Panel(view, content)]
 
 
 def model_html(model: OpenModel, language: Language, others: Iterable[tuple[str, dict]] = ()) -> str:

@@ -16,10 +16,8 @@ from playground.locales.controls import PRESETS, TEXT
 from playground.server.admission import answer, check_wish, count_starts, known_language
 from playground.server.context import GENERATION, House, Panel
 from playground.server.controls import build_presets, build_settings
-from playground.server.markup import tell_view
+from playground.server.markup import tell_host
 from playground.server.trace_view import build_trace_view
-
-VIEW = "#trace .axion-view"
 
 
 def build(house: House) -> list[Panel]:
@@ -109,12 +107,13 @@ def _connect(house: House, prompt, settings: Mapping, generate: gr.Button, stop:
         validator=check,
         concurrency_limit=GENERATIONS_AT_ONCE,
         concurrency_id=GENERATION,
-        show_progress="minimal",  # view/trace.js reads from it whether the wish waits
+        show_progress="minimal",  # gradio_host.js reads from it whether the request waits
         api_visibility="private",
     )
-    generation.then(None, js=tell_view(VIEW, "rest"), api_visibility="private")
-    for leave, told in ((stop.click, "stop"), (view.stop, "stop"), (house.model.input, "choose")):
-        leave(None, js=tell_view(VIEW, told), cancels=generation, api_visibility="private")
+    generation.then(None, js=tell_host("trace", "end"), api_visibility="private")
+    stop.click(None, js=tell_host("trace", "stop"), cancels=generation, api_visibility="private")
+    view.stop(None, cancels=generation, api_visibility="private")
+    house.model.input(None, house.model, js=tell_host("trace", "model"), cancels=generation, api_visibility="private")
 
 
 def _open_links(house: House, prompt: gr.Textbox, settings: Mapping, view: gr.HTML) -> None:

@@ -12,7 +12,7 @@ from tests.support.colour import VISION, ciede2000, contrast, difference, from_h
 
 PAGE_CSS = (VIEWS / "css" / "page.css").read_text(encoding="utf-8")
 EXPERTS = [f"e{number}" for number in range(1, 9)]
-SCHEMES = {"light": PAGE_CSS.index(".gradio-container {"), "dark": PAGE_CSS.index(".dark .gradio-container")}
+SCHEMES = {"light": PAGE_CSS.index(":root {"), "dark": PAGE_CSS.index(".dark {")}
 APART = 10.0
 """CIEDE2000; from about 2.3 on, two colours side by side are seen to differ."""
 

@@ -1,0 +1,86 @@
+// How the routing of tokens is drawn: experts' colours, the cells of a ribbon, and the table of the experts' load.
+
+import { make } from "./toolkit.js";
+
+export const PALETTE = 8; // experts that have a colour of their own; beyond, position tells them apart
+
+/** Few experts have a colour each. Many have one hue, and the place in the cell says which it is (--place, 0 to 1). */
+export function paint(node, expert, experts) {
+  if (experts <= PALETTE) node.style.setProperty("--c", `var(--e${expert + 1})`);
+  else node.style.setProperty("--place", expert / (experts - 1));
+}
+
+/** The name of an expert, in its colour. */
+export function makeExpert(tag, className, expert, experts) {
+  const name = make(tag, className, `E${expert + 1}`);
+  paint(name, expert, experts);
+  return name;
+}
+
+/** A token of a text, underlined by the first expert of its layer `row`. */
+export function makeToken(step, row, experts) {
+  const span = make("span", step.prompt ? "av-tok av-prompt" : "av-tok", step.t);
+  if (/^\n+$/.test(step.t)) span.classList.add("av-newline");
+  if (step.e.length) paint(span, step.e[row][0], experts);
+  return span;
+}
+
+/** A column of a ribbon: a cell per layer, whose colour is the first expert's and whose strength (--s) is its weight. */
+export function makeColumn(className, step, experts) {
+  const column = make("div", className);
+  step.e.forEach((chosen, row) => {
+    const cell = make("i", "");
+    paint(cell, chosen[0], experts);
+    cell.style.setProperty("--s", step.g[row][0] / step.g[row].reduce((sum, gate) => sum + gate, 0));
+    column.append(cell);
+  });
+  return column;
+}
+
+/** The labels of a ribbon's rows. */
+export const makeRowLabels = (run) => Array.from({ length: run.layers }, (_, row) => make("span", "", `L${run.first_layer + row}`));
+
+/** Radio buttons that choose the layer which colours a text. */
+export function makeLayerChoice(run, name, chosen, fill, choose) {
+  return Array.from({ length: run.layers }, (_, row) => {
+    const label = make("label", "", `L${run.first_layer + row}`);
+    const radio = make("input", "");
+    Object.assign(radio, { type: "radio", name, checked: row === chosen });
+    radio.setAttribute("aria-label", fill("layer", { layer: run.first_layer + row }));
+    radio.addEventListener("change", () => choose(row));
+    label.prepend(radio);
+    return label;
+  });
+}
+
+/** Zero for every layer and expert. */
+export const zeroCounts = (run) => Array.from({ length: run.layers }, () => Array.from({ length: run.experts }, () => 0));
+
+/**
+ * Builds the table of load in `grid`. A full bar is every token; the tick stands at the fair share, which is the experts
+ * per token over all experts. Returns, by layer and expert, the cell with its bar and its label.
+ */
+export function buildLoadTable(grid, run) {
+  grid.style.setProperty("--experts", run.experts);
+  grid.style.setProperty("--fair", run.experts_per_token / run.experts);
+  if (!run.layers) return [];
+  grid.append(make("span", ""));
+  for (let expert = 0; expert < run.experts; expert++) grid.append(makeExpert("b", "", expert, run.experts));
+  return Array.from({ length: run.layers }, (_, row) => {
+    grid.append(make("span", "", `L${run.first_layer + row}`));
+    return Array.from({ length: run.experts }, (__, expert) => buildLoadCell(grid, expert, run.experts));
+  });
+}
+
+function buildLoadCell(grid, expert, experts) {
+  const root = make("div", "av-cell");
+  const track = make("div", "");
+  const bar = make("i", "");
+  const label = make("span", "");
+  root.setAttribute("role", "img");
+  paint(root, expert, experts);
+  track.append(bar);
+  root.append(track, label);
+  grid.append(root);
+  return { root, bar, label };
+}
