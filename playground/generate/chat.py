@@ -151,7 +151,7 @@ def fit_conversation(model: OpenModel, messages: object, max_new_tokens: int) ->
 def problem_prompt(question: str) -> str:
     """The question in the form of a problem that the models were taught; a bare sum becomes a question first.
 
-    The same as `playground.server.controls.AS_PROBLEM` does in the browser: a text that has a form of its own stays.
+    An empty text, and one that already has a form (it starts with "# "), stay as they are.
     """
     asked = question.strip()
     if not asked or asked.startswith("# "):

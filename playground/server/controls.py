@@ -5,20 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import gradio as gr
 
+from playground.generate.chat import problem_prompt
 from playground.generate.request import LIMITS
 from playground.locales import Labels
-from playground.locales.controls import BARE_SUM, PRESETS, PROBLEM, TEXT
+from playground.locales.controls import PRESETS, TEXT
 
 BASIC = ("temperature", "max_new_tokens", "seed")
-
-# A question alone is not what the models were taught to go on from; this puts one into the form, in plain sight.
-AS_PROBLEM = f"""(text) => {{
-  const asked = text.trim();
-  if (!asked || asked.startsWith("# ")) return text;
-  const sum = /^\\d+ *[-+] *\\d+$/.test(asked) && asked.replace(/ *([-+]) */, " $1 ");
-  const question = sum ? {json.dumps(BARE_SUM)}.replace("{{sum}}", sum) : asked;
-  return {json.dumps(PROBLEM)}.replace("{{question}}", () => question);
-}}"""
 
 
 def build_settings(
@@ -49,7 +41,7 @@ def build_presets(labels: Labels, prompt: gr.Textbox, prefix: str = "") -> None:
         form = labels.make(
             gr.Button, TEXT, {"value": "as_problem"}, size="sm", min_width=40, scale=0, elem_id=f"{prefix}as-problem"
         )
-        form.click(None, prompt, prompt, js=AS_PROBLEM, api_visibility="private")
+        form.click(problem_prompt, prompt, prompt, show_progress="hidden", api_visibility="private", queue=False)
     labels.add(
         gr.HTML(caption(TEXT["en"]["presets"]), apply_default_css=False),
         lambda language: {"value": caption(TEXT[language]["presets"])},

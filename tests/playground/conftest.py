@@ -13,13 +13,29 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from playground.generate.catalogue import Catalogue
+from playground.generate.events import live_events, recorded_events
+from playground.generate.links import read_wish
+from tests.support.bare_page import open_view
 from tests.support.browsers import NoChromium, chromium
+from tests.support.measured import (
+    VALIDATION,
+    expert_load,
+    favourites,
+    make_chatty,
+    make_release,
+    write_info,
+    write_metrics,
+    write_trace,
+)
 from tests.support.servers import ROOT, Server, served
 
 __all__ = ["HOSTILE", "ROOT", "Server", "served"]
 
 SLOW_APP = ("-m", "tests.support.slow_app")
 """For servers whose texts have to last for a while: see there."""
+
+RELEASES = ("plain", "endless", "hostile", "broken", "measured", "talkative")
 
 HOSTILE = [
     "<img src=x onerror=window.hacked=1>",
@@ -31,16 +47,18 @@ HOSTILE = [
 
 @pytest.fixture(scope="session")
 def releases(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of releases: `plain`, `endless` (its text never ends, its routers are biased), `hostile`, `broken`.
+    """A folder of releases, RELEASES: `plain`, `endless` (its text never ends, its routers are biased), `hostile`,
+    `broken`, `measured` (with all that is measured of a real one), `talkative` (taught to chat, and never ends).
 
-    The example of `hostile` has markup in its tokens, and the end of the text among its alternatives.
+    The example of `hostile` has markup in its tokens, and the end of the text among its alternatives; so does all that
+    it says of itself.
     """
     from axion.inference.sampling import Sampling
     from axion.inference.stream import make_trace
     from axion.release import open_release
 
     root = tmp_path_factory.mktemp("playground")
-    for name in ("plain", "endless", "hostile", "broken"):
+    for name in RELEASES[:4]:
         shutil.copytree(tiny_release, root / name)
 
     release = open_release(tiny_release)
@@ -50,13 +68,40 @@ def releases(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     steps = [{**step, "t": text} for step, text in zip(trace["steps"], cycle(HOSTILE), strict=False)]
     end = [release.tokenizer.eos_token_id, "<eos>", 0.05]
     steps[-1]["alt"] = [*([7, text, 0.1] for text in HOSTILE), end]
-    _write(root / "hostile" / "trace.json", {**trace, "steps": steps})
+    _write(root / "hostile" / "trace.json", {**trace, "steps": steps, "favourites": favourites(2, 4, HOSTILE)})
+    _write(root / "hostile" / "release.json", hostile_info())
+    write_metrics(root / "hostile")
+
+    write_trace(make_release(tiny_release, root / "measured"), favourites=favourites(2, 4, ["a", "b", "c"]))
+    results = {"expert_load": expert_load(2, 4), "gsm8k_validation": VALIDATION | {"bits_per_byte": 1.5}}
+    write_info(root / "measured", name="measured", results=results)
+    write_metrics(root / "measured")
+    make_chatty(tiny_release, root / "talkative")
+    _edit(root / "talkative" / "generation_config.json", eos_token_id=10**6)
 
     _edit(root / "endless" / "config.json", max_position_embeddings=4096)
     _edit(root / "endless" / "generation_config.json", eos_token_id=10**6)  # no such token
     _bias(root / "endless" / "model.safetensors")
     (root / "broken" / "config.json").write_text("{", encoding="utf-8")
     return root
+
+
+def hostile_info() -> dict:
+    """A release.json whose every text is markup."""
+    image, template, handlebars, _ = HOSTILE
+    training = {
+        "machine": {"processor": image, "cores": 2},
+        "libraries": {template: handlebars},
+        "command": image,
+        "tokens": 5,
+    }
+    roadmap = [
+        {"name": text, "version": text, "title": text, "parameters": 5, "active": None, "released": False}
+        for text in HOSTILE
+    ]
+    results = {"gsm8k_validation": VALIDATION | {"bits_per_byte": 1.5, "command": template}}
+    texts = {"dataset": handlebars, "family": "none"}
+    return texts | {"training": training, "roadmap": roadmap, "results": results}
 
 
 def _bias(weights: Path) -> None:
@@ -79,7 +124,7 @@ def _edit(path: Path, **values: object) -> None:
 @pytest.fixture(scope="session")
 def server(releases: Path) -> Iterator[Server]:
     """A playground that offers the folders of `releases`, `plain` first; slow enough to be stopped in the middle."""
-    with served([str(releases / name) for name in ("plain", "endless", "hostile", "broken")], app=SLOW_APP) as running:
+    with served([str(releases / name) for name in RELEASES], app=SLOW_APP) as running:
         yield running
 
 
@@ -92,6 +137,30 @@ def browser():
         except NoChromium as error:
             pytest.skip(str(error))
         yield running
+
+
+@pytest.fixture
+def view(browser):
+    """Opens views alone in pages of their own, `view("trace", value=…)`; takes what `open_view` takes."""
+    with ExitStack() as stack:
+        yield lambda name, **options: stack.enter_context(open_view(browser, name, **options))
+
+
+@pytest.fixture(scope="session")
+def catalogue(releases: Path) -> Catalogue:
+    """The models of `releases` in this process, `plain` first."""
+    return Catalogue([str(releases / name) for name in RELEASES])
+
+
+def answer(catalogue: Catalogue, wish: dict) -> list[dict]:
+    """The events of what a view asks for: {"model", "prompt", "sampling", "forced"}."""
+    asked = read_wish(catalogue, wish)
+    return list(live_events(asked.model, asked.request))
+
+
+def example(catalogue: Catalogue, name: str = "plain") -> list[dict]:
+    """The events of a model's recorded example."""
+    return list(recorded_events(catalogue.open(name)))
 
 
 def run_async(coroutine: Coroutine) -> object:

@@ -1,4 +1,4 @@
-"""Releases of random weights that carry what a real one carries: favourites, measured results, a training log."""
+"""Releases of random weights that carry what a real one carries: favourites, results, a log, a chat template."""
 
 import csv
 import json
@@ -14,6 +14,12 @@ LOAD_SETS = ("together", "gsm8k_validation", "arithmetic")
 VALIDATION = {"documents": 392, "nats_per_token": 2.5, "tokens": 81748, "bytes": 204708}
 
 
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
 def make_release(tiny_release: Path, folder: Path, **config: object) -> Path:
     """A release with the tiny one's tokenizer and a model of this shape; without `config`, the tiny model itself."""
     shutil.copytree(tiny_release, folder)
@@ -21,6 +27,13 @@ def make_release(tiny_release: Path, folder: Path, **config: object) -> Path:
         tokenizer = load_tokenizer(folder)
         ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
         AxionForCausalLM(AxionConfig(**TINY | config, **ids)).eval().save_pretrained(folder)
+    return folder
+
+
+def make_chatty(source: Path, folder: Path, template: str = CHAT_TEMPLATE) -> Path:
+    """A copy of a release, with a chat template."""
+    shutil.copytree(source, folder)
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     return folder
 
 

@@ -27,7 +27,8 @@ from playground.generate.events import UPDATES_PER_SECOND
 from playground.generate.rate_limits import BURST, Visitors
 from playground.generate.request import LIMITS, MAX_PROMPT_CHARACTERS
 from tests.playground.conftest import run_async
-from tests.playground.generate.test_chat import make_chatty, say
+from tests.playground.generate.test_chat import say
+from tests.support.measured import make_chatty
 from tests.support.servers import free_port
 
 PROMPT = "# Pergunta:\nQuanto é 2 + 2?\n"

@@ -24,18 +24,7 @@ from playground.generate.chat import (
 from playground.generate.request import LIMITS, MAX_PROMPT_CHARACTERS
 from playground.locales.chat import TEXT
 from tests.playground.conftest import ROOT
-
-TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-
-
-def make_chatty(source: Path, folder: Path, template: str = TEMPLATE) -> Path:
-    """A copy of a release, with a chat template."""
-    shutil.copytree(source, folder)
-    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-    return folder
+from tests.support.measured import CHAT_TEMPLATE, make_chatty
 
 
 def open_model(folder: Path) -> OpenModel:
@@ -80,7 +69,7 @@ def test_the_template_writes_the_whole_conversation(chatty):
     )
 
 
-@pytest.mark.parametrize("template", [TEMPLATE, TEMPLATE.removeprefix("{{ bos_token }}")])
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, CHAT_TEMPLATE.removeprefix("{{ bos_token }}")])
 def test_the_text_begins_once(tiny_release, tmp_path, template):
     model = open_model(make_chatty(tiny_release, tmp_path / "chatty", template))
     ids = encode_prompt(model.release.tokenizer, conversation_prompt(model, say("olá")))

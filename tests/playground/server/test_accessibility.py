@@ -161,80 +161,26 @@ def test_every_control_has_a_name(page):
     assert checked > 50
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_is_readable(page, scheme):
-    choose_theme(page, scheme)
+def test_every_text_is_readable(page):
     pale, checked = [], 0
     for tab in tab_names():
         open_tab(page, tab)
-        for found in page.evaluate(READ_CONTRAST):
-            checked += 1
-            if found["ratio"] < found["enough"] - 0.01:
-                pale.append((tab, found["text"], round(found["ratio"], 2)))
+        for scheme in ("light", "dark"):
+            choose_theme(page, scheme)
+            for found in page.evaluate(READ_CONTRAST):
+                checked += 1
+                if found["ratio"] < found["enough"] - 0.01:
+                    pale.append((tab, scheme, found["text"], round(found["ratio"], 2)))
     assert not pale
-    assert checked > 100
+    assert checked > 200
 
 
-def test_the_language_is_named_for_those_who_hear_the_page(page):
-    assert page.evaluate("document.documentElement.lang") == "en"
-    choose_language(page, "pt")
-    page.wait_for_function("document.documentElement.lang === 'pt'")
-    page.get_by_role("button", name="Gerar", exact=True).wait_for()
-    choose_language(page, "en")
-    page.wait_for_function("document.documentElement.lang === 'en'")
-
-
-@pytest.mark.parametrize("language", ["en", "pt"])
-def test_no_tab_is_wider_than_a_telephone(page, language):
+def test_no_tab_is_wider_than_a_telephone(page):
     page.set_viewport_size({"width": 390, "height": 844})
-    choose_language(page, language)
-    page.wait_for_function("language => document.documentElement.lang === language", arg=language)
-    for tab in tab_names(language):
-        open_tab(page, tab)
-        assert page.evaluate("document.scrollingElement.scrollWidth") <= 390, tab
-
-
-WATCH_MOTION = """() => {
-  window.motion = { frames: 0, most: 0 };
-  const view = document.querySelector("#trace .axion-view");
-  const moving = ({ effect, playState }) => playState === "running" && view.contains(effect.target);
-  const look = () => {
-    requestAnimationFrame(look);
-    if (view.dataset.state !== "running") return;
-    motion.frames++;
-    motion.most = Math.max(motion.most, document.getAnimations().filter(moving).length);
-  };
-  look();
-}"""
-
-
-@pytest.mark.parametrize(("motion", "moves"), [("no-preference", True), ("reduce", False)])
-def test_nothing_moves_for_those_who_asked_for_calm(page, motion, moves):
-    page.emulate_media(reduced_motion=motion)
-    page.get_by_label("Maximum new tokens").last.fill("512")
-    page.locator("#model input").click()
-    page.get_by_role("option", name="endless", exact=True).click()
-    page.wait_for_selector("#trace .axion-view[data-state=empty]")  # it has no example
-    page.evaluate(WATCH_MOTION)
-    page.locator("#generate").click()
-    page.wait_for_function("motion.frames > 5")
-    page.locator("#stop").click()
-    assert bool(page.evaluate("motion.most")) is moves
-
-
-def test_start_and_end_are_announced_and_not_every_token(page):
-    page.evaluate(
-        """() => {
-          window.announced = [];
-          for (const live of document.querySelectorAll(".axion-view [aria-live=polite]"))
-            new MutationObserver(() => live.textContent && announced.push(live.textContent))
-              .observe(live, { childList: true, characterData: true, subtree: true });
-        }"""
-    )
-    page.locator("#generate").click()
-    page.wait_for_selector(".axion-view[data-state=done]")
-    tokens = page.locator(".av-tok").count()
-    announced = page.evaluate("announced")
-    assert 2 <= len(announced) <= 3 < tokens  # the wait for a place may be told too
-    assert str(tokens) in announced[-1]
-    assert page.locator("[data-part=verdict]").text_content() in announced[-1]
+    assert page.locator("#trace").bounding_box()["y"] < page.locator("#prompt").bounding_box()["y"]
+    for language in ("pt", "en"):
+        choose_language(page, language)
+        page.wait_for_function("language => document.documentElement.lang === language", arg=language)
+        for tab in tab_names(language):
+            open_tab(page, tab)
+            page.wait_for_function("document.scrollingElement.scrollWidth <= 390")

@@ -8,7 +8,7 @@ import pytest
 
 from axion.release import RELEASES
 from tests.playground.conftest import ROOT, served
-from tests.playground.server.test_browser import TEXT, generate, set_prompt, wait_until
+from tests.support.steering import TEXT, generate, part, set_prompt, wait_until
 
 pytestmark = [
     pytest.mark.browser,
@@ -16,31 +16,19 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def address():
-    with served([]) as running:
-        yield running.address
-
-
-def test_it_opens_on_a_real_recorded_trace(browser, address):
-    page = browser.new_page()
-    page.goto(address)
-    wait_until(page, "recorded")
-    assert page.locator("[data-part=status]").text_content().startswith("Recorded example · axion1-v0.1")
-    page.close()
-
-
-def test_a_random_sum_is_answered_with_the_text_of_the_command_line(browser, address):
+def test_a_random_sum_is_answered_with_the_text_of_the_command_line(browser):
     a, b = random.randrange(10), random.randrange(10)
     prompt = f"# Pergunta:\nQuanto é {a} + {b}?\n--\n# Resposta:\n"
-    page = browser.new_page()
-    page.goto(address)
-    wait_until(page, "recorded")
-    set_prompt(page, prompt)
-    generate(page)
-    wait_until(page, "done")
-    shown = page.locator(TEXT).text_content()
-    page.close()
+    with served([]) as running:
+        page = browser.new_page()
+        page.goto(running.address)
+        wait_until(page, "recorded")
+        assert part(page, "status").text_content().startswith("Recorded example · axion1-v0.1")
+        set_prompt(page, prompt)
+        generate(page)
+        wait_until(page, "done")
+        shown = page.locator(TEXT).text_content()
+        page.close()
     command = [sys.executable, "-m", "axion", "generate", "axion1-v0.1", prompt]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert shown == prompt + said.removesuffix("\n")

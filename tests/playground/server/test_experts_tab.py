@@ -1,7 +1,6 @@
 """The tab about the experts: its numbers are those of the release's files, and a token's text stays text."""
 
 import json
-from collections import Counter
 from itertools import product
 from statistics import NormalDist
 
@@ -22,7 +21,7 @@ from playground.content.experts import (
 from playground.generate.catalogue import Catalogue
 from playground.locales.experts import TEXT
 from playground.server.tabs.experts import error_json, experts_json
-from tests.playground.conftest import HOSTILE, choose_language, open_tab, served
+from tests.playground.conftest import HOSTILE
 from tests.support.measured import LOAD_SETS, expert_load, favourites, make_release, write_info, write_trace
 
 MANY = 16
@@ -169,135 +168,3 @@ def test_every_kind_and_every_set_has_words():
 def test_the_value_is_json_also_where_something_is_wrong(dense):
     assert json.loads(experts_json(Catalogue([str(dense)]).open("dense")))["layers"] == 0
     assert json.loads(error_json("it's <broken>")) == {"error": "it's <broken>", "layers": 0}
-
-
-# ------------------------------------------------------------------------------------------------------- in the browser
-
-
-@pytest.fixture(scope="module")
-def address(measured, many, dense, tiny_release, tmp_path_factory):
-    bare = make_release(tiny_release, tmp_path_factory.mktemp("experts") / "bare")
-    odd = make_release(tiny_release, tmp_path_factory.mktemp("experts") / "odd")
-    write_trace(odd, favourites=7)
-    with served([str(folder) for folder in (measured, many, dense, bare, odd)]) as running:
-        yield running.address
-
-
-@pytest.fixture
-def tab(browser, address):
-    """The tab, open; the test fails if the page raised a script error."""
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(address)
-    open_tab(page, "Experts")
-    page.wait_for_selector(".ax-experts")
-    yield page
-    page.close()
-    assert not errors
-
-
-def choose(page, model: str) -> None:
-    page.locator("#model input").click()
-    page.get_by_role("option", name=model, exact=True).click()
-    page.wait_for_function("name => document.querySelector('#model input').value === name", arg=model)
-
-
-def switch(page, part: str, label: str) -> None:
-    page.locator(f".ax-experts [data-part={part}] label", has_text=label).click()
-
-
-def read(page, selector: str) -> list[str]:
-    return page.locator(selector).evaluate_all("nodes => nodes.map((node) => node.textContent)")
-
-
-@pytest.mark.browser
-def test_hostile_tokens_stay_text(tab, measured):
-    shown = read(tab, ".ax-card:first-child .ax-chips q")
-    assert sorted(shown) == sorted([*HOSTILE, *WHITE.values()] * 2)  # the first expert of both layers
-    tab.wait_for_timeout(300)  # an image that fails to load tells so later
-    assert tab.evaluate("window.hacked") is None
-    assert tab.locator(".ax-experts img, .ax-experts script").count() == 0
-    choose(tab, "many")
-    choose(tab, "measured")
-    tab.wait_for_selector(".ax-chips q:text('window.hacked=2')")
-    tab.wait_for_timeout(300)
-    assert tab.evaluate("window.hacked") is None
-
-
-@pytest.mark.browser
-def test_the_loads_are_those_of_the_chosen_set(tab, measured):
-    load = json.loads((measured / "release.json").read_text())["results"]["expert_load"]
-    for name, label in (("together", "everything"), ("gsm8k_validation", "GSM8K"), ("arithmetic", "arithmetic")):
-        switch(tab, "sets", label)
-        expected = [f"{times:.2f}" for layer in load[name]["layers"] for times in layer]
-        assert read(tab, ".ax-heat i") == expected
-        assert read(tab, ".ax-card-load span") == [f"{times}×" for times in expected]
-        dead = "Dead, under 0.1× the fair share: E3 of layer 2." in read(tab, "[data-part=verdicts] p")
-        assert dead == (name == "arithmetic")
-
-
-@pytest.mark.browser
-def test_each_card_tells_lift_count_and_significance(tab, measured):
-    entry = json.loads((measured / "trace.json").read_text())["favourites"][5]
-    card = tab.locator(".ax-card").nth(5)
-    assert card.locator("h4").text_content() == f"E{entry['expert']}"
-    assert f"{100 * entry['share']:.1f}%" in card.locator("header").text_content()
-    bound = describe(measured)["bound"]
-    expected = Counter(
-        f"{token['lift']:.2f}×{'*' if token['z'] > bound else ''}{token['count']:,}" for token in entry["tokens"]
-    )
-    shown = card.locator(".ax-chips li:not(.ax-chips-head)").evaluate_all(
-        "rows => rows.map((row) => row.querySelector('b').textContent + row.querySelector('span').textContent)"
-    )
-    assert Counter(shown) == expected
-    assert any("*" in text for text in expected) and not all("*" in text for text in expected)
-    assert f"{bound:.1f} standard deviations" in tab.locator("[data-part=rule]").text_content()
-
-
-@pytest.mark.browser
-def test_many_experts_are_shown_a_layer_at_a_time(tab):
-    choose(tab, "many")
-    tab.wait_for_function("n => document.querySelectorAll('.ax-card').length === n", arg=MANY)
-    assert read(tab, ".ax-experts h3") == ["Layer 2"]
-    assert tab.locator(".ax-heat i").count() == 2 * MANY
-    switch(tab, "layers", "L3")
-    assert read(tab, ".ax-experts h3") == ["Layer 3"]
-    assert read(tab, ".ax-card h4") == [f"E{expert}" for expert in range(1, MANY + 1)]
-    assert tab.locator(".ax-card .ax-chips span").nth(3).text_content() == "3,017"  # after the heads of three columns
-
-
-@pytest.mark.browser
-def test_what_is_missing_is_said(tab):
-    choose(tab, "dense")
-    tab.wait_for_selector(".ax-experts:has-text('This model has no experts')")
-    assert tab.locator(".ax-panel:visible").count() == 0
-    choose(tab, "bare")
-    tab.wait_for_selector(".ax-experts:has-text('its trace.json has no favourites')")
-    assert "its release.json has no expert_load" in tab.locator("[data-part=verdicts]").text_content()
-    choose(tab, "odd")
-    tab.wait_for_selector(".ax-experts .ax-error:has-text('odd: trace.json is broken')")
-    choose(tab, "measured")
-    tab.wait_for_function("document.querySelectorAll('.ax-card').length === 8")
-    assert tab.locator(".ax-experts .ax-error").is_hidden()
-
-
-@pytest.mark.browser
-def test_it_speaks_portuguese(tab):
-    choose_language(tab, "pt")
-    tab.wait_for_selector("h2:has-text('O que cada especialista prefere')")
-    assert read(tab, ".ax-experts h3") == ["Camada 1", "Camada 2"]
-    assert "A parte justa é 50% dos tokens" in tab.locator("[data-part=verdicts]").text_content()
-    choose_language(tab, "en")
-    tab.wait_for_selector("h2:has-text('What each expert favours')")
-
-
-@pytest.mark.browser
-def test_a_telephone_sees_one_layer_and_no_sideways_scroll(browser, address):
-    page = browser.new_page(viewport={"width": 390, "height": 800})
-    page.goto(address)
-    open_tab(page, "Experts")
-    page.wait_for_selector(".ax-card")
-    assert read(page, ".ax-experts h3") == ["Layer 1"]
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.close()

@@ -3,6 +3,7 @@
 import json
 import math
 from urllib.error import HTTPError
+from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
@@ -30,9 +31,9 @@ def generation(server) -> int:
     return number
 
 
-def post(server, path: str, generation: int, **changes: object) -> tuple[int, str]:
-    """Status and body of the answer to GOOD with `changes`."""
-    body = {"data": list((GOOD | changes).values()), "fn_index": generation, "session_hash": "test"}
+def post(server, path: str, generation: int, event: dict | None = None, **changes: object) -> tuple[int, str]:
+    """Status and body of the answer to GOOD with `changes`, and with what else `event` says of the request."""
+    body = {"data": list((GOOD | changes).values()), "fn_index": generation, "session_hash": "test"} | (event or {})
     request = Request(f"{server.address}/gradio_api/{path}", json.dumps(body).encode())
     request.add_header("Content-Type", "application/json")
     try:
@@ -76,3 +77,25 @@ def test_bad_requests_are_refused_before_they_wait(server, generation, changes):
 
 def test_the_queue_cannot_be_passed_by(server, generation):
     assert post(server, "run/predict", generation)[0] == 404
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [None, [], "x", {"model": "/etc", "prompt": "a"}, {"model": "plain", "prompt": "a", "forced": [99999]}],
+    ids=str,
+)
+def test_a_request_that_no_view_makes_is_refused_without_a_traceback(server, generation, request_):
+    """The view's own event, with what its script would never send."""
+    config = json.load(urlopen(f"{server.address}/config"))
+    [view] = [part["id"] for part in config["components"] if part["props"].get("elem_id") == "trace"]
+    session = f"view {request_}"
+    event = {"trigger_id": view, "event_data": request_, "session_hash": session}
+    status, body = post(server, "queue/join", generation, event)
+    if status != 422:
+        assert request_ and "forced" in request_
+        with urlopen(
+            f"{server.address}/gradio_api/queue/data?{urlencode({'session_hash': session})}", timeout=60
+        ) as stream:
+            body = stream.read().decode()
+        assert "plain has no token 99999; its tokens are 0 to 319" in body
+    assert "Traceback" not in body

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 from html import unescape
 
 import pytest
@@ -21,8 +20,7 @@ from playground.content.training import MOST_POINTS, draw_overload, draw_trainin
 from playground.generate.catalogue import Catalogue
 from playground.locales.model import TEXT
 from playground.server.tabs.model import model_html
-from tests.playground.conftest import HOSTILE, choose_language, open_tab, served
-from tests.support.measured import VALIDATION, make_release, measured_info, write_info, write_metrics, write_trace
+from tests.support.measured import VALIDATION, make_release, measured_info, write_info, write_metrics
 
 BUNDLED = RELEASES / "axion1-v0.1"
 TRAINING = {
@@ -311,91 +309,3 @@ def test_what_would_be_a_download_or_is_broken_is_not_described(tiny_release, tm
     catalogue = Catalogue([str(good), str(broken), f"someone/model@{'0' * 40}"])
     described = dict(catalogue.describe_others())
     assert described["good"] == {"name": "good"} and not {"broken", "someone/model@00000000"} & set(described)
-
-
-# ------------------------------------------------------------------------------------------------------- in the browser
-
-
-@pytest.fixture(scope="module")
-def address(tiny_release, tmp_path_factory):
-    root = tmp_path_factory.mktemp("models")
-    hostile = make_release(tiny_release, root / "hostile")
-    image, template, handlebars, _ = HOSTILE
-    training = TRAINING | {"machine": {"processor": image}, "libraries": {template: handlebars}, "command": image}
-    roadmap = [
-        {"name": text, "version": text, "title": text, "parameters": 5, "active": None, "released": False}
-        for text in HOSTILE
-    ]
-    results = {"gsm8k_validation": VALIDATION | {"bits_per_byte": 1.5, "command": template}}
-    write_info(hostile, dataset=handlebars, training=training, roadmap=roadmap, results=results, family="none")
-    write_metrics(hostile)
-    write_trace(hostile)
-    broken = make_release(tiny_release, root / "broken-log")
-    (broken / "metrics.csv").write_text(f"{image}\n{template}\n")
-    shutil.copytree(broken, root / "broken")
-    (root / "broken" / "config.json").write_text(json.dumps({"model_type": template + image}))
-    with served([str(root / name) for name in ("hostile", "broken-log", "broken")]) as running:
-        yield running.address
-
-
-@pytest.fixture
-def tab(browser, address):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(address)
-    open_tab(page, "Model & training")
-    page.wait_for_selector(".ax-about")
-    yield page
-    page.close()
-    assert not errors
-
-
-def choose(page, model: str) -> None:
-    page.locator("#model input").click()
-    page.get_by_role("option", name=model, exact=True).click()
-
-
-@pytest.mark.browser
-def test_what_a_release_says_of_itself_stays_text(tab):
-    for text in HOSTILE[:3]:
-        assert tab.locator(".ax-about", has_text=text).count() == 1
-    choose(tab, "broken-log")
-    tab.wait_for_selector(".ax-about .ax-error:has-text('no column tokens')")
-    choose(tab, "broken")
-    tab.wait_for_selector("#about .ax-error:has-text('only')")
-    assert "${window.hacked=2}" in tab.locator("#about .ax-error").text_content()
-    choose(tab, "hostile")
-    tab.wait_for_selector(".ax-charts")
-    tab.wait_for_timeout(300)  # an image that fails to load tells so later
-    assert tab.evaluate("window.hacked") is None
-    assert tab.locator("#about img, #about script").count() == 0
-
-
-@pytest.mark.browser
-def test_the_pointer_reads_the_curves(tab):
-    plot = tab.locator(".ax-plot").first
-    box = plot.bounding_box()
-    plot.hover(position={"x": box["width"] - 2, "y": 20})
-    reading = tab.locator(".ax-reading")
-    assert reading.text_content() == f"12Ktraining {6 / 12:g}validation {5 / 12:.5g}"  # the last of twelve rows
-    tab.locator(".ax-about h2").first.hover()
-    assert reading.count() == 0
-
-
-@pytest.mark.browser
-def test_it_speaks_portuguese(tab):
-    choose_language(tab, "pt")
-    tab.wait_for_selector(".ax-about h2:has-text('Resultados medidos')")
-    assert "bits por byte" in tab.locator(".ax-results").text_content()
-    assert "treino" in tab.locator(".ax-charts").text_content()
-
-
-@pytest.mark.browser
-def test_a_telephone_needs_no_sideways_scroll(browser, address):
-    page = browser.new_page(viewport={"width": 390, "height": 800})
-    page.goto(address)
-    open_tab(page, "Model & training")
-    page.wait_for_selector(".ax-charts")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.close()

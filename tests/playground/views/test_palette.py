@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from playground.server.markup import VIEWS
+from tests.playground.conftest import example
+from tests.support.bare_page import to_text
 from tests.support.colour import VISION, ciede2000, contrast, difference, from_hex, seen_by
 
 PAGE_CSS = (VIEWS / "css" / "page.css").read_text(encoding="utf-8")
@@ -95,16 +97,15 @@ def test_text_is_readable(scheme, ground):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_weak_choice_keeps_its_experts_full_colour(page, scheme):
+def test_a_weak_choice_keeps_its_experts_full_colour(view, catalogue, scheme):
     """Half of a gate would halve the differences, so the foot of a ribbon's cell has the palette's colour unmixed."""
     from PIL import Image
 
-    page.evaluate("dark => document.body.classList.toggle('dark', dark)", scheme == "dark")
+    page = view("trace", scheme=scheme, value=to_text(example(catalogue))).page
     colours = palette(scheme)
     cells = page.locator(".av-col:nth-child(-n + 6) i")
     strengths = set()
-    for number in range(cells.count()):
-        cell = cells.nth(number)
+    for cell in cells.all():
         expert, strength = cell.evaluate("({ style }) => ['--c', '--s'].map((name) => style.getPropertyValue(name))")
         own = from_hex(colours[re.fullmatch(r"var\(--(e\d)\)", expert)[1]])
         pixels = np.asarray(Image.open(io.BytesIO(cell.screenshot())).convert("RGB")) / 255

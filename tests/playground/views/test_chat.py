@@ -1,0 +1,216 @@
+"""The view of a conversation alone in a page."""
+
+import json
+import shutil
+from dataclasses import asdict
+
+import pytest
+
+from axion.inference.sampling import Sampling
+from playground.generate.catalogue import Catalogue, OpenModel
+from playground.generate.chat import answer_events, conversation_prompt, fit_conversation, problem_prompt
+from playground.generate.events import to_line
+from playground.generate.request import LIMITS
+from playground.locales.chat import TEXT
+from playground.server.tabs.chat import model_text
+from tests.playground.conftest import HOSTILE
+from tests.playground.generate.test_chat import say
+from tests.support.bare_page import View, to_text
+from tests.support.measured import make_chatty
+
+pytestmark = pytest.mark.browser
+WORDS = TEXT["en"]
+LINK = "[click](javascript:window.hacked=3)"
+
+
+@pytest.fixture(scope="module")
+def models(tiny_release, tmp_path_factory) -> Catalogue:
+    """`untaught`, and `chatty`, which was taught to chat and whose answers never end."""
+    root = tmp_path_factory.mktemp("chat-view")
+    shutil.copytree(tiny_release, root / "untaught")
+    make_chatty(tiny_release, root / "chatty")
+    generation = root / "chatty" / "generation_config.json"
+    generation.write_text(json.dumps(json.loads(generation.read_text()) | {"eos_token_id": 10**6}))  # no such token
+    return Catalogue([str(root / "untaught"), str(root / "chatty")])
+
+
+@pytest.fixture(scope="module")
+def untaught(models) -> OpenModel:
+    return models.open("untaught")
+
+
+@pytest.fixture(scope="module")
+def chatty(models) -> OpenModel:
+    return models.open("chatty")
+
+
+def settings(**values: object) -> dict:
+    chosen = {name: value for name, value in asdict(Sampling()).items() if name in LIMITS}
+    return chosen | {"max_new_tokens": 10} | values
+
+
+def ask(shown: View, model: OpenModel, question: str, by_key: bool = True, **values: object) -> list[dict]:
+    """Ask in the view, and answer as the server does; returns the events."""
+    field = shown.page.locator(".ac-compose textarea")
+    field.fill(question)
+    if by_key:
+        field.press("Enter")
+    else:
+        shown.page.get_by_role("button", name=WORDS["send"]).click()
+    return answer(shown, model, **values)
+
+
+def answer(shown: View, model: OpenModel, **values: object) -> list[dict]:
+    events = list(answer_events(model, shown.asked()[-1], settings(**values)))
+    shown.show(events)
+    return events
+
+
+def state(shown: View) -> str:
+    return shown.page.locator(".axion-chat").get_attribute("data-state")
+
+
+def last(shown: View, part: str) -> str:
+    return shown.page.locator(f".ac-turn:last-child .ac-{part}").text_content()
+
+
+def test_an_untaught_model_is_asked_each_question_alone(view, untaught):
+    shown = view("chat", value=model_text(untaught))
+    assert shown.page.locator(".ac-notice").text_content() == f"{WORDS['untaught']} {WORDS['untaught_note']}"
+    assert shown.page.locator(".ac-starters button").count() == 4
+    shown.page.get_by_role("button", name=WORDS["likely_3"]).click()
+    assert state(shown) == "waiting" and last(shown, "text") == WORDS["waiting"]
+    answer(shown, untaught)
+    events = ask(shown, untaught, "1 + 2", by_key=False)
+    assert shown.asked()[-1]["messages"] == say("1 + 2")
+    assert last(shown, "given pre") == problem_prompt("1 + 2")
+    wanted = "".join(event["t"] for event in events if event["kind"] == "step")
+    assert last(shown, "text") == wanted or not wanted
+    assert shown.page.locator(".ac-turn").count() == 2
+    assert shown.page.locator(".ac-starters").is_hidden()
+
+
+def test_a_taught_model_reads_the_whole_conversation(view, chatty):
+    shown = view("chat", value=model_text(chatty))
+    title, note = WORDS["taught"], WORDS["taught_note"].format(context=chatty.facts.context)
+    assert shown.page.locator(".ac-notice").text_content() == f"{title} {note}"
+    ask(shown, chatty, "2 + 3")
+    first = last(shown, "text")
+    ask(shown, chatty, "4 + 5")
+    assert shown.asked()[-1]["messages"] == say("2 + 3", first, "4 + 5")
+    assert last(shown, "given pre") == conversation_prompt(chatty, say("2 + 3", first, "4 + 5"))
+
+
+def test_what_no_longer_fits_is_left_out_and_told(view, chatty):
+    shown = view("chat", value=model_text(chatty))
+    past: list[str] = []
+    note = shown.page.locator(".ac-turn:last-child .ac-note")
+    for index in range(5):
+        question = f"{index} + 1111111111"
+        ask(shown, chatty, question, temperature=1)  # at 0 it repeats one token that has no text
+        prompt, left_out = fit_conversation(chatty, say(*past, question), 10)
+        assert last(shown, "given pre") == prompt
+        assert note.is_visible() == (left_out > 0)
+        past += [question, last(shown, "text")]
+    assert left_out > 1
+    assert note.text_content() == WORDS["left_out_many"].format(count=left_out)
+
+
+def test_each_answer_shows_its_experts(view, chatty):
+    shown = view("chat", value=model_text(chatty))
+    page = shown.page
+    steps = [event for event in ask(shown, chatty, "hello", max_new_tokens=20) if event["kind"] == "step"]
+    assert WORDS["length"] in last(shown, "meta")
+    assert page.locator(".ac-turn .av-col").count() == len(steps) == 20
+    reads = [expert for step in steps for experts in step["e"] for expert in experts]
+    shares = [f"E{expert + 1} {int(100 * reads.count(expert) / len(reads) + 0.5)}%" for expert in range(4)]
+    assert page.locator(".ac-chip").all_text_contents() == shares
+    page.locator(".ac-columns").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".av-col.on").get_attribute("data-index") == "1"
+    assert page.locator(".ac-text .on").text_content() == steps[1]["t"]
+    heaviest = [f"E{experts[0] + 1}" for experts in steps[1]["e"]]
+    assert [chip.split()[0] for chip in page.locator(".ac-chip").all_text_contents()][::2] == heaviest
+
+
+def test_stop_ends_the_answer_and_the_next_question_follows(view, chatty):
+    shown = view("chat", value=model_text(chatty))
+    page = shown.page
+    events = ask(shown, chatty, "hello", max_new_tokens=30)
+    page.locator(".ac-compose textarea").fill("again")
+    page.locator(".ac-compose textarea").press("Enter")
+    turn = shown.asked()[-1]["turn"]
+    events = [events[0] | {"turn": turn}, *events[1:]]
+    shown.change("waiting")
+    shown.change("running", value=to_text(events[:9]))
+    assert state(shown) == "running"
+    page.get_by_role("button", name=WORDS["stop"]).click()
+    assert (state(shown), len(shown.asked("stop"))) == ("idle", 1)
+    assert last(shown, "meta").endswith("stopped")
+    shown.change(value=to_text(events))  # was still on its way
+    assert page.locator(".ac-turn:last-child .av-col").count() == 7
+    ask(shown, chatty, "1 + 1", max_new_tokens=3)
+    assert page.locator(".ac-turn:last-child .av-col").count() == 3
+
+
+def test_retry_takes_the_next_seed_and_clear_forgets(view, chatty):
+    shown = view("chat", value=model_text(chatty))
+    page = shown.page
+    ask(shown, chatty, "1 + 1", temperature=0.5)
+    assert "temperature 0.5 · seed 0" in last(shown, "meta")
+    page.get_by_role("button", name="Retry").click()
+    answer(shown, chatty, temperature=0.5)
+    assert "seed 1" in last(shown, "meta")
+    assert page.locator(".ac-turn").count() == 1
+    page.get_by_role("button", name="Clear").click()
+    assert page.locator(".ac-turn").count() == 0
+    assert page.locator(".ac-starters").is_visible()
+
+
+def test_what_was_refused_is_said_and_left_out_of_the_next_question(view, chatty):
+    shown = view("chat", value=model_text(chatty))
+    for end in ("refused", "idle"):  # refused before it waited; or the model could not be opened
+        shown.page.locator(".ac-compose textarea").fill("1 + 1")
+        shown.page.locator(".ac-compose textarea").press("Enter")
+        shown.change("waiting")
+        shown.change(end)
+        assert last(shown, "text") == WORDS["refused"] and state(shown) == "idle"
+    shown.page.evaluate("() => { document.querySelector('.ac-compose textarea').maxLength = 100000; }")
+    ask(shown, chatty, "7" * 9000)
+    assert "message 1 has 9,000 characters" in last(shown, "text")  # the server's own words
+    assert shown.page.locator(".ac-turn:last-child .ac-failed").is_visible()
+    ask(shown, chatty, "1 + 1")
+    assert shown.asked()[-1]["messages"] == say("1 + 1")
+
+
+def test_hostile_text_runs_nothing(view, untaught):
+    shown = view("chat", value=model_text(untaught))
+    page = shown.page
+    question = "".join([*HOSTILE, LINK])
+    events = ask(shown, untaught, question)
+    assert last(shown, "question") == question
+    assert last(shown, "given pre") == problem_prompt(question)
+    page.get_by_role("button", name="Retry").click()
+    step = next(event for event in events if event["kind"] == "step") | {"t": question}
+    start = [events[0] | {"turn": shown.asked()[-1]["turn"]}, events[1] | {"run": "another"}]
+    shown.show([*start, step, {"kind": "end", "reason": "eos"}])
+    assert last(shown, "text") == question
+    page.locator(".ac-columns").focus()
+    page.keyboard.press("ArrowRight")
+    shown.change(value=to_line({"kind": "error", "message": question}))
+    assert page.locator("[data-part=error]").text_content() == question
+    shown.speak("pt")  # draws it anew
+    assert page.locator("[data-part=retry]").text_content() == TEXT["pt"]["retry"]
+    page.wait_for_timeout(100)  # an image that fails to load tells so later
+    assert page.evaluate("window.hacked") is None
+    assert page.locator(".axion-chat").locator("img, script, a").count() == 0
+
+
+def test_narrow_screen_and_portuguese(view, chatty):
+    shown = view("chat", language="pt", value=model_text(chatty), context={"viewport": {"width": 390, "height": 844}})
+    shown.page.locator(".ac-compose textarea").fill("1 + 1")
+    shown.page.locator(".ac-compose textarea").press("Enter")
+    answer(shown, chatty, temperature=0.5, max_new_tokens=60)
+    assert last(shown, "meta").startswith("chatty · temperatura 0,5 · semente 0")
+    assert shown.page.evaluate("document.scrollingElement.scrollWidth") <= 390

@@ -1,0 +1,176 @@
+"""The view of two generations alone in a page."""
+
+from itertools import takewhile
+
+import pytest
+
+from axion.errors import AxionError
+from playground.generate.comparison import compared_events
+from playground.generate.links import read_wish
+from playground.locales.compare import VIEW as WORDS
+from tests.playground.conftest import HOSTILE
+from tests.support.bare_page import to_text
+
+pytestmark = pytest.mark.browser
+ROOT = "#comparison .axion-compare"
+EN = WORDS["en"]
+PROMPT = "# Pergunta:\nQuanto é 5 + 7?\n"
+
+
+def compared(catalogue, a: dict, b: dict | str) -> list[dict]:
+    """The events of both sides: of {"model", settings…} each, or of a message where a side fails."""
+
+    def wish(asked: dict | str) -> object:
+        if isinstance(asked, str):
+            return AxionError(asked)
+        sampling = {"temperature": 0, "max_new_tokens": 12, "seed": 5, **asked}
+        model, prompt = sampling.pop("model", "plain"), sampling.pop("prompt", PROMPT)
+        return read_wish(catalogue, {"model": model, "prompt": prompt, "sampling": sampling})
+
+    return list(compared_events({"a": wish(a), "b": wish(b)}))
+
+
+@pytest.fixture(scope="module")
+def different(catalogue):
+    return compared(catalogue, {"max_new_tokens": 24}, {"temperature": 2, "max_new_tokens": 24})
+
+
+@pytest.fixture(scope="module")
+def equal(catalogue):
+    return compared(catalogue, {}, {})
+
+
+def part(page, name):
+    return page.locator(f"#comparison [data-part={name}]")
+
+
+def read_tokens(page, side):
+    tokens = part(page, f"side-{side}").locator(".av-tok")
+    return tokens.evaluate_all("tokens => tokens.map(token => token.textContent)")
+
+
+def steps_of(events, side):
+    return [event for event in events if event["side"] == side and event["kind"] == "step"]
+
+
+def new_text(steps):
+    return "".join(step["t"] for step in steps if not step["prompt"])
+
+
+def state(shown) -> str:
+    return shown.page.locator(ROOT).get_attribute("data-state")
+
+
+def test_the_first_difference_is_marked(view, different):
+    shown = view("compare")
+    page = shown.page
+    assert state(shown) == "empty" and part(page, "empty").text_content() == EN["empty"]
+    shown.change("waiting")
+    assert state(shown) == "waiting" and part(page, "verdict").text_content() == EN["waiting"]
+    shown.change("running", value=to_text(different[:30]))
+    assert state(shown) == "running"
+    shown.change("idle", value=to_text(different))
+    assert state(shown) == "done"
+    a, b = (steps_of(different, side) for side in "ab")
+    for side, steps in (("a", a), ("b", b)):
+        assert read_tokens(page, side) == [step["t"] for step in steps]
+    pairs = zip(new_text(a), new_text(b), strict=False)
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    verdict = part(page, "verdict").text_content()
+    assert verdict.startswith(f"They part after {common} equal characters: A" if common else "They part at once: A")
+    assert part(page, "parting").is_visible()
+    assert part(page, "live").text_content() == f"Finished. {verdict}"
+    count = int(part(page, "common").text_content().split()[0])
+    shared = len(list(takewhile(lambda pair: pair[0]["id"] == pair[1]["id"], zip(a, b, strict=False))))
+    assert 0 < count <= shared
+
+
+def test_equal_texts_have_no_mark_and_stand_at_equal_places(view, equal):
+    shown = view("compare")
+    shown.show(equal)
+    page = shown.page
+    assert read_tokens(page, "a") == read_tokens(page, "b")
+    assert part(page, "verdict").text_content() in (EN["identical"], EN["nothing"])
+    assert not part(page, "parting").is_visible()
+    total = len(read_tokens(page, "a"))
+    assert part(page, "common").text_content() == f"{total} of {total} common tokens were read by the same experts."
+    places = [
+        part(page, f"ribbon-{side}").locator(".ac-col").evaluate_all("all => all.map(each => each.offsetLeft)")
+        for side in "ab"
+    ]
+    assert places[0] == places[1] == sorted(places[0]) and places[0][-1] > places[0][0]
+
+
+def test_two_models_or_a_failure_stand_beside_each_other(view, catalogue):
+    shown = view("compare")
+    page = shown.page
+    shown.show(compared(catalogue, {}, {"model": "endless", "max_new_tokens": 30}))
+    assert len(read_tokens(page, "b")) >= 30
+    assert part(page, "common").text_content() == ""  # two models need not route alike
+    assert "endless" in part(page, "side-b").locator(".av-status").text_content()
+    shown.show(compared(catalogue, {}, "config.json cannot be read"))
+    assert part(page, "side-b").text_content() == "config.json cannot be read"
+    assert len(read_tokens(page, "a")) > 6
+
+
+def test_hostile_text_runs_nothing(view, catalogue):
+    prompt = "".join(HOSTILE)
+    shown = view("compare")
+    page = shown.page
+    shown.show(compared(catalogue, {"prompt": prompt}, prompt))
+    assert part(page, "side-a").locator(".av-text").text_content().startswith(prompt)
+    assert part(page, "side-b").text_content() == prompt
+    part(page, "ribbon-a").locator(".ac-lane").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(100)  # an image that fails to load tells so later
+    assert page.evaluate("window.hacked") is None
+    assert page.locator(f"{ROOT} img, {ROOT} script").count() == 0
+
+
+def test_a_stop_and_a_refusal_leave_nothing_waiting(view, different):
+    shown = view("compare")
+    page = shown.page
+    for end in ("refused", "stopped", "idle"):
+        shown.change("waiting")
+        shown.change(end)
+        assert state(shown) == "empty"
+    shown.change("waiting")
+    shown.change("running", value=to_text(different[:30]))
+    shown.change("stopped")
+    assert state(shown) == "done"
+    assert "stopped" in part(page, "side-a").locator(".av-status").text_content()
+    count = len(read_tokens(page, "a"))
+    shown.change(value=to_text(different))  # was still on its way
+    assert len(read_tokens(page, "a")) == count
+
+
+def test_the_language_changes_words_and_numbers(view, different):
+    shown = view("compare")
+    shown.show(different)
+    cells = shown.page.locator(".av-cell span")
+    english = cells.all_text_contents()
+    shown.speak("pt")
+    assert shown.page.locator("[data-text=ribbons]").text_content() == WORDS["pt"]["ribbons"]
+    assert WORDS["pt"]["stat_speed"] in part(shown.page, "side-a").text_content()
+    assert cells.all_text_contents() == [text.replace(".", ",") for text in english] != english
+
+
+def test_the_keyboard_walks_both_lanes(view, equal):
+    shown = view("compare")
+    shown.show(equal)
+    page = shown.page
+    lanes = [part(page, f"ribbon-{side}").locator(".ac-lane") for side in "ab"]
+    lanes[0].focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert lanes[0].get_attribute("aria-activedescendant") == "axion-compare-a-1"
+    assert part(page, "side-a").locator(".av-tok.on").count() == 1
+    assert part(page, "side-b").locator(".av-tok.on").count() >= 1  # the same letters on the other side
+    page.keyboard.press("ArrowDown")
+    assert lanes[1].evaluate("lane => lane === document.activeElement")
+
+
+def test_a_narrow_screen_does_not_scroll_sideways(view, different):
+    shown = view("compare", context={"viewport": {"width": 390, "height": 844}})
+    shown.show(different)
+    assert shown.page.evaluate("document.scrollingElement.scrollWidth") <= 390

@@ -1,0 +1,143 @@
+"""The view of the experts alone in a page: its numbers are those of the release's files, and texts stay texts."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from playground.content.experts import DEAD_BELOW, describe_experts
+from playground.generate.catalogue import Catalogue
+from playground.server.tabs.experts import error_json, experts_json
+from tests.playground.conftest import HOSTILE
+from tests.support.measured import expert_load, favourites, make_release, write_info, write_trace
+
+pytestmark = pytest.mark.browser
+MANY = 16
+WHITE = {" ": "␣", "\n": "↵", " a": "␣a", ":\n": ":↵"}
+
+
+def opened(folder):
+    return Catalogue([str(folder)]).open(folder.name)
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_release, tmp_path_factory):
+    """A release of 2 layers × 4 experts with favourites and loads, one expert dead on arithmetic."""
+    folder = make_release(tiny_release, tmp_path_factory.mktemp("experts") / "measured")
+    write_trace(folder, favourites=favourites(2, 4, [*HOSTILE, *WHITE]))
+    load = expert_load(2, 4)
+    load["arithmetic"]["layers"][1][2] = DEAD_BELOW / 2
+    write_info(folder, name="measured", results={"expert_load": load})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def value(measured) -> str:
+    return experts_json(opened(measured))
+
+
+@pytest.fixture(scope="module")
+def many(tiny_release, tmp_path_factory) -> str:
+    """The value of a release whose first layer is dense, with more experts than there are colours."""
+    shape = {"n_routed_experts": MANY, "num_hidden_layers": 3, "first_k_dense_replace": 1}
+    folder = make_release(tiny_release, tmp_path_factory.mktemp("experts") / "many", **shape)
+    write_trace(folder, favourites=favourites(2, MANY, list("abcdefgh"), first_layer=2))
+    write_info(folder, results={"expert_load": expert_load(2, MANY)})
+    return experts_json(opened(folder))
+
+
+def switch(page, part: str, label: str) -> None:
+    page.locator(f"[data-part={part}] label", has_text=label).click()
+
+
+def read(page, selector: str) -> list[str]:
+    return page.locator(selector).evaluate_all("nodes => nodes.map((node) => node.textContent)")
+
+
+def test_hostile_tokens_stay_text(view, value, many):
+    shown = view("experts", value=value)
+    page = shown.page
+    texts = read(page, ".ax-card:first-child .ax-chips q")
+    assert sorted(texts) == sorted([*HOSTILE, *WHITE.values()] * 2)  # the first expert of both layers
+    shown.change(value=many)
+    shown.change(value=value)
+    page.wait_for_timeout(100)  # an image that fails to load tells so later
+    assert page.evaluate("window.hacked") is None
+    assert page.locator(".ax-experts img, .ax-experts script").count() == 0
+
+
+@pytest.mark.parametrize("language", ["en", "pt"])
+def test_the_loads_are_those_of_the_chosen_set(view, measured, value, language):
+    page = view("experts", language=language, value=value).page
+    load = json.loads((measured / "release.json").read_text())["results"]["expert_load"]
+    labels = {"en": ("everything", "GSM8K", "arithmetic"), "pt": ("tudo", "GSM8K", "aritmética")}[language]
+    dead = {
+        "en": "Dead, under 0.1× the fair share: E3 of layer 2.",
+        "pt": "Mortos, abaixo de 0,1× a parte justa: E3 da camada 2.",
+    }
+    for name, label in zip(("together", "gsm8k_validation", "arithmetic"), labels, strict=True):
+        switch(page, "sets", label)
+        expected = [f"{times:.2f}" for layer in load[name]["layers"] for times in layer]
+        if language == "pt":
+            expected = [times.replace(".", ",") for times in expected]
+        assert read(page, ".ax-heat i") == expected
+        assert read(page, ".ax-card-load span") == [f"{times}×" for times in expected]
+        assert (dead[language] in read(page, "[data-part=verdicts] p")) == (name == "arithmetic")
+
+
+def test_each_card_tells_lift_count_and_significance(view, measured, value):
+    page = view("experts", value=value).page
+    entry = json.loads((measured / "trace.json").read_text())["favourites"][5]
+    card = page.locator(".ax-card").nth(5)
+    assert card.locator("h4").text_content() == f"E{entry['expert']}"
+    assert f"{100 * entry['share']:.1f}%" in card.locator("header").text_content()
+    bound = describe_experts(opened(measured))["bound"]
+    expected = Counter(
+        f"{token['lift']:.2f}×{'*' if token['z'] > bound else ''}{token['count']:,}" for token in entry["tokens"]
+    )
+    rows = card.locator(".ax-chips li:not(.ax-chips-head)").evaluate_all(
+        "rows => rows.map((row) => row.querySelector('b').textContent + row.querySelector('span').textContent)"
+    )
+    assert Counter(rows) == expected
+    assert any("*" in text for text in expected) and not all("*" in text for text in expected)
+    assert f"{bound:.1f} standard deviations" in page.locator("[data-part=rule]").text_content()
+
+
+def test_many_experts_are_shown_a_layer_at_a_time(view, many):
+    page = view("experts", value=many).page
+    assert read(page, ".ax-experts h3") == ["Layer 2"]
+    assert page.locator(".ax-heat i").count() == 2 * MANY
+    switch(page, "layers", "L3")
+    assert read(page, ".ax-experts h3") == ["Layer 3"]
+    assert read(page, ".ax-card h4") == [f"E{expert}" for expert in range(1, MANY + 1)]
+    assert page.locator(".ax-card .ax-chips span").nth(3).text_content() == "3,017"  # after the heads of three columns
+
+
+def test_what_is_missing_is_said(view, value, tiny_release, tmp_path):
+    dense = experts_json(opened(make_release(tiny_release, tmp_path / "dense", first_k_dense_replace=2)))
+    bare = experts_json(opened(make_release(tiny_release, tmp_path / "bare")))
+    shown = view("experts", value=dense)
+    page = shown.page
+    assert "This model has no experts" in page.locator(".ax-experts").text_content()
+    assert page.locator(".ax-panel:visible").count() == 0
+    shown.change(value=bare)
+    assert "its trace.json has no favourites" in page.locator(".ax-experts").text_content()
+    assert "its release.json has no expert_load" in page.locator("[data-part=verdicts]").text_content()
+    shown.change(value=error_json("odd: trace.json is broken"))
+    assert page.locator(".ax-error").text_content() == "odd: trace.json is broken"
+    shown.change(value=value)
+    assert page.locator(".ax-card").count() == 8 and page.locator(".ax-error").is_hidden()
+
+
+def test_another_language_changes_the_words(view, value):
+    shown = view("experts", value=value)
+    shown.speak("pt")
+    assert read(shown.page, ".ax-experts h3") == ["Camada 1", "Camada 2"]
+    assert "A parte justa é 50% dos tokens" in shown.page.locator("[data-part=verdicts]").text_content()
+    assert "lê 10,3% dos tokens" in read(shown.page, ".ax-card header")[2]
+
+
+def test_a_telephone_sees_one_layer_and_no_sideways_scroll(view, value):
+    page = view("experts", value=value, context={"viewport": {"width": 390, "height": 800}}).page
+    assert read(page, ".ax-experts h3") == ["Layer 1"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,0 +1,227 @@
+"""The shown trace taken along: links, JSON, CSV, and the replay, in a view alone."""
+
+import csv
+import io
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from playground.generate.links import read_link
+from playground.locales.trace import TEXT as WORDS
+from tests.playground.conftest import HOSTILE, answer, example
+from tests.support.bare_page import ADDRESS, to_text
+from tests.support.steering import (
+    PLAY,
+    VIEW,
+    assert_is,
+    expected_steps,
+    part,
+    read_routing,
+    read_tokens,
+    read_trace,
+    wait_for_words,
+    wait_until,
+)
+
+pytestmark = pytest.mark.browser
+EN = WORDS["en"]
+
+
+def wish(prompt: str = "# Pergunta:\n", model: str = "endless", forced: tuple[int, ...] = (), **sampling) -> dict:
+    return {"model": model, "prompt": prompt, "sampling": PLAY | sampling, "forced": list(forced)}
+
+
+@pytest.fixture(scope="module")
+def long(catalogue):
+    return answer(catalogue, wish(max_new_tokens=60))
+
+
+def copy_link(page, language: str = "en") -> str:
+    """Press Copy link; returns what then stands in the clipboard."""
+    part(page, "copy").click()
+    wait_for_words(page, language, "copy", "copied")
+    return page.evaluate("navigator.clipboard.readText()")
+
+
+def read_csv(page) -> tuple[str, list[dict[str, str]]]:
+    with page.expect_download() as download:
+        part(page, "csv").click()
+    assert download.value.suggested_filename == "axion-trace.csv"
+    text = Path(download.value.path()).read_bytes().decode()
+    return text, list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+# ---------------------------------------------------------------------------------------------------------------- links
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        wish('# é\n5 + 3? & "x" = #1%', temperature=1.2, seed=2**53 - 1, max_new_tokens=24),
+        wish("é€" * 4000, model="plain", max_new_tokens=3),
+        wish("".join(HOSTILE), forced=(5, 7), max_new_tokens=4),
+    ],
+    ids=["signs", "longest prompt", "hostile"],
+)
+def test_a_link_says_what_is_shown_and_only_what_differs_from_the_defaults(view, catalogue, asked):
+    shown = view("trace")
+    shown.show(answer(catalogue, asked))
+    link = copy_link(shown.page)
+    assert link.startswith(f"{ADDRESS}?") and not set("<>{}\"' ") & set(link)
+    query = {name: value for name, [value] in parse_qs(urlsplit(link).query).items()}
+    sampling = {name: str(value) for name, value in asked["sampling"].items()}
+    if sampling["temperature"] == "0":
+        del sampling["temperature"]
+    forced = {"forced": ".".join(map(str, asked["forced"]))} if asked["forced"] else {}
+    assert query == {"model": asked["model"], "prompt": asked["prompt"], "lang": "en", **sampling, **forced}
+    read = read_link(catalogue, query).request
+    assert (read.prompt, read.forced) == (asked["prompt"], tuple(asked["forced"]))
+    assert {name: getattr(read.sampling, name) for name in asked["sampling"]} == asked["sampling"]
+
+
+def test_a_link_keeps_the_language(view, long):
+    shown = view("trace", language="pt")
+    shown.show(long)
+    assert parse_qs(urlsplit(copy_link(shown.page, "pt")).query)["lang"] == ["pt"]
+
+
+def test_where_the_clipboard_is_refused_the_link_can_be_selected(view, long):
+    shown = view("trace")
+    shown.show(long)
+    shown.page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    part(shown.page, "copy").click()
+    field = part(shown.page, "link-field")
+    field.wait_for()
+    assert field.input_value().startswith(f"{ADDRESS}?model=endless&prompt=%23+Pergunta:%0A&seed=3&")
+    assert field.evaluate("node => [node === document.activeElement, node.selectionEnd - node.selectionStart]") == [
+        True,
+        len(field.input_value()),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------- JSON and CSV
+
+
+def test_json_and_csv_hold_what_is_on_the_page(view, catalogue, releases):
+    shown = view("trace", language="pt")  # whose numbers have commas, which no file may have
+    asked = wish(max_new_tokens=16)
+    shown.show(answer(catalogue, asked))
+    page = shown.page
+    trace = read_trace(page)
+    assert trace.keys() == {"start", "steps", "end"}
+    assert trace["end"] == {"reason": "length"}
+    assert trace["start"]["sampling"].items() >= asked["sampling"].items()
+    assert [step["t"] for step in trace["steps"]] == read_tokens(page)
+    assert_is(trace, expected_steps(releases / "endless", "# Pergunta:\n", **asked["sampling"]))
+
+    _, rows = read_csv(page)
+    steps, start = trace["steps"], trace["start"]
+    assert len(rows) == len(steps) * start["layers"]
+    for number, row in enumerate(rows):
+        step, layer = steps[number // start["layers"]], number % start["layers"]
+        assert (row["position"], row["id"], row["layer"]) == (str(step["i"] + 1), str(step["id"]), str(layer + 1))
+        assert row["text"] == ("'" if re.match("[=+@\\t-]", step["t"]) else "") + step["t"]
+        assert row["prompt"] == str(step["prompt"]).lower()
+        assert float(row["probability"] or -1) == (-1 if step["p"] is None else step["p"])
+        assert row["displaced"] == " ".join(str(expert + 1) for expert in step["d"][layer])
+        for rank, expert in enumerate(step["e"][layer]):
+            found = [float(row[f"{name}_{rank + 1}"]) for name in ("expert", "gate", "affinity", "bias")]
+            assert found == [expert + 1, step["g"][layer][rank], step["a"][layer][rank], start["bias"][layer][expert]]
+    assert any(row["displaced"] for row in rows)
+
+
+def test_a_spreadsheet_takes_no_token_for_a_formula(view, long):
+    texts = ["=1+1", "+1", "-1", "@x", "\tx", 'a "quoted", text\n', "plain", "'quoted", " = 2", *HOSTILE]
+    shown = view("trace")
+    shown.show([long[0], *({**long[1], "i": index, "t": text} for index, text in enumerate(texts)), long[-1]])
+    text, rows = read_csv(shown.page)
+    assert [row["text"] for row in rows[::2]] == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", *texts[5:]]
+    assert text.endswith("\r\n") and text.count("\r\n") == len(rows) + 1
+    assert [step["t"] for step in read_trace(shown.page)["steps"]] == texts
+
+
+# --------------------------------------------------------------------------------------------------------------- replay
+
+
+def view_of(page) -> dict:
+    """All that the view shows."""
+    names = ("status", "text", "verdict", "load", "stat-tokens", "stat-speed", "stat-first", "stat-cache")
+    return {name: part(page, name).text_content() for name in names} | {"ribbon": read_routing(page)}
+
+
+def paced(events: list[dict], seconds: float) -> list[dict]:
+    """The same events, the last token after so many seconds."""
+    steps = len(events) - 2
+    return [event | ({"s": seconds * at / steps} if event["kind"] == "step" else {}) for at, event in enumerate(events)]
+
+
+@pytest.mark.parametrize("model", ["plain", "endless"])
+def test_a_replay_ends_with_the_same_content(view, catalogue, long, model):
+    """`plain` is a recorded example, which has no times of its own."""
+    if model == "plain":
+        shown = view("trace", value=to_text(example(catalogue)))
+    else:
+        shown = view("trace")
+        shown.show(paced(long, 0.5))
+    page = shown.page
+    before, trace, state = view_of(page), read_trace(page), page.locator(VIEW).get_attribute("data-state")
+    page.evaluate(
+        "() => { window.least = Infinity; new MutationObserver(() => { window.least = Math.min(window.least,"
+        " document.querySelectorAll('.av-tok').length); })"
+        ".observe(document.querySelector('[data-part=columns]'), { childList: true }); }"
+    )
+    part(page, "replay").click()
+    wait_until(page, "replaying")
+    wait_until(page, state)
+    assert page.evaluate("least") < len(trace["steps"])
+    assert view_of(page) == before
+    assert read_trace(page) == trace
+    assert shown.page.evaluate("host.asked") == []
+
+
+def test_the_button_ends_a_replay_at_once(view, long):
+    shown = view("trace")
+    shown.show(paced(long, 600))
+    page = shown.page
+    before = view_of(page)
+    part(page, "replay").click()
+    wait_until(page, "replaying")
+    assert part(page, "replay").text_content() == EN["replay_stop"]
+    part(page, "replay").click()
+    wait_until(page, "done")
+    assert view_of(page) == before
+    assert part(page, "replay").text_content() == EN["replay"]
+
+
+def test_a_new_run_during_a_replay_is_shown(view, long):
+    shown = view("trace")
+    shown.show(paced(long, 600))
+    part(shown.page, "replay").click()
+    wait_until(shown.page, "replaying")
+    seed = long[0]["sampling"] | {"seed": 77}
+    shown.show([{**long[0], "sampling": seed}, *long[1:20], long[-1]])
+    wait_until(shown.page, "done")
+    assert "seed 77" in part(shown.page, "status").text_content()
+    assert len(read_tokens(shown.page)) == 19
+
+
+def test_with_little_motion_a_replay_goes_in_few_steps(view, long):
+    counts = {}
+    for motion in ("no-preference", "reduce"):
+        shown = view("trace", context={"reduced_motion": motion})
+        shown.show(paced(long, 1.0))
+        page = shown.page
+        page.evaluate(
+            """() => {
+              window.changes = 0;
+              const columns = document.querySelector("[data-part=columns]");
+              new MutationObserver(() => window.changes++).observe(columns, { childList: true });
+            }"""
+        )
+        part(page, "replay").click()
+        wait_until(page, "replaying")
+        wait_until(page, "done")
+        counts[motion] = page.evaluate("window.changes")
+    assert counts["reduce"] <= 4 * 1.0 + 3 < counts["no-preference"]

@@ -1,0 +1,126 @@
+"""A view of playground/views alone in a page: no server, no Gradio, and a host that the test speaks for."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from axion.inference.sampling import Sampling
+from playground.generate.chat import MAX_MESSAGES
+from playground.generate.events import to_line
+from playground.generate.request import MAX_PROMPT_CHARACTERS
+from playground.locales import chat, compare, experts, trace
+from playground.server.markup import VIEWS, bundle
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ADDRESS = "http://localhost/view"
+"""Where the page seems to be; nothing listens there, and browsers let a local address use the clipboard."""
+HOST = Path(__file__).with_name("bare_host.js")
+TEXTS = {"trace": trace.TEXT, "chat": chat.TEXT, "compare": compare.VIEW, "experts": experts.TEXT, "charts": None}
+IDS = {"compare": "comparison", "charts": "about"}
+"""The id of a view's root on the Gradio page, where it is not the view's name: tests find parts by it on both pages."""
+PROPS = {
+    "trace": {"defaults": asdict(Sampling())},
+    "chat": {"most": MAX_PROMPT_CHARACTERS, "mostMessages": MAX_MESSAGES},
+}
+
+PAGE = """<!doctype html>
+<html lang="{language}">
+<head><meta charset="utf-8"><style>
+body {{ margin: 0; }}
+*, ::before, ::after {{ box-sizing: border-box; }}
+{css}
+</style></head>
+<body class="{scheme}"><div id="{root}">{template}</div><script>"use strict";
+{script}
+const root = document.getElementById("{root}");
+window.host = bareHost(root, {props});
+start(host);
+</script></body></html>"""
+
+
+def write_page(
+    view: str, language: str = "en", scheme: str = "light", value: str = "", template: str = "", **props
+) -> str:
+    """The HTML of a page that shows one view.
+
+    Args:
+        template: for a view without a template of its own, the HTML that it stands on.
+        props: what the view reads beside its texts, language and value.
+    """
+    texts = TEXTS[view] and TEXTS[view][language]
+    values = {"texts": texts, "language": language, "value": value} | PROPS.get(view, {}) | props
+    file = VIEWS / f"{view}.html"
+    return PAGE.format(
+        language=language,
+        scheme=scheme,
+        css="\n".join(path.read_text(encoding="utf-8") for path in sorted((VIEWS / "css").glob("*.css"))),
+        root=IDS.get(view, view),
+        template=file.read_text(encoding="utf-8") if file.exists() else template,
+        script=bundle(HOST, VIEWS / f"{view}.js"),
+        props=json.dumps(values).replace("<", "\\u003c"),
+    )
+
+
+class View:
+    """A view in a browser's page, and its host's side of the conversation."""
+
+    def __init__(self, page: "Page", name: str, language: str) -> None:
+        self.page = page
+        self.language = language
+        self._texts = TEXTS[name]
+
+    def change(self, busy: str | None = None, **props: object) -> None:
+        """Give props other values, and `busy` another state; returns when the view has drawn them."""
+        self.page.evaluate(
+            "([props, busy]) => { host.change(props, busy); "
+            "return new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))); }",
+            [props, busy],
+        )
+
+    def show(self, events: Iterable[Mapping]) -> None:
+        """A generation from beginning to end: the host waits, and all its events come at once."""
+        self.change("waiting")
+        self.change("running", value=to_text(events))
+        self.change("idle")
+
+    def speak(self, language: str) -> None:
+        """Another language."""
+        self.language = language
+        self.change(texts=self._texts[language], language=language)
+
+    def asked(self, event: str = "submit") -> list[dict]:
+        """The data of every such event that the view has asked for."""
+        return [data for name, data in self.page.evaluate("host.asked") if name == event]
+
+
+def to_text(events: Iterable[Mapping]) -> str:
+    """Events as the value of a view."""
+    return "".join(map(to_line, events))
+
+
+@contextmanager
+def open_view(
+    browser: "Browser", name: str, language: str = "en", context: Mapping[str, object] | None = None, **page: object
+) -> Iterator[View]:
+    """A page of its own with this view, made by `write_page` with `page`. Fails if a script error was raised in it.
+
+    Args:
+        context: options of the browser's context, such as `viewport`.
+    """
+    html = write_page(name, language, **page)
+    options = {"viewport": {"width": 1280, "height": 800}} | dict(context or {})
+    with browser.new_context(**options) as opened:
+        opened.grant_permissions(["clipboard-read", "clipboard-write"], origin="http://localhost")
+        tab = opened.new_page()
+        errors: list[str] = []
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.set_default_timeout(20_000)
+        tab.route("**/*", lambda route: route.fulfill(body=html, content_type="text/html"))
+        tab.goto(ADDRESS)
+        yield View(tab, name, language)
+    assert not errors
