@@ -81,7 +81,7 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
     from playground.generate.catalogue import Catalogue
     from playground.generate.rate_limits import MAX_WAITING, Visitors
     from playground.server.corrections import GUARDS, MCP_PATH, has_mcp
-    from playground.server.markup import VIEWS
+    from playground.server.markup import STYLES
     from playground.server.page import FAVICON, build_page, build_theme
 
     catalogue, visitors = Catalogue(options.models, stream or model_stream), Visitors()
@@ -95,7 +95,7 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
                 server_port=options.port,
                 share=options.share,
                 theme=build_theme(),
-                css_paths=sorted((VIEWS / "css").glob("*.css")),
+                css_paths=STYLES,
                 favicon_path=FAVICON,
                 app_kwargs=GUARDS | {"routes": build_routes(catalogue, visitors)},
                 mcp_server=with_mcp,

@@ -10,6 +10,8 @@ from playground.content.charts import readings, short
 SERVER = Path(__file__).parent
 TEMPLATES = SERVER / "templates"
 VIEWS = SERVER.parent / "views"
+STYLES = [path for folder in (SERVER, VIEWS) for path in sorted((folder / "css").glob("*.css"))]
+"""The page's style sheets: Gradio's surroundings first, then the views."""
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
 _COMMENT = re.compile(r"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)\n", re.MULTILINE)

@@ -12,9 +12,9 @@ from tests.playground.conftest import example
 from tests.support.bare_page import to_text
 from tests.support.colour import VISION, ciede2000, contrast, difference, from_hex, seen_by
 
-PAGE_CSS = (VIEWS / "css" / "page.css").read_text(encoding="utf-8")
+PALETTE = (VIEWS / "css" / "palette.css").read_text(encoding="utf-8")
 EXPERTS = [f"e{number}" for number in range(1, 9)]
-SCHEMES = {"light": PAGE_CSS.index(":root {"), "dark": PAGE_CSS.index(".dark {")}
+SCHEMES = {"light": PALETTE.index(":root {"), "dark": PALETTE.index(".dark {")}
 APART = 10.0
 """CIEDE2000; from about 2.3 on, two colours side by side are seen to differ."""
 
@@ -42,7 +42,7 @@ PUBLISHED = [
 
 def palette(scheme: str) -> dict[str, str]:
     """Name → `#rrggbb` of the style sheet's variables; the dark ones are the light ones with changes."""
-    blocks = [PAGE_CSS[SCHEMES[name] :].partition("}")[0] for name in ("light", scheme)]
+    blocks = [PALETTE[SCHEMES[name] :].partition("}")[0] for name in ("light", scheme)]
     found = {}
     for block in blocks:
         found |= dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6}|white);", block))
