@@ -77,6 +77,7 @@ def releases(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     write_info(root / "measured", name="measured", results=results)
     write_metrics(root / "measured")
     make_chatty(tiny_release, root / "talkative")
+    _edit(root / "talkative" / "config.json", max_position_embeddings=4096)
     _edit(root / "talkative" / "generation_config.json", eos_token_id=10**6)
 
     _edit(root / "endless" / "config.json", max_position_embeddings=4096)
