@@ -248,25 +248,24 @@ def _experts_table(release: Release, steps: Sequence[Step]) -> str:
     new = [step for step in steps if not step.is_prompt]
     if not new:
         return "\nno token was generated, so there is no routing to show"
-    config = release.config
-    first_layer = config.mixture_layers.start + 1
-    layers, experts, chosen = len(new[0].experts), config.n_routed_experts, config.num_experts_per_tok
+    config, rows = release.config, new[0].routing.rows
+    experts, chosen = config.n_routed_experts, config.num_experts_per_tok
     lines = [
         "",
         f"experts that read the {len(new)} new tokens, {chosen} of {experts} a layer (fair: {chosen / experts:.0%})",
         " " * 10 + "".join(f"{f'E{expert + 1}':>6}" for expert in range(experts)),
     ]
-    for layer in range(layers):
-        reads = [expert for step in new for expert in step.experts[layer]]
+    for index, row in enumerate(rows):
+        reads = [expert for step in new for expert in step.routing.experts[index]]
         shares = "".join(f"{reads.count(expert) / len(new):>6.0%}" for expert in range(experts))
-        lines.append(f"layer {layer + first_layer:<4}{shares}")
+        lines.append(f"layer {row.layer:<4}{shares}")
     width = 3 * chosen + 2
     lines += [
         "",
-        f"{'token':<14}{'p':>6}" + "".join(f"{f'layer {n + first_layer}':>{width + 2}}" for n in range(layers)),
+        f"{'token':<14}{'p':>6}" + "".join(f"{f'layer {row.layer}':>{width + 2}}" for row in rows),
     ]
     for step in new[-MAX_TOKEN_ROWS:]:
-        cells = (" ".join(f"E{expert + 1}" for expert in layer_experts) for layer_experts in step.experts)
+        cells = (" ".join(f"E{expert + 1}" for expert in layer_experts) for layer_experts in step.routing.experts)
         text = json.dumps(step.text, ensure_ascii=False)[:13]
         lines.append(f"{text:<14}{step.probability:>6.2f}" + "".join(f"{cell:>{width + 2}}" for cell in cells))
     return "\n".join(lines)

@@ -97,12 +97,12 @@ def build_native(options: argparse.Namespace, _: str, setting: str) -> Decoder:
     decoder = NativeDecoder(model, weights, options.threads)
 
     def write(prompt: Sequence[int], count: int, one: NativeDecoder = decoder) -> list[int]:
-        one.reset()
+        one.rewind(0)
         one.read(prompt)
         return [one.draw() for _ in range(count)]
 
     def read(ids: Sequence[int]) -> None:
-        decoder.reset()
+        decoder.rewind(0)
         decoder.read(ids)
 
     def go_on(count: int) -> None:

@@ -156,11 +156,11 @@ def losses() -> dict[str, float]:
 def _loss(decoder: NativeDecoder, documents: Sequence[Sequence[int]]) -> float:
     nats = []
     for ids in documents:
-        decoder.reset()
+        decoder.rewind(0)
         decoder.read(ids[:1])
         for token in ids[1:]:
             decoder.draw(forced=token)
-            nats.append(-math.log(decoder.chances()[0]))
+            nats.append(-math.log(decoder.probabilities().probability))
     return sum(nats) / len(nats)
 
 

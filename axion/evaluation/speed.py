@@ -112,7 +112,7 @@ def _window_reader(release: Release) -> Callable[[], object]:
     decoder, ids = NativeDecoder(release.model), _window(release)
 
     def read() -> None:
-        decoder.reset()
+        decoder.rewind(0)
         decoder.read(ids)
 
     return read

@@ -15,12 +15,13 @@ from functools import cached_property
 import torch
 from tqdm import tqdm
 
+from axion.data.batches import batches_by_length
 from axion.data.format import ANSWER, Problem, parse_answer, prompt
 from axion.data.prepare import ValidationDocument, is_validation, load_problems
 from axion.data.sources.arithmetic import LANGUAGES, arithmetic_tests
 from axion.errors import AxionError
 from axion.evaluation import speed
-from axion.inference.routing import batches_by_length, expert_load
+from axion.inference.routing import expert_load
 from axion.recipe import DataRecipe
 from axion.release import Release
 from axion.tokenizer import encode_document, encode_documents

@@ -1,4 +1,4 @@
-"""What reads tokens and draws the next ones: the compiled kernels, or the PyTorch model itself."""
+"""Readers: a model that has read some tokens and draws the next ones, on the compiled kernels or in PyTorch."""
 
 from __future__ import annotations
 
@@ -8,53 +8,90 @@ from typing import NamedTuple, Protocol
 import torch
 from transformers.cache_utils import DynamicCache
 
-from axion.inference.routing import Explainer
-from axion.inference.sampling import Picker, Sampling, uniforms
+from axion.errors import AxionError
+from axion.inference.routing import RoutingRecorder, TokenRouting, routers
+from axion.inference.sampling import Sampler, Sampling, Uniforms
 from axion.kernels.backend import Choice, choose
-from axion.kernels.decoder import ALTERNATIVES, NativeDecoder, hindrance
+from axion.kernels.decoder import ALTERNATIVES, NativeDecoder, unsupported_reason
 from axion.model.modeling_axion import AxionForCausalLM
 
 
 def pick_backend(model: AxionForCausalLM, backend: str = "auto") -> Choice:
-    """What reads the tokens: "native" are the compiled kernels, "torch" the model itself, "auto" the faster that can.
+    """Which backend reads the tokens of this model; compiles the kernels for its dimensions if necessary.
 
-    The kernels are compiled here if they never were for a model of these dimensions.
+    Args:
+        backend: "native" for the compiled kernels, "torch" for the PyTorch model, "auto" for the kernels where they
+            can be used.
 
     Raises:
-        AxionError: another name, or "native" where the kernels cannot be used.
+        AxionError: an unknown backend, or "native" where the kernels cannot be used.
     """
-    obstacle = None if backend == "torch" else hindrance(model)
-    return choose(backend, model.config, model.device.type, obstacle)
+    reason = None if backend == "torch" else unsupported_reason(model)
+    return choose(backend, model.config, model.device.type, reason)
 
 
 class Drawn(NamedTuple):
-    """A token that was drawn and read; the fields are those of Step."""
+    """A token that was drawn and read; see `axion.inference.stream.Step` for the fields."""
 
     token: int
     probability: float
     top_ids: list[int]
     top_probabilities: list[float]
-    routing: dict[str, list]
+    routing: TokenRouting
 
 
 class Reader(Protocol):
-    """A model that has read some tokens, and draws the next ones."""
+    """A model that has read some tokens and draws the next ones.
+
+    A draw depends on the tokens read so far, the seed and the position, so that after `rewind` it is repeated exactly.
+
+    Args:
+        prompt_length: how many tokens precede the first new one.
+        end_ids: the tokens that end a text.
+    """
 
     def __init__(self, model: AxionForCausalLM, sampling: Sampling, prompt_length: int, end_ids: set[int]): ...
 
-    def read(self, ids: Sequence[int]) -> list[dict[str, list]]:
-        """Reads the prompt; returns each token's routing, named as in Step."""
+    @property
+    def length(self) -> int:
+        """How many tokens were read."""
+        ...
 
-    def draw(self, forced: int | None) -> Drawn | None:
-        """Draws a token, takes the forced one instead if there is one, and reads it; None when it ends the text."""
+    @property
+    def room(self) -> int:
+        """How many more tokens fit into the context."""
+        ...
+
+    def read(self, ids: Sequence[int]) -> list[TokenRouting]:
+        """Reads tokens after those read before; returns the routing of each."""
+        ...
+
+    def choose(self) -> int | None:
+        """The token that `draw` would draw next, without reading it; None when it ends the text."""
+        ...
+
+    def draw(self, forced: int | None = None) -> Drawn | None:
+        """Draws a token, or takes the forced one, and reads it; None when it ends the text, and then it is not read."""
+        ...
+
+    def verify(self, draft: Sequence[int]) -> list[Drawn]:
+        """Reads a draft of the next tokens in one pass and keeps those before the first that `draw` would not draw.
+
+        Returns what `draw` would for each kept token. A token that ends the text is never kept.
+        """
+        ...
+
+    def rewind(self, length: int) -> None:
+        """Forgets all but the first `length` tokens. Raises AxionError if fewer were read."""
+        ...
 
 
 class NativeReader:
-    """The compiled kernels."""
+    """A reader on the compiled kernels."""
 
     def __init__(self, model: AxionForCausalLM, sampling: Sampling, prompt_length: int, end_ids: set[int]):
-        self.decoder = NativeDecoder(model)  # one thread: others may be streaming beside this
-        self.decoder.set_sampling(
+        self._decoder = NativeDecoder(model)  # one thread, because other streams may run at the same time
+        self._decoder.set_sampling(
             sampling.temperature,
             sampling.top_k,
             sampling.top_p,
@@ -63,52 +100,139 @@ class NativeReader:
             first_end=prompt_length + sampling.min_new_tokens,
             ends=sorted(end_ids),
         )
-        self.uniforms = uniforms(sampling)
+        self._uniforms = Uniforms(sampling.seed)
+        self._prompt_length = prompt_length
+        self._rows = tuple(routers(model))
 
-    def read(self, ids: Sequence[int]) -> list[dict[str, list]]:
-        self.decoder.read(ids)
-        return [self.decoder.routing(position) for position in range(len(ids))]
+    @property
+    def length(self) -> int:
+        return self._decoder.length
 
-    def draw(self, forced: int | None) -> Drawn | None:
-        token = self.decoder.draw(next(self.uniforms), -1 if forced is None else forced)
+    @property
+    def room(self) -> int:
+        return self._decoder.room
+
+    def read(self, ids: Sequence[int]) -> list[TokenRouting]:
+        start = self.length
+        self._decoder.read(ids)
+        return [self._routing(position) for position in range(start, self.length)]
+
+    def choose(self) -> int | None:
+        return self._decoder.choose(self._uniforms[self.length - self._prompt_length])
+
+    def draw(self, forced: int | None = None) -> Drawn | None:
+        token = self._decoder.draw(self._uniforms[self.length - self._prompt_length], forced)
         if token is None:
             return None
-        return Drawn(token, *self.decoder.chances(), self.decoder.routing(self.decoder.length - 1))
+        return Drawn(token, *self._decoder.probabilities(), self._routing(self.length - 1))
+
+    def verify(self, draft: Sequence[int]) -> list[Drawn]:
+        start, first = self.length, self.length - self._prompt_length
+        kept = self._decoder.verify(draft, [self._uniforms[first + index] for index in range(len(draft))])
+        return [
+            Drawn(token, *probabilities, self._routing(start + index))
+            for index, (token, probabilities) in enumerate(zip(draft, kept, strict=False))
+        ]
+
+    def rewind(self, length: int) -> None:
+        self._decoder.rewind(length)
+
+    def _routing(self, position: int) -> TokenRouting:
+        return TokenRouting(self._rows, **self._decoder.routing(position))
 
 
 class TorchReader:
-    """The model itself, the reference."""
+    """A reader on the PyTorch model, the reference."""
 
     def __init__(self, model: AxionForCausalLM, sampling: Sampling, prompt_length: int, end_ids: set[int]):
-        self.model = model
-        self.pick = Picker(sampling, prompt_length, end_ids)
-        self.end_ids = end_ids
-        self.cache = DynamicCache(config=model.config)
-        self.explain = Explainer(model)
-        self.sequence: list[int] = []
-        self.logits: torch.Tensor | None = None
+        self._model = model
+        self._sample = Sampler(sampling, prompt_length, end_ids)
+        self._uniforms = Uniforms(sampling.seed)
+        self._prompt_length = prompt_length
+        self._end_ids = end_ids
+        self._cache = DynamicCache(config=model.config)
+        self._record_routing = RoutingRecorder(model)
+        self._sequence: list[int] = []
+        self._next_logits_V: torch.Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        return len(self._sequence)
+
+    @property
+    def room(self) -> int:
+        return self._model.config.max_position_embeddings - self.length
+
+    def read(self, ids: Sequence[int]) -> list[TokenRouting]:
+        logits_1V, routing = self._pass(ids, 1)
+        self._next_logits_V = logits_1V[0]
+        return routing
+
+    def choose(self) -> int | None:
+        token = self._chosen(self.length, self._find_next_logits())
+        return None if token in self._end_ids else token
+
+    def draw(self, forced: int | None = None) -> Drawn | None:
+        token = self.choose() if forced is None else forced
+        if token is None or token in self._end_ids:
+            return None
+        probabilities = _probabilities(token, self._find_next_logits())
+        return Drawn(token, *probabilities, *self.read([token]))
+
+    def verify(self, draft: Sequence[int]) -> list[Drawn]:
+        start, first_V = self.length, self._find_next_logits()
+        after_TV, routing = self._pass(draft, len(draft))
+        logits = [first_V, *after_TV]  # logits[i] are those that draft[i] is drawn from
+        kept: list[Drawn] = []
+        for token, logits_V, token_routing in zip(draft, logits, routing, strict=False):
+            if token in self._end_ids or token != self._chosen(start + len(kept), logits_V):
+                break
+            kept.append(Drawn(token, *_probabilities(token, logits_V), token_routing))
+        self.rewind(start + len(kept))
+        self._next_logits_V = logits[len(kept)]
+        return kept
+
+    def rewind(self, length: int) -> None:
+        if not 0 <= length <= self.length:
+            raise AxionError(f"cannot rewind to {length} tokens; {self.length} were read")
+        if length < self.length:
+            self._cache.crop(length - self.length)  # a negative number of tokens is removed from the end
+            del self._sequence[length:]
+            self._next_logits_V = None
 
     @torch.inference_mode()
-    def read(self, ids: Sequence[int]) -> list[dict[str, list]]:
-        output = self.model(
-            torch.tensor([ids]),
-            past_key_values=self.cache,
+    def _pass(self, ids: Sequence[int], logits_to_keep: int) -> tuple[torch.Tensor, list[TokenRouting]]:
+        """Reads tokens; returns the logits [T, V] after the last `logits_to_keep` of them, and the routing of each."""
+        output = self._model(
+            torch.tensor([list(ids)]),
+            past_key_values=self._cache,
             use_cache=True,
             output_router_logits=True,
-            logits_to_keep=1,
+            logits_to_keep=logits_to_keep,
         )
-        self.logits = output.logits[:, -1].float()
-        self.sequence.extend(ids)
-        return self.explain(output.router_logits, len(ids))
+        self._sequence.extend(ids)
+        return output.logits[0].float(), self._record_routing(output.router_logits, len(ids))
+
+    def _find_next_logits(self) -> torch.Tensor:
+        """The logits [V] of the next token; after a rewind, the last token has to be read again for them."""
+        if self._next_logits_V is None:
+            if not self._sequence:
+                raise AxionError("nothing was read yet; read a prompt first")
+            last = self._sequence[-1]
+            self.rewind(self.length - 1)
+            self.read([last])
+            assert self._next_logits_V is not None
+        return self._next_logits_V
 
     @torch.inference_mode()
-    def draw(self, forced: int | None) -> Drawn | None:
-        token = self.pick(self.sequence, self.logits)
-        if forced is not None:
-            token = forced
-        if token in self.end_ids:
-            return None
-        probabilities_V = self.logits[0].softmax(-1)
-        top = probabilities_V.topk(min(ALTERNATIVES, len(probabilities_V)))
-        probability = probabilities_V[token].item()
-        return Drawn(token, probability, top.indices.tolist(), top.values.tolist(), *self.read([token]))
+    def _chosen(self, length: int, logits_V: torch.Tensor) -> int:
+        """The token drawn from these logits after the first `length` tokens."""
+        return self._sample(self._sequence[:length], logits_V, self._uniforms[length - self._prompt_length])
+
+
+@torch.inference_mode()
+def _probabilities(token: int, logits_V: torch.Tensor) -> tuple[float, list[int], list[float]]:
+    """The model's own probability of the token, the likeliest tokens and theirs."""
+    probabilities_V = logits_V.softmax(-1)
+    top = probabilities_V.topk(min(ALTERNATIVES, len(probabilities_V)))
+    return probabilities_V[token].item(), top.indices.tolist(), top.values.tolist()

@@ -1,91 +1,124 @@
-"""Which experts read which token: the routing of one pass, the load of the experts, the tokens that each one favours.
+"""Which experts read which token: the routing of one pass, the load of the experts, and their favourite tokens.
 
-The routing decision itself is the model's own (`layer.mlp.gate.choose`); nothing here repeats its rules.
+The model's own router decides (`layer.mlp.gate.choose`); nothing here repeats its rules.
 
-Shape suffixes: T tokens, L mixture-of-experts layers, E routed experts, K experts per token, V vocabulary.
+Shape suffixes: T tokens, L routing rows (one for each pass through a layer with routed experts), E routed experts,
+K experts per token, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from axion.data.batches import TOKENS_PER_BATCH, batches_by_length
 from axion.model.mixture_axion import AxionMoE, AxionRouter
 from axion.model.modeling_axion import AxionForCausalLM
 
-Routing = tuple[tuple[torch.Tensor, torch.Tensor], ...]
-"""Per mixture-of-experts layer: gates [T, K] and experts [T, K], the heaviest expert first, experts numbered from 0."""
 
-TOKENS_PER_BATCH = 8192
+class RoutingRow(NamedTuple):
+    """What one row of a trace belongs to: a pass through a decoder layer with routed experts."""
 
-
-def routers(model: AxionForCausalLM) -> list[AxionRouter]:
-    """The routers of the mixture-of-experts layers, from the first layer to the last."""
-    return [layer.mlp.gate for layer in model.model.layers if isinstance(layer.mlp, AxionMoE)]
-
-
-def route(model: AxionForCausalLM, router_logits: Sequence[torch.Tensor]) -> Routing:
-    """The experts that read each token and their weights, from `output_router_logits=True`'s tuple of [T, E]."""
-    choices = (router.choose(logits_TE) for router, logits_TE in zip(routers(model), router_logits, strict=True))
-    return tuple(_heaviest_first(gates_TK, experts_TK) for gates_TK, experts_TK in choices)
+    layer: int
+    """The decoder layer, numbered from 1; dense layers count too, so the first row need not be layer 1."""
+    loop: int = 1
+    """Which pass through the layer, numbered from 1; always 1 in a layer that is not looped."""
 
 
-def _heaviest_first(gates_TK: torch.Tensor, experts_TK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The router's own order is that of score + bias; people read the weights."""
+class Selection(NamedTuple):
+    """The experts of each token in one row, heaviest first."""
+
+    gates_TK: torch.Tensor
+    experts_TK: torch.Tensor
+    """Numbered from 0."""
+
+
+@dataclass(frozen=True)
+class TokenRouting:
+    """How one token was routed. Each list has one entry for each of `rows`; experts are numbered from 0."""
+
+    rows: tuple[RoutingRow, ...]
+    experts: list[list[int]]
+    """[L][K]: the experts that read the token, heaviest first."""
+    gates: list[list[float]]
+    """[L][K]: the weights of those experts."""
+    affinities: list[list[float]]
+    """[L][K]: their sigmoid scores before the balancing bias, which takes part in the choice but not in the weights."""
+    displaced: list[list[int]]
+    """[L]: the experts, often none, that affinity alone would have chosen but the bias did not, in ascending order."""
+
+
+def routers(model: AxionForCausalLM) -> dict[RoutingRow, AxionRouter]:
+    """The router of each routing row, in the order in which a token passes through them; empty for a dense model."""
+    layers = enumerate(model.model.layers, start=1)
+    return {RoutingRow(number): layer.mlp.gate for number, layer in layers if isinstance(layer.mlp, AxionMoE)}
+
+
+def route(model: AxionForCausalLM, router_logits: Sequence[torch.Tensor]) -> dict[RoutingRow, Selection]:
+    """The experts of each token and their weights.
+
+    Args:
+        router_logits: the model's output of this name (`output_router_logits=True`): a tensor [T, E] for each row.
+    """
+    rows = zip(routers(model).items(), router_logits, strict=True)
+    return {row: _heaviest_first(*router.choose(logits_TE)) for (row, router), logits_TE in rows}
+
+
+def _heaviest_first(gates_TK: torch.Tensor, experts_TK: torch.Tensor) -> Selection:
+    """The router returns them ordered by score + bias."""
     gates_TK, order_TK = gates_TK.sort(dim=-1, descending=True)
-    return gates_TK, experts_TK.gather(-1, order_TK)
+    return Selection(gates_TK, experts_TK.gather(-1, order_TK))
 
 
-class Explainer:
-    """Says for people how each token was routed."""
+class RoutingRecorder:
+    """Turns a pass's router logits into one `TokenRouting` for each token."""
 
     def __init__(self, model: AxionForCausalLM):
         self._model = model
-        # A new router's bias is zero, and its choice looks at nothing else of its own.
-        self._unbiased = AxionRouter(model.config) if routers(model) else None
+        self._rows = tuple(routers(model))
+        # A new router's bias is zero; `choose` uses no other parameter.
+        self._unbiased = AxionRouter(model.config) if self._rows else None
 
-    def __call__(self, router_logits: Sequence[torch.Tensor], tokens: int) -> list[dict[str, list]]:
-        """The routing of so many tokens, from `output_router_logits=True`'s tuple of [T, E], one for each layer.
-
-        Returns:
-            Per token, with lists over the layers: "experts" [L][K] and their "gates" [L][K], the heaviest first; their
-            "affinities" [L][K], which are the scores before the balancing bias; "displaced" [L], the experts, few or
-            none, that affinity alone would have chosen and the bias did not.
-        """
+    def __call__(self, router_logits: Sequence[torch.Tensor], tokens: int) -> list[TokenRouting]:
+        """The routing of `tokens` tokens, from router logits as `route` takes them; without rows for a dense model."""
         if self._unbiased is None:
-            return [{"experts": [], "gates": [], "affinities": [], "displaced": []} for _ in range(tokens)]
-        gates_TLK, experts_TLK = (torch.stack(x, dim=1) for x in zip(*route(self._model, router_logits), strict=True))
+            return [TokenRouting((), [], [], [], [])] * tokens
+        selections = route(self._model, router_logits).values()
+        gates_TLK, experts_TLK = (torch.stack(part, dim=1) for part in zip(*selections, strict=True))
         logits_TLE = torch.stack(tuple(router_logits), dim=1)
         affinities_TLK = logits_TLE.sigmoid().gather(-1, experts_TLK)
         unbiased_TLK = self._unbiased.choose(logits_TLE.flatten(0, 1))[1].view_as(experts_TLK)
         columns = (part.tolist() for part in (experts_TLK, gates_TLK, affinities_TLK, unbiased_TLK))
         return [
-            {
-                "experts": experts_LK,
-                "gates": gates_LK,
-                "affinities": affinities_LK,
-                "displaced": [sorted({*free} - {*taken}) for free, taken in zip(unbiased_LK, experts_LK, strict=True)],
-            }
+            TokenRouting(
+                self._rows,
+                experts_LK,
+                gates_LK,
+                affinities_LK,
+                [sorted({*free} - {*taken}) for free, taken in zip(unbiased_LK, experts_LK, strict=True)],
+            )
             for experts_LK, gates_LK, affinities_LK, unbiased_LK in zip(*columns, strict=True)
         ]
 
 
 def expert_load(model: AxionForCausalLM, documents: Sequence[Sequence[int]]) -> torch.Tensor:
-    """How many tokens of these documents each expert read: integers [L, E]. Every row sums to tokens × K."""
+    """How many tokens of the documents each expert read: integers [L, E]. Each row sums to tokens × K."""
     return count_reads(model, documents)[0].sum(dim=-1)
 
 
 def count_reads(model: AxionForCausalLM, documents: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """How often each expert read each token of the vocabulary, integers [L, E, V], and how often it was there, [V]."""
+    """How often each expert read each token of the vocabulary, integers [L, E, V], and each token's count, [V]."""
     vocabulary, experts = model.config.vocab_size, model.config.n_routed_experts
     reads_LEV = torch.zeros(len(routers(model)), experts, vocabulary, dtype=torch.long)
     seen_V = torch.zeros(vocabulary, dtype=torch.long)
-    for tokens_T, routing in _read(model, documents):
+    for tokens_T, routing in _routed_batches(model, documents):
         seen_V += tokens_T.bincount(minlength=vocabulary)
-        for reads_EV, (_, experts_TK) in zip(reads_LEV, routing, strict=True):
-            cells = experts_TK * vocabulary + tokens_T.unsqueeze(-1)
+        for reads_EV, selection in zip(reads_LEV, routing.values(), strict=True):
+            cells = selection.experts_TK * vocabulary + tokens_T.unsqueeze(-1)
             reads_EV += cells.flatten().bincount(minlength=experts * vocabulary).view_as(reads_EV)
     return reads_LEV, seen_V
 
@@ -97,28 +130,27 @@ def expert_favourites(
     top: int = 12,
     min_count: int = 10,
 ) -> list[dict]:
-    """For every expert the tokens that it reads more often than chance would have it.
+    """For each expert, the tokens that it reads more often than chance.
 
-    Lift is P(expert reads | token) ÷ P(expert reads), 1 where the expert doesn't care about the token. Tokens seen
-    fewer than `min_count` times are left out: their lift is noise.
+    Lift is P(expert reads | token) ÷ P(expert reads): 1 where the expert is indifferent to the token. Tokens seen
+    fewer than `min_count` times are left out, because their lift is noise.
 
     Returns:
-        One entry per layer with experts and expert, both numbered from 1, with the share of all tokens that the expert
-        reads: {"layer", "expert", "share", "tokens": [{"text", "count", "seen", "lift", "z"}, …]}, the highest lift
-        first, at most `top` and none with a lift of 1 or less. `count` is how often the expert read the token, `seen`
-        how often the token was there, and `z` how many standard deviations lie between that count and chance.
+        One entry for each expert of each layer, both numbered from 1, with the share of all tokens that the expert
+        reads: {"layer", "expert", "share", "tokens": [{"text", "count", "seen", "lift", "z"}, …]}. Tokens are sorted
+        by descending lift, at most `top` of them, all with a lift above 1. `count` is how often the expert read the
+        token, `seen` how often the token occurred, and `z` how many standard deviations `count` is from chance.
     """
     reads_LEV, seen_V = count_reads(model, documents)
-    first_layer = model.config.mixture_layers.start + 1
     favourites = []
-    for layer, reads_EV in enumerate(reads_LEV, start=first_layer):
+    for row, reads_EV in zip(routers(model), reads_LEV, strict=True):
         for expert, reads_V in enumerate(reads_EV, start=1):
             share = reads_V.sum().item() / max(seen_V.sum().item(), 1)
             lift_V = reads_V / seen_V.clamp(min=1) / (share or 1.0)
             lift_V[seen_V < min_count] = 0
             chance_V = seen_V * share
             z_V = (reads_V - chance_V) / (chance_V * (1 - share)).clamp(min=1e-9).sqrt()
-            # Among equal lifts the most frequent token first: sorted by count, then stably by lift.
+            # Among equal lifts, the most frequent token first: sort by count, then stably by lift.
             order = reads_V.argsort(descending=True)
             order = order[lift_V[order].argsort(descending=True, stable=True)][:top]
             tokens = [
@@ -132,30 +164,22 @@ def expert_favourites(
                 for token in order.tolist()
                 if lift_V[token] > 1
             ]
-            favourites.append({"layer": layer, "expert": expert, "share": round(share, 4), "tokens": tokens})
+            favourites.append({"layer": row.layer, "expert": expert, "share": round(share, 4), "tokens": tokens})
     return favourites
 
 
 @torch.inference_mode()
-def _read(model: AxionForCausalLM, documents: Sequence[Sequence[int]]) -> Iterator[tuple[torch.Tensor, Routing]]:
-    """Runs every document once and alone, in pieces where the context is shorter; yields a batch's real tokens [T]."""
+def _routed_batches(
+    model: AxionForCausalLM, documents: Sequence[Sequence[int]]
+) -> Iterator[tuple[torch.Tensor, Mapping[RoutingRow, Selection]]]:
+    """Runs each document alone, cut where it exceeds the context; yields each batch's tokens [T] and their routing."""
     context = model.config.max_position_embeddings
     pieces = [document[start : start + context] for document in documents for start in range(0, len(document), context)]
     for batch in batches_by_length(pieces, TOKENS_PER_BATCH):
-        # Right padding: causal attention never looks at it, so that no mask is needed.
+        # Right padding needs no mask: with causal attention no real token sees it.
         rows = [torch.as_tensor(pieces[index], dtype=torch.long) for index in batch]
         input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         lengths = torch.tensor([len(row) for row in rows])
         real_T = (torch.arange(input_ids.shape[1]) < lengths.unsqueeze(-1)).flatten()
         logits = model(input_ids, use_cache=False, output_router_logits=True, logits_to_keep=1).router_logits
         yield input_ids.flatten()[real_T], route(model, [layer_TE[real_T] for layer_TE in logits])
-
-
-def batches_by_length(sequences: Sequence[Sequence[int]], tokens_per_batch: int) -> Iterator[list[int]]:
-    """Indices of the sequences in batches of similar length, longest first, of at most so many tokens with padding."""
-    order = sorted((index for index, ids in enumerate(sequences) if len(ids)), key=lambda index: -len(sequences[index]))
-    start = 0
-    while start < len(order):
-        size = max(1, tokens_per_batch // len(sequences[order[start]]))
-        yield order[start : start + size]
-        start += size

@@ -1,10 +1,9 @@
-"""How the next token is drawn: the settings, their limits, and the filters of transformers' `generate`."""
+"""How the next token is drawn: settings and their limits, the filters of transformers' `generate`, random numbers."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -20,8 +19,6 @@ from transformers.generation.logits_process import (
 
 from axion.errors import AxionError
 
-UNIFORMS_AT_ONCE = 64
-
 LIMITS: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 5.0),
     "top_k": (0, 1_000_000),
@@ -30,36 +27,36 @@ LIMITS: dict[str, tuple[float, float]] = {
     "repetition_penalty": (0.1, 10.0),
     "max_new_tokens": (1, 1_000_000),
     "min_new_tokens": (0, 1_000_000),
-    "seed": (0, 2**53 - 1),  # the whole numbers that JavaScript and JSON keep exactly: a shared link must not round one
+    "seed": (0, 2**53 - 1),  # integers that JavaScript represents exactly, so that a shared link keeps its seed
 }
-"""Lowest and highest value of each of Sampling's fields; whole numbers where the bounds are."""
+"""Lowest and highest value of each field of Sampling. A field is an integer where its bounds are."""
 
 LEAST_TEMPERATURE = 0.01
-"""Below, only 0 is allowed: the logits would be divided by next to nothing."""
+"""The lowest temperature above 0. Dividing the logits by less would overflow."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn. The defaults take the likeliest one, as `generate` in transformers does.
+    """How the next token is drawn. The defaults decode greedily, as `generate` in transformers does.
 
     Raises:
-        AxionError: a value is no number, not finite, not whole where it must be, or out of its range (see LIMITS).
+        AxionError: a value is not a finite number, not an integer where one is required, or out of range (see LIMITS).
     """
 
     temperature: float = 0.0
-    """0 takes the likeliest token every time; 1 is the model's own distribution."""
+    """0 always takes the likeliest token; 1 samples from the model's own distribution."""
     top_k: int = 0
-    """Draw among the k likeliest tokens only; 0 for all."""
+    """Keep only the k likeliest tokens; 0 keeps all."""
     top_p: float = 1.0
-    """Draw among the fewest tokens that hold this much probability; 1 for all."""
+    """Keep the smallest set of likeliest tokens with at least this total probability; 1 keeps all."""
     min_p: float = 0.0
-    """Leave out tokens with less than this fraction of the likeliest token's probability; 0 for none."""
+    """Drop tokens less likely than this fraction of the likeliest token's probability; 0 drops none."""
     repetition_penalty: float = 1.0
-    """Above 1 makes tokens that were already there less likely."""
+    """Above 1 makes tokens that already occurred less likely, below 1 more likely."""
     max_new_tokens: int = 200
-    """Stop after so many tokens; the end of the text or of the context stops earlier."""
+    """Stop after this many new tokens, if neither the text nor the context has ended before."""
     min_new_tokens: int = 0
-    """Do not end the text before so many tokens."""
+    """Do not end the text before this many new tokens."""
     seed: int = 0
     """The same seed gives the same text."""
 
@@ -80,19 +77,28 @@ class Sampling:
 
 
 def check_setting(name: str, value: object) -> int | float:
-    """The value of one of Sampling's fields, an int where it must be whole. Raises AxionError outside of LIMITS."""
+    """Checks a value for one of Sampling's fields and converts it to int or float.
+
+    Raises:
+        AxionError: the value is not a number or is outside of LIMITS.
+    """
     low, high = LIMITS[name]
     whole = isinstance(low, int)
     number = "a whole number" if whole else "a number"
     valid = isinstance(value, int | float) and not isinstance(value, bool)
-    valid = valid and (isinstance(value, int) or math.isfinite(value))  # an int may be too large to be asked
+    valid = valid and (isinstance(value, int) or math.isfinite(value))  # isfinite overflows on a huge int
     if not valid or not low <= value <= high or (whole and value != int(value)):
         raise AxionError(f"{name} must be {number} from {low:g} to {high:.16g}, not {str(value)[:40]}")
     return int(value) if whole else float(value)
 
 
-class Picker:
-    """Chooses the next token, with the filters and their order that transformers' `generate` has."""
+class Sampler:
+    """Chooses the next token, with the filters of transformers' `generate` in their order.
+
+    Args:
+        prompt_length: tokens before the first new one.
+        end_ids: the tokens that end a text, which `min_new_tokens` suppresses.
+    """
 
     def __init__(self, sampling: Sampling, prompt_length: int, end_ids: set[int]):
         filters = LogitsProcessorList()
@@ -100,8 +106,8 @@ class Picker:
             filters.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
         if sampling.min_new_tokens > 0 and end_ids:
             filters.append(MinNewTokensLengthLogitsProcessor(prompt_length, sampling.min_new_tokens, sorted(end_ids)))
-        self.greedy = sampling.temperature == 0
-        if not self.greedy:
+        self._greedy = sampling.temperature == 0
+        if not self._greedy:
             filters.append(TemperatureLogitsWarper(sampling.temperature))
             if sampling.top_k > 0:
                 filters.append(TopKLogitsWarper(sampling.top_k))
@@ -109,24 +115,36 @@ class Picker:
                 filters.append(TopPLogitsWarper(sampling.top_p))
             if sampling.min_p > 0:
                 filters.append(MinPLogitsWarper(sampling.min_p))
-        self.filters = filters
-        self.generator = torch.Generator().manual_seed(sampling.seed)
+        self._filters = filters
 
-    def __call__(self, sequence: Sequence[int], logits: torch.Tensor) -> int:
-        """One token id from logits [1, V] after the sequence."""
-        scores = self.filters(torch.tensor([sequence]), logits.clone())[0]
-        if self.greedy:
-            return scores.argmax().item()
-        # Inverse of the cumulative distribution in token order, at one uniform number a token: any other implementation
-        # that draws from the same generator picks the same tokens.
-        cumulative_V = scores.double().softmax(-1).cumsum(-1)
-        uniform = torch.rand((), dtype=torch.float64, generator=self.generator)
-        return torch.searchsorted(cumulative_V, uniform * cumulative_V[-1], right=True).item()
+    def __call__(self, sequence: Sequence[int], logits_V: torch.Tensor, uniform: float) -> int:
+        """The token after `sequence`: the inverse of the cumulative distribution, in token order, at `uniform`.
+
+        Args:
+            logits_V: the model's logits [V] after `sequence`.
+            uniform: a random number in [0, 1); unused at temperature 0.
+        """
+        scores_V = self._filters(torch.tensor([sequence]), logits_V.unsqueeze(0).clone())[0]
+        if self._greedy:
+            return int(scores_V.argmax())
+        cumulative_V = scores_V.double().softmax(-1).cumsum(-1)
+        return int(torch.searchsorted(cumulative_V, uniform * cumulative_V[-1], right=True))
 
 
-def uniforms(sampling: Sampling) -> Iterator[float]:
-    """The numbers that Picker takes one at a time; torch gives the same ones many at a time."""
-    generator = torch.Generator().manual_seed(sampling.seed)
-    while sampling.temperature > 0:
-        yield from torch.rand(UNIFORMS_AT_ONCE, dtype=torch.float64, generator=generator).tolist()
-    yield from itertools.repeat(0.0)  # nothing is left to chance
+class Uniforms:
+    """The random numbers in [0, 1) that decide the draws: `uniforms[i]` belongs to the new token with index i, from 0.
+
+    A number depends on the seed and the index alone, not on which tokens were drawn, forced, drafted or rejected
+    before. Number i is element i of the float64 stream of a `torch.Generator` with this seed.
+    """
+
+    BLOCK = 64
+
+    def __init__(self, seed: int):
+        self._generator = torch.Generator().manual_seed(seed)
+        self._numbers: list[float] = []
+
+    def __getitem__(self, index: int) -> float:
+        while index >= len(self._numbers):
+            self._numbers += torch.rand(self.BLOCK, dtype=torch.float64, generator=self._generator).tolist()
+        return self._numbers[index]

@@ -1,52 +1,47 @@
-"""Text from a model, one step per token: the token, its probability, the alternatives, and the experts that read it.
+"""Generation as a stream of steps, one per token: its text, its probability, the alternatives, and its routing.
 
-Command line, page and API all read this one stream, so that the same prompt, sampling and seed give the same text and
-routing everywhere.
+The command line, the page and the API all read this stream, so the same prompt, sampling settings and seed give the
+same text and routing everywhere.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase
 
 from axion.errors import AxionError
-from axion.inference.readers import NativeReader, Reader, TorchReader, pick_backend
-from axion.inference.routing import expert_favourites, routers
+from axion.inference.readers import Drawn, NativeReader, Reader, TorchReader, pick_backend
+from axion.inference.routing import TokenRouting, expert_favourites, routers
 from axion.inference.sampling import Sampling
+from axion.inference.speculative import speculate
 from axion.model.modeling_axion import AxionForCausalLM
 
 
 @dataclass(frozen=True)
 class Step:
-    """One token of the prompt or of the answer."""
+    """One token of the prompt or of the generated text."""
 
     position: int
-    """The token's place in the context, from 0."""
+    """The token's position in the context, from 0."""
     token_id: int
     text: str
-    """What this token adds to the text: empty inside a character of several bytes, and for special tokens."""
+    """What this token adds to the text: empty for special tokens and inside a character of several bytes."""
     is_prompt: bool
     probability: float | None
     """The model's own probability of this token, before temperature and filters; None in the prompt."""
     alternatives: list[tuple[int, str, float]]
     """The model's likeliest tokens here, likeliest first: (id, text, probability); [] in the prompt."""
-    experts: list[list[int]]
-    """[L][K]: per mixture-of-experts layer the experts that read this token, heaviest first, numbered from 0."""
-    gates: list[list[float]]
-    """[L][K]: the weights of those experts."""
-    affinities: list[list[float]]
-    """[L][K]: their affinities, before the balancing bias, which chooses and never weighs."""
-    displaced: list[list[int]]
-    """[L]: experts that affinity alone would have chosen, and the bias did not."""
+    routing: TokenRouting
+    """The experts that read this token."""
     seconds: float
-    """Since the stream was started."""
+    """Time since the stream was started."""
 
     def to_record(self) -> dict:
-        """The short JSON form, four significant digits: what the page, the API and trace.json carry."""
+        """The compact JSON form of the page, the API and trace.json; numbers have four significant digits."""
         return {
             "i": self.position,
             "id": self.token_id,
@@ -54,10 +49,10 @@ class Step:
             "prompt": self.is_prompt,
             "p": None if self.probability is None else _short(self.probability),
             "alt": [[token, text, _short(probability)] for token, text, probability in self.alternatives],
-            "e": self.experts,
-            "g": [[_short(gate) for gate in gates] for gates in self.gates],
-            "a": [[_short(affinity) for affinity in affinities] for affinities in self.affinities],
-            "d": self.displaced,
+            "e": self.routing.experts,
+            "g": [[_short(gate) for gate in gates] for gates in self.routing.gates],
+            "a": [[_short(affinity) for affinity in affinities] for affinities in self.routing.affinities],
+            "d": self.routing.displaced,
         }
 
 
@@ -73,41 +68,72 @@ def stream(
     stop: Callable[[], bool] | None = None,
     forced: Sequence[int] = (),
     backend: str = "auto",
-) -> Iterator[Step]:
-    """Yields the prompt's steps, then one step per new token, until the text, the context or max_new_tokens ends.
+    draft_model: AxionForCausalLM | None = None,
+) -> Generator[Step]:
+    """Yields the prompt's steps, then one for each new token, until the text, the context or max_new_tokens ends.
 
-    A sampled token is read by the model before it is yielded, so that its experts are known; the end-of-text token is
-    not yielded. Closing the generator stops the work; `stop` is asked before every token.
+    A new token is read by the model before its step is yielded, because the step includes its routing. The token that
+    ends the text is not yielded. Closing the generator stops the generation.
 
     Args:
-        prompt: text, or token ids as `encode_prompt` gives them.
-        forced: the first new tokens, taken in place of drawn ones; they count among max_new_tokens. Every draw is made
-            all the same, so that to force the tokens that would have been drawn changes nothing.
-        backend: what reads the tokens, see `pick_backend`. Both draw the same tokens wherever their logits, which
-            differ by rounding, leave no doubt.
+        prompt: text, or token ids as returned by `encode_prompt`.
+        stop: called before every new token; the stream ends when it returns true.
+        forced: the first new tokens, taken in place of drawn ones; they count towards max_new_tokens. Later draws do
+            not depend on whether a token was forced or drawn.
+        backend: see `pick_backend`. Backends draw the same tokens except where their logits, which differ by rounding,
+            are almost tied.
+        draft_model: a cheaper model with the same tokenizer that drafts tokens for speculative decoding. It changes the
+            speed and, like the backend, the text only where logits are almost tied.
 
     Raises:
-        AxionError: the prompt is empty, no Unicode, or leaves no room in the context, a forced token is no token of
-            the model, or the backend cannot be used; at the call, not the first step.
+        AxionError: the prompt is empty, not valid Unicode, or does not fit into the context; a forced token is not in
+            the vocabulary; the backend cannot be used; or the draft model does not fit. Raised by the call itself, not
+            by the first step.
     """
     ids = encode_prompt(tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
     if not ids:
-        raise AxionError("the prompt has no token; give the model something to go on from")
+        raise AxionError("the prompt has no token; give the model something to continue")
     context, vocabulary = model.config.max_position_embeddings, model.config.vocab_size
     if len(ids) >= context:
         raise AxionError(
             f"the prompt has {len(ids)} tokens, the model's context {context}; shorten it to {context - 1} at most"
         )
     if wrong := [token for token in forced if not 0 <= token < vocabulary]:
-        raise AxionError(f"there is no token {wrong[0]}; the model's are 0 to {vocabulary - 1}")
-    kind = NativeReader if pick_backend(model, backend).name == "native" else TorchReader
-    return _steps(kind, model, tokenizer, ids, sampling, stop or (lambda: False), forced)
+        raise AxionError(f"the model has no token {wrong[0]}; its tokens are 0 to {vocabulary - 1}")
+    if draft_model is not None:
+        _check_draft_model(draft_model, vocabulary, len(ids))
+    ends = end_tokens(model, tokenizer)
+
+    def open_reader(of: AxionForCausalLM) -> Reader:
+        reader = NativeReader if pick_backend(of, backend).name == "native" else TorchReader
+        return reader(of, sampling, len(ids), ends)
+
+    reader = open_reader(model)
+    drafter = None if draft_model is None else open_reader(draft_model)
+    return _steps(reader, drafter, tokenizer, ids, sampling.max_new_tokens, stop or (lambda: False), forced)
+
+
+def _check_draft_model(draft_model: AxionForCausalLM, vocabulary: int, prompt_length: int) -> None:
+    config = draft_model.config
+    if config.vocab_size != vocabulary:
+        raise AxionError(
+            f"the draft model has {config.vocab_size} tokens, the model {vocabulary}; both must share a tokenizer"
+        )
+    if prompt_length > config.max_position_embeddings:
+        raise AxionError(
+            f"the prompt has {prompt_length} tokens, the draft model's context {config.max_position_embeddings}; "
+            "shorten it, or generate without a draft model"
+        )
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """The prompt's tokens, the one that begins a text among them. Raises AxionError when it is empty or no Unicode."""
+    """The prompt's token ids, including the one that begins a text.
+
+    Raises:
+        AxionError: the prompt is empty or not valid Unicode.
+    """
     if not prompt:
-        raise AxionError("the prompt is empty; give the model something to go on from")
+        raise AxionError("the prompt is empty; give the model something to continue")
     try:
         prompt.encode()
     except UnicodeEncodeError:
@@ -116,16 +142,15 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 
 
 def _steps(
-    kind: type[NativeReader | TorchReader],
-    model: AxionForCausalLM,
+    reader: Reader,
+    drafter: Reader | None,
     tokenizer: PreTrainedTokenizerBase,
     ids: list[int],
-    sampling: Sampling,
+    max_new_tokens: int,
     stop: Callable[[], bool],
     forced: Sequence[int],
-) -> Iterator[Step]:
+) -> Generator[Step]:
     start = time.perf_counter()
-    reader: Reader = kind(model, sampling, len(ids), end_tokens(model, tokenizer))
     decoder = DecodeStream(skip_special_tokens=True)
     names: dict[int, str] = {}
 
@@ -134,29 +159,40 @@ def _steps(
             names[token] = tokenizer.decode([token])
         return names[token]
 
-    for position, (token, routing) in enumerate(zip(ids, reader.read(ids), strict=True)):
-        text = decoder.step(tokenizer.backend_tokenizer, token) or ""
-        seconds = time.perf_counter() - start
-        yield Step(position, token, text, True, None, [], **routing, seconds=seconds)
+    def text_of(token: int) -> str:
+        return decoder.step(tokenizer.backend_tokenizer, token) or ""
 
-    room = model.config.max_position_embeddings - len(ids)
-    for index in range(min(sampling.max_new_tokens, room)):
-        if stop():
-            return
-        drawn = reader.draw(forced[index] if index < len(forced) else None)
-        if drawn is None:
+    for position, (token, routing) in enumerate(zip(ids, reader.read(ids), strict=True)):
+        yield Step(position, token, text_of(token), True, None, [], routing, time.perf_counter() - start)
+    if drafter is not None:
+        drafter.read(ids)
+
+    draws = _draws(reader, drafter, forced)
+    for position in range(len(ids), len(ids) + min(max_new_tokens, reader.room)):
+        if stop() or (drawn := next(draws, None)) is None:
             return
         alternatives = [(id_, name(id_), p) for id_, p in zip(drawn.top_ids, drawn.top_probabilities, strict=True)]
-        text = decoder.step(tokenizer.backend_tokenizer, drawn.token) or ""
-        seconds = time.perf_counter() - start
-        position = len(ids) + index
-        yield Step(
-            position, drawn.token, text, False, drawn.probability, alternatives, **drawn.routing, seconds=seconds
-        )
+        text, seconds = text_of(drawn.token), time.perf_counter() - start
+        yield Step(position, drawn.token, text, False, drawn.probability, alternatives, drawn.routing, seconds)
+
+
+def _draws(reader: Reader, drafter: Reader | None, forced: Sequence[int]) -> Iterator[Drawn]:
+    """Draws token after token, the forced ones first, until the text or the context ends."""
+    for token in forced:
+        if (drawn := reader.draw(token)) is None:
+            return
+        if drafter is not None and drafter.room:
+            drafter.draw(token)
+        yield drawn
+    if drafter is not None:
+        yield from speculate(reader, drafter)
+        return
+    while reader.room and (drawn := reader.draw()) is not None:
+        yield drawn
 
 
 def end_tokens(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The ids of the tokens that end a text."""
+    """The ids of the tokens that end a text: the generation config's, else the tokenizer's."""
     ends = model.generation_config.eos_token_id
     if ends is None:
         ends = tokenizer.eos_token_id
@@ -171,7 +207,14 @@ def make_trace(
     sampling: Sampling,
     documents: Sequence[Sequence[int]] = (),
 ) -> dict:
-    """A release's trace.json: one generation with its routing, and each expert's favourite tokens in the documents."""
+    """The contents of a release's trace.json, format 1: one generation, and the experts' favourite tokens.
+
+    A step's lists "e", "g", "a" and "d" have one entry for each layer with routed experts; dense layers come first, so
+    the last entry belongs to the model's last layer.
+
+    Args:
+        documents: token ids in which favourites are counted; none are counted without them.
+    """
     return {
         "format": 1,
         "model": release_name,

@@ -1,20 +1,16 @@
-"""A model that writes text through the compiled kernels: one call a token, which draws it, reads it and routes it.
+"""A model that reads and writes text with the compiled kernels: one call draws a token, reads it and routes it.
 
-Packing multiplies beforehand what can be: each norm's gain goes into the weights that read its output, and the
-up-projections of the latents into the queries' and the output's weights. Activations and cache stay fp32.
+Weights are packed by `axion.kernels.pack`; activations and cache are fp32.
 
-Shape suffixes: T tokens, L mixture-of-experts layers, K experts per token, A alternatives, V vocabulary; weights are
-`[in, out]`, in fp64 until they are packed: D hidden, H heads, R latent, N and P a head's dimensions without and with
-rotary positions, Q what the queries' last weights read.
+Shape suffixes: T tokens, L layers with routed experts, K experts per token, A alternatives, V vocabulary.
 """
 
 from __future__ import annotations
 
 import ctypes
-import math
 import weakref
-from collections.abc import Iterator, Sequence
-from threading import Lock
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,58 +19,74 @@ from transformers.activations import ACT2FN
 
 from axion.errors import AxionError
 from axion.kernels.build import Unavailable, library
-from axion.model.attention_axion import AxionAttention, AxionRMSNorm, AxionRotaryEmbedding, softmax_scale
+from axion.kernels.pack import packed_weights
+from axion.model.attention_axion import AxionAttention, AxionRMSNorm, AxionRotaryEmbedding
 from axion.model.configuration_axion import AxionConfig
 from axion.model.mixture_axion import AxionExperts, AxionMLP, AxionMoE, AxionRouter
 from axion.model.modeling_axion import AxionDecoderLayer, AxionForCausalLM, AxionModel
 
 ALTERNATIVES = 5
-"""How many of the likeliest next tokens a step names, at most."""
+"""How many of the likeliest next tokens a draw reports, at most."""
 
-MOST_THREADS = 16
+MAX_THREADS = 16
 
-KNOWN = {
+SUPPORTED_MODULES = {
     *(AxionForCausalLM, AxionModel, AxionDecoderLayer, AxionAttention, AxionMLP, AxionMoE, AxionExperts, AxionRouter),
     *(AxionRMSNorm, AxionRotaryEmbedding, nn.ModuleList, nn.Linear, nn.Embedding, type(ACT2FN["silu"])),
 }
-"""What a model may be made of: a wrapped or changed part computes something that the kernels know nothing of."""
+"""The module types that the kernels implement. A wrapped or replaced module may compute something else."""
 
-HARMLESS = {"transformers.utils.output_capturing", "axion.kernels.blocks"}
-"""Modules whose hooks and methods may be in a model: transformers' stay once router logits were asked for, and record
-only; the training kernels compute the same."""
+HARMLESS_HOOKS = {"transformers.utils.output_capturing", "axion.kernels.blocks"}
+"""Python modules whose hooks and patched methods are allowed: transformers' stay on the model after router logits were
+requested and only record; those of the training kernels compute the same result."""
 
-_ALIGNMENT = 64
+
+class TokenProbabilities(NamedTuple):
+    """The model's own probabilities at a draw, before temperature and filters."""
+
+    probability: float
+    """Of the token that was drawn."""
+    top_ids: list[int]
+    """[A]: the likeliest tokens, likeliest first."""
+    top_probabilities: list[float]
+    """[A]"""
 
 
 class NativeDecoder:
-    """One text being read and written: its own cache, on weights that all decoders of the model share.
+    """One text that is read and written, with its own cache; all decoders of a model share its packed weights.
 
     Args:
-        model: in fp32, on the CPU, and unchanged: no adapters, no hooks.
-        weights: "fp32", or "bf16", half the memory and a little less exact; the routers stay fp32.
-        threads: how many work on one token, 1 to 16.
+        model: an unmodified fp32 model on the CPU, without adapters or hooks.
+        weights: "fp32", or "bf16" for half the memory and slightly less accuracy. Routers stay in fp32.
+        threads: how many threads work on each token, 1 to 16.
 
     Raises:
-        Unavailable: the kernels cannot be built here or don't cover this model.
-        AxionError: another kind of weights, or number of threads.
+        Unavailable: the kernels cannot be built here or do not cover this model.
+        AxionError: an unknown kind of weights or an invalid number of threads.
     """
 
     def __init__(self, model: AxionForCausalLM, weights: str = "fp32", threads: int = 1):
         if weights not in {"fp32", "bf16"}:
             raise AxionError(f'weights must be "fp32" or "bf16", not {weights!r}')
-        if not 1 <= threads <= MOST_THREADS:
-            raise AxionError(f"threads must be 1 to {MOST_THREADS}, not {threads}")
-        self.config = config = model.config
-        self._packed = packed = _packed(model, weights)
-        self._library = packed.library
+        if not 1 <= threads <= MAX_THREADS:
+            raise AxionError(f"threads must be 1 to {MAX_THREADS}, not {threads}")
+        if (reason := unsupported_reason(model)) is not None:
+            raise Unavailable(reason)
+        self.config: AxionConfig = model.config
+        config = self.config
+        self._library = _declare(library(config))
+        self._packed = packed = packed_weights(model, weights, self._library)
         positions, chosen = config.max_position_embeddings, config.num_experts_per_tok
         routed = (positions, 2, len(config.mixture_layers), chosen)
-        # written by the kernels at each position that is read: experts and displaced ones, gates and affinities
+        # The kernels write a row for each position: experts and displaced experts, gates and affinities.
         self._experts_T2LK = np.empty(routed, np.int32)
         self._weights_T2LK = np.empty(routed, np.float32)
-        self._probability = np.zeros(1 + 2 * packed.alternatives, np.float32)
-        self._top_A = self._probability[1 : 1 + packed.alternatives].view(np.int32)
-        self._probabilities_A = self._probability[1 + packed.alternatives :]
+        top = min(ALTERNATIVES, config.vocab_size)
+        # csrc/decoding/decoder_state.h's struct Drawn
+        self._drawn_type = np.dtype(
+            [("probability", np.float32), ("top_ids", np.int32, top), ("top_probabilities", np.float32, top)]
+        )
+        self._drawn = np.zeros(1, self._drawn_type)
         self._state = self._library.axion_decoder_new(
             packed.address,
             weights == "bf16",
@@ -84,14 +96,14 @@ class NativeDecoder:
             packed.sin_TP.data_ptr(),
             self._experts_T2LK.ctypes.data,
             self._weights_T2LK.ctypes.data,
-            self._probability.ctypes.data,
+            self._drawn.ctypes.data,
         )
         if not self._state:
-            raise MemoryError("there is no memory for the cache")
+            raise MemoryError("not enough memory for the cache")
         weakref.finalize(self, self._library.axion_decoder_free, self._state)
         self._step = self._library.axion_decoder_step
         self.length = 0
-        """Tokens read so far."""
+        """How many tokens were read."""
         self.set_sampling()
 
     def set_sampling(
@@ -104,11 +116,11 @@ class NativeDecoder:
         first_end: int = 0,
         ends: Sequence[int] = (),
     ) -> None:
-        """How tokens are drawn from now on; the names of `axion.inference.stream.Sampling`.
+        """Sets how tokens are drawn from now on; see `axion.inference.sampling.Sampling` for the shared names.
 
         Args:
-            first_end: the first position where a token that ends the text may stand.
-            ends: those tokens, of which the model may lack some. To draw one ends the text.
+            first_end: the first position at which a token that ends the text may be drawn.
+            ends: the tokens that end the text; ids outside of the vocabulary are ignored.
         """
         ends = [token for token in ends if 0 <= token < self.config.vocab_size]
         self._ends = (ctypes.c_int32 * len(ends))(*ends)
@@ -117,52 +129,105 @@ class NativeDecoder:
         )
         self._library.axion_decoder_sampling(self._state, ctypes.byref(settings))
 
+    @property
+    def room(self) -> int:
+        """How many more tokens fit into the context."""
+        return self.config.max_position_embeddings - self.length
+
     def read(self, ids: Sequence[int]) -> None:
-        """Reads tokens after what was read before.
+        """Reads tokens after those read before.
 
         Raises:
-            AxionError: there is no token, one that the model does not have, or no room in the context.
+            AxionError: `ids` is empty, does not fit into the context, or has a token outside of the vocabulary.
         """
-        room = self.config.max_position_embeddings - self.length
-        if not 0 < len(ids) <= room:
-            raise AxionError(f"{len(ids)} tokens were to be read; from 1 to {room} fit into the context")
-        tokens = np.asarray(ids, np.int32)
-        if tokens.min() < 0 or tokens.max() >= self.config.vocab_size:
-            wrong = next(token for token in ids if not 0 <= token < self.config.vocab_size)
-            raise AxionError(f"there is no token {wrong}; the model's are 0 to {self.config.vocab_size - 1}")
-        if not self._library.axion_decoder_read(self._state, tokens.ctypes.data, len(ids)):
-            raise MemoryError("there is no memory to read a prompt")
-        self.length += len(ids)
+        tokens_T = self._checked(ids)
+        if not self._library.axion_decoder_read(self._state, tokens_T.ctypes.data, len(tokens_T)):
+            raise MemoryError("not enough memory to read the tokens")
+        self.length += len(tokens_T)
 
-    def draw(self, uniform: float = 0.0, forced: int = -1) -> int | None:
-        """Draws the next token and reads it.
+    def choose(self, uniform: float = 0.0) -> int | None:
+        """Draws the next token without reading it; None when it ends the text.
 
         Args:
-            uniform: a random number, at least 0 and below 1, that decides; without effect at temperature 0.
-            forced: a token to take instead; −1 for none.
-
-        Returns:
-            The token; None when it ends the text, and then it was not read.
+            uniform: a random number in [0, 1) that decides; unused at temperature 0.
 
         Raises:
-            AxionError: nothing was read yet, the context is full, or the model has no such token.
+            AxionError: nothing was read yet.
         """
-        if not 0 < self.length < self.config.max_position_embeddings:
-            raise AxionError("there is nothing to go on from" if self.length == 0 else "the context is full")
-        if not -1 <= forced < self.config.vocab_size:
-            raise AxionError(f"there is no token {forced}; the model's are 0 to {self.config.vocab_size - 1}")
-        token = self._step(self._state, uniform, forced)
+        self._check_started()
+        token = self._library.axion_decoder_choose(self._state, uniform)
+        return None if token < 0 else token
+
+    def draw(self, uniform: float = 0.0, forced: int | None = None) -> int | None:
+        """Draws the next token and reads it; its probabilities are in `probabilities`.
+
+        Args:
+            uniform: a random number in [0, 1) that decides; unused at temperature 0.
+            forced: a token to take in place of the drawn one.
+
+        Returns:
+            The token, or None when it ends the text; that token is not read.
+
+        Raises:
+            AxionError: nothing was read yet, the context is full, or the forced token is not in the vocabulary.
+        """
+        self._check_started()
+        if self.room == 0:
+            raise AxionError("the context is full")
+        if forced is not None and not 0 <= forced < self.config.vocab_size:
+            raise AxionError(self._no_token(forced))
+        token = self._step(self._state, uniform, -1 if forced is None else forced)
         if token < 0:
             return None
         self.length += 1
         return token
 
-    def chances(self) -> tuple[float, list[int], list[float]]:
-        """Of the last draw: the model's own probability of the token, the likeliest tokens and their probabilities."""
-        return self._probability.item(0), self._top_A.tolist(), self._probabilities_A.tolist()
+    def verify(self, draft: Sequence[int], uniforms: Sequence[float]) -> list[TokenProbabilities]:
+        """Reads a draft in one pass and keeps its tokens up to the first that `draw` would not have drawn.
+
+        A token that ends the text is never kept. Afterwards, the decoder has read the kept tokens and no others.
+
+        Args:
+            draft: tokens after those read before.
+            uniforms: the random number of each of them.
+
+        Returns:
+            The probabilities at each kept token.
+
+        Raises:
+            AxionError: nothing was read yet, or the draft cannot be read; see `read`.
+        """
+        self._check_started()
+        tokens_T = self._checked(draft)
+        uniforms_T = np.asarray(uniforms, np.float64)
+        if len(uniforms_T) != len(tokens_T):
+            raise AxionError(f"{len(tokens_T)} tokens need as many random numbers, not {len(uniforms_T)}")
+        drawn = np.zeros(len(tokens_T), self._drawn_type)
+        kept = self._library.axion_decoder_verify(
+            self._state, tokens_T.ctypes.data, len(tokens_T), uniforms_T.ctypes.data, drawn.ctypes.data
+        )
+        if kept < 0:
+            raise MemoryError("not enough memory to read the draft")
+        self.length += kept
+        return _probabilities(drawn[:kept])
+
+    def rewind(self, length: int) -> None:
+        """Forgets all but the first `length` tokens; sampling settings stay. Nothing is read again.
+
+        Raises:
+            AxionError: `length` is negative, or more than was read.
+        """
+        if not 0 <= length <= self.length:
+            raise AxionError(f"cannot rewind to {length} tokens; {self.length} were read")
+        self._library.axion_decoder_rewind(self._state, length)
+        self.length = length
+
+    def probabilities(self) -> TokenProbabilities:
+        """The model's probabilities at the last `draw`."""
+        return _probabilities(self._drawn)[0]
 
     def routing(self, position: int) -> dict[str, list]:
-        """The routing of the token at a position that was read, as `axion.inference.routing.Explainer` describes it."""
+        """The routing of the token at a position: the lists of `axion.inference.routing.TokenRouting`, by name."""
         experts_LK, displaced_LK = self._experts_T2LK[position].tolist()
         gates_LK, affinities_LK = self._weights_T2LK[position].tolist()
         return {
@@ -173,22 +238,54 @@ class NativeDecoder:
         }
 
     def logits(self) -> torch.Tensor:
-        """The logits [V] of the token after what was read."""
+        """The logits [V] of the next token.
+
+        Raises:
+            AxionError: nothing was read yet.
+        """
+        self._check_started()
         logits_V = torch.empty(self.config.vocab_size)
         self._library.axion_decoder_logits(self._state, logits_V.data_ptr())
         return logits_V
 
-    def reset(self) -> None:
-        """Forgets what was read; the way of drawing stays."""
-        self._library.axion_decoder_reset(self._state)
-        self.length = 0
+    def _check_started(self) -> None:
+        if self.length == 0:
+            raise AxionError("nothing was read yet; read a prompt first")
+
+    def _checked(self, ids: Sequence[int]) -> np.ndarray:
+        """The tokens as the kernels take them, after the checks that `read` describes."""
+        if not 0 < len(ids) <= self.room:
+            raise AxionError(f"cannot read {len(ids)} tokens; from 1 to {self.room} fit into the rest of the context")
+        if wrong := [token for token in ids if not 0 <= token < self.config.vocab_size]:
+            raise AxionError(self._no_token(wrong[0]))
+        return np.asarray(ids, np.int32)
+
+    def _no_token(self, token: int) -> str:
+        return f"the model has no token {token}; its tokens are 0 to {self.config.vocab_size - 1}"
 
 
-# --- Packed weights -----------------------------------------------------------------------------------------------
+def _probabilities(drawn: np.ndarray) -> list[TokenProbabilities]:
+    columns = (drawn[name].tolist() for name in TokenProbabilities._fields)
+    return [TokenProbabilities(*row) for row in zip(*columns, strict=True)]
+
+
+def unsupported_reason(model: nn.Module) -> str | None:
+    """Why the decoder cannot run this model: a modified module, or weights not in fp32 on the CPU. None if it can."""
+    for name, module in model.named_modules():
+        changes = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        changes += [vars(module)["forward"]] if "forward" in vars(module) else []
+        harmless = all(getattr(change, "__module__", "") in HARMLESS_HOOKS for change in changes)
+        if type(module) not in SUPPORTED_MODULES or not harmless:
+            return f"the kernels run unmodified models only, and its module {name or 'model'!r} was changed"
+    for name, weight in model.named_parameters():
+        if weight.device.type != "cpu" or weight.dtype != torch.float32:
+            found = f"{str(weight.dtype).removeprefix('torch.')} on {weight.device}"
+            return f"the kernels read fp32 weights on the CPU, and {name} is {found}"
+    return None
 
 
 class _Sampling(ctypes.Structure):
-    """csrc/decoding/sampling.h's struct of this name."""
+    """The struct of this name in csrc/decoding/sampling.h."""
 
     _fields_ = [
         *((name, ctypes.c_float) for name in ("temperature", "top_p", "min_p", "repetition_penalty")),
@@ -197,141 +294,20 @@ class _Sampling(ctypes.Structure):
     ]
 
 
-class _Packed:
-    """A model's weights as the kernels read them, and its rotary angles."""
-
-    def __init__(self, model: AxionForCausalLM, weights: str):
-        config = model.config
-        self.library = _declared(library(config))
-        self.alternatives = min(ALTERNATIVES, config.vocab_size)
-        bf16 = weights == "bf16"
-        size = self.library.axion_decoder_weights_size(bf16)
-        self._buffer = np.empty(size + _ALIGNMENT, np.uint8)
-        self.address = -(-self._buffer.ctypes.data // _ALIGNMENT) * _ALIGNMENT
-        with torch.no_grad():
-            dense = [matrix.float().contiguous() for matrix in dense_matrices(model)]
-            position_ids = torch.arange(config.max_position_embeddings).unsqueeze(0)
-            angles = model.model.rotary_emb(torch.empty(0, dtype=torch.float32), position_ids)
-            self.cos_TP, self.sin_TP = (part[0, 0].float().contiguous() for part in angles)
-        pointers = (ctypes.c_void_p * len(dense))(*(matrix.data_ptr() for matrix in dense))
-        sizes = (ctypes.c_int64 * len(dense))(*(matrix.numel() for matrix in dense))
-        if not self.library.axion_decoder_pack(self.address, bf16, pointers, sizes, len(dense)):
-            raise Unavailable("the kernels cannot read this model's weights: their shapes are not those of its config")
-
-
-_cache: weakref.WeakKeyDictionary[AxionForCausalLM, dict[str, tuple[tuple, _Packed]]] = weakref.WeakKeyDictionary()
-_packing = Lock()
-
-
-def _packed(model: AxionForCausalLM, weights: str) -> _Packed:
-    """The model's packed weights: those of the last time, unless a weight was changed since."""
-    if (reason := hindrance(model)) is not None:
-        raise Unavailable(reason)
-    with _packing:  # several threads may want the same model at once
-        kept = _cache.setdefault(model, {})
-        state = tuple((id(x), x.data_ptr(), -1 if x.is_inference() else x._version) for x in _tensors(model))
-        if weights not in kept or kept[weights][0] != state:
-            kept[weights] = state, _Packed(model, weights)
-        return kept[weights][1]
-
-
-def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
-
-
-def hindrance(model: nn.Module) -> str | None:
-    """Why the decoder cannot read this model: it is not in fp32 on the CPU, or was changed. None when it can."""
-    for name, module in model.named_modules():
-        changes = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-        changes += [vars(module)["forward"]] if "forward" in vars(module) else []
-        if type(module) not in KNOWN or any(getattr(change, "__module__", "") not in HARMLESS for change in changes):
-            return f"the kernels know the plain model only, and its part {name or 'model'!r} was changed"
-    for name, weight in model.named_parameters():
-        if weight.device.type != "cpu" or weight.dtype != torch.float32:
-            found = f"{str(weight.dtype).removeprefix('torch.')} on {weight.device}"
-            return f"the kernels read fp32 weights on the CPU, and {name} is {found}"
-    return None
-
-
-def dense_matrices(model: AxionForCausalLM) -> Iterator[torch.Tensor]:
-    """The matrices [in, out] as `fill` takes them (decoder_weights.h), norms and up-projections multiplied in."""
-    config, decoder = model.config, model.model
-    yield decoder.embed_tokens.weight
-    for layer in decoder.layers:
-        gain_D = layer.input_layernorm.weight.double()
-        yield from _attention_matrices(layer.self_attn, config, gain_D)
-        gain_D = layer.post_attention_layernorm.weight.double()
-        if isinstance(layer.mlp, AxionMLP):
-            yield from _mlp_matrices(layer.mlp, gain_D)
-            continue
-        yield _folded(gain_D, layer.mlp.gate.weight)
-        yield layer.mlp.gate.e_score_correction_bias
-        yield from _mlp_matrices(layer.mlp.shared_experts, gain_D)
-        experts = layer.mlp.experts
-        for gate_up_xD, down_DF in zip(experts.gate_up_proj, experts.down_proj, strict=True):
-            yield from (_folded(gain_D, part_FD) for part_FD in gate_up_xD.chunk(2))
-            yield down_DF.T
-    yield _folded(decoder.norm.weight.double(), model.lm_head.weight)
-
-
-def _folded(gain: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """A linear layer's weight [out, in] as [in, out], behind a norm with this gain [in]."""
-    return gain.unsqueeze(-1) * weight.double().T
-
-
-def _mlp_matrices(mlp: AxionMLP, gain_D: torch.Tensor) -> Iterator[torch.Tensor]:
-    yield _folded(gain_D, mlp.gate_proj.weight)
-    yield _folded(gain_D, mlp.up_proj.weight)
-    yield mlp.down_proj.weight.T
-
-
-def _attention_matrices(attention: AxionAttention, config: AxionConfig, gain_D: torch.Tensor) -> Iterator[torch.Tensor]:
-    heads, latent, hidden = config.num_attention_heads, config.kv_lora_rank, config.hidden_size
-    nope, value = config.qk_nope_head_dim, config.v_head_dim
-    compress = _folded(gain_D, attention.kv_a_proj_with_mqa.weight)
-    if config.q_lora_rank is None:
-        query_Qx = _folded(gain_D, attention.q_proj.weight)
-    else:
-        compress = torch.cat([_folded(gain_D, attention.q_a_proj.weight), compress], dim=1)
-        query_Qx = _folded(attention.q_a_layernorm.weight.double(), attention.q_b_proj.weight)
-    # scores are multiplied by log2 e: the kernels make probabilities of them as powers of two
-    query_QHx = query_Qx.unflatten(1, (heads, -1)) * (softmax_scale(config) * math.log2(math.e))
-
-    expanded_RHx = _folded(attention.kv_a_layernorm.weight.double(), attention.kv_b_proj.weight).unflatten(
-        1, (heads, -1)
-    )
-    key_up_RHN, value_up_RHv = expanded_RHx.split([nope, value], dim=-1)
-    query_input = len(query_QHx)
-    absorb_keys = query_input * latent <= query_input * nope + nope * latent
-    absorb_values = latent * hidden <= latent * value + value * hidden
-    if absorb_keys:
-        nope_QHN, rope_QHP = query_QHx.split([nope, config.qk_rope_head_dim], dim=-1)
-        query_QHx = torch.cat([torch.einsum("qhn,rhn->qhr", nope_QHN, key_up_RHN), rope_QHP], dim=-1)
-    output_HvD = attention.o_proj.weight.double().T.unflatten(0, (heads, -1))
-    yield compress
-    yield query_QHx.flatten(1)
-    if not absorb_keys:
-        yield from key_up_RHN.permute(1, 2, 0)
-    if absorb_values:
-        output_HvD = torch.einsum("rhv,hvd->hrd", value_up_RHv, output_HvD)
-    else:
-        yield from value_up_RHv.permute(1, 0, 2)
-    yield output_HvD.flatten(0, 1)
-
-
-def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
-    """The library with its functions' types, so that ctypes converts without asking."""
-    pointer, whole = ctypes.c_void_p, ctypes.c_int
+def _declare(loaded: ctypes.CDLL) -> ctypes.CDLL:
+    """Declares the C functions' types, so that ctypes converts arguments without asking."""
+    pointer, integer = ctypes.c_void_p, ctypes.c_int
     types = {
-        "axion_decoder_weights_size": (ctypes.c_int64, [whole]),
-        "axion_decoder_pack": (whole, [pointer, whole, pointer, pointer, whole]),
-        "axion_decoder_new": (pointer, [pointer, whole, whole, whole, *[pointer] * 5]),
+        "axion_decoder_weights_size": (ctypes.c_int64, [integer]),
+        "axion_decoder_pack": (integer, [pointer, integer, pointer, pointer, integer]),
+        "axion_decoder_new": (pointer, [pointer, integer, integer, integer, *[pointer] * 5]),
         "axion_decoder_free": (None, [pointer]),
-        "axion_decoder_reset": (None, [pointer]),
         "axion_decoder_sampling": (None, [pointer, pointer]),
-        "axion_decoder_read": (whole, [pointer, pointer, whole]),
-        "axion_decoder_step": (whole, [pointer, ctypes.c_double, whole]),
+        "axion_decoder_read": (integer, [pointer, pointer, integer]),
+        "axion_decoder_rewind": (None, [pointer, integer]),
+        "axion_decoder_choose": (integer, [pointer, ctypes.c_double]),
+        "axion_decoder_step": (integer, [pointer, ctypes.c_double, integer]),
+        "axion_decoder_verify": (integer, [pointer, pointer, integer, pointer, pointer]),
         "axion_decoder_logits": (None, [pointer, pointer]),
     }
     for name, (result, arguments) in types.items():

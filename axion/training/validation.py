@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from axion.inference.routing import TOKENS_PER_BATCH, batches_by_length
+from axion.data.batches import TOKENS_PER_BATCH, batches_by_length
 from axion.model.modeling_axion import AxionForCausalLM
 
 

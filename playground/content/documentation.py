@@ -186,16 +186,15 @@ def _percent(share: float) -> int | float:
 
 def bias_table(model: OpenModel, language: Language) -> Written:
     """What balancing adds to the affinity of each expert, by layer."""
-    biases = [router.e_score_correction_bias.tolist() for router in routers(model.release.model)]
+    biases = {row: router.e_score_correction_bias.tolist() for row, router in routers(model.release.model).items()}
     if not biases:
         return Written("")
-    many = len(biases[0]) > MANY_EXPERTS
-    names = (
-        [TEXT[language][key] for key in ("lowest", "highest")] if many else [f"E{n + 1}" for n in range(len(biases[0]))]
-    )
+    experts = len(next(iter(biases.values())))
+    many = experts > MANY_EXPERTS
+    names = [TEXT[language][key] for key in ("lowest", "highest")] if many else [f"E{n + 1}" for n in range(experts)]
     rows = (
-        [f"L{model.facts.first_layer + index}", *(f"{bias:+.3f}" for bias in ((min(row), max(row)) if many else row))]
-        for index, row in enumerate(biases)
+        [f"L{row.layer}", *(f"{bias:+.3f}" for bias in ((min(values), max(values)) if many else values))]
+        for row, values in biases.items()
     )
     return _table([TEXT[language]["layer"], *names], rows)
 

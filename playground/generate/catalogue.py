@@ -49,10 +49,11 @@ class Facts:
 def read_facts(release: Release) -> Facts:
     """Count what the page shows about `release`."""
     config, counted = release.config, report(release.name, release.config, release.family)
-    layers = len(routers(release.model))
+    rows = routers(release.model)
+    layers = len(rows)
     return Facts(
         layers=layers,
-        first_layer=config.num_hidden_layers - layers + 1,  # dense layers come first
+        first_layer=min((row.layer for row in rows), default=config.num_hidden_layers + 1),
         experts=config.n_routed_experts if layers else 0,
         experts_per_token=config.num_experts_per_tok if layers else 0,
         shared_experts=config.n_shared_experts if layers else 0,

@@ -69,7 +69,8 @@ def start_event(
         "cache_bytes": facts.cache_bytes,
         "plain_cache_bytes": facts.plain_cache_bytes,
         "bias": [
-            [round(bias, 4) for bias in router.e_score_correction_bias.tolist()] for router in routers(release.model)
+            [round(bias, 4) for bias in router.e_score_correction_bias.tolist()]
+            for router in routers(release.model).values()
         ],
     }
 

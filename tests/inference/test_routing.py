@@ -5,20 +5,24 @@ from itertools import product
 import pytest
 import torch
 
+from axion.data.batches import batches_by_length
 from axion.inference.routing import (
-    Explainer,
-    batches_by_length,
+    RoutingRecorder,
+    RoutingRow,
+    TokenRouting,
     count_reads,
     expert_favourites,
     expert_load,
     route,
     routers,
 )
+from axion.inference.sampling import Sampling
+from axion.inference.stream import stream
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.release import open_release
 from axion.tokenizer import encode_documents
-from tests.conftest import tiny_documents
+from tests.conftest import TINY, tiny_documents
 
 
 @pytest.fixture(scope="module")
@@ -41,41 +45,52 @@ def test_route_gives_the_experts_that_the_layers_used(release, documents):
         logits = release.model(torch.tensor(documents[:1]), output_router_logits=True).router_logits
     for hook in hooks:
         hook.remove()
-    for (gates_TK, experts_TK), (ids_TK, weights_TK) in zip(route(release.model, logits), used, strict=True):
+    routing = route(release.model, logits)
+    for (gates_TK, experts_TK), (ids_TK, weights_TK) in zip(routing.values(), used, strict=True):
         order_TK = weights_TK.argsort(dim=-1, descending=True)
         assert torch.equal(experts_TK, ids_TK.gather(1, order_TK))
         assert torch.equal(gates_TK, weights_TK.gather(1, order_TK))
 
 
 def test_the_bias_moves_the_choice_and_the_gates_stay_ordered(release):
-    router = routers(release.model)[0]
+    router = routers(release.model)[RoutingRow(1)]
     logits_TE = torch.tensor([[3.0, 2.0, -1.0, -2.0]])
     before = router.e_score_correction_bias.clone()
     try:
         router.e_score_correction_bias[:] = torch.tensor([0.0, 0.0, 0.0, 5.0])
-        (gates_TK, experts_TK), *_ = route(release.model, [logits_TE, logits_TE])
+        gates_TK, experts_TK = route(release.model, [logits_TE, logits_TE])[RoutingRow(1)]
     finally:
         router.e_score_correction_bias[:] = before
     assert experts_TK.tolist() == [[0, 3]]  # expert 3 by its bias, but its gate is light
     assert gates_TK[0, 0] > gates_TK[0, 1]
 
 
-def test_the_explanation_tells_affinity_from_bias_and_names_who_was_displaced(release):
-    router = routers(release.model)[0]
+def test_recorded_affinities_exclude_the_bias_and_displaced_experts_are_named(release):
+    router = routers(release.model)[RoutingRow(1)]
     logits_TE = torch.tensor([[3.0, 2.0, -1.0, -2.0], [-1.0, 2.0, -3.0, 3.0]])
     before = router.e_score_correction_bias.clone()
     try:
         router.e_score_correction_bias[:] = torch.tensor([0.0, 0.0, 0.0, 5.0])
-        first, second = Explainer(release.model)([logits_TE, logits_TE], 2)
+        first, second = RoutingRecorder(release.model)([logits_TE, logits_TE], 2)
     finally:
         router.e_score_correction_bias[:] = before
-    assert first["experts"][0] == [0, 3] and first["displaced"][0] == [1]  # 1 had more affinity than 3
-    assert first["affinities"][0] == pytest.approx(torch.tensor([3.0, -2.0]).sigmoid().tolist())
-    assert sum(first["gates"][0]) == pytest.approx(1)
-    assert second["experts"][0] == [3, 1] and second["displaced"] == [[], []]
+    assert first.experts[0] == [0, 3] and first.displaced[0] == [1]  # 1 had more affinity than 3
+    assert first.affinities[0] == pytest.approx(torch.tensor([3.0, -2.0]).sigmoid().tolist())
+    assert sum(first.gates[0]) == pytest.approx(1)
+    assert second.experts[0] == [3, 1] and second.displaced == [[], []]
 
 
-def test_a_model_without_experts_has_nothing_to_explain():
+def test_rows_are_labelled_with_the_model_s_own_layers(release):
+    model = AxionForCausalLM(AxionConfig(**TINY | {"num_hidden_layers": 4, "first_k_dense_replace": 2})).eval()
+    assert list(routers(model)) == [RoutingRow(layer=3, loop=1), RoutingRow(layer=4, loop=1)]
+    assert routers(model)[RoutingRow(4)] is model.model.layers[3].mlp.gate
+    favourites = expert_favourites(model, release.tokenizer, [[20, 21, 22]])
+    assert [entry["layer"] for entry in favourites] == [3] * 4 + [4] * 4
+    [step] = stream(model, release.tokenizer, [1], Sampling(max_new_tokens=1), stop=lambda: True, backend="torch")
+    assert step.routing.rows == (RoutingRow(3), RoutingRow(4)) and len(step.routing.experts) == 2
+
+
+def test_a_model_without_experts_has_no_rows():
     model = AxionForCausalLM(
         AxionConfig(
             hidden_size=16,
@@ -86,8 +101,7 @@ def test_a_model_without_experts_has_nothing_to_explain():
             max_position_embeddings=16,
         )
     )
-    nothing = {"experts": [], "gates": [], "affinities": [], "displaced": []}
-    assert Explainer(model)((), 3) == [nothing] * 3
+    assert RoutingRecorder(model)((), 3) == [TokenRouting((), [], [], [], [])] * 3
 
 
 def test_load_counts_every_real_token_once_whatever_the_batches(release, documents, monkeypatch):

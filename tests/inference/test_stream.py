@@ -96,9 +96,11 @@ def test_the_routing_is_that_of_one_pass_over_the_whole_text(release):
     ids = torch.tensor([[step.token_id for step in steps]])
     with torch.inference_mode():
         logits = release.model(ids, output_router_logits=True).router_logits
-    for layer, (gates_TK, experts_TK) in enumerate(route(release.model, logits)):
-        assert [step.experts[layer] for step in steps] == experts_TK.tolist()
-        gates = torch.tensor([step.gates[layer] for step in steps])
+    routing = route(release.model, logits)
+    assert all(step.routing.rows == tuple(routing) for step in steps)
+    for index, (gates_TK, experts_TK) in enumerate(routing.values()):
+        assert [step.routing.experts[index] for step in steps] == experts_TK.tolist()
+        gates = torch.tensor([step.routing.gates[index] for step in steps])
         torch.testing.assert_close(gates, gates_TK, atol=1e-5, rtol=0)
 
 
@@ -223,8 +225,8 @@ def test_the_trace_is_short_json_of_the_stream(release):
     record = trace["steps"][-1]
     assert set(record) == {"i", "id", "t", "prompt", "p", "alt", "e", "g", "a", "d"}
     assert record["p"] == pytest.approx(steps[-1].probability, rel=1e-3)
-    assert record["a"][0] == pytest.approx(steps[-1].affinities[0], rel=1e-3)
-    assert record["d"] == steps[-1].displaced
+    assert record["a"][0] == pytest.approx(steps[-1].routing.affinities[0], rel=1e-3)
+    assert record["d"] == steps[-1].routing.displaced
 
 
 def test_forcing_the_tokens_that_would_have_been_drawn_changes_nothing(release):

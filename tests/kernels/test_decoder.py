@@ -1,4 +1,4 @@
-"""The decoder against the model: logits, routing, the draw, and that decoders don't get in each other's way."""
+"""The compiled decoder against the PyTorch model: logits, routing, draws, rewinding, drafts and independence."""
 
 import gc
 import threading
@@ -9,22 +9,22 @@ import pytest
 import torch
 
 from axion.errors import AxionError
-from axion.inference.routing import Explainer
-from axion.inference.sampling import Picker, Sampling, uniforms
+from axion.inference.routing import RoutingRecorder, TokenRouting
+from axion.inference.sampling import Sampler, Sampling, Uniforms
 from axion.inference.stream import stream
-from axion.kernels import decoder as decoders
+from axion.kernels import pack
 from axion.kernels.build import Unavailable
-from axion.kernels.decoder import NativeDecoder, hindrance
+from axion.kernels.decoder import NativeDecoder, unsupported_reason
 from axion.release import open_release
 from tests.conftest import ROOT
 from tests.kernels.conftest import SHAPES
 
 WIDE_LATENTS = {"kv_lora_rank": 64, "q_lora_rank": 64}
-"""Where it takes fewer products to apply the up-projections by themselves than to absorb them."""
+"""Where applying the up-projections separately needs fewer products than absorbing them."""
 
 PROMPT = "# Pergunta:\nQuanto é 47 + 38?\n--\n# Resposta:\n"
 NEAR = 1e-5
-"""Of the largest logit."""
+"""Tolerance, relative to the largest logit."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def random_ids(model, count, seed=0):
 def reference(model, ids):
     """The model's own logits [T, V] and routing of each token."""
     output = model(torch.tensor([ids]), output_router_logits=True)
-    return output.logits[0], Explainer(model)(output.router_logits, len(ids))
+    return output.logits[0], RoutingRecorder(model)(output.router_logits, len(ids))
 
 
 def assert_near(logits_V, expected_V, tolerance=NEAR):
@@ -49,11 +49,10 @@ def assert_near(logits_V, expected_V, tolerance=NEAR):
 
 def assert_routing(decoder, expected):
     for position, wanted in enumerate(expected):
-        routing = decoder.routing(position)
-        assert routing["experts"] == wanted["experts"] and routing["displaced"] == wanted["displaced"]
-        for weights in ("gates", "affinities"):
-            for layer_K, wanted_K in zip(routing[weights], wanted[weights], strict=True):
-                assert layer_K == pytest.approx(wanted_K, abs=1e-5)
+        routing = TokenRouting(wanted.rows, **decoder.routing(position))
+        assert (routing.experts, routing.displaced) == (wanted.experts, wanted.displaced)
+        for layer_K, wanted_K in zip(routing.gates + routing.affinities, wanted.gates + wanted.affinities, strict=True):
+            assert layer_K == pytest.approx(wanted_K, abs=1e-5)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, "wide latents"])
@@ -92,7 +91,7 @@ def test_256_greedy_tokens_are_the_models(release):
     decoder = NativeDecoder(release.model)
     decoder.read(ids)
     written = [decoder.draw() for _ in range(256)]
-    # the model reads what was written: up to a draw, every choice must be its own
+    # The model reads the written tokens; each must be its own choice, unless two are nearly tied.
     best = reference(release.model, [*ids, *written])[0][len(ids) - 1 : -1].topk(2)
     for token, (first, second), (likeliest, _) in zip(written, best.values, best.indices, strict=True):
         if first - second < 1e-4:
@@ -100,7 +99,7 @@ def test_256_greedy_tokens_are_the_models(release):
         assert token == likeliest
     else:
         return
-    pytest.fail(f"two logits were closer than 1e-4 at {first:.4f}: take another prompt")
+    pytest.fail(f"two logits near {first:.4f} are closer than 1e-4: use another prompt")
 
 
 @pytest.mark.parametrize(
@@ -125,31 +124,31 @@ def test_256_greedy_tokens_are_the_models(release):
     ],
     ids=str,
 )
-def test_it_draws_what_transformers_filters_leave(settings, release):
-    """On the decoder's own logits, so that nothing is left to rounding but the filters and the draw themselves."""
-    ends = {2, 260, 300, 10**6}  # the last is none of the model's
+def test_draws_are_those_of_transformers_filters(settings, release):
+    """Compared on the decoder's own logits, so that only the filters and the draw can differ."""
+    ends = {2, 260, 300, 10**6}  # the last is not in the vocabulary
     prompt = release.tokenizer(PROMPT).input_ids
     for seed in range(3):
         sampling = Sampling(max_new_tokens=60, seed=seed, **settings)
-        pick, numbers = Picker(sampling, len(prompt), ends), uniforms(sampling)
+        sample, uniforms = Sampler(sampling, len(prompt), ends), Uniforms(seed)
         decoder, sequence = decoder_for(release.model, sampling, prompt, ends), list(prompt)
-        for _ in range(60):
+        for index in range(60):
             logits_V = decoder.logits()
-            expected = pick(sequence, logits_V.unsqueeze(0))
-            token = decoder.draw(next(numbers))
+            expected = sample(sequence, logits_V, uniforms[index])
+            token = decoder.draw(uniforms[index])
             assert token == (None if expected in ends else expected)
             if token is None:
                 break
             sequence.append(token)
-            probability, top_ids, top_probabilities = decoder.chances()
+            probability, top_ids, top_probabilities = decoder.probabilities()
             probabilities_V = logits_V.softmax(-1)
             assert probability == pytest.approx(probabilities_V[token].item(), rel=1e-4)
             assert top_ids == probabilities_V.topk(5).indices.tolist()
             assert top_probabilities == pytest.approx(probabilities_V.topk(5).values.tolist(), rel=1e-4)
 
 
-def decoder_for(model, sampling, prompt, ends):
-    decoder = NativeDecoder(model)
+def decoder_for(model, sampling, prompt, ends, weights="fp32", threads=1):
+    decoder = NativeDecoder(model, weights, threads)
     decoder.set_sampling(
         sampling.temperature,
         sampling.top_k,
@@ -164,24 +163,17 @@ def decoder_for(model, sampling, prompt, ends):
 
 
 def test_equal_logits_are_filtered_as_transformers_does(make_model):
-    """A model whose tokens are all equally likely. Of such, top-p keeps as many, but torch.sort leaves open which."""
+    """With all tokens equally likely; not for top-p, where torch.sort leaves open which tokens are kept."""
     model = make_model()
     with torch.no_grad():
         model.lm_head.weight.zero_()
     for settings in ({}, {"top_k": 7}, {"min_p": 1.0}):
         sampling = Sampling(temperature=1.0, seed=1, **settings)
-        pick, numbers = Picker(sampling, 2, set()), uniforms(sampling)
+        sample, uniforms = Sampler(sampling, 2, set()), Uniforms(1)
         decoder = decoder_for(model, sampling, [5, 6], set())
-        for _ in range(20):
-            assert decoder.draw(next(numbers)) == pick([5], torch.zeros(1, model.config.vocab_size))
+        for index in range(20):
+            assert decoder.draw(uniforms[index]) == sample([5], torch.zeros(model.config.vocab_size), uniforms[index])
     assert decoder_for(model, Sampling(), [5], set()).draw() == 0
-
-
-def test_many_random_numbers_at_once_are_those_of_one_at_a_time():
-    generator = torch.Generator().manual_seed(11)
-    numbers = uniforms(Sampling(temperature=1.0, seed=11))
-    for _ in range(200):
-        assert next(numbers) == torch.rand((), dtype=torch.float64, generator=generator).item()
 
 
 @pytest.mark.parametrize(
@@ -199,17 +191,20 @@ def test_the_stream_is_that_of_pytorch(settings, release):
         )
         assert len(torch_steps) == len(native_steps)
         for slow, fast in zip(torch_steps, native_steps, strict=True):
-            rounded = ("probability", "gates", "affinities", "alternatives", "seconds")
+            rounded = ("probability", "alternatives", "routing", "seconds")
             same = {name: getattr(slow, name) for name in rounded}
             assert replace(fast, **same) == slow
+            exact = ("rows", "experts", "displaced")
+            assert [getattr(fast.routing, name) for name in exact] == [getattr(slow.routing, name) for name in exact]
             if not slow.is_prompt:
                 assert fast.probability == pytest.approx(slow.probability, rel=1e-3)
             assert [id_ for id_, _, _ in fast.alternatives] == [id_ for id_, _, _ in slow.alternatives]
-            for fast_K, slow_K in zip(fast.gates + fast.affinities, slow.gates + slow.affinities, strict=True):
+            weights = (step.routing.gates + step.routing.affinities for step in (fast, slow))
+            for fast_K, slow_K in zip(*weights, strict=True):
                 assert fast_K == pytest.approx(slow_K, abs=5e-5)
 
 
-def test_the_context_ends_and_a_reset_begins_anew(release):
+def test_the_context_ends_and_a_rewound_decoder_starts_again(release):
     model = release.model
     context = model.config.max_position_embeddings
     ids = random_ids(model, context)
@@ -221,15 +216,86 @@ def test_the_context_ends_and_a_reset_begins_anew(release):
         with pytest.raises(AxionError, match=r"context"):
             work()
     assert torch.equal(decoder.logits(), full)
-    decoder.reset()
-    with pytest.raises(AxionError, match="nothing to go on from"):
-        decoder.draw()
+    decoder.rewind(0)
+    for work in (decoder.draw, decoder.choose, decoder.logits, lambda: decoder.verify([1], [0.0])):
+        with pytest.raises(AxionError, match="nothing was read"):
+            work()
     decoder.read(ids[:50])
     assert_near(decoder.logits(), reference(model, ids[:50])[0][-1])
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_after_a_rewind_the_logits_are_those_of_a_decoder_that_read_no_more(threads, release):
+    ids = random_ids(release.model, 150)
+    rewound, fresh = (NativeDecoder(release.model, threads=threads) for _ in range(2))
+    rewound.read(ids[:100])
+    for token in ids[100:]:
+        rewound.draw(forced=token)
+    fresh.read(ids[:100])
+    for token in ids[100:120]:
+        fresh.draw(forced=token)
+    for length in (120, 100):
+        rewound.rewind(length)
+        fresh.rewind(length)
+        assert torch.equal(rewound.logits(), fresh.logits())
+        assert_near(rewound.logits(), reference(release.model, ids[:length])[0][-1])
+    other = random_ids(release.model, 60, seed=1)
+    rewound.read(other)
+    expected_TV, routing = reference(release.model, ids[:100] + other)
+    assert_near(rewound.logits(), expected_TV[-1])
+    assert_routing(rewound, routing)
+    for length in (-1, 161):
+        with pytest.raises(AxionError, match=f"cannot rewind to {length} tokens; 160 were read"):
+            rewound.rewind(length)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("kind", ["fp32", "bf16"])
+def test_a_draft_is_kept_up_to_the_first_token_that_differs(kind, threads, release):
+    sampling = Sampling(temperature=1.5, repetition_penalty=1.4, min_new_tokens=200, max_new_tokens=200)
+    prompt, ends = release.tokenizer(PROMPT).input_ids, {2, 300}
+    uniforms = Uniforms(5)
+    plain, drafted = (decoder_for(release.model, sampling, prompt, ends, kind, threads) for _ in range(2))
+    text, probabilities = [], []
+    for index in range(130):
+        text.append(plain.draw(uniforms[index]))
+        probabilities.append(plain.probabilities())
+    done = 0
+    for good, bad in [(0, 3), (5, 0), (3, 4), (1, 1), (105, 7), (2, 0)]:  # 105: more than one thread reads at once
+        wrong = [(token + 1) % 1024 for token in text[done + good : done + good + bad]]
+        draft = text[done : done + good] + wrong
+        assert drafted.choose(uniforms[done]) == text[done]
+        kept = drafted.verify(draft, [uniforms[done + index] for index in range(len(draft))])
+        for found, wanted in zip(kept, probabilities[done : done + good], strict=True):
+            assert found.top_ids == wanted.top_ids
+            assert [found.probability, *found.top_probabilities] == pytest.approx(
+                [wanted.probability, *wanted.top_probabilities], rel=1e-3
+            )
+        done += good
+        assert drafted.length == len(prompt) + done
+        assert drafted.choose(uniforms[done]) == text[done]
+    fresh = NativeDecoder(release.model, kind)
+    fresh.read([*prompt, *text[:done]])
+    assert_near(drafted.logits(), fresh.logits(), 1e-4)
+    assert [drafted.routing(position)["experts"] for position in range(drafted.length)] == [
+        fresh.routing(position)["experts"] for position in range(fresh.length)
+    ]
+
+
+def test_a_token_that_ends_the_text_is_never_kept(release):
+    prompt = release.tokenizer(PROMPT).input_ids
+    free = decoder_for(release.model, Sampling(), prompt, set())
+    text = [free.draw() for _ in range(6)]
+    first = text.index(text[3])
+    decoder = decoder_for(release.model, Sampling(), prompt, {text[3]})
+    assert len(decoder.verify(text, [0.0] * 6)) == first
+    assert decoder.choose() is None and decoder.draw() is None
+    with pytest.raises(AxionError, match="2 tokens need as many random numbers, not 1"):
+        decoder.verify(text[:2], [0.0])
+
+
 @pytest.mark.parametrize("ids", [[], [-1], [1024], [5, 10**9]])
-def test_what_is_no_token_is_refused(ids, release):
+def test_tokens_outside_of_the_vocabulary_are_refused(ids, release):
     decoder = NativeDecoder(release.model)
     with pytest.raises(AxionError, match="0 tokens" if not ids else f"no token {ids[-1]}"):
         decoder.read(ids)
@@ -269,16 +335,16 @@ def test_weights_are_packed_once_and_again_after_a_change(make_model):
     assert changed._packed is not first._packed
     changed.read(ids)
     assert_near(changed.logits(), reference(model, ids)[0][-1])
-    assert NativeDecoder(model)._packed is changed._packed  # asking for the router logits changes nothing
+    assert NativeDecoder(model)._packed is changed._packed  # requesting router logits changed nothing
 
 
-def test_nothing_is_left_of_a_model_and_its_streams(make_model):
+def test_a_deleted_model_s_packed_weights_are_freed(make_model):
     model = make_model()
     decoder = NativeDecoder(model)
-    packed, kept = weakref.ref(decoder._packed), len(decoders._cache)
+    packed, kept = weakref.ref(decoder._packed), len(pack._cache)
     del model, decoder
     gc.collect()
-    assert packed() is None and len(decoders._cache) == kept - 1
+    assert packed() is None and len(pack._cache) == kept - 1
 
 
 def test_bf16_is_near(release):
@@ -294,24 +360,24 @@ def test_bf16_is_near(release):
         divergences.append((log_p.exp() * (log_p - log_q)).sum().item())
         decoder.draw(forced=token)
     assert sum(divergences) / len(divergences) < 1e-3
-    decoder.reset()
+    decoder.rewind(0)
     decoder.read(ids)
     assert_near(decoder.logits(), expected_TV[-1], 0.08)
 
 
-def test_changed_models_are_left_to_pytorch(make_model):
+def test_modified_models_are_left_to_pytorch(make_model):
     model = make_model()
-    assert hindrance(model) is None
+    assert unsupported_reason(model) is None
     handle = model.model.layers[0].register_forward_hook(lambda *_: None)
-    assert "layers.0" in hindrance(model)
+    assert "layers.0" in unsupported_reason(model)
     handle.remove()
-    assert hindrance(model) is None
+    assert unsupported_reason(model) is None
     layer = model.model.layers[1].self_attn
     layer.o_proj = torch.nn.Sequential(layer.o_proj)
-    assert "o_proj" in hindrance(model)
-    with pytest.raises(Unavailable, match="plain model"):
+    assert "o_proj" in unsupported_reason(model)
+    with pytest.raises(Unavailable, match="unmodified models"):
         NativeDecoder(model)
-    assert "float64 on cpu" in hindrance(make_model().double())
+    assert "float64 on cpu" in unsupported_reason(make_model().double())
 
 
 @pytest.mark.parametrize(("arguments", "word"), [({"weights": "int8"}, "int8"), ({"threads": 0}, "threads")])

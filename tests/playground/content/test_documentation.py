@@ -134,7 +134,7 @@ def test_numbers_are_the_models_own(bundled, other, language):
         assert f"{config.num_attention_heads} " in page["attention"]
         assert f"{facts.total:,}" in page["experts"] and f"{facts.active:,}" in page["experts"]
         assert f"{facts.experts_per_token} ÷ {facts.experts} =\n50%" in page["experts"]
-        for router in routers(model.release.model):
+        for router in routers(model.release.model).values():
             line = " | ".join(f"{bias:+.3f}" for bias in router.e_score_correction_bias.tolist())
             assert line in page["experts"]
     assert render_all(bundled, language)["attention"] != render_all(other, language)["attention"]

@@ -214,7 +214,7 @@ def test_an_untaught_model_sees_the_last_question_alone(untaught):
         step for step in stream(release.model, release.tokenizer, start["prompt"], Sampling(max_new_tokens=8))
         if not step.is_prompt
     ]  # fmt: skip
-    assert [(step["t"], step["e"]) for step in steps] == [(step.text, step.experts) for step in wanted]
+    assert [(step["t"], step["e"]) for step in steps] == [(step.text, step.routing.experts) for step in wanted]
     assert end["kind"] == "end"
 
 

@@ -63,7 +63,7 @@ def test_the_start_tells_what_the_view_cannot_know(model):
 
 
 def test_the_bias_is_the_router_s_own(model, monkeypatch):
-    router = routers(model.release.model)[1]
+    router = list(routers(model.release.model).values())[1]
     monkeypatch.setitem(router._buffers, "e_score_correction_bias", torch.tensor([0.125, -0.25, 0.0, 0.00004]))
     start = next(session.live_events(model, Request(PROMPT, Sampling())))
     assert start["bias"][1] == [0.125, -0.25, 0.0, 0.0]
@@ -107,7 +107,7 @@ def test_a_branch_is_the_stream_with_forced_tokens(model):
     start, *steps, _ = session.live_events(model, Request(PROMPT, sampling, forced))
     expected = stream(release.model, release.tokenizer, PROMPT, sampling, forced=forced)
     assert start["forced"] == list(forced)
-    assert [(step["id"], step["e"]) for step in steps] == [(step.token_id, step.experts) for step in expected]
+    assert [(step["id"], step["e"]) for step in steps] == [(step.token_id, step.routing.experts) for step in expected]
     assert [step["id"] for step in steps if not step["prompt"]][:4] == list(forced)
 
 

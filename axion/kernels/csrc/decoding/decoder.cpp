@@ -1,8 +1,8 @@
-// The whole model in one call: reading a prompt, and a step, which draws a token and reads it.
+// The whole model in one call: reading a prompt, drawing a token and reading it, and verifying a draft.
 //
-// A prompt is cut into rows among the threads, and each thread takes its rows through all layers by products of whole
-// matrices; threads wait for each other once a layer, when all latents are in the cache. A single token is shared the
-// other way: each thread makes some of the outputs of every matrix, and they wait after each.
+// The tokens of a prompt are divided among the threads. Each thread takes its tokens through all layers with products
+// of whole matrices; the threads synchronise once per layer, when all latents are in the cache. For a single token,
+// each thread computes some of the outputs of every matrix, and the threads synchronise after each matrix.
 #include <new>
 
 #include "decoder_state.h"
@@ -11,9 +11,9 @@
 
 namespace axion::decoding {
 
-// --- Pieces that one token and many have in common ---
+// --- Shared by one token and many ---
 
-// y = x / √(mean(x²) + ε); the gain is in the weights that read y.
+// y = x / √(mean(x²) + ε). The gain is already multiplied into the weights that read y.
 template <int Size>
 inline void normalise(const float* x, float epsilon, float* y) {
   Vector squares = {};
@@ -40,8 +40,8 @@ inline void embed(const Weights<Number>& weights, int token, float* hidden) {
   for (int i = 0; i < kHidden; ++i) hidden[i] = number(weights.embedding_VD[token * kHidden + i]);
 }
 
-// From a token's compressed row to the cache: the normed latent, and the rotary key, turned by the position's angle.
-inline void remember(const State& state, int layer, int position, const float* compressed) {
+// Writes a token to the cache: its normed latent, and its rotary key, rotated by the position's angles.
+inline void store_in_cache(const State& state, int layer, int position, const float* compressed) {
   float cached[kCached];
   normalise<kLatent>(compressed + kQueryRank, kLatentEpsilon, cached);
   std::copy(compressed + kQueryRank + kLatent, compressed + kCompressed, cached + kLatent);
@@ -50,7 +50,8 @@ inline void remember(const State& state, int layer, int position, const float* c
   for (int c = 0; c < kCached; ++c) tile[c * kLanes] = cached[c];
 }
 
-// Heads `begin` to `end` of one token: from the queries as the weights make them to the context that the output reads.
+// Attention of one token for heads `begin` to `end`: from the query projection's output to the output projection's
+// input.
 template <class Number>
 inline void attend(const State& state, const Attention<Number>& weights, int layer, int position, int begin, int end,
                    const float* query, float* scores, float* context) {
@@ -92,7 +93,7 @@ inline Vector silu(Vector x) { return x * sigmoid(x); }
 
 // --- One token ---
 
-// This thread's panels of y = x·W, or of y += x·W.
+// This thread's panels of y = x·W, or of y += x·W if `add`.
 template <class Number, int In, int Out>
 inline void multiply_share(Crew crew, const Matrix<Number, In, Out>& weights, const float* x, float* y,
                            bool add = false) {
@@ -129,7 +130,7 @@ inline void read_token_dense(State& state, Crew crew, const FeedForward<Number, 
 template <class Number>
 inline void read_token_mixture(State& state, Crew crew, const Mixture<Number>& mixture, int index,
                                const float* normed) {
-  // every thread routes for itself, which is less work than to wait for one that does
+  // Every thread computes the routing itself, which is faster than waiting for one thread to do it.
   alignas(64) float logits_E[room(kExperts)];
   for (int panel = 0; panel < decltype(mixture.router)::kPanels; ++panel) {
     multiply_panel(mixture.router, panel, normed, logits_E);
@@ -162,8 +163,8 @@ inline void read_token_mixture(State& state, Crew crew, const Mixture<Number>& m
   }
 }
 
-// Takes a token through all layers: its latents go into the cache, its routing into the traces, and state.hidden is
-// left for the head.
+// Takes a token through all layers. Stores its latents in the cache, its routing in the traces and its last hidden
+// state in the outputs.
 template <class Number>
 void read_token(State& state, const Weights<Number>& weights, Crew crew, int token) {
   alignas(64) float normed[kHiddenRow] = {};
@@ -175,7 +176,7 @@ void read_token(State& state, const Weights<Number>& weights, Crew crew, int tok
     normalise<kHidden>(state.hidden, kNormEpsilon, normed);
     multiply_share(crew, attention.compress, normed, state.compressed);
     crew.wait();
-    if (crew.thread == 0) remember(state, layer, state.length, state.compressed);
+    if (crew.thread == 0) store_in_cache(state, layer, state.length, state.compressed);
     if constexpr (kQueryRank > 0) normalise<kQueryRank>(state.compressed, kLatentEpsilon, query_latent);
     multiply_share(crew, attention.query, kQueryRank > 0 ? query_latent : normed, state.query);
     crew.wait();
@@ -195,23 +196,14 @@ void read_token(State& state, const Weights<Number>& weights, Crew crew, int tok
     crew.wait();
   }
   if (crew.thread == 0) {
-    state.seen_V[token] = 1;
-    ++state.length;
+    std::copy(state.hidden, state.hidden + kHidden, state.output(state.length));
+    state.append(token);
   }
-}
-
-template <class Number>
-void find_logits(State& state, const Weights<Number>& weights, Crew crew) {
-  alignas(64) float normed[kHiddenRow] = {};
-  normalise<kHidden>(state.hidden, kNormEpsilon, normed);
-  multiply_share(crew, weights.head, normed, state.logits);
-  crew.wait();
-  if (crew.thread == 0) std::fill(state.logits + kVocabulary, state.logits + kPaddedVocabulary, -kInfinity);
 }
 
 // --- Many tokens ---
 
-// hidden rows += down(weight·silu(gate(x))·up(x)). Row r of x belongs to hidden row rows[r] and has weights[r].
+// hidden rows += down(weight·silu(gate(x))·up(x)). Row r of x is added to hidden row rows[r] with weights[r].
 template <class Number, int Width>
 inline void read_rows_feed_forward(const FeedForward<Number, Width>& layer, Rows& own, int count, const float* x,
                                    const int* rows, const float* weights) {
@@ -232,7 +224,7 @@ inline void read_rows_feed_forward(const FeedForward<Number, Width>& layer, Rows
   }
 }
 
-// Those weights and rows for a layer that reads all tokens alike.
+// `rows` and `weights` of a layer that reads every token with weight 1.
 struct AllRows {
   int rows[kRowsAtOnce];
   float weights[kRowsAtOnce];
@@ -267,7 +259,7 @@ inline void read_rows_mixture(State& state, const Mixture<Number>& mixture, int 
   }
 }
 
-// This thread's rows of a prompt, from `first` on of those that all threads read together.
+// This thread's rows of a prompt: tokens[first] to tokens[first + count - 1], where tokens[0] follows what was read.
 template <class Number>
 void read_rows(State& state, const Weights<Number>& weights, Crew crew, const int32_t* tokens, int first, int count) {
   Rows& own = *state.rows[crew.thread];
@@ -281,7 +273,7 @@ void read_rows(State& state, const Weights<Number>& weights, Crew crew, const in
     multiply_rows(attention.compress, count, own.normed, kHiddenRow, own.compressed, kCompressedRow);
     for (int row = 0; row < count; ++row) {
       const float* compressed = own.compressed + row * kCompressedRow;
-      remember(state, layer, first_position + row, compressed);
+      store_in_cache(state, layer, first_position + row, compressed);
       if constexpr (kQueryRank > 0) {
         normalise<kQueryRank>(compressed, kLatentEpsilon, own.query_input + row * kQueryInputRow);
       }
@@ -308,6 +300,7 @@ void read_rows(State& state, const Weights<Number>& weights, Crew crew, const in
       }
     }
   }
+  if (count > 0) std::copy(own.hidden, own.hidden + count * kHiddenRow, state.output(first_position));
 }
 
 template <class Number>
@@ -320,41 +313,78 @@ void read_prompt(State& state, const Weights<Number>& weights, const int32_t* to
       const int together = std::min(count - start, crew.count * kRowsAtOnce);
       const int first = crew.first(together), last = crew.last(together);
       read_rows(state, weights, crew, tokens + start, first, last - first);
-      if (last == together && last > first) {
-        const float* hidden = state.rows[crew.thread]->hidden + (last - first - 1) * kHiddenRow;
-        std::copy(hidden, hidden + kHidden, state.hidden);
-      }
       crew.wait();
-      if (crew.thread == 0) state.length += together;
+      if (crew.thread == 0) {
+        for (int i = start; i < start + together; ++i) state.append(tokens[i]);
+      }
       crew.wait();
     }
   });
-  for (int i = 0; i < count; ++i) state.seen_V[tokens[i]] = 1;
 }
 
-// --- A step ---
+// --- Logits and draws ---
 
-// The token after what was read, drawn unless `forced` is one. Fills state.drawn.
-inline int draw_token(State& state, double uniform, int forced) {
-  Drawn& drawn = *state.drawn;
-  const float log_total = top_tokens(state.logits, drawn.tokens_A, drawn.probabilities_A);
+// The logits [count][kPaddedVocabulary] after each of the tokens from position `first` on, −∞ beyond the vocabulary.
+template <class Number>
+void find_logits(State& state, const Weights<Number>& weights, Crew crew, int first, int count, float* logits_TV) {
+  float* normed = state.rows[crew.thread]->normed;
+  constexpr int kPanels = decltype(weights.head)::kPanels;
+  for (int start = 0; start < count; start += kRowsAtOnce) {
+    const int rows = std::min(count - start, kRowsAtOnce);
+    for (int row = 0; row < rows; ++row) {
+      normalise<kHidden>(state.output(first + start + row), kNormEpsilon, normed + row * kHiddenRow);
+    }
+    float* logits = logits_TV + static_cast<size_t>(start) * kPaddedVocabulary;
+    for (int panel = crew.first(kPanels); panel < crew.last(kPanels); ++panel) {
+      multiply_panel_rows(weights.head, panel, rows, normed, kHiddenRow, logits, kPaddedVocabulary);
+    }
+  }
+  crew.wait();
+  if (crew.thread == 0) {
+    for (int row = 0; row < count; ++row) {
+      float* logits = logits_TV + static_cast<size_t>(row) * kPaddedVocabulary;
+      std::fill(logits + kVocabulary, logits + kPaddedVocabulary, -kInfinity);
+    }
+  }
+}
+
+// Makes state.logits those of the next token. Thread 0 may use them at once, the others after the next wait.
+template <class Number>
+void find_next_logits(State& state, const Weights<Number>& weights, Crew crew) {
+  if (state.logits_ready) return;  // written below only after all threads have waited in find_logits
+  find_logits(state, weights, crew, state.length - 1, 1, state.logits);
+  if (crew.thread == 0) state.logits_ready = true;
+}
+
+// The next token, drawn from its logits unless `forced` is one, and the probabilities there.
+inline int draw_token(State& state, const float* logits, double uniform, int forced, Drawn& drawn) {
+  const float log_total = top_tokens(logits, drawn.tokens_A, drawn.probabilities_A);
   int token = forced;
   if (token < 0) {
-    std::copy(state.logits, state.logits + kPaddedVocabulary, state.candidates);
+    std::copy(logits, logits + kPaddedVocabulary, state.candidates);
     token = draw(state.sampling, state.seen_V.data(), state.length, uniform, state.candidates, state.chances);
   }
-  drawn.probability = std::exp(state.logits[token] - log_total);
+  drawn.probability = std::exp(logits[token] - log_total);
   return token;
 }
 
-// Returns the token that was drawn and read; −1 when it ends the text, and then it was not read.
+// Returns the token that `step` would draw; −1 when it ends the text.
+template <class Number>
+int choose(State& state, const Weights<Number>& weights, double uniform) {
+  with_crew(state.threads, [&](Crew crew) { find_next_logits(state, weights, crew); });
+  Drawn drawn;
+  const int token = draw_token(state, state.logits, uniform, -1, drawn);
+  return state.sampling.is_end(token) ? -1 : token;
+}
+
+// Draws a token, reads it and returns it; returns −1 without reading it when it ends the text.
 template <class Number>
 int step(State& state, const Weights<Number>& weights, double uniform, int forced) {
   int token = -1;
   with_crew(state.threads, [&](Crew crew) {
-    find_logits(state, weights, crew);
+    find_next_logits(state, weights, crew);
     if (crew.thread == 0) {
-      token = draw_token(state, uniform, forced);
+      token = draw_token(state, state.logits, uniform, forced, *state.drawn);
       if (state.sampling.is_end(token)) token = -1;
     }
     crew.wait();
@@ -363,7 +393,32 @@ int step(State& state, const Weights<Number>& weights, double uniform, int force
   return token;
 }
 
-// Calls work(weights) with the weights as what they are.
+// Reads a draft of `count` tokens together and keeps those before the first that `step` would not have drawn. Fills
+// drawn[i] for each kept one and returns how many they are.
+template <class Number>
+int verify(State& state, const Weights<Number>& weights, const int32_t* draft, int count, const double* uniforms,
+           Drawn* drawn) {
+  const int start = state.length;
+  const Floats after(static_cast<size_t>(count) * kPaddedVocabulary);  // logits after each drafted token
+  with_crew(state.threads, [&](Crew crew) { find_next_logits(state, weights, crew); });
+  read_prompt(state, weights, draft, count);
+  with_crew(state.threads, [&](Crew crew) { find_logits(state, weights, crew, start, count, after.data()); });
+  state.rewind(start);
+
+  int kept = 0;
+  const float* logits = state.logits;
+  while (kept < count) {
+    const int token = draw_token(state, logits, uniforms[kept], -1, drawn[kept]);
+    if (token != draft[kept] || state.sampling.is_end(token)) break;
+    state.append(token);
+    logits = after.data() + static_cast<size_t>(kept++) * kPaddedVocabulary;
+  }
+  if (kept > 0) std::copy(logits, logits + kPaddedVocabulary, state.logits);
+  state.logits_ready = true;
+  return kept;
+}
+
+// Calls work(weights) with the weights in their actual type.
 template <class Work>
 auto with_weights(const State& state, Work work) {
   if (state.bf16) return work(*static_cast<const Weights<Bf16>*>(state.weights));
@@ -372,7 +427,7 @@ auto with_weights(const State& state, Work work) {
 
 }  // namespace axion::decoding
 
-// --- What Python calls ---
+// --- Called from Python ---
 
 using namespace axion::decoding;
 
@@ -380,14 +435,14 @@ extern "C" {
 
 int64_t axion_decoder_weights_size(int bf16) { return bf16 ? sizeof(Weights<Bf16>) : sizeof(Weights<float>); }
 
-// Fills `weights`, 64-byte aligned. Returns 0 when the matrices are not those of this model.
+// Fills `weights`, which is 64-byte aligned. Returns 0 if the matrices do not have this model's sizes.
 int axion_decoder_pack(void* weights, int bf16, const float* const* matrices, const int64_t* sizes, int count) {
   const Dense dense(matrices, sizes, count);
   return bf16 ? fill(*static_cast<Weights<Bf16>*>(weights), dense)
               : fill(*static_cast<Weights<float>*>(weights), dense);
 }
 
-// All pointers must stay valid until axion_decoder_free. Null when there is no memory.
+// All pointers must stay valid until axion_decoder_free. Returns null if there is not enough memory.
 State* axion_decoder_new(const void* weights, int bf16, int threads, int positions, const float* cos_TP,
                          const float* sin_TP, int32_t* experts_T2LK, float* weights_T2LK, Drawn* drawn) {
   try {
@@ -399,14 +454,9 @@ State* axion_decoder_new(const void* weights, int bf16, int threads, int positio
 
 void axion_decoder_free(State* state) { delete state; }
 
-void axion_decoder_reset(State* state) {
-  state->length = 0;
-  std::fill(state->seen_V.begin(), state->seen_V.end(), 0);
-}
-
 void axion_decoder_sampling(State* state, const Sampling* sampling) { state->sampling = *sampling; }
 
-// Reads tokens after those that were read before. Returns 0 when there is no memory.
+// Reads tokens after those read before. Returns 0 if there is not enough memory.
 int axion_decoder_read(State* state, const int32_t* tokens, int count) {
   try {
     with_weights(*state, [&](const auto& weights) { read_prompt(*state, weights, tokens, count); });
@@ -416,14 +466,33 @@ int axion_decoder_read(State* state, const int32_t* tokens, int count) {
   }
 }
 
+// Forgets all but the first `length` tokens.
+void axion_decoder_rewind(State* state, int length) { state->rewind(length); }
+
+// The functions below require that at least one token has been read.
+
+int axion_decoder_choose(State* state, double uniform) {
+  return with_weights(*state, [&](const auto& weights) { return choose(*state, weights, uniform); });
+}
+
 int axion_decoder_step(State* state, double uniform, int forced) {
   return with_weights(*state, [&](const auto& weights) { return step(*state, weights, uniform, forced); });
 }
 
-// The logits [kVocabulary] of the token after what was read.
+// Returns how many tokens of the draft were kept, or −1 if there is not enough memory.
+int axion_decoder_verify(State* state, const int32_t* draft, int count, const double* uniforms, Drawn* drawn) {
+  try {
+    return with_weights(
+        *state, [&](const auto& weights) { return verify(*state, weights, draft, count, uniforms, drawn); });
+  } catch (const std::bad_alloc&) {
+    return -1;
+  }
+}
+
+// The logits [kVocabulary] of the next token.
 void axion_decoder_logits(State* state, float* logits_V) {
   with_weights(*state, [&](const auto& weights) {
-    with_crew(state->threads, [&](Crew crew) { find_logits(*state, weights, crew); });
+    with_crew(state->threads, [&](Crew crew) { find_next_logits(*state, weights, crew); });
   });
   std::copy(state->logits, state->logits + kVocabulary, logits_V);
 }

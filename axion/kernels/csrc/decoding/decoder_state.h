@@ -1,4 +1,4 @@
-// What one text being written has for itself: its cache, its activations, and where results go.
+// The state of one text: its cache, its activations, and where results go.
 #pragma once
 
 #include <omp.h>
@@ -17,11 +17,11 @@
 namespace axion::decoding {
 
 constexpr int kMaxThreads = 16;
-constexpr int kRowsAtOnce = 96;  // tokens of a prompt that one thread takes through all layers together
+constexpr int kRowsAtOnce = 96;  // tokens that one thread takes through all layers together
 constexpr int kWidestExpert = kExpertWidth > kSharedWidth ? kExpertWidth : kSharedWidth;
 constexpr int kWidest = kDenseLayers > 0 && kDenseWidth > kWidestExpert ? kDenseWidth : kWidestExpert;
 
-// Numbers from one token's row to the next.
+// Distance from one token's row to the next, in floats.
 constexpr int kHiddenRow = room(kHidden);
 constexpr int kCompressedRow = room(kCompressed);
 constexpr int kQueryInputRow = room(kQueryInput);
@@ -30,7 +30,7 @@ constexpr int kContextRow = room(kHeads * kContextHead);
 constexpr int kRouterRow = room(kExperts);
 constexpr int kWidestRow = room(kWidest);
 
-// Zeros on cache-line boundaries; the system gives pages only where they are touched.
+// Zero-initialised floats, aligned to cache lines. The system provides memory only for the pages that are touched.
 class Floats {
  public:
   explicit Floats(size_t count) : all_(static_cast<float*>(std::calloc(count + 16, sizeof(float)))) {
@@ -45,7 +45,7 @@ class Floats {
   std::unique_ptr<float, Free> all_;
 };
 
-// Activations of a prompt's rows in one thread, made when a prompt is first read.
+// One thread's activations while several tokens are read; allocated when a prompt is first read.
 struct Rows {
   Floats all{static_cast<size_t>(kRowsAtOnce) * (4 * kHiddenRow + kCompressedRow + kQueryInputRow + kQueryRow +
                                                  kContextRow + kRouterRow + 2 * kWidestRow)};
@@ -62,8 +62,8 @@ struct Rows {
   float* up = gate + kRowsAtOnce * kWidestRow;
 };
 
-// The caller's arrays, of a row for each position: [2, mixture layers, K] of experts and displaced experts, and of
-// gates and affinities.
+// The caller's arrays with a row for each position, [2, mixture layers, K]: experts and displaced experts in one, gates
+// and affinities in the other.
 struct Traces {
   int32_t* experts_T2LK;
   float* weights_T2LK;
@@ -76,7 +76,7 @@ struct Traces {
   }
 };
 
-// One step's results for the caller.
+// The probabilities at one draw.
 struct Drawn {
   float probability;  // the drawn token's
   int32_t tokens_A[kAlternatives];
@@ -95,30 +95,49 @@ struct State {
   Sampling sampling{};
 
   int length = 0;  // tokens read
-  std::vector<uint8_t> seen_V = std::vector<uint8_t>(kVocabulary);
-  // whole pairs of tiles, as attention reads them
+  std::vector<int32_t> tokens_T = std::vector<int32_t>(positions);
+  std::vector<int32_t> seen_V = std::vector<int32_t>(kVocabulary);  // how often each token was read
+  // The last layer's output at each position, from which the next token's logits follow after any rewind.
+  Floats outputs_TD{static_cast<size_t>(positions) * kHiddenRow};
+  // Attention reads whole pairs of tiles.
   int score_row = (positions + kTilesAtOnce * kLanes - 1) / (kTilesAtOnce * kLanes) * kTilesAtOnce * kLanes;
   size_t layer_size = static_cast<size_t>(score_row) * kCached;
   Floats cache{kLayers * layer_size + kLatentsAtOnce * kLanes};
   Floats scores{static_cast<size_t>(threads > 1 ? threads : 1) * kHeads * score_row};  // of each thread
 
-  // the one token that is read now, shared by the threads
+  // Activations of the single token being read, shared by the threads.
   alignas(64) float hidden[kHiddenRow] = {};
   alignas(64) float compressed[kCompressedRow] = {};
   alignas(64) float query[kQueryRow] = {};
   alignas(64) float context[kContextRow] = {};
   alignas(64) float activated[kChosen + 1][kWidestRow] = {};
-  alignas(64) float logits[kPaddedVocabulary] = {};
+  alignas(64) float logits[kPaddedVocabulary] = {};  // of the next token, once logits_ready
+  bool logits_ready = false;
   alignas(64) float candidates[kPaddedVocabulary] = {};
   alignas(64) float chances[kPaddedVocabulary] = {};
 
   std::vector<std::unique_ptr<Rows>> rows = std::vector<std::unique_ptr<Rows>>(threads);
 
+  float* output(int position) const { return outputs_TD.data() + static_cast<size_t>(position) * kHiddenRow; }
+
+  // Counts a token as read, after its latents and its output have been stored.
+  void append(int32_t token) {
+    tokens_T[length++] = token;
+    ++seen_V[token];
+    logits_ready = false;
+  }
+
+  // Forgets all but the first `kept` tokens. What is stored for the others is overwritten by the next ones.
+  void rewind(int kept) {
+    while (length > kept) --seen_V[tokens_T[--length]];
+    logits_ready = false;
+  }
+
   float* layer_cache(int layer) const { return cache.data() + layer * layer_size; }
   float* thread_scores(int thread) const { return scores.data() + static_cast<size_t>(thread) * kHeads * score_row; }
 };
 
-// The threads that work on one token or prompt, as each of them sees it.
+// The threads that work together, seen from one of them.
 struct Crew {
   int thread = 0;
   int count = 1;

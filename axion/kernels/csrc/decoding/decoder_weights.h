@@ -1,9 +1,9 @@
-// The decoder's weights, packed for reading, and how they are filled.
+// The decoder's packed weights and how they are filled.
 //
-// What can be multiplied beforehand is: each norm's gain is in the weights that read its output; the score's scale
-// (times log2 e, since scores become probabilities by 2^x) is in the queries' weights. Attention runs over the latents
-// themselves: W_uk is multiplied into the queries' weights and W_uv into the output's, each where that makes fewer
-// products than to apply it by itself.
+// Products that do not depend on the input are computed in advance: each norm's gain is in the weights that read its
+// output; the scale of the scores, times log2 e because probabilities are computed as 2^x, is in the query weights.
+// Attention runs over the latents themselves: W_uk is multiplied into the query weights and W_uv into the output
+// weights, each where that needs fewer products than applying it separately.
 #pragma once
 
 #include <array>
@@ -17,8 +17,8 @@ constexpr int kQueryInput = kQueryRank > 0 ? kQueryRank : kHidden;
 constexpr bool kAbsorbKeys = kQueryInput * kLatent <= kQueryInput * kNope + kNope * kLatent;
 constexpr bool kAbsorbValues = kLatent * kHidden <= kLatent * kValue + kValue * kHidden;
 
-constexpr int kQueryHead = (kAbsorbKeys ? kLatent : kNope) + kRope;  // a head's query as the weights make it
-constexpr int kContextHead = kAbsorbValues ? kLatent : kValue;       // a head's result as the output's weights read it
+constexpr int kQueryHead = (kAbsorbKeys ? kLatent : kNope) + kRope;  // a head of the query projection's output
+constexpr int kContextHead = kAbsorbValues ? kLatent : kValue;       // a head of the output projection's input
 constexpr int kCompressed = kQueryRank + kLatent + kRope;            // query latent, latent, rotary key
 constexpr int kMixtures = kLayers - kDenseLayers;
 
@@ -39,7 +39,7 @@ struct FeedForward {
   Matrix<Number, Width, kHidden> down;
 };
 
-// The router stays fp32 whatever the other weights are: which experts read a token must not hang on rounding.
+// The router is always fp32: the choice of experts must not depend on rounding.
 template <class Number>
 struct Mixture {
   Matrix<float, kHidden, kExperts> router;
@@ -57,7 +57,7 @@ struct Weights {
   Matrix<Number, kHidden, kVocabulary> head;
 };
 
-// Hands out the dense matrices in their order and checks that each has as many numbers as its place.
+// Hands out the dense matrices in order and checks that each has the expected number of elements.
 class Dense {
  public:
   Dense(const float* const* matrices, const int64_t* sizes, int count)
@@ -92,7 +92,7 @@ class Dense {
   bool fits_ = true;
 };
 
-// The order of axion/kernels/decoder.py's `dense_matrices`. False when a size is not the one of its place.
+// Takes the matrices in the order of `dense_matrices` in axion/kernels/pack.py. Returns false if a size is wrong.
 template <class Number>
 bool fill(Weights<Number>& weights, Dense dense) {
   if (const float* embedding_VD = dense.next(static_cast<int64_t>(kVocabulary) * kHidden)) {

@@ -1,9 +1,9 @@
-// Attention of one token's heads over the cached latents, as if those were one key-value head.
+// Attention of one token's heads over the cached latents, which act as a single key-value head.
 //
 //   p_t = 2^(q·c_t + q_rope·k_t) / Σ        latent context = Σ_t p_t·c_t
 //
-// The cache of a layer is a row of tiles, each of kLanes positions: [kCached][kLanes], first the latent's numbers, then
-// the rotary key's, so that a vector holds one number of neighbouring positions.
+// The cache of a layer is a sequence of tiles of kLanes positions each. A tile is [kCached][kLanes], first the latent
+// and then the rotary key, so that a vector holds the same element of neighbouring positions.
 #pragma once
 
 #include <algorithm>
@@ -32,10 +32,10 @@ inline Vector every_second(Vector a, Vector b, std::integer_sequence<int, lane..
 }
 #endif
 
-// Sums of neighbours: first those of a, then those of b.
+// Sums of neighbouring lanes: first those of a, then those of b.
 inline Vector pair_sums(Vector a, Vector b) { return every_second(a, b, std::make_integer_sequence<int, kLanes>{}); }
 
-// The sums of as many vectors as a vector has lanes, one in each lane.
+// Lane i of the result is the sum of all lanes of vectors[i].
 inline Vector sums_of(Vector (&vectors)[kLanes]) {
 #pragma GCC unroll 4
   for (int left = kLanes / 2; left > 0; left /= 2) {
@@ -51,7 +51,7 @@ inline float fast_sum(Vector vector) {
   return vector[0];
 }
 
-// A few latent numbers of each head's context, from the vectors whose lanes add up to them.
+// Stores kLatentsAtOnce elements of each head's context: the lanes of each vector are summed and scaled.
 template <int Heads>
 inline void keep_sums(const Vector (&sums)[Heads][kLatentsAtOnce], const float* inverse, int first, float* context_HR) {
   constexpr int kHeadsInVector = kLanes / kLatentsAtOnce;
@@ -75,12 +75,12 @@ inline IntVector lane_numbers() {
   return numbers;
 }
 
-// `Heads` heads: queries_HC [Heads][kCached], context_HR [Heads][kLatent], scores_HT scratch of `row` numbers a head.
+// `Heads` heads: queries_HC [Heads][kCached], context_HR [Heads][kLatent]; scores_HT is scratch, `row` floats a head.
 template <int Heads>
 void attend_heads(const float* queries_HC, const float* cache, int position, float* scores_HT, int row,
                   float* context_HR) {
   const int tiles = padded(position + 1) / kLanes;
-  const IntVector beyond = lane_numbers() > position % kLanes;  // lanes of the last tile
+  const IntVector beyond = lane_numbers() > position % kLanes;  // lanes of the last tile after `position`
   for (int tile = 0; tile < tiles; tile += kTilesAtOnce) {
     const float* numbers = cache + tile * kCacheTile;
     Vector scores[kTilesAtOnce][Heads] = {};
@@ -121,7 +121,7 @@ void attend_heads(const float* queries_HC, const float* cache, int position, flo
   for (int first = 0; first < kLatent; first += kLatentsAtOnce) {
     Vector sums[Heads][kLatentsAtOnce] = {};
     for (int tile = 0; tile < tiles; ++tile) {
-      // beyond the latent's own numbers follow the rotary key's, or the next tile's: read, and not kept
+      // This may read past the latent, into the rotary key or the next tile; keep_sums drops the result.
       Vector latents[kLatentsAtOnce];
 #pragma GCC unroll 4
       for (int r = 0; r < kLatentsAtOnce; ++r) latents[r] = load(cache + tile * kCacheTile + (first + r) * kLanes);
@@ -136,7 +136,7 @@ void attend_heads(const float* queries_HC, const float* cache, int position, flo
   }
 }
 
-// Heads from `begin` to `end`, a few at a time, so that what is read of the cache serves all of them.
+// Heads `begin` to `end`, several at a time so that they share each read of the cache.
 inline void attend(const float* queries_HC, const float* cache, int position, int begin, int end, float* scores_HT,
                    int row, float* context_HR) {
   int head = begin;

@@ -1,9 +1,9 @@
-// The next token from the logits: the likeliest ones with their probabilities, the filters, and the draw.
+// From logits to the next token: the likeliest tokens and their probabilities, the filters, and the draw.
 //
-// Filters and their order are those of transformers' `generate`: repetition penalty, no end of the text before so many
-// tokens, temperature, top-k, top-p, min-p. The draw is the inverse of the cumulative distribution in token order at
-// one uniform number. Nothing is sorted: a threshold is found by bisection over the bits of a float, which have the
-// order of the numbers, with one pass over the vocabulary for each bit.
+// The filters and their order are those of transformers' `generate`: repetition penalty, minimum length, temperature,
+// top-k, top-p, min-p. The draw inverts the cumulative distribution, in token order, at one uniform number. Nothing is
+// sorted: thresholds are found by bisection over the bit patterns of floats, which sort like the floats themselves,
+// with one pass over the vocabulary for each bit.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ struct Sampling {
   float min_p;        // 0: all tokens
   float repetition_penalty;
   int32_t top_k;      // 0: all tokens
-  int32_t first_end;  // the first position where an end of the text may stand
+  int32_t first_end;  // the first position at which a token may end the text
   int32_t end_count;
   const int32_t* ends;
 
@@ -60,8 +60,8 @@ inline int sum(IntVector vector) {
   return total;
 }
 
-// A number that at most as many logits exceed as there are alternatives, minus one, and more: the highest logits of
-// each lane are logits too, so that the fifth highest of those is no higher than the fifth highest of all.
+// A lower bound of the kAlternatives-th highest logit: the kAlternatives-th highest of the lanes' maxima, which are
+// logits themselves.
 inline float floor_of_top(const float* logits_V) {
   Vector lanes[2] = {splat(-kInfinity), splat(-kInfinity)};
   for (int i = 0; i < kPaddedVocabulary / kLanes; ++i) lanes[i % 2] = max(lanes[i % 2], load(logits_V + i * kLanes));
@@ -72,7 +72,7 @@ inline float floor_of_top(const float* logits_V) {
   return best_L[kAlternatives - 1];
 }
 
-// The likeliest tokens, likeliest first, and the model's own probabilities of them. Returns log Σ e^logit.
+// The likeliest tokens, likeliest first, with the model's own probabilities. Returns log Σ e^logit.
 inline float top_tokens(const float* logits_V, int32_t* tokens_A, float* probabilities_A) {
   float best_A[kAlternatives];
   std::fill(best_A, best_A + kAlternatives, -kInfinity);
@@ -98,7 +98,7 @@ inline float top_tokens(const float* logits_V, int32_t* tokens_A, float* probabi
   return best_A[0] + std::log(total);
 }
 
-// Integers in the order of the floats, and back.
+// Maps floats to integers that sort in the same order, and back.
 inline int32_t key_of(float number) {
   int32_t bits;
   std::memcpy(&bits, &number, sizeof bits);
@@ -112,7 +112,7 @@ inline float number_of(int32_t key) {
   return number;
 }
 
-// The highest number up to `high` that still `holds`, where `low` does and, above one that does not, none does.
+// The highest number from `low` to `high` for which `holds` is true. It must be monotonic, and true for `low`.
 template <class Holds>
 inline float bisect(float low, float high, Holds holds) {
   int64_t least = key_of(low), most = key_of(high);
@@ -127,7 +127,7 @@ inline float bisect(float low, float high, Holds holds) {
   return number_of(static_cast<int32_t>(least));
 }
 
-// Takes the weights of all but the k highest scores, and those that equal the last of them, to zero.
+// Zeroes the weights of all scores below the k-th highest; scores equal to it are kept.
 inline void keep_top_k(const float* scores_V, float highest, int k, float* weights_V) {
   if (k >= kVocabulary) return;
   const float floor = bisect(-kInfinity, highest, [&](float bound) {
@@ -140,9 +140,9 @@ inline void keep_top_k(const float* scores_V, float highest, int k, float* weigh
   }
 }
 
-// Takes the weights of the least likely tokens to zero, as many as have at most 1 − p of the probability together. Of
-// equally likely ones those with lower numbers go first (transformers leaves that to its sort). The likeliest, with a
-// weight of 1, stays.
+// Zeroes the weights of the least likely tokens, as many as together have at most 1 − p of the probability. Among
+// equally likely tokens, lower ids are dropped first (transformers leaves that to its sort). The likeliest token, whose
+// weight is 1, is always kept.
 inline void keep_top_p(float p, float* weights_V) {
   auto mass_up_to = [&](float bound) {
     Vector mass = {};
@@ -155,7 +155,7 @@ inline void keep_top_p(float p, float* weights_V) {
   const float allowance = (1 - p) * mass_up_to(1);
   const float last = bisect(0, number_of(key_of(1) - 1), [&](float bound) { return mass_up_to(bound) <= allowance; });
   float gone = mass_up_to(last);
-  Vector least = splat(1);  // weight that stays, except for some of several that equal it
+  Vector least = splat(1);  // the lowest remaining weight; some of the tokens that have it may still be dropped
   for (int i = 0; i < kPaddedVocabulary; i += kLanes) {
     const Vector weights = load(weights_V + i);
     least = weights > last ? min(least, weights) : least;
@@ -173,7 +173,7 @@ inline void keep_top_p(float p, float* weights_V) {
   }
 }
 
-// Takes the weights below p times the highest, which is 1, to zero.
+// Zeroes the weights below p times the highest, which is 1.
 inline void keep_min_p(float p, float* weights_V) {
   for (int i = 0; i < kPaddedVocabulary; i += kLanes) {
     const Vector weights = load(weights_V + i);
@@ -181,7 +181,7 @@ inline void keep_min_p(float p, float* weights_V) {
   }
 }
 
-// The first token whose cumulative weight is more than `uniform` times the sum of all.
+// The first token whose cumulative weight exceeds `uniform` times the total.
 inline int draw_weighted(const float* weights_V, double uniform) {
   constexpr int kBlock = 16 * kLanes;
   constexpr int kBlocks = (kPaddedVocabulary + kBlock - 1) / kBlock;
@@ -205,9 +205,9 @@ inline int draw_weighted(const float* weights_V, double uniform) {
   return found;
 }
 
-// The next token. scores_V is the logits at first and is overwritten, as is weights_V; what stands beyond the
-// vocabulary must be −∞. seen_V marks the tokens that are there already; `position` is that of the new token.
-inline int draw(const Sampling& sampling, const uint8_t* seen_V, int position, double uniform, float* scores_V,
+// The next token. scores_V holds the logits, −∞ beyond the vocabulary; it and weights_V are overwritten. seen_V counts
+// each token's occurrences so far; `position` is that of the new token.
+inline int draw(const Sampling& sampling, const int32_t* seen_V, int position, double uniform, float* scores_V,
                 float* weights_V) {
   if (sampling.repetition_penalty != 1) {
     for (int token = 0; token < kVocabulary; ++token) {

@@ -1,4 +1,4 @@
-// The routing of one token in one layer as people see it.
+// The routing of one token in one layer, as it is reported to the caller.
 #pragma once
 
 #include <algorithm>
@@ -9,8 +9,8 @@
 
 namespace axion::decoding {
 
-// Where it is written: experts and their gates, the heaviest first; their affinities, before the bias; the experts that
-// affinity alone would have chosen and the bias did not, by number, then −1.
+// Where the routing is written: the experts and their gates, heaviest first; their affinities before the bias; and the
+// displaced experts, which affinity alone would have chosen but the bias did not, in ascending order, padded with −1.
 struct Trace {
   int32_t* experts_K;
   float* gates_K;
@@ -20,7 +20,7 @@ struct Trace {
 
 constexpr float kNoBias_E[kExperts] = {};
 
-// The routing decision on a token's logits [padded(kExperts)].
+// Routes a token by its router logits [padded(kExperts)].
 inline void route(const float* logits_E, const float* bias_E, const Trace& trace) {
   alignas(64) float affinities_E[padded(kExperts)];
   int32_t chosen_K[kChosen], unbiased_K[kChosen];

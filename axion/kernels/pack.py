@@ -1,0 +1,138 @@
+"""Weights laid out for the compiled decoder, packed once for a model and shared by its decoders.
+
+Packing multiplies in advance what does not depend on the input: each norm's gain goes into the weights that read its
+output, and the latents' up-projections into the weights of the queries and of the output.
+
+Shape suffixes: T positions; weights are `[in, out]`, in fp64 until they are packed: D hidden, H heads, R latent, N and
+P a head's dimensions without and with rotary positions, Q the input of the queries' last projection, v value.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import math
+import weakref
+from collections.abc import Iterator
+from threading import Lock
+
+import numpy as np
+import torch
+
+from axion.kernels.build import Unavailable
+from axion.model.attention_axion import AxionAttention, softmax_scale
+from axion.model.configuration_axion import AxionConfig
+from axion.model.mixture_axion import AxionMLP
+from axion.model.modeling_axion import AxionForCausalLM
+
+CACHE_LINE = 64
+"""Alignment of the packed weights, in bytes."""
+
+
+class PackedWeights:
+    """A model's weights as the kernels read them, and its rotary angles.
+
+    Args:
+        kind: "fp32" or "bf16".
+        library: the compiled decoder for the model's dimensions, its functions declared.
+
+    Raises:
+        Unavailable: the model's weights do not have the shapes of its config.
+    """
+
+    def __init__(self, model: AxionForCausalLM, kind: str, library: ctypes.CDLL):
+        bf16 = kind == "bf16"
+        size = library.axion_decoder_weights_size(bf16)
+        self._buffer = np.empty(size + CACHE_LINE, np.uint8)
+        self.address = -(-self._buffer.ctypes.data // CACHE_LINE) * CACHE_LINE
+        with torch.no_grad():
+            dense = [matrix.float().contiguous() for matrix in dense_matrices(model)]
+            position_ids = torch.arange(model.config.max_position_embeddings).unsqueeze(0)
+            angles = model.model.rotary_emb(torch.empty(0, dtype=torch.float32), position_ids)
+            self.cos_TP, self.sin_TP = (part[0, 0].float().contiguous() for part in angles)
+        pointers = (ctypes.c_void_p * len(dense))(*(matrix.data_ptr() for matrix in dense))
+        sizes = (ctypes.c_int64 * len(dense))(*(matrix.numel() for matrix in dense))
+        if not library.axion_decoder_pack(self.address, bf16, pointers, sizes, len(dense)):
+            raise Unavailable("the kernels cannot read this model's weights: their shapes are not those of its config")
+
+
+_cache: weakref.WeakKeyDictionary[AxionForCausalLM, dict[str, tuple[tuple, PackedWeights]]]
+_cache = weakref.WeakKeyDictionary()
+_lock = Lock()
+
+
+def packed_weights(model: AxionForCausalLM, kind: str, library: ctypes.CDLL) -> PackedWeights:
+    """The model's packed weights, packed anew if a weight has changed since the last call. Thread-safe."""
+    with _lock:
+        kept = _cache.setdefault(model, {})
+        tensors = itertools.chain(model.parameters(), model.buffers())
+        state = tuple((id(x), x.data_ptr(), -1 if x.is_inference() else x._version) for x in tensors)
+        if kind not in kept or kept[kind][0] != state:
+            kept[kind] = state, PackedWeights(model, kind, library)
+        return kept[kind][1]
+
+
+def dense_matrices(model: AxionForCausalLM) -> Iterator[torch.Tensor]:
+    """The matrices [in, out] as `fill` takes them (decoder_weights.h), norms and up-projections multiplied in."""
+    config, decoder = model.config, model.model
+    yield decoder.embed_tokens.weight
+    for layer in decoder.layers:
+        gain_D = layer.input_layernorm.weight.double()
+        yield from _attention_matrices(layer.self_attn, config, gain_D)
+        gain_D = layer.post_attention_layernorm.weight.double()
+        if isinstance(layer.mlp, AxionMLP):
+            yield from _mlp_matrices(layer.mlp, gain_D)
+            continue
+        yield _folded(gain_D, layer.mlp.gate.weight)
+        yield layer.mlp.gate.e_score_correction_bias
+        yield from _mlp_matrices(layer.mlp.shared_experts, gain_D)
+        experts = layer.mlp.experts
+        for gate_up_xD, down_DF in zip(experts.gate_up_proj, experts.down_proj, strict=True):
+            yield from (_folded(gain_D, part_FD) for part_FD in gate_up_xD.chunk(2))
+            yield down_DF.T
+    yield _folded(decoder.norm.weight.double(), model.lm_head.weight)
+
+
+def _folded(gain: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The weight [out, in] of a linear layer as [in, out], with the gain [in] of the norm before it multiplied in."""
+    return gain.unsqueeze(-1) * weight.double().T
+
+
+def _mlp_matrices(mlp: AxionMLP, gain_D: torch.Tensor) -> Iterator[torch.Tensor]:
+    yield _folded(gain_D, mlp.gate_proj.weight)
+    yield _folded(gain_D, mlp.up_proj.weight)
+    yield mlp.down_proj.weight.T
+
+
+def _attention_matrices(attention: AxionAttention, config: AxionConfig, gain_D: torch.Tensor) -> Iterator[torch.Tensor]:
+    heads, latent, hidden = config.num_attention_heads, config.kv_lora_rank, config.hidden_size
+    nope, value = config.qk_nope_head_dim, config.v_head_dim
+    compress = _folded(gain_D, attention.kv_a_proj_with_mqa.weight)
+    if config.q_lora_rank is None:
+        query_Qx = _folded(gain_D, attention.q_proj.weight)
+    else:
+        compress = torch.cat([_folded(gain_D, attention.q_a_proj.weight), compress], dim=1)
+        query_Qx = _folded(attention.q_a_layernorm.weight.double(), attention.q_b_proj.weight)
+    # times log2 e, because the kernels turn scores into probabilities by powers of two
+    query_QHx = query_Qx.unflatten(1, (heads, -1)) * (softmax_scale(config) * math.log2(math.e))
+
+    expanded_RHx = _folded(attention.kv_a_layernorm.weight.double(), attention.kv_b_proj.weight).unflatten(
+        1, (heads, -1)
+    )
+    key_up_RHN, value_up_RHv = expanded_RHx.split([nope, value], dim=-1)
+    query_input = len(query_QHx)
+    absorb_keys = query_input * latent <= query_input * nope + nope * latent
+    absorb_values = latent * hidden <= latent * value + value * hidden
+    if absorb_keys:
+        nope_QHN, rope_QHP = query_QHx.split([nope, config.qk_rope_head_dim], dim=-1)
+        query_QHx = torch.cat([torch.einsum("qhn,rhn->qhr", nope_QHN, key_up_RHN), rope_QHP], dim=-1)
+    output_HvD = attention.o_proj.weight.double().T.unflatten(0, (heads, -1))
+    yield compress
+    yield query_QHx.flatten(1)
+    if not absorb_keys:
+        yield from key_up_RHN.permute(1, 2, 0)
+    if absorb_values:
+        output_HvD = torch.einsum("rhv,hvd->hrd", value_up_RHv, output_HvD)
+    else:
+        yield from value_up_RHv.permute(1, 0, 2)
+    yield output_HvD.flatten(0, 1)
