@@ -20,14 +20,8 @@ from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
-from axion.release import open_release
 from axion.tokenizer import encode_documents
 from tests.conftest import TINY, tiny_documents
-
-
-@pytest.fixture(scope="module")
-def release(tiny_release):
-    return open_release(tiny_release)
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,11 @@ from axion.inference.routing import route
 from axion.inference.sampling import LIMITS, Sampling
 from axion.inference.stream import make_trace, stream
 from axion.kernels.decoder import ALTERNATIVES
-from axion.release import open_release
 from axion.tokenizer import encode_documents
 from tests.conftest import tiny_documents
+from tests.inference.conftest import PROMPT
 
-PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
 GREEDY = Sampling(temperature=0, max_new_tokens=24)
-
-
-@pytest.fixture(scope="module")
-def release(tiny_release):
-    return open_release(tiny_release)
 
 
 def new_tokens(release, sampling, prompt=PROMPT):

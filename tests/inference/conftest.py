@@ -1,0 +1,28 @@
+"""What the tests of this folder share."""
+
+from __future__ import annotations
+
+import pytest
+
+from axion.release import Release, open_release
+
+PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
+
+
+@pytest.fixture(scope="session")
+def release(tiny_release) -> Release:
+    """The tiny release, opened once: undo whatever you change in it."""
+    return open_release(tiny_release)
+
+
+@pytest.fixture(params=["torch", "native"])
+def backend(request) -> str:
+    """Each backend; native is skipped where the kernels cannot be built."""
+    if request.param == "native":
+        from axion.kernels.build import Unavailable, compiler
+
+        try:
+            compiler()
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+    return request.param
