@@ -66,19 +66,20 @@ def data(
     synthetic: Annotated[bool, typer.Option("--synthetic", help="Generated problems only: no network.")] = False,
     maximum: Annotated[int | None, typer.Option("--max", min=2, help="At most so many documents.")] = None,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write it; data/VERSION by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Make the data's folder in this one; data/ by default.")] = None,
     as_json: Json = False,
 ) -> None:
     """Fetch the data, convert it to text, split it, train the tokenizer, count."""
     from axion.data.prepare import prepare
     from axion.recipe import load_recipe
 
-    shortcuts = ["data.hub_id=null", "data.files=null"] if synthetic else []
-    shortcuts += [] if maximum is None else [f"data.max_documents={maximum}"]
+    shortcuts = [] if maximum is None else [f"data.max_documents={maximum}"]
     recipe = load_recipe(version, [*(overrides or []), *shortcuts])
-    folder = out or Path("data") / recipe.name
-    summary = prepare(recipe, folder).summary
-    print(json.dumps(summary) if as_json else _data_table(summary, folder))
+    if synthetic:
+        recipe = recipe.model_copy(update={"data": recipe.data.generated()})
+    prepared = prepare(recipe, out or Path("data"))
+    summary, folder = prepared.summary, prepared.folder
+    print(json.dumps({"folder": str(folder), **summary}) if as_json else _data_table(summary, folder))
 
 
 @app.command()

@@ -5,34 +5,23 @@ by name or path, applies `key.path=value` overrides and refuses unknown keys and
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
+from axion.data.recipe import DataRecipe, TokenizerRecipe, with_sources
+from axion.data.sources import SOURCES
 from axion.errors import AxionError, one_line
 from axion.families import get_family
-from axion.files import ROOT, identify
+from axion.files import ROOT
 from axion.model.configuration_axion import AxionConfig
+from axion.settings import Count, Positive, Rate, Section, Share
 
 CONFIGS = ROOT / "configs"
-
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Rate = Annotated[float, Field(gt=0)]
-Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
 def _known_family(name: str) -> str:
@@ -40,54 +29,6 @@ def _known_family(name: str) -> str:
         return get_family(name).name
     except AxionError as error:
         raise ValueError(str(error)) from None
-
-
-class Section(BaseModel):
-    """Base of every part of a recipe: immutable, no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class TokenizerRecipe(Section):
-    vocab_size: Positive = 1024
-    """Tokens in the vocabulary, the special ones and the 256 bytes included."""
-
-
-class LocalFile(Section):
-    """A local data file as a release remembers it: by name and content, never by path."""
-
-    name: str
-    sha256: str
-
-
-class DataRecipe(Section):
-    """Where the text comes from. Local `files` win over the Hub; with neither, the data is synthetic only."""
-
-    hub_id: str | None = "openai/gsm8k"
-    """Data set on the Hub, its train split for training and its test split for evaluation."""
-    hub_config: str | None = "main"
-    files: Paths | None = None
-    """Local JSONL files instead of the Hub's train split; one path or a list."""
-    test_files: Paths | None = None
-    """Local JSONL files instead of the Hub's test split; nothing trains on them."""
-    local_files: list[LocalFile] | None = None
-    """Filled in by a release: what `files` were."""
-    question_field: str = "question"
-    answer_field: str = "answer"
-    direct_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Share of the real training problems that appear in the direct form too, without their reasoning."""
-    arithmetic: Count = 36_000
-    """Synthetic sums and differences."""
-    word_problems: Count = 1_500
-    """Synthetic multi-step word problems."""
-    max_documents: Positive | None = None
-    """At most this many documents in all, for quick trials."""
-    seed: Count = 1
-    val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    """Share of documents held out for validation, by a hash of their text."""
-    split_seed: Count = 0
-    holdout_fraction: Share = 0.05
-    """Share of operand pairs that no training document contains, so that arithmetic is tested on unseen pairs."""
 
 
 class TrainingRecipe(Section):
@@ -137,7 +78,7 @@ class TrainingRecipe(Section):
     """How often the validation loss is measured in a run."""
     checkpoints: Positive = 20
     """How often a checkpoint is saved in a run; the last two are kept."""
-    trackers: list[Literal["tensorboard", "trackio"]] = []
+    trackers: list[Literal["tensorboard", "trackio"]] = []  # noqa: RUF012 (pydantic copies defaults)
     """Trackers to report to besides metrics.csv, if installed."""
 
 
@@ -152,7 +93,7 @@ class Recipe(Section):
     repo_name: str
     """The repository's name on the Hub, without the user's."""
     license: str = "mit"
-    languages: list[str] = ["en", "pt"]
+    languages: list[str] = ["en", "pt"]  # noqa: RUF012
     seed: Count = 1
     """Seeds initialisation and the order of the data."""
     architecture: dict[str, Any]
@@ -196,8 +137,8 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """The recipe as a release carries it: local data files by name and sha256 instead of by path."""
-        content = self.model_dump(mode="json", exclude={"data": {"files", "test_files"}})
-        content["data"]["local_files"] = identify(self.data.files or ()) or None
+        content = self.model_dump(mode="json")
+        content["data"] = self.data.released()
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -209,7 +150,9 @@ def known_versions() -> list[str]:
 def load_recipe(version: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe by name (configs/NAME.yaml) or YAML path and applies `key.path=value` overrides.
 
-    Values are read as YAML: `training.epochs=2`, `data.files=[a.jsonl, b.jsonl]`, `data.hub_id=null` do what they say.
+    Values are read as YAML, as in `training.epochs=2` or `data.sources.gsm8k.files=[a.jsonl, b.jsonl]`. An entry of a
+    list is named by its index or, in `data.sources`, by its kind. The keys of earlier recipes are still taken, such as
+    `data.files=a.jsonl`, `data.hub_id=null` or `data.arithmetic=100`; see `axion.data.recipe.with_sources`.
 
     Raises:
         AxionError: no such recipe, not YAML, an unknown key, a value of the wrong type, a shape that cannot be built.
@@ -246,22 +189,42 @@ def _apply(content: dict, override: str) -> None:
     *parents, last = key.strip().split(".")
     if not separator or not last:
         raise AxionError(f"--set takes key.path=value, for example training.epochs=2; got {override!r}")
-    node = content
+    if [*parents, last][:2] == ["data", "sources"] and isinstance(content.get("data", {}), dict):
+        try:
+            content["data"] = with_sources(content.get("data", {}))
+        except ValueError as error:
+            raise AxionError(f"--set {override!r}: {error}") from None
+    node: Any = content
     for depth, name in enumerate(parents):
-        node = node.setdefault(name, {})
-        if not isinstance(node, dict):
+        node = _child(node, name)
+        if not isinstance(node, dict | list):
             raise AxionError(f"--set {override!r}: {'.'.join(parents[: depth + 1])} holds no keys of its own")
+    if isinstance(node, list):
+        raise AxionError(f"--set {override!r}: {key.rpartition('.')[0]} is a list; name a key of one of its entries")
     try:
         node[last] = yaml.safe_load(value)
     except yaml.YAMLError:
         raise AxionError(f"--set {override!r}: the value is not valid YAML") from None
 
 
+def _child(node: dict | list, name: str) -> Any:
+    """What a part of an override's path names: a key, an entry by its index, or a source by its kind."""
+    if isinstance(node, dict):
+        return node.setdefault(name, {})
+    if name.isdecimal() and int(name) < len(node):
+        return node[int(name)]
+    of_kind = [entry for entry in node if isinstance(entry, dict) and entry.get("kind") == name]
+    return of_kind[0] if len(of_kind) == 1 else None
+
+
 def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    names = list(map(str, first["loc"]))
+    if names[:2] == ["data", "sources"]:
+        del names[3:4]  # the kind, which pydantic names after the index
+    key = ".".join(names)
     if first["type"] == "extra_forbidden":
-        return f"{key} is unknown{_nearest(key, _all_keys(Recipe))}"
+        return f"{key} is unknown{_nearest(key, _all_keys())}"
     if first["type"] == "missing":
         return f"{key} is missing"
     if first["type"] == "value_error":
@@ -269,12 +232,21 @@ def _first_error(error: ValidationError) -> str:
     return f"{key} is {first['input']!r}; {_lower(first['msg'])}"
 
 
-def _all_keys(section: type[Section], prefix: str = "") -> list[str]:
-    keys = []
+def recipe_fields(section: type[Section] = Recipe, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every key that a recipe may have and its field; those of a source as `data.sources.KIND.KEY`."""
     for name, field in section.model_fields.items():
-        nested = isinstance(field.annotation, type) and issubclass(field.annotation, Section)
-        keys += _all_keys(field.annotation, f"{prefix}{name}.") if nested else [prefix + name]
-    return keys
+        if section is DataRecipe and name == "sources":
+            for kind, source in SOURCES.items():
+                settings = recipe_fields(source, f"{prefix}sources.{kind}.")
+                yield from ((key, field) for key, field in settings if not key.endswith(".kind"))
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from recipe_fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def _all_keys() -> list[str]:
+    return [key for key, _ in recipe_fields()]
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:

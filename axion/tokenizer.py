@@ -1,11 +1,11 @@
-"""The tokenizer: byte-level BPE over Qwen2's pre-tokenizer, trained on the project's own text.
+"""The tokenizer: byte-level BPE over Qwen2's pre-tokenizer, trained on a recipe's own text.
 
-Digits stay single tokens, every byte is a token, and nothing is normalised, so that `decode(encode(x)) == x` for any
-text. llama.cpp knows the same split as `pre = qwen2`.
+Digits stay single tokens, every byte is a token, and there is no normalizer, so `decode(encode(x)) == x` for any text.
+llama.cpp knows the same pre-tokenizer as `pre = qwen2`.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from axion.errors import AxionError
 from axion.files import read_json, staged_folder, write_json, write_text
 
-# Their order gives them the ids 0 to 10 in every Axion model.
+# In this order they have the ids 0 to 10 in every Axion model.
 SPECIAL_TOKENS = (
     "<pad>",
     "<bos>",
@@ -32,21 +32,25 @@ SPECIAL_TOKENS = (
 )
 NUM_BYTES = 256
 
-# Qwen2's, to the letter (transformers.models.qwen2.tokenization_qwen2.PRETOKENIZE_REGEX): llama.cpp recognises it.
+# An exact copy of transformers.models.qwen2.tokenization_qwen2.PRETOKENIZE_REGEX, which llama.cpp recognises.
 SPLIT_REGEX = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Learn the merges from `texts`; encoding then puts `<bos>` first by default.
+    """Trains a tokenizer on `texts`. By default it puts `<bos>` before what it encodes.
 
-    The vocabulary is the special tokens, the 256 bytes, and as many merges as fit (fewer only where the texts are too
-    few to offer them). Raises AxionError where `vocab_size` has no room for the first two.
+    Args:
+        texts: read once.
+        vocab_size: the special tokens, the 256 bytes, and as many merges as fit. Short texts may have fewer merges.
+
+    Raises:
+        AxionError: `vocab_size` has no room for the special tokens and the bytes.
     """
     smallest = len(SPECIAL_TOKENS) + NUM_BYTES
     if vocab_size < smallest:
-        raise AxionError(f"tokenizer.vocab_size is {vocab_size}; {smallest} or more is needed for bytes and specials")
+        raise AxionError(f"tokenizer.vocab_size is {vocab_size}; bytes and special tokens need {smallest} or more")
 
     backend = Tokenizer(BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -78,39 +82,53 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write tokenizer.json and tokenizer_config.json so that transformers v4 and v5 load them."""
+    """Writes tokenizer.json and tokenizer_config.json so that transformers v4 and v5 load them."""
     with staged_folder(Path(folder)) as staging:
         tokenizer.save_pretrained(staging)
         config_file = staging / "tokenizer_config.json"
         config = read_json(config_file)
-        # v5 writes its own new class name and where it loaded from; v4 knows only the old name.
+        # v5 writes a class name that v4 does not know, and where it loaded the tokenizer from.
         config = {key: value for key, value in config.items() if key not in ("backend", "is_local", "local_files_only")}
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
         write_json(config_file, config)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Open the tokenizer of a run or release folder. Raises AxionError where there is none."""
+    """Loads the tokenizer of a run or release folder. Raises AxionError where there is none."""
     if not Path(folder, "tokenizer.json").is_file():
-        raise AxionError(f"no tokenizer.json in {Path(folder).name}; give a folder that training or publishing wrote")
+        raise AxionError(f"no tokenizer.json in {Path(folder).name}; give the folder of a run or a release")
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
-    """`<bos>` … `<eos>` for each text; whatever in it looks like a special token stays plain text."""
-    encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)
-    return [[tokenizer.bos_token_id, *ids, tokenizer.eos_token_id] for ids in encoded["input_ids"]]
+def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text. What looks like a special token in a text is encoded as plain text."""
+    if not texts:
+        return []
+    options = {"add_special_tokens": False, "split_special_tokens": True, "return_attention_mask": False}
+    return tokenizer(list(texts), **options)["input_ids"]
+
+
+def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    """`<bos>`, the text's tokens and `<eos>` for each text."""
+    return [[tokenizer.bos_token_id, *ids, tokenizer.eos_token_id] for ids in encode_texts(tokenizer, texts)]
 
 
 def encode_document(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    """`encode_documents` for one text."""
+    """`<bos>`, the text's tokens and `<eos>`."""
     return encode_documents(tokenizer, [text])[0]
 
 
-def write_legacy_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the two files that a release's `BPETokenizer.load("model.vocab", "model.model")` reads.
+def special_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    """The id of a special token such as `<|end|>`. Raises AxionError where the vocabulary does not have it."""
+    if (found := tokenizer.get_vocab().get(token)) is None:
+        raise AxionError(f"the tokenizer has no token {token}, which these documents need")
+    return found
 
-    model.vocab is one JSON object, token → id; model.model has the merges, one a line, in their order.
+
+def write_legacy_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Writes the two files that a release's `BPETokenizer.load("model.vocab", "model.model")` reads.
+
+    model.vocab is one JSON object, token → id; model.model has the merges in their order, one per line.
     """
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     vocab = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))

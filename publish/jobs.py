@@ -26,6 +26,7 @@ from publish.check.secrets import find_secrets
 from publish.hub import client as hub
 from publish.manifest import files_in
 
+_LOCAL_FILES = re.compile(r"data\.(sources\.\w+\.)?(test_)?files=")
 SOURCE = (
     "app.py",
     "axion",
@@ -142,7 +143,7 @@ def check_order(order: JobOrder) -> None:
     if not re.fullmatch(r"\d+(\.\d+)?[smhd]", order.timeout) or float(order.timeout[:-1]) == 0:
         raise AxionError(f"--timeout {order.timeout!r} is no time; write a number and s, m, h or d, such as {TIMEOUT}")
     for argument in order.arguments:
-        if argument.removeprefix("--set=").startswith("data.files="):
+        if _LOCAL_FILES.match(argument.removeprefix("--set=")):
             raise AxionError(
                 "a Job has none of this machine's files: leave data.files out, and it takes the Hub's data"
             )

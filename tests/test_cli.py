@@ -137,7 +137,7 @@ def test_data_counts_what_it_wrote(tiny_recipe, capsys):
     assert axion("data", tiny_recipe, "--synthetic", "--max", "200", "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["train"]["documents"] + summary["validation"]["documents"] == 200
-    assert Path("data/tiny/train.txt").read_text().count("<eos>") == summary["train"]["documents"]
+    assert Path(summary["folder"], "train.txt").read_text().count("<eos>") == summary["train"]["documents"]
     assert axion("data", tiny_recipe, "--synthetic", "--max", "200") == 0
     assert f"{summary['train']['tokens']:,}" in capsys.readouterr().out
 

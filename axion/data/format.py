@@ -1,4 +1,4 @@
-"""The plain-text form of a problem, the one that models read and write.
+"""The plain-text form of a problem, which models read and write.
 
 # Pergunta:
 {question}
@@ -9,7 +9,7 @@
 # Resposta:
 {answer}
 
-The direct form has no reasoning section. Headers are Portuguese, the problem Portuguese or English.
+The direct form has no reasoning section. The headers are Portuguese; the problem is Portuguese or English.
 """
 
 import re
@@ -24,38 +24,40 @@ _CALC_MARK = re.compile(r"<<([^<>]*)>>")
 
 @dataclass(frozen=True)
 class Problem:
-    """One question with its answer, and the reasoning in between where there is one."""
+    """A question, its answer, and optionally the reasoning between them."""
 
     question: str
     answer: str
     reasoning: str | None = None
     calculations: str = field(default="", compare=False)
-    """GSM8K's calculation marks, one a line: no part of the document, but they say which numbers it combines."""
+    """GSM8K's calculation marks, one per line. Not part of the document, but they say which numbers it combines."""
+    language: str | None = field(default=None, compare=False)
+    """Code of ISO 639-1, where it is known."""
 
     def document(self, direct: bool = False) -> str:
-        """The whole text, without `<bos>` and `<eos>`; `direct` leaves the reasoning out."""
+        """The whole text, without `<bos>` and `<eos>`, and with `direct` without the reasoning."""
         reasoning = "" if direct or self.reasoning is None else REASONING + self.reasoning
         return QUESTION + self.question + reasoning + ANSWER + self.answer
 
 
 def prompt(question: str, reasoning: bool = False) -> str:
-    """What a model goes on from: the question, up to where the answer or the reasoning starts."""
+    """What a model continues: the question, up to where the answer or the reasoning starts."""
     return QUESTION + question + (REASONING if reasoning else ANSWER)
 
 
 def parse_answer(generated: str) -> str:
-    """The answer in a generated text: the first line after the answer's header, or the first line where none is there.
+    """The answer in a generated text: the first line after the last answer header, or the first line without one.
 
-    Dollar signs, thousands commas and a full stop are left out, so that "$1,200." and "1200" compare as equal.
+    Dollar signs, thousands separators and a final full stop are removed, so that "$1,200." equals "1200".
     """
     answer = generated.rpartition(ANSWER.lstrip("\n"))[2].strip().split("\n")[0]
     return re.sub(r"(?<=\d),(?=\d{3})", "", answer.replace("$", "")).strip().rstrip(".")
 
 
 def problem_from_gsm8k(question: str, answer: str) -> Problem:
-    """GSM8K's form: calculation marks `<<48/2=24>>` in the reasoning, the answer after `####` on the last line.
+    """A problem from GSM8K's fields: calculation marks `<<48/2=24>>` in the reasoning, the answer after `####`.
 
-    A text without `####` is taken as a bare answer.
+    A text without `####` is an answer without reasoning.
     """
     reasoning, mark, final = answer.rpartition("####")
     reasoning = _CALC_MARK.sub("", reasoning).strip()

@@ -1,7 +1,7 @@
 """Which operand pairs training must never see, and where a text shows one.
 
-The arithmetic tests ask for pairs that the model cannot have learnt by heart. So an unordered pair is held out of
-everything at once: of sums and differences, both languages, all phrasings, word problems, and GSM8K's own text.
+The arithmetic tests ask for pairs that the model cannot have memorised. An unordered pair is therefore held out of
+everything: sums and differences, both languages, all phrasings, word problems, and real text.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ LARGEST_TESTED = 99
 
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:[.,]\d+)?"
 _OPERATOR = r"(?:[-+–−*×/÷]|[xX](?![^\W\d_])|\b(?:plus|minus|times|divided by|mais|menos|vezes|dividido por)\b)"
-# A unit of one or two words may follow the first number: "5 apples + 13 apples", "8s + 13". The second number is looked
-# at, not consumed, because in "9 - 4 - 2" it is also the first of the next pair.
+# A unit of one or two words may follow the first number: "5 apples + 13 apples", "8s + 13". The second number is in a
+# lookahead, because in "9 - 4 - 2" it is also the first number of the next pair.
 _EXPRESSION = re.compile(
     rf"(?<!\d)(?<!\d[.,])(?P<a>{_NUMBER}|\.\d+)%?[^\W\d_]*?(?:\s+[^\W\d_]+){{0,2}}?\s*{_OPERATOR}"
     rf"(?=[\s(-]*(?:R?\$)?\s*(?P<b>{_NUMBER}|\.\d+))"
@@ -24,8 +24,8 @@ _EXPRESSION = re.compile(
 def is_held_out(a: int, b: int, fraction: float) -> bool:
     """Whether the unordered pair belongs to the `fraction` of pairs that only the tests use.
 
-    A pure hash, the same on every machine and for every operation. Pairs of two one-digit numbers never do (there are
-    too few to spare any), nor do numbers beyond 99, which no test asks for.
+    A hash decides, the same on every machine and for every operation. Pairs of two one-digit numbers are never held
+    out, because there are too few of them, and neither are numbers above 99, which no test asks for.
     """
     low, high = sorted((a, b))
     if low < 0 or not 10 <= high <= LARGEST_TESTED:
@@ -37,8 +37,8 @@ def is_held_out(a: int, b: int, fraction: float) -> bool:
 def operand_pairs(text: str) -> list[tuple[int, int]]:
     """All pairs of whole numbers that `text` joins with an operator sign or word, in reading order.
 
-    Currency signs, per cent, thousands commas and a unit after the first number are read over. A number with a
-    fractional part makes no pair; "5.00" counts as 5.
+    Currency signs, percent signs, thousands separators and a unit after the first number are ignored. A number with a
+    fractional part forms no pair; "5.00" counts as 5.
     """
     found = [(_whole(match["a"]), _whole(match["b"])) for match in _EXPRESSION.finditer(text)]
     return [(a, b) for a, b in found if a is not None and b is not None]
@@ -46,7 +46,7 @@ def operand_pairs(text: str) -> list[tuple[int, int]]:
 
 def shows_held_out(text: str, fraction: float) -> bool:
     """Whether any operand pair of `text` is held out."""
-    return any(is_held_out(a, b, fraction) for a, b in operand_pairs(text))
+    return fraction > 0 and any(is_held_out(a, b, fraction) for a, b in operand_pairs(text))
 
 
 def _whole(number: str) -> int | None:

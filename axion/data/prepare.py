@@ -1,344 +1,270 @@
-"""From a recipe to token files: fetch, convert, split, tokenize, count.
+"""From a recipe to token files: collect documents, split them, train the tokenizer, encode, write.
 
-Real problems come from the Hub or from local JSONL, synthetic ones from their generators. What `prepare` writes can be
-opened and read: train.txt and validation.txt hold the documents, data.json says what was counted.
+What `prepare` writes can be opened and read: train.txt and validation.txt have the documents, data.json the counts.
 """
 
 import hashlib
 import json
-import random
-import re
+import os
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import tokenizers
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from axion.data.format import Problem, problem_from_gsm8k
-from axion.data.holdout import shows_held_out
-from axion.data.packing import TokenDocuments
-from axion.data.sources.arithmetic import arithmetic
-from axion.data.sources.word_problems import word_problems
-from axion.errors import AxionError, one_line
-from axion.files import identify, read_json, staged_folder, write_json
-from axion.tokenizer import encode_documents, load_tokenizer, save_tokenizer, train_tokenizer
+from axion.data.mixture import Mixture
+from axion.data.recipe import DataRecipe, TokenizerRecipe
+from axion.data.shards import Encoded, ShardWriter, TokenDocuments
+from axion.data.sources.base import Document, Source
+from axion.data.split import Side
+from axion.errors import AxionError
+from axion.files import read_json, write_json
+from axion.tokenizer import encode_texts, load_tokenizer, save_tokenizer, special_id, train_tokenizer
 
-# The kinds of documents, in the order in which they are written; real problems first.
-SOURCES = ("gsm8k", "arithmetic", "word_problems")
+FORMAT = 1
+"""Raise it when the same documents give other prepared files: their layout, tokens, order or counts."""
+
 ENCODE_BATCH = 4096
-TOKENIZER_SAMPLE = 5  # beside real text, every fifth synthetic document teaches the tokenizer
+DATA_FILE = "data.json"
+_SIDES = (Side.TRAIN, Side.VALIDATION)
+
+
+class Recipe(Protocol):
+    """What the data depends on of an `axion.recipe.Recipe`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def data(self) -> DataRecipe: ...
+
+    @property
+    def tokenizer(self) -> TokenizerRecipe: ...
 
 
 @dataclass(frozen=True)
 class ValidationDocument:
-    """A held-out document: `ids` with `<bos>` and `<eos>`, the bytes of its text without them, its source."""
+    """A held-out document."""
 
     ids: np.ndarray
+    """int64 token ids `[tokens]`, `<bos>` and `<eos>` included."""
+    labels: np.ndarray
+    """int64 `[tokens]`, not shifted; −100 where a token carries no loss."""
     num_bytes: int
+    """Bytes of its text that carry loss."""
     source: str
+    """The kind of its source."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What training and evaluation need; `summary` is data.json's content."""
+    """What training and evaluation need."""
 
+    folder: Path
     tokenizer: PreTrainedTokenizerFast
     train: TokenDocuments
     validation: list[ValidationDocument]
-    summary: dict
+    summary: dict[str, Any]
+    """The content of data.json."""
+    data: DataRecipe
+    """The data section of the recipe, with the commit of every Hub data set filled in."""
 
 
-def load_problems(data, split: str = "train") -> list[Problem]:
-    """The real problems that a DataRecipe names: its local files if any, else its Hub data set, else none.
+def prepare(
+    recipe: Recipe, root: Path = Path("data"), progress: bool = True, earlier: DataRecipe | None = None
+) -> Prepared:
+    """Makes the data of a recipe, or opens what was made before.
 
-    `split="test"` gives the test split instead (`test_files`, or the Hub's), for evaluation only.
+    The folder is `root/NAME-FINGERPRINT`: data.json, train.txt and validation.txt (each document ends with a line
+    `<eos>`), the tokenizer, and the shards of both splits. It is written under a temporary name and renamed when it is
+    complete. If several processes make the same data at once, the first one's is kept and all return it.
+
+    Args:
+        recipe: whose data and tokenizer to make.
+        root: the folder in which the data is kept.
+        progress: whether to show a progress bar on standard error.
+        earlier: the pinned data section of a run that is resumed, see `DataRecipe.pinned`.
 
     Raises:
-        AxionError: a missing file, a broken line (with its number), an empty set, a wrong field, an unreachable Hub.
+        AxionError: a source cannot be read or has too little data, or the vocabulary is too small.
     """
-    files = data.files if split == "train" else data.test_files
-    if files:
-        rows = _load_files([Path(file) for file in files])
-        origin = ", ".join(Path(file).name for file in files)
-    elif data.hub_id:
-        rows = _load_hub(data.hub_id, data.hub_config, split)
-        origin = f"{data.hub_id} ({split})"
-    else:
-        return []
-    if len(rows) == 0:
-        raise AxionError(f"{origin} is empty; it must hold at least one problem")
-    for field in (data.question_field, data.answer_field):
-        if field not in rows.column_names:
-            present = ", ".join(rows.column_names)
-            raise AxionError(f"{origin} has no field {field!r}; it has: {present} (data.question_field, answer_field)")
-    questions, answers = rows[data.question_field], rows[data.answer_field]
-    for number, pair in enumerate(zip(questions, answers, strict=True), start=1):
-        for field, value in zip((data.question_field, data.answer_field), pair, strict=True):
-            if not isinstance(value, str) or not value.strip():
-                raise AxionError(f"{origin}, row {number}: field {field!r} is {value!r}; it must be a text")
-    return [problem_from_gsm8k(question, answer) for question, answer in zip(questions, answers, strict=True)]
-
-
-def _load_hub(hub_id: str, config: str | None, split: str):
-    from datasets import load_dataset  # takes a second to import: only where it is needed
-
-    try:
-        return load_dataset(hub_id, config, split=split)
-    except Exception as error:  # datasets, the Hub client and the network each raise their own
-        files = "data.files=train.jsonl" if split == "train" else "data.test_files=test.jsonl"
-        reason = one_line(error, 200)
-        raise AxionError(f"cannot load {hub_id} from the Hub: {reason}; for a local copy give --set {files}") from None
-
-
-def _load_files(files: list[Path]):
-    from datasets import disable_progress_bars, enable_progress_bars, load_dataset
-
-    for file in files:
-        _check_lines(file)
-    disable_progress_bars()
-    try:
-        with tempfile.TemporaryDirectory() as cache:  # read afresh, and leave no copy of the user's data behind
-            names = [str(file) for file in files]
-            return load_dataset("json", data_files=names, split="train", cache_dir=cache, keep_in_memory=True)
-    except Exception as error:
-        cause = one_line(error.__cause__ or error, 200)
-        names = ", ".join(file.name for file in files)
-        raise AxionError(f"cannot read {names}: {cause}; each line must hold the same fields") from None
-    finally:
-        enable_progress_bars()
-
-
-def _check_lines(file: Path) -> None:
-    """Find what the loader would only call an error: say which file and which line."""
-    if not file.is_file():
-        raise AxionError(f"no file {file}; data.files and data.test_files must name JSONL files")
-    empty = True
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            empty = False
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError:
-                raise AxionError(f"{file}, line {number}: not UTF-8 text") from None
-            except json.JSONDecodeError as error:
-                raise AxionError(f"{file}, line {number}: not JSON ({error.msg}, column {error.colno})") from None
-            if not isinstance(row, dict):
-                raise AxionError(f'{file}, line {number}: must be a JSON object such as {{"question": …, "answer": …}}')
-    if empty:
-        raise AxionError(f"{file} is empty; it must hold at least one problem")
-
-
-def prepare(recipe, folder: Path, progress: bool = True) -> Prepared:
-    """Make, or reuse, the data of a recipe in `folder`.
-
-    Writes train.txt, validation.txt (one document each, ended by a line `<eos>`), tokenizer files, tokens.npz, and last
-    data.json, whose fingerprint of recipe, local files and the data code decides whether the rest is reused.
-    Raises what `load_problems` and `train_tokenizer` raise.
-    """
-    folder = Path(folder)
-    fingerprint, files = _fingerprint(recipe)
-    if prepared := _reuse(folder, fingerprint):
+    data = recipe.data.pinned(earlier)
+    fingerprint = _fingerprint(recipe, data)
+    folder = root / f"{recipe.name}-{fingerprint[:12]}"
+    if prepared := _open(folder, fingerprint, data):
         return prepared
 
-    with tqdm(total=4, desc="data", unit="step", disable=not progress) as bar:
-
-        def step(name: str) -> None:
-            bar.set_postfix_str(name)
-            bar.update()
-
-        bar.set_postfix_str("collecting problems")
-        train, validation, dropped = _collect(recipe.data)
-        step("training the tokenizer")
-        tokenizer = train_tokenizer(_tokenizer_texts(train), recipe.tokenizer.vocab_size)
-        step("encoding")
-        encoded = {
-            name: TokenDocuments(_encode(tokenizer, documents))
-            for name, documents in (("train", train), ("validation", validation))
-        }
-        step("writing")
-        splits = {
-            "train": _count(train, encoded["train"]),
-            "validation": _count(validation, encoded["validation"]),
-        }
-        summary = {
-            "fingerprint": fingerprint,
-            "hub_id": None if files else recipe.data.hub_id,
-            "files": files,
-            "dropped_for_held_out_pairs": dropped,
-            "bytes_per_token": _bytes_per_token(splits),
-            **splits,
-        }
-        _write(folder, tokenizer, train, validation, encoded, summary)
+    root.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=root) as temporary,
+        tqdm(total=3, desc="data", unit="step", disable=not progress) as bar,
+    ):
+        staging = Path(temporary, "complete")
+        staging.mkdir()
+        bar.set_postfix_str("collecting documents")
+        mixture = Mixture(data, Path(temporary))
         bar.update()
-    return _reuse(folder, fingerprint)
+        bar.set_postfix_str("training the tokenizer")
+        tokenizer = train_tokenizer(mixture.tokenizer_texts(), recipe.tokenizer.vocab_size)
+        save_tokenizer(tokenizer, staging)
+        bar.update()
+        bar.set_postfix_str("encoding")
+        counts = {side: _write(staging, side, mixture.documents(side), tokenizer, data.kinds) for side in _SIDES}
+        write_json(staging / DATA_FILE, _summarize(fingerprint, data, mixture, counts))
+        _keep(staging, folder, is_complete=lambda: _open(folder, fingerprint, data) is not None)
+        bar.update()
+    prepared = _open(folder, fingerprint, data)
+    if prepared is None:
+        raise AxionError(f"{folder} was changed while it was written; delete it and start again")
+    return prepared
 
 
-def _collect(data) -> tuple[list[tuple[str, str]], list[tuple[str, str]], int]:
-    """Training and validation documents as (source, text), and how many real problems training had to do without.
-
-    A problem's side is decided by its whole form, so that its direct form never lands on the other one. Real problems
-    that show a held-out pair may stand in validation, but not in training.
-    """
-    rng = random.Random(f"collect {data.seed}")
-    train, validation, dropped = [], [], 0
-    for problem in load_problems(data):
-        text = problem.document()
-        if is_validation(text, data.val_fraction, data.split_seed):
-            validation.append(("gsm8k", text))
-        elif shows_held_out(f"{text}\n{problem.calculations}", data.holdout_fraction):
-            dropped += 1
-        else:
-            train.append(("gsm8k", text))
-            if problem.reasoning is not None and rng.random() < data.direct_fraction:
-                train.append(("gsm8k", problem.document(direct=True)))
-
-    for problem in arithmetic(data.arithmetic, data.seed, data.holdout_fraction):
-        text = problem.document()
-        # One-digit problems are too few to spare any: the model is to know them all.
-        one_digit = not re.search(r"\d\d", problem.question)
-        side = train if one_digit or not is_validation(text, data.val_fraction, data.split_seed) else validation
-        side.append(("arithmetic", text))
-
-    for problem in word_problems(data.word_problems, data.seed, data.holdout_fraction):
-        text = problem.document()
-        side = validation if is_validation(text, data.val_fraction, data.split_seed) else train
-        side.append(("word_problems", text))
-
-    if data.max_documents:
-        train, validation = _cap(train, validation, data.max_documents, rng)
-    for name, documents in (("training", train), ("validation", validation)):
-        if not documents:
-            raise AxionError(f"no {name} documents; give more data (data.files, data.arithmetic, data.word_problems)")
-    return train, validation, dropped
-
-
-def is_validation(text: str, fraction: float, split_seed: int) -> bool:
-    """Whether the document belongs to the validation split: a hash of its text, the same on every machine."""
-    digest = hashlib.sha256(f"{split_seed}\n{text}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < fraction * 2**64
-
-
-def _cap(train: list, validation: list, limit: int, rng: random.Random) -> tuple[list, list]:
-    """A random choice of `limit` documents in all, both splits in proportion, in their order."""
-    if limit >= len(train) + len(validation):
-        return train, validation
-    if limit < 2:
-        raise AxionError(f"data.max_documents is {limit}; 2 is the least, one to train on and one to validate with")
-    share = round(limit * len(validation) / (len(train) + len(validation)))
-    held_out = min(max(share, 1), len(validation), limit - 1)
-    sizes = ((train, min(limit - held_out, len(train))), (validation, held_out))
-    train, validation = ([items[i] for i in sorted(rng.sample(range(len(items)), size))] for items, size in sizes)
-    return train, validation
-
-
-def _tokenizer_texts(train: list[tuple[str, str]]) -> list[str]:
-    """What the merges are learnt from: the real training text and, beside it, only a sample of the synthetic.
-
-    Synthetic text repeats itself; a sample shows all of its words, and the real text gets 3% fewer tokens for it.
-    """
-    real = [text for source, text in train if source == "gsm8k"]
-    synthetic = [text for source, text in train if source != "gsm8k"]
-    return real + synthetic[::TOKENIZER_SAMPLE] if real else synthetic
-
-
-def _encode(tokenizer: PreTrainedTokenizerFast, documents: list[tuple[str, str]]):
-    texts = [text for _, text in documents]
-    for start in range(0, len(texts), ENCODE_BATCH):
-        yield from encode_documents(tokenizer, texts[start : start + ENCODE_BATCH])
-
-
-def _count(documents: list[tuple[str, str]], encoded: TokenDocuments) -> dict:
-    """Documents, bytes and tokens of a split, in all and by source; tokens include `<bos>` and `<eos>`."""
-    number, size, tokens = Counter(), Counter(), Counter()
-    for (source, text), length in zip(documents, encoded.lengths.tolist(), strict=True):
-        number[source] += 1
-        size[source] += len(text.encode())
-        tokens[source] += length
-    by_source = {
-        source: {"documents": number[source], "bytes": size[source], "tokens": tokens[source]}
-        for source in SOURCES
-        if number[source]
-    }
-    return {
-        "documents": number.total(),
-        "bytes": size.total(),
-        "tokens": tokens.total(),
-        "by_source": by_source,
-    }
-
-
-def _bytes_per_token(splits: dict) -> dict[str, float]:
-    """Mean bytes per token of each source, over both splits; `<bos>` and `<eos>` carry no bytes and do not count."""
-    ratios = {}
-    for source in SOURCES:
-        counts = [split["by_source"][source] for split in splits.values() if source in split["by_source"]]
-        if counts:
-            tokens = sum(count["tokens"] - 2 * count["documents"] for count in counts)
-            ratios[source] = round(sum(count["bytes"] for count in counts) / tokens, 4)
-    return ratios
-
-
-def _fingerprint(recipe) -> tuple[str, list[dict]]:
-    """A hash of all that the data depends on, and the local files by name and sha256 (never by path)."""
-    files = []
-    for file in map(Path, recipe.data.files or ()):
-        if not file.is_file():
-            raise AxionError(f"no file {file}; data.files must name JSONL files")
-        files += identify([file])
-    here = Path(__file__).resolve().parent
-    code = [path.read_text(encoding="utf-8") for path in (*sorted(here.rglob("*.py")), here.parent / "tokenizer.py")]
+def _fingerprint(recipe: Recipe, data: DataRecipe) -> str:
+    """A hash of all that the prepared files depend on. The code counts by its version numbers, not by its text."""
     inputs = {
-        "data": recipe.data.model_dump(mode="json", exclude={"files", "test_files", "local_files"}),
-        "vocab_size": recipe.tokenizer.vocab_size,
-        "files": files,
-        "code": hashlib.sha256("\0".join(code).encode()).hexdigest(),
+        "format": FORMAT,
+        "data": data.identity(),
+        "tokenizer": recipe.tokenizer.model_dump(mode="json"),
         "tokenizers": tokenizers.__version__,
     }
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest(), files
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def _write(folder: Path, tokenizer, train: list, validation: list, encoded: dict, summary: dict) -> None:
-    """Everything under a temporary name first; data.json last, so that it vouches for the rest."""
-    (folder / "data.json").unlink(missing_ok=True)
-    with staged_folder(folder, last="data.json") as staging:
-        for file, documents in (("train.txt", train), ("validation.txt", validation)):
-            with (staging / file).open("w", encoding="utf-8", newline="\n") as out:
-                out.writelines(f"{text}\n<eos>\n" for _, text in documents)
-        save_tokenizer(tokenizer, staging)
-        np.savez(
-            staging / "tokens.npz",
-            **{
-                f"{split}_{part}": getattr(docs, part)
-                for split, docs in encoded.items()
-                for part in ("flat", "lengths")
-            },
-            validation_bytes=[len(text.encode()) for _, text in validation],
-            validation_sources=[source for source, _ in validation],
-        )
-        write_json(staging / "data.json", summary)
+# --- Encode and write -------------------------------------------------------------------------------------------------
 
 
-def _reuse(folder: Path, fingerprint: str) -> Prepared | None:
-    """What an earlier `prepare` wrote, if it was for the same fingerprint."""
+class Counts:
+    """Documents, bytes and tokens of one side of the split, by source and by language."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[str, Counter[str]]] = {"by_source": {}, "by_language": {}}
+        self._all: Counter[str] = Counter()
+        self.special_tokens: Counter[str] = Counter()
+        """By source: tokens that stand for no bytes, such as `<bos>`."""
+
+    def add(self, document: Document, tokens: int) -> None:
+        added = {"documents": 1, "bytes": len(document.text.encode()), "tokens": tokens}
+        self._all.update(added)
+        self._counts["by_source"].setdefault(document.source, Counter()).update(added)
+        if document.language is not None:
+            self._counts["by_language"].setdefault(document.language, Counter()).update(added)
+        self.special_tokens[document.source] += 2 + sum(span.special for span in document.spans)
+
+    @property
+    def by_source(self) -> dict[str, Counter[str]]:
+        return self._counts["by_source"]
+
+    def as_json(self) -> dict[str, Any]:
+        tables = {name: {key: dict(row) for key, row in table.items()} for name, table in self._counts.items()}
+        return {**self._all, **tables}
+
+
+def _write(
+    folder: Path, side: Side, documents: Iterable[Document], tokenizer: PreTrainedTokenizerFast, kinds: Sequence[str]
+) -> Counts:
+    """Writes one side of the split as text and as shards."""
+    counts = Counts()
+    with (
+        (folder / f"{side}.txt").open("w", encoding="utf-8", newline="\n") as text,
+        ShardWriter(folder, side, len(tokenizer)) as shards,
+    ):
+        documents = iter(documents)
+        while batch := list(islice(documents, ENCODE_BATCH)):
+            for document, encoded in zip(batch, encode(tokenizer, batch), strict=True):
+                text.write(f"{document.text}\n<eos>\n")
+                shards.write(encoded._replace(source=kinds.index(document.source)))
+                counts.add(document, len(encoded.ids))
+    return counts
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) -> Iterator[Encoded]:
+    """The tokens of each document between `<bos>` and `<eos>`, and which of them carry loss.
+
+    In a document with a mask, `<bos>` and `<eos>` carry none.
+    """
+    spans = [span for document in documents for span in document.spans if not span.special]
+    encoded = iter(encode_texts(tokenizer, [span.text for span in spans]))
+    for document in documents:
+        ids, loss = [tokenizer.bos_token_id], [False]
+        for span in document.spans:
+            tokens = [special_id(tokenizer, span.text)] if span.special else next(encoded)
+            ids += tokens
+            loss += [span.has_loss] * len(tokens)
+        mask = [*loss, False] if document.is_masked else None
+        yield Encoded([*ids, tokenizer.eos_token_id], mask, document.num_bytes)
+
+
+def _summarize(fingerprint: str, data: DataRecipe, mixture: Mixture, counts: dict[Side, Counts]) -> dict[str, Any]:
+    sources = data.released()["sources"]
+    return {
+        "fingerprint": fingerprint,
+        "sources": sources,
+        "files": [file for source in sources for file in source.get("local_files") or ()],
+        "dropped_for_held_out_pairs": mixture.dropped,
+        "bytes_per_token": _bytes_per_token(counts.values()),
+        **{side.value: counted.as_json() for side, counted in counts.items()},
+    }
+
+
+def _bytes_per_token(sides: Iterable[Counts]) -> dict[str, float]:
+    """Mean bytes per token of each source, over both sides. Special tokens stand for no bytes and don't count."""
+    total: dict[str, Counter[str]] = {}
+    for side in sides:
+        for source, counted in side.by_source.items():
+            tokens = counted["tokens"] - side.special_tokens[source]
+            total.setdefault(source, Counter()).update(bytes=counted["bytes"], tokens=tokens)
+    return {source: round(counted["bytes"] / max(counted["tokens"], 1), 4) for source, counted in total.items()}
+
+
+def validation_documents(
+    source: Source, data: DataRecipe, tokenizer: PreTrainedTokenizerFast
+) -> list[ValidationDocument]:
+    """The held-out documents of one source, read and encoded anew, as a release is evaluated without prepared data.
+
+    Raises:
+        AxionError: the source cannot be read.
+    """
+    documents = [each for each in source.documents(data.split, data.seed) if each.side is Side.VALIDATION]
+    encoded = encode(tokenizer, documents)
+    return [_validation_document(each, document.source) for each, document in zip(encoded, documents, strict=True)]
+
+
+def _validation_document(document: Encoded, source: str) -> ValidationDocument:
+    ids = np.array(document.ids, dtype=np.int64)  # a copy: torch warns of a read-only memory map
+    return ValidationDocument(ids, document.labels(), document.num_bytes, source)
+
+
+# --- The prepared folder ----------------------------------------------------------------------------------------------
+
+
+def _keep(staging: Path, folder: Path, is_complete: Callable[[], bool]) -> None:
+    """Renames the new folder; if another process was first and its folder is complete, that one is kept."""
     try:
-        summary = read_json(folder / "data.json")
-    except (OSError, ValueError):
+        os.rename(staging, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        if not is_complete():  # a file was deleted or changed by hand
+            os.rename(folder, staging.with_name("broken"))
+            os.rename(staging, folder)
+
+
+def _open(folder: Path, fingerprint: str, data: DataRecipe) -> Prepared | None:
+    """What an earlier `prepare` wrote; None where there is nothing, or not all of it."""
+    try:
+        summary = read_json(folder / DATA_FILE)
+        if summary["fingerprint"] != fingerprint:
+            return None
+        train, held_out = (TokenDocuments.open(folder, side) for side in _SIDES)
+        tokenizer = load_tokenizer(folder)
+    except (OSError, ValueError, LookupError, TypeError, AxionError):
         return None
-    if summary.get("fingerprint") != fingerprint:
-        return None
-    with np.load(folder / "tokens.npz") as tokens:
-        train = TokenDocuments.from_flat(tokens["train_flat"], tokens["train_lengths"])
-        held_out = TokenDocuments.from_flat(tokens["validation_flat"], tokens["validation_lengths"])
-        validation = [
-            ValidationDocument(ids, int(num_bytes), str(source))
-            for ids, num_bytes, source in zip(
-                held_out, tokens["validation_bytes"], tokens["validation_sources"], strict=True
-            )
-        ]
-    return Prepared(load_tokenizer(folder), train, validation, summary)
+    validation = [_validation_document(document, data.kinds[document.source]) for document in held_out]
+    return Prepared(folder, tokenizer, train, validation, summary, data)

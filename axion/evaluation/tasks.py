@@ -7,8 +7,8 @@ hand is reported as skipped, with the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cached_property
 
@@ -17,12 +17,13 @@ from tqdm import tqdm
 
 from axion.data.batches import batches_by_length
 from axion.data.format import ANSWER, Problem, parse_answer, prompt
-from axion.data.prepare import ValidationDocument, is_validation, load_problems
+from axion.data.prepare import ValidationDocument, validation_documents
+from axion.data.recipe import DataRecipe
+from axion.data.sources import Gsm8k
 from axion.data.sources.arithmetic import LANGUAGES, arithmetic_tests
 from axion.errors import AxionError
 from axion.evaluation import speed
 from axion.inference.routing import expert_load
-from axion.recipe import DataRecipe
 from axion.release import Release
 from axion.tokenizer import encode_document, encode_documents
 from axion.training.validation import validation_loss
@@ -91,6 +92,17 @@ class _NotAtHand(AxionError):
     """The data of a task cannot be had: no network, or a recipe without real data."""
 
 
+@contextmanager
+def _at_hand(files: Sequence[str] | None) -> Iterator[None]:
+    """Reading data: what is wrong with local files is an error, and without them the data is not at hand."""
+    try:
+        yield
+    except AxionError as error:
+        if files:
+            raise
+        raise _NotAtHand(str(error)) from None
+
+
 class _Evaluation:
     """One release under measurement; what several tasks need is made once."""
 
@@ -114,7 +126,9 @@ class _Evaluation:
 
     def measure_gsm8k_test(self) -> dict:
         """Exact answers to GSM8K's test problems, after the model's own reasoning."""
-        problems = self._gsm8k("test")
+        source = self._gsm8k()
+        with _at_hand(source.test_files):
+            problems = list(source.problems("test"))
         return score(problems, self._answer(problems, REASONING_TOKENS, "GSM8K test", reasoning=True))
 
     def measure_expert_load(self) -> dict:
@@ -138,12 +152,12 @@ class _Evaluation:
     @cached_property
     def validation(self) -> list[ValidationDocument]:
         """GSM8K's held-out documents, in this release's tokens."""
-        texts = [problem.document() for problem in self._gsm8k("train")]
-        held_out = [text for text in texts if is_validation(text, self.data.val_fraction, self.data.split_seed)]
+        source = self._gsm8k()
+        with _at_hand(source.files):
+            held_out = validation_documents(source, self.data, self.release.tokenizer)
         if not held_out:
-            raise AxionError(f"of {len(texts)} problems none is held out (data.val_fraction); give more data")
-        ids = encode_documents(self.release.tokenizer, held_out)
-        return [ValidationDocument(*row, "gsm8k") for row in zip(ids, map(_num_bytes, held_out), strict=True)]
+            raise AxionError("none of the problems is held out (data.val_fraction); give more data")
+        return held_out
 
     @cached_property
     def arithmetic(self) -> dict[tuple[int, str], list[Problem]]:
@@ -156,17 +170,11 @@ class _Evaluation:
             for language in LANGUAGES
         }
 
-    def _gsm8k(self, split: str) -> list[Problem]:
-        local = self.data.files if split == "train" else self.data.test_files
-        try:
-            problems = load_problems(self.data, split)
-        except AxionError as error:
-            if local:
-                raise
-            raise _NotAtHand(str(error)) from None
-        if not problems:
-            raise _NotAtHand("the recipe names no real data (data.hub_id, data.files)")
-        return problems
+    def _gsm8k(self) -> Gsm8k:
+        source = self.data.find(Gsm8k)
+        if source is None:
+            raise _NotAtHand("the recipe names no real data (a source of kind gsm8k)")
+        return source
 
     def _answer(self, problems: Sequence[Problem], max_tokens: int, label: str, reasoning: bool = False) -> list[str]:
         prompts = [prompt(problem.question, reasoning) for problem in problems]

@@ -17,7 +17,8 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
 
 from axion.data.packing import PackedWindows
-from axion.data.prepare import Prepared, prepare
+from axion.data.prepare import Prepared, ValidationDocument, prepare
+from axion.data.recipe import DataRecipe
 from axion.errors import AxionError
 from axion.files import git_commit, read_json, write_json, write_text
 from axion.kernels.backend import Choice, choose
@@ -69,8 +70,10 @@ def train(recipe: Recipe, out: Path | None = None, resume: bool = False, backend
 def _train(recipe: Recipe, out: Path, resume: bool, backend: str, processes: PartialState) -> Path:
     per_device = _windows_per_pass(recipe, processes.num_processes)
     _check_trackers(recipe)
+    earlier = _recorded_data(out) if resume else None
     with processes.main_process_first():
-        data = prepare(recipe, Path("data") / recipe.name, progress=processes.is_main_process)
+        data = prepare(recipe, progress=processes.is_main_process, earlier=earlier)
+    recipe = recipe.model_copy(update={"data": data.data})
     windows = PackedWindows(data.train, recipe.training.window, recipe.training.epochs, recipe.seed)
     steps = len(windows) // recipe.training.batch_size
     if recipe.training.max_steps:
@@ -175,10 +178,17 @@ def _check_trackers(recipe: Recipe) -> None:
             raise AxionError(f"training.trackers names {tracker}, which is not installed; pip install {tracker}")
 
 
-def _validation_documents(data: Prepared) -> list:
-    """GSM8K's held-out documents, whose loss is the headline; without GSM8K, all there are."""
-    real = [document for document in data.validation if document.source == "gsm8k"]
-    return real or list(data.validation)
+def _validation_documents(data: Prepared) -> list[ValidationDocument]:
+    """The held-out documents whose loss stands for the model: those of real text, or else all."""
+    headline = [document for document in data.validation if document.source in data.data.headline_kinds]
+    return headline or data.validation
+
+
+def _recorded_data(run: Path) -> DataRecipe | None:
+    """The data section that a run was started with, if there is a run."""
+    if not (run / RUN_FILE).exists():
+        return None
+    return Recipe.model_validate(yaml.safe_load(read_run_file(run)["recipe"])).data
 
 
 def _open_run(
@@ -214,7 +224,7 @@ def _open_run(
 
 def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
     """Keys whose values differ; how often to save or report may change between two starts of a run."""
-    free = {"training.checkpoints", "training.trackers", "data.test_files"}
+    free = {"training.checkpoints", "training.trackers"}
     names = []
     for key in sorted({*before, *now}):
         path, old, new = prefix + key, before.get(key), now.get(key)

@@ -21,7 +21,7 @@ from axion.data.format import Problem
 from axion.errors import AxionError
 from axion.inference.routing import routers
 from axion.model.configuration_axion import AxionConfig
-from axion.recipe import Recipe, Section
+from axion.recipe import recipe_fields
 from playground.api.requests import LENGTHS, SETTINGS
 from playground.generate.catalogue import OpenModel
 from playground.generate.rate_limits import BURST, STARTS_PER_MINUTE
@@ -244,17 +244,9 @@ def recipe_table(language: Language) -> Written:
             _default(field, words),
             " ".join((field.description or "").split()),
         ]
-        for key, field in _recipe_fields(Recipe)
+        for key, field in recipe_fields()
     )
     return _table([words["key"], words["default"], words["meaning"]], rows)
-
-
-def _recipe_fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, field in section.model_fields.items():
-        if inspect.isclass(field.annotation) and issubclass(field.annotation, Section):
-            yield from _recipe_fields(field.annotation, f"{prefix}{name}.")
-        else:
-            yield prefix + name, field
 
 
 def _default(field: Any, words: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ import jinja2
 import yaml
 from huggingface_hub import ModelCardData
 
+from axion.data.sources import SOURCES
 from axion.errors import AxionError
 from axion.evaluation.results import LANGUAGES, LOAD_SETS, digits_label, measured, megabytes, result_rows, skipped_tasks
 from axion.families import get_family, latent_cache_values
@@ -171,24 +172,18 @@ def check_metadata(recipe: Recipe) -> None:
         raise AxionError(f"title is {recipe.title!r}; write one line without spaces around it")
     _template(recipe.family)
     known = recipe.model_dump(include={"license", "languages", "title", "family"})
-    metadata = card_metadata(known | {"dataset": recipe.data.hub_id, "dataset_config": None, "results": {}})
+    hub = recipe.data.hub_source()
+    metadata = card_metadata(known | {"dataset": hub and hub.hub_id, "dataset_config": None, "results": {}})
     check_front_matter(yaml.safe_load(metadata.to_yaml()))
-
-
-SOURCES = {
-    "gsm8k": "GSM8K, real problems with their solutions",
-    "arithmetic": "synthetic sums and differences, Portuguese and English",
-    "word_problems": "synthetic problems of several steps, Portuguese and English",
-}
 
 
 def count_documents(data: dict) -> list[dict]:
     """The rows of the table of data: label, training and held-out counts."""
-    nothing = {"documents": 0, "tokens": 0}
+    splits, nothing = ("train", "validation"), {"documents": 0, "tokens": 0}
     return [
-        {"label": label, **{split: data[split]["by_source"].get(source, nothing) for split in ("train", "validation")}}
-        for source, label in SOURCES.items()
-        if any(source in data[split]["by_source"] for split in ("train", "validation"))
+        {"label": source.label, **{split: data[split]["by_source"].get(kind, nothing) for split in splits}}
+        for kind, source in SOURCES.items()
+        if any(kind in data[split]["by_source"] for split in splits)
     ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from axion.data.recipe import DataRecipe
 from axion.errors import AxionError
 from axion.families import get_family
 from axion.model.configuration_axion import AxionConfig
@@ -48,6 +49,8 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
     """
     log = read_run(run)
     recipe = yaml.safe_load(log["recipe"])
+    data = DataRecipe.model_validate(recipe["data"])
+    hub = data.hub_source()
     metrics = read_metrics(run / METRICS_FILE)
     return {
         "format": FORMAT,
@@ -55,9 +58,10 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
         "tag": f"v{recipe['version']}",
         "repo_id": repo_id,
         "exports": [],
-        "dataset": recipe["data"]["hub_id"],
-        "dataset_config": recipe["data"]["hub_config"],
-        "val_fraction": recipe["data"]["val_fraction"],
+        "dataset": hub and hub.hub_id,
+        "dataset_config": hub and hub.hub_config,
+        "dataset_revision": hub and hub.revision,
+        "val_fraction": data.val_fraction,
         "oldest_transformers": OLDEST_TRANSFORMERS,
         "architecture": {name: getattr(config, name) for name in AxionConfig.__annotations__},
         "parameters": report(recipe["name"], config, get_family(recipe["family"])),

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import yaml
 
+from axion.data.recipe import DataRecipe
+from axion.data.sources import Gsm8k
 from axion.evaluation import tasks as evaluation
 from axion.evaluation.results import skipped_tasks
 from axion.files import identify, read_json, sha256, write_json
 from axion.inference.routing import expert_favourites
-from axion.recipe import DataRecipe, Recipe
+from axion.recipe import Recipe
 from axion.release import Release
 from publish.release.facts import read_run
 from publish.release.fingerprint import code_fingerprint, fingerprint
@@ -39,15 +41,14 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
     Raises:
         AxionError: a data file is missing or broken.
     """
-    local = {"files": recipe.data.files, "test_files": recipe.data.test_files}
     trained = Recipe.model_validate(yaml.safe_load(read_run(run)["recipe"]))
-    data = DataRecipe.model_validate(trained.data.model_dump() | local)
+    data = trained.data.with_local_copies(recipe.data)
     kept = _read_kept(run, key := _key(run, data))
     if kept and not skipped_tasks(kept["results"]):
         did("skipped: measured before")
         return kept
     release = Release(trained.name, run / "final")
-    used = {"files": _identify(data.files), "test_files": _identify(data.test_files)}
+    used = {"files": _identify(data.local_paths()), "test_files": _identify(data.test_paths())}
     results = evaluation.evaluate(release, data, progress=True, known=_known(kept))
     skipped = skipped_tasks(results)
     note = f", not measured: {', '.join(skipped)}" if skipped else ""
@@ -55,7 +56,7 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
         did(f"skipped: measured before{note}")
         return kept
     if "gsm8k_validation" in skipped:
-        data = data.model_copy(update={"hub_id": None, "files": None})  # not at hand: no use in asking again
+        data = data.without(Gsm8k)  # not at hand, so don't ask again
     documents = [ids for part in evaluation.load_documents(release, data).values() for ids in part]
     favourites = expert_favourites(release.model, release.tokenizer, documents)
     today = datetime.now(UTC).date().isoformat()
@@ -84,14 +85,13 @@ def _read_kept(run: Path, key: dict[str, str]) -> dict:
 
 def _key(run: Path, data: DataRecipe) -> dict[str, str]:
     """What the figures depend on."""
-    recipe = data.model_dump(mode="json", exclude={"files", "test_files"})
     return {
         "weights": sha256(run / "final" / "model.safetensors"),
-        "data": fingerprint([recipe, _identify(data.files), _identify(data.test_files)]),
+        "data": fingerprint([data.settings(), _identify(data.local_paths()), _identify(data.test_paths())]),
         "measure": code_fingerprint("axion.evaluation.tasks"),
     }
 
 
-def _identify(files: Sequence[str] | None) -> list[dict[str, str]]:
-    """Local files by name and sha256, never by path. One that is missing is left to `load_problems` to tell."""
-    return identify(file for file in files or () if Path(file).is_file())
+def _identify(files: Sequence[str]) -> list[dict[str, str]]:
+    """Local files by name and sha256, never by path. A missing one is reported by its source."""
+    return identify(file for file in files if Path(file).is_file())

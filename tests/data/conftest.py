@@ -1,5 +1,6 @@
 """Recipes for small data, and the whole corpus of the real recipe, made once a session."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,21 +8,42 @@ import pytest
 from axion.data.prepare import Prepared, prepare
 from axion.recipe import Recipe, load_recipe
 
+SMALL = ("data.hub_id=null", "data.arithmetic=400", "data.word_problems=30", "tokenizer.vocab_size=400")
 
-@pytest.fixture
+
+@pytest.fixture(scope="session")
 def small_recipe():
-    """A function: the v0.1 recipe with little synthetic data and no Hub, changed by further overrides."""
+    """A function: the v0.1 recipe with little generated data and no Hub, changed by further overrides."""
 
     def make(*overrides: str) -> Recipe:
-        small = ("data.hub_id=null", "data.arithmetic=600", "data.word_problems=60", "tokenizer.vocab_size=400")
-        return load_recipe("axion1-v0.1", [*small, *overrides])
+        return load_recipe("axion1-v0.1", [*SMALL, *overrides])
 
     return make
 
 
 @pytest.fixture(scope="session")
-def real_corpus(gsm8k: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path, Prepared]:
-    """The recipe of v0.1 on the real GSM8K: (recipe, folder, what was prepared)."""
+def real_corpus(gsm8k: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Prepared]:
+    """The recipe of v0.1 on the real GSM8K, and what was prepared."""
     recipe = load_recipe("axion1-v0.1", [f"data.files={gsm8k / 'train.jsonl'}"])
-    folder = tmp_path_factory.mktemp("data")
-    return recipe, folder, prepare(recipe, folder, progress=False)
+    return recipe, prepare(recipe, tmp_path_factory.mktemp("data"), progress=False)
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def problems(count: int) -> list[dict]:
+    """Rows in GSM8K's form whose numbers are never held out: they have one digit."""
+    return [
+        {
+            "question": f"Ana number {index} has 5 apples and buys 3. How many?",
+            "answer": f"Ana {index} has 5 + 3 = <<5+3=8>>8.\n#### 8",
+        }
+        for index in range(count)
+    ]
+
+
+def texts(folder: Path, name: str) -> list[str]:
+    """The documents of train.txt or validation.txt."""
+    return (folder / name).read_text(encoding="utf-8").split("\n<eos>\n")[:-1]

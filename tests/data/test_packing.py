@@ -1,76 +1,80 @@
-"""Windows over all epochs: nothing lost, nothing invented, every item found again."""
+"""Windows over all epochs: nothing lost, nothing invented, every item found again, masked labels in their places."""
 
+import hashlib
 import itertools
 
 import numpy as np
 import pytest
 import torch
 
-from axion.data.packing import PackedWindows, TokenDocuments
+from axion.data.packing import PackedWindows
+from axion.data.shards import IGNORED, Encoded, ShardWriter, TokenDocuments
 from axion.errors import AxionError
 
 BOS, EOS = 1, 2
+DOCUMENTS = [
+    [BOS, *[10 + index] * int(length), EOS]
+    for index, length in enumerate(np.random.default_rng(0).integers(1, 30, size=40))
+]
+"""Documents of many lengths, some longer than the windows below, each with a number of its own inside."""
 
 
-def make_documents(count=40, seed=0):
-    """Documents of many lengths, some longer than the windows below, each with a number of its own inside."""
-    rng = np.random.default_rng(seed)
-    return [[BOS, *[10 + index] * int(rng.integers(1, 30)), EOS] for index in range(count)]
+def windows(epochs: int = 3, seed: int = 5, documents: TokenDocuments | None = None) -> PackedWindows:
+    return PackedWindows(documents or TokenDocuments.in_memory(DOCUMENTS), window=16, epochs=epochs, seed=seed)
+
+
+def stream(packed: PackedWindows, epoch: int, name: str = "input_ids") -> list[int]:
+    items = range(epoch * packed.windows_per_epoch, (epoch + 1) * packed.windows_per_epoch)
+    return torch.cat([packed[item][name] for item in items]).tolist()
 
 
 def test_an_epoch_is_the_documents_in_a_new_order():
-    documents = make_documents()
-    windows = PackedWindows(documents, window=16, epochs=3, seed=5)
-    assert windows.windows_per_epoch == sum(map(len, documents)) // 16
-    assert len(windows) == 3 * windows.windows_per_epoch
+    packed = windows()
+    assert packed.windows_per_epoch == sum(map(len, DOCUMENTS)) // 16
+    assert len(packed) == 3 * packed.windows_per_epoch == len(list(packed))
     orders = []
     for epoch in range(3):
-        items = range(epoch * windows.windows_per_epoch, (epoch + 1) * windows.windows_per_epoch)
-        stream = torch.cat([windows[item]["input_ids"] for item in items]).tolist()
-        order = [token - 10 for before, token in itertools.pairwise(stream) if before == BOS]
+        tokens = stream(packed, epoch)
+        order = [token - 10 for before, token in itertools.pairwise(tokens) if before == BOS]
         orders.append(order)
-        expected = [token for index in order for token in documents[index]]
-        assert stream[: len(expected)] == expected[: len(stream)]
-        assert len(set(order)) == len(order) >= len(documents) - 15
+        expected = [token for index in order for token in DOCUMENTS[index]]
+        assert tokens[: len(expected)] == expected[: len(tokens)]
+        assert len(set(order)) == len(order) >= len(DOCUMENTS) - 15
     assert orders[0] != orders[1] != orders[2]
+    with pytest.raises(IndexError):
+        packed[len(packed)]
 
 
-def test_any_item_in_any_order():
-    documents = make_documents()
-    windows = PackedWindows(documents, window=16, epochs=4, seed=5)
-    in_order = [windows[item]["input_ids"] for item in range(len(windows))]
-    fresh = PackedWindows(documents, window=16, epochs=9, seed=5)  # asked for more epochs: the first ones are the same
-    for item in np.random.default_rng(1).permutation(len(windows)):
+def test_an_item_is_a_function_of_seed_and_index(tmp_path):
+    in_order = [item["input_ids"] for item in windows(epochs=4)]
+    with ShardWriter(tmp_path, "train", 300, shard_tokens=50) as writer:  # on disk, in many shards
+        for document in DOCUMENTS:
+            writer.write(Encoded(document))
+    fresh = windows(epochs=9, documents=TokenDocuments.open(tmp_path, "train"))
+    assert len(fresh.documents.shards) > 5
+    for item in np.random.default_rng(1).permutation(len(in_order)):
         assert torch.equal(fresh[int(item)]["input_ids"], in_order[item])
-    other = PackedWindows(documents, window=16, epochs=4, seed=6)
-    assert not all(torch.equal(other[item]["input_ids"], in_order[item]) for item in range(len(windows)))
+    assert not all(torch.equal(a["input_ids"], b) for a, b in zip(windows(4, seed=6), in_order, strict=True))
 
 
-def test_items_are_what_a_model_takes():
-    item = PackedWindows(make_documents(), window=16, epochs=1, seed=0)[0]
+def test_the_order_is_that_of_earlier_versions():
+    """A change here means that no run started before can be resumed."""
+    tokens = b"".join(item["input_ids"].numpy().tobytes() for item in windows())
+    assert hashlib.sha256(tokens).hexdigest().startswith("ae338734f1b00efb")
+
+
+def test_labels_are_the_tokens_that_carry_loss():
+    item = windows()[0]
     assert item["input_ids"].dtype == torch.long and item["input_ids"].shape == (16,)
     assert torch.equal(item["labels"], item["input_ids"])
-
-
-def test_the_end_is_an_end():
-    windows = PackedWindows(make_documents(), window=16, epochs=1, seed=0)
-    with pytest.raises(IndexError):
-        windows[len(windows)]
-    assert len(list(windows)) == len(windows)
+    masks = [[token % 2 == 0 for token in document] for document in DOCUMENTS]
+    masked = windows(documents=TokenDocuments.in_memory(DOCUMENTS, masks))
+    for epoch in range(2):
+        ids, labels = stream(masked, epoch), stream(masked, epoch, "labels")
+        assert ids == stream(windows(), epoch)
+        assert labels == [token if token % 2 == 0 else IGNORED for token in ids]
 
 
 def test_too_little_for_a_window():
     with pytest.raises(AxionError, match="5 tokens, less than one window of 16"):
-        PackedWindows([[1, 2, 3], [4, 5]], window=16, epochs=1, seed=0)
-
-
-def test_token_documents_keep_every_document():
-    documents = make_documents()
-    packed = TokenDocuments(documents)
-    assert len(packed) == len(documents)
-    assert [document.tolist() for document in packed] == documents
-    again = TokenDocuments.from_flat(packed.flat, packed.lengths)
-    assert [document.tolist() for document in again] == documents
-    order = np.array([3, 0, 7])
-    assert packed.concatenated(order).tolist() == documents[3] + documents[0] + documents[7]
-    assert len(TokenDocuments([])) == 0
+        windows(documents=TokenDocuments.in_memory([[1, 2, 3], [4, 5]]))

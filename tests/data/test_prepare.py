@@ -1,157 +1,80 @@
-"""Loading, splitting, tokenizing: what `prepare` makes, and how it says what is wrong."""
+"""What `prepare` makes, when it is made again, and that two processes may make it at once."""
 
 import json
+import multiprocessing
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from axion.data import prepare as sources
-from axion.data.prepare import is_validation, load_problems, prepare
+from axion.data import mixture
+from axion.data import prepare as module
+from axion.data.prepare import prepare
+from axion.data.recipe import DataRecipe
+from axion.data.shards import IGNORED
+from axion.data.sources import Arithmetic, hub
 from axion.errors import AxionError
-from axion.recipe import load_recipe
 from axion.tokenizer import encode_document
+from tests.data.conftest import problems, texts, write_jsonl
 
 
-def write_jsonl(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
+@pytest.fixture(scope="module")
+def made(small_recipe, tmp_path_factory):
+    """A recipe of three sources, what was prepared, and the file of its problems."""
+    folder = tmp_path_factory.mktemp("made")
+    source = write_jsonl(folder / "mine.jsonl", [*problems(200), *LEAKY])
+    recipe = small_recipe(f"data.files={source}", "data.direct_fraction=1.0", "data.val_fraction=0.2")
+    return recipe, prepare(recipe, folder / "data", progress=False)
 
 
-def real_rows(count):
-    """GSM8K-like rows whose numbers no holdout touches (one-digit pairs)."""
-    return [
-        {
-            "question": f"Ana number {index} has 5 apples and buys 3. How many?",
-            "answer": f"Ana {index} has 5 + 3 = <<5+3=8>>8.\n#### 8",
-        }
-        for index in range(count)
-    ]
+LEAKY = [
+    {"question": f"Bob {n} has 21 coins - 1 coin. How many?", "answer": "It is 21-1 = <<21-1=20>>20.\n#### 20"}
+    for n in range(5)
+]
 
 
-def texts(folder, name):
-    return (folder / name).read_text(encoding="utf-8").split("\n<eos>\n")[:-1]
+@pytest.fixture
+def copy(made, tmp_path) -> Path:
+    """A root folder with a copy of what `made` prepared."""
+    shutil.copytree(made[1].folder.parent, tmp_path / "data")
+    return tmp_path / "data"
 
 
-def local(recipe_for, path, *overrides):
-    return recipe_for(f"data.files={path}", *overrides).data
-
-
-def test_local_problems(small_recipe, tmp_path):
-    first, second = write_jsonl(tmp_path / "a.jsonl", real_rows(3)), write_jsonl(tmp_path / "b.jsonl", real_rows(2))
-    problems = load_problems(local(small_recipe, f"[{first}, {second}]"))
-    assert len(problems) == 5
-    assert problems[0].reasoning == "Ana 0 has 5 + 3 = 8." and problems[0].answer == "8"
-
-
-def test_fields_may_have_other_names(small_recipe, tmp_path):
-    path = write_jsonl(tmp_path / "a.jsonl", [{"q": "1 + 1?", "a": "2"}])
-    (problem,) = load_problems(local(small_recipe, path, "data.question_field=q", "data.answer_field=a"))
-    assert (problem.question, problem.answer, problem.reasoning) == ("1 + 1?", "2", None)
-
-
-def test_a_changed_file_is_read_again(small_recipe, tmp_path):
-    path = write_jsonl(tmp_path / "a.jsonl", real_rows(2))
-    assert len(load_problems(local(small_recipe, path))) == 2
-    write_jsonl(path, real_rows(4))
-    assert len(load_problems(local(small_recipe, path))) == 4
-
-
-GOOD = '{"question": "1 + 1?", "answer": "2"}\n'
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "a.jsonl is empty"),
-        ("\n  \n", "a.jsonl is empty"),
-        (GOOD + GOOD + '{"question": "1 +', r"a\.jsonl, line 3: not JSON"),
-        (GOOD + "\n" + "[1, 2]\n", r"a\.jsonl, line 3: must be a JSON object"),
-        ('{"question": "1 + 1?", "solution": "2"}\n', "no field 'answer'; it has: question, solution"),
-        (GOOD + '{"question": "1 + 1?"}\n', "row 2: field 'answer' is None"),
-        ('{"question": 7, "answer": "2"}\n', "row 1: field 'question' is 7; it must be a text"),
-        (GOOD + '{"question": " ", "answer": "2"}\n', "row 2: field 'question'"),
-        (GOOD + '{"question": {"a": 1}, "answer": "2"}\n', "row 2: field 'question' is {'a': 1}"),
-    ],
-)
-def test_what_is_wrong_with_a_file(small_recipe, tmp_path, content, message):
-    path = tmp_path / "a.jsonl"
-    path.write_text(content, encoding="utf-8")
-    with pytest.raises(AxionError, match=message) as caught:
-        load_problems(local(small_recipe, path))
-    assert "\n" not in str(caught.value)
-
-
-def test_a_file_that_is_no_text(small_recipe, tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(GOOD.encode() + b'{"question": "\xff"}\n')
-    with pytest.raises(AxionError, match=r"line 2: not UTF-8"):
-        load_problems(local(small_recipe, path))
-
-
-def test_a_missing_file(small_recipe, tmp_path):
-    recipe = small_recipe(f"data.files={tmp_path / 'absent.jsonl'}")
-    for attempt in (lambda: load_problems(recipe.data), lambda: prepare(recipe, tmp_path / "out", progress=False)):
-        with pytest.raises(AxionError, match=r"no file .*absent\.jsonl"):
-            attempt()
-
-
-def test_the_hub_is_the_default_and_says_how_to_do_without(monkeypatch):
-    import datasets
-
-    asked = []
-
-    def load_dataset(*args, **kwargs):
-        asked.append((args, kwargs))
-        if len(asked) > 1:
-            raise ConnectionError("Couldn't reach\n'openai/gsm8k' on the Hub")
-        return datasets.Dataset.from_list(real_rows(3))
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    data = load_recipe("axion1-v0.1").data
-    assert len(load_problems(data)) == 3
-    assert asked == [(("openai/gsm8k", "main"), {"split": "train"})]
-    with pytest.raises(AxionError, match=r"openai/gsm8k from the Hub: .*--set data\.files=") as caught:
-        load_problems(data)
-    assert "\n" not in str(caught.value)
-
-
-def test_prepared_files_agree_with_each_other(small_recipe, tmp_path):
-    source = write_jsonl(tmp_path / "mine.jsonl", real_rows(200))
-    recipe = small_recipe(f"data.files={source}", "data.direct_fraction=0.5")
-    folder = tmp_path / "out"
-    prepared = prepare(recipe, folder, progress=False)
-
+def test_prepared_files_agree_with_each_other(made):
+    _, prepared = made
+    folder, tokenizer = prepared.folder, prepared.tokenizer
     train, validation = texts(folder, "train.txt"), texts(folder, "validation.txt")
-    assert [encode_document(prepared.tokenizer, text) for text in train] == [ids.tolist() for ids in prepared.train]
+    assert [encode_document(tokenizer, text) for text in train] == [each.ids.tolist() for each in prepared.train]
     assert len(validation) == len(prepared.validation)
     for text, document in zip(validation, prepared.validation, strict=True):
-        assert prepared.tokenizer.decode(document.ids[1:-1]) == text
+        assert document.ids.tolist() == document.labels.tolist() == encode_document(tokenizer, text)
         assert document.num_bytes == len(text.encode())
-        assert (
-            document.ids[0] == prepared.tokenizer.bos_token_id and document.ids[-1] == prepared.tokenizer.eos_token_id
-        )
     assert {document.source for document in prepared.validation} == {"gsm8k", "arithmetic", "word_problems"}
 
-    summary = json.loads((folder / "data.json").read_text())
+    summary = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     assert summary == prepared.summary
+    assert folder.name == f"axion1-v0.1-{summary['fingerprint'][:12]}"
     assert summary["train"]["documents"] == len(train)
     assert summary["train"]["bytes"] == sum(len(text.encode()) for text in train)
-    assert summary["train"]["tokens"] == len(prepared.train.flat)
+    assert summary["train"]["tokens"] == prepared.train.lengths.sum()
     assert summary["validation"]["tokens"] == sum(len(document.ids) for document in prepared.validation)
+    for table in ("by_source", "by_language"):
+        assert sum(row["documents"] for row in summary["train"][table].values()) == len(train)
+    assert set(summary["train"]["by_language"]) == {"en", "pt"}
     assert [file["name"] for file in summary["files"]] == ["mine.jsonl"]
-    assert str(tmp_path) not in (folder / "data.json").read_text()
+    assert str(folder.parent.parent) not in (folder / "data.json").read_text(encoding="utf-8")
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("data.json", "tokenizer.json", "tokenizer_config.json", "tokens.npz", "train.txt", "validation.txt")
+        *("data.json", "tokenizer.json", "tokenizer_config.json"),
+        *("train-00000.documents.npy", "train-00000.tokens.npy", "train.txt"),
+        *("validation-00000.documents.npy", "validation-00000.tokens.npy", "validation.txt"),
     ]
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # no temporary folder is left
 
 
-def test_the_split_is_by_text_and_no_problem_stands_on_both_sides(small_recipe, tmp_path):
-    source = write_jsonl(tmp_path / "mine.jsonl", real_rows(200))
-    recipe = small_recipe(f"data.files={source}", "data.direct_fraction=1.0", "data.val_fraction=0.2")
-    folder = tmp_path / "out"
-    prepare(recipe, folder, progress=False)
-    train, validation = texts(folder, "train.txt"), texts(folder, "validation.txt")
+def test_the_split_is_by_text_and_no_problem_is_on_both_sides(made):
+    train, validation = (texts(made[1].folder, f"{side}.txt") for side in ("train", "validation"))
     assert not set(train) & set(validation)
     asked = [{text.split("\n")[1] for text in side if "Ana number" in text} for side in (train, validation)]
     assert len(asked[0]) + len(asked[1]) == 200 and not asked[0] & asked[1]
@@ -159,60 +82,119 @@ def test_the_split_is_by_text_and_no_problem_stands_on_both_sides(small_recipe, 
     forms = Counter("Raciocínio" in text for text in train if "Ana number" in text)
     assert forms[True] == forms[False] == len(asked[0])
     assert all("Raciocínio" in text for text in validation if "Ana number" in text)
-    assert is_validation("a text", 0.5, 1) == is_validation("a text", 0.5, 1)
-
-
-def test_one_digit_sums_all_stay_in_training(small_recipe, tmp_path):
-    prepare(small_recipe("data.val_fraction=0.4"), tmp_path, progress=False)
+    # problems that show a held-out pair train nothing; sums of one digit all train
+    assert made[1].summary["dropped_for_held_out_pairs"] == 5 - sum("has 21 coins" in text for text in validation) > 0
+    assert not any("has 21 coins" in text for text in train)
     for a in range(10):
         for b in range(10):
-            assert f"# Pergunta:\nQuanto é {a} + {b}?\n--\n# Resposta:\n{a + b}" in texts(tmp_path, "train.txt")
+            assert f"# Pergunta:\nQuanto é {a} + {b}?\n--\n# Resposta:\n{a + b}" in train
 
 
-def test_documents_with_held_out_pairs_are_dropped_from_training(small_recipe, tmp_path):
-    rows = real_rows(50)
-    leaky = {"question": "Bob has 21 coins - 1 coin. How many?", "answer": "It is 21-1 = <<21-1=20>>20.\n#### 20"}
-    source = write_jsonl(tmp_path / "mine.jsonl", [*rows, leaky])
-    prepared = prepare(small_recipe(f"data.files={source}"), tmp_path / "out", progress=False)
-    assert prepared.summary["dropped_for_held_out_pairs"] == 1
-    assert not any("Bob has 21" in text for text in texts(tmp_path / "out", "train.txt"))
+def test_the_tokenizer_is_trained_on_training_text_alone(made, tmp_path):
+    recipe, prepared = made
+    seen = list(mixture.Mixture(recipe.data, tmp_path).tokenizer_texts())
+    train = texts(prepared.folder, "train.txt")
+    real = sum("Ana number" in text for text in train)
+    assert set(seen) <= set(train) and len(seen) == real + -(-(len(train) - real) // mixture.TOKENIZER_SAMPLE)
 
 
-def test_prepared_data_are_reused_until_something_changes(small_recipe, tmp_path, monkeypatch):
-    first = prepare(small_recipe(), tmp_path, progress=False)
-    monkeypatch.setattr(sources, "_collect", lambda data: pytest.fail("made again"))
-    again = prepare(small_recipe(), tmp_path, progress=False)
+# --- When it is made again --------------------------------------------------------------------------------------------
+
+
+def test_prepared_data_is_reused_until_something_changes(made, copy, monkeypatch):
+    recipe, first = made
+    monkeypatch.setattr(module, "Mixture", lambda *_: pytest.fail("made again"))
+    again = prepare(recipe, copy, progress=False)
     assert again.summary == first.summary
-    assert np.array_equal(again.train.flat, first.train.flat)
-    assert [document.ids.tolist() for document in again.validation] == [d.ids.tolist() for d in first.validation]
+    assert all(np.array_equal(a.ids, b.ids) for a, b in zip(again.train, first.train, strict=True))
+    assert [each.ids.tolist() for each in again.validation] == [each.ids.tolist() for each in first.validation]
     monkeypatch.undo()
-    other = prepare(small_recipe("data.seed=2"), tmp_path, progress=False)
-    assert other.summary["fingerprint"] != first.summary["fingerprint"]
-    assert not np.array_equal(other.train.flat, first.train.flat)
+    (copy / first.folder.name / "train-00000.tokens.npy").unlink()
+    assert prepare(recipe, copy, progress=False).summary == first.summary
+    assert [path.name for path in copy.iterdir()] == [first.folder.name]
 
 
-def test_the_same_recipe_makes_the_same_data(small_recipe, tmp_path):
-    folders = [tmp_path / name for name in "ab"]
-    for folder in folders:
-        prepare(small_recipe(), folder, progress=False)
-    for name in ("train.txt", "validation.txt", "tokenizer.json", "tokenizer_config.json", "data.json"):
-        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name
+def test_two_recipes_of_one_name_are_kept_side_by_side(small_recipe, tmp_path):
+    recipes = [small_recipe(f"data.seed={seed}", "data.arithmetic=50", "data.val_fraction=0.3") for seed in (1, 2)]
+    first, second = (prepare(recipe, tmp_path, progress=False) for recipe in recipes)
+    assert first.folder != second.folder and first.folder.is_dir()
+    assert texts(first.folder, "train.txt") != texts(second.folder, "train.txt")
 
 
-def test_an_interrupted_preparation_is_made_again(small_recipe, tmp_path, monkeypatch):
-    def broken(*args):
-        raise KeyboardInterrupt
+def test_the_same_recipe_makes_the_same_documents(made, tmp_path):
+    recipe, first = made
+    again = prepare(recipe, tmp_path, progress=False).folder
+    for name in ("train.txt", "validation.txt", "tokenizer_config.json"):
+        assert (first.folder / name).read_bytes() == (again / name).read_bytes(), name
 
-    prepare(small_recipe(), tmp_path, progress=False)
-    monkeypatch.setattr(sources, "save_tokenizer", broken)
+
+def test_the_fingerprint_is_of_settings_files_and_versions_not_of_code(made, small_recipe, tmp_path, monkeypatch):
+    recipe, first = made
+    (path,) = recipe.data.local_paths()
+
+    def fingerprint(of=recipe) -> str:
+        return module._fingerprint(of, of.data)
+
+    def with_data(**changes):
+        return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
+
+    assert fingerprint() == first.summary["fingerprint"]
+    code = tmp_path / "arithmetic.py"  # the code is found elsewhere, with another comment
+    code.write_text(Path(module.__file__).read_text(encoding="utf-8") + "# a comment\n", encoding="utf-8")
+    monkeypatch.setattr(module, "__file__", str(code))
+    elsewhere = shutil.copy(path, tmp_path)
+    moved = recipe.data.sources[0].model_copy(update={"files": [elsewhere], "test_files": ["other.jsonl"]})
+    assert fingerprint(with_data(sources=(moved, *recipe.data.sources[1:]))) == fingerprint()
+
+    changed = {fingerprint(), fingerprint(with_data(seed=2)), fingerprint(with_data(sources=recipe.data.sources[::-1]))}
+    changed.add(fingerprint(small_recipe(f"data.files={path}", "tokenizer.vocab_size=401")))
+    Path(elsewhere).write_text("{}\n", encoding="utf-8")
+    changed.add(fingerprint(with_data(sources=(moved, *recipe.data.sources[1:]))))
+    monkeypatch.setattr(Arithmetic, "version", Arithmetic.version + 1)
+    changed.add(fingerprint())
+    monkeypatch.setattr(module, "FORMAT", module.FORMAT + 1)
+    changed.add(fingerprint())
+    assert len(changed) == 7
+
+
+def test_an_interrupted_preparation_leaves_nothing(small_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "save_tokenizer", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        prepare(small_recipe("data.seed=2"), tmp_path, progress=False)
-    monkeypatch.undo()
-    assert not (tmp_path / "data.json").exists()
-    assert prepare(small_recipe("data.seed=2"), tmp_path, progress=False).summary["train"]["documents"] > 0
+        prepare(small_recipe(), tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("limit", [2, 57, 300])
+def _prepare(recipe, root: str, barrier, results) -> None:
+    usual = module._keep
+
+    def keep(*arguments, **named):
+        barrier.wait(60)  # both have written everything, and now rename
+        usual(*arguments, **named)
+
+    module._keep = keep
+    prepared = prepare(recipe, Path(root), progress=False)
+    results.put((str(prepared.folder), len(prepared.train)))
+
+
+def test_two_processes_prepare_at_once(small_recipe, tmp_path):
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(2), context.Queue()
+    recipe = small_recipe("data.arithmetic=40", "data.word_problems=20", "data.val_fraction=0.3")
+    arguments = (recipe, str(tmp_path), barrier, results)
+    processes = [context.Process(target=_prepare, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    first, second = (results.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join()
+    assert first == second and [process.exitcode for process in processes] == [0, 0]
+    assert [str(path) for path in tmp_path.iterdir()] == [first[0]]
+
+
+# --- How much ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [2, 57, 250])
 def test_max_documents_caps_the_total(small_recipe, tmp_path, limit):
     summary = prepare(small_recipe(f"data.max_documents={limit}"), tmp_path, progress=False).summary
     assert summary["train"]["documents"] + summary["validation"]["documents"] == limit
@@ -220,34 +202,76 @@ def test_max_documents_caps_the_total(small_recipe, tmp_path, limit):
 
 
 def test_too_little_data(small_recipe, tmp_path):
-    nothing = ("data.arithmetic=0", "data.word_problems=0")
-    with pytest.raises(AxionError, match="no training documents"):
-        prepare(small_recipe(*nothing), tmp_path, progress=False)
-    with pytest.raises(AxionError, match=r"data\.max_documents is 1"):
-        prepare(small_recipe("data.max_documents=1"), tmp_path, progress=False)
-
-
-def test_tokenizer_learns_from_training_text_alone(small_recipe, tmp_path, monkeypatch):
-    seen = []
-    real = sources.train_tokenizer
-    monkeypatch.setattr(sources, "train_tokenizer", lambda texts, size: real(seen.extend(texts) or seen, size))
-    prepare(small_recipe(), tmp_path, progress=False)
-    assert set(seen) <= set(texts(tmp_path, "train.txt"))
+    for overrides, message in (
+        (["data.word_problems=1", "data.arithmetic=0"], "no (training|validation) documents"),
+        (["data.max_documents=1"], r"data\.max_documents is 1"),
+        (["data.arithmetic=0", "data.word_problems=0"], r"data\.sources is empty"),
+    ):
+        with pytest.raises(AxionError, match=message):
+            prepare(small_recipe(*overrides), tmp_path, progress=False)
 
 
 def test_real_gsm8k(real_corpus):
-    recipe, _, prepared = real_corpus
+    recipe, prepared = real_corpus
     summary = prepared.summary
     real = {split: summary[split]["by_source"]["gsm8k"]["documents"] for split in ("train", "validation")}
-    direct = sum(real.values()) + summary["dropped_for_held_out_pairs"] - 7473  # what stands there in both forms
-    assert direct == pytest.approx(recipe.data.direct_fraction * (real["train"] - direct), rel=0.15)
-    assert real["validation"] == pytest.approx(7473 * recipe.data.val_fraction, rel=0.15)
+    assert (real, summary["dropped_for_held_out_pairs"]) == ({"train": 6868, "validation": 392}, 548)  # as in v0.1
+    assert (summary["train"]["documents"], summary["train"]["bytes"]) == (42_679, 5_603_070)
     assert len(prepared.tokenizer) == recipe.tokenizer.vocab_size
     assert 2.3 < summary["bytes_per_token"]["gsm8k"] < 2.8
 
 
 def test_progress_is_shown_only_when_asked_for(small_recipe, tmp_path, capsys):
-    prepare(small_recipe(), tmp_path / "a", progress=False)
+    small = small_recipe("data.arithmetic=40")
+    prepare(small, tmp_path / "a", progress=False)
     assert capsys.readouterr().err == ""
-    prepare(small_recipe(), tmp_path / "b", progress=True)
+    prepare(small, tmp_path / "b", progress=True)
     assert "data" in capsys.readouterr().err
+
+
+# --- Masked documents -------------------------------------------------------------------------------------------------
+
+
+def test_conversations_carry_loss_on_the_assistants_tokens_alone(small_recipe, tmp_path):
+    rows = [
+        {"messages": [{"role": "user", "content": f"Say {n}?"}, {"role": "assistant", "content": f"Só {n} <|end|>!"}]}
+        for n in range(40)
+    ]
+    file = write_jsonl(tmp_path / "chat.jsonl", rows)
+    sources = f"data.sources=[{{kind: chat, files: {file}, language: pt}}, {{kind: arithmetic, count: 400}}]"
+    prepared = prepare(small_recipe(sources, "data.val_fraction=0.3"), tmp_path / "data", progress=False)
+    tokenizer, special = prepared.tokenizer, set(prepared.tokenizer.all_special_ids)
+    assert prepared.train.is_masked and (prepared.folder / "train-00000.loss.npy").is_file()
+    chats = [document for document in prepared.validation if document.source == "chat"]
+    for text, document in zip(texts(prepared.folder, "validation.txt"), chats, strict=False):
+        assert tokenizer.decode(document.ids) == f"<bos>{text}<eos>"
+        learned = document.labels[document.labels != IGNORED]
+        answer = text.split("<|assistant|>")[1]
+        assert tokenizer.decode(learned) == answer
+        assert learned[-1] == tokenizer.convert_tokens_to_ids("<|end|>") and not special & set(learned[:-1].tolist())
+        assert document.num_bytes == len(answer.removesuffix("<|end|>").encode())
+    assert len(chats) > 4
+    sums = [document for document in prepared.validation if document.source == "arithmetic"]
+    assert sums and all((document.labels == document.ids).all() for document in sums)
+
+
+# --- Pinned revisions -------------------------------------------------------------------------------------------------
+
+
+def test_the_revision_is_resolved_recorded_and_part_of_the_fingerprint(made, tmp_path, monkeypatch):
+    commits = iter(["a" * 40, "b" * 40])
+    monkeypatch.setattr("axion.data.sources.base.resolve_revision", lambda *asked: asked[2] or next(commits))
+    monkeypatch.setattr(
+        "axion.data.sources.gsm8k.read_hub",
+        lambda hub_id, config, split, revision: [hub.Record(row, revision) for row in problems(40)],
+    )
+    data = DataRecipe.model_validate({"arithmetic": 20, "word_problems": 0, "val_fraction": 0.3})
+    recipe = made[0].model_copy(update={"data": data})
+    first = prepare(recipe, tmp_path, progress=False)
+    assert first.summary["sources"][0]["revision"] == first.data.sources[0].revision == "a" * 40
+    second = prepare(recipe, tmp_path, progress=False)
+    assert second.data.sources[0].revision == "b" * 40 and second.folder != first.folder
+    # a pinned recipe and a resumed run ask for no other
+    pinned = recipe.model_copy(update={"data": first.data})
+    assert prepare(pinned, tmp_path, progress=False).folder == first.folder
+    assert prepare(recipe, tmp_path, progress=False, earlier=first.data).folder == first.folder

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from axion.data.format import Problem, prompt
+from axion.data.recipe import DataRecipe
+from axion.data.sources import Gsm8k
 from axion.errors import AxionError
 from axion.evaluation import speed
 from axion.evaluation import tasks as evaluation
 from axion.evaluation.tasks import TASKS, complete, evaluate, score, wilson_interval
 from axion.params import report
-from axion.recipe import DataRecipe
 from axion.release import open_release
 
 QUESTIONS = [
@@ -45,10 +46,10 @@ def local_data(tmp_path):
         path = tmp_path / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
         files[name] = [str(path)]
-    return DataRecipe(files=files["train"], test_files=files["test"], val_fraction=0.3)
+    return DataRecipe(sources=(Gsm8k(files=files["train"], test_files=files["test"]),), val_fraction=0.3)
 
 
-SYNTHETIC = DataRecipe(hub_id=None)
+SYNTHETIC = DataRecipe().generated()
 
 
 def test_every_task_has_figures_and_a_command(release, local_data, few_prompts):
@@ -97,14 +98,14 @@ def test_a_task_that_was_asked_for_is_not_skipped_silently(release):
 
 def test_a_local_file_that_is_missing_is_an_error(release):
     with pytest.raises(AxionError, match=r"nowhere\.jsonl"):
-        evaluate(release, DataRecipe(test_files=["nowhere.jsonl"]), ["gsm8k_test"])
+        evaluate(release, DataRecipe(sources=(Gsm8k(test_files=["nowhere.jsonl"]),)), ["gsm8k_test"])
 
 
 def test_an_unreachable_hub_skips(release, few_prompts, monkeypatch):
     def unreachable(*_):
         raise AxionError("cannot load openai/gsm8k from the Hub")
 
-    monkeypatch.setattr(evaluation, "load_problems", unreachable)
+    monkeypatch.setattr(Gsm8k, "problems", unreachable)
     assert evaluate(release, DataRecipe())["gsm8k_test"] == {"skipped": "cannot load openai/gsm8k from the Hub"}
 
 
@@ -127,9 +128,9 @@ def test_batches_and_padding_do_not_change_the_text(release, monkeypatch):
 def test_reasoning_without_an_answer_scores_nothing(release, monkeypatch):
     problems = [Problem("?", "7", "so"), Problem("?", "1,200", "so")]
     texts = ["7\nand so on", "so\n--\n# Resposta:\n1200"]
-    monkeypatch.setattr(evaluation, "load_problems", lambda *_: problems)
+    monkeypatch.setattr(Gsm8k, "problems", lambda *_: problems)
     monkeypatch.setattr(evaluation, "complete", lambda *_: texts)
-    assert evaluate(release, SYNTHETIC, ["gsm8k_test"])["gsm8k_test"]["correct"] == 1
+    assert evaluate(release, DataRecipe(), ["gsm8k_test"])["gsm8k_test"]["correct"] == 1
 
 
 def test_a_model_that_knows_every_answer_scores_all(release, monkeypatch, few_prompts):

@@ -122,7 +122,7 @@ def test_figures_are_measured_once(here, order, recipe_file, measured, monkeypat
     said = [measure.measure(here / "runs/axion-tiny", load_recipe(recipe_file, SYNTHETIC), [].append) for _ in "12"]
     assert len(calls) == 1 and said[0] == said[1]
     release, data = calls[0]
-    assert release.name == "axion-tiny" and data.hub_id is None
+    assert release.name == "axion-tiny" and data.hub_source() is None
     config = here / "runs/axion-tiny/final/model.safetensors"
     weights = bytearray(config.read_bytes())
     weights[-5] ^= 1
@@ -138,7 +138,7 @@ def test_the_data_is_split_as_the_run_split_it(here, recipe_file, measured, monk
     other = load_recipe(recipe_file, ["data.val_fraction=0.4", "data.files=local.jsonl"])
     measure.measure(here / "runs/axion-tiny", other, [].append)
     assert calls[0][1].val_fraction == load_recipe(recipe_file).data.val_fraction
-    assert calls[0][1].files == ["local.jsonl"]
+    assert calls[0][1].local_paths() == ["local.jsonl"]
 
 
 def test_without_a_run_the_release_is_taken_as_it_stands(here, order, release, the_hub):

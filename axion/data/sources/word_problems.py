@@ -1,8 +1,8 @@
 """Multi-step word problems with worked reasoning, in Portuguese and English, from a seed.
 
-A problem is told by a story: an opening, some events, a closing question, drawn from one family of `stories/`. Each
-part says what it does to the running quantity `v` as a formula, and each formula becomes one line of the reasoning:
-"Agora Ana tem 12 + 5 = 17 figurinhas."
+A problem is a story drawn from one family of `stories/`: an opening, some events, and a closing question. Each part
+changes the running quantity `v` by formulas, and each formula becomes one line of the reasoning: "Agora Ana tem 12 + 5
+= 17 figurinhas."
 """
 
 import operator
@@ -10,11 +10,15 @@ import random
 import re
 from collections.abc import Iterator
 from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from axion.data.format import Problem
 from axion.data.holdout import shows_held_out
 from axion.data.sources.arithmetic import LANGUAGES
+from axion.data.sources.base import Document, Source, plain
 from axion.data.sources.stories import CONNECTORS, FAMILIES, NAMES, PRONOUNS, Family, Part
+from axion.data.split import Side, Split
+from axion.settings import Positive
 
 # What each letter of a story stands for, and its range. `v` is the quantity that a story is about.
 RANGES = MappingProxyType(
@@ -33,12 +37,31 @@ RANGES = MappingProxyType(
     }
 )
 STEPS = (2, 5)
-RESULTS = (2, 999)  # from 2 up, so that every noun stays plural
+RESULTS = (2, 999)  # at least 2, so that every noun stays plural
 TRIES = 30
 
 _SIGNS = MappingProxyType({"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv})
 _LETTER = re.compile(r"\{([a-z])\}")
 _INFLECTION = re.compile(r"\[(\w*)\|(\w*)\]")
+
+
+class WordProblems(Source):
+    """Synthetic word problems of several steps."""
+
+    kind: Literal["word_problems"] = "word_problems"
+    version: ClassVar[int] = 1
+    """Raise it when the problems of the same count and seed, their order, text or split change."""
+    label: ClassVar[str] = "synthetic problems of several steps, Portuguese and English"
+    is_real: ClassVar[bool] = False
+
+    count: Positive = 1_500
+    """Number of problems."""
+
+    def documents(self, split: Split, seed: int) -> Iterator[Document]:
+        for problem in word_problems(self.count, seed, split.holdout_fraction):
+            text = problem.document()
+            side = Side.VALIDATION if split.is_validation(text) else Side.TRAIN
+            yield plain(text, self.kind, side, problem.language)
 
 
 def word_problems(count: int, seed: int, holdout: float) -> Iterator[Problem]:
@@ -56,7 +79,7 @@ def word_problems(count: int, seed: int, holdout: float) -> Iterator[Problem]:
 
 
 def _draw(rng: random.Random, language: str) -> Problem | None:
-    """One random problem, or None where the numbers drawn do not work out or the steps are too few or too many."""
+    """One random problem, or None if its numbers do not work out or it has too few or too many steps."""
     family = rng.choice(FAMILIES)
     events = rng.sample(family.events, rng.randint(*family.num_events))
     parts = [rng.choice(family.openings), *events, rng.choice(family.closings)]
@@ -80,7 +103,7 @@ def _draw(rng: random.Random, language: str) -> Problem | None:
         sentences.append(_fill(text, words | values))
         for step, equation in zip(part.steps, equations, strict=True):
             lines.append(_fill(step.line(family, language), words | values | {"=": equation}))
-    return Problem(" ".join(sentences), str(values["v"]), "\n".join(lines))
+    return Problem(" ".join(sentences), str(values["v"]), "\n".join(lines), language=language)
 
 
 def _thing(rng: random.Random, family: Family, language: str) -> dict[str, str]:
@@ -89,7 +112,7 @@ def _thing(rng: random.Random, family: Family, language: str) -> dict[str, str]:
 
 
 def _work_out(rng: random.Random, part: Part, text: str, before: dict) -> tuple[dict, list[str]] | None:
-    """Draw the numbers that `text` names until all steps work out: the new values, and one equation a step."""
+    """Draws the numbers that `text` names until all steps work out: the new values, and one equation per step."""
     for _ in range(TRIES):
         values = before | {letter: rng.randint(*RANGES[letter]) for letter in dict.fromkeys(_LETTER.findall(text))}
         equations = []
@@ -107,7 +130,7 @@ def _work_out(rng: random.Random, part: Part, text: str, before: dict) -> tuple[
 
 
 def _vary(rng: random.Random, text: str, before: str, pronoun: str, connectors: tuple[str, ...]) -> str:
-    """Now and then a connector, or a pronoun for the name where the last sentence was about that person alone."""
+    """Sometimes adds a connector, or a pronoun for the name if the last sentence was about that person alone."""
     alone = "{N}" in before and "{M}" not in before and "{O}" not in before
     if alone and text.startswith("{N} ") and rng.random() < 0.5:
         text = pronoun + text.removeprefix("{N}")
@@ -117,6 +140,6 @@ def _vary(rng: random.Random, text: str, before: str, pronoun: str, connectors: 
 
 
 def _fill(template: str, words: dict) -> str:
-    """Put the words in, and choose of every [masculine|feminine] ending what agrees with the thing."""
+    """Fills in the words and, of every [masculine|feminine] ending, the one that agrees with the thing."""
     form = 1 if words["gender"] == "m" else 2
     return _INFLECTION.sub(lambda match: match[form], template).format_map(words)

@@ -18,7 +18,7 @@ from axion.errors import AxionError
 from axion.families import latent_cache_values
 from axion.inference.routing import routers
 from axion.model.configuration_axion import AxionConfig
-from axion.recipe import Recipe, _all_keys
+from axion.recipe import recipe_fields
 from playground.api.openai import build_routes
 from playground.api.requests import PARAMETERS
 from playground.content.documentation import chapter_markdown, field_meanings, read_page, values
@@ -120,7 +120,7 @@ def test_every_field_of_the_docstring_is_found():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_recipe_reference_lists_every_key(bundled, language):
-    assert set(rows(render_all(bundled, language)["recipe"])) >= set(_all_keys(Recipe))
+    assert set(rows(render_all(bundled, language)["recipe"])) >= {key for key, _ in recipe_fields()}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -217,7 +217,7 @@ def test_every_command_and_option_exists(helps):
             assert re.search(rf"{option}\b", told), f"{option} is no option of {' '.join(words)}"
             seen += 1
         for override in (value for option, value in pairwise(words) if option == "--set"):
-            assert override.partition("=")[0] in _all_keys(Recipe)
+            assert override.partition("=")[0] in dict(recipe_fields())
     assert seen > 10
 
 

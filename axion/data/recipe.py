@@ -1,0 +1,191 @@
+"""The data and tokenizer sections of a recipe: a list of sources, how their documents are split and tokenized."""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from axion.data.sources import AnySource, Arithmetic, FileSource, Gsm8k, Source, WordProblems
+from axion.data.split import Split
+from axion.errors import AxionError
+from axion.settings import Count, Positive, Section, Share
+
+Kind = TypeVar("Kind", bound=Source)
+
+DEFAULT_SOURCES = (Gsm8k(), Arithmetic(), WordProblems())
+
+_GSM8K_KEYS = {
+    *("hub_id", "hub_config", "files", "test_files", "local_files"),
+    *("question_field", "answer_field", "direct_fraction"),
+}
+_COUNT_KEYS = ("arithmetic", "word_problems")
+
+
+class TokenizerRecipe(Section):
+    vocab_size: Positive = 1024
+    """Tokens in the vocabulary, the special ones and the 256 bytes included."""
+
+
+class DataRecipe(Section):
+    """Where the text comes from and how it is split. The order of `sources` is that of the documents on disk."""
+
+    sources: tuple[AnySource, ...] = DEFAULT_SOURCES
+    """The sources, each a `kind` with the settings of that kind; see `axion/data/sources/`."""
+    max_documents: Positive | None = None
+    """At most this many documents in all, for quick trials."""
+    seed: Count = 1
+    """Seed of the generated sources."""
+    val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Share of documents held out for validation, by a hash of their text."""
+    split_seed: Count = 0
+    holdout_fraction: Share = 0.05
+    """Share of operand pairs that no training document contains, so that arithmetic is tested on unseen pairs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier_form(cls, content: Any) -> Any:
+        return with_sources(content) if isinstance(content, dict) else content
+
+    @property
+    def split(self) -> Split:
+        return Split(self.val_fraction, self.split_seed, self.holdout_fraction)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of the sources, each once, in their order."""
+        return list(dict.fromkeys(source.kind for source in self.sources))
+
+    @property
+    def headline_kinds(self) -> set[str]:
+        """Kinds of the sources whose held-out loss stands for the model: those of real text, or else all."""
+        real = {source.kind for source in self.sources if source.is_real}
+        return real or set(self.kinds)
+
+    def find(self, kind: type[Kind]) -> Kind | None:
+        """The first source of a kind."""
+        return next((source for source in self.sources if isinstance(source, kind)), None)
+
+    def hub_source(self) -> FileSource | None:
+        """The first source that has a data set on the Hub."""
+        return next((source for source in self.sources if isinstance(source, FileSource) and source.hub_id), None)
+
+    def generated(self) -> Self:
+        """This section with the generated sources alone. Raises AxionError where it has none."""
+        sources = [source for source in self.sources if not source.is_real]
+        if not sources:
+            raise AxionError("the recipe has no generated data; leave out --synthetic")
+        return self._with(sources)
+
+    def without(self, kind: type[Source]) -> Self:
+        """This section without the sources of a kind; none may be left."""
+        return self._with(source for source in self.sources if not isinstance(source, kind))
+
+    def pinned(self, earlier: Self | None = None) -> Self:
+        """This section with the commit of every Hub data set filled in.
+
+        Args:
+            earlier: the pinned section of a run that is resumed; sources that differ from its own in nothing but the
+                revision take that.
+
+        Raises:
+            AxionError: a data set cannot be found, or there is neither a connection nor a cached copy.
+        """
+        before = earlier.sources if earlier else ()
+        return self._with(_revision_of(source, before).pinned() for source in self.sources)
+
+    def with_local_copies(self, other: Self) -> Self:
+        """This section with the local files that `other` names for its sources of the same kinds."""
+        sources = []
+        for source in self.sources:
+            same = other.find(type(source))
+            names = {name for name in ("files", "test_files") if name in type(source).model_fields}
+            sources.append(source.model_copy(update={name: getattr(same, name) for name in names}) if same else source)
+        return self._with(sources)
+
+    def local_paths(self) -> list[str]:
+        """All local files that the documents come from."""
+        return [path for source in self.sources for path in source.local_paths()]
+
+    def test_paths(self) -> list[str]:
+        """All local files that only an evaluation reads."""
+        return [path for source in self.sources for path in source.test_paths()]
+
+    def settings(self) -> dict[str, Any]:
+        """The section without local paths, as JSON."""
+        return self._dump("settings")
+
+    def identity(self) -> dict[str, Any]:
+        """All that the documents depend on, as JSON. Raises AxionError where a local file is missing."""
+        return self._dump("identity")
+
+    def released(self) -> dict[str, Any]:
+        """The section as a release records it, as JSON: local files by name and sha256, never by path."""
+        return self._dump("released")
+
+    def _dump(self, method: str) -> dict[str, Any]:
+        content = self.model_dump(mode="json", exclude={"sources"})
+        return {"sources": [getattr(source, method)() for source in self.sources], **content}
+
+    def _with(self, sources: Iterable[Source]) -> Self:
+        return self.model_copy(update={"sources": tuple(sources)})
+
+
+def _revision_of(source: Source, earlier: Sequence[Source]) -> Source:
+    if not isinstance(source, FileSource) or source.revision is not None:
+        return source
+    same = (before for before in earlier if isinstance(before, FileSource) and _unpinned(before) == _unpinned(source))
+    found = next(same, None)
+    return source.model_copy(update={"revision": found.revision}) if found else source
+
+
+def _unpinned(source: FileSource) -> dict[str, Any]:
+    return source.settings() | {"revision": None}
+
+
+def with_sources(content: dict[str, Any]) -> dict[str, Any]:
+    """The data section of a recipe in the form of today: all about the text stands in `sources`.
+
+    Recipes up to v0.1 had one data set and two generators in fixed keys, and `--set` still takes these keys:
+
+    - `hub_id`, `hub_config`, `files`, `test_files`, `local_files`, `question_field`, `answer_field` and
+      `direct_fraction` are those of the gsm8k source, which is added where there is none. It is removed when neither
+      `hub_id` nor files are left, as in `hub_id: null`.
+    - `arithmetic: N` and `word_problems: N` are the `count` of these sources, added where there are none; 0 removes
+      them.
+
+    A section without `sources` and these keys has the sources of v0.1.
+
+    Raises:
+        ValueError: a key could mean several sources, or no source is left.
+    """
+    listed = content.get("sources", [{"kind": source.kind} for source in DEFAULT_SOURCES])
+    if not isinstance(listed, list | tuple) or not all(isinstance(source, dict) for source in listed):
+        return content  # for pydantic to refuse, or built already
+    sources = [dict(source) for source in listed]
+    gsm8k = {key: value for key, value in content.items() if key in _GSM8K_KEYS}
+    if gsm8k:
+        source = _only(sources, "gsm8k", next(iter(gsm8k)), position=0)
+        source |= gsm8k
+        default = Gsm8k.model_fields["hub_id"].default
+        if not (source.get("hub_id", default) or source.get("files") or source.get("local_files")):
+            sources.remove(source)
+    for kind in _COUNT_KEYS:
+        if kind in content:
+            source = _only(sources, kind, kind, position=len(sources))
+            source["count"] = content[kind]
+            if content[kind] == 0:
+                sources.remove(source)
+    if not sources:
+        raise ValueError("data.sources is empty; list at least one source, such as {kind: arithmetic}")
+    rest = {key: value for key, value in content.items() if key not in {*_GSM8K_KEYS, *_COUNT_KEYS, "sources"}}
+    return {"sources": sources, **rest}
+
+
+def _only(sources: list[dict[str, Any]], kind: str, key: str, position: int) -> dict[str, Any]:
+    """The source of a kind, added at `position` if there is none."""
+    found = [source for source in sources if source.get("kind") == kind]
+    if len(found) > 1:
+        raise ValueError(f"data.{key} is ambiguous: there are {len(found)} {kind} sources; write data.sources.0.{key}")
+    if not found:
+        sources.insert(position, {"kind": kind})
+    return found[0] if found else sources[position]

@@ -1,0 +1,149 @@
+"""What every source of documents is: the settings of one entry of a recipe's `data.sources`, and the documents.
+
+A kind of source is one file in this folder with one subclass of `Source`, listed in `axion.data.sources.SOURCES`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Self
+
+from axion.data.sources.files import check_exists
+from axion.data.sources.hub import resolve_revision
+from axion.data.split import Side, Split
+from axion.errors import AxionError
+from axion.files import identify
+from axion.settings import Paths, Section
+
+
+class Span(NamedTuple):
+    """A piece of a document."""
+
+    text: str
+    special: bool = False
+    """Whether `text` is one special token, such as `<|end|>`. Elsewhere what looks like one is plain text."""
+    has_loss: bool = True
+    """Whether a model is trained to write this span; if not, its labels are masked."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text of a source, and the side of the split that it belongs to."""
+
+    spans: tuple[Span, ...]
+    source: str
+    """The kind of its source."""
+    side: Side
+    language: str | None = None
+
+    @cached_property
+    def text(self) -> str:
+        """The whole text, without `<bos>` and `<eos>`."""
+        return "".join(span.text for span in self.spans)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether some span carries no loss. The `<eos>` of such a document carries none either."""
+        return not all(span.has_loss for span in self.spans)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of UTF-8 that carry loss, special tokens not counted: what bits per byte are measured over."""
+        return sum(len(span.text.encode()) for span in self.spans if span.has_loss and not span.special)
+
+
+class LocalFile(Section):
+    """A local data file as a release records it: by name and content, never by path."""
+
+    name: str
+    sha256: str
+
+
+class Source(Section):
+    """The settings of one source. Subclasses set `kind`, the class variables, and yield documents."""
+
+    kind: str
+
+    version: ClassVar[int]
+    """Span of the data's fingerprint. Raise it when the same settings give other documents than before."""
+    label: ClassVar[str]
+    """What the documents are, for a table on the model card."""
+    is_real: ClassVar[bool]
+    """Whether people wrote the texts. Their loss is then the headline, and all of them teach the tokenizer."""
+
+    def documents(self, split: Split, seed: int) -> Iterator[Document]:
+        """All documents in their order, each with its side of `split`; the same for the same arguments.
+
+        Raises:
+            AxionError: the source cannot be read, or holds something that is not a document.
+        """
+        raise NotImplementedError
+
+    def pinned(self) -> Self:
+        """This source with the revision of its Hub data set filled in."""
+        return self
+
+    def local_paths(self) -> list[str]:
+        """The local files that the documents come from."""
+        return []
+
+    def test_paths(self) -> list[str]:
+        """The local files that only an evaluation reads."""
+        return []
+
+    def settings(self) -> dict[str, Any]:
+        """The settings without local paths, as JSON."""
+        return self.model_dump(mode="json")
+
+    def released(self) -> dict[str, Any]:
+        """The settings as a release records them, as JSON. Raises AxionError where a local file is missing."""
+        return self.settings()
+
+    def identity(self) -> dict[str, Any]:
+        """All that the documents depend on, as JSON. Raises AxionError where a local file is missing."""
+        return {**self.released(), "version": self.version}
+
+
+class FileSource(Source):
+    """A source that reads local files, or else a data set on the Hub."""
+
+    hub_id: str | None = None
+    """Data set on the Hub."""
+    hub_config: str | None = None
+    revision: str | None = None
+    """Commit, branch or tag of the Hub data set; the first fetch records the commit here, and later ones use it."""
+    files: Paths | None = None
+    """Local files instead of the Hub's train split; one path or a list."""
+    local_files: list[LocalFile] | None = None
+    """Filled in by a release: what `files` were."""
+
+    def local_paths(self) -> list[str]:
+        return self.files or []
+
+    def no_data(self, setting: str = "files") -> AxionError:
+        """The error of a source that has neither files nor a data set on the Hub.
+
+        Args:
+            setting: the setting that would name the files.
+        """
+        names = ", ".join(file.name for file in self.local_files or ())
+        told = f"the {self.kind} source was read from {names}" if names else f"the {self.kind} source names no data"
+        return AxionError(f"{told}; give --set data.sources.{self.kind}.{setting}=FILE")
+
+    def pinned(self) -> Self:
+        if self.hub_id is None or self.files:
+            return self
+        return self.model_copy(update={"revision": resolve_revision(self.hub_id, self.hub_config, self.revision)})
+
+    def settings(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"files", "test_files"})
+
+    def released(self) -> dict[str, Any]:
+        for file in self.local_paths():
+            check_exists(file)
+        return self.settings() | {"local_files": identify(self.local_paths()) or None}
+
+
+def plain(text: str, source: str, side: Side, language: str | None) -> Document:
+    """A document that carries loss everywhere."""
+    return Document((Span(text),), source, side, language)

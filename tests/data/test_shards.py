@@ -1,0 +1,64 @@
+"""Shards: every token and every mask comes back, whatever the vocabulary, and memory is bounded."""
+
+import numpy as np
+import pytest
+
+from axion.data.shards import IGNORED, Encoded, ShardWriter, TokenDocuments, token_type
+from axion.errors import AxionError
+
+
+def write(folder, documents, vocab_size=300, shard_tokens=8):
+    with ShardWriter(folder, "train", vocab_size, shard_tokens) as writer:
+        for document in documents:
+            writer.write(document)
+    return TokenDocuments.open(folder, "train")
+
+
+def test_documents_come_back_from_many_shards(tmp_path):
+    documents = [Encoded(list(range(size)), None, 10 * size, size % 3) for size in (3, 9, 1, 0, 20, 2)]
+    read = write(tmp_path, documents)
+    assert len(read) == 6 and len(read.shards) == 3
+    for index, (document, expected) in enumerate(zip(read, documents, strict=True)):
+        assert document.ids.tolist() == expected.ids == read[index].ids.tolist()
+        assert (document.loss, document.num_bytes, document.source) == (None, expected.num_bytes, expected.source)
+    assert all(isinstance(shard.tokens, np.memmap) for shard in read.shards) and not read.is_masked
+    with pytest.raises(IndexError):
+        read[6]
+    tokens = np.load(tmp_path / "train-00000.tokens.npy")
+    assert tokens.dtype == np.uint16 and tokens.tolist() == [0, 1, 2, *range(9)]
+    assert sorted(path.name for path in tmp_path.glob("*-00000*")) == [
+        "train-00000.documents.npy",
+        "train-00000.tokens.npy",
+    ]
+
+
+@pytest.mark.parametrize(("vocab_size", "bits"), [(1024, 16), (65_536, 16), (65_537, 32), (70_000, 32)])
+def test_ids_do_not_overflow(tmp_path, vocab_size, bits):
+    ids = [0, 65_535 if vocab_size > 65_535 else 1000, vocab_size - 1]
+    read = write(tmp_path, [Encoded(ids)], vocab_size)
+    assert read[0].ids.tolist() == ids
+    assert read[0].ids.dtype == token_type(vocab_size) and read[0].ids.itemsize * 8 == bits
+    for wrong in (vocab_size, -1):
+        with pytest.raises(AxionError, match=f"a vocabulary of {vocab_size} does not have"):
+            write(tmp_path, [Encoded([wrong])], vocab_size)
+
+
+def test_masks(tmp_path):
+    documents = [Encoded([5, 6, 7], [False, True, True], 2), *[Encoded([8, 9])] * 4, Encoded([4], [False])]
+    read = write(tmp_path, documents)
+    assert read.is_masked and [shard.loss is not None for shard in read.shards] == [True, True]
+    assert [document.labels().tolist() for document in read] == [[IGNORED, 6, 7], *[[8, 9]] * 4, [IGNORED]]
+    with pytest.raises(ValueError, match="2 tokens, but 1 entries"):
+        write(tmp_path, [Encoded([1, 2], [True])])
+
+
+def test_nothing_and_what_is_broken(tmp_path):
+    assert len(write(tmp_path, [])) == 0
+    (tmp_path / "train-00000.documents.npy").unlink()
+    with pytest.raises(OSError):
+        TokenDocuments.open(tmp_path, "train")
+    with pytest.raises(OSError):
+        TokenDocuments.open(tmp_path, "validation")
+    with pytest.raises(RuntimeError), ShardWriter(tmp_path / "gone", "train", 10) as writer:
+        writer.write(Encoded([1]))
+        raise RuntimeError  # nothing is written where the caller failed
