@@ -1,8 +1,7 @@
 """The command line: `python -m axion params|data|train|generate|eval|export`.
 
-A mistake of the user is one line on standard error and exit code 2; Ctrl-C is 130 and silent. `--json` prints one JSON
-object on standard output and nothing else there. Heavy libraries are imported by the command that needs them, so that
-`--help` answers at once.
+Bad input ends with one line on standard error and exit code 2, Ctrl-C with 130 and no message. `--json` prints one JSON
+object to standard output and nothing else. Each command imports the heavy libraries that it needs, so `--help` is fast.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from axion.release import Release
 
 CLOSED_PIPE, MISTAKE, INTERRUPTED = 1, 2, 130
-"""Exit codes: the reader of the output left early (typer's own code for it), wrong input, Ctrl-C."""
+"""Exit codes: standard output was closed early (as in typer), bad input, Ctrl-C."""
 
 app = typer.Typer(
     name="axion",
@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 
 Version = Annotated[
-    str, typer.Argument(metavar="VERSION", help="A recipe's name, such as axion1-v0.1, or a YAML file.")
+    str, typer.Argument(metavar="VERSION", help="The name of a recipe, such as axion1-v0.1, or a YAML file.")
 ]
 ReleaseName = Annotated[
     str,
@@ -44,13 +44,13 @@ ReleaseName = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the recipe; may be repeated."),
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the recipe; repeatable."),
 ]
 
 
 @app.command()
 def params(version: Version, as_json: Json = False) -> None:
-    """Count parameters: total, active per token, per component; and what the cache costs."""
+    """Count a model's parameters, in all, active per token and by component, and the size of its cache."""
     from axion.families import get_family
     from axion.params import report, table
     from axion.recipe import load_recipe
@@ -63,13 +63,13 @@ def params(version: Version, as_json: Json = False) -> None:
 @app.command()
 def data(
     version: Version,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="Generated problems only: no network.")] = False,
-    maximum: Annotated[int | None, typer.Option("--max", min=2, help="At most so many documents.")] = None,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="Generated problems only; needs no network.")] = False,
+    maximum: Annotated[int | None, typer.Option("--max", min=2, help="Prepare at most this many documents.")] = None,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Make the data's folder in this one; data/ by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch the data, convert it to text, split it, train the tokenizer, count."""
+    """Prepare the training data: fetch it, convert it to text, split it and train the tokenizer."""
     from axion.data.prepare import prepare
     from axion.recipe import load_recipe
 
@@ -87,15 +87,15 @@ def train(
     version: Version,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows per optimizer step.")] = None,
-    grad_accum: Annotated[int | None, typer.Option(help="Parts into which a step's batch is cut.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    grad_accum: Annotated[int | None, typer.Option(help="Micro-batches per optimizer step.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
     backend: Annotated[
-        str, typer.Option(help="auto, torch or native: what computes. auto: the kernels if they can.")
+        str, typer.Option(help="What computes: torch, native (the kernels), or auto: the kernels where they can.")
     ] = "auto",
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/VERSION by default.")] = None,
 ) -> None:
-    """Train a model from scratch by its recipe."""
+    """Train a model from scratch, as its recipe says."""
     from axion.recipe import load_recipe
     from axion.training.run import Interrupted
     from axion.training.run import train as train_model
@@ -108,27 +108,38 @@ def train(
     except Interrupted as saved:
         print(saved, file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    if os.environ.get("RANK", "0") == "0":  # under torchrun every process comes here
+    if os.environ.get("RANK", "0") == "0":  # torchrun runs this in every process
         print(f"trained: {run / 'final'}")
 
 
 @app.command()
 def generate(
     release: ReleaseName,
-    prompt: Annotated[str, typer.Argument(help=r"What to go on from; the two characters \n mean a new line.")],
-    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.0,
-    top_k: Annotated[int, typer.Option(help="Draw among the k likeliest tokens; 0 for all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Draw among the fewest tokens with this much probability.")] = 1.0,
-    min_p: Annotated[float, typer.Option(help="Leave out tokens below this fraction of the likeliest one.")] = 0.0,
-    repetition_penalty: Annotated[float, typer.Option(help="Above 1: less of what was already there.")] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(help="Stop after so many tokens.")] = 200,
+    prompt: Annotated[str, typer.Argument(help=r"The text to continue; the two characters \n stand for a line break.")],
+    temperature: Annotated[float, typer.Option(help="0 always takes the most likely token.")] = 0.0,
+    top_k: Annotated[int, typer.Option(help="Sample from the k most likely tokens; 0 for all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the fewest tokens that together have this probability.")
+    ] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(help="Leave out tokens less likely than this share of the most likely one.")
+    ] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1 makes tokens that occurred before less likely.")
+    ] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Stop after this many tokens.")] = 200,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
-    show_experts: Annotated[bool, typer.Option("--show-experts", help="Then show which experts read it.")] = False,
+    show_experts: Annotated[
+        bool, typer.Option("--show-experts", help="Also show which experts read each token.")
+    ] = False,
     backend: Annotated[
-        str | None, typer.Option(help="auto, torch or native: what computes; then it says which, and why.")
+        str | None,
+        typer.Option(
+            help="What computes: auto, torch or native; the choice and its reason are printed to standard error."
+        ),
     ] = None,
 ) -> None:
-    """Write on from a prompt, token by token, as they come."""
+    """Continue a prompt, printing tokens as they are generated."""
     from axion.inference.readers import pick_backend
     from axion.inference.sampling import Sampling
     from axion.inference.stream import stream
@@ -159,13 +170,13 @@ def generate(
 @app.command(name="eval")
 def evaluate(
     release: ReleaseName,
-    tasks: Annotated[str | None, typer.Option(help="Comma-separated; all whose data is at hand by default.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Comma-separated; by default all whose data is available.")] = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Measure: loss on held-out GSM8K, unseen sums, GSM8K's test set, load of the experts, speed and memory.
+    """Measure loss on held-out GSM8K, unseen sums, GSM8K's test set, expert load, speed and memory.
 
-    The data is that of the release's own recipe, from the Hub; local copies: --set data.files=train.jsonl and
+    The data is what the release's own recipe names, from the Hub; to use local copies: --set data.files=train.jsonl and
     --set data.test_files=test.jsonl.
     """
     from axion.evaluation.tasks import evaluate as measure
@@ -183,19 +194,22 @@ def evaluate(
 @app.command()
 def export(
     release: ReleaseName,
-    to: Annotated[Literal["native", "gguf"], typer.Option(help="transformers without remote code, or llama.cpp.")],
+    to: Annotated[
+        Literal["native", "gguf"],
+        typer.Option(help="native: for transformers without remote code; gguf: for llama.cpp."),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="The folder; exports/NAME-native or exports/NAME-gguf by default.")
     ] = None,
     dtype: Annotated[
         Literal["f32", "f16", "q8_0"] | None,
-        typer.Option(help="What a GGUF keeps its matrices as; f32, which is exact, by default."),
+        typer.Option(help="How a GGUF file stores its matrices; f32, which is exact, by default."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a release as a deepseek_v3 checkpoint for transformers, or as one GGUF file for llama.cpp."""
+    """Write a release as a checkpoint for transformers without remote code, or as a GGUF file for llama.cpp."""
     if to == "native" and dtype is not None:
-        raise AxionError("--dtype is for --to gguf; a native checkpoint keeps the release's own fp32")
+        raise AxionError("--dtype goes with --to gguf; a native checkpoint is in fp32, as the release is")
     from axion.export import deliver, export_name
 
     opened = _open(release)
@@ -205,7 +219,7 @@ def export(
 
         from axion.export.native import write_native
 
-        disable_progress_bar()  # one for every file that is written
+        disable_progress_bar()  # transformers shows one for every file it writes
 
         written = deliver(lambda folder: write_native(opened, folder), out or Path("exports") / f"{name}-native")
     else:
@@ -227,7 +241,7 @@ def _open(reference: str) -> Release:
     return open_release(reference)
 
 
-# --- What people read ---------------------------------------------------------------------------------------------
+# --- Tables ---------------------------------------------------------------------------------------------
 
 
 def _data_table(summary: dict, folder: Path) -> str:
@@ -245,7 +259,7 @@ MAX_TOKEN_ROWS = 40
 
 
 def _experts_table(release: Release, steps: Sequence[Step]) -> str:
-    """How often each layer's experts read the new tokens, and which ones read each of the last of them."""
+    """Each expert's share of the new tokens by layer, then the experts of each of the last `MAX_TOKEN_ROWS` tokens."""
     new = [step for step in steps if not step.is_prompt]
     if not new:
         return "\nno token was generated, so there is no routing to show"
@@ -281,13 +295,13 @@ def _results_table(results: dict) -> str:
     return "\n".join([*lines, *(f"{task}: skipped: {reason}" for task, reason in skipped_tasks(results).items())])
 
 
-# --- How a command ends -------------------------------------------------------------------------------------------
+# --- Exit codes -------------------------------------------------------------------------------------------
 
 
 def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int:
-    """Runs a typer application and returns its exit code: 0 done, 2 a mistake of the user, 130 Ctrl-C.
+    """Runs a typer application and returns its exit code: 0 on success, 2 for bad input, 130 for Ctrl-C.
 
-    A mistake, in the usage too, is one line on standard error that starts with "error:".
+    Bad input, wrong usage included, prints one line to standard error that starts with "error:".
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -297,10 +311,10 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
     except AxionError as error:
         return _refuse(str(error))
     except TyperException as error:
-        return _refuse(f"{error.format_message().rstrip('.')}; --help says what is right")
+        return _refuse(f"{error.format_message().rstrip('.')}; see --help")
     except (KeyboardInterrupt, Abort):
         return INTERRUPTED
-    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+    except BrokenPipeError:  # for example `axion generate … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except OSError as error:  # a folder where a file should be, a full disk, no permission
@@ -312,8 +326,14 @@ def _refuse(message: str) -> int:
     return MISTAKE
 
 
-def main() -> None:
-    """The console script."""
+def run_and_exit(application: typer.Typer) -> NoReturn:
+    """What a console script does: runs the application, with output in UTF-8, and exits with its code."""
     for output in (sys.stdout, sys.stderr):
-        output.reconfigure(encoding="utf-8")  # what a model writes is UTF-8, whatever the terminal's locale says
-    sys.exit(run(app))
+        if isinstance(output, TextIOWrapper):
+            output.reconfigure(encoding="utf-8")  # models write UTF-8, whatever the terminal's locale is
+    sys.exit(run(application))
+
+
+def main() -> None:
+    """The console script `axion`."""
+    run_and_exit(app)

@@ -1,4 +1,4 @@
-"""What a figure was measured on: the machine, its memory, and the libraries that did the work."""
+"""The machine and the libraries that a measurement ran on, and the memory that this process takes."""
 
 import ctypes
 import os
@@ -13,7 +13,7 @@ LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors",
 
 
 def machine() -> dict:
-    """The processor's name, its cores that this process may use, and torch's threads."""
+    """The processor's name, the number of cores that this process may use, and torch's number of threads."""
     name = platform.processor() or platform.machine()
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -25,15 +25,15 @@ def machine() -> dict:
 
 
 def libraries() -> dict[str, str]:
-    """Library → its version."""
+    """Library → version."""
     return {name: version(name) for name in LIBRARIES}
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to reuse freed blocks instead of giving them back to the system.
+    """Makes glibc reuse freed blocks instead of returning them to the system.
 
-    A training step allocates and frees the same tens of megabytes again and again; by default every one of them is
-    mapped anew, and its pages are faulted in and zeroed each time.
+    Every training step allocates and frees the same tens of megabytes. By default each block is mapped anew, and its
+    pages are faulted in and zeroed each time.
     """
     if platform.libc_ver()[0] == "glibc":
         trim_threshold, mmap_threshold = -1, -3  # parameters of mallopt(3)
@@ -43,10 +43,10 @@ def keep_freed_memory() -> None:
 
 
 def peak_bytes() -> int:
-    """This process's peak resident memory, on Linux and macOS.
+    """This process's peak resident memory in bytes, on Linux and macOS.
 
-    On Linux `getrusage` counts what the parent held before this process took its place, so the kernel's own mark of the
-    present program is read.
+    On Linux, `getrusage` includes the memory of the parent that was forked, so the kernel's high-water mark of the
+    running program is read instead.
     """
     if sys.platform == "linux":
         status = Path("/proc/self/status").read_text(encoding="ascii")

@@ -1,11 +1,11 @@
-"""Opening a release: a folder, a name under releases/, or a repository on the Hugging Face Hub.
+"""Opening releases: a folder, a name under releases/, or a repository on the Hugging Face Hub.
 
-A release's own Python files are for people without this project; here they are never run. Its weights go into this
-project's own classes.
+A release's own Python files are never run here. Its weights are loaded into this project's own classes.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from axion.model.modeling_axion import AxionForCausalLM
 
 RELEASES = ROOT / "releases"
-"""Where the releases of this clone are; axion1-v0.1 comes with it."""
+"""The releases of this clone; axion1-v0.1 is bundled."""
 
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
-"""Without these files nothing can be generated."""
+"""The files without which no text can be generated."""
 
 WANTED_FROM_HUB = ["*.json", "*.safetensors", "*.jinja", "recipe.yaml", "metrics.csv"]
-"""What is downloaded of a repository: data, no code."""
+"""The files that are downloaded from a repository: data, no code."""
 
 
 class Release:
-    """A model with everything that came with it; each part is read when it is first asked for, and once."""
+    """A model and the files that came with it; each part is lazily loaded, once."""
 
     def __init__(self, name: str, folder: Path):
         self.name = name
@@ -46,13 +46,13 @@ class Release:
 
     @cached_property
     def config(self) -> AxionConfig:
-        """Raises AxionError when config.json is broken or describes another family's model."""
+        """The model's configuration. Raises AxionError when config.json is broken or of another model type."""
         from axion.model.configuration_axion import AxionConfig
 
         fields = self._read_json("config.json")
         if fields.get("model_type") != AxionConfig.model_type:
             found, wanted = fields.get("model_type"), AxionConfig.model_type
-            raise AxionError(f"{self.name} is a model of type {found!r}; only {wanted!r} can be opened")
+            raise AxionError(f"{self.name} has the model type {found!r}; only {wanted!r} can be opened")
         try:
             return AxionConfig.from_dict(fields)
         except (TypeError, ValueError) as error:
@@ -60,12 +60,12 @@ class Release:
 
     @cached_property
     def info(self) -> dict[str, Any]:
-        """release.json: parameter counts, measured results, sha256 of every file; {} where there is none."""
+        """release.json: parameter counts, measured results, sha256 of every file; {} if there is none."""
         return self._read_json("release.json", default={})
 
     @cached_property
     def trace(self) -> dict[str, Any] | None:
-        """trace.json: a seeded generation with its routing; None where there is none."""
+        """trace.json: a seeded generation with its routing; None if there is none."""
         return self._read_json("trace.json", default=None)
 
     @cached_property
@@ -91,7 +91,7 @@ class Release:
     @property
     def model(self) -> AxionForCausalLM:
         """The model in fp32, in eval mode. Raises AxionError when the weights are broken or don't fit the config."""
-        with self._loading:  # threads of a server may ask at the same time
+        with self._loading:  # a server's threads may ask at the same time
             return self._model
 
     @cached_property
@@ -102,16 +102,17 @@ class Release:
 
         try:
             with _quiet():
-                model, report = AxionForCausalLM.from_pretrained(
+                loaded: Any = AxionForCausalLM.from_pretrained(  # with output_loading_info: a pair
                     self.folder,
                     config=self.config,
                     dtype=torch.float32,
                     local_files_only=True,
                     output_loading_info=True,
                 )
-        except Exception as error:  # safetensors, torch and transformers each raise their own
+            model, report = loaded
+        except Exception as error:  # safetensors, torch and transformers raise various types
             raise AxionError(f"{self.name}: model.safetensors cannot be read: {one_line(error)}") from None
-        # transformers fills missing weights with random numbers and only warns
+        # transformers initialises missing weights at random and only warns
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if names := sorted(map(str, report[problem])):
                 kind = problem.removesuffix("_keys")
@@ -120,7 +121,7 @@ class Release:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Raises AxionError when its files are broken."""
+        """The tokenizer. Raises AxionError when its files are broken."""
         from axion.tokenizer import load_tokenizer
 
         try:
@@ -141,20 +142,20 @@ class Release:
         except ValueError as error:
             raise AxionError(f"{self.name}: {file} cannot be read: {one_line(error)}") from None
         if not isinstance(content, dict):
-            raise AxionError(f"{self.name}: {file} is broken: it must hold one JSON object")
+            raise AxionError(f"{self.name}: {file} is broken: it must be one JSON object")
         return content
 
 
 def list_releases(root: Path | None = None) -> list[str]:
-    """The names of the releases in a folder; by default in releases/."""
+    """The names of the releases in a folder, releases/ by default."""
     return sorted(path.parent.name for path in (root or RELEASES).glob("*/config.json"))
 
 
 def open_release(reference: str | Path) -> Release:
-    """Opens a folder, a name under releases/, or a Hub id with an optional @revision (which is downloaded).
+    """Opens a folder, a name under releases/, or a Hub id with an optional @revision, which is downloaded.
 
     Raises:
-        AxionError: nothing there by that name, or a file is missing; broken files are told when they are read.
+        AxionError: nothing has that name, or a file is missing. Broken files raise when they are read.
     """
     reference = str(reference).strip()
     folder = Path(reference)
@@ -175,7 +176,7 @@ def _checked(release: Release) -> Release:
     missing = [file for file in NEEDED if not (release.folder / file).is_file()]
     if missing:
         inside = " (its folder final/ is one)" if (release.folder / "final" / "config.json").is_file() else ""
-        raise AxionError(f"{release.name} is no complete release{inside}: it has no {' and no '.join(missing)}")
+        raise AxionError(f"{release.name} is not a complete release{inside}: it has no {' and no '.join(missing)}")
     return release
 
 
@@ -198,9 +199,7 @@ def _download(repo_id: str, revision: str) -> Path:
             f"{repo_id!r} is neither a folder nor a Hub id; a Hub id looks like someone/Axion1-350k-A250k"
         ) from None
     except GatedRepoError:
-        raise AxionError(
-            f"{at} asks for permission: accept its terms on the Hub and log in with `hf auth login`"
-        ) from None
+        raise AxionError(f"{at} is gated: accept its terms on the Hub and log in with `hf auth login`") from None
     except RevisionNotFoundError:
         raise AxionError(
             f"{repo_id} has no revision {revision!r}; give a branch, a tag like v0.1, or a commit"
@@ -211,23 +210,23 @@ def _download(repo_id: str, revision: str) -> Path:
         ) from None
     except LocalEntryNotFoundError:
         raise AxionError(
-            f"{at} is no folder here, and the Hub cannot be reached; check the network, or give a local release"
+            f"{at} is not a folder here, and the Hub cannot be reached; check the network, or give a local release"
         ) from None
-    except Exception as error:  # what the network does
+    except Exception as error:  # network errors of many types
         raise AxionError(f"{at} could not be downloaded: {one_line(error)}") from None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps transformers from reporting on the terminal what is about to be raised, and from showing its bars."""
-    from transformers.utils import logging
+    """Silences transformers' warnings, whose causes are raised as errors instead, and its progress bars."""
+    from transformers.utils import logging as transformers_logging
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        transformers_logging.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()

@@ -1,7 +1,7 @@
-"""The series: which versions a family has, which of them are planned, and which one another follows.
+"""The series: the versions of each family, released and planned, in order.
 
-`configs/series/FAMILY.yaml` lists a family's versions, smallest first. A version that has a recipe is released, and its
-recipe says what it is; of a planned one the list itself does.
+`configs/series/FAMILY.yaml` lists a family's versions, smallest first. A version with a recipe is released and is
+described by its recipe; a planned version is described by the list itself.
 """
 
 from collections.abc import Iterator
@@ -24,17 +24,17 @@ class Member:
     """One version of a series."""
 
     name: str
-    """That of its recipe."""
+    """The name of its recipe."""
     version: str
     title: str
     repo_name: str
     """Its repository's name on the Hub, without the user's."""
     released: bool
-    """Whether its recipe is there; without one the version is planned."""
+    """Whether it has a recipe; without one it is planned."""
     parameters: int
-    """Counted where there is a recipe; of a planned version a nominal size."""
+    """Counted for a released version, nominal for a planned one."""
     active: int | None
-    """Parameters that one token passes through; None where the version is planned."""
+    """Parameters that one token passes through; None for a planned version."""
 
 
 class _Planned(Section):
@@ -47,7 +47,7 @@ class _Planned(Section):
 class _Series(Section):
     title: str
     versions: list[str | _Planned]
-    """The names of released versions, and the planned ones."""
+    """Released versions by name, and planned ones."""
 
 
 def series(family: str) -> list[Member]:
@@ -69,7 +69,7 @@ def collection_title(family: str) -> str:
 
 
 def predecessor(name: str) -> Member | None:
-    """The newest released version before this one in its series; None for the first, and outside of every series."""
+    """The newest released version before this one in its series; None for the first and for names in no series."""
     for family in families():
         earlier = None
         for member in series(family):

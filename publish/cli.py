@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
-from axion.cli import Json, Overrides, Version, run
+from axion.cli import Json, Overrides, Version, run_and_exit
 
 if TYPE_CHECKING:
     from publish.pipeline import Order
@@ -244,7 +244,5 @@ def _finish(summaries: list[dict], steps: Steps, as_json: bool) -> None:
 
 
 def main() -> None:
-    """The console script."""
-    for output in (sys.stdout, sys.stderr):
-        output.reconfigure(encoding="utf-8")
-    sys.exit(run(app))
+    """The console script `axion-publish`."""
+    run_and_exit(app)

@@ -1,4 +1,4 @@
-"""Measured figures laid out for people: one row each, for terminal, page and card."""
+"""Measured results as rows of a table, the same for the terminal, the page and the model card."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ LOAD_SETS = {
     "gsm8k_validation": "GSM8K's held-out problems",
     "arithmetic": "arithmetic",
 }
-"""The sets of documents over which the load of the experts is measured, `axion.evaluation.tasks`'s name → people's."""
+"""The sets of documents over which expert load is measured: name in the results → label."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure."""
+    """One measured value."""
 
     task: str
     label: str
     """What was measured."""
     value: str
-    """The figure, with its unit where it has one."""
+    """The value, with its unit where it has one."""
     note: str
-    """What belongs to it: counts, interval, circumstances; may be empty."""
+    """Counts, interval or conditions of the measurement; may be empty."""
     command: str
-    """What measures it again."""
+    """The command that repeats the measurement."""
 
 
 def skipped_tasks(results: dict) -> dict[str, str]:
@@ -34,16 +34,16 @@ def skipped_tasks(results: dict) -> dict[str, str]:
 
 
 def measured(results: dict, task: str) -> dict | None:
-    """A task's result; None where it was not measured."""
+    """A task's result; None if it was not measured."""
     result = results.get(task)
     return None if result is None or "skipped" in result else result
 
 
 def result_rows(results: dict, language: str = "en") -> list[Row]:
-    """The rows of every task that was measured; labels and notes in English ("en") or Portuguese ("pt").
+    """The rows of all tasks that were measured, with labels and notes in English ("en") or Portuguese ("pt").
 
     Raises:
-        KeyError, TypeError, ValueError: the results are not in the form that `axion.evaluation.tasks` gives.
+        KeyError, TypeError, ValueError: the results do not have the form that `axion.evaluation` returns.
     """
     rows, words = [], _WORDS[language]
     for task, lay_out in _LAYOUTS.items():
@@ -53,12 +53,12 @@ def result_rows(results: dict, language: str = "en") -> list[Row]:
 
 
 def digits_label(digits: int) -> str:
-    """1 digit, 2 digits."""
+    """For example "1 digit", "2 digits"."""
     return f"{digits} digit" if digits == 1 else f"{digits} digits"
 
 
 def megabytes(count: float) -> str:
-    """A number of bytes, in millions."""
+    """A number of bytes in megabytes."""
     return f"{count / 1e6:,.1f} MB"
 
 

@@ -1,7 +1,7 @@
-"""How fast a release generates and what memory that takes, measured on the machine at hand.
+"""Speed and memory of a release on this machine.
 
 Text is generated one token at a time by `axion.inference.stream`, as the command line and the page do it: with the
-alternatives and the experts of every token, on the kernels where they can be used. Reading a full window is measured
+alternatives and the experts of every token, on the kernels where they can be used. Prefill of a full window is measured
 too. Times are medians of a few repetitions after a warm-up.
 """
 
@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicCache
 
 from axion.data.format import prompt
 from axion.errors import AxionError
+from axion.files import ROOT
 from axion.inference.readers import pick_backend
 from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
@@ -32,7 +33,7 @@ REPETITIONS = 5
 NEW_TOKENS = 100
 PROMPT = prompt("Quanto é 47 + 38?")
 PROCESS_SECONDS = 300
-"""After so long the fresh process is given up."""
+"""Timeout of the process whose memory is measured."""
 
 
 def measure(release: Release) -> dict:
@@ -41,8 +42,8 @@ def measure(release: Release) -> dict:
     Returns:
         "by_threads": for each number of threads "first_token_seconds" (from the prompt to the first new token),
         "decode_tokens_per_second" (batch of one) and "prefill_tokens_per_second" (a full window);
-        "prompt_tokens", "new_tokens", "window" and "repetitions", which say how;
-        "cache_bytes_per_token" as kept by the cache, "weights_bytes" on disk;
+        "prompt_tokens", "new_tokens", "window" and "repetitions", the settings of the measurement;
+        "cache_bytes_per_token" as measured, "weights_bytes" on disk;
         "memory", see `measure_memory`; "machine" and "libraries".
     """
     threads = sorted({1, torch.get_num_threads()})
@@ -62,10 +63,10 @@ def measure(release: Release) -> dict:
 
 
 def measure_memory(folder: Path) -> dict[str, int] | None:
-    """Peak resident bytes of a fresh process that loads a release and generates; None where no system call tells.
+    """Peak resident memory of a new process that loads a release and generates; None on systems that do not tell.
 
     Returns:
-        "libraries_bytes": the peak when only the libraries are loaded; "peak_bytes": that of the whole process.
+        "libraries_bytes": the peak once the libraries are loaded; "peak_bytes": the peak of the whole process.
 
     Raises:
         AxionError: the process failed.
@@ -73,9 +74,8 @@ def measure_memory(folder: Path) -> dict[str, int] | None:
     if sys.platform not in {"linux", "darwin"}:
         return None
     command = [sys.executable, "-m", "axion.evaluation.speed", str(folder.resolve())]
-    root = Path(__file__).resolve().parents[2]
     try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=PROCESS_SECONDS, check=True)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PROCESS_SECONDS, check=True)
     except subprocess.SubprocessError as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
         raise AxionError(f"the memory of {folder.name} could not be measured: {reason}") from None
@@ -106,7 +106,7 @@ def _generate(release: Release) -> tuple[float, float]:
 
 
 def _window_reader(release: Release) -> Callable[[], object]:
-    """Reads a full window at once, by what a stream would take."""
+    """Prefills a full window on the backend that a stream would use."""
     if pick_backend(release.model).name == "torch":
         return lambda: _fill_window(release)
     decoder, ids = NativeDecoder(release.model), _window(release)
@@ -119,23 +119,23 @@ def _window_reader(release: Release) -> Callable[[], object]:
 
 
 def _window(release: Release) -> list[int]:
-    """As many tokens of problems as the context holds."""
+    """Repetitions of the prompt that fill the context."""
     window, ids = release.config.max_position_embeddings, release.tokenizer(PROMPT).input_ids
     return (ids * (window // len(ids) + 1))[:window]
 
 
 @torch.inference_mode()
 def _fill_window(release: Release) -> tuple[int, int]:
-    """Reads a full window by PyTorch; returns its tokens and the bytes that the cache then holds."""
+    """Prefills a full window with PyTorch; returns its length in tokens and the size of the filled cache in bytes."""
     input_ids = torch.tensor([_window(release)])
     window = input_ids.shape[1]
     cache = DynamicCache(config=release.config)
     release.model(input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return window, sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    return window, sum(getattr(layer, part).nbytes for layer in cache.layers for part in ("keys", "values"))
 
 
 def _new_tokens(release: Release) -> int:
-    """As many as the context has room for, at most NEW_TOKENS."""
+    """NEW_TOKENS, or as many as fit into the context."""
     return min(NEW_TOKENS, release.config.max_position_embeddings - len(release.tokenizer(PROMPT).input_ids))
 
 

@@ -1,8 +1,8 @@
-"""A release as one GGUF file, which llama.cpp and everything built on it runs (architecture `deepseek2`).
+"""Writes a release as one GGUF file (architecture `deepseek2`) for llama.cpp and programs built on it.
 
-llama.cpp keeps latent attention absorbed, as `modeling_axion` does for a single token: the up-projection of the latents
-comes as two tensors per layer, W_uk transposed and W_uv. Experts are stacked, gate and up apart. Rotary pairs are
-neighbours. Norms, biases and routers stay in fp32: they are small, and a router decides between experts.
+llama.cpp stores latent attention in absorbed form: the up-projection of the latents becomes two tensors per layer, W_uk
+transposed and W_uv. Experts are stacked, with gate and up separate. Rotary pairs are adjacent. Norms, biases and
+routers stay in fp32: they are small, and rounding a router can change the choice of experts.
 
 Source: llama.cpp's own converter (conversion/deepseek.py) and loader (src/models/deepseek2.cpp).
 """
@@ -30,10 +30,10 @@ DTYPES = {
     "f16": (Kind.F16, gguf.LlamaFileType.MOSTLY_F16),
     "q8_0": (Kind.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
 }
-"""What the matrices may be stored as. q8_0 packs 32 numbers of a row: rows that 32 does not divide stay f16."""
+"""How matrices may be stored. q8_0 packs 32 values of a row; rows that 32 does not divide are stored as f16."""
 
 LITE_LAYERS = (26, 27)
-"""llama.cpp takes a model of so many layers for DeepSeek-V2-Lite, whose queries have no low-rank path."""
+"""llama.cpp takes a model with this many layers for DeepSeek-V2-Lite, whose queries have no low-rank path."""
 
 MOST_LAYERS, MOST_EXPERTS = 512, 1024
 """llama.cpp's own limits (LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS)."""
@@ -42,13 +42,13 @@ AUTHOR = "Axion contributors"
 
 
 def write_gguf(release: Release, path: Path, dtype: str, repo_id: str | None = None) -> None:
-    """Write the model and its tokenizer to `path`.
+    """Writes the model and its tokenizer to `path`.
 
     Args:
-        release: what to write.
-        path: the file; its folder exists.
-        dtype: what the matrices are stored as, a key of `DTYPES`.
-        repo_id: USER/NAME of the original on the Hub; by default what release.json says.
+        release: the release to write.
+        path: the file to write, in a folder that exists.
+        dtype: how matrices are stored, a key of `DTYPES`.
+        repo_id: USER/NAME of the original on the Hub; by default the one in release.json.
 
     Raises:
         AxionError: llama.cpp cannot run this model, or the release is broken.
@@ -82,19 +82,19 @@ def write_gguf(release: Release, path: Path, dtype: str, repo_id: str | None = N
 
 
 def check_model(config: AxionConfig) -> None:
-    """Raises AxionError, one line, for the first thing in the model that llama.cpp's `deepseek2` has no place for."""
-    layers, rope = config.num_hidden_layers, config.rope_parameters
+    """Raises AxionError for the first field of the configuration that llama.cpp's `deepseek2` cannot express."""
+    layers, rope = config.num_hidden_layers, config.rope_parameters or {}
     rules = {
-        "attention_bias": (not config.attention_bias, "must be false: its attention has no biases"),
+        "attention_bias": (not config.attention_bias, "must be false: deepseek2 has no attention biases"),
         "rms_norm_eps": (
             config.rms_norm_eps == LATENT_NORM_EPS,
-            f"must be {LATENT_NORM_EPS}: it has one epsilon for all norms, and that of the latents is fixed",
+            f"must be {LATENT_NORM_EPS}: deepseek2 has one epsilon for all norms, and that of the latents is fixed",
         ),
-        "routed_scaling_factor": (config.routed_scaling_factor != 0, "must not be 0: it takes 0 for 1"),
+        "routed_scaling_factor": (config.routed_scaling_factor != 0, "must not be 0: llama.cpp reads 0 as 1"),
         "num_hidden_layers": (
             layers <= MOST_LAYERS and not (layers in LITE_LAYERS and config.q_lora_rank),
-            f"must be at most {MOST_LAYERS}, and with a q_lora_rank not {' or '.join(map(str, LITE_LAYERS))}: it takes "
-            "models of so many layers for DeepSeek-V2-Lite",
+            f"must be at most {MOST_LAYERS}, and with a q_lora_rank not {' or '.join(map(str, LITE_LAYERS))}: "
+            "llama.cpp takes models with this many layers for DeepSeek-V2-Lite",
         ),
         "n_routed_experts": (config.n_routed_experts <= MOST_EXPERTS, f"must be at most {MOST_EXPERTS}"),
         "rope_parameters": (
@@ -108,13 +108,13 @@ def check_model(config: AxionConfig) -> None:
 
 
 def check_tokenizer(tokenizer: dict) -> None:
-    """Raises AxionError where the content of tokenizer.json is not byte-level BPE over Qwen2's split."""
+    """Raises AxionError unless the content of tokenizer.json is byte-level BPE with Qwen2's pre-tokenizer."""
     split = {"type": "Split", "pattern": {"Regex": SPLIT_REGEX}, "behavior": "Isolated", "invert": False}
     steps = (tokenizer["pre_tokenizer"] or {}).get("pretokenizers", [])
     is_ours = tokenizer["model"]["type"] == "BPE" and not tokenizer["normalizer"] and len(steps) == 2
     if not (is_ours and steps[0] == split and steps[1]["type"] == "ByteLevel"):
         raise AxionError(
-            "llama.cpp does not know this tokenizer: it must be byte-level BPE over Qwen2's split, as ours"
+            "llama.cpp does not support this tokenizer; it must be byte-level BPE with Qwen2's pre-tokenizer"
         )
 
 
@@ -122,7 +122,7 @@ def check_tokenizer(tokenizer: dict) -> None:
 
 
 def _metadata(release: Release, repo_id: str | None) -> gguf.Metadata:
-    """What release.json says about the model; of a run that was never released, its name alone."""
+    """The model's metadata from release.json; without that file, its name alone."""
     info = release.info
     if not info:
         return gguf.Metadata(name=release.name)
@@ -168,20 +168,20 @@ def _add_shapes(writer: gguf.GGUFWriter, config: AxionConfig) -> None:
     writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
     writer.add_expert_weights_norm(config.norm_topk_prob)
     writer.add_expert_weights_scale(config.routed_scaling_factor)
-    if config.topk_group < config.n_group:  # all groups eligible is no groups, and llama.cpp insists on that
+    if config.topk_group < config.n_group:  # llama.cpp accepts groups only where not all are eligible
         writer.add_expert_group_count(config.n_group)
         writer.add_expert_group_used_count(config.topk_group)
 
 
 def _add_rotary(writer: gguf.GGUFWriter, config: AxionConfig) -> None:
-    """Rotary positions. With YaRN, two factors that llama.cpp derives differently have to come out as ours.
+    """Rotary positions. With YaRN, llama.cpp derives two factors in another way, and they must equal ours.
 
-    Ours: cosines and sines times A (transformers' `attention_factor`), scores times S (`softmax_scale`). llama.cpp:
-    cosines and sines times a = attn_factor, scores times (a·(1 + 0.1·m·ln factor))², with m from its yarn_log_mul; and
-    where m is 0, attn_factor counts from 1 + 0.1·ln factor instead of from 1. DeepSeek's own settings, mscale equal to
-    mscale_all_dim, give A = 1 and m = mscale_all_dim.
+    Ours: cosines and sines times A (transformers' `attention_factor`), scores times S (`softmax_scale`). llama.cpp's:
+    cosines and sines times a = attn_factor, scores times (a·(1 + 0.1·m·ln factor))², with m from its yarn_log_mul;
+    where m is 0, attn_factor is relative to 1 + 0.1·ln factor instead of 1. DeepSeek's own settings, with mscale equal
+    to mscale_all_dim, give A = 1 and m = mscale_all_dim.
     """
-    rope = config.rope_parameters
+    rope = config.rope_parameters or {}
     writer.add_rope_dimension_count(config.qk_rope_head_dim)
     writer.add_rope_freq_base(rope["rope_theta"])
     if rope["rope_type"] == "default":
@@ -210,7 +210,7 @@ def _add_rotary(writer: gguf.GGUFWriter, config: AxionConfig) -> None:
 
 def _add_tokenizer(writer: gguf.GGUFWriter, release: Release, content: dict) -> None:
     tokenizer = release.tokenizer
-    tokens = [f"[PAD{index}]" for index in range(release.config.vocab_size)]  # rows of the embedding without a token
+    tokens = [f"[PAD{index}]" for index in range(release.config.vocab_size)]  # embedding rows that have no token
     types = [gguf.TokenType.UNUSED] * len(tokens)
     for token, index in tokenizer.get_vocab().items():
         tokens[index], types[index] = token, gguf.TokenType.NORMAL
@@ -221,14 +221,12 @@ def _add_tokenizer(writer: gguf.GGUFWriter, release: Release, content: dict) -> 
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in content["model"]["merges"]])
-    writer.add_bos_token_id(tokenizer.bos_token_id)
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    writer.add_unk_token_id(tokenizer.unk_token_id)
-    writer.add_pad_token_id(tokenizer.pad_token_id)
+    for name in ("bos_token_id", "eos_token_id", "unk_token_id", "pad_token_id"):
+        getattr(writer, f"add_{name}")(getattr(tokenizer, name))
     encoded = tokenizer("1")["input_ids"]
     writer.add_add_bos_token(encoded[0] == tokenizer.bos_token_id)
     writer.add_add_eos_token(encoded[-1] == tokenizer.eos_token_id)
-    if tokenizer.chat_template:
+    if isinstance(tokenizer.chat_template, str):
         writer.add_chat_template(tokenizer.chat_template)
 
 
@@ -236,16 +234,19 @@ def _add_tokenizer(writer: gguf.GGUFWriter, release: Release, content: dict) -> 
 
 
 def tensors(release: Release) -> Iterator[tuple[str, torch.Tensor]]:
-    """Each tensor of the file: llama.cpp's name for it and its value in fp32, in llama.cpp's layout."""
+    """The tensors of the file: llama.cpp's name, and the value in fp32 in llama.cpp's layout."""
     config = release.config
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.DEEPSEEK2, config.num_hidden_layers)
     for own_name, weight in release.model.state_dict().items():
         for name, part in _parts(own_name, weight, config):
-            yield names.get_name(name, try_suffixes=(".weight", ".bias")), part
+            known_as = names.get_name(name, try_suffixes=(".weight", ".bias"))
+            if known_as is None:
+                raise ValueError(f"llama.cpp's deepseek2 has no tensor for {name}")
+            yield known_as, part
 
 
 def storage_kind(name: str, weight: torch.Tensor, wanted: Kind) -> Kind:
-    """What a tensor is stored as when its file is of the wanted kind."""
+    """How a tensor is stored in a file of the wanted kind."""
     if weight.ndim == 1 or "ffn_gate_inp" in name:
         return Kind.F32
     block, _ = gguf.GGML_QUANT_SIZES[wanted]
@@ -253,7 +254,7 @@ def storage_kind(name: str, weight: torch.Tensor, wanted: Kind) -> Kind:
 
 
 def _parts(name: str, weight: torch.Tensor, config: AxionConfig) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors that llama.cpp wants for one of the model's weights, under DeepSeek's names."""
+    """The tensors that llama.cpp needs for one of the model's weights, under DeepSeek's names."""
     before, _, last = name.removesuffix(".weight").rpartition(".")
     if last == "lm_head" and config.tie_word_embeddings:
         return
@@ -272,15 +273,15 @@ def _parts(name: str, weight: torch.Tensor, config: AxionConfig) -> Iterator[tup
         yield f"{before}.v_b_proj.weight", value_up
     elif last in ("q_proj", "q_b_proj"):
         rows = weight.unflatten(0, (config.num_attention_heads, -1))
-        yield name, _neighbours(rows, config).flatten(0, 1)
+        yield name, _pair_rows(rows, config).flatten(0, 1)
     elif last == "kv_a_proj_with_mqa":
-        yield name, _neighbours(weight.unsqueeze(0), config).squeeze(0)
+        yield name, _pair_rows(weight.unsqueeze(0), config).squeeze(0)
     else:
         yield name, weight
 
 
-def _neighbours(rows_HxD: torch.Tensor, config: AxionConfig) -> torch.Tensor:
-    """Reorders the last, rotary rows of each head so that the members of a rotated pair stand side by side."""
+def _pair_rows(rows_HxD: torch.Tensor, config: AxionConfig) -> torch.Tensor:
+    """Reorders the rotary rows, which are the last of each head, so that the two rows of a pair are adjacent."""
     if config.rope_interleave:
         return rows_HxD
     plain, rotary = rows_HxD.split([rows_HxD.shape[1] - config.qk_rope_head_dim, config.qk_rope_head_dim], dim=1)

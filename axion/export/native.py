@@ -1,7 +1,7 @@
-"""A release as a `deepseek_v3` checkpoint, which transformers loads with no code but its own.
+"""Writes a release as a `deepseek_v3` checkpoint, which transformers loads without remote code.
 
-The names and shapes of the weights in memory are transformers' own already; its checkpoints keep every expert apart
-(`mlp.experts.0.gate_proj.weight` …), and saving through its own class writes them so.
+In memory, the model's weights have transformers' own names and shapes. Its checkpoints store each expert separately
+(`mlp.experts.0.gate_proj.weight` …), which saving through its own class takes care of.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from axion.release import Release
 from axion.tokenizer import save_tokenizer
 
 DEEPSEEK_SWITCHES = {"scoring_func": "sigmoid", "topk_method": "noaux_tc", "moe_layer_freq": 1}
-"""What config.json of DeepSeek-V3 itself says of its router: vLLM, SGLang and llama.cpp read it, transformers knows."""
+"""What DeepSeek-V3's own config.json says of its router. vLLM, SGLang and llama.cpp read it; transformers does not."""
 
 
 def write_native(release: Release, folder: Path) -> None:
-    """Write config.json, generation_config.json, model.safetensors and the tokenizer's files into `folder`.
+    """Writes config.json, generation_config.json, model.safetensors and the tokenizer's files into `folder`.
 
     Raises:
         AxionError: transformers' DeepSeek-V3 cannot express this model, or the release is broken.
@@ -34,13 +34,13 @@ def write_native(release: Release, folder: Path) -> None:
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     model.generation_config = GenerationConfig(**{name: getattr(config, name) for name in ids})
     model.save_pretrained(folder)
-    _name_rotary_fields_of_old(folder / "config.json")
+    _add_old_rotary_fields(folder / "config.json")
     release.tokenizer.model_max_length = config.max_position_embeddings
     save_tokenizer(release.tokenizer, folder)
 
 
 def native_config(config: AxionConfig) -> DeepseekV3Config:
-    """The same model as transformers' own DeepSeek-V3 configures it.
+    """The configuration of the same model in transformers' own DeepSeek-V3.
 
     Raises:
         AxionError: transformers' DeepSeek-V3 cannot express this model.
@@ -50,12 +50,12 @@ def native_config(config: AxionConfig) -> DeepseekV3Config:
             "n_routed_experts is 1; transformers' deepseek_v3 adds up the two best experts of a group, so it needs 2"
         )
     fields = {name: getattr(config, name) for name in AxionConfig.__annotations__}
-    # a run in training keeps no cache; whoever loads a checkpoint wants one
+    # training turns the cache off; whoever loads a checkpoint wants it on
     return DeepseekV3Config(**fields | {"use_cache": True}, **DEEPSEEK_SWITCHES)
 
 
-def _name_rotary_fields_of_old(path: Path) -> None:
-    """Add `rope_theta` and `rope_scaling`, the names that transformers 4 and other engines read."""
+def _add_old_rotary_fields(path: Path) -> None:
+    """Adds `rope_theta` and `rope_scaling`, the field names that transformers 4 and other engines read."""
     fields = read_json(path)
     rope = dict(fields["rope_parameters"])
     fields["rope_theta"] = rope.pop("rope_theta")

@@ -208,6 +208,6 @@ def test_memory_is_that_of_a_fresh_process_not_of_this_one(release):
 
 
 def test_a_process_that_fails_is_one_line(tmp_path):
-    with pytest.raises(AxionError, match=r"could not be measured: .*no complete release") as caught:
+    with pytest.raises(AxionError, match=r"could not be measured: .*is not a complete release") as caught:
         speed.measure_memory(tmp_path)
     assert "\n" not in str(caught.value)

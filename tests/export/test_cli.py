@@ -75,7 +75,7 @@ def test_it_never_replaces_what_is_not_its_own(to, export, tmp_path):
     [
         (("--to", "onnx"), "'onnx' is not one of 'native', 'gguf'"),
         (("--to", "gguf", "--dtype", "q4"), "'q4' is not one of 'f32', 'f16', 'q8_0'"),
-        (("--to", "native", "--dtype", "f16"), "--dtype is for --to gguf"),
+        (("--to", "native", "--dtype", "f16"), "--dtype goes with --to gguf"),
         ((), "Missing option '--to'"),
     ],
 )
