@@ -1,6 +1,6 @@
-"""The configuration of Axion's decoder: DeepSeek-V3's field names, checked for shapes that cannot be built.
+"""The configuration of Axion's decoder: DeepSeek-V3's field names, with checks of their values.
 
-This file travels to the letter into every release as remote code, so it imports transformers alone.
+This file is copied verbatim into every release as remote code, so it imports only transformers.
 """
 
 from transformers.configuration_utils import PreTrainedConfig
@@ -10,14 +10,17 @@ SIZES = (
     *("num_attention_heads", "n_shared_experts", "n_routed_experts", "num_experts_per_tok", "n_group", "topk_group"),
     *("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "max_position_embeddings"),
 )
-"""Fields that must be whole numbers of at least 1."""
+"""Fields that must be integers of at least 1."""
+
+LATENT_NORM_EPS = 1e-6
+"""Epsilon of the norms of the query's and the key-value latent, the same in every DeepSeek-V3."""
 
 
 class AxionConfig(PreTrainedConfig):
     """The shape of an `AxionForCausalLM`; the defaults are Axion1 v0.1.
 
     Fields carry the names of transformers' `DeepseekV3Config`, so that a model can be exported to `deepseek_v3` without
-    translation. Balancing speeds and loss weights are training settings: they stand in the recipe, not here.
+    translation. Balancing speeds and loss weights are training settings: they belong to the recipe.
 
     Args:
         vocab_size: tokens in the vocabulary (V).
@@ -27,13 +30,13 @@ class AxionConfig(PreTrainedConfig):
         num_hidden_layers: decoder layers (L).
         num_attention_heads: attention heads (H).
         num_key_value_heads: equal to `num_attention_heads` with latent attention, and so by default.
-        n_shared_experts: experts that read every token; they form one SwiGLU of width n_shared_experts · F.
-        n_routed_experts: experts among which the router chooses (E).
+        n_shared_experts: experts that read every token, computed as one SwiGLU of width n_shared_experts · F.
+        n_routed_experts: experts that the router chooses from (E).
         num_experts_per_tok: routed experts that read a token (K).
-        n_group, topk_group: the routed experts stand in `n_group` groups, of which `topk_group` are eligible per token.
-        norm_topk_prob: normalise the chosen experts' weights to a sum of one.
-        routed_scaling_factor: what those weights are multiplied by afterwards.
-        first_k_dense_replace: how many first layers are dense instead of a mixture.
+        n_group, topk_group: the routed experts form `n_group` groups, of which `topk_group` are eligible per token.
+        norm_topk_prob: normalise the weights of the chosen experts to a sum of one.
+        routed_scaling_factor: factor on those weights afterwards.
+        first_k_dense_replace: number of first layers that have a dense SwiGLU instead of experts.
         q_lora_rank: rank of the query's low-rank path; None for a single full matrix.
         kv_lora_rank: width of the cached key-value latent (R).
         qk_nope_head_dim, qk_rope_head_dim: the parts of a query-key head without and with rotary positions.
@@ -41,10 +44,10 @@ class AxionConfig(PreTrainedConfig):
         rope_parameters: transformers' own: `rope_type` "default" or "yarn", `rope_theta`, YaRN's `factor`, `mscale` …
         rope_interleave: rotary pairs are neighbours (0, 1), (2, 3), … as in DeepSeek's weights.
         max_position_embeddings: the longest context (S).
-        output_router_logits: return each router's logits with every forward pass.
+        output_router_logits: return the logits of each router with every forward pass.
 
     Raises:
-        ValueError: a shape cannot be built; the message names the field and says what would be right.
+        ValueError: a field has a value that cannot be built; the message names it and says what is allowed.
 
     Source: DeepSeek-V3 technical report, arXiv 2412.19437, sections 2.1 and 4.2.
     """
@@ -79,7 +82,7 @@ class AxionConfig(PreTrainedConfig):
     v_head_dim: int = 16
     hidden_act: str = "silu"
     max_position_embeddings: int = 512
-    rope_parameters: dict | None = None
+    rope_parameters: dict = None  # pyright: ignore[reportAssignmentType] (filled in by __post_init__)
     rope_interleave: bool = True
     rms_norm_eps: float = 1e-6
     attention_bias: bool = False
@@ -100,9 +103,14 @@ class AxionConfig(PreTrainedConfig):
         self.rope_parameters = {"rope_theta": 10000.0, **self.rope_parameters}
         self._check_shapes()
         self.qk_head_dim = self.qk_nope_head_dim + self.qk_rope_head_dim
-        # transformers computes the rotary frequencies of YaRN over `head_dim` dimensions: here the rotary part alone
+        # transformers computes YaRN's frequencies over `head_dim` dimensions; only the rotary part is rotated here
         self.head_dim = self.qk_rope_head_dim
         super().__post_init__(**kwargs)
+
+    @property
+    def mixture_layers(self) -> range:
+        """Indices of the layers that have experts; the layers before them are dense."""
+        return range(self.first_k_dense_replace, self.num_hidden_layers)
 
     def _check_shapes(self) -> None:
         for name in SIZES:
@@ -110,10 +118,10 @@ class AxionConfig(PreTrainedConfig):
             if name == "q_lora_rank" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+                raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
         rope = self.rope_parameters
         rules = {
-            "qk_rope_head_dim": (self.qk_rope_head_dim % 2 == 0, "must be even: rotary positions turn pairs"),
+            "qk_rope_head_dim": (self.qk_rope_head_dim % 2 == 0, "must be even: rotary positions rotate pairs"),
             "num_key_value_heads": (
                 self.num_key_value_heads == self.num_attention_heads,
                 f"must be num_attention_heads ({self.num_attention_heads}): latent attention has a key per head",
@@ -139,14 +147,14 @@ class AxionConfig(PreTrainedConfig):
             "hidden_act": (self.hidden_act == "silu", 'must be "silu": the feed-forward parts are SwiGLU'),
             "num_nextn_predict_layers": (
                 self.num_nextn_predict_layers == 0,
-                "must be 0: multi-token prediction is not built yet",
+                "must be 0: multi-token prediction is not supported yet",
             ),
         }
         for name, (holds, rule) in rules.items():
             if not holds:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it {rule}")
         if self.n_group > 1 and self.n_routed_experts // self.n_group < 2:
-            raise ValueError(f"n_group is {self.n_group}; a group needs at least two experts, whose scores it sums")
+            raise ValueError(f"n_group is {self.n_group}; a group needs at least two experts, whose scores it adds")
 
 
 def _rope_can_be_built(rope: dict) -> bool:
