@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import axion
 from axion.errors import AxionError
 from axion.files import read_json, sha256, write_json
 
-REMOTE_CODE = ("attention_axion.py", "configuration_axion.py", "mixture_axion.py", "modeling_axion.py")
+REMOTE_CODE = tuple(sorted(path.name for path in Path(axion.__file__).parent.glob("model/*_axion.py")))
+"""The files of `axion/model`, which a release has copies of."""
 RELEASE_FILES = (
     "README.md",
     "config.json",
@@ -24,7 +26,11 @@ RELEASE_FILES = (
     "trace.json",
     "training.png",
 )
-"""A release holds these files, all of them."""
+"""What a release holds that is built today: all of these files."""
+REQUIRED_FILES = tuple(
+    name for name in RELEASE_FILES if name not in REMOTE_CODE or name in {"configuration_axion.py", "modeling_axion.py"}
+)
+"""What any release holds. Older ones have the model in one file, and `config.json` and its imports name the others."""
 OPTIONAL_FILES = (".eval_results/gsm8k.yaml",)
 """What a release holds where its figures were measured. Nothing else belongs in one, and nothing else is ever sent."""
 

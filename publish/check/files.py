@@ -13,7 +13,7 @@ from safetensors import safe_open
 from axion.errors import AxionError
 from axion.files import sha256
 from publish.check.folder import BINARY, Folder, Problem, shown
-from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, read_manifest
+from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, REQUIRED_FILES, read_manifest
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz"}
 _KINDS = {".json": "JSON", ".py": "Python", ".yaml": "YAML"}
@@ -22,7 +22,7 @@ _LARGEST_HEADER = 100_000_000  # of a safetensors file, in bytes; the format's o
 
 def allowed_names(folder: Folder) -> Iterator[Problem]:
     """The folder holds the allow-list and nothing else; what is hidden or forgotten leaks (autotrain#762)."""
-    for name in RELEASE_FILES:
+    for name in REQUIRED_FILES:
         if not folder.names.get(name):
             yield Problem(name, None, "is missing from the release", "build the release again")
     stray = set(folder.names) - {*RELEASE_FILES, *OPTIONAL_FILES}

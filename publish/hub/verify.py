@@ -17,7 +17,7 @@ from axion.release import Release, open_release
 from publish.hub import clean_process
 from publish.hub import client as hub
 from publish.hub.delivery import Download
-from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, check_files, files_in, read_manifest
+from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, REQUIRED_FILES, check_files, files_in, read_manifest
 from publish.release.build import AUTO_MAP, code_files
 from publish.release.card import python_of_card
 from publish.steps import Steps
@@ -147,7 +147,7 @@ def _read_release(download: Download) -> dict:
         raise AxionError(f"{download.repo_id} is no release of Axion: its release.json names no tag or no checksums")
     if info.get("repo_id") != download.repo_id:
         raise AxionError(f"{download.repo_id}: its release.json describes another repository, {info.get('repo_id')}")
-    if missing := [name for name in RELEASE_FILES if "form" not in info and not (download.folder / name).is_file()]:
+    if missing := [name for name in REQUIRED_FILES if "form" not in info and not (download.folder / name).is_file()]:
         raise AxionError(f"{download.repo_id} is no whole release of Axion: {missing[0]} is missing")
     return info
 
@@ -175,7 +175,8 @@ def _check_code_is_ours(download: Download, info: dict) -> None:
     if strange := [name for name in files_in(download.folder) if name not in known]:
         raise AxionError(f"{download.repo_id}: {strange[0]} is no file of a release; {advice}")
     for source in code_files():
-        if (download.folder / source.name).read_bytes() != source.read_bytes():
+        copy = download.folder / source.name
+        if not copy.is_file() or copy.read_bytes() != source.read_bytes():
             raise AxionError(f"{download.repo_id}: {source.name} is not this version's of Axion; {advice}")
     for name, expected in (("config.json", AUTO_MAP), ("tokenizer_config.json", None)):
         if _auto_map(download.folder / name) != expected:
