@@ -19,6 +19,7 @@ from axion.errors import AxionError
 from benchmarks.report import Row, build_report, describe_machine, read_rows, to_markdown, write_docs, write_json
 from tests.support.browsers import chromium
 from tests.support.servers import Server, served
+from tests.support.steering import READY
 
 if TYPE_CHECKING:  # where it is not installed, `chromium` says so in a line
     from playwright.sync_api import Browser, Page
@@ -65,7 +66,6 @@ WATCH_FIRST = """
   requestAnimationFrame(loop);
 """
 
-VIEW_READY = ".axion-view:not([data-state=empty])"
 CELL = ".av-col i"
 FOOTER = "footer"
 VIEW_COUNT = 'document.getElementsByClassName("av-tok").length'
@@ -127,7 +127,7 @@ def measure_streaming(browser: "Browser", runs: int, *options: str) -> dict[str,
         for name in results:
             server, log = stack.enter_context(compared_page(name, *options))
             page, ours = open_page(browser, server), name == "playground"
-            page.wait_for_selector(VIEW_READY if ours else "#box")
+            page.wait_for_selector(READY if ours else "#box")
             count, done = (VIEW_COUNT, VIEW_DONE) if ours else (BOX_COUNT, "true")
             page.evaluate(WATCH_GROWTH, {"count": count, "done": done})
             pages[name] = page, log, ours
@@ -222,7 +222,7 @@ def measure_rest(browser: "Browser", runs: int) -> tuple[list[float], list[float
 def start_endless(browser: "Browser", server: Server) -> "Page":
     """A page that shows a text without an end."""
     page = open_page(browser, server)
-    page.wait_for_selector(VIEW_READY)
+    page.wait_for_selector(READY)
     page.locator("#generate").click()
     page.wait_for_function(f"document.querySelector('[data-state=running]') && {VIEW_COUNT} > 40")
     return page

@@ -49,16 +49,16 @@ TINY = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where workers share the tests, two of them drive browsers, which mostly wait and starve in a crowd.
+    """Group the tests for `--dist loadgroup`.
 
-    Those tests are dealt to two groups of about the same length, by the first letters of their files; all others stay
-    together by file.
+    All tests of the page's server run on one worker, which starts it once, and so do those that drive a browser alone;
+    all others stay together by file.
     """
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
-            of_browsers = "browser A–C" if item.path.name < "test_d" else "browser D–Z"
-            group = of_browsers if item.get_closest_marker("browser") else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(group))
+            fixtures = getattr(item, "fixturenames", ())
+            shared = next((name for name in ("server", "browser") if name in fixtures), str(item.path))
+            item.add_marker(pytest.mark.xdist_group(shared))
 
 
 def tiny_documents() -> list[str]:

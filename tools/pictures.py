@@ -1,8 +1,8 @@
 """Pictures of the playground in a real Chromium: `python -m tools.pictures [--models RELEASE …] [--all FOLDER]`.
 
-It writes the README's picture, docs/playground.png, and docs/playground.webp, where a text is generated and the ribbon
-grows. With --all it writes every tab into a folder, light and dark, wide and narrow, in English, and in Portuguese wide
-and light: to be looked at. The tabs are those that the page has.
+Writes the README's picture, docs/playground.png, and the film docs/playground.webp, in which a text and its ribbon grow.
+With --all it writes a picture of every tab into a folder instead: light and dark, wide and narrow in
+English, and wide and light in Portuguese.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from PIL import Image
 from axion.errors import AxionError
 from tests.support.browsers import chromium
 from tests.support.servers import ROOT, served
+from tests.support.steering import READY, open_tab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 WIDE = {"width": 1280, "height": 800}
 NARROW = {"width": 390, "height": 844}
-READY = ".axion-view:not([data-state=empty])"
 
 PICTURE = ROOT / "docs" / "playground.png"
 FILM = ROOT / "docs" / "playground.webp"
@@ -37,18 +37,18 @@ FILM_COLOURS = 128
 FILMED = "Word problem, step by step"
 """The preset whose text is generated."""
 FILM_FRAMES = 10_000
-"""Every so many pictures one is written whole, the others as what has changed: so the first alone."""
+"""The interval of key frames, longer than any film: only the first frame is written whole."""
 TOKENS_PER_FRAME = 2
 TOKENS_PER_SECOND = 14
-"""Of the film; the eye would not follow the model."""
+"""Of the film; the model's own speed would be too fast to follow."""
 LAST_SECONDS = 2.5
-"""How long the film rests on the finished text, before it begins again."""
+"""How long the film shows the finished text before it starts again."""
 MOST_BYTES = 600_000
 MOST_SECONDS = 8.0
 NEW_TOKENS = "document.querySelectorAll('.av-tok:not(.av-prompt)').length"
 DONE = "document.querySelector('#trace .axion-view').dataset.state === 'done'"
 
-# The page is drawn once nothing is awaited, nothing moves, and its height has been the same for a while.
+# The page is drawn once nothing is pending, nothing moves, and its height has been stable for a while.
 DRAWN = """() => {
   const height = document.documentElement.scrollHeight;
   if (height !== window.lastHeight) Object.assign(window, { lastHeight: height, since: Date.now() });
@@ -73,32 +73,21 @@ def open_page(
 
 
 def tabs_of(page: "Page") -> Iterator[str]:
-    """Show every tab of the page in turn; yields a name for its file once its content is drawn."""
-    # Gradio measures the tabs in a hidden copy of their strip, where also those stand that a narrow page puts away.
+    """Open every tab of the page in turn; yields a name for its file once its content is drawn."""
+    # Gradio measures the tabs in a hidden copy of their strip, which also holds those that a narrow page puts away.
     names = page.locator(".ax-tabs > .tab-wrapper .visually-hidden button")
     for number in range(names.count()):
         page.wait_for_load_state("networkidle")
         name = names.nth(number).text_content().strip()
-        show_tab(page, name)
+        open_tab(page, name)
         page.wait_for_load_state("networkidle")
         page.wait_for_function(DRAWN)
         letters = unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
         yield f"{number + 1}-{re.sub('[^a-z]+', '-', letters)}"
 
 
-def show_tab(page: "Page", name: str) -> None:
-    """Show a tab, also where a narrow page has put it into the menu of the rest."""
-    strip = page.locator(".ax-tabs > .tab-wrapper")
-    tab = strip.get_by_role("tab", name=name, exact=True)
-    if not tab.count():
-        strip.locator(".overflow-menu > button").click()
-        tab = strip.locator(".overflow-dropdown button", has_text=name)
-    tab.click()
-    strip.locator("[role=tab][aria-selected=true]", has_text=name).wait_for()
-
-
 def take_all(browser: "Browser", address: str, folder: Path) -> None:
-    """Write a picture of every tab, in every look that people see it in."""
+    """Write a picture of every tab in every look."""
     folder.mkdir(parents=True, exist_ok=True)
     looks = [(width, scheme, "en") for width in ("wide", "narrow") for scheme in ("light", "dark")]
     for width, scheme, language in [*looks, ("wide", "light", "pt")]:
@@ -141,8 +130,8 @@ def crop(shot: bytes, share: float) -> Image.Image:
 
 
 def write_film(path: Path, frames: Sequence[Image.Image], seconds: Sequence[float]) -> None:
-    """Write an animated WebP that begins again at its end. Raises AxionError when it is too large or too long."""
-    # A page has few colours: a palette and no loss take half the bytes of a lossy film, and letters stay sharp.
+    """Write an animated WebP that loops. Raises AxionError when it is too large or too long."""
+    # A page has few colours: with a palette a lossless film is half the size of a lossy one, and its text is sharp.
     palette = frames[-1].quantize(FILM_COLOURS)
     first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB") for frame in frames)
     first.save(

@@ -1,8 +1,7 @@
-"""The view of a trace: tokens underlined by expert, the layer × token ribbon, the experts' load, and the figures.
+"""The view of a trace on the Gradio page: one `gr.HTML` whose value is the growing text of `playground.generate.events`.
 
-One `gr.HTML` whose template never changes. Its value is the growing text of `playground.generate.events`; the script
-reads what was added and draws it, at most once a frame. Text from a model reaches the page only through `textContent`:
-Gradio would run scripts hidden in a value that reaches a template.
+The template is a constant, and text from a model reaches the page only through `textContent`: Gradio would run a script
+that is hidden in a value which a template shows.
 """
 
 from dataclasses import asdict

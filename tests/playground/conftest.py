@@ -29,8 +29,9 @@ from tests.support.measured import (
     write_trace,
 )
 from tests.support.servers import ROOT, Server, served
+from tests.support.steering import READY, choose_language, choose_theme, open_tab
 
-__all__ = ["HOSTILE", "ROOT", "Server", "served"]
+__all__ = ["HOSTILE", "ROOT", "Server", "choose_language", "choose_theme", "open_tab", "served"]
 
 SLOW_APP = ("-m", "tests.support.slow_app")
 """For servers whose texts have to last for a while: see there."""
@@ -190,32 +191,7 @@ def page(browser, server: Server):
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.set_default_timeout(20_000)
     page.goto(server.address)
-    page.wait_for_selector(".axion-view:not([data-state=empty])")
+    page.wait_for_selector(READY)
     yield page
     page.close()
     assert not errors
-
-
-def open_tab(page, name: str) -> None:
-    """Show the tab of that name, also where a narrow page has put it into the menu of the rest."""
-    strip = page.locator(".ax-tabs > .tab-wrapper")
-    strip.locator(".visually-hidden button", has_text=name).wait_for(state="attached")
-    tab = strip.get_by_role("tab", name=name, exact=True)
-    if not tab.count():
-        strip.locator(".overflow-menu > button").click()
-        tab = strip.locator(".overflow-dropdown button", has_text=name)
-    tab.click()
-    strip.locator("[role=tab][aria-selected=true]", has_text=name).wait_for()
-
-
-def choose_language(page, code: str) -> None:
-    """Press EN or PT in the page's head."""
-    page.locator("#language label", has_text=code.upper()).click()
-
-
-def choose_theme(page, scheme: str) -> None:
-    """Make the page light or dark by its own button."""
-    if page.evaluate("document.body.classList.contains('dark')") != (scheme == "dark"):
-        page.locator("#theme").click()
-    page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark")
-    page.wait_for_function("document.getAnimations().every((animation) => !(animation instanceof CSSTransition))")

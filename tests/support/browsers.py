@@ -1,4 +1,4 @@
-"""A real Chromium, steered by Playwright, for the tests, the pictures and the benchmarks."""
+"""A real Chromium, driven by Playwright, for tests, pictures and benchmarks."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ ARGUMENTS = (
 
 
 class NoChromium(AxionError):
-    """There is no browser here, or nothing to steer it with; the message says what to install."""
+    """Chromium or Playwright is not installed; the message says how to install it."""
 
 
 @contextmanager
 def chromium() -> Iterator["Browser"]:
-    """A browser for as long as the `with` block lasts. Raises NoChromium."""
+    """A browser that is closed at the end of the `with` block. Raises NoChromium."""
     try:
         from playwright.sync_api import sync_playwright
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""Colours as people see them: CIEDE2000 differences, and how colour-blind readers see a colour.
+"""Perceived colours: CIEDE2000 differences, and a simulation of colour blindness.
 
 Sources: G. Sharma, W. Wu, E. N. Dalal, "The CIEDE2000 color-difference formula", 2005; G. M. Machado, M. M. Oliveira,
 L. A. F. Fernandes, "A physiologically-based model for simulation of color vision deficiency", 2009. A colour is sRGB,
@@ -56,17 +56,17 @@ def from_hex(text: str) -> Colour:
 
 
 def blend(colour: Colour, background: Colour, opacity: float) -> Colour:
-    """What a browser draws: the mix is made of the sRGB values themselves."""
+    """Mix two colours as a browser does, on the sRGB values themselves."""
     return opacity * colour + (1 - opacity) * background
 
 
 def seen_by(vision: str, colour: Colour) -> Colour:
-    """The colour as a reader with this vision, a key of VISION, sees it."""
+    """The colour as it appears with this vision, a key of VISION."""
     return _encode(np.clip(VISION[vision] @ _decode(colour), 0, 1))
 
 
 def contrast(first: Colour, second: Colour) -> float:
-    """WCAG 2's ratio of the two luminances, from 1 to 21."""
+    """WCAG 2's contrast ratio, from 1 to 21."""
     light, dark = sorted((float(TO_XYZ[1] @ _decode(colour)) for colour in (first, second)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 

@@ -1,4 +1,4 @@
-"""A playground in a process of its own, for tests, pictures and benchmarks, which see what a visitor sees."""
+"""A playground in a process of its own, for tests, pictures and benchmarks."""
 
 import os
 import socket
@@ -20,19 +20,19 @@ END_SECONDS = 10.0
 
 
 class Server(NamedTuple):
-    """A playground that runs in a process of its own. What it costs is read from /proc, so on Linux only."""
+    """A running playground. Its CPU time and memory are read from /proc, so on Linux only."""
 
     address: str
     """`http://127.0.0.1:port`, without a slash at the end."""
     pid: int
 
     def cpu_seconds(self) -> float:
-        """Processor time that the server has used so far, of all its cores together."""
+        """CPU time that the server has used so far, summed over its threads."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory_bytes(self) -> int:
-        """Memory that the server holds now (its resident set)."""
+        """The server's resident memory."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -43,16 +43,16 @@ def served(
     app: Sequence[str] = APP,
     start_seconds: float = START_SECONDS,
 ) -> Iterator[Server]:
-    """`python app.py` on a free port for as long as the `with` block lasts; what it writes on standard error is shown.
+    """`python app.py` on a free port until the end of the `with` block; its standard error is passed through.
 
     Args:
-        models: what `--models` names; without any, the models that the app offers by itself.
-        environment: variables for the process, beside those of this one.
-        app: in place of app.py another script, or "-m" and a module; it has to take `--port`.
-        start_seconds: how long the first answer may take.
+        models: the releases for `--models`; without any, the app's default.
+        environment: variables that are added to those of this process.
+        app: another script than app.py, or "-m" and a module; it has to take `--port`.
+        start_seconds: how long the first response may take.
 
     Raises:
-        AxionError: the process ended, or did not answer in time.
+        AxionError: the process ended, or did not respond in time.
     """
     port = free_port()
     command = [sys.executable, *app, "--port", str(port), *(["--models", *models] if models else [])]
@@ -71,7 +71,7 @@ def served(
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """A local port that is not in use."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -86,7 +86,7 @@ def _wait_for(address: str, process: subprocess.Popen, name: str, seconds: float
         except OSError:
             if process.poll() is not None:
                 raise AxionError(
-                    f"{name} ended with exit code {process.returncode}; what it said stands above"
+                    f"{name} ended with exit code {process.returncode}; its standard error is above"
                 ) from None
             if time.monotonic() > deadline:
                 raise AxionError(f"{name} did not answer within {seconds:g} s") from None

@@ -1,4 +1,8 @@
-"""What a visitor does on the first tab and sees in its view, for the tests that look at it in Chromium."""
+"""What a visitor does on the page, and what the view of a trace shows, for tests and pictures in Chromium.
+
+A view alone in a page (`tests.support.bare_page`) has the same ids as on the Gradio page, so what reads a view works on
+both. What uses the page's controls needs the Gradio page.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ from axion.inference.sampling import Sampling
 from axion.inference.stream import Step, stream
 from axion.release import open_release
 from playground.locales.trace import TEXT as TABLE
+
+READY = ".axion-view:not([data-state=empty])"
+"""There once the page has drawn its first trace."""
 
 VIEW = "#trace .axion-view"
 TEXT = "#trace [data-part=text]"
@@ -107,3 +114,28 @@ def open_token(page, index: int):
 def first_new(page) -> int:
     """The index of the first token that is not of the prompt."""
     return page.locator(f"{TEXT} .av-tok.av-prompt").count()
+
+
+def open_tab(page, name: str) -> None:
+    """Show the tab of that name, also where a narrow page has put it into the menu of the rest."""
+    strip = page.locator(".ax-tabs > .tab-wrapper")
+    strip.locator(".visually-hidden button", has_text=name).wait_for(state="attached")
+    tab = strip.get_by_role("tab", name=name, exact=True)
+    if not tab.count():
+        strip.locator(".overflow-menu > button").click()
+        tab = strip.locator(".overflow-dropdown button", has_text=name)
+    tab.click()
+    strip.locator("[role=tab][aria-selected=true]", has_text=name).wait_for()
+
+
+def choose_language(page, code: str) -> None:
+    """Press EN or PT in the page's head."""
+    page.locator("#language label", has_text=code.upper()).click()
+
+
+def choose_theme(page, scheme: str) -> None:
+    """Make the page light or dark by its own button."""
+    if page.evaluate("document.body.classList.contains('dark')") != (scheme == "dark"):
+        page.locator("#theme").click()
+    page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark")
+    page.wait_for_function("document.getAnimations().every((animation) => !(animation instanceof CSSTransition))")
