@@ -1,6 +1,6 @@
 """Pictures of the playground in a real Chromium: `python -m tools.pictures [--models RELEASE …] [--all FOLDER]`.
 
-Writes the README's picture, docs/playground.png, and the film docs/playground.webp, in which a text and its ribbon grow.
+Writes the README's picture, docs/playground.png, and the film docs/playground.webp, in which a text is generated.
 With --all it writes a picture of every tab into a folder instead: light and dark, wide and narrow in
 English, and wide and light in Portuguese.
 """

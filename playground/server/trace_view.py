@@ -1,4 +1,4 @@
-"""The view of a trace on the Gradio page: one `gr.HTML` whose value is the growing text of `playground.generate.events`.
+"""The view of a trace on the Gradio page: one `gr.HTML`, whose value is the text of `playground.generate.events`.
 
 The template is a constant, and text from a model reaches the page only through `textContent`: Gradio would run a script
 that is hidden in a value which a template shows.

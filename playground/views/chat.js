@@ -1,13 +1,13 @@
 // The view of a conversation. The value is the NDJSON of one answer (see answer_events in playground/generate/chat.py), or
-// describes the chosen model. The turns are kept here, and all of them go along with every question. Beside `texts` and
-// `language` the view reads two props: `most`, the characters that a question may have, and `mostMessages`, how many
-// messages a conversation may have.
+// describes the chosen model. The view keeps the turns and sends all of them with every question. Besides `texts` and
+// `language` it reads two props: `most`, the maximum length of a question in characters, and `mostMessages`, the maximum
+// number of messages in a conversation.
 
 import { makeColumn, makeExpert, makeRowLabels, PALETTE } from "./routing.js";
 import { createToolkit, FAR, indexAt, isAtEnd, make, readLines } from "./toolkit.js";
 
-const TALLEST = 180; // pixels to which the field for a question grows
-const NAMED = 5; // with many experts, so many of the busiest are named
+const TALLEST = 180; // maximum height of the input field in pixels
+const NAMED = 5; // with many experts, the number of the busiest ones that are named
 
 export function start(host) {
   const { props, watch } = host;
@@ -39,7 +39,7 @@ export function start(host) {
   // The first event says whether the value is about the chosen model or about the turn that waits for it.
   function open(event) {
     current = event.kind === "turn" && newest()?.number === event.turn ? newest() : null;
-    if (current?.failure) Object.assign(current, { failure: null, ended: false }); // its answer was only late
+    if (current?.failure) Object.assign(current, { failure: null, ended: false }); // its answer was late, not refused
     if (event.kind === "turn") return;
     part("error").hidden = event.kind !== "error";
     part("error").textContent = event.kind === "error" ? event.message : "";
@@ -50,7 +50,7 @@ export function start(host) {
   }
 
   function take(event) {
-    if (!current || current.ended) return; // also what was still on its way when the answer was stopped
+    if (!current || current.ended) return; // including late data of an answer that was stopped
     if (event.kind === "turn") Object.assign(current, { heard: true, leftOut: event.left_out });
     else if (event.kind === "start") begin(event);
     else if (event.kind === "step") addToken(event);
@@ -113,15 +113,15 @@ export function start(host) {
 
   function addTurn(question, attempt) {
     const turn = {
-      number: Math.floor(Math.random() * 2 ** 52), // tells its events from those of a turn before it
+      number: Math.floor(Math.random() * 2 ** 52), // identifies its events
       question,
       attempt,
       tokens: [], // {step, span, column}
-      reads: [], // by expert, over all layers: how many tokens it read
+      reads: [], // tokens that each expert read, over all layers
       run: null, // the start event
       outcome: null, // the end event
       failure: null,
-      heard: false, // whether the question was taken
+      heard: false, // whether the question was accepted
       ended: false,
       leftOut: 0,
       nodes: buildTurn(question),
@@ -141,7 +141,7 @@ export function start(host) {
     host.trigger("submit", { turn: turn.number, attempt, messages: [...messages, { role: "user", content: question }] });
   }
 
-  // The turns that go along with a question: a model that was not taught to chat reads none of them.
+  // The turns that are sent with a question. A model without chat training reads none of them.
   function readable(past) {
     if (!described.chat) return [];
     const answered = past.filter((turn) => turn.ended && !turn.failure && answerOf(turn));
@@ -165,7 +165,7 @@ export function start(host) {
 
   const halt = () => host.trigger("stop", {});
 
-  // An answer that was stopped sends no end event, and a question that was refused no event at all.
+  // A stopped answer sends no end event, and a refused question sends no event at all.
   function followHost() {
     const turn = newest();
     if (!turn || turn.ended) return;
@@ -202,7 +202,7 @@ export function start(host) {
     return nodes;
   }
 
-  // All texts of a turn; its tokens stay as they are.
+  // Updates the texts of a turn, but not its tokens.
   function drawTurn(turn) {
     const { nodes, run, outcome, failure, leftOut } = turn;
     nodes.root.setAttribute("aria-label", fill("you"));
@@ -225,7 +225,7 @@ export function start(host) {
     return [model, draw, outcome ? fill(outcome.reason, outcome) : ""].filter(Boolean).join(" · ");
   }
 
-  // The share of the reading that each expert did, over the answer's tokens and all layers; or of one token, by layer.
+  // Each expert's share of the reads over all tokens and layers, or the experts of one token by layer.
   function drawRouting(turn, index = -1) {
     if (!turn?.run) return;
     const { run, tokens, reads, nodes } = turn;

@@ -13,11 +13,11 @@ export function start(host) {
   const { part, fill, visible, percent, count, oneDigit, twoDigits, bytes } = toolkit;
   const view = part("view");
   let seen = ""; // the part of the value that was read
-  let sides = {}; // side → all that is known of it, see newSide
+  let sides = {}; // side → its state, see newSide
   let stopped = false;
   let settled = false; // both have ended, and the end was announced
   let following = true; // the ribbons keep their end in sight, unless the reader scrolled away
-  let common = 0; // so many characters the two answers have in common at their beginning
+  let common = 0; // the length of the two answers' common prefix, in characters
   let marked = []; // the tokens that are marked
 
   const other = (side) => (side.key === "a" ? sides.b : sides.a);
@@ -48,7 +48,7 @@ export function start(host) {
 
   function take(event) {
     const side = (sides[event.side] ??= newSide(event.side));
-    if (side.ended) return; // what was still on its way when the generations were stopped
+    if (side.ended) return; // late data of a generation that was stopped
     if (event.kind === "start") begin(side, event);
     else if (event.kind === "step") addToken(side, event);
     else {
@@ -58,8 +58,8 @@ export function start(host) {
     }
   }
 
-  // `letters` is all the text, letter by letter; the first `prompt` of them are the prompt's. `tokens` have those from … to.
-  // `surprise` is the sum of −log p over the `fresh` tokens, which are the new ones; `batch` is what is drawn next.
+  // `letters` is the whole text by character; the first `prompt` of them are the prompt's. Each of `tokens` has the range
+  // from … to. `surprise` is the sum of −log p over the `fresh` (new) tokens; `batch` holds the nodes to append next.
   function newSide(key) {
     const figures = { fresh: 0, surprise: 0, ready: 0, first: undefined, last: undefined };
     const batch = { text: new DocumentFragment(), lane: new DocumentFragment() };
@@ -240,7 +240,7 @@ export function start(host) {
     );
   }
 
-  // The answers begin at one x, also where one side's prompt was cut.
+  // Both answers begin at the same x, even if one side's prompt was cut.
   function alignRibbons() {
     const drawn = both().filter((side) => side.run);
     const origin = Math.max(0, ...drawn.map((side) => side.prompt));
@@ -252,7 +252,7 @@ export function start(host) {
 
   // ------------------------------------------------------------------------------------------------- where the texts part
 
-  // `common`, or null while more of them may come.
+  // `common`, or null while it may still grow.
   function commonLength(ended) {
     const { a, b } = sides;
     const letter = (side) => side.letters[side.prompt + common];
@@ -288,13 +288,13 @@ export function start(host) {
   const describeNext = (token) =>
     token ? fill("goes_on", { word: visible(token.step.t), p: percent(token.step.p) }) : fill("ends");
 
-  // Before the line a third of what is to be seen, behind it the rest.
+  // Scrolls so that the line stands at a third of the width.
   function revealParting() {
     const box = part("scroll");
     if (!part("parting").hidden) box.scrollLeft = part("parting").offsetLeft - box.clientWidth / 3;
   }
 
-  // From the first difference on, each goes its own way, and looks it.
+  // Marks each side's tokens from the first difference on.
   function markOwn(side, length) {
     const first = firstAfter(side, length);
     side.marked ??= first ? side.tokens.indexOf(first) : side.tokens.length;
@@ -305,7 +305,7 @@ export function start(host) {
     }
   }
 
-  // Routing depends on the text and the weights alone: before the texts part, one model routes alike on both sides.
+  // Routing depends on text and weights only: before the texts differ, one model routes both sides alike.
   function drawCommon(firstA, firstB) {
     const { a, b } = sides;
     part("common").textContent = "";
@@ -401,7 +401,7 @@ export function start(host) {
     else if (host.busy !== "running" && waiting) reset();
   }
 
-  // Generations that were stopped send no end events.
+  // A stopped generation sends no end event.
   function stop() {
     stopped = true;
     for (const side of both()) side.ended = true;

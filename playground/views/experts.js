@@ -1,13 +1,13 @@
-// The view of what is known of a model's experts. The value is one JSON object (see describe_experts in
-// playground/content/experts.py); its token texts come out of a release and are set through textContent alone.
+// The view of a model's experts: their load and their favourite tokens. The value is one JSON object (see describe_experts
+// in playground/content/experts.py). Its token texts come from a release and are set as `textContent` only.
 
 import { makeExpert, paint, PALETTE } from "./routing.js";
 import { createToolkit, make, NARROW } from "./toolkit.js";
 
-const FEW = 8; // up to so many experts all layers are shown at once, except on a narrow screen
+const FEW = 8; // with up to this many experts all layers are shown at once, except on a narrow screen
 const ALL = -1;
-const NUMBERED = 32; // in a heat map of more experts there is no room for numbers, and for few names
-const NAMED = 8; // so many dead experts are named
+const NUMBERED = 32; // a heat map of more experts has no room for numbers, and for few names only
+const NAMED = 8; // the number of dead experts that are named
 
 export function start(host) {
   const { props, watch } = host;
@@ -39,7 +39,7 @@ export function start(host) {
     drawLiking();
   }
 
-  // A group of radio buttons that look like one switch; values and their labels.
+  // Radio buttons that look like one switch; `options` are pairs of value and label.
   function drawChoice(group, name, label, options, chosen, choose) {
     group.replaceChildren();
     group.setAttribute("aria-label", label);
@@ -91,7 +91,7 @@ export function start(host) {
       layer.forEach((share, expert) => {
         const cell = make("i", "", twoDigits(share));
         const told = fill("load_cell", { layer: data.first_layer + row, expert: expert + 1, times: twoDigits(share) });
-        cell.style.setProperty("--heat", Math.min(share, 2) / 2); // the fair share is the middle
+        cell.style.setProperty("--heat", Math.min(share, 2) / 2); // the fair share is in the middle
         cell.title = told;
         cell.setAttribute("role", "img");
         cell.setAttribute("aria-label", told);
@@ -208,7 +208,7 @@ export function start(host) {
     place.title = fill("card_load", { times: twoDigits(share) });
   }
 
-  // "Leans to digits: …", where the list is no accident; else the kinds of what is in it.
+  // "Leans to digits: …" if that is statistically significant, else the kinds of tokens in the list.
   function describeLiking({ kinds, leaning, tokens }) {
     const line = make("p", "");
     if (leaning) {

@@ -1,5 +1,5 @@
-// All that is known of one token, in a popover beside it: which tokens might have come instead, where one can branch, and
-// which experts read it, why, and with what weight.
+// The popover of one token: its alternatives, from which one can branch, and the experts that read it, with the reason for
+// their choice and their weights.
 
 import { makeExpert, paint } from "./routing.js";
 import { make, NARROW, prefersCalm } from "./toolkit.js";
@@ -36,8 +36,8 @@ export function createPopover(trace) {
     box.replaceChildren();
   }
 
-  // Below its token, or above where there is more room; on a narrow screen below the whole ribbon. It lies over the page
-  // and takes no room in it, so that nothing jumps.
+  // Below the token, or above it if there is more room; on a narrow screen below the whole ribbon. It is positioned over
+  // the page, so that the layout does not shift.
   function place() {
     if (opened < 0) return;
     const frame = trace.view.getBoundingClientRect();
@@ -53,7 +53,7 @@ export function createPopover(trace) {
     box.style.left = wide ? `${Math.max(8, Math.min(middle - 48, frame.width - box.offsetWidth - 8))}px` : 0;
   }
 
-  // Scrolls the page until the popover can be seen, but never its token out of sight.
+  // Scrolls the page until the popover is visible, as far as its token stays visible.
   function reveal() {
     const hidden = box.getBoundingClientRect().bottom + GAP - innerHeight;
     const room = anchor.getBoundingClientRect().top - GAP;
@@ -135,7 +135,7 @@ export function createPopover(trace) {
     return list;
   }
 
-  // A new generation with the same prompt and sampling; it keeps the new tokens before this one and takes another here.
+  // Requests a generation with the same prompt and sampling that keeps the new tokens before this one and takes `id` here.
   function branch(step, id) {
     const kept = trace.tokens.filter((token) => !token.step.prompt && token.step.i < step.i).map((token) => token.step.id);
     const instead = id === step.id ? null : wordOf(step.id, step.t);
@@ -146,7 +146,7 @@ export function createPopover(trace) {
 
   // -------------------------------------------------------------------------------------------- the choice of experts
 
-  // The bias only chooses and the gate only weighs, so they stand in columns of their own.
+  // The bias only chooses and the gate only weighs, so they have separate columns.
   function makeChoice(step) {
     const table = make("table", "av-choice");
     const head = table.createTHead().insertRow();

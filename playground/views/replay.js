@@ -1,8 +1,8 @@
-// Plays the shown trace again from what the browser has: no generation is asked for.
+// Replays the shown trace from its events, without a new generation.
 
 import { prefersCalm } from "./toolkit.js";
 
-const PACE = 0.06; // seconds per new token of a recorded example, which has no times of its own
+const PACE = 0.06; // seconds per new token of a recorded example, which has no timestamps
 const CALM_PACE = 250; // milliseconds between two changes, for readers who asked for little motion
 
 export function createReplay(trace) {
@@ -24,7 +24,7 @@ export function createReplay(trace) {
     playUntil((now - replayed.started) / 1000);
   }
 
-  // Takes all events that were there so many seconds after the start.
+  // Draws all events up to this many seconds after the start.
   function playUntil(seconds) {
     const { events, times, next } = replayed;
     while (replayed.next < events.length && times[replayed.next] <= seconds) replayed.next++;
@@ -39,7 +39,7 @@ export function createReplay(trace) {
     replayed = null;
   }
 
-  /** Shows immediately what a replay has not shown yet. */
+  /** Draws the rest of a running replay immediately. */
   function skip() {
     if (replayed) playUntil(Infinity);
   }

@@ -1,4 +1,4 @@
-// The shown trace to take along: as a link that draws it again, as JSON with every number, as CSV for a spreadsheet.
+// Exports of the shown trace: a link that reproduces it, JSON with every number, and CSV for a spreadsheet.
 
 import { make } from "./toolkit.js";
 
@@ -10,7 +10,7 @@ export function createShare(trace) {
 
   // ------------------------------------------------------------------------------------------------------------- link
 
-  // Only what differs from the defaults, but always the model, the prompt and the seed; see playground/generate/links.py.
+  // The model, the prompt, the seed, and what differs from the defaults; see playground/generate/links.py.
   function makeLink() {
     const { model, prompt, sampling, forced } = trace.run;
     const asked = { model, prompt, seed: sampling.seed };
@@ -23,7 +23,7 @@ export function createShare(trace) {
     return `${location.origin}${location.pathname}?${query.join("&")}`;
   }
 
-  // These signs mean nothing in a query, and a space may be a plus.
+  // These characters have no meaning in a query, and a space may be a plus.
   function encodeReadably(text) {
     return encodeURIComponent(text).replace(/%20/g, "+").replace(/%(?:2C|2F|3A|3F|40)/g, decodeURIComponent);
   }
@@ -42,7 +42,7 @@ export function createShare(trace) {
     setTimeout(() => (part("copy").textContent = fill("copy")), COPIED_MILLISECONDS);
   }
 
-  // Where the clipboard is refused (an insecure address, a frame without the right), the reader copies by hand.
+  // Shown for manual copying when the clipboard is not available (an insecure origin, a frame without permission).
   function offerLink(link) {
     part("link").hidden = false;
     part("link-field").value = link;
@@ -90,7 +90,7 @@ function bare({ kind: _kind, ...event }) {
   return event;
 }
 
-// A text that a spreadsheet would take for a formula gets an apostrophe; numbers are ours and stay as they are.
+// Text that a spreadsheet would run as a formula gets an apostrophe in front; numbers are safe as they are.
 function csvField(value) {
   if (typeof value !== "string") return String(value);
   const safe = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;

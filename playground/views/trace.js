@@ -1,6 +1,6 @@
 // The view of a trace: its text, the ribbon of layers × tokens, the experts' load, and the figures. The value is NDJSON
 // that only grows (see playground/generate/events.py); what was added is read and drawn in the next animation frame.
-// Beside `texts` and `language` the view reads two props: `defaults`, the sampling settings that a link may leave out, and
+// Besides `texts` and `language` the view reads two props: `defaults`, the sampling settings that a link may leave out, and
 // `model`, the name of the model that is chosen on the page.
 
 import { createFigures } from "./figures.js";
@@ -43,10 +43,10 @@ export function start(host) {
   let seen = ""; // the part of the value that was read
   let failure = null; // the error event
   let asked = null; // {forced, instead}: what this view asked for last
-  let instead = null; // the word that the shown branch replaced, where this view knows it
+  let instead = null; // the token text that the shown branch replaced, if known
   let refused = false; // whether the last request came back without an answer
-  let before = null; // the state to go back to when a request comes to nothing
-  let exampleDue = true; // nothing was asked since the model was chosen
+  let before = null; // the state to return to when a request is stopped or refused
+  let exampleDue = true; // no generation was requested since the model was chosen
 
   const state = () => view.dataset.state;
 
@@ -55,7 +55,7 @@ export function start(host) {
   function readValue() {
     const text = props.value || "";
     if (!seen || !text.startsWith(seen)) {
-      if (isExample(text) && !exampleDue) return; // it comes late: something was asked after its model was chosen
+      if (isExample(text) && !exampleDue) return; // too late: a generation was requested after the model was chosen
       reset();
     }
     const { events, end } = readLines(text, seen.length);
@@ -65,7 +65,7 @@ export function start(host) {
     takeAll(events);
   }
 
-  // What a model shows by itself: its recorded example, or nothing, or why it cannot be opened.
+  // Whether this is what a model shows by default: its recorded example, nothing, or why it cannot be opened.
   function isExample(text) {
     const { recorded, of } = text ? JSON.parse(text.slice(0, text.indexOf("\n"))) : { recorded: true };
     return recorded || of === "example";
@@ -83,7 +83,7 @@ export function start(host) {
     if (event.kind === "start") begin(event);
     else if (event.kind === "open") ask(event, null);
     else if (event.kind === "error") fail(event);
-    else if (trace.ended) return; // what was still on its way when the generation was stopped
+    else if (trace.ended) return; // late data of a generation that was stopped
     else if (event.kind === "step") addToken(event, batch);
     else if (event.kind === "end") {
       append(batch);
@@ -160,7 +160,7 @@ export function start(host) {
     part("columns").append(batch.columns);
   }
 
-  // A live trace keeps its newest token in sight, unless the reader scrolled away or looks at a token.
+  // Keeps the newest token of a live trace in view, unless the reader scrolled away or has a popover open.
   function followEnd() {
     if (!trace.run || popover.index() >= 0 || (trace.run.recorded && !replay.isRunning())) return;
     if (walk.following.text) part("text").scrollTop = FAR;
@@ -188,14 +188,14 @@ export function start(host) {
 
   // -------------------------------------------------------------------------------------------------- asking and waiting
 
-  // One generation at a time: the one that runs is stopped first.
+  // Only one generation runs at a time.
   function ask({ model, prompt, sampling, forced }, replacedWord) {
     if (host.busy === "waiting" || host.busy === "running") host.trigger("stop", {});
     asked = { forced, instead: replacedWord };
     host.trigger("submit", { model, prompt, sampling, forced });
   }
 
-  // The controls around this view ask, stop and choose too, so the host's word counts and not what was asked here.
+  // Controls outside this view start and stop generations too, so the state is the host's.
   function followHost() {
     if (host.busy === "waiting") wait();
     else if (host.busy === "stopped") stop();
@@ -221,7 +221,7 @@ export function start(host) {
     readValue();
   }
 
-  // A generation that was stopped sends no end event.
+  // A stopped generation sends no end event.
   function stop() {
     replay.skip();
     if (trace.run && !trace.ended) finish({ reason: "stopped" });
@@ -262,7 +262,7 @@ export function start(host) {
     return parts.join(" · ");
   }
 
-  // A branch may have taken the end of the text, for which no token stands there.
+  // A branch may have chosen the end of the text, which has no token.
   function describeBranch() {
     const taken = trace.tokens[trace.branchIndex]?.step;
     const word = taken ? popover.wordOf(taken.id, taken.t) : fill("end_of_text");
@@ -286,7 +286,7 @@ export function start(host) {
     part("live").textContent = text;
   }
 
-  // On a narrow screen the controls stand below the view: without this, Generate would seem to do nothing.
+  // On a narrow screen the controls are below the view, and Generate would seem to do nothing without this.
   function bringIntoSight() {
     const { top, bottom } = view.getBoundingClientRect();
     if (top >= 0 || bottom > innerHeight / 2) return;
