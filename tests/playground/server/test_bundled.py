@@ -21,6 +21,7 @@ def test_a_random_sum_is_answered_with_the_text_of_the_command_line(browser):
     prompt = f"# Pergunta:\nQuanto é {a} + {b}?\n--\n# Resposta:\n"
     with served([]) as running:
         page = browser.new_page()
+        page.set_default_timeout(180_000)  # the first generation may have to wait until the kernels are compiled
         page.goto(running.address)
         wait_until(page, "recorded")
         assert part(page, "status").text_content().startswith("Recorded example · axion1-v0.1")
