@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from transformers.cache_utils import DynamicCache
@@ -13,6 +13,7 @@ from axion.inference.routing import RoutingRecorder, TokenRouting, routers
 from axion.inference.sampling import Sampler, Sampling, Uniforms
 from axion.kernels.backend import Choice, choose
 from axion.kernels.decoder import ALTERNATIVES, NativeDecoder, unsupported_reason
+from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 
 
@@ -27,7 +28,7 @@ def pick_backend(model: AxionForCausalLM, backend: str = "auto") -> Choice:
         AxionError: an unknown backend, or "native" where the kernels cannot be used.
     """
     reason = None if backend == "torch" else unsupported_reason(model)
-    return choose(backend, model.config, model.device.type, reason)
+    return choose(backend, cast(AxionConfig, model.config), model.device.type, reason)
 
 
 class Drawn(NamedTuple):

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from axion.data.batches import TOKENS_PER_BATCH, batches_by_length
+from axion.model.configuration_axion import AxionConfig
 from axion.model.mixture_axion import AxionMoE, AxionRouter
 from axion.model.modeling_axion import AxionForCausalLM
 
@@ -81,7 +82,7 @@ class RoutingRecorder:
         self._model = model
         self._rows = tuple(routers(model))
         # A new router's bias is zero; `choose` uses no other parameter.
-        self._unbiased = AxionRouter(model.config) if self._rows else None
+        self._unbiased = AxionRouter(cast(AxionConfig, model.config)) if self._rows else None
 
     def __call__(self, router_logits: Sequence[torch.Tensor], tokens: int) -> list[TokenRouting]:
         """The routing of `tokens` tokens, from router logits as `route` takes them; without rows for a dense model."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -84,12 +83,14 @@ def check_setting(name: str, value: object) -> int | float:
     """
     low, high = LIMITS[name]
     whole = isinstance(low, int)
+    # NaN and infinity fail the comparison
+    if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+        if not whole:
+            return float(value)
+        if value == int(value):
+            return int(value)
     number = "a whole number" if whole else "a number"
-    valid = isinstance(value, int | float) and not isinstance(value, bool)
-    valid = valid and (isinstance(value, int) or math.isfinite(value))  # isfinite overflows on a huge int
-    if not valid or not low <= value <= high or (whole and value != int(value)):
-        raise AxionError(f"{name} must be {number} from {low:g} to {high:.16g}, not {str(value)[:40]}")
-    return int(value) if whole else float(value)
+    raise AxionError(f"{name} must be {number} from {low:g} to {high:.16g}, not {str(value)[:40]}")
 
 
 class Sampler:
@@ -124,7 +125,8 @@ class Sampler:
             logits_V: the model's logits [V] after `sequence`.
             uniform: a random number in [0, 1); unused at temperature 0.
         """
-        scores_V = self._filters(torch.tensor([sequence]), logits_V.unsqueeze(0).clone())[0]
+        input_ids = torch.LongTensor([list(sequence)])
+        scores_V = self._filters(input_ids, logits_V.unsqueeze(0).clone())[0]
         if self._greedy:
             return int(scores_V.argmax())
         cumulative_V = scores_V.double().softmax(-1).cumsum(-1)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import cast
 
 from tokenizers.decoders import DecodeStream
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from axion.errors import AxionError
 from axion.inference.readers import Drawn, NativeReader, Reader, TorchReader, pick_backend
@@ -62,7 +63,7 @@ def _short(number: float) -> float:
 
 def stream(
     model: AxionForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     prompt: str | Sequence[int],
     sampling: Sampling,
     stop: Callable[[], bool] | None = None,
@@ -144,7 +145,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 def _steps(
     reader: Reader,
     drafter: Reader | None,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     ids: list[int],
     max_new_tokens: int,
     stop: Callable[[], bool],
@@ -156,7 +157,7 @@ def _steps(
 
     def name(token: int) -> str:
         if token not in names:
-            names[token] = tokenizer.decode([token])
+            names[token] = cast(str, tokenizer.decode([token]))  # of one list of ids it is one text
         return names[token]
 
     def text_of(token: int) -> str:
@@ -193,16 +194,18 @@ def _draws(reader: Reader, drafter: Reader | None, forced: Sequence[int]) -> Ite
 
 def end_tokens(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """The ids of the tokens that end a text: the generation config's, else the tokenizer's."""
-    ends = model.generation_config.eos_token_id
+    ends = model.generation_config.eos_token_id if model.generation_config else None
     if ends is None:
-        ends = tokenizer.eos_token_id
-    return set(ends if isinstance(ends, list) else [ends]) - {None}
+        ends = cast(int | None, tokenizer.eos_token_id)
+    if ends is None:
+        return set()
+    return set(ends) if isinstance(ends, list) else {ends}
 
 
 def make_trace(
     release_name: str,
     model: AxionForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     prompt: str,
     sampling: Sampling,
     documents: Sequence[Sequence[int]] = (),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -72,8 +72,7 @@ class NativeDecoder:
             raise AxionError(f"threads must be 1 to {MAX_THREADS}, not {threads}")
         if (reason := unsupported_reason(model)) is not None:
             raise Unavailable(reason)
-        self.config: AxionConfig = model.config
-        config = self.config
+        self.config = config = cast(AxionConfig, model.config)
         self._library = _declare(library(config))
         self._packed = packed = packed_weights(model, weights, self._library)
         positions, chosen = config.max_position_embeddings, config.num_experts_per_tok

@@ -13,8 +13,9 @@ import ctypes
 import itertools
 import math
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from threading import Lock
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,8 +23,8 @@ import torch
 from axion.kernels.build import Unavailable
 from axion.model.attention_axion import AxionAttention, softmax_scale
 from axion.model.configuration_axion import AxionConfig
-from axion.model.mixture_axion import AxionMLP
-from axion.model.modeling_axion import AxionForCausalLM
+from axion.model.mixture_axion import AxionExperts, AxionMLP
+from axion.model.modeling_axion import AxionDecoderLayer, AxionForCausalLM
 
 CACHE_LINE = 64
 """Alignment of the packed weights, in bytes."""
@@ -74,9 +75,9 @@ def packed_weights(model: AxionForCausalLM, kind: str, library: ctypes.CDLL) -> 
 
 def dense_matrices(model: AxionForCausalLM) -> Iterator[torch.Tensor]:
     """The matrices [in, out] as `fill` takes them (decoder_weights.h), norms and up-projections multiplied in."""
-    config, decoder = model.config, model.model
+    config, decoder = cast(AxionConfig, model.config), model.model
     yield decoder.embed_tokens.weight
-    for layer in decoder.layers:
+    for layer in cast(Iterable[AxionDecoderLayer], decoder.layers):
         gain_D = layer.input_layernorm.weight.double()
         yield from _attention_matrices(layer.self_attn, config, gain_D)
         gain_D = layer.post_attention_layernorm.weight.double()
@@ -86,8 +87,8 @@ def dense_matrices(model: AxionForCausalLM) -> Iterator[torch.Tensor]:
         yield _folded(gain_D, layer.mlp.gate.weight)
         yield layer.mlp.gate.e_score_correction_bias
         yield from _mlp_matrices(layer.mlp.shared_experts, gain_D)
-        experts = layer.mlp.experts
-        for gate_up_xD, down_DF in zip(experts.gate_up_proj, experts.down_proj, strict=True):
+        experts = cast(AxionExperts, layer.mlp.experts)
+        for gate_up_xD, down_DF in zip(experts.gate_up_proj.unbind(), experts.down_proj.unbind(), strict=True):
             yield from (_folded(gain_D, part_FD) for part_FD in gate_up_xD.chunk(2))
             yield down_DF.T
     yield _folded(decoder.norm.weight.double(), model.lm_head.weight)
