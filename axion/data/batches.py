@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 
 TOKENS_PER_BATCH = 8192
 """Tokens of a batch, padding included, where a pass computes the logits or the routing of every token."""
 
 
-def batches_by_length(sequences: Sequence[Sequence[int]], tokens_per_batch: int) -> Iterator[list[int]]:
+def batches_by_length(sequences: Sequence[Sized], tokens_per_batch: int) -> Iterator[list[int]]:
     """Yields batches as lists of indices into `sequences`, the longest sequences first; empty ones are left out.
 
     A batch padded to its longest sequence has at most `tokens_per_batch` tokens; a longer sequence is a batch of its

@@ -15,7 +15,7 @@ from axion.files import write_json
 from axion.recipe import Recipe
 from axion.training import checkpoint
 from axion.training.balance import ExpertBalancer, max_violation
-from axion.training.losses import sequence_balance_loss
+from axion.training.losses import loss_count, sequence_balance_loss
 from axion.training.metrics import METRICS_FILE, MetricsFile, row_interval
 from axion.training.validation import validation_loss
 
@@ -42,7 +42,7 @@ class AxionTrainer(Trainer):
         """
         alpha = self.recipe.training.sequence_balance_weight
         inputs = self._cut(inputs)
-        outputs = model(**inputs, use_cache=False, output_router_logits=alpha > 0)
+        outputs = model(**inputs, **loss_count(inputs["labels"]), use_cache=False, output_router_logits=alpha > 0)
         loss = outputs.loss
         if not torch.isfinite(loss):
             raise AxionError(self._nan_message())

@@ -5,20 +5,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from axion.data.batches import TOKENS_PER_BATCH, batches_by_length
+from axion.data.shards import IGNORED
 from axion.model.modeling_axion import AxionForCausalLM
 
 
 class Document(Protocol):
-    """A held-out document: its token ids, `<bos>` and `<eos>` included, and the number of bytes of its text."""
+    """A held-out document."""
 
     @property
-    def ids(self) -> Sequence[int]: ...
+    def ids(self) -> Sequence[int] | np.ndarray:
+        """Token ids, `<bos>` and `<eos>` included."""
+        ...
 
     @property
-    def num_bytes(self) -> int: ...
+    def labels(self) -> Sequence[int] | np.ndarray:
+        """The ids, not shifted, and −100 where a token carries no loss."""
+        ...
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the text that carries loss."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class ValidationResult:
     nats_per_token: float
     bits_per_byte: float
     tokens: int
-    """Predicted tokens: all except each document's `<bos>`."""
+    """Predicted tokens: all that carry loss, except each document's `<bos>`."""
     bytes: int
 
 
@@ -44,16 +55,21 @@ def validation_loss(model: AxionForCausalLM, documents: Iterable[Document]) -> V
     was_training = model.training
     model.eval()
     nats, tokens = 0.0, 0
-    pieces = _split(documents, model.config.max_position_embeddings)
+    context = model.config.max_position_embeddings
+    pieces = _split([document.ids for document in documents], context)
+    labels = _split([document.labels for document in documents], context)
     for batch in batches_by_length(pieces, TOKENS_PER_BATCH):
         longest = max(len(pieces[index]) for index in batch)
         inputs_BS = torch.zeros(len(batch), longest, dtype=torch.long)
-        labels_BS = torch.full((len(batch), longest), -100)
+        labels_BS = torch.full((len(batch), longest), IGNORED)
         for row, index in enumerate(batch):
-            ids = torch.as_tensor(pieces[index], dtype=torch.long)
-            inputs_BS[row, : len(ids)] = labels_BS[row, : len(ids)] = ids
+            length = len(pieces[index])
+            inputs_BS[row, :length] = torch.as_tensor(pieces[index], dtype=torch.long)
+            labels_BS[row, :length] = torch.as_tensor(labels[index], dtype=torch.long)
+        predicted = int((labels_BS[:, 1:] != IGNORED).sum())
+        if predicted == 0:
+            continue
         inputs_BS, labels_BS = inputs_BS.to(model.device), labels_BS.to(model.device)
-        predicted = sum(len(pieces[index]) - 1 for index in batch)
         # right padding needs no mask in a causal model: no real token attends to it
         nats += model(inputs_BS, labels=labels_BS, use_cache=False).loss.item() * predicted
         tokens += predicted
@@ -62,10 +78,10 @@ def validation_loss(model: AxionForCausalLM, documents: Iterable[Document]) -> V
     return ValidationResult(nats / tokens, nats / math.log(2) / num_bytes, tokens, num_bytes)
 
 
-def _split(documents: list[Document], context: int) -> list[Sequence[int]]:
-    """The documents' ids in pieces of at most `context` tokens; consecutive pieces share a token."""
+def _split(documents: Sequence[Sequence[int] | np.ndarray], context: int) -> list[Sequence[int] | np.ndarray]:
+    """The documents in pieces of at most `context` tokens; consecutive pieces share a token."""
     return [
-        document.ids[start : start + context]
+        document[start : start + context]
         for document in documents
-        for start in range(0, len(document.ids) - 1, context - 1)
+        for start in range(0, len(document) - 1, context - 1)
     ]

@@ -8,8 +8,8 @@ from tests.training.test_optim import small_model
 
 
 class Held:
-    def __init__(self, ids, num_bytes):
-        self.ids, self.num_bytes = ids, num_bytes
+    def __init__(self, ids, num_bytes, labels=None):
+        self.ids, self.num_bytes, self.labels = ids, num_bytes, labels or ids
 
 
 def test_validation_loss_counts_every_document_once_whole_and_alone():
@@ -30,3 +30,18 @@ def test_validation_loss_counts_every_document_once_whole_and_alone():
     assert result.tokens == tokens == 4 + 31 + 32 + 69
     assert result.nats_per_token == pytest.approx(nats / tokens, rel=1e-5)
     assert result.bits_per_byte == pytest.approx(nats / 0.6931471805599453 / (3 * 140), rel=1e-5)
+
+
+def test_tokens_without_loss_are_context_alone():
+    model = small_model(initializer_range=0.2).eval()
+    ids = torch.arange(1, 41).tolist()
+    labels = [token if 5 < index < 9 or index == 35 else -100 for index, token in enumerate(ids)]
+    masked = Held(ids, 4, labels)
+    result = validation_loss(model, [masked, Held(ids[:6], 0, [-100] * 6)])
+    with torch.no_grad():
+        nats = 0.0
+        for start, kept in ((0, (6, 7, 8)), (31, (35,))):
+            logits = model(torch.tensor([ids[start : start + 32]])).logits[0].log_softmax(-1)
+            nats -= sum(logits[index - 1 - start, ids[index]].item() for index in kept)
+    assert (result.tokens, result.bytes) == (4, 4)
+    assert result.nats_per_token == pytest.approx(nats / 4, rel=1e-5)
