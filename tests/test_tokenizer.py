@@ -1,4 +1,4 @@
-"""The tokenizer: lossless, as llama.cpp and both transformers expect it, and the same in a release's plain files."""
+"""The tokenizer: lossless, readable by llama.cpp and transformers v4 and v5, equal in a release's plain files."""
 
 import importlib.util
 import json
@@ -32,7 +32,7 @@ any_text = st.text() | st.lists(st.sampled_from([*SPECIAL_TOKENS, " ", "\n", "a"
 
 
 def training_texts() -> list[str]:
-    problems = [*arithmetic(1000, 0, 0.05), *word_problems(600, 0, 0.05)]
+    problems = [*arithmetic(400, 0, 0.05), *word_problems(400, 0, 0.05)]
     return [problem.document() for problem in problems]
 
 
@@ -92,7 +92,7 @@ def test_training_is_repeatable(tokenizer):
 
 @given(text=any_text)
 def test_any_text_survives(tokenizer, text):
-    """Special tokens' look-alikes too, whether they are read as special tokens or as text."""
+    """So do the names of special tokens, whether they are encoded as special tokens or as plain text."""
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
     document = encode_document(tokenizer, text)
     assert tokenizer.decode(document) == f"<bos>{text}<eos>"
@@ -103,7 +103,7 @@ def test_any_text_survives(tokenizer, text):
 def test_documents_in_a_batch(tokenizer):
     texts = ["um", "two <eos>", ""]
     assert encode_documents(tokenizer, texts) == [encode_document(tokenizer, text) for text in texts]
-    assert tokenizer.encode("<eos>", add_special_tokens=False) == [2]  # and the switch is back where it was
+    assert tokenizer.encode("<eos>", add_special_tokens=False) == [2]  # the option applies to that call alone
 
 
 @given(text=any_text)

@@ -1,11 +1,14 @@
 """Recipes for small data, and the whole corpus of the real recipe, made once a session."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
 from axion.data.prepare import Prepared, prepare
+from axion.data.sources import Source
+from axion.data.split import Split
 from axion.recipe import Recipe, load_recipe
 
 SMALL = ("data.hub_id=null", "data.arithmetic=400", "data.word_problems=30", "tokenizer.vocab_size=400")
@@ -42,6 +45,13 @@ def problems(count: int) -> list[dict]:
         }
         for index in range(count)
     ]
+
+
+def digest(source: Source) -> str:
+    """The start of a hash of all documents of a source, and of their sides and languages."""
+    split = Split(fraction=0.05, seed=0, holdout_fraction=0.05)
+    rows = [(document.spans, document.side, document.language) for document in source.documents(split, 1)]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def texts(folder: Path, name: str) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from axion.data.sources import Chat, Gsm8k, Text, hub
 from axion.data.split import Side, Split
 from axion.errors import AxionError
-from tests.data.conftest import problems, write_jsonl
+from tests.data.conftest import digest, problems, write_jsonl
 
 SPLIT = Split(fraction=0.3, seed=0, holdout_fraction=0.05)
 
@@ -241,6 +241,32 @@ def test_an_empty_data_set(monkeypatch):
     monkeypatch.setattr(hub, "_load", lambda *_: [])
     with pytest.raises(AxionError, match=r"some/set \(train\) is empty"):
         documents(Text(hub_id="some/set"))
+
+
+CHAT = [
+    {"messages": [{"role": "user", "content": f"Say {n}."}, {"role": "assistant", "content": f"{n}!"}]}
+    for n in range(9)
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "version", "expected"),
+    [
+        (Gsm8k, problems(40), 1, "d64a9a934548c308"),
+        (Text, [{"text": f"Story {n}."} for n in range(40)], 1, "4be91dde7c39229d"),
+        (Chat, CHAT, 1, "a30c657a041cb2c5"),
+    ],
+)
+def test_the_documents_are_those_of_their_version(tmp_path, kind, content, version, expected):
+    """Whoever changes the documents of the same files raises the version of the source, and then the digest."""
+    source = kind(files=str(write_jsonl(tmp_path / "a.jsonl", content)))
+    assert (source.version, digest(source)) == (version, expected)
+
+
+def test_text_files_are_cut_as_in_their_version(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\n\n".join(f"Paragraph {n}." for n in range(400)), encoding="utf-8")
+    assert (Text.version, digest(Text(files=str(path)))) == (1, "3784c35237c49ecf")
 
 
 def test_settings_are_json():

@@ -1,4 +1,4 @@
-"""Word problems: right step by step, varied, grammatical where a machine can tell."""
+"""Word problems: correct step by step, varied, and grammatical as far as a program can check."""
 
 import re
 
@@ -6,7 +6,8 @@ import pytest
 
 from axion.data.holdout import shows_held_out
 from axion.data.sources.stories import FAMILIES, NAMES
-from axion.data.sources.word_problems import word_problems
+from axion.data.sources.word_problems import WordProblems, word_problems
+from tests.data.conftest import digest
 
 HOLDOUT = 0.05
 EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
@@ -15,7 +16,7 @@ COMPUTE = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": lambda a, 
 
 @pytest.fixture(scope="module")
 def by_language():
-    problems = list(word_problems(4000, seed=7, holdout=HOLDOUT))
+    problems = list(word_problems(2400, seed=7, holdout=HOLDOUT))
     return {"pt": problems[0::2], "en": problems[1::2]}
 
 
@@ -24,6 +25,12 @@ def test_count_seed_and_holdout(by_language):
     assert some == [problem for pair in zip(*by_language.values(), strict=True) for problem in pair][:50]
     assert some != list(word_problems(50, 8, HOLDOUT))
     assert not any(shows_held_out(problem.document(), HOLDOUT) for problem in some)
+
+
+def test_the_output_is_that_of_its_version():
+    """Whoever changes the problems raises WordProblems.version, and then this digest."""
+    source = WordProblems(count=1500)
+    assert (source.version, digest(source)) == (1, "a8004148b994d2a2")
 
 
 @pytest.mark.parametrize("language", ["pt", "en"])
@@ -39,7 +46,7 @@ def test_every_step_is_right_and_the_last_is_the_answer(by_language, language):
 
 @pytest.mark.parametrize("language", ["pt", "en"])
 def test_every_number_of_the_question_is_used(by_language, language):
-    """What a problem tells is what its reasoning computes with: no number comes from nowhere, none is idle."""
+    """The reasoning uses the numbers of the question: none is made up, none is left over."""
     for problem in by_language[language]:
         told = set(re.findall(r"\d+", problem.question))
         used, results = set(), {"2", "4"}  # doubling, halving and the four sides of a square need no number told
@@ -86,7 +93,7 @@ def test_portuguese_agrees_in_gender(by_language):
         for word, thing in agreeing.findall(problem.document()):
             assert word[-2] == {"m": "o", "f": "a"}[gender[thing]], (word, thing, problem)
             checked += 1
-    assert checked > 500
+    assert checked > 300
 
 
 def test_every_sentence_of_the_tables_exists_in_both_languages():
