@@ -1,7 +1,7 @@
-"""The command line: `python -m publish VERSION --repo-id USER/NAME`, the one-command release, and what belongs to it.
+"""The command line: `python -m publish VERSION --repo-id USER/NAME`, and related commands.
 
-A mistake of the user is one line on standard error and exit code 2, as in `axion.cli`. There is no option for a token:
-it would end up in the shell's history.
+As in `axion.cli`, user errors are one line on standard error and exit code 2. There is no option for a token, since it
+would end up in the shell's history.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typer.core import TyperGroup
 from axion.cli import Json, Overrides, Version, run_and_exit
 
 if TYPE_CHECKING:
-    from publish.pipeline import Order
+    from publish.pipeline import PublishRequest
     from publish.steps import Steps
 
 
 class Machine(StrEnum):
-    """Where a command does its work."""
+    """Where a command runs."""
 
     HERE = "here"
     JOBS = "jobs"
@@ -35,7 +35,7 @@ class ReleaseByDefault(TyperGroup):
     def parse_args(self, ctx, args):
         if args and args[0] not in {*self.commands, "-h", "--help"}:
             args = ["release", *args]
-        ctx.obj = args[1:]  # as they were typed, for a Job that is to run the same command
+        ctx.obj = args[1:]  # as typed, for a Job that runs the same command
         return super().parse_args(ctx, args)
 
 
@@ -52,11 +52,11 @@ app = typer.Typer(
 RepoId = Annotated[str, typer.Option("--repo-id", metavar="USER/NAME", help="The repository on the Hub.")]
 Private = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Build and verify, push nothing. With --skip-train: no network.")
+    bool, typer.Option("--dry-run", help="Build and verify, but push nothing. With --skip-train, no network is needed.")
 ]
-ReplaceCard = Annotated[bool, typer.Option("--replace-card", help="Write our card over readers' edits of it.")]
+ReplaceCard = Annotated[bool, typer.Option("--replace-card", help="Overwrite edits of the card made on the Hub.")]
 Exports = Annotated[
-    bool, typer.Option("--exports", help="Publish the -native and -GGUF forms too, each in a repository of its own.")
+    bool, typer.Option("--exports", help="Also publish the -native and -GGUF forms, each in a repository of its own.")
 ]
 
 
@@ -68,64 +68,62 @@ def release(
     private: Private = False,
     dry_run: DryRun = False,
     skip_train: Annotated[
-        bool, typer.Option("--skip-train", help="Take the newest finished run, else the release as it stands.")
+        bool, typer.Option("--skip-train", help="Use the newest finished run, or else the existing release.")
     ] = False,
     run_folder: Annotated[
-        Path | None, typer.Option("--from", metavar="RUN", help="Take this finished run instead of training.")
+        Path | None, typer.Option("--from", metavar="RUN", help="Use this finished run instead of training.")
     ] = None,
     branch: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Push to a branch, which is verified and not tagged.")
+        str | None, typer.Option(metavar="NAME", help="Push to a branch, which is verified but not tagged.")
     ] = None,
-    pull_request: Annotated[bool, typer.Option("--pr", help="Propose it in a pull request, not tagged.")] = False,
+    pull_request: Annotated[bool, typer.Option("--pr", help="Open a pull request, which is not tagged.")] = False,
     exports: Exports = False,
-    space: Annotated[bool, typer.Option("--space", help="Publish a Space too that shows this release.")] = False,
+    space: Annotated[bool, typer.Option("--space", help="Also publish a Space that shows this release.")] = False,
     replace_card: ReplaceCard = False,
     machine: Annotated[
-        Machine, typer.Option("--on", help="Run all of it here, or as a Job on rented hardware of the Hub.")
+        Machine, typer.Option("--on", help="Run here, or as a Job on rented hardware of the Hub.")
     ] = Machine.HERE,
-    flavor: Annotated[
-        str | None, typer.Option(help="With --on jobs: the hardware, as `hf jobs hardware` lists.")
-    ] = None,
-    timeout: Annotated[str | None, typer.Option(help="With --on jobs: stop after so long, such as 90m or 2h.")] = None,
+    flavor: Annotated[str | None, typer.Option(help="With --on jobs: the hardware, see `hf jobs hardware`.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="With --on jobs: the time limit, such as 90m or 2h.")] = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Train a recipe's model, evaluate it, build its release, check it, push it, verify it from the Hub, tag it."""
+    """Train a recipe's model, evaluate it, build and check its release, push it, verify it from the Hub, and tag it."""
     from axion.errors import AxionError
-    from publish.hub.delivery import Terms
-    from publish.pipeline import Order, publish
+    from publish.hub.delivery import PushOptions
+    from publish.pipeline import PublishRequest, publish
 
     if branch is not None and pull_request:
-        raise AxionError("--branch and --pr exclude each other: a pull request has a branch of its own")
+        raise AxionError("--branch and --pr cannot be combined: a pull request has a branch of its own")
     if machine is Machine.HERE and (flavor or timeout):
-        raise AxionError(
-            f"{'--flavor' if flavor else '--timeout'} says what a Job gets: add --on jobs, or leave it out"
-        )
+        raise AxionError(f"{'--flavor' if flavor else '--timeout'} only applies to Jobs: add --on jobs, or omit it")
     if machine is Machine.JOBS and dry_run:
-        raise AxionError("a Job that publishes nothing still costs: leave --dry-run out, or --on jobs")
+        raise AxionError("a Job costs money even if it publishes nothing: omit --dry-run or --on jobs")
     _quiet()
-    terms = Terms(private, branch, pull_request, replace_card)
+    push = PushOptions(private, branch, pull_request, replace_card)
     steps = _steps(as_json)
-    order = Order(version, repo_id, tuple(overrides or ()), dry_run, skip_train, run_folder, exports, space, terms)
+    request = PublishRequest(
+        version, repo_id, tuple(overrides or ()), dry_run, skip_train, run_folder, exports, space, push
+    )
     if machine is Machine.JOBS:
-        _submit(order, context.obj, {"flavor": flavor, "timeout": timeout}, as_json)
+        _submit(request, context.obj, {"flavor": flavor, "timeout": timeout}, as_json)
     else:
-        _finish([publish(order, steps)], steps, as_json)
+        _finish([publish(request, steps)], steps, as_json)
 
 
-def _submit(order: Order, arguments: list[str], wanted: dict[str, str | None], as_json: bool) -> None:
-    """Check what can be checked here, then have the same command run as a Job."""
-    from publish.jobs import JobOrder, describe, submit
+def _submit(request: PublishRequest, arguments: list[str], hardware: dict[str, str | None], as_json: bool) -> None:
+    """Run the preflight checks here, then submit the same command as a Job."""
+    from publish.jobs import JobRequest, describe, submit
     from publish.pipeline import preflight
 
-    recipe, _ = preflight(order)
-    wanted = {name: value for name, value in wanted.items() if value}
-    job = submit(JobOrder(recipe.name, _without(arguments, "--on", *(f"--{name}" for name in wanted)), **wanted))
+    recipe, _ = preflight(request)
+    given = {name: value for name, value in hardware.items() if value}
+    job = submit(JobRequest(recipe.name, _without(arguments, "--on", *(f"--{name}" for name in given)), **given))
     print(json.dumps({"job": job.id, "url": job.url}) if as_json else describe(job))
 
 
 def _without(arguments: list[str], *options: str) -> tuple[str, ...]:
-    """The arguments without these options and their values."""
+    """The arguments without some options and their values."""
     kept, skip = [], False
     for argument in arguments:
         if not skip and argument.partition("=")[0] not in options:
@@ -136,7 +134,7 @@ def _without(arguments: list[str], *options: str) -> tuple[str, ...]:
 
 @app.command(name="all")
 def release_all(
-    user: Annotated[str | None, typer.Option(help="Whose repositories they are; by default the token's own.")] = None,
+    user: Annotated[str | None, typer.Option(help="Owner of the repositories; by default the token's user.")] = None,
     private: Private = False,
     dry_run: DryRun = False,
     exports: Exports = False,
@@ -144,24 +142,24 @@ def release_all(
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Publish every version of the series that has a recipe; what is trained and built already is not made again."""
-    from publish.hub.delivery import Terms
-    from publish.pipeline import Order, publish_all
+    """Publish every version of the series that has a recipe; finished runs and releases are reused."""
+    from publish.hub.delivery import PushOptions
+    from publish.pipeline import PublishRequest, publish_all
 
     _quiet()
-    steps, terms = _steps(as_json), Terms(private=private, replace_card=replace_card)
+    steps, push = _steps(as_json), PushOptions(private=private, replace_card=replace_card)
 
-    def order(version: str, repo_id: str) -> Order:
-        return Order(version, repo_id, tuple(overrides or ()), dry_run, exports=exports, terms=terms)
+    def request(version: str, repo_id: str) -> PublishRequest:
+        return PublishRequest(version, repo_id, tuple(overrides or ()), dry_run, exports=exports, push=push)
 
-    _finish(publish_all(order, user, steps), steps, as_json)
+    _finish(publish_all(request, user, steps), steps, as_json)
 
 
 @app.command()
 def check(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A release folder.")],
 ) -> None:
-    """Look a release folder over for what publishers get wrong; nothing in it is run, nothing is sent."""
+    """Check a release folder for common publishing mistakes, without running its code or sending anything."""
     from axion.errors import AxionError
     from publish.check.lint import RULES, lint
 
@@ -170,17 +168,17 @@ def check(
         print(problem)
     if problems:
         raise AxionError(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'} in {folder}")
-    print(f"{len(RULES)} rules, nothing found")
+    print(f"{len(RULES)} rules, no problems")
 
 
 @app.command()
 def verify(
     release: Annotated[str, typer.Argument(metavar="USER/NAME@REVISION", help="A release on the Hub.")],
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run its code even where it is not this version's of Axion.")
+        bool, typer.Option("--trust-remote-code", help="Run its code even if it differs from this version of Axion.")
     ] = False,
 ) -> None:
-    """Download a release into a fresh cache, check every file, load it in a clean process, run its card's snippets."""
+    """Download a release into a fresh cache, check every file, load it in a clean process, run the card's snippets."""
     from publish.hub.verify import verify_published
 
     _quiet()
@@ -195,29 +193,29 @@ def publish_space(
         typer.Option(
             "--model",
             metavar="USER/MODEL@REV",
-            help="A published model to show; without one the bundled release goes up.",
+            help="A published model to show; by default the bundled release.",
         ),
     ] = None,
-    hardware: Annotated[str | None, typer.Option(help="Such as zero-a10g, which is free, or cpu-basic.")] = None,
+    hardware: Annotated[str | None, typer.Option(help="The hardware, such as zero-a10g (free) or cpu-basic.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new Space private.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stage it and try it out here: no network.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build it and run it here, without a network.")] = False,
     replace_card: Annotated[
-        bool, typer.Option("--replace-card", help="Write our README.md over what was made of it on the Hub.")
+        bool, typer.Option("--replace-card", help="Overwrite edits of README.md made on the Hub.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Publish the playground as a Space, try the very folder out first, and wait until it runs."""
-    from publish.space.publish import SpaceOrder
+    """Publish the playground as a Space: run it here first, push it, and wait until it runs."""
+    from publish.space.publish import SpaceRequest
     from publish.space.publish import publish_space as publish
 
     _quiet()
     steps = _steps(as_json)
-    place = publish(SpaceOrder(repo_id, tuple(models or ()), private, dry_run, hardware, replace_card), steps)
-    print(json.dumps({"space": place, "steps": steps.summary()}) if as_json else place)
+    where = publish(SpaceRequest(repo_id, tuple(models or ()), private, dry_run, hardware, replace_card), steps)
+    print(json.dumps({"space": where, "steps": steps.as_json()}) if as_json else where)
 
 
 def _quiet() -> None:
-    """The steps are told line by line; bars for every file that is read, written or sent would drown them."""
+    """Turn off the libraries' progress bars, which would bury the lines of the steps."""
     from huggingface_hub.utils import disable_progress_bars
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
@@ -228,7 +226,7 @@ def _quiet() -> None:
 
 
 def _steps(as_json: bool) -> Steps:
-    """Steps go to standard output, except where JSON does."""
+    """Steps are printed to standard output, or to standard error if JSON goes to standard output."""
     from publish.steps import Steps
 
     return Steps(lambda line: print(line, file=sys.stderr if as_json else sys.stdout, flush=True))
@@ -236,7 +234,7 @@ def _steps(as_json: bool) -> Steps:
 
 def _finish(summaries: list[dict], steps: Steps, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"releases": summaries, "steps": steps.summary()}))
+        print(json.dumps({"releases": summaries, "steps": steps.as_json()}))
         return
     for summary in summaries:
         if "url" in summary:

@@ -1,8 +1,8 @@
-"""Publishing on rented hardware: the same command as a Job of the Hugging Face Hub.
+"""Publish on rented hardware: run the same command as a Job of the Hugging Face Hub.
 
-One private bucket of the user holds the project's files and the runs' checkpoints. The Job reads the files from an
-archive that is named by its content, so that what is submitted later cannot change them, and writes `runs/` into the
-bucket. Its own disk is wiped when it ends or its time is up: the same command again then goes on with the run.
+A private bucket of the user holds the project's files and the checkpoints of runs. The Job reads the files from an
+archive whose name is a hash of its content, so that later submissions cannot change it, and writes `runs/` to the
+bucket. The Job's own disk is wiped when it ends or times out; the same command then resumes the run.
 """
 
 import gzip
@@ -38,16 +38,16 @@ SOURCE = (
     "releases/axion1-v0.1",
     "requirements.txt",
 )
-"""What of the project goes to the Job, without caches and hidden files."""
+"""The files of the project that the Job needs; caches and hidden files are left out."""
 RECIPES = "recipes"
-"""The folder, beside the project's own, of recipes that were given as YAML files."""
+"""The folder for recipes that are given as YAML files."""
 
 BUCKET = "axion"
 FLAVOR = "cpu-upgrade"
 TIMEOUT = "2h"
-"""The Hub's own, half an hour, ends a training run in its middle."""
+"""The Hub's default of 30 minutes is too short for training."""
 IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"
-"""What the Hub's own client takes for Python."""
+"""The Hub client's default for Python Jobs."""
 SCRIPT = """\
 set -e
 mkdir /axion
@@ -58,59 +58,59 @@ uv pip install --quiet --system -r requirements.txt
 exec python -m publish "$@"
 """
 ENVIRONMENT = {
-    "UV_TORCH_BACKEND": "auto",  # the build of torch that the hardware needs, a tenth of the size without a GPU
-    "PYTHONUNBUFFERED": "1",  # so that the log shows each step when it ends
+    "UV_TORCH_BACKEND": "auto",  # the torch build for the hardware; without CUDA it is a tenth of the size
+    "PYTHONUNBUFFERED": "1",  # so that the log shows each step as it completes
 }
 ACTIVE = (JobStage.RUNNING, JobStage.SCHEDULING)
 
 
 @dataclass(frozen=True)
-class JobOrder:
-    """What the user asked for."""
+class JobRequest:
+    """A Job to submit."""
 
     name: str
-    """The recipe's name, by which a second Job for the same run is noticed."""
+    """The recipe's name, which identifies another Job for the same run."""
     arguments: tuple[str, ...]
-    """What follows `python -m publish` in the Job: the command line without --on."""
+    """The arguments of `python -m publish` in the Job."""
     flavor: str = FLAVOR
-    """The hardware; `hf jobs hardware` lists what there is."""
+    """The hardware; `hf jobs hardware` lists all flavors."""
     timeout: str = TIMEOUT
-    """A number and s, m, h or d; then the Job is stopped."""
+    """The Job is stopped after this time: a number followed by s, m, h or d."""
 
 
-def submit(order: JobOrder) -> JobInfo:
-    """Send the project's files and start the Job. It does not wait for it.
+def submit(request: JobRequest) -> JobInfo:
+    """Upload the project's files and start the Job, without waiting for it.
 
     Returns:
-        The Job; its `url` and `id` are for the user.
+        The Job, with its `url` and `id`.
 
     Raises:
-        AxionError: the command can't run there, a Job for this run is at work, or the Hub refused.
+        AxionError: the command cannot run as a Job, a Job for this run is active, or the Hub refused.
     """
-    check_order(order)
+    check_request(request)
     user = hub.whoami()["name"]
     api = hub.api()
-    with hub.hub_errors(f"the Job for {order.name}"):
-        if job := find_active(order.name, user):
+    with hub.hub_errors(f"the Job for {request.name}"):
+        if job := find_active(request.name, user):
             raise AxionError(
-                f"a Job for {order.name} is at work, and two would write to the same run: wait for {job.url}, "
-                f"or end it with: hf jobs cancel {job.id}"
+                f"a Job for {request.name} is active, and two would write to the same run: wait for {job.url}, "
+                f"or cancel it with `hf jobs cancel {job.id}`"
             )
         with tempfile.TemporaryDirectory(prefix="axion-job-") as scratch:
-            arguments = stage(Path(scratch), order.arguments)
+            arguments = copy_project(Path(scratch), request.arguments)
             archive = pack(Path(scratch))
         bucket = f"{user}/{BUCKET}"
         source = _upload(archive, bucket)
         try:
-            # Not patiently: a Job that was started although the answer got lost would be started twice.
+            # Not retried: if only the response was lost, a retry would start a second Job.
             return api.run_job(
                 image=IMAGE,
                 command=["bash", "-c", SCRIPT, "publish", *arguments],
                 env=ENVIRONMENT | {"SOURCE": source},
                 secrets={"HF_TOKEN": get_token()},
-                flavor=order.flavor,
-                timeout=order.timeout,
-                labels=_labels(order.name),
+                flavor=request.flavor,
+                timeout=request.timeout,
+                labels=_labels(request.name),
                 volumes=[
                     Volume(type="bucket", source=bucket, path="source", mount_path="/source", read_only=True),
                     Volume(type="bucket", source=bucket, path="runs", mount_path="/runs", read_only=False),
@@ -121,57 +121,57 @@ def submit(order: JobOrder) -> JobInfo:
             if error.response.status_code != 402:
                 raise
             raise AxionError(
-                "Jobs are paid by the minute: add credit at https://huggingface.co/settings/billing"
+                "Jobs are billed by the minute: add credit at https://huggingface.co/settings/billing"
             ) from None
 
 
 def describe(job: JobInfo) -> str:
-    """Where the Job is and how to watch it, in lines for the user."""
+    """Lines for the user: where the Job is and how to watch it."""
     return (
         f"{job.url} on {job.flavor}\n"
         f"Watch it:  hf jobs logs --follow {job.id}\n"
-        "If its time is up before it ends, the same command again goes on with the run."
+        "If it times out, run the same command again to resume."
     )
 
 
-def check_order(order: JobOrder) -> None:
-    """Check what can be checked before anything is sent.
+def check_request(request: JobRequest) -> None:
+    """Check a request before anything is uploaded.
 
     Raises:
-        AxionError: the timeout is none, or an argument names something that only this machine has.
+        AxionError: the timeout is invalid, or an argument names something that only exists on this machine.
     """
-    if not re.fullmatch(r"\d+(\.\d+)?[smhd]", order.timeout) or float(order.timeout[:-1]) == 0:
-        raise AxionError(f"--timeout {order.timeout!r} is no time; write a number and s, m, h or d, such as {TIMEOUT}")
-    for argument in order.arguments:
+    if not re.fullmatch(r"\d+(\.\d+)?[smhd]", request.timeout) or float(request.timeout[:-1]) == 0:
+        raise AxionError(
+            f"--timeout {request.timeout!r} is not a duration; write a number and s, m, h or d, such as {TIMEOUT}"
+        )
+    for argument in request.arguments:
         if _LOCAL_FILES.match(argument.removeprefix("--set=")):
-            raise AxionError(
-                "a Job has none of this machine's files: leave data.files out, and it takes the Hub's data"
-            )
+            raise AxionError("a Job cannot read files of this machine: remove data.files to use the data on the Hub")
         if argument.partition("=")[0] == "--from":
-            raise AxionError("a Job has none of this machine's runs: leave --from out, and it trains or goes on")
+            raise AxionError("a Job cannot read runs of this machine: remove --from to train or resume there")
         if any(find_secrets(argument)):
-            raise AxionError("there is a token among the arguments: take it out, the Job gets yours as a secret")
+            raise AxionError("the arguments contain a token: remove it, the Job gets your token as a secret")
 
 
 def find_active(name: str, user: str) -> JobInfo | None:
-    """The Job for a run that waits or runs at this moment."""
-    jobs = hub.patiently(lambda: list(hub.api().list_jobs(status=list(ACTIVE), labels=_labels(name), namespace=user)))
+    """The scheduled or running Job for a run; None if there is none."""
+    jobs = hub.retry(lambda: list(hub.api().list_jobs(status=list(ACTIVE), labels=_labels(name), namespace=user)))
     wanted = _labels(name).items()
     return next((job for job in jobs if job.status.stage in ACTIVE and wanted <= (job.labels or {}).items()), None)
 
 
 def _labels(name: str) -> dict[str, str]:
-    return {"axion": re.sub(r"[^A-Za-z0-9_-]", "-", name)}  # what the Hub takes in a label
+    return {"axion": re.sub(r"[^A-Za-z0-9_-]", "-", name)}  # the characters that the Hub allows in labels
 
 
-def stage(folder: Path, arguments: Sequence[str]) -> list[str]:
-    """Copy the project's files to a new folder, with the recipes that are given as YAML files.
+def copy_project(folder: Path, arguments: Sequence[str]) -> list[str]:
+    """Copy the project's files to a new folder, and the recipes that the arguments name by path.
 
     Returns:
-        The arguments as they must be there.
+        The arguments, with paths of recipes relative to the folder.
 
     Raises:
-        AxionError: something in the files must not leave this machine.
+        AxionError: the files contain a secret or a local path.
     """
     for name in SOURCE:
         source, target = ROOT / name, folder / name
@@ -180,23 +180,23 @@ def stage(folder: Path, arguments: Sequence[str]) -> list[str]:
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-    there = []
+    changed = []
     for argument in arguments:
         path = Path(argument)
         if path.suffix in (".yaml", ".yml") and path.is_file():
             argument = f"{RECIPES}/{path.name}"
             (folder / RECIPES).mkdir(exist_ok=True)
             shutil.copyfile(path, folder / argument)
-        there.append(argument)
+        changed.append(argument)
     if problems := scan_text_files(folder):
         raise AxionError(f"the project's files: {problems[0]}")
-    return there
+    return changed
 
 
 def pack(folder: Path) -> bytes:
-    """A folder as a tar.gz that is the same, byte for byte, for the same content."""
+    """A folder as a reproducible tar.gz: the same content gives the same bytes."""
 
-    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    def normalize(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.mtime = entry.uid = entry.gid = 0
         entry.uname = entry.gname = ""
         entry.mode = 0o644
@@ -205,19 +205,19 @@ def pack(folder: Path) -> bytes:
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
         for name in files_in(folder):
-            archive.add(folder / name, name, filter=plain)
+            archive.add(folder / name, name, filter=normalize)
     return packed.getvalue()
 
 
 def _upload(archive: bytes, bucket: str) -> str:
-    """Put the archive into the bucket, which is made where it is missing; returns the archive's name there."""
+    """Upload the archive to the bucket, which is created if it does not exist; returns the archive's name."""
     api = hub.api()
-    hub.patiently(lambda: api.create_bucket(bucket, private=True, exist_ok=True))
-    if not hub.patiently(lambda: api.bucket_info(bucket)).private:
+    hub.retry(lambda: api.create_bucket(bucket, private=True, exist_ok=True))
+    if not hub.retry(lambda: api.bucket_info(bucket)).private:
         raise AxionError(
-            f"the bucket {bucket} is public: make it private, since checkpoints of private models go there"
+            f"the bucket {bucket} is public: make it private, since it holds checkpoints of private models"
         )
     name = f"{hashlib.sha256(archive).hexdigest()[:16]}.tar.gz"
-    # A folder of a bucket is there as long as a file is in it, and only what is there can be mounted.
-    hub.patiently(lambda: api.batch_bucket_files(bucket, add=[(archive, f"source/{name}"), (b"", "runs/.keep")]))
+    # A bucket has no empty folders, and only existing folders can be mounted.
+    hub.retry(lambda: api.batch_bucket_files(bucket, add=[(archive, f"source/{name}"), (b"", "runs/.keep")]))
     return name

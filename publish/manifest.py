@@ -1,17 +1,22 @@
-"""What a release folder holds: the allow-list of files, and `release.json`, which names each with its sha256."""
+"""What a release folder holds: the allowed files, and `release.json`, which lists each with its sha256."""
 
+import ast
+import json
+import warnings
 from pathlib import Path
 
-import axion
+import axion.model
 from axion.errors import AxionError
 from axion.files import read_json, sha256, write_json
 
-REMOTE_CODE = tuple(sorted(path.name for path in Path(axion.__file__).parent.glob("model/*_axion.py")))
-"""The files of `axion/model`, which a release has copies of."""
-RELEASE_FILES = (
+CODE = Path(axion.model.__path__[0])
+"""The folder of the remote code, which is copied into every release."""
+REMOTE_CODE = tuple(sorted(path.name for path in CODE.glob("*_axion.py")))
+"""The remote code that this version of Axion writes. Older releases have other files, see `remote_code`."""
+
+REQUIRED_FILES = (
     "README.md",
     "config.json",
-    *REMOTE_CODE,
     "expert-load.png",
     "generation_config.json",
     "metrics.csv",
@@ -26,47 +31,87 @@ RELEASE_FILES = (
     "trace.json",
     "training.png",
 )
-"""What a release holds that is built today: all of these files."""
-REQUIRED_FILES = tuple(
-    name for name in RELEASE_FILES if name not in REMOTE_CODE or name in {"configuration_axion.py", "modeling_axion.py"}
-)
-"""What any release holds. Older ones have the model in one file, and `config.json` and its imports name the others."""
+"""Every release has these files, in addition to its remote code."""
 OPTIONAL_FILES = (".eval_results/gsm8k.yaml",)
-"""What a release holds where its figures were measured. Nothing else belongs in one, and nothing else is ever sent."""
+"""A release has these files where their figures were measured."""
 
 
 def files_in(folder: Path) -> list[str]:
-    """The files of a folder and the folders in it, as paths relative to it with forward slashes, sorted."""
+    """All files below a folder, as sorted relative paths with forward slashes."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+def remote_code(folder: Path) -> set[str]:
+    """The Python files that transformers loads from a release: those of `auto_map`, and what they import.
+
+    Files that are named but missing are included. Releases differ in how many files their code has, so the folder
+    itself is asked.
+    """
+    try:
+        auto_map = json.loads(_read(folder / "config.json"))["auto_map"]
+        targets = [target for target in auto_map.values() if isinstance(target, str)]
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return set()
+    modules = (target.rpartition(".")[0].rpartition("--")[2] for target in targets)
+    waiting, found = {f"{module}.py" for module in modules if module.isidentifier()}, set()
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        try:
+            with warnings.catch_warnings(action="ignore"):  # such as invalid escape sequences
+                tree = ast.parse(_read(folder / name))
+        except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1)
+        waiting |= {f"{node.module}.py" for node in imports if node.module and "." not in node.module} - found
+    return found
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():  # opening a pipe would block
+        raise FileNotFoundError(path)
+    return path.read_bytes()
+
+
+def required_files(code: set[str]) -> set[str]:
+    """The files that a release must have, given its remote code."""
+    return {*REQUIRED_FILES, *code}
+
+
+def allowed_files(code: set[str]) -> set[str]:
+    """The files that a release may have, given its remote code; anything else is never sent."""
+    return {*REQUIRED_FILES, *code, *REMOTE_CODE, *OPTIONAL_FILES}
+
+
 def check_names(folder: Path) -> None:
-    """Check that a folder holds the allow-list and nothing else.
+    """Check that a folder has all required files and only allowed ones.
 
     Raises:
-        AxionError: it does not; the message names the first file.
+        AxionError: it has not; the message names the first file.
     """
-    present = set(files_in(folder))
-    if missing := sorted(set(RELEASE_FILES) - present):
+    present, code = set(files_in(folder)), remote_code(folder)
+    if missing := sorted(required_files(code) - present):
         raise AxionError(f"{missing[0]} is missing from the release")
-    if stray := sorted(present - {*RELEASE_FILES, *OPTIONAL_FILES}):
-        raise AxionError(f"{stray[0]} does not belong in the release")
+    if unexpected := sorted(present - allowed_files(code)):
+        raise AxionError(f"{unexpected[0]} does not belong in the release")
 
 
 def read_manifest(folder: Path) -> dict:
     """The content of a folder's `release.json`.
 
     Raises:
-        AxionError: there is none, it is broken, or it lists no files.
+        AxionError: there is none, it is not valid JSON, or it lists no files.
     """
     try:
         info = read_json(folder / "release.json")
     except FileNotFoundError:
         info = {}
     except ValueError as error:
-        raise AxionError(f"{folder / 'release.json'} is broken: {error}") from None
+        raise AxionError(f"{folder / 'release.json'} is not valid JSON: {error}") from None
     if not isinstance(info, dict) or not info.get("files"):
-        raise AxionError(f"{folder} has no release.json with the sha256 of its files; build the release with: publish")
+        raise AxionError(
+            f"{folder} has no release.json with the sha256 of its files; build the release with `python -m publish`"
+        )
     return info
 
 
@@ -78,15 +123,18 @@ def write_manifest(folder: Path, info: dict) -> None:
 
 
 def check_files(folder: Path) -> dict:
-    """Check that every file that `release.json` lists is there, unchanged; returns its content.
+    """Check the sha256 of every file that `release.json` lists.
+
+    Returns:
+        The content of `release.json`.
 
     Raises:
-        AxionError: it lists none, or a file is missing or differs from its sha256.
+        AxionError: there is no valid `release.json`, or a file is missing or has another sha256.
     """
     info = read_manifest(folder)
     for name, digest in info["files"].items():
         if not (folder / name).is_file():
             raise AxionError(f"{folder} lacks {name}, which its release.json lists; build the release again")
         if sha256(folder / name) != digest:
-            raise AxionError(f"{folder / name} is not the file that release.json describes; build the release again")
+            raise AxionError(f"{folder / name} does not match its sha256 in release.json; build the release again")
     return info

@@ -1,8 +1,8 @@
 """From a recipe to a release on the Hub.
 
-preflight → train → evaluate → build → card → lint → reload → push → verify → tag → announce. Each step prints one line
-with what it did and how long that took, and leaves alone what is already as it should be: a publication that was
-stopped at any point goes on when the same command is given again.
+preflight → train → evaluate → build → card → lint → reload → push → verify → tag → announce. Each step reports what it
+did and how long it took, and is skipped if its result exists already. A publication that was interrupted at any point
+therefore continues when the same command is run again.
 """
 
 import re
@@ -25,7 +25,7 @@ from axion.training.run import RUN_FILE, Interrupted, differences, latest_run, r
 from publish.check import lint
 from publish.hub import announce
 from publish.hub import client as hub
-from publish.hub.delivery import Checks, Parcel, Terms, deliver
+from publish.hub.delivery import Checks, PushOptions, ReleaseUpload, deliver
 from publish.hub.verify import verify_download, verify_export, verify_release
 from publish.manifest import check_files, files_in, read_manifest
 from publish.release import exports
@@ -33,268 +33,273 @@ from publish.release.build import Ingredients, build_release, is_built, refresh
 from publish.release.card import check_metadata
 from publish.release.facts import read_run
 from publish.release.measure import measure
-from publish.space.publish import SpaceOrder, publish_space
+from publish.space.publish import SpaceRequest, publish_space
 from publish.steps import Steps
 
 BRANCH = re.compile(r"(?!.*(\.\.|//|\.lock$))[A-Za-z0-9](?:[\w./-]*[\w-])?", re.ASCII)
-"""What git takes for a branch's name, and a little less."""
+"""Branch names that git accepts, or rather a subset of them."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """What the user asked for."""
+class PublishRequest:
+    """A version to publish, and how."""
 
     version: str
     """A recipe's name or a YAML path."""
     repo_id: str
     """USER/NAME on the Hub."""
     overrides: tuple[str, ...] = ()
-    """Changes to the recipe, key.path=value."""
+    """Overrides of the recipe, key.path=value."""
     dry_run: bool = False
-    """Stop before the push; replace no release. Where nothing is to be trained, no network is needed."""
+    """Stop before the push, and replace no existing release. Without training, no network is needed."""
     skip_train: bool = False
-    """Take the newest finished run, else the release folder as it stands."""
+    """Use the newest finished run, or else the existing release folder."""
     run: Path | None = None
-    """Take this finished run."""
+    """Use this finished run."""
     exports: bool = False
-    """Publish the native and the GGUF form too, each in a repository of its own."""
+    """Also publish the native and GGUF forms, each in a repository of its own."""
     space: bool = False
-    """Publish the playground too, as the Space USER/NAME-playground that shows this release."""
-    terms: Terms = field(default_factory=Terms)
-    """How it is delivered."""
+    """Also publish the playground, as the Space USER/NAME-playground that shows this release."""
+    push: PushOptions = field(default_factory=PushOptions)
 
 
-def publish(order: Order, steps: Steps) -> dict:
-    """Run all steps; a dry run ends before the push and needs no token.
+def publish(request: PublishRequest, steps: Steps) -> dict:
+    """Run all steps; a dry run stops before the push and needs no token.
 
     Args:
-        order: what to publish, and where.
-        steps: is told each step.
+        request: what to publish, and where.
+        steps: reports each step.
 
     Returns:
-        What `--json` prints: name, repo_id, tag, and where it was pushed commit, revision and url.
+        What `--json` prints: name, repo_id and tag; after a push also commit, revision, url, snippet and exports.
 
     Raises:
-        AxionError: a step failed. What the steps before it made stays, and is not made again.
+        AxionError: a step failed. The results of the steps before it are kept and reused.
     """
     with steps.step("preflight") as did:
-        recipe, released = preflight(order)
-        did(f"{recipe.name} for {order.repo_id}")
+        recipe, tag = preflight(request)
+        did(f"{recipe.name} for {request.repo_id}")
     with steps.step("train") as did:
-        run = _find_run(order, recipe, released, did)
+        run = _find_run(request, recipe, tag, did)
     if run is None:
         folder = RELEASES / recipe.name
         for name in ("evaluate", "build"):
-            steps.skip(name, f"{_shown(folder)} is complete as it stands")
+            steps.skip(name, f"{_relative(folder)} is already built")
     else:
-        folder = _build(order, recipe, run, steps)
+        folder = _build(request, recipe, run, steps)
     with tempfile.TemporaryDirectory(prefix="axion-publish-") as scratch:
-        staged = _stage(folder, order, Path(scratch) / folder.name)
+        copy = _copy_release(folder, request, Path(scratch) / folder.name)
         checks = Checks({"lint": lint.check_folder, "reload": verify_release}, verify_download)
-        if order.dry_run:
-            for name, check in checks.staged.items():
+        if request.dry_run:
+            for name, check in checks.before_push.items():
                 with steps.step(name) as did:
-                    did(check(staged))
-            steps.skip("push", "a dry run ends here")
-            return {"name": recipe.name, "repo_id": order.repo_id, "tag": released.tag}
-        parcel = Parcel(staged, order.repo_id, released.tag, f"Release {recipe.name}")
-        commit = deliver(parcel, order.terms, checks, steps)
-        others = _deliver_exports(staged, order, released.tag, Path(scratch), steps) if order.exports else []
-    return _announce(order, recipe, released.tag, commit, steps) | {"exports": others}
+                    did(check(copy))
+            steps.skip("push", "dry run")
+            return {"name": recipe.name, "repo_id": request.repo_id, "tag": tag.name}
+        upload = ReleaseUpload(copy, request.repo_id, tag.name, f"Release {recipe.name}")
+        commit = deliver(upload, request.push, checks, steps)
+        others = _deliver_exports(copy, request, tag.name, Path(scratch), steps) if request.exports else []
+    return _announce(request, recipe, tag.name, commit, steps) | {"exports": others}
 
 
 @dataclass(frozen=True)
-class Released:
-    """The tag that a version gets, and where it is on the Hub already."""
+class ReleaseTag:
+    """The tag of a version."""
 
-    tag: str
+    name: str
     commit: str | None
+    """Where it is on the Hub; None if the version is not released yet."""
 
 
-def preflight(order: Order) -> tuple[Recipe, Released]:
-    """Everything that can be checked before hours of work: names, recipe, the card's metadata, token, rights.
+def preflight(request: PublishRequest) -> tuple[Recipe, ReleaseTag]:
+    """Check everything that does not need hours of work: names, recipe, card metadata, token, permissions.
 
     Raises:
-        AxionError: the first thing that is wrong.
+        AxionError: the first problem.
     """
-    hub.check_repo_id(order.repo_id)
-    recipe = load_recipe(order.version, order.overrides)
+    hub.check_repo_id(request.repo_id)
+    recipe = load_recipe(request.version, request.overrides)
     check_metadata(recipe)
-    if order.run and (name := read_run(order.run)["name"]) != recipe.name:
-        raise AxionError(f"{_shown(order.run)} is a run of {name}, not of {recipe.name}")
-    if order.exports:
+    if request.run and (name := read_run(request.run)["name"]) != recipe.name:
+        raise AxionError(f"{_relative(request.run)} is a run of {name}, not of {recipe.name}")
+    if request.exports:
         family = get_family(recipe.family)
         for form in family.exports:
             check_export(recipe.build_config(), family, form)
-    if order.space and (order.terms.private or not order.terms.tags):
-        raise AxionError("--space shows a public release: leave --private, --branch and --pr out, or publish it alone")
-    if (branch := order.terms.branch) is not None and (branch == "main" or not BRANCH.fullmatch(branch)):
-        raise AxionError(f"--branch {branch!r} is no name for a trial; write another than main, such as trial or try/2")
+    if request.space and (request.push.private or not request.push.is_release):
+        raise AxionError(
+            "--space shows a public release: omit --private, --branch and --pr, or publish without a Space"
+        )
+    if (branch := request.push.branch) is not None and (branch == "main" or not BRANCH.fullmatch(branch)):
+        raise AxionError(
+            f"--branch {branch!r} is not allowed; choose a valid name other than main, such as trial or test/2"
+        )
     tag = f"v{recipe.version}"
-    if order.terms.branch == tag:
-        raise AxionError(f"--branch {tag} would stand beside the tag of that name; write another, such as trial")
-    if order.dry_run:
-        return recipe, Released(tag, None)
-    hub.check_access(order.repo_id)
-    return recipe, Released(tag, hub.tags(order.repo_id).get(tag) if order.terms.tags else None)
+    if request.push.branch == tag:
+        raise AxionError(f"--branch {tag} is ambiguous, since the tag has that name; choose another, such as trial")
+    if request.dry_run:
+        return recipe, ReleaseTag(tag, None)
+    hub.check_access(request.repo_id)
+    return recipe, ReleaseTag(tag, hub.tags(request.repo_id).get(tag) if request.push.is_release else None)
 
 
 # --- Train and build --------------------------------------------------------------------------------------------------
 
 
-def _find_run(order: Order, recipe: Recipe, released: Released, did: Callable[[str], None]) -> Path | None:
-    """The run to release; None where the release folder is to be taken as it stands."""
-    if order.run is None and not order.skip_train:
-        return _train_or_go_on(order, recipe, released, did)
-    run = order.run or latest_run(recipe.name)
+def _find_run(request: PublishRequest, recipe: Recipe, tag: ReleaseTag, did: Callable[[str], None]) -> Path | None:
+    """The run to release; None to use the existing release folder."""
+    if request.run is None and not request.skip_train:
+        return _train_or_resume(request, recipe, tag, did)
+    run = request.run or latest_run(recipe.name)
     if run is not None:
         changed = differences(yaml.safe_load(read_run(run)["recipe"]), yaml.safe_load(recipe.to_yaml()))
-        changed = [key for key in changed if not key.startswith("data.")]  # where local files lie, says nothing
-        note = f", trained with another {', '.join(changed)} than the recipe's" if changed else ""
-        chosen = "the run is" if order.run else "the newest finished run is"
-        did(f"skipped: {chosen} {_shown(run)}{note}")
+        changed = [key for key in changed if not key.startswith("data.")]  # local paths may differ
+        note = f", whose {', '.join(changed)} differs from the recipe" if changed else ""
+        chosen = "the run is" if request.run else "the newest finished run is"
+        did(f"skipped: {chosen} {_relative(run)}{note}")
     elif (RELEASES / recipe.name / "release.json").is_file():
-        did("skipped: no finished run here")
+        did("skipped: no finished run, using the existing release")
     else:
         raise AxionError(
             f"--skip-train finds neither a finished run of {recipe.name} under runs/ nor releases/{recipe.name}; "
-            "leave it out to train"
+            "omit it to train"
         )
     return run
 
 
-def _train_or_go_on(order: Order, recipe: Recipe, released: Released, did: Callable[[str], None]) -> Path:
-    """Train, go on with a run that was stopped, or take the one that this very recipe has finished."""
+def _train_or_resume(request: PublishRequest, recipe: Recipe, tag: ReleaseTag, did: Callable[[str], None]) -> Path:
+    """Train, resume an interrupted run, or use a run that finished with the same recipe."""
     run = Path("runs") / recipe.name
     started = read_run_file(run) if (run / RUN_FILE).is_file() else None
     if started and started["finished"]:
         if started["recipe"] != recipe.to_yaml():
-            raise AxionError(f"{run} was trained with another recipe or data: move it away, or use it by --skip-train")
-        did(f"skipped: {run} has finished this recipe")
+            raise AxionError(
+                f"{run} was trained with another recipe or data: move it away, or use it with --skip-train"
+            )
+        did(f"skipped: {run} is finished")
         return run
-    if released.commit:
+    if tag.commit:
         raise AxionError(
-            f"{order.repo_id} has released {released.tag} already, and a new training would give another model: "
-            "give the recipe a new version, or publish what is there by --skip-train"
+            f"{request.repo_id} has already released {tag.name}, and training again would give another model: "
+            "give the recipe a new version, or publish the existing run with --skip-train"
         )
     try:
         train(recipe, resume=started is not None)
     except Interrupted:
-        raise AxionError(f"training was stopped and {run} is saved: the same command goes on with it") from None
+        raise AxionError(f"training was interrupted and {run} is saved: run the same command again to resume") from None
     did(f"{run}, resumed" if started else f"{run}")
     return run
 
 
-def _build(order: Order, recipe: Recipe, run: Path, steps: Steps) -> Path:
+def _build(request: PublishRequest, recipe: Recipe, run: Path, steps: Steps) -> Path:
     with steps.step("evaluate") as did:
         measured = measure(run, recipe, did)
     with steps.step("build") as did:
-        ingredients = Ingredients(run, measured, order.repo_id)
+        ingredients = Ingredients(run, measured, request.repo_id)
         folder = RELEASES / recipe.name
         if is_built(folder, ingredients):
-            did(f"skipped: {_shown(folder)} is up to date")
+            did(f"skipped: {_relative(folder)} is up to date")
             return folder
-        if order.dry_run and folder.exists():
-            folder = run / "release"  # a dry run replaces no release
+        if request.dry_run and folder.exists():
+            folder = run / "release"  # a dry run replaces no existing release
         build_release(ingredients, folder)
         files = files_in(folder)
         size = sum((folder / name).stat().st_size for name in files)
-        did(f"{_shown(folder)}, {len(files)} files, {size / 1e6:.2f} MB")
+        did(f"{_relative(folder)}, {len(files)} files, {size / 1e6:.2f} MB")
     return folder
 
 
-def _stage(folder: Path, order: Order, target: Path) -> Path:
-    """A copy of a release whose card names this repository, and the forms of it that are published beside it."""
+def _copy_release(folder: Path, request: PublishRequest, target: Path) -> Path:
+    """Copy a release; the card of the copy names this repository and the other published forms."""
     info = check_files(folder)
-    forms = tuple(get_family(info["family"]).exports) if order.exports else _published_forms(order, info["tag"])
-    if (info["repo_id"], tuple(info.get("exports", ()))) == (order.repo_id, forms):
+    forms = tuple(get_family(info["family"]).exports) if request.exports else _published_forms(request, info["tag"])
+    if (info["repo_id"], tuple(info.get("exports", ()))) == (request.repo_id, forms):
         return shutil.copytree(folder, target)
-    refresh(folder, order.repo_id, target, forms)
+    refresh(folder, request.repo_id, target, forms)
     return target
 
 
-def _published_forms(order: Order, tag: str) -> tuple[str, ...]:
-    """The other forms of this release that are on the Hub already: the card goes on to name them."""
-    if order.dry_run:
+def _published_forms(request: PublishRequest, tag: str) -> tuple[str, ...]:
+    """The other forms of this release that are on the Hub already."""
+    if request.dry_run:
         return ()
-    return tuple(form for form, suffix in exports.SUFFIXES.items() if tag in hub.tags(order.repo_id + suffix))
+    return tuple(form for form, suffix in exports.SUFFIXES.items() if tag in hub.tags(request.repo_id + suffix))
 
 
 # --- After the release ------------------------------------------------------------------------------------------------
 
 
-def _deliver_exports(release: Path, order: Order, tag: str, scratch: Path, steps: Steps) -> list[str]:
-    """Publish a release's other forms under the same tag, each in a repository of its own; returns their names."""
+def _deliver_exports(release: Path, request: PublishRequest, tag: str, scratch: Path, steps: Steps) -> list[str]:
+    """Publish a release's other forms under the same tag, each in a repository of its own; returns their ids."""
     with steps.step("export") as did:
-        staged = exports.stage_exports(release, order.repo_id, scratch / "exports")
-        did(", ".join(form.repo_id for form in staged))
+        built = exports.build_exports(release, request.repo_id, scratch / "exports")
+        did(", ".join(form.repo_id for form in built))
     checks = Checks({}, partial(verify_export, release=release))
-    for form in staged:
-        deliver(Parcel(form.folder, form.repo_id, tag, f"Release {form.folder.name}"), order.terms, checks, steps)
-    return [form.repo_id for form in staged]
+    for form in built:
+        upload = ReleaseUpload(form.folder, form.repo_id, tag, f"Release {form.folder.name}")
+        deliver(upload, request.push, checks, steps)
+    return [form.repo_id for form in built]
 
 
-def _announce(order: Order, recipe: Recipe, tag: str, commit: str, steps: Steps) -> dict:
-    """Collection, predecessor, Space; and how to load what was published."""
-    revision, url = (tag if order.terms.tags else commit), f"{hub.api().endpoint}/{order.repo_id}"
-    summary = {"name": recipe.name, "repo_id": order.repo_id, "tag": tag, "commit": commit, "revision": revision}
-    if order.terms.tags:
+def _announce(request: PublishRequest, recipe: Recipe, tag: str, commit: str, steps: Steps) -> dict:
+    """Update the collection, the preceding version and the Space; returns the summary of `publish`."""
+    revision, url = (tag if request.push.is_release else commit), f"{hub.api().endpoint}/{request.repo_id}"
+    summary = {"name": recipe.name, "repo_id": request.repo_id, "tag": tag, "commit": commit, "revision": revision}
+    if request.push.is_release:
         with steps.step("announce") as did:
-            owner = order.repo_id.partition("/")[0]
-            did(announce.add_to_collection(order.repo_id, series.collection_title(recipe.family)))
+            owner = request.repo_id.partition("/")[0]
+            did(announce.add_to_collection(request.repo_id, series.collection_title(recipe.family)))
             old = series.predecessor(recipe.name)
-            if old and (pointed := announce.point_to_new_version(f"{owner}/{old.repo_name}", order.repo_id)):
-                did(pointed)
-    if order.space:
-        shown = (f"{order.repo_id}@{revision}",)
-        summary["space"] = publish_space(SpaceOrder(f"{order.repo_id}-playground", shown), steps)
-    if order.terms.branch:
-        url += f"/tree/{order.terms.branch}"
-    elif order.terms.pull_request:
+            if old and (linked := announce.link_to_new_version(f"{owner}/{old.repo_name}", request.repo_id)):
+                did(linked)
+    if request.space:
+        space = SpaceRequest(f"{request.repo_id}-playground", models=(f"{request.repo_id}@{revision}",))
+        summary["space"] = publish_space(space, steps)
+    if request.push.branch:
+        url += f"/tree/{request.push.branch}"
+    elif request.push.pull_request:
         url += "/discussions"
-    return summary | {"url": url, "snippet": announce.snippet(order.repo_id, revision)}
+    return summary | {"url": url, "snippet": announce.snippet(request.repo_id, revision)}
 
 
-def _shown(path: Path) -> str:
-    """A path as the user would type it from here."""
+def _relative(path: Path) -> str:
+    """A path as relative to the working directory, if it is inside."""
     return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else str(path)
 
 
 # --- The whole series -------------------------------------------------------------------------------------------------
 
 
-def publish_all(order_for: Callable[[str, str], Order], user: str | None, steps: Steps) -> list[dict]:
-    """Publish every released version of every series, each in its repository; what is made already is not made again.
+def publish_all(request_for: Callable[[str, str], PublishRequest], user: str | None, steps: Steps) -> list[dict]:
+    """Publish every released version of every series, each in its repository; existing results are reused.
 
-    A version that has neither a finished run nor a release folder is trained, except in a dry run, which says so.
+    A version that has neither a finished run nor a release folder is trained; a dry run reports that instead.
 
     Args:
-        order_for: makes the order for a version and a repository.
-        user: whose repositories they are; by default the token's own, and in a dry run the release folder's.
-        steps: is told each step.
+        request_for: gives the request for a version and a repository id.
+        user: owner of the repositories; by default the token's user, or in a dry run the owner that the card names.
+        steps: reports each step.
 
     Returns:
         The summaries, see `publish`.
 
     Raises:
-        AxionError: a step failed. Versions before it are published.
+        AxionError: a step failed. Earlier versions are published.
     """
     summaries = []
     for member in series.walk():
         folder = RELEASES / member.name
-        order = order_for(member.name, "")
-        made = latest_run(member.name) is not None or (folder / "release.json").is_file()
-        if not made and order.dry_run:
-            steps.skip(
-                member.name, "neither a finished run nor a release is here; without --dry-run it would be trained"
-            )
+        exists = latest_run(member.name) is not None or (folder / "release.json").is_file()
+        dry_run = request_for(member.name, "").dry_run
+        if not exists and dry_run:
+            steps.skip(member.name, "no finished run and no release; without --dry-run it would be trained")
             continue
-        owner = user or _owner(folder, order.dry_run)
-        order = replace(order_for(member.name, f"{owner}/{member.repo_name}"), skip_train=made)
-        summaries.append(publish(order, steps))
+        owner = user or _owner(folder, dry_run)
+        request = replace(request_for(member.name, f"{owner}/{member.repo_name}"), skip_train=exists)
+        summaries.append(publish(request, steps))
     return summaries
 
 
 def _owner(folder: Path, dry_run: bool) -> str:
-    """The token's user; without a network the one whom the release's card names."""
+    """The token's user, or in a dry run, which has no network, the owner that the release's card names."""
     return read_manifest(folder)["repo_id"].partition("/")[0] if dry_run else hub.whoami()["name"]

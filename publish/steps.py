@@ -1,4 +1,4 @@
-"""The steps of a publication, told as they end: one line each, with what was done and how long it took."""
+"""Progress of a publication: one line per step, with what it did and how long it took."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """A step that has ended well."""
+    """A step that has completed."""
 
     name: str
     did: str
+    """What it did, or why it was skipped."""
     seconds: float
     skipped: bool
 
@@ -20,32 +21,37 @@ class Step:
 
 
 class Steps:
-    """Tells each step as it ends, and remembers it."""
+    """Reports each step when it completes and keeps a record of it."""
 
-    def __init__(self, say: Callable[[str], None] = print):
-        """`say` receives one line per step."""
-        self._say = say
-        self._done: list[Step] = []
+    def __init__(self, report: Callable[[str], None] = print):
+        """
+        Args:
+            report: called with one line per step.
+        """
+        self._report = report
+        self._completed: list[Step] = []
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Time a step; it reports what it did by calling what this yields. A step that fails is not told.
+        """Time a step. A step that raises is not reported.
 
-        What starts with "skipped: " marks a step that had nothing to do.
+        Yields:
+            A function to call with a summary of what was done. A summary that starts with "skipped: " marks a step that
+            had nothing to do. Several summaries are joined with "; ".
         """
-        started, told = time.perf_counter(), []
-        yield told.append
-        self._tell(name, "; ".join(told), time.perf_counter() - started)
+        started, summaries = time.perf_counter(), []
+        yield summaries.append
+        self._add(name, "; ".join(summaries), time.perf_counter() - started)
 
-    def skip(self, name: str, why: str) -> None:
-        """Tell that a step had nothing to do."""
-        self._tell(name, f"skipped: {why}", 0.0)
+    def skip(self, name: str, reason: str) -> None:
+        """Report a step that had nothing to do."""
+        self._add(name, f"skipped: {reason}", 0.0)
 
-    def _tell(self, name: str, did: str, seconds: float) -> None:
+    def _add(self, name: str, did: str, seconds: float) -> None:
         skipped = did.startswith("skipped: ")
-        self._done.append(Step(name, did.removeprefix("skipped: "), seconds, skipped))
-        self._say(str(self._done[-1]))
+        self._completed.append(Step(name, did.removeprefix("skipped: "), seconds, skipped))
+        self._report(str(self._completed[-1]))
 
-    def summary(self) -> list[dict]:
-        """All steps so far, for JSON."""
-        return [asdict(step) | {"seconds": round(step.seconds, 1)} for step in self._done]
+    def as_json(self) -> list[dict]:
+        """The completed steps, for `--json`: name, did, seconds (rounded to tenths), skipped."""
+        return [asdict(step) | {"seconds": round(step.seconds, 1)} for step in self._completed]

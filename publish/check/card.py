@@ -1,11 +1,10 @@
-"""Rules for the card: its front matter is what the Hub accepts, its text is finished, its snippets can be run."""
+"""Rules for the model card: front matter that the Hub accepts, text without gaps, snippets that can be run."""
 
 import ast
 import math
 import re
 from collections.abc import Iterator
 from datetime import date, datetime
-from typing import NamedTuple
 from urllib.parse import unquote
 
 import yaml
@@ -14,9 +13,9 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from huggingface_hub.utils import validate_repo_id
 
-from publish.check.folder import PARSE_ERRORS, Folder, Problem, line_of, parse_snippet, shown
+from publish.check.folder import PARSE_ERRORS, Folder, Problem, parse_snippet, shown
 from publish.check.vocabulary import LICENSES, PIPELINE_TAGS, languages
-from publish.hub.merge import MarkerError, split_sections
+from publish.markdown import PYTHON, Fence, MarkerError, fences, line_of, release_text, split_sections, without_code
 
 CARD = "README.md"
 _LEFTOVER = re.compile(
@@ -26,30 +25,18 @@ _LINK = re.compile(
     r"\]\(\s{0,9}<?([^\s)>]{1,2000})|\b(?:src|href)=[\"']([^\"'\s]{1,2000})|^\[[^\]\n]{1,99}\]:\s{1,9}(\S{1,2000})",
     re.M,
 )
-_SECTION = re.compile(r"<!-- axion:start ([a-z-]+) -->.*?<!-- axion:end \1 -->", re.S)
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([^\s`]*)[^`\n]*$")
 _EVAL_RESULT = {"dataset", "value", "verifyToken", "date", "source", "notes"}
 _EVAL_DATASET = {"id", "task_id", "revision", "config", "split"}
 
 
-class Fence(NamedTuple):
-    """A block of code in a Markdown text."""
-
-    language: str
-    line: int
-    """Of the opening fence."""
-    code: str
-    closed: bool
-
-
 def front_matter(folder: Folder) -> Iterator[Problem]:
-    """The card begins with YAML that is a mapping; the Hub refuses the commit otherwise."""
+    """The card starts with a YAML mapping; the Hub rejects the commit otherwise."""
     if folder.names.get(CARD) and not folder.fault(CARD) and not isinstance(_metadata(folder), dict):
-        yield Problem(CARD, 1, "has no front matter that is a YAML mapping", "begin it with --- and key: value lines")
+        yield Problem(CARD, 1, "has no front matter that is a YAML mapping", "start it with --- and key: value lines")
 
 
 def required_metadata(folder: Folder) -> Iterator[Problem]:
-    """Licence, library and task are words that the Hub knows; none of them is guessed from the files any longer."""
+    """Licence, library and task are values that the Hub knows; it no longer infers them from the files."""
     metadata = _metadata(folder)
     if not isinstance(metadata, dict):
         return
@@ -57,14 +44,16 @@ def required_metadata(folder: Folder) -> Iterator[Problem]:
     for key, words in known.items():
         value = metadata.get(key)
         if not isinstance(value, str) or value not in words:
-            remedy = f"write {', '.join(words)}" if len(words) == 1 else "take a word from the Hub's list"
+            remedy = f"write {', '.join(words)}" if len(words) == 1 else "use a value of the Hub's list"
             yield _about(folder, key, f"has the {key} {shown(value)}", remedy)
     if metadata.get("license") == "other" and not isinstance(metadata.get("license_name"), str):
-        yield _about(folder, "license", "has the license other without a license_name", "name it and link its text")
+        yield _about(
+            folder, "license", "has the license other without a license_name", "add license_name and license_link"
+        )
 
 
 def languages_and_tags(folder: Folder) -> Iterator[Problem]:
-    """Languages are lower-case ISO 639 codes and tags are strings; YAML takes a bare `no` for false."""
+    """Languages are lower-case ISO 639 codes and tags are strings; YAML reads a bare `no` as false."""
     metadata = _metadata(folder)
     if not isinstance(metadata, dict):
         return
@@ -81,18 +70,18 @@ def languages_and_tags(folder: Folder) -> Iterator[Problem]:
 
 
 def repositories(folder: Folder) -> Iterator[Problem]:
-    """datasets, base_model and new_version are names on the Hub, no paths: those fail the push (transformers#32212)."""
+    """datasets, base_model and new_version are ids on the Hub; with local paths the push fails (transformers#32212)."""
     metadata = _metadata(folder)
     if not isinstance(metadata, dict):
         return
     for key in ("datasets", "base_model", "new_version"):
         for value in _as_list(metadata.get(key)):
             if not _is_repo_id(value):
-                yield _about(folder, key, f"has {shown(value)} in {key}", "write a repository's name, USER/NAME")
+                yield _about(folder, key, f"has {shown(value)} in {key}", "write a repository id, USER/NAME")
 
 
 def model_index(folder: Folder) -> Iterator[Problem]:
-    """model-index has the form that the Hub reads results from; it checks that at the commit, after the training."""
+    """model-index is valid; the Hub only checks it at the commit, after the training."""
     metadata = _metadata(folder)
     if not isinstance(metadata, dict) or "model-index" not in metadata:
         return
@@ -106,68 +95,75 @@ def model_index(folder: Folder) -> Iterator[Problem]:
             if not all(isinstance(text, str) for text in texts) or not (isinstance(value, str) or _is_number(value)):
                 raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError):
-        remedy = "write it by huggingface_hub.EvalResult, with finite values"
-        yield _about(folder, "model-index", "has a model-index that the Hub can't read", remedy)
+        remedy = "write it with huggingface_hub.EvalResult and finite values"
+        yield _about(folder, "model-index", "has an invalid model-index", remedy)
 
 
 def eval_results(folder: Folder) -> Iterator[Problem]:
-    """.eval_results/*.yaml has the form of https://huggingface.co/docs/hub/eval-results; a wrong file is passed over
-    there without a word."""
+    """.eval_results/*.yaml is valid; the Hub silently ignores invalid files.
+
+    Format: https://huggingface.co/docs/hub/eval-results
+    """
     for name in folder.files:
         if not name.startswith(".eval_results/") or folder.fault(name):
             continue
         entries = folder.yaml(name)
         if not isinstance(entries, list) or not entries:
             yield Problem(
-                name, None, "is not a list of results", "write it by huggingface_hub.eval_result_entries_to_yaml"
+                name, None, "is not a list of results", "write it with huggingface_hub.eval_result_entries_to_yaml"
             )
             continue
         for number, entry in enumerate(entries, start=1):
             if wrong := _wrong_result(entry):
-                yield Problem(name, None, f"has a wrong result {number}, in its {wrong}", "see hub/eval-results")
+                yield Problem(
+                    name,
+                    None,
+                    f"has an invalid {wrong} in result {number}",
+                    "see https://huggingface.co/docs/hub/eval-results",
+                )
 
 
 def finished(folder: Folder) -> Iterator[Problem]:
-    """No gap of a template is left open: [More Information Needed], {{ name }}, TODO."""
-    text = _our_text(folder)
-    for fence in _fences(text):
-        if fence.language in {"bibtex", "jinja", "jinja2"}:  # doubled braces mean something there
-            text = _blank(text, fence)
+    """No placeholder of a template is left: [More Information Needed], {{ name }}, TODO."""
+    text = release_text(folder.text(CARD))
+    for fence in fences(text):
+        if fence.language in {"bibtex", "jinja", "jinja2"}:  # double braces are part of these languages
+            text = without_code(text, fence)
     for match in _LEFTOVER.finditer(text):
-        yield Problem(
-            CARD, line_of(text, match.start()), f"has {shown(match[0])}", "write what belongs there, or leave it out"
-        )
+        yield Problem(CARD, line_of(text, match.start()), f"has {shown(match[0])}", "fill it in or remove it")
 
 
 def links(folder: Folder) -> Iterator[Problem]:
-    """Links and pictures that name files of the folder name files that are there."""
-    text = _our_text(folder)
-    for fence in _fences(text):
-        text = _blank(text, fence)
+    """Relative links and images point to files of the folder."""
+    text = release_text(folder.text(CARD))
+    for fence in fences(text):
+        text = without_code(text, fence)
     for match in _LINK.finditer(re.sub(r"`[^`\n]*`", lambda code: " " * len(code[0]), text)):
         target = next(filter(None, match.groups()))
         name = unquote(re.split("[#?]", target)[0]).removeprefix("./")
         if name and not re.match(r"[A-Za-z][\w+.-]*:|/", name) and not _is_in(folder, name.rstrip("/")):
-            yield Problem(CARD, line_of(text, match.start()), f"links to {shown(target)}", "there is no such file here")
+            yield Problem(
+                CARD, line_of(text, match.start()), f"links to {shown(target)}", "there is no such file in the release"
+            )
 
 
 def fences_closed(folder: Folder) -> Iterator[Problem]:
-    """Every block of code is closed; an open one swallows the rest of the card."""
-    for fence in _fences(folder.text(CARD)):
+    """Every block of code is closed; an unclosed one extends to the end of the card."""
+    for fence in fences(folder.text(CARD)):
         if not fence.closed:
             yield Problem(CARD, fence.line, "opens a block of code that is never closed", "close it")
 
 
 def snippets_compile(folder: Folder) -> Iterator[Problem]:
-    """The card's Python is Python."""
+    """The Python snippets compile."""
     for fence, tree in _snippets(folder):
         if not isinstance(tree, ast.Module):
             line = fence.line + (getattr(tree, "lineno", None) or 0)
-            yield Problem(CARD, line, "has a Python snippet that does not compile", "correct it; readers copy it")
+            yield Problem(CARD, line, "has a Python snippet that does not compile", "correct it, since readers copy it")
 
 
 def snippets_pinned(folder: Folder) -> Iterator[Problem]:
-    """Whoever trusts the code of a repository trusts one version of it: `revision=` stands with trust_remote_code."""
+    """Calls with `trust_remote_code` pin a `revision`, so that readers trust a single version of the code."""
     for fence, tree in _snippets(folder):
         for call in ast.walk(tree) if isinstance(tree, ast.Module) else ():
             if not isinstance(call, ast.Call):
@@ -177,11 +173,11 @@ def snippets_pinned(folder: Folder) -> Iterator[Problem]:
             trusts = trust is not None and not (isinstance(trust, ast.Constant) and trust.value is False)
             if trusts and not {"revision", None} & set(words) and not _loads_a_folder(call, words):
                 what = "trusts remote code without a revision"
-                yield Problem(CARD, fence.line + call.lineno, what, "pin it: revision= with a tag or a commit")
+                yield Problem(CARD, fence.line + call.lineno, what, "add revision= with a tag or a commit")
 
 
 def sections(folder: Folder) -> Iterator[Problem]:
-    """Section markers are whole and each stands once: by them the next release tells its text from a reader's
+    """Section markers are well formed and unique: the next release tells its own text from others' edits by them
     (unsloth#11050, hfh#3043)."""
     try:
         split_sections(folder.text(CARD))
@@ -194,17 +190,8 @@ def sections(folder: Folder) -> Iterator[Problem]:
 # --- Reading the card -------------------------------------------------------------------------------------------------
 
 
-def _our_text(folder: Folder) -> str:
-    """The card without what its readers wrote between our sections, line for line as long as before."""
-    text, ours, end = folder.text(CARD), "", 0
-    for section in _SECTION.finditer(text):
-        ours += "\n" * text.count("\n", end, section.start()) + section[0]
-        end = section.end()
-    return ours or text
-
-
 def _metadata(folder: Folder) -> object:
-    """The front matter; None where there is none or it is no YAML."""
+    """The front matter; None if there is none, or it is not valid YAML."""
     match = REGEX_YAML_BLOCK.search(folder.text(CARD).removeprefix("\ufeff"))
     try:
         return yaml.safe_load(match[2]) if match else None
@@ -213,7 +200,7 @@ def _metadata(folder: Folder) -> object:
 
 
 def _about(folder: Folder, key: str, what: str, remedy: str) -> Problem:
-    """A problem with a key of the front matter, at that key's line."""
+    """A problem with a key of the front matter, at the line of that key."""
     match = re.search(rf"^{key}:", folder.text(CARD), re.M)
     return Problem(CARD, line_of(folder.text(CARD), match.start()) if match else None, what, remedy)
 
@@ -239,16 +226,16 @@ def _is_in(folder: Folder, name: str) -> bool:
 
 
 def _wrong_result(entry: object) -> str | None:
-    """What of an entry is not as it should be; None where all is."""
+    """The invalid part of an entry; None if it is valid."""
     if not isinstance(entry, dict) or not set(entry) <= _EVAL_RESULT:
         return "keys"
     dataset, source, when = entry.get("dataset"), entry.get("source"), entry.get("date")
     if not isinstance(dataset, dict) or not set(dataset) <= _EVAL_DATASET:
         return "dataset"
     if not _is_repo_id(dataset.get("id")):
-        return "dataset's id"
+        return "dataset id"
     if not isinstance(dataset.get("task_id"), str):
-        return "dataset's task_id"
+        return "dataset task_id"
     if not _is_number(entry.get("value")):
         return "value"
     if when is not None and not _is_date(when):
@@ -265,36 +252,10 @@ def _is_date(value: object) -> bool:
         return False
 
 
-def _fences(text: str) -> list[Fence]:
-    """The blocks of code between ``` or ~~~, as CommonMark reads them."""
-    fences, opened, lines = [], None, text.split("\n")
-    for number, line in enumerate(lines, start=1):
-        match = _FENCE.match(line) if len(line) < 1000 else None
-        if not match:
-            continue
-        if opened is None:
-            opened = (match[1], match[2].lower(), number)
-        elif match[1].startswith(opened[0]) and not match[2] and not line.strip(" \t" + match[1][0]):
-            fences.append(Fence(opened[1], opened[2], "\n".join(lines[opened[2] : number - 1]), closed=True))
-            opened = None
-    if opened:
-        fences.append(Fence(opened[1], opened[2], "\n".join(lines[opened[2] :]), closed=False))
-    return fences
-
-
-def _blank(text: str, fence: Fence) -> str:
-    """The text without a block's code, line for line as long as before."""
-    lines = text.split("\n")
-    for number in range(fence.line, fence.line + fence.code.count("\n") + 1):
-        if number < len(lines):
-            lines[number] = ""
-    return "\n".join(lines)
-
-
 def _snippets(folder: Folder) -> Iterator[tuple[Fence, ast.Module | Exception]]:
-    """The Python blocks with their syntax trees, or with what is wrong with them."""
-    for fence in _fences(_our_text(folder)):
-        if fence.language in {"python", "py", "python3"}:
+    """The Python blocks with their syntax trees, or with the error that parsing them raises."""
+    for fence in fences(release_text(folder.text(CARD))):
+        if fence.language in PYTHON:
             try:
                 yield fence, parse_snippet(fence.code)
             except PARSE_ERRORS as error:
@@ -302,7 +263,7 @@ def _snippets(folder: Folder) -> Iterator[tuple[Fence, ast.Module | Exception]]:
 
 
 def _loads_a_folder(call: ast.Call, words: dict[str | None, ast.expr]) -> bool:
-    """Whether a call loads from the working directory: its first argument is "." or begins so."""
+    """Whether a call loads from a local folder: its first argument starts with "." or "/"."""
     named = words.get("pretrained_model_name_or_path") or words.get("model")
     first = call.args[0] if call.args else named
     return isinstance(first, ast.Constant) and str(first.value).startswith((".", "/"))

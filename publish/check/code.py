@@ -1,4 +1,4 @@
-"""Rules for the Python in a folder, read as a syntax tree and never imported: what breaks, or endangers, a stranger."""
+"""Rules for a folder's Python code: what fails, or is unsafe, on other machines. It is parsed and never imported."""
 
 import ast
 import sys
@@ -11,13 +11,13 @@ from publish.manifest import REMOTE_CODE
 
 LIBRARIES = {"torch", "transformers"}
 COMPANIONS = LIBRARIES | {"tokenizers"}
-"""What a file beside the remote code may import: it comes with transformers."""
+"""What other files of a release may import; tokenizers comes with transformers."""
 UNSAFE_MODULES = {
     *("subprocess", "multiprocessing", "pty", "ctypes", "signal", "webbrowser", "antigravity"),
     *("socket", "socketserver", "ssl", "asyncio", "urllib", "http", "ftplib", "smtplib", "poplib", "imaplib", "xmlrpc"),
     *("pickle", "marshal", "shelve", "dbm", "importlib", "imp", "runpy", "code", "codeop", "builtins", "zipimport"),
 }
-"""Modules of the standard library that start programs, reach the network or run code from data."""
+"""Modules of the standard library that start programs, use the network or run code from data."""
 UNSAFE_NAMES = {"exec", "eval", "compile", "__import__", "__builtins__", "breakpoint"}
 UNSAFE_ATTRIBUTES = {
     "os": ("system", "popen", "exec", "spawn", "fork", "posix_spawn", "startfile"),
@@ -29,13 +29,13 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def auto_map_names_classes(folder: Folder) -> Iterator[Problem]:
-    """config.json leads to classes of this folder, not of another repository (transformers PR#22698, #37716)."""
+    """`auto_map` names classes of this folder, not of another repository (transformers PR#22698, #37716)."""
     auto_map = folder.data("config.json").get("auto_map")
     if not folder.data("config.json"):
         return
     if not isinstance(auto_map, dict) or not {"AutoConfig", "AutoModelForCausalLM"} <= set(auto_map):
         what = "has no auto_map with AutoConfig and AutoModelForCausalLM"
-        yield Problem("config.json", None, what, "without it nobody's Auto classes find the code; name both")
+        yield Problem("config.json", None, what, "Auto classes need it to find the code; name both")
         return
     for auto_class, target in auto_map.items():
         module, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
@@ -44,10 +44,10 @@ def auto_map_names_classes(folder: Folder) -> Iterator[Problem]:
             yield Problem("config.json", None, what, 'write "module.Class"')
         elif "--" in target:
             yield Problem(
-                "config.json", None, what, f"code comes from this repository: write {shown(target.split('--')[-1])}"
+                "config.json", None, what, f"that is code of another repository: write {shown(target.split('--')[-1])}"
             )
         elif "." in module or "/" in module:
-            yield Problem("config.json", None, what, "code lies flat beside config.json, in no folder")
+            yield Problem("config.json", None, what, "code must be beside config.json, not in a subfolder")
         elif not folder.names.get(f"{module}.py"):
             yield Problem("config.json", None, what, f"there is no {shown(f'{module}.py')}")
         elif folder.tree(f"{module}.py") and name not in _classes(folder.tree(f"{module}.py")):
@@ -55,10 +55,10 @@ def auto_map_names_classes(folder: Folder) -> Iterator[Problem]:
 
 
 def relative_imports(folder: Folder) -> Iterator[Problem]:
-    """Files of the folder import each other by `from .x import y` alone (transformers#20813, #29714).
+    """Files of the folder import each other only as `from .x import y` (transformers#20813, #29714).
 
-    transformers copies the files that it finds so, by a search for lines of that form: it does not see
-    `from . import x`, it copies no folders, and it takes such a line in a docstring for an import.
+    transformers finds the files to copy by searching for lines of that form: it misses `from . import x`, copies no
+    subfolders, and mistakes such a line in a docstring for an import.
     """
     for name in _python_files(folder):
         written = set()
@@ -68,27 +68,27 @@ def relative_imports(folder: Folder) -> Iterator[Problem]:
             module = "." * (node.level - 1) + (node.module or "")
             written.add(module)
             if node.level > 1:
-                remedy = "a published file has no parent; write from .x import y"
+                remedy = "published files have no parent package; write from .x import y"
             elif not module:
-                remedy = "transformers does not see it; write from .x import y"
+                remedy = "transformers does not find it; write from .x import y"
             elif "." in module:
-                remedy = "subpackages are not copied; put the file beside this one"
+                remedy = "subpackages are not copied; move the file beside this one"
             elif not folder.names.get(f"{module}.py"):
-                remedy = f"there is no {module}.py; add it or take the import out"
+                remedy = f"there is no {module}.py; add it or remove the import"
             else:
                 continue
-            yield Problem(name, node.lineno, f"imports by 'from .{module} import …'", remedy)
+            yield Problem(name, node.lineno, f"has 'from .{module} import …'", remedy)
         found = set(get_relative_imports(folder.path / name))
         for module in sorted(module for module in written - found if module.isidentifier()):
-            what = f"hides its import of .{module} from transformers"
-            yield Problem(name, None, what, f"give it a line of its own, from .{module} import …")
+            what = f"imports .{module} where transformers does not find it"
+            yield Problem(name, None, what, f"put from .{module} import … on a line of its own")
         for module in sorted(found - written):
-            what = f"has a line in a text that transformers takes for an import of .{module}"
-            yield Problem(name, None, what, "word it otherwise")
+            what = f"has a line in a string that transformers mistakes for an import of .{module}"
+            yield Problem(name, None, what, "reword it")
 
 
 def known_imports(folder: Folder) -> Iterator[Problem]:
-    """Remote code needs torch, transformers and the standard library: anything else is missing where it is loaded."""
+    """Remote code imports torch, transformers and the standard library only; others may not have anything else."""
     remote = _remote_code(folder)
     for name in _python_files(folder):
         allowed = LIBRARIES if name in remote else COMPANIONS
@@ -96,15 +96,15 @@ def known_imports(folder: Folder) -> Iterator[Problem]:
         for line, module in _imported(folder.tree(name)):
             top = module.partition(".")[0]
             if top in PROJECT:
-                yield Problem(name, line, f"imports {module}", "nobody else has this project; copy what is needed")
+                yield Problem(name, line, f"imports {module}", "others do not have this project; copy what is needed")
             elif top not in allowed | own | sys.stdlib_module_names:
-                remedy = f"what is published may import {', '.join(sorted(allowed))} and the standard library"
+                remedy = f"published code may import {', '.join(sorted(allowed))} and the standard library"
                 yield Problem(name, line, f"imports {module}", remedy)
 
 
 def no_unsafe_code(folder: Folder) -> Iterator[Problem]:
-    """Published code starts no program, reaches no network and runs no text: `trust_remote_code` rests on that."""
-    remedy = "published code computes and does nothing else; take it out"
+    """Published code starts no programs, uses no network and evaluates no strings, so that users can trust it."""
+    remedy = "published code must only compute; remove it"
     for name in _python_files(folder):
         for line, module in _imported(folder.tree(name)):
             top, _, rest = module.partition(".")
@@ -120,38 +120,44 @@ def no_unsafe_code(folder: Folder) -> Iterator[Problem]:
 
 
 def config_class(folder: Folder) -> Iterator[Problem]:
-    """The config class is transformers' by descent, and its `model_type` is config.json's, or Auto classes miss it."""
+    """The config class derives from PreTrainedConfig and has config.json's `model_type`; Auto classes need both."""
     for file, node in _mapped(folder, "AutoConfig"):
         family = _family(folder, node)
         if not {"PreTrainedConfig", "PretrainedConfig"} & _bases(family):
             yield Problem(
-                file, node.lineno, f"has a class {node.name} that is no config", "derive it from PreTrainedConfig"
+                file,
+                node.lineno,
+                f"has a config class {node.name} that is not a config",
+                "derive it from PreTrainedConfig",
             )
         values = [value for ancestor in family if (value := _attribute(ancestor, "model_type"))]
         ours, theirs = (_constant(values[0]) if values else None), folder.data("config.json").get("model_type")
         if ours is None or ours != theirs:
-            what = f"gives {node.name} the model_type {shown(ours)}, and config.json says {shown(theirs)}"
-            yield Problem(file, values[0].lineno if values else node.lineno, what, "give both the same")
+            what = f"gives {node.name} the model_type {shown(ours)}, but config.json has {shown(theirs)}"
+            yield Problem(file, values[0].lineno if values else node.lineno, what, "use the same in both")
 
 
 def post_init(folder: Folder) -> Iterator[Problem]:
-    """A model's `__init__` ends in `self.post_init()`; without it tied weights fail to load (transformers#43951)."""
+    """A model's `__init__` ends with `self.post_init()`; without it tied weights fail to load (transformers#43951)."""
     for file, node in _mapped(folder, "AutoModel"):
         method = next((own for ancestor in _family(folder, node) if (own := _method(ancestor, "__init__"))), None)
         if method and not any(_dotted(call.func) == "self.post_init" for call in _calls(method)):
             yield Problem(
-                file, method.lineno, f"builds {node.name} without post_init()", "end its __init__ with self.post_init()"
+                file,
+                method.lineno,
+                f"does not call post_init() in {node.name}",
+                "end its __init__ with self.post_init()",
             )
 
 
 def tied_weights(folder: Folder) -> Iterator[Problem]:
-    """`_tied_weights_keys` is a dict since transformers 5, and is there where weights are tied (mteb#3768)."""
-    remedy = 'write {"lm_head.weight": "model.embed_tokens.weight"}, with your own names'
+    """`_tied_weights_keys` is a dict since transformers 5, and required where weights are tied (mteb#3768)."""
+    remedy = 'write {"lm_head.weight": "model.embed_tokens.weight"}, with the names of this model'
     for file in sorted(_remote_code(folder)):
         for node in _classes(folder.tree(file)).values():
             value = _attribute(node, "_tied_weights_keys")
             if value and not isinstance(value, ast.Dict) and _constant(value, "no") is not None:
-                yield Problem(file, value.lineno, f"has _tied_weights_keys in {node.name} that are no dict", remedy)
+                yield Problem(file, value.lineno, f"has _tied_weights_keys in {node.name} that is not a dict", remedy)
     if folder.data("config.json").get("tie_word_embeddings") is True:
         for file, node in _mapped(folder, "AutoModelForCausalLM"):
             if not any(_attribute(ancestor, "_tied_weights_keys") for ancestor in _family(folder, node)):
@@ -159,21 +165,21 @@ def tied_weights(folder: Folder) -> Iterator[Problem]:
 
 
 def generation_mixin(folder: Folder) -> Iterator[Problem]:
-    """The language model inherits GenerationMixin by name; PreTrainedModel has no `generate` (#33150, #36605)."""
+    """The language model inherits GenerationMixin; PreTrainedModel has no `generate` (transformers#33150, #36605)."""
     for file, node in _mapped(folder, "AutoModelForCausalLM"):
         if "GenerationMixin" not in _bases(_family(folder, node)):
             yield Problem(
                 file,
                 node.lineno,
                 f"has {node.name} without GenerationMixin",
-                "add it to the class's bases, or it has no generate()",
+                "add it to the base classes, which have no generate()",
             )
 
 
 def initialization(folder: Folder) -> Iterator[Problem]:
-    """`_init_weights` fills by `transformers.initialization`, which spares what was loaded; anything else draws
-    loaded weights anew under transformers 5 (genomeocean PR#8)."""
-    remedy = "use transformers.initialization, which leaves alone what was loaded"
+    """`_init_weights` uses `transformers.initialization`, which skips loaded weights; under transformers 5, anything
+    else overwrites them with random numbers (genomeocean PR#8)."""
+    remedy = "use transformers.initialization, which skips loaded weights"
     for file in sorted(_remote_code(folder)):
         tree = folder.tree(file)
         safe = _names_of(tree, "transformers.initialization")
@@ -182,12 +188,14 @@ def initialization(folder: Folder) -> Iterator[Problem]:
                 called = _dotted(call.func)
                 method = called.rpartition(".")[2]
                 if method.endswith("_") and not method.endswith("__") and called.partition(".")[0] not in safe:
-                    yield Problem(file, call.lineno, f"fills weights by {shown(called)} in _init_weights", remedy)
+                    yield Problem(
+                        file, call.lineno, f"initializes weights with {shown(called)} in _init_weights", remedy
+                    )
 
 
 def buffers(folder: Folder) -> Iterator[Problem]:
-    """Buffers that are not saved stand in a *RotaryEmbedding class: only there transformers refills them after it
-    has built a model without memory; elsewhere they are garbage (transformers#48892, #45902)."""
+    """Non-persistent buffers are in a *RotaryEmbedding class: only there does transformers restore them after building
+    a model on the meta device; elsewhere they hold garbage (transformers#48892, #45902)."""
     for file in sorted(_remote_code(folder)):
         for node in _classes(folder.tree(file)).values():
             for call in _calls(node):
@@ -195,13 +203,13 @@ def buffers(folder: Folder) -> Iterator[Problem]:
                     continue
                 persistent = [word.value for word in call.keywords if word.arg == "persistent"] or call.args[2:3]
                 if persistent and _constant(persistent[0], True) is False:
-                    what = f"has a buffer in {node.name} that is not saved"
+                    what = f"has a non-persistent buffer in {node.name}"
                     yield Problem(
-                        file, call.lineno, what, "save it, or keep it in a class that is named *RotaryEmbedding"
+                        file, call.lineno, what, "make it persistent, or move it to a class named *RotaryEmbedding"
                     )
 
 
-# --- Reading the trees ------------------------------------------------------------------------------------------------
+# --- Reading syntax trees ---------------------------------------------------------------------------------------------
 
 
 def _python_files(folder: Folder) -> list[str]:
@@ -209,22 +217,12 @@ def _python_files(folder: Folder) -> list[str]:
 
 
 def _remote_code(folder: Folder) -> set[str]:
-    """The files that transformers loads: those of auto_map, and those that they import."""
-    auto_map = folder.data("config.json").get("auto_map")
-    targets = auto_map.values() if isinstance(auto_map, dict) else ()
-    waiting = {*REMOTE_CODE, *(f"{target.rpartition('.')[0]}.py" for target in targets if isinstance(target, str))}
-    found = set()
-    while waiting:
-        name = waiting.pop()
-        if name not in found and (tree := folder.tree(name)):
-            found.add(name)
-            imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1)
-            waiting |= {f"{node.module}.py" for node in imports}
-    return found
+    """The files that transformers loads, and those with the names of this version's remote code."""
+    return {name for name in folder.remote_code | set(REMOTE_CODE) if folder.tree(name)}
 
 
 def _mapped(folder: Folder, prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:
-    """File and class of every auto_map entry whose Auto class begins with `prefix`, each once."""
+    """File and class of every auto_map entry whose Auto class starts with `prefix`, each once."""
     auto_map = folder.data("config.json").get("auto_map")
     targets = {str(target): key for key, target in auto_map.items()} if isinstance(auto_map, dict) else {}
     for target, auto_class in targets.items():
@@ -239,7 +237,7 @@ def _classes(tree: ast.Module) -> dict[str, ast.ClassDef]:
 
 
 def _family(folder: Folder, node: ast.ClassDef) -> list[ast.ClassDef]:
-    """The class and its ancestors, as far as the folder's own code defines them, nearest first."""
+    """The class and its ancestors that the folder's own code defines, nearest first."""
     known = {}
     for file in _remote_code(folder):
         known |= _classes(folder.tree(file))
@@ -252,12 +250,12 @@ def _family(folder: Folder, node: ast.ClassDef) -> list[ast.ClassDef]:
 
 
 def _bases(family: list[ast.ClassDef]) -> set[str]:
-    """The names of all base classes, without their modules."""
+    """The names of all base classes, without modules."""
     return {_dotted(base).rpartition(".")[2] for node in family for base in node.bases}
 
 
 def _attribute(node: ast.ClassDef, name: str) -> ast.expr | None:
-    """What a class body assigns to a name."""
+    """The value that a class body assigns to a name."""
     for statement in node.body:
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
@@ -274,7 +272,7 @@ def _calls(node: ast.AST | None) -> Iterator[ast.Call]:
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of everything that is imported from outside of the folder: `from a import b` is a.b."""
+    """Line and dotted name of every absolute import; `from a import b` gives a.b."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -283,7 +281,7 @@ def _imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _names_of(tree: ast.Module, module: str) -> set[str]:
-    """The names by which a file calls a module or what it imported from it."""
+    """The names under which a file imports a module, or something from it."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -296,7 +294,7 @@ def _names_of(tree: ast.Module, module: str) -> set[str]:
 
 
 def _dotted(node: ast.AST) -> str:
-    """`a.b.c` of such an expression; a part that is no plain name is left out, as in `.normal_` of `x[0].normal_`."""
+    """`a.b.c` for such an expression. A first part that is not a name is left out: `.normal_` for `x[0].normal_`."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)

@@ -1,4 +1,4 @@
-"""Rules for the JSON files: config, generation config and tokenizer say the same, in words that every version reads."""
+"""Rules for the JSON files: config, generation config and tokenizer agree, and every version can read them."""
 
 from collections.abc import Iterator
 
@@ -7,23 +7,23 @@ from transformers import GenerationConfig
 from publish.check.folder import Folder, Problem, shown
 
 TOKENS = ("bos", "eos", "pad")
-_ALSO_A_MODELS = {
+_MODEL_FIELDS = {
     *("bos_token_id", "eos_token_id", "pad_token_id"),
     *("output_attentions", "output_hidden_states", "transformers_version", "use_cache"),
 }
-GENERATION_PARAMETERS = set(GenerationConfig().to_dict()) - _ALSO_A_MODELS
+GENERATION_PARAMETERS = set(GenerationConfig().to_dict()) - _MODEL_FIELDS
 OUTDATED = {"torch_dtype": "dtype", "rope_scaling": "rope_parameters"}
-"""Names of transformers 4 → what transformers 5 writes."""
+"""Field in transformers 4 → its name in transformers 5."""
 
 
 def config_fields(folder: Folder) -> Iterator[Problem]:
-    """config.json says what to build, with which transformers it was made, and nothing of this machine."""
+    """config.json has the model type, the version of transformers and the architecture, and no local path."""
     config = folder.data("config.json")
     if not config:
         return
     for name in ("model_type", "transformers_version"):
         if not isinstance(config.get(name), str):
-            yield Problem("config.json", None, f"has no {name}", "write it with save_pretrained")
+            yield Problem("config.json", None, f"has no {name}", "write config.json with save_pretrained")
     architectures, auto_map = config.get("architectures"), config.get("auto_map")
     target = auto_map.get("AutoModelForCausalLM") if isinstance(auto_map, dict) else None
     expected = [target.rpartition(".")[2]] if isinstance(target, str) else architectures
@@ -32,24 +32,24 @@ def config_fields(folder: Folder) -> Iterator[Problem]:
         yield Problem("config.json", None, what, f"name the class of AutoModelForCausalLM, {shown(expected)}")
     if config.get("_name_or_path"):
         what = f"has _name_or_path {shown(config['_name_or_path'])}"
-        yield Problem("config.json", None, what, "leave it out; it says where the model lay on this machine")
+        yield Problem("config.json", None, what, "remove it, since it is a path of this machine")
 
 
 def outdated_fields(folder: Folder) -> Iterator[Problem]:
-    """config.json has no field under its name of transformers 4: version 5 warns of it, or reads it half."""
+    """config.json has no field names of transformers 4: version 5 warns about them, or reads only some."""
     for old, new in OUTDATED.items():
         if old in folder.data("config.json"):
             yield Problem("config.json", None, f"has {old}", f"transformers 5 calls it {new}")
 
 
 def generation_parameters(folder: Folder) -> Iterator[Problem]:
-    """What steers generation stands in generation_config.json; transformers 5 drops it from config.json."""
+    """Generation parameters are in generation_config.json; transformers 5 drops them from config.json."""
     for name in sorted(GENERATION_PARAMETERS & set(folder.data("config.json"))):
         yield Problem("config.json", None, f"has the generation parameter {name}", "move it to generation_config.json")
 
 
 def special_tokens(folder: Folder) -> Iterator[Problem]:
-    """bos, eos and pad are the same tokens in all files, and pad is not eos, or texts are empty or endless
+    """bos, eos and pad are the same in all files, and pad differs from eos; else output is empty or endless
     (open-r1#663)."""
     config, generation = folder.data("config.json"), folder.data("generation_config.json")
     names, ids = folder.data("tokenizer_config.json"), _token_ids(folder)
@@ -60,8 +60,8 @@ def special_tokens(folder: Folder) -> Iterator[Problem]:
         content = content.get("content") if isinstance(content, dict) else content
         tokenizers = ids.get(content) if isinstance(content, str) else None
         if tokenizers is None:
-            what = f"has the {token}_token {shown(content)}, which tokenizer.json does not have"
-            yield Problem("tokenizer_config.json", None, what, "name one of its tokens")
+            what = f"has the {token}_token {shown(content)}, which is not in tokenizer.json"
+            yield Problem("tokenizer_config.json", None, what, "use one of its tokens")
             continue
         for file, other in (("config.json", config), ("generation_config.json", generation)):
             value = other.get(f"{token}_token_id")
@@ -69,22 +69,24 @@ def special_tokens(folder: Folder) -> Iterator[Problem]:
                 what = f"has the {token}_token_id {shown(value)}"
                 yield Problem(file, None, what, f"the tokenizer's {token} is {shown(content)}, {tokenizers}")
     if config.get("pad_token_id") is not None and config.get("pad_token_id") == config.get("eos_token_id"):
-        what = f"has {shown(config['pad_token_id'])} as pad_token_id and as eos_token_id"
-        yield Problem("config.json", None, what, "texts would never end, or be empty; give padding a token of its own")
+        what = f"has {shown(config['pad_token_id'])} as both pad_token_id and eos_token_id"
+        yield Problem("config.json", None, what, "output would be endless or empty; use a separate token for padding")
 
 
 def tokenizer_class(folder: Folder) -> Iterator[Problem]:
-    """The tokenizer is a PreTrainedTokenizerFast: transformers 4, llama.cpp and mlx_lm don't know the name that
-    version 5 writes, TokenizersBackend (unsloth#8444, GPTQModel#2403)."""
+    """The tokenizer class is PreTrainedTokenizerFast: transformers 4, llama.cpp and mlx_lm cannot load the
+    TokenizersBackend that version 5 writes (unsloth#8444, GPTQModel#2403)."""
     config = folder.data("tokenizer_config.json")
     if config and config.get("tokenizer_class") != "PreTrainedTokenizerFast":
         what = f"has the tokenizer_class {shown(config.get('tokenizer_class'))}"
-        yield Problem("tokenizer_config.json", None, what, "write PreTrainedTokenizerFast, which every program knows")
+        yield Problem("tokenizer_config.json", None, what, "write PreTrainedTokenizerFast, which all programs can load")
 
 
 def sizes(folder: Folder) -> Iterator[Problem]:
-    """Every token has its row in the model's embeddings (a row without a token does no harm: a small text gives fewer
-    tokens than asked for), and the tokenizer cuts texts where the model's context ends."""
+    """Every token has a row in the embeddings, and the tokenizer truncates at the model's context length.
+
+    Rows without a token are allowed: a small corpus gives fewer tokens than requested.
+    """
     config, tokenizer = folder.data("config.json"), folder.data("tokenizer_config.json")
     needed = 1 + max((number for number in _token_ids(folder).values() if isinstance(number, int)), default=-1)
     rows, context = config.get("vocab_size"), config.get("max_position_embeddings")
@@ -92,11 +94,11 @@ def sizes(folder: Folder) -> Iterator[Problem]:
         yield Problem("config.json", None, f"has the vocab_size {shown(rows)}", f"tokenizer.json needs {needed}")
     if config and tokenizer and tokenizer.get("model_max_length") != context:
         what = f"has the model_max_length {shown(tokenizer.get('model_max_length'))}"
-        yield Problem("tokenizer_config.json", None, what, f"the model's max_position_embeddings are {shown(context)}")
+        yield Problem("tokenizer_config.json", None, what, f"the model's max_position_embeddings is {shown(context)}")
 
 
 def _token_ids(folder: Folder) -> dict[str, int]:
-    """Token → id of everything in tokenizer.json; empty where it has not the form of one."""
+    """Token → id of everything in tokenizer.json; empty if the file is invalid."""
     tokenizer = folder.data("tokenizer.json")
     model, added = tokenizer.get("model"), tokenizer.get("added_tokens")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None

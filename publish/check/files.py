@@ -1,4 +1,4 @@
-"""Rules for the folder as a whole: the files that belong in it, none that runs code when opened, and whole weights."""
+"""Rules for the folder as a whole: only allowed files, no pickles, intact weights."""
 
 import hashlib
 import zipfile
@@ -13,57 +13,57 @@ from safetensors import safe_open
 from axion.errors import AxionError
 from axion.files import sha256
 from publish.check.folder import BINARY, Folder, Problem, shown
-from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, REQUIRED_FILES, read_manifest
+from publish.manifest import allowed_files, read_manifest, required_files
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz"}
 _KINDS = {".json": "JSON", ".py": "Python", ".yaml": "YAML"}
-_LARGEST_HEADER = 100_000_000  # of a safetensors file, in bytes; the format's own limit
+_MAX_HEADER = 100_000_000  # of a safetensors file, in bytes; the limit of the format
 
 
 def allowed_names(folder: Folder) -> Iterator[Problem]:
-    """The folder holds the allow-list and nothing else; what is hidden or forgotten leaks (autotrain#762)."""
-    for name in REQUIRED_FILES:
+    """The folder has all files of a release and no others; hidden or forgotten files leak (autotrain#762)."""
+    for name in sorted(required_files(folder.remote_code)):
         if not folder.names.get(name):
             yield Problem(name, None, "is missing from the release", "build the release again")
-    stray = set(folder.names) - {*RELEASE_FILES, *OPTIONAL_FILES}
-    # a forgotten .git or __pycache__ is one problem, not hundreds
-    tops = Counter(name.split("/")[0] + "/" * ("/" in name) for name in stray)
+    unexpected = set(folder.names) - allowed_files(folder.remote_code)
+    # A forgotten .git or __pycache__ is one problem, not hundreds.
+    tops = Counter(name.split("/")[0] + "/" * ("/" in name) for name in unexpected)
     for top, count in sorted(tops.items()):
-        what = "does not belong in the release" + f", with its {count} files" * (top.endswith("/") and count > 1)
+        what = "does not belong in the release" + f" ({count} files)" * (top.endswith("/") and count > 1)
         yield Problem(top, None, what, "remove it")
 
 
 def plain_files(folder: Folder) -> Iterator[Problem]:
-    """No symbolic links, pipes or devices: what one points to is not what was checked."""
+    """No symbolic links, pipes or devices, since their content can change after the check."""
     for name, plain in folder.names.items():
         if not plain:
-            yield Problem(name, None, "is not a plain file that can be read", "put the file itself there")
+            yield Problem(name, None, "is not a readable regular file", "replace it with the file itself")
 
 
 def readable(folder: Folder) -> Iterator[Problem]:
-    """Every file is what its suffix says; the other rules pass over what can't be read."""
+    """Every file is valid for its suffix; the other rules skip invalid files."""
     for name in folder.files:
         suffix = Path(name).suffix
         if suffix == ".png" and not folder.bytes(name).startswith(b"\x89PNG\r\n\x1a\n"):
-            yield Problem(name, None, "is not a PNG picture", "build the release again")
+            yield Problem(name, None, "is not a PNG image", "build the release again")
         if suffix in BINARY or suffix in PICKLES:
             continue
         if error := folder.fault(name):
             kind = "UTF-8 text" if isinstance(error, UnicodeDecodeError) else _KINDS.get(suffix, "UTF-8 text")
             yield Problem(name, _line(error), f"is not valid {kind}", "build the release again")
         elif suffix == ".json" and not folder.data(name):
-            yield Problem(name, None, "is not a JSON object with something in it", "build the release again")
+            yield Problem(name, None, "is not a non-empty JSON object", "build the release again")
 
 
 def no_pickle(folder: Folder) -> Iterator[Problem]:
-    """No pickle, whatever its name: one runs code when it is opened, and the Hub flags the repository for it."""
+    """No pickles, whatever their name: opening one can run code, and the Hub flags the repository."""
     for name in folder.files:
         if Path(name).suffix.lower() in PICKLES or _is_pickle(folder.path / name):
-            yield Problem(name, None, "is a pickle, which can run code when it is opened", "save it as safetensors")
+            yield Problem(name, None, "is a pickle, which can run code when opened", "save it as safetensors")
 
 
 def listed_files(folder: Folder) -> Iterator[Problem]:
-    """release.json has the sha256 of every other file: the push, the download and the user check by it."""
+    """release.json lists every other file with its sha256, which pushes, downloads and users rely on."""
     if not folder.names.get("release.json") or folder.fault("release.json"):
         return
     again = "build the release again"
@@ -72,36 +72,36 @@ def listed_files(folder: Folder) -> Iterator[Problem]:
     except AxionError:
         listed = None
     if not isinstance(listed, dict):
-        yield Problem("release.json", None, "does not list the release's files with their sha256", again)
+        yield Problem("release.json", None, "does not list the files with their sha256", again)
         return
     for name in sorted(set(folder.files) - set(listed) - {"release.json"}):
         yield Problem(name, None, "is not listed in release.json", again)
     for name, digest in listed.items():
         if name not in folder.files:
-            yield Problem("release.json", None, f"lists {shown(name)}, which is not there", again)
+            yield Problem("release.json", None, f"lists {shown(name)}, which does not exist", again)
         elif sha256(folder.path / name) != digest:
-            yield Problem(name, None, "is not the file that release.json describes", again)
+            yield Problem(name, None, "does not match its sha256 in release.json", again)
 
 
 def weights_readable(folder: Folder) -> Iterator[Problem]:
-    """Weights say that they are PyTorch's: without `format: pt` other programs refuse them (mlx#743)."""
+    """Weights are marked as PyTorch's: without `format: pt` other programs reject them (mlx#743)."""
     for name in _safetensors(folder):
         try:
             with safe_open(folder.path / name, framework="pt") as file:
                 metadata, tensors = file.metadata() or {}, len(file.keys())
-        except Exception as error:  # the library's own error is no subclass of anything narrower
+        except Exception as error:  # the library's own exception has no narrower base class
             yield Problem(name, None, f"can't be read ({shown(str(error))})", "save the weights again")
             continue
         if metadata.get("format") != "pt":
-            yield Problem(name, None, "has no metadata format: pt", 'save it with metadata={"format": "pt"}')
+            yield Problem(name, None, "has no metadata `format: pt`", 'save it with metadata={"format": "pt"}')
         if tensors == 0:
-            yield Problem(name, None, "holds no weights", "save the weights again")
+            yield Problem(name, None, "has no tensors", "save the weights again")
 
 
 def weights_stored_once(folder: Folder) -> Iterator[Problem]:
-    """No matrix is stored under two names: tied weights double the download and come back untied (safetensors#98).
+    """No matrix is stored twice: tied weights would double the download and load untied (safetensors#98).
 
-    Vectors, and matrices of one single value (a norm's ones, an adapter's zeros), may well be equal by nature.
+    Vectors, and matrices with a single distinct value (a norm's ones, an adapter's zeros), may be equal by chance.
     """
     for name in _safetensors(folder):
         seen = {}
@@ -112,15 +112,17 @@ def weights_stored_once(folder: Folder) -> Iterator[Problem]:
             twin = seen.setdefault((tensor.shape, tensor.dtype, content), key)
             if twin != key:
                 what = f"stores the same weights twice, as {shown(twin)} and {shown(key)}"
-                yield Problem(name, None, what, "tie them by _tied_weights_keys, and save_pretrained stores one")
+                yield Problem(
+                    name, None, what, "declare them in _tied_weights_keys, so that save_pretrained stores one"
+                )
 
 
 def weights_finite(folder: Folder) -> Iterator[Problem]:
-    """No weight is NaN or infinite: such a model loads well and answers nothing."""
+    """No weight is NaN or infinite: such a model loads without an error, but its output is useless."""
     for name in _safetensors(folder):
         for key, tensor in _tensors(folder.path / name):
             if tensor.is_floating_point() and not bool(tensor.float().isfinite().all()):
-                yield Problem(name, None, f"has NaN or infinite numbers in {shown(key)}", "train again")
+                yield Problem(name, None, f"has NaN or infinite values in {shown(key)}", "train again")
 
 
 def _safetensors(folder: Folder) -> list[str]:
@@ -128,17 +130,17 @@ def _safetensors(folder: Folder) -> list[str]:
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of a safetensors file, one at a time; none of a broken one."""
+    """The tensors of a safetensors file, one at a time; none if the file is invalid."""
     try:
         with safe_open(path, framework="pt") as file:
             for key in sorted(file.keys()):
                 yield key, file.get_tensor(key)
-    except Exception:  # `weights_readable` has it
+    except Exception:  # reported by `weights_readable`
         return
 
 
 def _is_pickle(path: Path) -> bool:
-    """Whether the first bytes are a pickle's (torch's old format begins with one), or a zip's that holds one."""
+    """Whether a file starts like a pickle (torch's legacy format does), or is a zip archive that contains one."""
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(b"PK\x03\x04"):
@@ -147,8 +149,8 @@ def _is_pickle(path: Path) -> bool:
                 return any(name.endswith((".pkl", ".npy")) for name in archive.namelist())
         except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
             return False
-    size = int.from_bytes(head[:8], "little")  # a header of 640 bytes begins with a pickle's first two
-    is_safetensors = head[8:9] == b"{" and size < min(_LARGEST_HEADER, path.stat().st_size)
+    size = int.from_bytes(head[:8], "little")  # a header of 640 bytes starts like a pickle
+    is_safetensors = head[8:9] == b"{" and size < min(_MAX_HEADER, path.stat().st_size)
     return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5 and not is_safetensors
 
 

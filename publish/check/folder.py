@@ -1,4 +1,4 @@
-"""A folder as the rules see it: plain files, read once, nothing in them executed; and what a rule says about one."""
+"""What the rules work on: a folder whose files are read once and never executed, and the problems found in it."""
 
 import ast
 import os
@@ -16,10 +16,11 @@ import yaml
 from axion.errors import AxionError
 from axion.files import parse_json
 from publish.check.secrets import hide_secrets
+from publish.manifest import remote_code
 
 PARSE_ERRORS = (ValueError, SyntaxError, RecursionError, MemoryError, yaml.YAMLError)
 BINARY = (".png", ".safetensors")
-"""Suffixes of the files of a release that are not text."""
+"""Suffixes of a release's files that are not text."""
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -27,16 +28,16 @@ _short.maxstring = _short.maxother = 80
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a folder that must not be published; `str()` of it is one line."""
+    """Something that must not be published. `str()` gives one line."""
 
     file: str
     """Relative to the folder, with forward slashes."""
     line: int | None
-    """From 1; None where a line means nothing."""
+    """From 1; None where a line number makes no sense."""
     what: str
-    """What is wrong, as the rest of a sentence that begins with the file's name."""
+    """What is wrong, as a sentence whose subject is the file's name."""
     remedy: str
-    """What would be right."""
+    """How to fix it."""
 
     def __str__(self) -> str:
         line = f" (line {self.line})" if self.line else ""
@@ -48,17 +49,12 @@ Rule = Callable[["Folder"], Iterable[Problem]]
 
 
 def shown(value: object) -> str:
-    """A value for a message: short, in one line, without a secret."""
+    """A value for a message: shortened, on one line, with secrets hidden."""
     return _short.repr(hide_secrets(value) if isinstance(value, str) else value)
 
 
-def line_of(text: str, offset: int) -> int:
-    """The line, from 1, that an offset of a text lies in."""
-    return text.count("\n", 0, offset) + 1
-
-
 class Folder:
-    """Reads a folder; what is missing or broken reads as nothing, and `publish.check.files.readable` says so once."""
+    """Reads a folder. Missing and invalid files read as empty; `publish.check.files.readable` reports them once."""
 
     def __init__(self, path: Path):
         if not path.is_dir():
@@ -68,7 +64,7 @@ class Folder:
 
     @cached_property
     def names(self) -> dict[str, bool]:
-        """Every name below the folder, sorted → whether it is a plain file (no link, pipe or device), to be read."""
+        """Every name below the folder, sorted → whether it is a readable regular file (not a link, pipe or device)."""
         found = {}
         for root, folders, files in os.walk(self.path):
             links = [name for name in folders if os.path.islink(os.path.join(root, name))]
@@ -80,32 +76,37 @@ class Folder:
 
     @property
     def files(self) -> list[str]:
-        """The plain files, sorted."""
+        """The regular files, sorted."""
         return [name for name, plain in self.names.items() if plain]
 
+    @cached_property
+    def remote_code(self) -> set[str]:
+        """The files that transformers loads, see `publish.manifest.remote_code`."""
+        return remote_code(self.path)
+
     def bytes(self, name: str) -> bytes:
-        """The content of a plain file."""
+        """The content of a regular file."""
         return (self.path / name).read_bytes()
 
     def text(self, name: str) -> str:
-        """A text file with its lines ended by \\n; empty where it can't be read."""
+        """The content of a text file, with \\n as line ends; empty if it can't be read."""
         return self._once(name, _decode, "text")[0] or ""
 
     def data(self, name: str) -> dict:
-        """The object in a JSON file; empty where it can't be read."""
+        """The object in a JSON file; empty if it can't be read."""
         content = self._once(name, _parse_json, "parsed")[0]
         return content if isinstance(content, dict) else {}
 
     def yaml(self, name: str) -> Any:
-        """The content of a YAML file; None where it can't be read."""
+        """The content of a YAML file; None if it can't be read."""
         return self._once(name, _parse_yaml, "parsed")[0]
 
     def tree(self, name: str) -> ast.Module | None:
-        """The syntax tree of a Python file; None where it can't be read."""
+        """The syntax tree of a Python file; None if it can't be read."""
         return self._once(name, _parse_python, "parsed")[0]
 
     def fault(self, name: str) -> Exception | None:
-        """Why a file can't be read as what its suffix says; None where it can."""
+        """Why a file can't be read as the type of its suffix; None if it can."""
         parse = {".json": _parse_json, ".py": _parse_python, ".yaml": _parse_yaml}.get(Path(name).suffix)
         return self._once(name, parse, "parsed")[1] if parse else self._once(name, _decode, "text")[1]
 
@@ -122,9 +123,13 @@ class Folder:
 
 
 def parse_snippet(code: str, name: str = "<snippet>") -> ast.Module:
-    """The syntax tree of a piece of Python, which is compiled as well (`return` outside a function) but never run."""
+    """The syntax tree of a piece of Python, which is also compiled (to find a `return` outside a function) but not run.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: it does not compile.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a foreign file's escapes are no business of the console
+        warnings.simplefilter("ignore")  # such as invalid escape sequences
         compile(code, name, "exec", dont_inherit=True)
         return ast.parse(code, name)
 

@@ -1,8 +1,8 @@
-"""Check a release folder for everything that publishers get wrong, without running any of it.
+"""Check a release folder for common publishing mistakes, without running any of its code.
 
-The rules read from top to bottom: first the files, then the code, the configuration, the card, and last what must not
-be in any of them. Each is a function in the room of its subject, whose docstring says why it is there and who learned
-it the hard way (a name with a number is a thread in that project's tracker on GitHub).
+The rules are applied in order: files, code, configuration, card, and finally content that no file may have. Each rule
+is a function in the module of its subject. Its docstring gives the reason, often with the issue where others met the
+problem (`project#number` is a thread on GitHub).
 """
 
 from dataclasses import replace
@@ -58,7 +58,7 @@ __all__ = ["RULES", "Problem", "check_folder", "lint", "scan_text_files"]
 
 
 def lint(folder: Path) -> list[Problem]:
-    """Everything that is wrong with a release folder, rule by rule. Nothing in the folder is imported or unpickled.
+    """Find all problems of a release folder, rule by rule. Nothing in it is imported or unpickled.
 
     Raises:
         AxionError: it is not a folder.
@@ -67,7 +67,7 @@ def lint(folder: Path) -> list[Problem]:
 
 
 def scan_text_files(folder: Path) -> list[Problem]:
-    """The local paths and the secrets in the files of any folder, a Space's among them.
+    """Find local paths and secrets in the files of any folder.
 
     Raises:
         AxionError: it is not a folder.
@@ -76,19 +76,19 @@ def scan_text_files(folder: Path) -> list[Problem]:
 
 
 def check_folder(folder: Path) -> str:
-    """Refuse a release folder that must not be published.
+    """Check that a release folder can be published.
 
     Returns:
-        How many rules it keeps, in a few words.
+        A summary with the number of rules.
 
     Raises:
         AxionError: the first problem, and how many more there are.
     """
     problems = lint(folder)
     if problems:
-        more = f" (and {len(problems) - 1} more: see them all by `python -m publish check`)" if problems[1:] else ""
+        more = f" (and {len(problems) - 1} more; `python -m publish check` lists them all)" if problems[1:] else ""
         raise AxionError(f"{problems[0]}{more}")
-    return f"{len(RULES)} rules, nothing found"
+    return f"{len(RULES)} rules, no problems"
 
 
 def _apply(rules: tuple[Rule, ...], path: Path) -> list[Problem]:

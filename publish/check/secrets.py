@@ -1,7 +1,7 @@
-"""The forms of secrets: what a token, a key or a password looks like in a text.
+"""Patterns of secrets: what tokens, keys and passwords look like in text.
 
-Two safeguards keep false alarms away: what a service issues is random, so `hf_xxxxxxxx` in a manual is none; and a
-value behind a name such as `password` counts only where it looks drawn and not written.
+Two measures avoid false positives. Issued tokens are random, so `hf_xxxxxxxx` in a manual does not count. And a value
+after a name such as `password` only counts if it looks random.
 """
 
 import math
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 ISSUED = {
-    # what a service issues is known by its prefix; each pattern has a fixed prefix and ends where its alphabet ends
+    # Tokens that a service issues have a fixed prefix, and end where their alphabet ends.
     "a Hugging Face token": r"(?:hf_(?:oauth_)?|api_org_)[A-Za-z0-9]{30,}",
     "an Anthropic key": r"sk-ant-[\w-]{20,}",
     "an OpenAI key": (r"sk-(?!ant-)(?:(?:or-v1-)?[0-9a-f]{32,}|(?=[\w-]{0,99}[A-Z])(?=[\w-]{0,99}[0-9])[\w-]{20,})"),
@@ -28,13 +28,13 @@ ISSUED = {
     "a SendGrid key": r"SG\.[\w-]{22}\.[\w-]{43}",
     "a Telegram token": r"[0-9]{8,10}:AA[\w-]{33}",
     "a key of an inference service": r"(?:gsk_|r8_|nvapi-|xai-|tvly-|dop_v1_|dapi)[A-Za-z0-9_-]{32,}",
-    # the Hub's `verifyToken` is a signature that is meant to be read
+    # The Hub's `verifyToken` is a public signature.
     "a JSON Web Token": r"(?<!verifyToken: )(?<!verifyToken: [\"'])eyJ[\w-]{10,500}\.eyJ[\w-]{10,4000}\.[\w-]{10,}",
 }
 """Kind → pattern of the whole secret."""
 
 NAMED = {
-    # what has no form of its own is known by its neighbours; the group is the secret
+    # Secrets without a form of their own are recognised by their context; the group is the secret.
     "a private key": r"(-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----)",
     "a Weights & Biases key": (
         r"(?i:wandb|weights.?and.?biases|api.?key)[^\n]{0,60}?(?<![0-9A-Fa-f])([0-9a-f]{40})(?![0-9A-Fa-f])"
@@ -60,7 +60,7 @@ _PLACEHOLDER = re.compile(
 
 
 class Found(NamedTuple):
-    """A secret in a text. `start` and `end` are offsets; the text itself is not repeated here."""
+    """A secret in a text, by offsets. The secret itself is deliberately not included."""
 
     kind: str
     start: int
@@ -68,11 +68,11 @@ class Found(NamedTuple):
 
 
 def find_secrets(text: str, code: bool = False) -> Iterator[Found]:
-    """Every secret in `text`, kind by kind.
+    """Find all secrets in a text, kind by kind.
 
     Args:
-        text: what to look through; a line may be of any length.
-        code: in a program, a value without quotes is an expression and no secret.
+        text: lines may be of any length.
+        code: the text is source code, where a value without quotes is an expression.
     """
     for kind, pattern in _PATTERNS:
         for match in pattern.finditer(text):
@@ -81,24 +81,24 @@ def find_secrets(text: str, code: bool = False) -> Iterator[Found]:
                 yield Found(kind, *match.span(1))
     for pattern in (_QUOTED,) if code else (_QUOTED, _BARE):
         for match in pattern.finditer(text):
-            if _looks_drawn(match[1]):
+            if _looks_random(match[1]):
                 yield Found("a password or key", *match.span(1))
 
 
 def hide_secrets(text: str) -> str:
-    """The text with three dots in the place of each secret."""
+    """The text with each secret replaced by an ellipsis."""
     for found in sorted(find_secrets(text), key=lambda found: -found.start):
         text = text[: found.start] + "…" + text[found.end :]
     return text
 
 
-def _looks_drawn(value: str) -> bool:
-    """Whether a value has letters and digits, and few repetitions: neither a word nor a number."""
+def _looks_random(value: str) -> bool:
+    """Whether a value has letters and digits and few repetitions, and so is neither a word nor a number."""
     mixed = re.search("[A-Za-z]", value) and re.search("[0-9]", value)
     return bool(mixed) and _bits(value) >= 2.75 and not _PLACEHOLDER.search(value)
 
 
 def _bits(text: str) -> float:
-    """Shannon's entropy of the characters, in bits per character: 0 for xxxx, about 4 for a drawn token."""
+    """Shannon entropy of the characters, in bits per character: 0 for xxxx, about 4 for a random token."""
     counts = Counter(text).values()
     return -sum(count / len(text) * math.log2(count / len(text)) for count in counts)

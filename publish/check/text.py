@@ -1,14 +1,15 @@
-"""Rules for every file: no path of the machine that built it, and no secret."""
+"""Rules for every file: no path of the machine that built it, and no secrets."""
 
 import mmap
 import re
 from collections.abc import Iterator
 
-from publish.check.folder import BINARY, Folder, Problem, line_of
+from publish.check.folder import BINARY, Folder, Problem
 from publish.check.secrets import find_secrets
+from publish.markdown import line_of
 
 _UNIX = r"(?<![\w.])/(?:home|Users|root|tmp|work|workspace|mnt|content|kaggle|scratch|Volumes|var/folders)/[\w.-]"
-_WINDOWS = r"(?<![\w.])[A-Za-z]:(?:\\\\|\\(?![nrt])|\\(?=te?mp\\))[\w.-]"  # "A:\n" in JSON is the end of a line
+_WINDOWS = r"(?<![\w.])[A-Za-z]:(?:\\\\|\\(?![nrt])|\\(?=te?mp\\))[\w.-]"  # "A:\n" in JSON is a line end
 _FILE_URL = r"(?<![\w.])file:/{2,3}[\w.%-]"
 _LOCAL_PATH = re.compile(f"{_UNIX}|{_WINDOWS}|{_FILE_URL}")
 _CODE = (".py", ".js", ".mjs", ".ts")
@@ -16,28 +17,26 @@ _PRINTABLE = re.compile(rb"[\x20-\x7e\t]{8,}")
 
 
 def no_local_path(folder: Folder) -> Iterator[Problem]:
-    """No text names a path of the machine it was made on: it has no meaning for readers (transformers#32212)."""
+    """No file contains a path of the machine that built it: it means nothing elsewhere (transformers#32212)."""
     for name, text in _texts(folder):
         if path := _LOCAL_PATH.search(text):
-            what = f"names a path of this machine ({path[0]}…)"
-            yield Problem(
-                name, _line(name, text, path.start()), what, "it has no meaning for its readers; leave it out"
-            )
+            what = f"contains a path of this machine ({path[0]}…)"
+            yield Problem(name, _line(name, text, path.start()), what, "remove it, since it means nothing elsewhere")
 
 
 def no_secret(folder: Folder) -> Iterator[Problem]:
-    """No token, key or password leaves the machine, in whatever file (diffusers#6916, autotrain#762)."""
-    remedy = "take it out and revoke it; it has been in a file that was about to be published"
+    """No file contains a token, key or password (diffusers#6916, autotrain#762)."""
+    remedy = "remove and revoke it, since it was about to be published"
     for name, text in _texts(folder):
         kinds = {}
         for found in find_secrets(text, code=name.endswith(_CODE)):
             kinds.setdefault(found.kind, found.start)
         for kind, start in kinds.items():
-            yield Problem(name, _line(name, text, start), f"holds {kind}", remedy)
+            yield Problem(name, _line(name, text, start), f"contains {kind}", remedy)
 
 
 def _texts(folder: Folder) -> Iterator[tuple[str, str]]:
-    """Each file as text; of one that is not, the readable pieces: a picture's and a safetensors' metadata, say."""
+    """Each file as text; of a binary file, the printable parts, such as the metadata of a picture or of weights."""
     for name in folder.files:
         path = folder.path / name
         try:
@@ -48,7 +47,7 @@ def _texts(folder: Folder) -> Iterator[tuple[str, str]]:
                 with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                     text = "\n".join(piece[0].decode("ascii") for piece in _PRINTABLE.finditer(content))
         except OSError:
-            continue  # `publish.check.files.readable` has it
+            continue  # reported by `publish.check.files.readable`
         yield name, text
 
 

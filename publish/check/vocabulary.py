@@ -1,4 +1,4 @@
-"""The words that the Hub knows: licences, tasks, languages."""
+"""Values that the Hub accepts in a card's front matter: licences, tasks, languages."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ unlicense zlib pddl lgpl-lr deepfloyd-if-license fair-noncommercial-research-lic
 llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma unknown other
 """
 
-# https://github.com/huggingface/huggingface.js, packages/tasks/src/pipelines.ts; without those hidden for models
+# https://github.com/huggingface/huggingface.js, packages/tasks/src/pipelines.ts, without those hidden for models
 _PIPELINE_TAGS = """
 text-classification token-classification table-question-answering question-answering zero-shot-classification
 translation summarization feature-extraction text-generation text2text-generation fill-mask sentence-similarity
@@ -35,7 +35,8 @@ LICENSES, PIPELINE_TAGS = set(_LICENSES.split()), set(_PIPELINE_TAGS.split())
 
 @cache
 def languages() -> set[str]:
-    """The codes of ISO 639-1, -2 and -3, from the list that comes with `datasets`, and the Hub's special ones."""
-    package = Path(importlib.util.find_spec("datasets").origin).parent
-    codes = json.loads((package / "utils/resources/languages.json").read_text(encoding="utf-8"))
+    """The codes of ISO 639-1, -2 and -3, from the list that comes with `datasets`, and the Hub's additional ones."""
+    spec = importlib.util.find_spec("datasets")  # importing it would take seconds
+    assert spec is not None and spec.origin is not None
+    codes = json.loads((Path(spec.origin).parent / "utils/resources/languages.json").read_text(encoding="utf-8"))
     return {*codes, "code", "multilingual"}

@@ -1,4 +1,4 @@
-"""Tell the Hub about a release that stands: its series' collection, and the card of the version that it follows."""
+"""After a release: add it to its series' collection, and link to it from the version that it follows."""
 
 import tempfile
 from pathlib import Path
@@ -15,45 +15,45 @@ tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision)
 model = AutoModelForCausalLM.from_pretrained(repo, revision=revision, trust_remote_code=True)"""
 
 DESCRIPTION = "Tiny language models with DeepSeek-V3's architecture, trained from scratch on a CPU"
-"""Of a collection; the Hub takes at most 150 characters."""
+"""Of a collection; the Hub allows 150 characters."""
 
 
 def add_to_collection(repo_id: str, title: str) -> str:
-    """Add a model to its owner's collection of this title, which is made where it is missing; twice does no harm.
+    """Add a model to its owner's collection of this title, which is created if it does not exist. Idempotent.
 
     Args:
         repo_id: USER/NAME.
-        title: the collection's.
+        title: the collection's title.
 
     Returns:
-        The collection's address, or why there is none: a token may write models and not collections.
+        The collection's URL, or why there is none: a token may have write access to models but not to collections.
 
     Raises:
-        AxionError: the Hub refused, or is not to be reached.
+        AxionError: the Hub refused, or cannot be reached.
     """
     owner, api = repo_id.partition("/")[0], hub.api()
     with hub.hub_errors(f"the collection {title}"):
         try:
-            collection = hub.patiently(
+            collection = hub.retry(
                 lambda: api.create_collection(title, namespace=owner, description=DESCRIPTION, exists_ok=True)
             )
             if repo_id not in {item.item_id for item in collection.items}:
-                hub.patiently(lambda: api.add_collection_item(collection.slug, repo_id, "model", exists_ok=True))
+                hub.retry(lambda: api.add_collection_item(collection.slug, repo_id, "model", exists_ok=True))
         except HfHubHTTPError as error:
             if error.response.status_code not in {401, 403}:
                 raise
-            return "no collection: the token may not write collections"
+            return "no collection: the token has no write access to collections"
         return f"in {collection.url}"
 
 
-def point_to_new_version(old_repo_id: str, new_repo_id: str) -> str | None:
-    """Set `new_version` on the card of the version that a new one follows, in one commit of its own.
+def link_to_new_version(old_repo_id: str, new_repo_id: str) -> str | None:
+    """Set `new_version` on the card of the preceding version, in one commit.
 
     Returns:
-        What was done; None where the old version has no card on the Hub.
+        What was done; None if the old version has no card on the Hub.
 
     Raises:
-        AxionError: the Hub refused, or is not to be reached.
+        AxionError: the Hub refused, or cannot be reached.
     """
     parent = hub.head(old_repo_id)
     if parent is None or "README.md" not in hub.files_at(old_repo_id, parent):
@@ -66,12 +66,12 @@ def point_to_new_version(old_repo_id: str, new_repo_id: str) -> str | None:
         card.write_bytes(downloaded.read_bytes())
         metadata = metadata_load(card) or {}
         if metadata.get("new_version") == new_repo_id:
-            return f"{old_repo_id} points to it already"
+            return f"{old_repo_id} already links to it"
         metadata_save(card, metadata | {"new_version": new_repo_id})
-        hub.push(folder, old_repo_id, f"{new_repo_id} follows this version", parent=parent)
-    return f"{old_repo_id} points to it"
+        hub.push(folder, old_repo_id, f"Link to the new version {new_repo_id}", parent=parent)
+    return f"{old_repo_id} links to it"
 
 
 def snippet(repo_id: str, revision: str) -> str:
-    """Python that loads the release, pinned."""
+    """Python that loads the release at a fixed revision."""
     return SNIPPET.format(repo_id=repo_id, revision=revision)

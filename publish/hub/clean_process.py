@@ -1,16 +1,16 @@
-"""Open a release as a stranger would: `python -I -B clean_process.py FOLDER RESULT [REPO_ID REVISION]`.
+"""Load a release in a fresh interpreter: `python -I -B clean_process.py FOLDER RESULT [REPO_ID REVISION]`.
 
-This script runs by itself in a fresh interpreter (see `publish.hub.verify`), imports nothing of this project and
-refuses to import any. It loads the model with the Auto classes and the release's own code, writes the logits and a
-greedy continuation of a fixed input to RESULT (safetensors), and then runs the model card's Python snippets inside the
-folder. Without REPO_ID the model is loaded from FOLDER, and the snippets read the folder in place of the repository;
-with it the model is loaded by name and revision, the snippets run to the letter, and FOLDER is the downloaded snapshot
-in the Hub's cache.
+`publish.hub.verify` starts this script. It imports nothing from this project, and hides the project should it be
+installed. It loads the model through the Auto classes, with the release's own code, and writes logits and a greedy
+continuation of a fixed prompt to RESULT (safetensors). Then it runs the Python snippets that it reads from standard
+input, a JSON list of strings, inside FOLDER.
+
+Without REPO_ID the model is loaded from FOLDER. With it, the model is loaded by name and revision from the Hub's cache,
+where FOLDER is the snapshot.
 """
 
 import json
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -19,8 +19,8 @@ PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
 NEW_TOKENS = 8
 
 
-class NoProject:
-    """An import hook that hides the project, should it be installed in this environment."""
+class HideProject:
+    """An import hook that makes imports of this project fail."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
@@ -29,11 +29,11 @@ class NoProject:
 
 
 def compute(name: str, revision: str | None = None) -> dict:
-    """Logits of the fixed prompt, token by token, and its greedy continuation.
+    """Logits and greedy continuation of the fixed prompt.
 
     Args:
-        name: a folder, or a repository's id.
-        revision: of the repository.
+        name: a folder or a repository's id.
+        revision: of the repository; main by default.
 
     Returns:
         `input_ids` [1, S], `logits` [1, S, V] and `generated` [1, S + NEW_TOKENS].
@@ -52,27 +52,18 @@ def compute(name: str, revision: str | None = None) -> dict:
     return {"input_ids": encoded.input_ids, "logits": logits, "generated": generated}
 
 
-def python_snippets(card: str) -> list[str]:
-    """The Python of a card's marked blocks, in its order; what readers wrote between the blocks is not ours to run."""
-    blocks = re.findall(r"<!-- axion:start ([\w-]+) -->\n(.*?)<!-- axion:end \1 -->", card, flags=re.DOTALL)
-    ours = "\n".join(text for _, text in blocks) if blocks else card
-    return re.findall(r"^```python\n(.*?)^```", ours, flags=re.MULTILINE | re.DOTALL)
-
-
 def main(folder: str, result: str, repo_id: str | None = None, revision: str | None = None) -> None:
-    sys.meta_path.insert(0, NoProject)
+    sys.meta_path.insert(0, HideProject)  # pyright: ignore[reportArgumentType] (a finder needs no more than find_spec)
     from safetensors.torch import save_file
 
+    snippets = json.load(sys.stdin)
     tensors = compute(repo_id or folder, revision)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, result)
 
-    card = (Path(folder) / "README.md").read_text(encoding="utf-8")
-    named = json.loads((Path(folder) / "release.json").read_text(encoding="utf-8"))["repo_id"]
     os.chdir(folder)
     sys.path.insert(0, folder)
-    for number, snippet in enumerate(python_snippets(card), start=1):
-        here = snippet if repo_id else snippet.replace(f'"{named}"', '"."')
-        exec(compile(here, f"README.md, Python snippet {number}", "exec"), {"__name__": f"snippet_{number}"})
+    for number, snippet in enumerate(snippets, start=1):
+        exec(compile(snippet, f"README.md, Python snippet {number}", "exec"), {"__name__": f"snippet_{number}"})
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
-"""Write a new card over one that readers have edited on the Hub, and lose nothing of theirs.
+"""Merge a new model card with the edits that others have made to the published one, without losing any of theirs.
 
-The body of a card is made of sections, each between `<!-- axion:start NAME -->` and `<!-- axion:end NAME -->`. What
-stands in them is the release's; what stands before, between and after them is the readers', and so is every key of the
-front matter that the release does not write. Where both have changed the same thing nobody can tell what is right, and
+Text inside the sections of a card (see `publish.markdown`) belongs to the release. Text outside of them, and front
+matter keys that the release does not write, belong to the editors and are kept. Where both have changed the same thing,
 the merge is refused.
 """
 
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -15,9 +13,8 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.utils import yaml_dump
 
 from axion.errors import AxionError
+from publish.markdown import MarkerError, split_sections
 
-_MARKER = re.compile(r"^<!-- axion:(start|end) ([a-z]+(?:-[a-z]+)*) -->[ \t]*(?=\r?$)", re.MULTILINE)
-_ALMOST_A_MARKER = re.compile(r"<!--\s{0,9}axion:")
 _ABSENT = object()
 
 
@@ -27,77 +24,28 @@ class Merge:
 
     text: str
     kept: list[str]
-    """What of the readers' is in it, in words: "2 passages", "key widget", "tags education"."""
-
-
-class MarkerError(ValueError):
-    """A section marker that has no partner, no form or a double."""
-
-    def __init__(self, line: int, what: str):
-        super().__init__(f"{what} (line {line})")
-        self.line = line
-        self.what = what
-
-
-@dataclass
-class _Body:
-    """A body in pieces: `lead`, then section after section, each followed by its `gap`."""
-
-    lead: str = ""
-    sections: dict[str, str] = field(default_factory=dict)
-    """Name → the section, its markers included."""
-    gaps: dict[str, str] = field(default_factory=dict)
-    """Name → the text between the section of this name and the next one, or the end."""
-
-
-def split_sections(text: str) -> _Body:
-    """Cut a Markdown text at its section markers.
-
-    Raises:
-        MarkerError: markers that do not pair up, or a section that stands twice.
-    """
-    body, opened, end = _Body(), None, 0
-    markers = list(_MARKER.finditer(text))
-    starts = {marker.start() for marker in markers}
-    for almost in _ALMOST_A_MARKER.finditer(text):
-        if almost.start() not in starts:
-            raise MarkerError(_line(text, almost), "has a section marker that is not in its right form")
-    for marker in markers:
-        kind, name = marker.groups()
-        if kind == "start" and opened is None and name not in body.sections:
-            opened = marker
-            _append_gap(body, text[end : marker.start()])
-        elif kind == "end" and opened is not None and opened[2] == name:
-            body.sections[name] = text[opened.start() : marker.end()]
-            opened, end = None, marker.end()
-        else:
-            doubled = " a second time" if name in body.sections else ""
-            raise MarkerError(_line(text, marker), f"has the {kind} of section {name} where it can't be{doubled}")
-    if opened is not None:
-        raise MarkerError(_line(text, opened), f"has the start of section {opened[2]} and not its end")
-    _append_gap(body, text[end:])
-    return body
+    """The edits of others that it keeps: "2 passages", "key widget", "tags education"."""
 
 
 def merge_card(ours: str, theirs: str, base: str | None) -> Merge:
-    """The card to publish, from what we would write, what stands on the Hub and what we wrote last.
+    """Merge three versions of a card: the new one, the published one and the one that was last written here.
 
-    The front matter keeps the order of theirs, new keys come last; it is dumped anew only where something of it
-    changes. Sections stand in our order, and a passage of the readers' stays behind the section it was behind. What
-    theirs has with the line ends of a browser (CRLF) gets those throughout.
+    The front matter keeps the published order, with new keys last, and is only written again if something in it
+    changes. Sections come in the new card's order; a passage of others stays behind the section that it followed. If
+    every line of the published card ends in CRLF, as browsers write it, so does every line of the result.
 
     Args:
-        ours: the card as it is written today; its body is made of sections alone.
-        theirs: the card on the Hub.
-        base: the card as *we* wrote it last, before any merging; None where that is unknown, or theirs was never ours.
+        ours: the new card; its body consists of sections alone.
+        theirs: the published card.
+        base: the card as last written here, before any merge; None if unknown, or if `theirs` never came from here.
 
     Raises:
-        AxionError: theirs has changed what we would write anew; the message names it and says what to do.
-        ValueError: ours is not made of sections.
+        AxionError: the published card was edited where the new one differs too; the message names the place.
+        ValueError: `ours` has text outside of its sections.
     """
     theirs, newline = theirs.removeprefix("\ufeff"), _newline(theirs)
     if newline != "\n":
-        theirs = theirs.replace(newline, "\n")  # every line ends so: nothing is lost, and it is put back below
+        theirs = theirs.replace(newline, "\n")  # lossless, since every line ends so; put back below
     if (base is not None and _plain(theirs) == _plain(base.removeprefix("\ufeff"))) or _plain(theirs) == _plain(ours):
         return Merge(ours, [])
     ours_front, ours_data, ours_body = _split_card(ours)
@@ -108,7 +56,7 @@ def merge_card(ours: str, theirs: str, base: str | None) -> Merge:
     data, kept_keys = _merge_data(ours_data, theirs_data, base_data, conflicts)
     body, kept_passages = _merge_body(ours_body, theirs_body, base_body, conflicts)
     if conflicts:
-        raise _refusal(f"was edited where the release writes: {', '.join(conflicts)}")
+        raise _refusal(f"was edited where the release has its own text: {', '.join(conflicts)}")
     kept = kept_passages + kept_keys
     if not kept:
         return Merge(ours, [])
@@ -122,14 +70,14 @@ def merge_card(ours: str, theirs: str, base: str | None) -> Merge:
 
 
 def _merge_data(ours: dict, theirs: dict, base: dict | None, conflicts: list[str]) -> tuple[dict, list[str]]:
-    """The merged front matter, and what of it is the readers'."""
+    """The merged front matter, and the edits of others that it keeps. Conflicts are appended to `conflicts`."""
     merged, kept = {}, []
     for key in [*theirs, *(key for key in ours if key not in theirs)]:
         our, their = ours.get(key, _ABSENT), theirs.get(key, _ABSENT)
         was = (base or {}).get(key, _ABSENT)
         if our is _ABSENT:
             if (their := _added(their, was)) is _ABSENT:
-                continue  # we wrote it once, and nobody has touched it
+                continue  # an old key of ours, unedited
             merged[key] = their
             kept.append(f"key {key}")
         elif _is_list(our) and (their is _ABSENT or _is_list(_listed(their))):
@@ -146,7 +94,7 @@ def _merge_data(ours: dict, theirs: dict, base: dict | None, conflicts: list[str
 
 
 def _added(their: Any, was: Any) -> Any:
-    """What readers have made of a key that we no longer write; absent where they have added nothing."""
+    """What others have added to a key that the release no longer writes; `_ABSENT` if nothing."""
     if their == was:
         return _ABSENT
     if _is_list(their) and _is_list(was):
@@ -155,19 +103,19 @@ def _added(their: Any, was: Any) -> Any:
 
 
 def _merge_body(ours: str, theirs: str, base: str | None, conflicts: list[str]) -> tuple[str, list[str]]:
-    """The merged body, and what of it is the readers'."""
+    """The merged body, and the edits of others that it keeps. Conflicts are appended to `conflicts`."""
     new = split_sections(ours)
     if any(gap.strip() for gap in (new.lead, *new.gaps.values())):
-        raise ValueError("the card that is to be merged has text outside of its sections")
+        raise ValueError("the new card has text outside of its sections")
     try:
         old = split_sections(theirs)
         was = split_sections(base or "")
     except MarkerError as error:
         raise _refusal(f"{error.what} (line {error.line} of its body)") from None
-    if base is None and not theirs.strip():  # made on the website, with a licence and no text
+    if base is None and not theirs.strip():  # created on the website, with a licence but no text
         return ours, []
     if not old.sections:
-        conflicts.append("its text, which has none of the release's sections")
+        conflicts.append("its text, which has no sections")
         return "", []
 
     for name, section in old.sections.items():
@@ -176,9 +124,10 @@ def _merge_body(ours: str, theirs: str, base: str | None, conflicts: list[str]) 
             conflicts.append(f"the section {name}")
     for name in new.sections:
         if name not in old.sections and (base is None or name in was.sections):
-            conflicts.append(f"the section {name}, which is gone or has lost its markers")
+            conflicts.append(f"the section {name}, which was removed or has lost its markers")
 
-    passages = {None: [old.lead]}  # the section of ours that they stand behind → the readers' texts
+    # Our section, or None for the start → the texts of others that follow it.
+    passages: dict[str | None, list[str]] = {None: [old.lead]}
     behind = None
     for name, gap in old.gaps.items():
         behind = name if name in new.sections else behind
@@ -196,13 +145,11 @@ def _merge_body(ours: str, theirs: str, base: str | None, conflicts: list[str]) 
 
 
 def _refusal(what: str) -> AxionError:
-    return AxionError(
-        f"the card on the Hub {what}; take the edit out there, or replace the whole card by --replace-card"
-    )
+    return AxionError(f"the card on the Hub {what}; undo the edit there, or replace the whole card with --replace-card")
 
 
 def _split_card(text: str) -> tuple[str, dict, str]:
-    """The front matter with its dashes, its content, and the body."""
+    """The front matter as text including its dashes, its content, and the body."""
     match = REGEX_YAML_BLOCK.match(text)
     if not match:
         return "", {}, text
@@ -211,20 +158,12 @@ def _split_card(text: str) -> tuple[str, dict, str]:
     except (yaml.YAMLError, ValueError, RecursionError):
         data = _ABSENT
     if data is not None and not isinstance(data, dict):
-        raise _refusal("has a front matter that is no YAML mapping")
+        raise _refusal("has front matter that is not a YAML mapping")
     return match[0], data or {}, text[match.end() :]
 
 
-def _append_gap(body: _Body, text: str) -> None:
-    """A gap belongs to the section before it; the first one to none."""
-    if body.sections:
-        body.gaps[list(body.sections)[-1]] = text
-    else:
-        body.lead = text
-
-
 def _listed(value: Any) -> Any:
-    """A lone word where a list may stand, as a list: `language: pt`."""
+    """A single string where a list is allowed, as a list: `language: pt`."""
     return [value] if isinstance(value, str) else value
 
 
@@ -233,14 +172,10 @@ def _is_list(value: Any) -> bool:
 
 
 def _newline(text: str) -> str:
-    """The browser's line end where every line has it, else \\n."""
+    """CRLF if every line ends so, else LF."""
     ends = text.count("\n")
     return "\r\n" if 0 < ends == text.count("\r\n") == text.count("\r") else "\n"
 
 
 def _plain(text: str) -> str:
     return text.replace("\r\n", "\n")
-
-
-def _line(text: str, match: re.Match) -> int:
-    return text.count("\n", 0, match.start()) + 1

@@ -1,4 +1,4 @@
-"""Prove that a release works for somebody who has nothing but the release: a folder, or a repository on the Hub."""
+"""Verify that a release works without this project: a folder, or a repository on the Hub."""
 
 import json
 import os
@@ -17,84 +17,85 @@ from axion.release import Release, open_release
 from publish.hub import clean_process
 from publish.hub import client as hub
 from publish.hub.delivery import Download
-from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, REQUIRED_FILES, check_files, files_in, read_manifest
+from publish.manifest import allowed_files, check_files, files_in, read_manifest, remote_code, required_files
+from publish.markdown import python_snippets
 from publish.release.build import AUTO_MAP, code_files
 from publish.release.card import python_of_card
 from publish.steps import Steps
 
 TIMEOUT_SECONDS = 300
-NEEDED = {"PATH", "LANG", "SYSTEMROOT", "LD_LIBRARY_PATH", "OMP_NUM_THREADS"}
-"""The variables that a clean process keeps."""
-SAME_LOGITS = 1e-5
-"""Largest difference of two logits, relative to the largest logit, for what other code computes."""
+KEPT_VARIABLES = {"PATH", "LANG", "SYSTEMROOT", "LD_LIBRARY_PATH", "OMP_NUM_THREADS"}
+"""Environment variables that the clean process inherits."""
+LOGIT_TOLERANCE = 1e-5
+"""Largest difference of two logits, relative to the largest logit, where another implementation computed them."""
 
 
 def verify_release(folder: Path) -> str:
-    """Check the files, load the folder in a clean process and compare it with the local model, bit for bit.
+    """Check the files, load the folder in a clean process, and compare with the local model, bit for bit.
 
-    The clean process lives in an empty directory with an empty Hub cache, no network, and no way to import this
-    project. It also runs the card's own Python snippets.
+    The clean process has an empty working directory, an empty Hub cache and no network, and cannot import this project.
+    It also runs the Python snippets of the card.
 
     Returns:
-        One line that says what was checked.
+        A summary of what was checked.
 
     Raises:
-        AxionError: the release is not what it claims to be; the message says where.
+        AxionError: a check failed; the message says which.
     """
     release = open_release(folder)
     info = check_files(folder)
     with tempfile.TemporaryDirectory(prefix="axion-verify-") as scratch:
         theirs = run_clean(folder, Path(scratch))
     _compare(release, theirs)
-    return f"{len(info['files'])} sha256 hold, logits and text are bit-equal, the card's snippets run"
+    return f"{len(info['files'])} checksums match, logits and text are bit-identical, the card's snippets run"
 
 
 def verify_download(download: Download, tolerance: float = 0.0) -> str:
-    """The same for what was downloaded from the Hub, loaded by its name there, pinned, from nothing but that cache.
+    """Like `verify_release`, for a commit downloaded from the Hub: the clean process loads it by name and revision.
 
     Args:
-        download: a commit, its checksums right.
-        tolerance: how far logits may be from the local ones, relative to the largest.
+        download: a commit whose checksums are verified.
+        tolerance: largest difference from the local logits, relative to the largest one.
 
     Returns:
-        One line that says what was checked.
+        A summary of what was checked.
 
     Raises:
-        AxionError: the release is not what it claims to be; the message says where.
+        AxionError: a check failed; the message says which.
     """
     info = read_manifest(download.folder)
     edited = _check_manifest(download, info)
     _compare(Release(download.repo_id, download.folder), _run_download(download, info), tolerance)
-    agree = f"agree to {tolerance:g}" if tolerance else "are bit-equal"
+    agree = f"agree to {tolerance:g}" if tolerance else "are bit-identical"
     card = "the card was edited since; its snippets run" if edited else "the card's snippets run"
-    return f"{len(info['files'])} files downloaded, checksums hold, logits {agree}, {card}"
+    return f"{len(info['files'])} files downloaded, checksums match, logits {agree}, {card}"
 
 
 def verify_export(download: Download, release: Path) -> str:
-    """Check what was downloaded of another form of a release; the native one is loaded and compared with the original.
+    """Check another form of a release as downloaded; the native form is loaded and compared with the original.
 
     Args:
-        download: a commit, its checksums right.
+        download: a commit whose checksums are verified.
         release: the folder of the original.
 
     Returns:
-        One line that says what was checked.
+        A summary of what was checked.
 
     Raises:
-        AxionError: it is not what it claims to be; the message says where.
+        AxionError: a check failed; the message says which.
     """
     info = read_manifest(download.folder)
     _check_manifest(download, info)
-    said = f"{download.repo_id}: {len(info['files'])} files downloaded, checksums hold"
+    summary = f"{download.repo_id}: {len(info['files'])} files downloaded, checksums match"
     if info["form"] != "native":
-        return said
-    _compare(open_release(release), _run_download(download, info), SAME_LOGITS)
-    return f"{said}, logits agree to {SAME_LOGITS:g} without remote code, the card's snippets run"
+        return summary
+    _compare(open_release(release), _run_download(download, info), LOGIT_TOLERANCE)
+    return f"{summary}, logits agree to {LOGIT_TOLERANCE:g} without remote code, the card's snippets run"
 
 
 def _run_download(download: Download, info: dict) -> dict[str, torch.Tensor]:
-    """What a clean process computes with a download, by its name on the Hub."""
-    # That process has no network, so the tag that the card's snippets name must be known to the cache.
+    """What the clean process computes with a download, loaded by its name on the Hub."""
+    # The card's snippets name a tag. Without a network, the cache must know its commit.
     refs = download.folder.parent.parent / "refs"
     refs.mkdir(exist_ok=True)
     (refs / info["tag"]).write_text(download.commit, encoding="utf-8")
@@ -103,52 +104,54 @@ def _run_download(download: Download, info: dict) -> dict[str, torch.Tensor]:
 
 
 def verify_published(reference: str, steps: Steps, trust_remote_code: bool = False) -> None:
-    """Verify a release on the Hub, anybody's, as it is there now.
+    """Verify a release on the Hub, whoever published it.
 
-    Its code and the snippets of its card are run, so both must be this project's own, to the letter, or be trusted.
+    This runs the release's code and its card's snippets, so both must be identical to what this version of Axion
+    writes, unless `trust_remote_code` is set.
 
     Args:
-        reference: USER/NAME@REVISION: a tag, a branch or a commit; main without one.
-        steps: is told each step.
-        trust_remote_code: run its code whatever it is.
+        reference: USER/NAME@REVISION: a tag, a branch or a commit; main by default.
+        steps: reports each step.
+        trust_remote_code: run the code whatever it is.
 
     Raises:
-        AxionError: there is no such release, or it is not what it claims to be, or its code is not trusted.
+        AxionError: there is no such release, a check failed, or the code is not trusted.
     """
     repo_id, _, revision = reference.partition("@")
     hub.check_repo_id(repo_id, "the release")
     commit = hub.head(repo_id, revision or "main")
     if commit is None:
-        raise AxionError(f"{reference} is not on the Hub, or the token may not see it; write USER/NAME@v0.1")
+        raise AxionError(f"{reference} is not on the Hub, or the token has no access to it; write USER/NAME@v0.1")
     with tempfile.TemporaryDirectory(prefix="axion-fresh-cache-") as cache:
         with steps.step("download") as did:
             download = Download(repo_id, commit, Path(cache), hub.download(repo_id, commit, Path(cache)))
             did(f"{repo_id} at {commit[:8]}")
         info = _read_release(download)
         with steps.step("verify") as did:
-            if "form" in info:  # native or GGUF: there is no code in it, and its original is elsewhere
+            if "form" in info:  # native or GGUF: it has no code, and its original is elsewhere
                 _check_manifest(download, info)
-                did(f"{len(info['files'])} files downloaded, checksums hold")
+                did(f"{len(info['files'])} files downloaded, checksums match")
                 return
             if not trust_remote_code:
                 _check_code_is_ours(download, info)
-            did(verify_download(download, SAME_LOGITS))
+            did(verify_download(download, LOGIT_TOLERANCE))
 
 
 def _read_release(download: Download) -> dict:
-    """The manifest of a download, which must be that of a release, under this name."""
+    """The manifest of a download, which must be a complete release under this name."""
+    name = download.repo_id
     try:
         info = read_manifest(download.folder)
     except AxionError:
-        raise AxionError(
-            f"{download.repo_id} is no release of Axion: it has no release.json that lists files"
-        ) from None
+        raise AxionError(f"{name} is not an Axion release: it has no release.json that lists files") from None
     if not isinstance(info["files"], dict) or not re.fullmatch(r"v\d[\w.]*", str(info.get("tag"))):
-        raise AxionError(f"{download.repo_id} is no release of Axion: its release.json names no tag or no checksums")
-    if info.get("repo_id") != download.repo_id:
-        raise AxionError(f"{download.repo_id}: its release.json describes another repository, {info.get('repo_id')}")
-    if missing := [name for name in REQUIRED_FILES if "form" not in info and not (download.folder / name).is_file()]:
-        raise AxionError(f"{download.repo_id} is no whole release of Axion: {missing[0]} is missing")
+        raise AxionError(f"{name} is not an Axion release: its release.json has no tag or no checksums")
+    if info.get("repo_id") != name:
+        raise AxionError(f"{name}: its release.json describes another repository, {info.get('repo_id')}")
+    if "form" not in info and (
+        missing := required_files(remote_code(download.folder)) - set(files_in(download.folder))
+    ):
+        raise AxionError(f"{name} is not a complete Axion release: {min(missing)} is missing")
     return info
 
 
@@ -160,36 +163,36 @@ def _check_manifest(download: Download, info: dict) -> bool:
         if not (download.folder / name).is_file() or sha256(download.folder / name) != digest
     ]
     if wrong := [name for name in changed if name != "README.md"]:
-        raise AxionError(f"{download.repo_id}: {wrong[0]} is not the file that its release.json describes")
+        raise AxionError(f"{download.repo_id}: {wrong[0]} does not match its sha256 in release.json")
     return bool(changed)
 
 
 def _check_code_is_ours(download: Download, info: dict) -> None:
-    """Check that whatever a clean process would run of a download is what this version of Axion writes.
+    """Check that all code which the clean process would run is what this version of Axion writes.
 
-    transformers looks for code by itself (custom_generate/, for one), so a file that Axion doesn't write is none to run
-    beside.
+    transformers also looks for code under names of its own (custom_generate/, for example), so other files must not be
+    there at all.
     """
-    advice = "look at it, then allow it with --trust-remote-code"
-    known = {*RELEASE_FILES, *OPTIONAL_FILES, ".gitattributes"}
-    if strange := [name for name in files_in(download.folder) if name not in known]:
-        raise AxionError(f"{download.repo_id}: {strange[0]} is no file of a release; {advice}")
-    for source in code_files():
-        copy = download.folder / source.name
-        if not copy.is_file() or copy.read_bytes() != source.read_bytes():
-            raise AxionError(f"{download.repo_id}: {source.name} is not this version's of Axion; {advice}")
+    folder, advice = download.folder, "look at it, then allow it with --trust-remote-code"
+    code = remote_code(folder)
+    allowed = allowed_files(code) | {".gitattributes"}
+    if unexpected := [name for name in files_in(folder) if name not in allowed]:
+        raise AxionError(f"{download.repo_id}: {unexpected[0]} does not belong in a release; {advice}")
+    ours = {source.name: source.read_bytes() for source in code_files()}
+    for name in sorted(code | ours.keys()):
+        if not (folder / name).is_file() or (folder / name).read_bytes() != ours.get(name):
+            raise AxionError(f"{download.repo_id}: {name} differs from this version of Axion; {advice}")
     for name, expected in (("config.json", AUTO_MAP), ("tokenizer_config.json", None)):
-        if _auto_map(download.folder / name) != expected:
-            raise AxionError(f"{download.repo_id}: {name} names other code in its auto_map; {advice}")
-    card = (download.folder / "README.md").read_text(encoding="utf-8", errors="replace")
-    # From the template, not from a card rendered anew: a stranger's release.json could bring code of its own into that.
-    ours = python_of_card(str(info.get("family")), download.repo_id, info["tag"])
-    if not set(clean_process.python_snippets(card)) <= set(ours):
-        raise AxionError(f"{download.repo_id}: the card's Python snippets are not this version's of Axion; {advice}")
+        if _auto_map(folder / name) != expected:
+            raise AxionError(f"{download.repo_id}: the auto_map of {name} differs from this version of Axion; {advice}")
+    card = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+    # Compared with the template, not with a card rendered from release.json, which could itself inject code.
+    if not set(python_snippets(card)) <= set(python_of_card(str(info.get("family")), download.repo_id, info["tag"])):
+        raise AxionError(f"{download.repo_id}: the card's Python snippets differ from this version of Axion; {advice}")
 
 
 def _auto_map(path: Path) -> object:
-    """The code that a JSON file names; the file itself where it is broken, which is never right."""
+    """The `auto_map` of a JSON file; for an invalid file, something that no `auto_map` equals."""
     try:
         return json.loads(path.read_text(encoding="utf-8")).get("auto_map")
     except (ValueError, AttributeError):
@@ -203,19 +206,19 @@ def run_clean(
 
     Args:
         folder: the release.
-        scratch: an empty directory, for the process's working directory, Hub cache and result.
+        scratch: an empty directory for the process's working directory, caches and result.
         python: the interpreter.
-        download: load the model by the name and commit of this download, from its cache.
+        download: load the model by this download's name and commit, from its cache.
 
     Returns:
         `input_ids` [1, S], `logits` [1, S, V] and `generated`, see `clean_process.compute`.
 
     Raises:
-        AxionError: the process failed or took too long; the message ends with its last line.
+        AxionError: the process failed or timed out; the message ends with its last line.
     """
     result = scratch / "result.safetensors"
     name = download.repo_id if download else str(folder)
-    # -I: neither PYTHONPATH nor the working directory is on the path; -B: no __pycache__ in the release.
+    # -I: neither PYTHONPATH nor the working directory is searched for modules; -B: no __pycache__ in the release.
     command = [python, "-I", "-B", "-X", "utf8", clean_process.__file__, str(folder.resolve()), str(result)]
     if download:
         command += [download.repo_id, download.commit]
@@ -224,6 +227,7 @@ def run_clean(
             command,
             cwd=scratch,
             env=_clean_environment(scratch, download.cache if download else None),
+            input=json.dumps(_snippets(folder, by_name=download is not None)),
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -238,18 +242,27 @@ def run_clean(
     return load_file(result)
 
 
+def _snippets(folder: Path, by_name: bool) -> list[str]:
+    """The card's Python snippets. Unless `by_name`, they load the model from the folder, not from the repository."""
+    snippets = python_snippets((folder / "README.md").read_text(encoding="utf-8", errors="replace"))
+    if by_name:
+        return snippets
+    repo_id = read_manifest(folder).get("repo_id")
+    return [snippet.replace(f'"{repo_id}"', '"."') for snippet in snippets]
+
+
 def _clean_environment(scratch: Path, cache: Path | None = None) -> dict[str, str]:
-    """What a process needs of this environment to run, and nothing else: whoever's code it runs sees no token."""
-    kept = {name: value for name, value in os.environ.items() if name in NEEDED or name.startswith("LC_")}
-    own = {name: str(scratch) for name in ("HOME", "TMPDIR", "TEMP", "TMP")}  # what it leaves behind goes with scratch
+    """The environment variables that a process needs to run, and no others: the code must not see any token."""
+    kept = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES or name.startswith("LC_")}
+    own = {name: str(scratch) for name in ("HOME", "TMPDIR", "TEMP", "TMP")}  # removed with scratch
     own |= {"HF_HOME": str(scratch / "hf"), "HF_MODULES_CACHE": str(scratch / "modules"), "HF_HUB_OFFLINE": "1"}
     return kept | own | ({"HF_HUB_CACHE": str(cache)} if cache else {})
 
 
 def _compare(release: Release, theirs: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:
-    """Compare what a clean process computed with what this project's classes compute."""
+    """Compare what the clean process computed with what this project's classes compute."""
     if not torch.equal(release.tokenizer(clean_process.PROMPT, return_tensors="pt").input_ids, theirs["input_ids"]):
-        raise AxionError(f"{release.name}: the tokenizer gives other ids in a clean process")
+        raise AxionError(f"{release.name}: the tokenizer gives different ids in a clean process")
     ours = _compute_locally(release.model, theirs["input_ids"])
     largest = ours["logits"].abs().max()
     same = {

@@ -1,4 +1,4 @@
-"""Build a release folder: everything that the model's repository will hold, from a finished run and its evaluation."""
+"""Build a release folder, with everything that goes into the model's repository, from a finished and evaluated run."""
 
 import json
 import os
@@ -11,7 +11,6 @@ from pathlib import Path
 import yaml
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-import axion
 from axion.errors import AxionError
 from axion.families import get_family
 from axion.files import sha256
@@ -21,7 +20,15 @@ from axion.model.modeling_axion import AxionForCausalLM
 from axion.release import open_release
 from axion.tokenizer import save_tokenizer, write_legacy_tokenizer
 from axion.training.metrics import METRICS_FILE, read_metrics
-from publish.manifest import OPTIONAL_FILES, REMOTE_CODE, check_files, check_names, write_manifest
+from publish.manifest import (
+    CODE,
+    OPTIONAL_FILES,
+    REMOTE_CODE,
+    check_files,
+    check_names,
+    remote_code,
+    write_manifest,
+)
 from publish.release import charts
 from publish.release.card import TEMPLATES, card_files
 from publish.release.facts import collect_facts, read_run, roadmap
@@ -33,25 +40,24 @@ AUTO_MAP = {
     "AutoModelForCausalLM": "modeling_axion.AxionForCausalLM",
 }
 TRACE_PROMPT = "# Pergunta:\nQuanto é 47 + 38?\n--\n# Resposta:\n"
-TRACE_SAMPLING = Sampling()  # what page and command line start with
+TRACE_SAMPLING = Sampling()  # the defaults of the page and of the command line
 
-_CODE = Path(axion.__file__).parent / "model"
-_PUBLISH = Path(__file__).parent
+_TOKENIZER = Path(__file__).parent / "assets" / "tokenizer.py"
 
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What a release is made of."""
+    """What a release is built from."""
 
     run: Path
-    """A finished run: final/, metrics.csv, run.json."""
+    """The folder of a finished run: final/, metrics.csv, run.json."""
     measured: dict
     """See `publish.release.measure.measure`."""
     repo_id: str
-    """Where it will be published; the card names it."""
+    """Where it will be published, for the card."""
 
     def inputs(self) -> dict[str, str]:
-        """The sha256 of everything that the release depends on, the code that builds it included."""
+        """The sha256 of everything that the release depends on, including the code that builds it."""
         family = yaml.safe_load(read_run(self.run)["recipe"])["family"]
         parts = [self.run / "metrics.csv", self.run / "run.json", *sorted((self.run / "final").iterdir())]
         return {path.relative_to(self.run).as_posix(): sha256(path) for path in parts} | {
@@ -62,7 +68,7 @@ class Ingredients:
 
 
 def is_built(folder: Path, ingredients: Ingredients) -> bool:
-    """Whether `folder` already holds, unchanged, what these ingredients would give."""
+    """Whether `folder` already is, unchanged, what these ingredients would give."""
     try:
         info = check_files(folder)
     except (OSError, AxionError):
@@ -71,14 +77,14 @@ def is_built(folder: Path, ingredients: Ingredients) -> bool:
 
 
 def build_release(ingredients: Ingredients, target: Path) -> None:
-    """Build the release in a temporary folder beside `target` and put it there in one move.
+    """Build the release in a temporary folder beside `target`, and then move it there.
 
     Args:
-        ingredients: the run, what was measured of it and the repository's id.
-        target: the release folder; one that is already there is replaced.
+        ingredients: the run, its evaluation and the repository's id.
+        target: the release folder; an existing one is replaced.
 
     Raises:
-        AxionError: the run is broken, or what was built is not the allow-list of files.
+        AxionError: the run is invalid, or files are missing or unexpected.
     """
     with _replacing(target) as folder:
         _write_files(ingredients, folder)
@@ -86,25 +92,27 @@ def build_release(ingredients: Ingredients, target: Path) -> None:
 
 
 def refresh(folder: Path, repo_id: str, target: Path, exports: Sequence[str] = ()) -> None:
-    """Copy a release with the card, the roadmap and the code of today, for a repository of any name.
+    """Copy a release, with card, roadmap and code as this version of Axion writes them.
 
-    Weights and figures stay what they were, so no run is needed.
+    Weights and measured results are copied, so no run is needed.
 
     Args:
         folder: the release.
-        repo_id: USER/NAME, which the card names.
-        target: where the copy goes; it may be `folder` itself.
-        exports: the other forms that are published beside it, "native" and "gguf"; the card names their repositories.
+        repo_id: USER/NAME, for the card.
+        target: where the copy goes; may be `folder` itself.
+        exports: the other published forms, "native" and "gguf", which the card links to.
 
     Raises:
-        AxionError: the folder is not what its own release.json says.
+        AxionError: the folder does not match its release.json.
     """
     with _replacing(target) as copy:
         info = check_files(folder)  # a damaged file must not get a new, valid sha256
-        for name in set(info["files"]) - set(OPTIONAL_FILES):  # these come with the card, where they still hold
+        written_below = {*OPTIONAL_FILES, *remote_code(folder)}
+        for name in set(info["files"]) - written_below:
             (copy / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, copy / name)
         _copy_code(copy)
+        _set_auto_map(copy / "config.json")
         today = {"repo_id": repo_id, "exports": list(exports), "roadmap": roadmap(info["family"])}
         _write_card(copy, info | today)
         check_names(copy)
@@ -112,40 +120,47 @@ def refresh(folder: Path, repo_id: str, target: Path, exports: Sequence[str] = (
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """An empty folder beside `target` that takes its place when all went well, and is gone when not.
+    """An empty folder beside `target` that replaces it on success and is removed on failure.
 
-    A process that is killed between the two moves leaves the old folder in the workshop; the next one puts it back.
+    If the process is killed between the two moves, the next call restores the old folder.
     """
-    workshop = target.parent / f".{target.name}.building"
-    new, old = workshop / "new", workshop / "old"
+    temporary = target.parent / f".{target.name}.building"
+    new, old = temporary / "new", temporary / "old"
 
-    def put_back() -> None:
+    def restore() -> None:
         if old.exists() and not target.exists():
             os.replace(old, target)
 
-    put_back()
-    shutil.rmtree(workshop, ignore_errors=True)
+    restore()
+    shutil.rmtree(temporary, ignore_errors=True)
     new.mkdir(parents=True)
     try:
         yield new
         for path in new.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors lets nobody else read what it writes
+            path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes files that only their owner can read
         if target.exists():
             os.replace(target, old)
         os.replace(new, target)
     finally:
-        put_back()
-        shutil.rmtree(workshop, ignore_errors=True)
+        restore()
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def code_files() -> list[Path]:
-    """The files of this project that are copied into a release to the letter."""
-    return [_CODE / name for name in REMOTE_CODE] + [_PUBLISH / "assets/tokenizer.py"]
+    """The files of this project that are copied into every release."""
+    return [*(CODE / name for name in REMOTE_CODE), _TOKENIZER]
 
 
 def _copy_code(folder: Path) -> None:
     for source in code_files():
         shutil.copyfile(source, folder / source.name)
+
+
+def _set_auto_map(path: Path) -> None:
+    """Point an older release's config.json to the code as it is now."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("auto_map") != AUTO_MAP:
+        path.write_text(json.dumps(config | {"auto_map": AUTO_MAP}, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_files(ingredients: Ingredients, folder: Path) -> None:
@@ -171,22 +186,22 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
 
 
 def _write_model(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write config.json, generation_config.json and model.safetensors; tied weights are stored once."""
+    """Write config.json, generation_config.json and model.safetensors, with tied weights stored once."""
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     for name, token_id in ids.items():
         if token_id is None or getattr(model.config, name) != token_id:
             raise AxionError(f"{name} is {getattr(model.config, name)} in the model and {token_id} in the tokenizer")
     if ids["pad_token_id"] == ids["eos_token_id"]:
-        raise AxionError("pad_token_id and eos_token_id are the same token; texts would never end, or be empty")
+        raise AxionError("pad_token_id and eos_token_id are the same token; output would be endless or empty")
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.config.auto_map = AUTO_MAP
-    model.config.use_cache = True  # training turns it off
+    model.config.use_cache = True  # training disables it
     model.generation_config = GenerationConfig(**ids)
     model.save_pretrained(folder)
 
 
 def _write_card(folder: Path, info: dict) -> None:
-    """Write what people and the Hub read of `info`, and then release.json, which has its sha256 in it."""
+    """Write the card and evaluation results, then release.json, which lists their sha256."""
     for name, text in card_files(info).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")

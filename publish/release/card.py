@@ -1,4 +1,4 @@
-"""The model card: a template filled from `release.json`, and nothing from anywhere else.
+"""The model card: a template filled from `release.json` alone.
 
 The only constants are published facts about other models (DeepSeek-V3, the original release), each with its source.
 """
@@ -19,8 +19,8 @@ from axion.evaluation.results import LANGUAGES, LOAD_SETS, digits_label, measure
 from axion.families import get_family, latent_cache_values
 from axion.model.configuration_axion import AxionConfig
 from axion.recipe import Recipe
-from publish.hub.clean_process import python_snippets
 from publish.manifest import OPTIONAL_FILES
+from publish.markdown import python_snippets
 from publish.release.metadata import check_front_matter, check_repo_name, check_tag
 from publish.release.results import benchmark_results, evaluation_results
 
@@ -28,7 +28,7 @@ TEMPLATES = Path(__file__).resolve().parents[2] / "model_cards"
 
 DEEPSEEK_ARXIV = "2412.19437"
 DEEPSEEK_V3 = {
-    # Technical report, section 4.2 and abstract; the rest from config.json of huggingface.co/deepseek-ai/DeepSeek-V3.
+    # Technical report, abstract and section 4.2; the rest from config.json of huggingface.co/deepseek-ai/DeepSeek-V3.
     "total": 671e9,
     "active": 37e9,
     "training_tokens": 14.8e12,
@@ -54,26 +54,24 @@ DEEPSEEK_V3 = {
     "tie_word_embeddings": False,
 }
 
-# What the model card of the original release says about itself.
+# From the model card of the original release.
 ORIGINAL_RELEASES = {
     "axion1-v0.1": {"parameters": 343_616, "validation_loss": 3.2, "epochs": 20, "minutes": 115, "threads": 12},
 }
 
 
 OWN_SECTIONS = {"expert_load", "speed"}
-"""Tasks whose figures stand in sections of their own."""
+"""Tasks with a section of their own."""
 
 
 def card_files(info: dict) -> dict[str, str]:
-    """What people and the Hub read of a release: file name → text.
-
-    That is README.md, and `.eval_results/gsm8k.yaml` where that benchmark was measured.
+    """README.md, and `.eval_results/gsm8k.yaml` if that benchmark was measured: file name → text.
 
     Args:
         info: the content of `release.json`.
 
     Raises:
-        AxionError: the family is unknown, or `info` lacks something that the card states.
+        AxionError: the family is unknown, or `info` lacks a value that the card needs.
     """
     files = {"README.md": render_card(info)}
     if results := benchmark_results(info):
@@ -82,13 +80,13 @@ def card_files(info: dict) -> dict[str, str]:
 
 
 def render_card(info: dict) -> str:
-    """The card as Markdown with its YAML front matter; every section stands in a block of its own.
+    """The card as Markdown with YAML front matter; its body consists of sections (see `publish.markdown`).
 
     Args:
         info: the content of `release.json`.
 
     Raises:
-        AxionError: the family is unknown, or `info` lacks something that the template states.
+        AxionError: the family is unknown, or `info` lacks a value that the template needs.
     """
     arithmetic = measured(info["results"], "arithmetic") or {"scores": []}
     try:
@@ -112,7 +110,7 @@ def render_card(info: dict) -> str:
         )
         metadata = card_metadata(info)
     except (jinja2.UndefinedError, KeyError) as error:
-        raise AxionError(f"the card of {info['name']} needs a figure that release.json lacks: {error}") from None
+        raise AxionError(f"the card of {info['name']} needs a value that release.json lacks: {error}") from None
     return f"---\n{metadata.to_yaml()}\n---\n\n{text}"
 
 
@@ -120,7 +118,7 @@ def render_card(info: dict) -> str:
 def _template(family: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,  # a figure that is missing is an error, never an empty cell
+        undefined=jinja2.StrictUndefined,  # a missing value is an error, not an empty cell
         keep_trailing_newline=True,
         autoescape=False,
     )
@@ -129,7 +127,7 @@ def _template(family: str) -> jinja2.Template:
 
 
 def python_of_card(family: str, repo_id: str, tag: str) -> list[str]:
-    """The Python that a family's card may show, from the template alone: nothing else of a `release.json` gets in.
+    """The Python snippets of a family's card, from the template alone: no other values of `release.json` get in.
 
     Raises:
         AxionError: the family is unknown.
@@ -141,7 +139,7 @@ def python_of_card(family: str, repo_id: str, tag: str) -> list[str]:
 
 
 def card_metadata(info: dict) -> ModelCardData:
-    """The card's YAML front matter: what the Hub sorts, filters and charts models by."""
+    """The card's front matter, by which the Hub sorts and filters models."""
     results = evaluation_results(info)
     return ModelCardData(
         license=info["license"],
@@ -157,14 +155,14 @@ def card_metadata(info: dict) -> ModelCardData:
 
 
 HUB_METRICS = {"exact_match"}
-"""Those of our metrics that https://huggingface.co/metrics lists."""
+"""Our metrics that https://huggingface.co/metrics lists."""
 
 
 def check_metadata(recipe: Recipe) -> None:
-    """Check, before any training, that the Hub will take what the card of this recipe's model is going to say.
+    """Check, before any training, that the Hub will accept the card's metadata.
 
     Raises:
-        AxionError: licence, languages, title, data set, version or names would be refused, or there is no template.
+        AxionError: licence, languages, title, data set, version or names are invalid, or there is no card template.
     """
     check_repo_name(recipe.repo_name)
     check_tag(f"v{recipe.version}")
@@ -178,7 +176,7 @@ def check_metadata(recipe: Recipe) -> None:
 
 
 def count_documents(data: dict) -> list[dict]:
-    """The rows of the table of data: label, training and held-out counts."""
+    """The rows of the data table: label, training counts, validation counts."""
     splits, nothing = ("train", "validation"), {"documents": 0, "tokens": 0}
     return [
         {"label": source.label, **{split: data[split]["by_source"].get(kind, nothing) for split in splits}}
@@ -188,7 +186,7 @@ def count_documents(data: dict) -> list[dict]:
 
 
 def compare_architecture(info: dict) -> list[dict[str, str]]:
-    """The rows of the table against DeepSeek-V3: label, ours, theirs."""
+    """The rows of the comparison with DeepSeek-V3: label, ours, theirs."""
     ours = info["architecture"] | {
         "total": info["parameters"]["total"],
         "active": info["parameters"]["active"],
@@ -242,12 +240,12 @@ ARCHITECTURE_ROWS: dict[str, Callable[[dict], str]] = {
 
 
 def pin(name: str, version: str) -> str:
-    """What pip installs: the version without the build that this machine has of it (2.13.0+cpu)."""
+    """A requirement for pip, without a local build tag such as +cpu."""
     return f"{name}=={version.partition('+')[0]}"
 
 
 def quantity(number: float) -> str:
-    """A count as people write it: 344,224 in full; from a thousand million on, 671 billion and 14.8 trillion."""
+    """A count for readers: 344,224, 671 billion, 14.8 trillion."""
     for size, word in ((1e12, "trillion"), (1e9, "billion")):
         if number >= size:
             return f"{number / size:g} {word}"
@@ -268,17 +266,17 @@ def _duration_pt(seconds: float) -> str:
     return f"{number.replace('.', ',')} {words[unit]}"
 
 
-def _of_a_figure(write: Callable[..., str]) -> Callable[..., str]:
-    """A filter that fails by name on a figure that is missing, rather than on its format."""
+def _require(write: Callable[..., str]) -> Callable[..., str]:
+    """A filter whose error names a missing value, instead of failing on its format."""
 
-    def checked(figure: object) -> str:
-        return str(figure) if isinstance(figure, jinja2.Undefined) else write(figure)
+    def checked(value: object) -> str:
+        return str(value) if isinstance(value, jinja2.Undefined) else write(value)
 
     return checked
 
 
 FILTERS: dict[str, Callable[..., str]] = {
-    name: _of_a_figure(write)
+    name: _require(write)
     for name, write in {
         "thousands": lambda number: f"{number:,}",
         "thousands_pt": lambda number: f"{number:,}".replace(",", "."),

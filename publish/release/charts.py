@@ -1,11 +1,11 @@
-"""The two pictures of a release: how training went, and how evenly the experts work."""
+"""The two charts of a release: the training curve and the load of the experts."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 
-matplotlib.use("Agg")  # files only, no display needed
+matplotlib.use("Agg")  # writes files, needs no display
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from axion.training.metrics import Metrics
 
-# Okabe and Ito's palette: told apart by colour-blind readers and in grey print.
+# Okabe and Ito's palette, which colour-blind readers can tell apart, as can anyone in grey print.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE)
 INK, PALE = "#333333", "#DDDDDD"
@@ -36,7 +36,7 @@ _STYLE = {
 
 
 def draw_training_curve(metrics: Metrics, title: str, path: Path) -> None:
-    """Draw training and validation loss (nats per token) over the tokens seen, with bits per byte as the second axis.
+    """Draw training and validation loss (nats per token) over the tokens seen, with bits per byte as a second axis.
 
     Bits per byte is the validation loss times a constant of the validation set, so one curve serves both axes.
     """
@@ -64,7 +64,7 @@ def draw_training_curve(metrics: Metrics, title: str, path: Path) -> None:
 
 
 def draw_expert_load(load: Sequence[Sequence[float]], title: str, path: Path, first_layer: int = 1) -> None:
-    """Draw each expert's load as a multiple of its fair share.
+    """Draw the load of each expert as a multiple of its fair share.
 
     Args:
         load: load[layer][expert], 1.0 being the fair share.
@@ -99,6 +99,6 @@ def _add_bits_per_byte_axis(axes: Axes, ratio: float) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # Without the library's name and version in it, the same data gives the same bytes.
+    # Without the library's name and version, the same data gives the same bytes.
     figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)

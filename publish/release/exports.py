@@ -1,7 +1,7 @@
-"""The other forms of a release, each for a repository of its own: `NAME-native` for transformers without remote code,
-`NAME-GGUF` for llama.cpp and what is built on it.
+"""The other forms of a release, each with a repository of its own: `NAME-native` for transformers without remote code,
+and `NAME-GGUF` for llama.cpp and programs built on it.
 
-Their cards point to the original, which has the figures; `release.json` lists the files with their sha256, as there.
+Their cards link to the original, which has the results. Their `release.json` lists the files with their sha256.
 """
 
 from dataclasses import dataclass
@@ -19,55 +19,55 @@ from publish.manifest import check_files, write_manifest
 from publish.release.card import FILTERS, TEMPLATES, pin
 
 SUFFIXES = {"native": "-native", "gguf": "-GGUF"}
-"""Export format → what its repository's name adds to the original's."""
+"""Export format → the suffix of its repository's name."""
 
 OLDEST_TRANSFORMERS = "4.57"
-"""The oldest version that the native form was tried with; `tests/export/test_native.py` does it again."""
+"""The oldest version that loads the native form, see `tests/export/test_native.py`."""
 
 LIBRARIES = {"native": "transformers", "gguf": "gguf"}
 PRECISIONS = {
     "f32": "full precision, as trained",
     "f16": "half precision",
-    "q8_0": "eight bits for each weight where rows allow it, half precision elsewhere",
+    "q8_0": "8 bits per weight where rows allow it, half precision elsewhere",
 }
-"""Of each of `DTYPES`, what the GGUF card says."""
+"""Description of each of `DTYPES` on the GGUF card."""
 
-_KEPT = ("format", "name", "title", "family", "version", "tag", "license", "languages", "dataset", "parameters")
+_COPIED = ("format", "name", "title", "family", "version", "tag", "license", "languages", "dataset", "parameters")
 
 
 @dataclass(frozen=True)
-class Staged:
-    """A folder that is ready for its repository."""
+class Export:
+    """A folder that is ready to be pushed to its repository."""
 
     folder: Path
-    """Named as the repository is."""
+    """Named like the repository."""
     repo_id: str
 
 
-def stage_exports(release: Path, repo_id: str, scratch: Path) -> list[Staged]:
-    """Make the folders of a release's other forms: files, card, `release.json`.
+def build_exports(release: Path, repo_id: str, target: Path) -> list[Export]:
+    """Write the folders of a release's other forms: files, card, `release.json`.
 
     Args:
         release: the release folder.
-        repo_id: USER/NAME of the original on the Hub, which the cards name.
-        scratch: where the folders go; made if need be.
+        repo_id: USER/NAME of the original on the Hub, for the cards.
+        target: the folder to write them into; created if it does not exist.
 
     Raises:
-        AxionError: the release is not what its own release.json says, or a form cannot express this model.
+        AxionError: the release does not match its release.json, or a form cannot express this model.
     """
     info, opened = check_files(release), open_release(release)
-    staged = []
+    exports = []
     for form in opened.family.exports:
-        folder = scratch / f"{repo_id.rpartition('/')[2]}{SUFFIXES[form]}"
+        folder = target / f"{repo_id.rpartition('/')[2]}{SUFFIXES[form]}"
         folder.mkdir(parents=True)
         _write_model(opened, info["name"], folder, form, repo_id)
         for path in folder.iterdir():
-            path.chmod(0o644)  # safetensors lets nobody else read what it writes
+            path.chmod(0o644)  # safetensors writes files that only their owner can read
         facts = _facts(info, opened, folder, form, repo_id)
         (folder / "README.md").write_text(render_card(facts), encoding="utf-8")
         write_manifest(folder, facts)
-        staged.append(Staged(folder, facts["repo_id"]))
-    return staged
+        exports.append(Export(folder, facts["repo_id"]))
+    return exports
 
 
 def _write_model(release: Release, name: str, folder: Path, form: str, repo_id: str) -> None:
@@ -79,8 +79,8 @@ def _write_model(release: Release, name: str, folder: Path, form: str, repo_id: 
 
 
 def _facts(info: dict, release: Release, folder: Path, form: str, repo_id: str) -> dict:
-    """What the card states and `release.json` keeps: facts of the original, and what was made of it."""
-    return {key: info[key] for key in _KEPT} | {
+    """The content of the form's `release.json`, from which its card is rendered."""
+    return {key: info[key] for key in _COPIED} | {
         "form": form,
         "repo_id": repo_id + SUFFIXES[form],
         "base_model": repo_id,
@@ -92,13 +92,13 @@ def _facts(info: dict, release: Release, folder: Path, form: str, repo_id: str) 
 
 
 def render_card(facts: dict) -> str:
-    """The card of a form as Markdown with its YAML front matter; every section stands in a block of its own.
+    """The card of a form as Markdown with YAML front matter; its body consists of sections (see `publish.markdown`).
 
     Args:
         facts: the content of the form's `release.json`.
 
     Raises:
-        AxionError: `facts` lacks something that the card states.
+        AxionError: `facts` lacks a value that the card needs.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
@@ -115,15 +115,15 @@ def render_card(facts: dict) -> str:
             precisions=PRECISIONS,
         )
     except (jinja2.UndefinedError, KeyError) as error:
-        raise AxionError(f"the card of {facts['repo_id']} needs a figure that it was not given: {error}") from None
+        raise AxionError(f"the card of {facts['repo_id']} needs a value that is missing: {error}") from None
     return f"---\n{card_metadata(facts).to_yaml()}\n---\n\n{text}"
 
 
 def card_metadata(facts: dict) -> ModelCardData:
-    """The front matter of a form's card, by which the Hub hangs it under the original in the model tree.
+    """The front matter of a form's card, which places it below the original in the Hub's model tree.
 
-    The Hub knows four relations: adapter, merge, finetune, quantized. Both forms are `quantized`, under which it lists
-    the same model in another format. Nothing was trained, so the native form is no `finetune`, the Hub's own guess.
+    Of the Hub's relations (adapter, merge, finetune, quantized), `quantized` is the one for the same model in another
+    format. Without it the Hub would assume `finetune` for the native form.
     """
     return ModelCardData(
         license=facts["license"],

@@ -1,4 +1,4 @@
-"""The facts of a release: everything that `release.json` and the card state, gathered from a run and its evaluation."""
+"""The content of `release.json`, from which the card is rendered, collected from a run and its evaluation."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +17,7 @@ from axion.training.runfile import read_run_file
 
 FORMAT = 1
 OLDEST_TRANSFORMERS = "5.4"
-"""The first version that opens a release; `tests/test_release_loads.py` proves it."""
+"""The oldest version that loads a release, see `tests/publish/hub/test_release_loads.py`."""
 CURVE_ROWS = 10
 
 
@@ -28,18 +28,20 @@ def read_run(run: Path) -> dict:
     """The content of a finished run's `run.json`.
 
     Raises:
-        AxionError: there is none, the run is not finished, or it lacks something that a release states.
+        AxionError: there is none, the run is not finished, or it lacks a value that a release needs.
     """
     content = read_run_file(run)
     if not content.get("finished"):
-        raise AxionError(f"{run} is not finished; go on with: python -m axion train … --resume")
+        raise AxionError(f"{run} is not finished; continue with `python -m axion train … --resume`")
     if missing := [key for key in ("recipe", "data", *_OF_A_RUN) if key not in content]:
-        raise AxionError(f"{run}/run.json lacks {missing[0]!r}, which a release states; train again with today's code")
+        raise AxionError(
+            f"{run}/run.json lacks {missing[0]!r}, which a release needs; train again with this version of Axion"
+        )
     return content
 
 
 def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) -> dict:
-    """`release.json` without the sha256 of its files.
+    """The content of `release.json`, without the sha256 of the files.
 
     Args:
         run: the folder of a finished run.
@@ -79,12 +81,12 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
 
 
 def roadmap(family: str) -> list[dict]:
-    """The versions of a family as they stand today, see `axion.series.Member`."""
+    """The versions of a family, see `axion.series.Member`."""
     return [asdict(member) for member in series(family)]
 
 
 def sample_curve(metrics: Metrics, count: int = CURVE_ROWS) -> list[dict[str, float]]:
-    """At most `count` of the log's rows that have a validation loss, evenly spread, the last one among them."""
+    """At most `count` evenly spaced rows that have a validation loss, including the last one."""
     rows = np.flatnonzero(np.isfinite(metrics["val_loss"]))
     last = len(rows) - 1
     chosen = range(len(rows)) if len(rows) <= count else sorted({round(last * i / (count - 1)) for i in range(count)})

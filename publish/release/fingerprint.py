@@ -1,4 +1,4 @@
-"""What a result depends on, as checksums: the code behind it, and nothing that has no part in it."""
+"""Checksums of what a result depends on, such as the code that computes it."""
 
 import ast
 import hashlib
@@ -10,21 +10,21 @@ from axion.files import ROOT, sha256
 
 
 def fingerprint(content: object) -> str:
-    """The sha256 of something that JSON can write, whatever the order of its keys."""
+    """The sha256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def code_fingerprint(module: str, others: Iterable[Path] = ()) -> str:
-    """One sha256 of the project's files that a module is made of, and of others that it reads.
+    """One sha256 over the project's files that a module depends on, and over `others`.
 
-    Those are the module itself and what it imports, directly or not, so that a change anywhere else leaves this alone.
+    These are the module itself and its direct and indirect imports; changes anywhere else do not matter.
     """
     files = {path.relative_to(ROOT).as_posix(): sha256(path) for path in {*code_behind(module), *others}}
     return fingerprint(files)
 
 
 def code_behind(module: str) -> set[Path]:
-    """The project's files that running a module may read: its own and those of all that it imports."""
+    """The project's files that a module depends on: its own, and those of its direct and indirect imports."""
     found: set[Path] = set()
     waiting = [module]
     while waiting:
@@ -41,7 +41,7 @@ def code_behind(module: str) -> set[Path]:
 
 
 def _file_of(module: str) -> Path | None:
-    """A module's file; None outside of the project, and for a name that is no module."""
+    """A module's file; None if it is not a module of the project."""
     path = ROOT.joinpath(*module.split("."))
     if module.partition(".")[0] not in {"axion", "publish"}:
         return None

@@ -1,4 +1,4 @@
-"""Measured figures in the two forms that the Hub reads: a card's model-index, and `.eval_results`."""
+"""Evaluation results in the two formats of the Hub: a card's model-index, and `.eval_results`."""
 
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
@@ -7,12 +7,12 @@ from axion.evaluation.results import LANGUAGES, digits_label, measured
 GSM8K, GSM8K_PROBLEMS = "openai/gsm8k", 1319
 """A benchmark that is registered on the Hub, and the size of its test set.
 
-Its page gathers what models report in `.eval_results`.
+Its leaderboard collects the `.eval_results` of models.
 """
 
 
 def evaluation_results(info: dict) -> list[EvalResult]:
-    """The model-index entries: everything measured that has a value the Hub can show."""
+    """The model-index entries: every measured result that the Hub can show."""
     results, entries = info["results"], []
     gsm8k = {"dataset_type": info["dataset"], "dataset_name": "GSM8K", "dataset_config": info["dataset_config"]}
     generation = {"task_type": "text-generation", "task_name": "Text Generation"}
@@ -25,7 +25,9 @@ def evaluation_results(info: dict) -> list[EvalResult]:
         entries.append(EvalResult(**test, **_exact_match(score)))
     for score in (measured(results, "arithmetic") or {"scores": []})["scores"]:
         name = f"Axion arithmetic, {digits_label(score['digits'])}, {LANGUAGES[score['language']]}"
-        config = f"{score['digits']}-digit-{score['language']}"  # results of one data set and config are shown as one
+        config = (
+            f"{score['digits']}-digit-{score['language']}"  # the Hub merges results of the same data set and config
+        )
         dataset = {"dataset_type": "axion-arithmetic", "dataset_name": name, "dataset_config": config}
         entries.append(EvalResult(**generation, **dataset, **_exact_match(score)))
     return entries
@@ -36,9 +38,9 @@ def _exact_match(score: dict) -> dict:
 
 
 def benchmark_results(info: dict) -> list[dict] | None:
-    """The content of `.eval_results/gsm8k.yaml`; None where GSM8K's test set, all of it, was not measured.
+    """The content of `.eval_results/gsm8k.yaml`; None unless all of GSM8K's test set was measured.
 
-    The task's id and the unit, per cent, are those of the benchmark's own `eval.yaml` and leaderboard.
+    Task id and unit (percent) are those of the benchmark's own `eval.yaml` and leaderboard.
     Source: https://huggingface.co/docs/hub/eval-results
     """
     score = measured(info["results"], "gsm8k_test")

@@ -1,8 +1,8 @@
-"""A Space as a folder that runs by itself: the page, what it imports, and the README.md that configures it.
+"""Build a Space: a self-contained folder with the page, what it imports, and the README.md that configures it.
 
-What goes into it is found, not listed: `app.py` and every module of the project that it imports, directly or not, with
-the page's assets and texts and the kernels' sources. The libraries that those modules import are the Space's
-requirements, as this project pins them.
+The files are found by their imports: `app.py` and every module of the project that it imports, directly or not, with
+the page's assets and texts and the sources of the kernels. The libraries that these modules import become the Space's
+requirements, with this project's pinned versions.
 """
 
 import re
@@ -29,17 +29,17 @@ from publish.release.card import TEMPLATES
 from publish.release.metadata import check_license
 
 BUNDLED = "axion1-v0.1"
-"""The release under releases/ that goes with the Space where no published model is named."""
+"""The release under releases/ that is copied into the Space if no published model is given."""
 
 KERNELS = ROOT / "axion" / "kernels" / "csrc"
-"""Compiled on the Space, if it has a compiler."""
-ASSETS = {".css", ".html", ".js", ".md", ".svg"}
+"""Compiled on the Space if it has a compiler."""
+ASSETS = {".css", ".html", ".js", ".json", ".md", ".svg"}
 TORCH = "torch>=2.8,<2.12"
-"""What ZeroGPU has, in place of this project's own pin. Source: https://huggingface.co/docs/hub/spaces-zerogpu"""
+"""The versions of ZeroGPU, instead of this project's pin. Source: https://huggingface.co/docs/hub/spaces-zerogpu"""
 OPTIONAL_IMPORTS = {"spaces"}
-"""On every Gradio Space already, and done without elsewhere."""
+"""Preinstalled on Gradio Spaces, and not needed elsewhere."""
 ZERO_GPU = SpaceHardware.ZERO_A10G.value
-"""Hardware that is shared, and free for two Spaces an account; see `playground.server.zero_gpu`."""
+"""Shared hardware, free for two Spaces per account; see `playground.server.zero_gpu`."""
 
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 FRONT_MATTER = {
@@ -53,7 +53,7 @@ FRONT_MATTER = {
     "short_description": "A tiny DeepSeek-V3: see which experts read each token",
     "license": "mit",
     "tags": ["axion", "deepseek_v3", "mixture-of-experts", "interpretability", "tiny"],
-    "suggested_hardware": ZERO_GPU,  # for those who copy the Space
+    "suggested_hardware": ZERO_GPU,  # for duplicates of the Space
 }
 MAX_SHORT_DESCRIPTION = 60
 REPOSITORIES = ("models", "datasets")
@@ -62,34 +62,34 @@ PRELOAD = re.compile(r"(\S+) (\S+) ([0-9a-f]{40})")
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A model on the Hub that the Space shows, pinned."""
+    """A model on the Hub that the Space shows, pinned to a commit."""
 
     repo_id: str
     commit: str
-    """The whole sha."""
+    """The full sha."""
     files: tuple[str, ...]
-    """What the page reads of it."""
+    """The files that the page reads."""
     datasets: tuple[str, ...] = ()
 
     @property
     def reference(self) -> str:
-        """As `axion.release.open_release` takes it."""
+        """For `axion.release.open_release`."""
         return f"{self.repo_id}@{self.commit}"
 
 
-def stage(folder: Path, models: Sequence[PublishedModel] = (), bundled: str = BUNDLED) -> None:
-    """Write the whole Space into a new folder.
+def build_space(folder: Path, models: Sequence[PublishedModel] = (), bundled: str = BUNDLED) -> None:
+    """Write the Space into a new folder.
 
     Args:
-        folder: must not exist yet, or be empty.
-        models: the models to show; they stay on the Hub and are only named.
+        folder: must not exist, or be empty.
+        models: the models to show, which stay on the Hub.
         bundled: without models, the release under releases/ to copy into the folder.
 
     Raises:
-        AxionError: the folder is not empty, the release is not there, or something in it must not be published.
+        AxionError: the folder is not empty, there is no such release, or a file has a secret or a local path.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise AxionError(f"{folder} is not empty; give a new folder for the Space")
+        raise AxionError(f"{folder} is not empty; choose a new folder for the Space")
     modules, libraries = find_imports(ROOT / "app.py")
     files = [*modules, *(file for file in (ROOT / "playground").rglob("*") if file.suffix in ASSETS)]
     files += [*(file for file in KERNELS.rglob("*") if file.is_file()), ROOT / "LICENSE"]
@@ -111,20 +111,20 @@ def stage(folder: Path, models: Sequence[PublishedModel] = (), bundled: str = BU
 
 
 def find_imports(script: Path) -> tuple[list[Path], set[str]]:
-    """What a script imports, directly or not, in functions too.
+    """The direct and indirect imports of a script, including those in functions.
 
     Returns:
-        The project's files, the script among them, and the names under which other libraries are imported.
+        The project's files, including the script, and the import names of other libraries.
     """
-    finder = ModuleFinder(path=[str(ROOT)])  # so that it looks into nothing but the project
+    finder = ModuleFinder(path=[str(ROOT)])  # searches the project alone
     finder.run_script(str(script))
     files = sorted(Path(module.__file__) for module in finder.modules.values() if module.__file__)
-    elsewhere = {name.partition(".")[0] for name in finder.badmodules} - {file.parent.name for file in files}
-    return files, elsewhere - stdlib_module_names - OPTIONAL_IMPORTS
+    libraries = {name.partition(".")[0] for name in finder.badmodules} - {file.parent.name for file in files}
+    return files, libraries - stdlib_module_names - OPTIONAL_IMPORTS
 
 
 def requirements(libraries: set[str]) -> str:
-    """The text of the Space's requirements.txt: what is imported, in the versions of this project, torch aside.
+    """The text of the Space's requirements.txt: the imported libraries, pinned as in this project, except torch.
 
     Raises:
         AxionError: a library is not pinned in this project's requirements.txt.
@@ -134,12 +134,12 @@ def requirements(libraries: set[str]) -> str:
         if "==" in line and not line.startswith("#"):
             pins[_distribution(line)] = line
     pins["torch"] = TORCH
-    brought_along = {_distribution(line) for line in distribution_requires("gradio")}
+    of_gradio = {_distribution(line) for line in distribution_requires("gradio") or ()}
     distributions = packages_distributions()
     lines = []
     for library in sorted(libraries):
         names = {name.lower().replace("_", "-") for name in distributions.get(library, [library])}
-        if not names & (pins.keys() | brought_along):
+        if not names & (pins.keys() | of_gradio):
             raise AxionError(f"the page imports {library}, which requirements.txt does not pin")
         lines += [pins[name] for name in sorted(names & pins.keys())]
     return "\n".join(lines) + "\n"
@@ -147,11 +147,11 @@ def requirements(libraries: set[str]) -> str:
 
 def _distribution(requirement: str) -> str:
     """The name in a line such as `gradio[mcp]==6.31.0`."""
-    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
 
 
 def render_readme(models: Sequence[PublishedModel], datasets: Sequence[str], bundled: str) -> str:
-    """The Space's README.md: its front matter, which configures it, and a page about it."""
+    """The Space's README.md: front matter, which configures it, and a description."""
     front_matter = FRONT_MATTER | {
         "sdk_version": version("gradio"),
         "models": [model.repo_id for model in models] or None,
@@ -166,14 +166,14 @@ def render_readme(models: Sequence[PublishedModel], datasets: Sequence[str], bun
 
 
 def check_front_matter(folder: Path) -> None:
-    """Check what configures the Space, as the Hub does, before anything is sent.
+    """Check the Space's configuration as the Hub does, before anything is pushed.
 
     Raises:
-        AxionError: the README.md has no front matter that the Hub would take; the message names the key.
+        AxionError: the Hub would reject the front matter of README.md; the message names the key.
     """
     values: Mapping = RepoCard((folder / "README.md").read_text(encoding="utf-8")).data.to_dict()
     known = {*FRONT_MATTER, "sdk_version", "preload_from_hub", *REPOSITORIES}
-    problems = dict.fromkeys(values.keys() - known, "is not known to this project")
+    problems = dict.fromkeys(values.keys() - known, "is unknown")
     problems |= dict.fromkeys({*FRONT_MATTER, "sdk_version"} - values.keys(), "is missing")
     for key, value in values.items():
         if key not in problems and (problem := _find_problem(key, value, folder)):
@@ -184,13 +184,13 @@ def check_front_matter(folder: Path) -> None:
 
 
 def _find_problem(key: str, value: object, folder: Path) -> str | None:
-    """What is wrong with one value of the front matter, as the rest of a sentence that begins with its key."""
+    """What is wrong with a value of the front matter, as a sentence whose subject is the key; None if it is valid."""
     if key in {*REPOSITORIES, "tags", "preload_from_hub"}:
         if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-            return "must be a list of texts"
+            return "must be a list of strings"
         return next(filter(None, (_find_problem_in_entry(key, entry) for entry in value)), None)
     if not isinstance(value, str) or not value.strip():
-        return f"must be text in quotes, not {value!r}"
+        return f"must be a quoted string, not {value!r}"
     if key == "emoji" and any(character.isascii() or character.isalnum() for character in value):
         return f"must be an emoji, not {value!r}"
     if key in ("colorFrom", "colorTo") and value not in COLOURS:
@@ -202,11 +202,11 @@ def _find_problem(key: str, value: object, folder: Path) -> str | None:
     if key == "python_version" and not re.fullmatch(r"3\.\d+(\.\d+)?", value):
         return f"must be a version such as 3.12, not {value!r}"
     if key == "app_file" and not (folder / value).is_file():
-        return f"is {value!r}, which the folder does not have"
+        return f"is {value!r}, which does not exist in the folder"
     if key == "short_description" and len(value) > MAX_SHORT_DESCRIPTION:
-        return f"has {len(value)} characters; at most {MAX_SHORT_DESCRIPTION} are taken"
+        return f"has {len(value)} characters; the maximum is {MAX_SHORT_DESCRIPTION}"
     if key == "suggested_hardware" and value not in set(SpaceHardware):
-        return f"must be hardware of the Hub such as cpu-basic, not {value!r}"
+        return f"must be hardware of the Hub, such as cpu-basic, not {value!r}"
     if key == "license":
         check_license(value)
     return None
@@ -216,11 +216,11 @@ def _find_problem_in_entry(key: str, entry: str) -> str | None:
     repo_id = entry
     if key == "preload_from_hub":
         if not (match := PRELOAD.fullmatch(entry)):
-            return f"must say 'USER/MODEL files commit', with the commit's 40 digits, not {entry!r}"
+            return f"must be 'USER/MODEL FILES COMMIT' with a full commit sha, not {entry!r}"
         repo_id = match[1]
     if key != "tags":
         try:
             validate_repo_id(repo_id)
         except HFValidationError:
-            return f"names {repo_id!r}, which is no repository"
+            return f"has {repo_id!r}, which is not a repository id"
     return None

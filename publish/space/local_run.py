@@ -1,4 +1,4 @@
-"""Run a staged Space as the Hub would, by `python app.py` and nothing else, and let each of its models write once."""
+"""Run a Space locally as the Hub would, with `python app.py`, and generate once with each of its models."""
 
 import json
 import os
@@ -18,63 +18,63 @@ from axion.errors import AxionError
 
 PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
 START_SECONDS = 180
-"""A page whose models are still to be downloaded takes a while."""
-HIDDEN = ("PYTHON", "HF_", "HUGGING", "TRANSFORMERS_", "GRADIO_", "AXION_", "SPACE", "SYSTEM")
-"""Variables with these beginnings are not the Space's: settings of this machine, tokens among them."""
-KEPT = ("HF_HUB_DISABLE_XET", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
+"""Long enough to download the models."""
+HIDDEN_PREFIXES = ("PYTHON", "HF_", "HUGGING", "TRANSFORMERS_", "GRADIO_", "AXION_", "SPACE", "SYSTEM")
+"""Environment variables with these prefixes are hidden from the Space: local settings, including tokens."""
+KEPT_VARIABLES = ("HF_HUB_DISABLE_XET", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 
 LAUNCH = """
 import runpy, sys
 from importlib.machinery import PathFinder
 
-class FolderAlone:
+class OnlyFolder:
     def find_spec(name, path=None, target=None):
         if name.partition(".")[0] in {"axion", "playground", "publish"} and not PathFinder.find_spec(name, path):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 folder = sys.argv.pop(1)
 sys.path[0] = folder
-sys.meta_path.insert(0, FolderAlone)
+sys.meta_path.insert(0, OnlyFolder)
 runpy.run_path(f"{folder}/app.py", run_name="__main__")
 """
-"""`python app.py`, except that an installation of the project in this environment can't fill a gap of the folder."""
+"""Like `python app.py`, except that modules missing from the folder are not imported from an installed project."""
 
 
-def try_space(folder: Path, models: Sequence[str] = (), python: str = sys.executable) -> str:
-    """Start the folder's app.py alone, ask over HTTP for its page, and generate with each model that it offers.
+def run_locally(folder: Path, models: Sequence[str] = (), python: str = sys.executable) -> str:
+    """Start a Space's app.py, request its page over HTTP, and generate with each of its models.
 
-    The process lives in an empty directory, with an empty Hub cache, without a token, and imports the project from the
-    folder only.
+    The process has an empty working directory, an empty Hub cache and no token, and imports the project only from the
+    folder.
 
     Args:
-        folder: a staged Space.
-        models: what AXION_MODELS is to be, as on the Hub; without any there is no network.
+        folder: the Space.
+        models: the value of AXION_MODELS; without models, the Hub is offline.
         python: the interpreter.
 
     Returns:
-        In a few words what the models wrote.
+        A summary of what the models wrote.
 
     Raises:
-        AxionError: it does not start, or a model does not write.
+        AxionError: it does not start, or a model does not generate.
     """
     with serve(folder, models, python) as address:
         written = {model: write(address, model, PROMPT) for model in offered_models(address)}
-    return "; ".join(f"{model} goes on from 5 + 3 with {text.strip()!r}" for model, text in written.items())
+    return "; ".join(f"{model} answers 5 + 3 with {text.strip()!r}" for model, text in written.items())
 
 
 @contextmanager
 def serve(folder: Path, models: Sequence[str] = (), python: str = sys.executable) -> Iterator[str]:
-    """Serve a staged Space as long as the `with` block lasts; yields its address.
+    """Serve a Space for the duration of the `with` block; yields its address.
 
     Raises:
-        AxionError: it does not start; the message ends with its last line.
+        AxionError: it does not start; the message ends with the last line of its log.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="axion-try-") as scratch, tempfile.TemporaryFile() as log:
-        # -E and -s: no PYTHONPATH, no packages of the user. -B: no __pycache__.
+        # -E and -s: no PYTHONPATH, no user site-packages. -B: no __pycache__.
         command = [python, "-E", "-s", "-B", "-X", "utf8", "-c", LAUNCH, str(folder.resolve()), "--port", str(port)]
         process = subprocess.Popen(
             command, cwd=scratch, env=_environment(Path(scratch), models), stdout=log, stderr=log
@@ -87,7 +87,7 @@ def serve(folder: Path, models: Sequence[str] = (), python: str = sys.executable
                     last_line = (log.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
                     raise AxionError(f"the Space does not start: {last_line}")
                 if time.monotonic() > deadline:
-                    raise AxionError(f"the Space does not answer within {START_SECONDS} seconds")
+                    raise AxionError(f"the Space does not respond within {START_SECONDS} seconds")
                 time.sleep(0.3)
             yield address
         finally:
@@ -100,7 +100,11 @@ def serve(folder: Path, models: Sequence[str] = (), python: str = sys.executable
 
 
 def _environment(scratch: Path, models: Sequence[str]) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(HIDDEN) or name in KEPT}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(HIDDEN_PREFIXES) or name in KEPT_VARIABLES
+    }
     hub = {"HF_ENDPOINT": constants.ENDPOINT} if models else {"HF_HUB_OFFLINE": "1"}
     own = {"HOME": str(scratch), "HF_HOME": str(scratch / "hf"), "OMP_NUM_THREADS": "1"}
     return kept | hub | own | {"AXION_MODELS": " ".join(models)}
@@ -115,7 +119,7 @@ def _answers(address: str) -> bool:
 
 
 def offered_models(address: str) -> list[str]:
-    """The names in a page's list of models."""
+    """The models that a page offers."""
     with urlopen(f"{address}/config", timeout=30) as answer:
         components = json.load(answer)["components"]
     [choice] = [component for component in components if component["props"].get("elem_id") == "model"]
@@ -123,10 +127,13 @@ def offered_models(address: str) -> list[str]:
 
 
 def write(address: str, model: str, prompt: str) -> str:
-    """What a page's model writes after a prompt, with the settings that the page starts with.
+    """Generate with one of a page's models and the page's default settings.
+
+    Returns:
+        The generated text.
 
     Raises:
-        AxionError: it writes nothing but an error.
+        AxionError: the page shows an error.
     """
     from gradio_client import Client
 
@@ -138,10 +145,10 @@ def write(address: str, model: str, prompt: str) -> str:
         for event in client.config["dependencies"]
         if ids["prompt"] in event["inputs"] and event["outputs"] == [ids["trace"]]
     ]
-    client.endpoints[event["id"]].is_valid = True  # the page keeps it from programs, for which it is not made
+    client.endpoints[event["id"]].is_valid = True  # the page does not offer it to API clients
     chosen = {ids["model"]: model, ids["prompt"]: prompt}
     values = [chosen.get(number, components[number].get("value")) for number in event["inputs"]]
     lines = [json.loads(line) for line in client.predict(*values, fn_index=event["id"]).splitlines()]
     if lines[-1]["kind"] != "end":
-        raise AxionError(f"the Space's page shows for {model}: {lines[-1].get('message', 'an unfinished text')}")
+        raise AxionError(f"the Space's page shows for {model}: {lines[-1].get('message', 'no complete text')}")
     return "".join(line["t"] for line in lines if line["kind"] == "step" and not line["prompt"])
