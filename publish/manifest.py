@@ -1,8 +1,7 @@
 """What a release folder holds: the allowed files, and `release.json`, which lists each with its sha256."""
 
-import ast
 import json
-import warnings
+import re
 from pathlib import Path
 
 import axion.model
@@ -36,6 +35,9 @@ OPTIONAL_FILES = (".eval_results/gsm8k.yaml",)
 """A release has these files where their figures were measured."""
 
 
+_RELATIVE_IMPORT = re.compile(r"^\s*from\s+\.(\w+)\s+import", re.MULTILINE)  # as transformers finds them
+
+
 def files_in(folder: Path) -> list[str]:
     """All files below a folder, as sorted relative paths with forward slashes."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -44,8 +46,8 @@ def files_in(folder: Path) -> list[str]:
 def remote_code(folder: Path) -> set[str]:
     """The Python files that transformers loads from a release: those of `auto_map`, and what they import.
 
-    Files that are named but missing are included. Releases differ in how many files their code has, so the folder
-    itself is asked.
+    Files that are named but missing are included. Releases differ in how many files their code has, so this reads the
+    folder instead of assuming `REMOTE_CODE`.
     """
     try:
         auto_map = json.loads(_read(folder / "config.json"))["auto_map"]
@@ -58,19 +60,17 @@ def remote_code(folder: Path) -> set[str]:
         name = waiting.pop()
         found.add(name)
         try:
-            with warnings.catch_warnings(action="ignore"):  # such as invalid escape sequences
-                tree = ast.parse(_read(folder / name))
-        except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
+            imports = _RELATIVE_IMPORT.findall(_read(folder / name))
+        except (OSError, ValueError):
             continue
-        imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1)
-        waiting |= {f"{node.module}.py" for node in imports if node.module and "." not in node.module} - found
+        waiting |= {f"{module}.py" for module in imports} - found
     return found
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> str:
     if not path.is_file():  # opening a pipe would block
         raise FileNotFoundError(path)
-    return path.read_bytes()
+    return path.read_text(encoding="utf-8")
 
 
 def required_files(code: set[str]) -> set[str]:

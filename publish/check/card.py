@@ -118,7 +118,7 @@ def eval_results(folder: Folder) -> Iterator[Problem]:
                 yield Problem(
                     name,
                     None,
-                    f"has an invalid {wrong} in result {number}",
+                    f"has invalid {wrong} in result {number}",
                     "see https://huggingface.co/docs/hub/eval-results",
                 )
 

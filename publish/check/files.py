@@ -13,7 +13,7 @@ from safetensors import safe_open
 from axion.errors import AxionError
 from axion.files import sha256
 from publish.check.folder import BINARY, Folder, Problem, shown
-from publish.manifest import allowed_files, read_manifest, required_files
+from publish.manifest import REQUIRED_FILES, allowed_files, read_manifest
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz"}
 _KINDS = {".json": "JSON", ".py": "Python", ".yaml": "YAML"}
@@ -22,7 +22,7 @@ _MAX_HEADER = 100_000_000  # of a safetensors file, in bytes; the limit of the f
 
 def allowed_names(folder: Folder) -> Iterator[Problem]:
     """The folder has all files of a release and no others; hidden or forgotten files leak (autotrain#762)."""
-    for name in sorted(required_files(folder.remote_code)):
+    for name in REQUIRED_FILES:  # the rules for code report missing modules
         if not folder.names.get(name):
             yield Problem(name, None, "is missing from the release", "build the release again")
     unexpected = set(folder.names) - allowed_files(folder.remote_code)

@@ -67,7 +67,7 @@ def publish_space(request: SpaceRequest, steps: Steps) -> str:
         shutil.rmtree(DRY_RUN_FOLDER, ignore_errors=True)
         _build(DRY_RUN_FOLDER, (), steps)
         _run(DRY_RUN_FOLDER, (), steps)
-        steps.skip("push", "a dry run ends here")
+        steps.skip("push", "dry run")
         return str(DRY_RUN_FOLDER)
     with steps.step("preflight") as did:
         hub.check_access(request.repo_id, "space")

@@ -21,7 +21,7 @@ from axion.export import gguf as export
 from axion.export.gguf import DTYPES, write_gguf
 from axion.model.configuration_axion import AxionConfig
 from axion.release import RELEASES, Release, open_release
-from publish.release.exports import stage_exports
+from publish.release.exports import build_exports
 from tests.export.conftest import YARN
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed: make test-llama installs it")
@@ -227,7 +227,7 @@ def test_rounded_files_stay_close(dtype, release, folder, load, continued):
 
 
 def test_the_cards_python_runs(folder, release, tmp_path, monkeypatch, capsys):
-    staged = {form.repo_id: form.folder for form in stage_exports(release.folder, "someone/Axion", tmp_path)}
+    staged = {form.repo_id: form.folder for form in build_exports(release.folder, "someone/Axion", tmp_path)}
     card = (staged["someone/Axion-GGUF"] / "README.md").read_text(encoding="utf-8")
 
     def from_disk(repo_id: str, file: str, **options) -> llama_cpp.Llama:

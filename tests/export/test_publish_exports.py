@@ -15,9 +15,9 @@ from axion.errors import AxionError
 from axion.export.gguf import DTYPES
 from axion.families import get_family
 from axion.release import RELEASES, open_release
-from publish.hub.merge import split_sections
 from publish.manifest import check_files, files_in
-from publish.release.exports import render_card, stage_exports
+from publish.markdown import split_sections
+from publish.release.exports import build_exports, render_card
 
 RELEASE = RELEASES / "axion1-v0.1"
 REPO_ID = "ana/Axion1-350k-A250k"
@@ -28,7 +28,7 @@ BOTH = pytest.mark.parametrize("form", FORMS)
 @pytest.fixture(scope="module")
 def staged(tmp_path_factory) -> dict:
     """Form → what was staged of the bundled release. Read it, don't change it."""
-    return dict(zip(FORMS, stage_exports(RELEASE, REPO_ID, tmp_path_factory.mktemp("exports")), strict=True))
+    return dict(zip(FORMS, build_exports(RELEASE, REPO_ID, tmp_path_factory.mktemp("exports")), strict=True))
 
 
 @pytest.fixture
@@ -158,13 +158,13 @@ def test_the_gguf_cards_commands_name_files_that_are_there(staged):
 
 
 def test_the_same_release_gives_the_same_folders(staged, tmp_path):
-    for form, again in zip(staged.values(), stage_exports(RELEASE, REPO_ID, tmp_path), strict=True):
+    for form, again in zip(staged.values(), build_exports(RELEASE, REPO_ID, tmp_path), strict=True):
         assert (again.folder / "release.json").read_bytes() == (form.folder / "release.json").read_bytes()
 
 
 def test_a_damaged_release_is_not_exported(tmp_path):
     release = shutil.copytree(RELEASE, tmp_path / "axion1-v0.1")
     (release / "config.json").write_text("{}")
-    with pytest.raises(AxionError, match=r"config\.json is not the file that release\.json describes"):
-        stage_exports(release, REPO_ID, tmp_path / "exports")
+    with pytest.raises(AxionError, match=r"config\.json does not match its sha256 in release\.json"):
+        build_exports(release, REPO_ID, tmp_path / "exports")
     assert not (tmp_path / "exports").exists()

@@ -1,4 +1,4 @@
-"""Publishing as a Job: what the Hub is asked to run, on which files, and what is refused before that."""
+"""Publishing as a Job: what the Hub is asked to run, with which files, and what is refused before that."""
 
 import io
 import os
@@ -13,17 +13,17 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from axion.errors import AxionError
 from publish import jobs
-from publish.jobs import JobOrder, describe, submit
+from publish.jobs import JobRequest, describe, submit
 from publish.manifest import files_in
 
 ARGUMENTS = ("axion1-v0.1", "--repo-id", "someone/Axion1-350k-A250k", "--set", "training.epochs=1")
-ORDER = JobOrder("axion1-v0.1", ARGUMENTS)
+REQUEST = JobRequest("axion1-v0.1", ARGUMENTS)
 BUCKET = "someone/axion"
 
 
 @pytest.fixture
 def few_files(monkeypatch):
-    """A project whose files don't change under the tests' hands."""
+    """A small project, so that archives are small and do not change during the tests."""
     monkeypatch.setattr(jobs, "SOURCE", ("LICENSE", "requirements.txt"))
 
 
@@ -33,7 +33,7 @@ def only_job(hub) -> dict:
 
 
 def test_the_same_command_runs_there(hub, few_files):
-    job = submit(ORDER)
+    job = submit(REQUEST)
     spec = only_job(hub)["spec"]
     assert spec["command"] == ["bash", "-c", jobs.SCRIPT, "publish", *ARGUMENTS]
     assert spec["arguments"] == []
@@ -46,7 +46,7 @@ def test_the_same_command_runs_there(hub, few_files):
 
 
 def test_the_token_is_a_secret_and_nowhere_else(hub, few_files):
-    job = submit(ORDER)
+    job = submit(REQUEST)
     spec = only_job(hub)["spec"]
     assert spec.pop("secrets") == {"HF_TOKEN": hub.token}
     assert hub.token not in str(spec) + describe(job)
@@ -54,20 +54,20 @@ def test_the_token_is_a_secret_and_nowhere_else(hub, few_files):
 
 
 def test_runs_are_in_the_bucket_so_that_a_second_job_goes_on(hub, few_files):
-    submit(ORDER)
+    submit(REQUEST)
     source, runs = only_job(hub)["spec"]["volumes"]
     assert runs == {"type": "bucket", "source": BUCKET, "path": "runs", "mountPath": "/runs", "readOnly": False}
     assert source == {"type": "bucket", "source": BUCKET, "path": "source", "mountPath": "/source", "readOnly": True}
-    only_job(hub)["stage"] = "ERROR"  # its time was up
-    submit(JobOrder("axion1-v0.1", ARGUMENTS, flavor="t4-small", timeout="1.5d"))
+    only_job(hub)["stage"] = "ERROR"  # it timed out
+    submit(JobRequest("axion1-v0.1", ARGUMENTS, flavor="t4-small", timeout="1.5d"))
     first, second = (job["spec"] for job in hub.store.jobs.values())
     assert second["volumes"] == first["volumes"]
-    assert second["environment"] == first["environment"]  # the same files have the same name
+    assert second["environment"] == first["environment"]  # the same files give the same archive
     assert (second["flavor"], second["timeoutSeconds"]) == ("t4-small", 36 * 3600)
 
 
 def test_the_bucket_is_private_and_has_the_whole_project(hub):
-    submit(ORDER)
+    submit(REQUEST)
     bucket, environment = hub.store.buckets[BUCKET], only_job(hub)["spec"]["environment"]
     assert bucket["private"]
     assert set(bucket["files"]) == {f"source/{environment['SOURCE']}", "runs/.keep"}
@@ -79,57 +79,57 @@ def test_the_bucket_is_private_and_has_the_whole_project(hub):
 
 
 def test_a_public_bucket_is_refused(hub, few_files):
-    submit(ORDER)
+    submit(REQUEST)
     only_job(hub)["stage"] = "COMPLETED"
     hub.store.buckets[BUCKET]["private"] = False
     with pytest.raises(AxionError, match="the bucket someone/axion is public"):
-        submit(ORDER)
+        submit(REQUEST)
     assert len(hub.store.jobs) == 1
 
 
 def test_two_jobs_never_write_to_the_same_run(hub, few_files):
-    job = submit(ORDER)
-    with pytest.raises(AxionError, match=f"a Job for axion1-v0.1 is at work.*hf jobs cancel {job.id}"):
-        submit(ORDER)
-    submit(JobOrder("axion1-v0.2", ("axion1-v0.2", "--repo-id", "someone/other")))
+    job = submit(REQUEST)
+    with pytest.raises(AxionError, match=f"a Job for axion1-v0.1 is active.*hf jobs cancel {job.id}"):
+        submit(REQUEST)
+    submit(JobRequest("axion1-v0.2", ("axion1-v0.2", "--repo-id", "someone/other")))
     assert len(hub.store.jobs) == 2
 
 
-def test_a_lost_answer_starts_no_second_job(hub, few_files):
+def test_a_lost_response_starts_no_second_job(hub, few_files):
     hub.fail("reset after", "POST /api/jobs/*")
-    with pytest.raises(AxionError, match="not to be reached"):
-        submit(ORDER)
-    with pytest.raises(AxionError, match="is at work"):
-        submit(ORDER)
+    with pytest.raises(AxionError, match="cannot be reached"):
+        submit(REQUEST)
+    with pytest.raises(AxionError, match="is active"):
+        submit(REQUEST)
     assert len(hub.store.jobs) == 1
 
 
-def test_what_a_job_costs_is_told(hub, few_files, monkeypatch):
+def test_payment_errors_are_explained(hub, few_files, monkeypatch):
     response = httpx2.Response(402, request=httpx2.Request("POST", hub.url))
 
     def refuse(*arguments, **named):
         raise HfHubHTTPError("Payment Required", response=response)
 
     monkeypatch.setattr(HfApi, "run_job", refuse)
-    with pytest.raises(AxionError, match="paid by the minute: add credit"):
-        submit(ORDER)
+    with pytest.raises(AxionError, match="billed by the minute: add credit"):
+        submit(REQUEST)
 
 
 @pytest.mark.parametrize(
     ("changes", "wrong"),
     [
-        ({"timeout": "soon"}, "'soon' is no time"),
-        ({"timeout": "0h"}, "'0h' is no time"),
-        ({"timeout": "30"}, "'30' is no time"),
-        ({"arguments": (*ARGUMENTS, "--set", "data.files=[a.jsonl]")}, "none of this machine's files"),
-        ({"arguments": (*ARGUMENTS, "--set=data.files=[a.jsonl]")}, "none of this machine's files"),
-        ({"arguments": (*ARGUMENTS, "--from", "runs/mine")}, "none of this machine's runs"),
-        ({"arguments": (*ARGUMENTS, "hf_" + "q7Zx" * 9)}, "a token among the arguments"),
+        ({"timeout": "soon"}, "'soon' is not a duration"),
+        ({"timeout": "0h"}, "'0h' is not a duration"),
+        ({"timeout": "30"}, "'30' is not a duration"),
+        ({"arguments": (*ARGUMENTS, "--set", "data.files=[a.jsonl]")}, "cannot read files of this machine"),
+        ({"arguments": (*ARGUMENTS, "--set=data.files=[a.jsonl]")}, "cannot read files of this machine"),
+        ({"arguments": (*ARGUMENTS, "--from", "runs/mine")}, "cannot read runs of this machine"),
+        ({"arguments": (*ARGUMENTS, "hf_" + "q7Zx" * 9)}, "the arguments contain a token"),
     ],
 )
-def test_what_can_not_run_there_is_refused_before_anything_is_sent(hub, changes, wrong):
+def test_what_cannot_run_there_is_refused_before_anything_is_sent(hub, changes, wrong):
     with pytest.raises(AxionError, match=wrong) as caught:
-        submit(JobOrder(**{"name": "axion1-v0.1", "arguments": ARGUMENTS} | changes))
+        submit(JobRequest(**{"name": "axion1-v0.1", "arguments": ARGUMENTS} | changes))
     assert "q7Zx" not in str(caught.value)
     assert not hub.calls("POST *")
 
@@ -137,24 +137,24 @@ def test_what_can_not_run_there_is_refused_before_anything_is_sent(hub, changes,
 def test_without_a_token_nothing_is_sent(hub, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(AxionError, match="no Hugging Face token"):
-        submit(ORDER)
+        submit(REQUEST)
     assert not hub.calls("POST *")
 
 
-def test_a_recipe_of_one_s_own_goes_along(tmp_path):
+def test_a_recipe_given_as_a_file_is_uploaded(tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("name: mine\n")
     folder = tmp_path / "source"
     folder.mkdir()
-    assert jobs.stage(folder, [str(recipe), "--private"]) == ["recipes/mine.yaml", "--private"]
+    assert jobs.copy_project(folder, [str(recipe), "--private"]) == ["recipes/mine.yaml", "--private"]
     assert (folder / "recipes" / "mine.yaml").read_text() == "name: mine\n"
 
 
 def test_the_script_runs_the_command_on_the_files_with_runs_beside_them(tmp_path):
-    """The Job's own script, its three absolute paths moved, with a `uv` that only tells what it was asked."""
+    """The Job's own script with its three absolute paths moved, and a `uv` that only prints its arguments."""
     for name in ("files", "source", "runs", "bin"):
         (tmp_path / name).mkdir()
-    jobs.stage(tmp_path / "files", ())
+    jobs.copy_project(tmp_path / "files", ())
     (tmp_path / "source" / "packed.tar.gz").write_bytes(jobs.pack(tmp_path / "files"))
     uv, python = tmp_path / "bin" / "uv", tmp_path / "bin" / "python"
     uv.write_text('#!/bin/sh\necho "uv $* in $(pwd)"\n')
@@ -170,7 +170,7 @@ def test_the_script_runs_the_command_on_the_files_with_runs_beside_them(tmp_path
     done = subprocess.run(command, cwd=tmp_path, env=kept | own, capture_output=True, text=True)
     assert done.stdout.startswith(f"uv pip install --quiet --system -r requirements.txt in {tmp_path}/axion")
     assert done.returncode == 2
-    assert "no such folder is " in done.stderr  # one argument, as it was given, read by the real command line
+    assert "no such folder is " in done.stderr  # passed as one argument to the real command line
     assert (tmp_path / "axion" / "runs").resolve() == tmp_path / "runs"
     names = files_in(tmp_path / "files")
     assert all((tmp_path / "axion" / name).read_bytes() == (tmp_path / "files" / name).read_bytes() for name in names)

@@ -1,4 +1,4 @@
-"""The steps in their order, what each skips, and how the command line tells mistakes. No training; the Hub is local."""
+"""The order of steps, what each skips, and errors of the command line. No training; the Hub is local."""
 
 import json
 import shutil
@@ -12,25 +12,29 @@ from axion.evaluation import speed
 from axion.evaluation import tasks as evaluation
 from axion.files import sha256
 from axion.recipe import load_recipe
+from axion.release import RELEASES
 from axion.training.run import Interrupted
 from publish import pipeline
 from publish.cli import app
-from publish.hub.delivery import Terms
-from publish.manifest import RELEASE_FILES, files_in
-from publish.pipeline import Order, publish
+from publish.hub.delivery import PushOptions
+from publish.manifest import REMOTE_CODE, REQUIRED_FILES, files_in
+from publish.pipeline import PublishRequest, publish
 from publish.release import measure
+from publish.release.build import Ingredients, build_release
 from publish.steps import Steps
 
 REPO_ID = "someone/Axion-tiny"
+BUNDLED = RELEASES / "axion1-v0.1"
 SYNTHETIC = ("data.hub_id=null", "data.arithmetic=300", "data.word_problems=0")
-"""Data that is made in a second, without a network."""
+"""Data that is generated in a second, without a network."""
+FILES = len(REQUIRED_FILES) + len(REMOTE_CODE)
 DRY = ["preflight", "train", "evaluate", "build", "lint", "reload", "push"]
 WHOLE = [*DRY, "verify", "tag", "announce"]
 
 
 @pytest.fixture(scope="module")
 def measured_run(finished_run, recipe_file, tmp_path_factory):
-    """A finished run of synthetic data that was measured, which takes seconds, once."""
+    """A finished run on synthetic data, evaluated once, which takes seconds."""
     folder = shutil.copytree(finished_run, tmp_path_factory.mktemp("measured") / "axion-tiny")
     content = json.loads((folder / "run.json").read_text())
     recipe = load_recipe(recipe_file, SYNTHETIC)
@@ -43,9 +47,18 @@ def measured_run(finished_run, recipe_file, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def built_release(measured_run, tmp_path_factory):
+    """The release of that run. Read it, don't change it."""
+    folder = tmp_path_factory.mktemp("built") / "axion-tiny"
+    measured = json.loads((measured_run / measure.RESULTS_FILE).read_text())
+    build_release(Ingredients(measured_run, measured, REPO_ID), folder)
+    return folder
+
+
 @pytest.fixture
-def here(tmp_path, monkeypatch, measured_run):
-    """A working directory with that run, and no release yet."""
+def unbuilt(tmp_path, monkeypatch, measured_run):
+    """A working directory with the run, and no release yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pipeline, "RELEASES", tmp_path / "releases")
     monkeypatch.setattr(pipeline, "verify_release", lambda folder: f"verified {folder.name}")
@@ -59,24 +72,33 @@ def here(tmp_path, monkeypatch, measured_run):
 
 
 @pytest.fixture
-def the_hub(here, hub, monkeypatch):
+def here(unbuilt, built_release):
+    """A working directory with the run and its release."""
+    shutil.copytree(built_release, unbuilt / "releases" / "axion-tiny")
+    return unbuilt
+
+
+@pytest.fixture
+def the_hub(unbuilt, hub, monkeypatch):
     """A Hub on this machine, and a token for it."""
     monkeypatch.setattr("publish.hub.client.get_token", lambda: hub.token)
     return hub
 
 
 @pytest.fixture
-def order(recipe_file):
-    def make(**changes) -> Order:
+def request_for(recipe_file):
+    """Makes a request for the tiny recipe: by default a dry run without training."""
+
+    def make(**changes) -> PublishRequest:
         wanted = {"dry_run": True, "skip_train": True, "overrides": SYNTHETIC, **changes}
-        return Order(str(recipe_file), wanted.pop("repo_id", REPO_ID), **wanted)
+        return PublishRequest(str(recipe_file), wanted.pop("repo_id", REPO_ID), **wanted)
 
     return make
 
 
-def steps(order: Order) -> dict[str, str]:
+def run_steps(request: PublishRequest) -> dict[str, str]:
     lines = []
-    publish(order, Steps(lines.append))
+    publish(request, Steps(lines.append))
     return {line.split()[0]: line for line in lines}
 
 
@@ -84,39 +106,37 @@ def contents(folder) -> dict:
     return {name: (sha256(folder / name), (folder / name).stat().st_mtime_ns) for name in files_in(folder)}
 
 
-def test_a_dry_run_measures_builds_and_verifies_and_ends_before_the_push(here, order):
-    said = steps(order())
+def test_a_dry_run_measures_builds_and_verifies_but_does_not_push(unbuilt, request_for):
+    said = run_steps(request_for())
     assert list(said) == DRY
     assert "newest finished run is runs/axion-tiny" in said["train"]
     assert "not measured: gsm8k_validation, gsm8k_test" in said["evaluate"]
-    assert f"releases/axion-tiny, {len(RELEASE_FILES)} files" in said["build"] and said["build"].endswith(" s)")
-    assert "verified axion-tiny" in said["reload"] and "a dry run ends here" in said["push"]
-    info = json.loads((here / "releases/axion-tiny/release.json").read_text())
+    assert f"releases/axion-tiny, {FILES} files" in said["build"] and said["build"].endswith(" s)")
+    assert "verified axion-tiny" in said["reload"] and "dry run" in said["push"]
+    info = json.loads((unbuilt / "releases/axion-tiny/release.json").read_text())
     assert info["results"]["arithmetic"]["scores"][0]["total"] == 3
     assert info["results"]["gsm8k_test"]["skipped"].startswith("the recipe names no real data")
-    trace = json.loads((here / "releases/axion-tiny/trace.json").read_text())
+    trace = json.loads((unbuilt / "releases/axion-tiny/trace.json").read_text())
     assert {entry["expert"] for entry in trace["favourites"]} == {1, 2, 3, 4}
 
 
-def test_unchanged_inputs_touch_nothing(here, order):
-    steps(order())
+def test_unchanged_inputs_touch_nothing(here, request_for):
     before = contents(here / "releases/axion-tiny")
-    assert "up to date" in steps(order())["build"]
+    assert "up to date" in run_steps(request_for())["build"]
     assert contents(here / "releases/axion-tiny") == before
 
 
-def test_a_dry_run_never_replaces_a_release(here, order):
-    steps(order())
+def test_a_dry_run_never_replaces_a_release(here, request_for):
     before = contents(here / "releases/axion-tiny")
     with (here / "runs/axion-tiny/metrics.csv").open("a") as log:
         log.write("40,2.0,40960,40,1024,0.01,3.9,3.5,2.1,0.1\n")
-    said = steps(order())
-    assert "runs/axion-tiny/release, 17 files" in said["build"]
+    said = run_steps(request_for())
+    assert f"runs/axion-tiny/release, {FILES} files" in said["build"]
     assert contents(here / "releases/axion-tiny") == before
     assert (here / "runs/axion-tiny/release/README.md").is_file()
 
 
-def test_figures_are_measured_once(here, order, recipe_file, measured, monkeypatch):
+def test_figures_are_measured_once(here, request_for, recipe_file, measured, monkeypatch):
     calls = []
     monkeypatch.setattr(evaluation, "evaluate", lambda *a, **k: calls.append(a) or measured["results"])
     said = [measure.measure(here / "runs/axion-tiny", load_recipe(recipe_file, SYNTHETIC), [].append) for _ in "12"]
@@ -141,50 +161,50 @@ def test_the_data_is_split_as_the_run_split_it(here, recipe_file, measured, monk
     assert calls[0][1].local_paths() == ["local.jsonl"]
 
 
-def test_without_a_run_the_release_is_taken_as_it_stands(here, order, release, the_hub):
-    shutil.rmtree(here / "runs")
-    shutil.copytree(release, here / "releases/axion-tiny")
-    before = contents(here / "releases/axion-tiny")
-    said = steps(order(dry_run=False, terms=Terms(private=True)))
+def test_without_a_run_the_existing_release_is_published(unbuilt, request_for, release, the_hub):
+    shutil.rmtree(unbuilt / "runs")
+    shutil.copytree(release, unbuilt / "releases/axion-tiny")
+    before = contents(unbuilt / "releases/axion-tiny")
+    said = run_steps(request_for(dry_run=False, push=PushOptions(private=True)))
     assert list(said) == WHOLE
-    assert "no finished run here" in said["train"]
-    assert "complete as it stands" in said["evaluate"] and "complete as it stands" in said["build"]
+    assert "no finished run" in said["train"]
+    assert "already built" in said["evaluate"] and "already built" in said["build"]
     repo = the_hub.snapshot()["repos"][f"models/{REPO_ID}"]
     assert repo["private"] is True
     tagged = repo["refs"]["refs/tags/v0.1"]["tree"]
     assert {name: tagged[name] for name in before} == {name: digest for name, (digest, _) in before.items()}
-    assert contents(here / "releases/axion-tiny") == before and the_hub.surprises == []
+    assert contents(unbuilt / "releases/axion-tiny") == before and the_hub.surprises == []
 
 
-def test_the_card_names_the_repository_that_it_is_pushed_to(here, order, release, the_hub):
-    shutil.rmtree(here / "runs")
-    shutil.copytree(release, here / "releases/axion-tiny")
-    before = contents(here / "releases/axion-tiny")
-    steps(order(dry_run=False, repo_id="team/Name"))
+def test_the_card_names_the_repository_that_it_is_pushed_to(unbuilt, request_for, release, the_hub):
+    shutil.rmtree(unbuilt / "runs")
+    shutil.copytree(release, unbuilt / "releases/axion-tiny")
+    before = contents(unbuilt / "releases/axion-tiny")
+    run_steps(request_for(dry_run=False, repo_id="team/Name"))
     repo = the_hub.store.repos["models", "team/Name"]
     files = repo.commits[repo.refs["refs/tags/v0.1"]].tree
     assert json.loads(files["release.json"].data)["repo_id"] == "team/Name"
     assert '"team/Name"' in files["README.md"].data.decode()
-    assert contents(here / "releases/axion-tiny") == before
+    assert contents(unbuilt / "releases/axion-tiny") == before
 
 
-def test_nothing_is_pushed_that_was_not_checked(here, order, release, the_hub, monkeypatch):
+def test_nothing_is_pushed_that_was_not_checked(here, request_for, release, the_hub, monkeypatch):
     def refuse(folder):
         raise AxionError("it does not load")
 
     monkeypatch.setattr(pipeline, "verify_release", refuse)
     with pytest.raises(AxionError, match="it does not load"):
-        steps(order(dry_run=False))
+        run_steps(request_for(dry_run=False))
     assert the_hub.snapshot()["repos"] == {}
 
 
-def test_nothing_is_tagged_that_was_not_verified(here, order, the_hub, monkeypatch):
+def test_nothing_is_tagged_that_was_not_verified(here, request_for, the_hub, monkeypatch):
     def refuse(download):
         raise AxionError("another model came back")
 
     monkeypatch.setattr(pipeline, "verify_download", refuse)
     with pytest.raises(AxionError, match="another model came back"):
-        steps(order(dry_run=False))
+        run_steps(request_for(dry_run=False))
     assert list(the_hub.snapshot()["repos"][f"models/{REPO_ID}"]["refs"]) == ["refs/heads/main"]
 
 
@@ -192,70 +212,71 @@ class Killed(BaseException):
     """What no code may catch."""
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(
-    ("place", "name"),
-    [
-        (pipeline, "preflight"),
-        (pipeline, "_find_run"),
-        (pipeline, "measure"),
-        (pipeline, "build_release"),
-        (pipeline.lint, "check_folder"),
-        (pipeline, "verify_release"),
-        (pipeline.hub, "push"),
-        (pipeline, "verify_download"),
-        (pipeline.hub, "tag"),
-        (pipeline.announce, "add_to_collection"),
-    ],
-)
-def test_killed_in_any_step_and_started_again_it_ends_in_the_same_place(here, order, the_hub, place, name, when):
-    whole, reached = getattr(place, name), []
+KILLS = [
+    (pipeline, "preflight"),
+    (pipeline, "_find_run"),
+    (pipeline, "measure"),
+    (pipeline, "build_release"),
+    (pipeline.lint, "check_folder"),
+    (pipeline, "verify_release"),
+    (pipeline.hub, "push"),
+    (pipeline, "verify_download"),
+    (pipeline.hub, "tag"),
+    (pipeline.announce, "add_to_collection"),
+]
+"""The functions of each step, in order."""
 
-    def killed(*arguments, **options):
-        reached.append(name)
-        if when == "after":
-            whole(*arguments, **options)
-        raise Killed
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(place, name, killed)
-        with pytest.raises(Killed):
-            steps(order(dry_run=False))
-    assert reached == [name]
-    steps(order(dry_run=False))
+def test_a_publication_killed_in_every_step_ends_in_the_same_place(unbuilt, request_for, the_hub):
+    """Each start gets a little further and is killed there; `test_faults` kills real processes at every request."""
+    request = request_for(dry_run=False)
+    for place, name in KILLS:
+        for after in (False, True):
+            whole, reached = getattr(place, name), []
+
+            def killed(*arguments, whole=whole, reached=reached, after=after, **options):
+                reached.append(after and whole(*arguments, **options))
+                raise Killed
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(place, name, killed)
+                with pytest.raises(Killed):
+                    run_steps(request)
+            assert len(reached) == 1, name
+    run_steps(request)
     end = the_hub.snapshot()
     refs = end["repos"][f"models/{REPO_ID}"]["refs"]
     assert refs["refs/heads/main"]["commits"] == 2 and refs["refs/tags/v0.1"] == refs["refs/heads/main"]
     assert [len(collection["items"]) for collection in end["collections"].values()] == [1]
-    assert not list(here.glob("releases/.*")) and the_hub.surprises == []
-    steps(order(dry_run=False))
+    assert not list(unbuilt.glob("releases/.*")) and the_hub.surprises == []
+    run_steps(request)
     assert the_hub.snapshot() == end
 
 
-def test_skip_train_with_nothing_to_take(here, order):
+def test_skip_train_with_nothing_to_take(here, request_for):
     shutil.rmtree(here / "runs")
-    with pytest.raises(AxionError, match="leave it out to train"):
-        steps(order())
+    with pytest.raises(AxionError, match="omit it to train"):
+        run_steps(request_for())
 
 
-def test_a_run_can_be_named(here, order):
+def test_a_run_can_be_named(here, request_for):
     chosen = shutil.move(here / "runs", here / "elsewhere") / "axion-tiny"
-    assert f"the run is {chosen.relative_to(here)}" in steps(order(skip_train=False, run=chosen))["train"]
+    assert f"the run is {chosen.relative_to(here)}" in run_steps(request_for(skip_train=False, run=chosen))["train"]
     content = json.loads((chosen / "run.json").read_text())
     (chosen / "run.json").write_text(json.dumps(content | {"name": "another"}))
     with pytest.raises(AxionError, match="is a run of another, not of axion-tiny"):
-        steps(order(run=chosen))
+        run_steps(request_for(run=chosen))
 
 
-def test_what_is_released_is_not_trained_anew(here, order, the_hub, monkeypatch):
-    steps(order(dry_run=False))
+def test_what_is_released_is_not_trained_anew(here, request_for, the_hub, monkeypatch):
+    run_steps(request_for(dry_run=False))
     shutil.rmtree(here / "runs")
     monkeypatch.setattr(pipeline, "train", None)  # calling it would fail
-    with pytest.raises(AxionError, match=r"has released v0\.1 already, and a new training would give another model"):
-        steps(order(dry_run=False, skip_train=False))
+    with pytest.raises(AxionError, match=r"has already released v0\.1, and training again would give another model"):
+        run_steps(request_for(dry_run=False, skip_train=False))
 
 
-def test_training_starts_goes_on_or_is_done(here, order, monkeypatch):
+def test_training_starts_goes_on_or_is_done(here, request_for, monkeypatch):
     calls = []
 
     def train(recipe, resume):
@@ -266,23 +287,23 @@ def test_training_starts_goes_on_or_is_done(here, order, monkeypatch):
         (folder / "run.json").write_text(json.dumps(content | {"finished": True}))
 
     monkeypatch.setattr(pipeline, "train", train)
-    assert "has finished this recipe" in steps(order(skip_train=False))["train"] and calls == []
+    assert "is finished" in run_steps(request_for(skip_train=False))["train"] and calls == []
     with pytest.raises(AxionError, match="another recipe or data"):
-        steps(order(skip_train=False, overrides=(*SYNTHETIC, "training.epochs=3")))
+        run_steps(request_for(skip_train=False, overrides=(*SYNTHETIC, "training.epochs=3")))
     finished = shutil.move(here / "runs/axion-tiny", here / "kept")
-    steps(order(skip_train=False))
+    run_steps(request_for(skip_train=False))
     assert calls == [False]
     run_file = here / "runs/axion-tiny/run.json"
     run_file.write_text(json.dumps(json.loads(run_file.read_text()) | {"finished": False}))
-    assert "resumed" in steps(order(skip_train=False))["train"] and calls == [False, True]
+    assert "resumed" in run_steps(request_for(skip_train=False))["train"] and calls == [False, True]
 
     def stop(recipe, resume):
         raise Interrupted("stopped at step 3; go on with --resume")
 
     run_file.write_text(json.dumps(json.loads(run_file.read_text()) | {"finished": False}))
     monkeypatch.setattr(pipeline, "train", stop)
-    with pytest.raises(AxionError, match="the same command goes on with it"):
-        steps(order(skip_train=False))
+    with pytest.raises(AxionError, match="run the same command again to resume"):
+        run_steps(request_for(skip_train=False))
 
 
 @pytest.mark.parametrize(
@@ -290,23 +311,23 @@ def test_training_starts_goes_on_or_is_done(here, order, monkeypatch):
     [
         (["{recipe}"], "--repo-id"),
         (["{recipe}", "--repo-id", "no name"], "not a valid name"),
-        (["{recipe}", "--repo-id", "name"], "names no owner; write USER/name"),
+        (["{recipe}", "--repo-id", "name"], "has no owner; write USER/name"),
         (["nosuch", "--repo-id", REPO_ID, "--dry-run"], "no recipe named 'nosuch'"),
         (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--set", "nokey=1"], "nokey"),
         (["{recipe}", "--repo-id", REPO_ID, "--token", "secret"], "--token"),
         (["{recipe}", "--repo-id", REPO_ID, "--skip-train"], "no Hugging Face token"),
-        (["{recipe}", "--repo-id", REPO_ID, "--branch", "b", "--pr"], "exclude each other"),
+        (["{recipe}", "--repo-id", REPO_ID, "--branch", "b", "--pr"], "cannot be combined"),
         (["{recipe}", "--repo-id", REPO_ID, "--timeout", "2h"], "add --on jobs"),
-        (["{recipe}", "--repo-id", REPO_ID, "--on", "jobs", "--dry-run"], "still costs"),
+        (["{recipe}", "--repo-id", REPO_ID, "--on", "jobs", "--dry-run"], "costs money even if"),
         *[
-            (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--branch", name], "is no name for a trial")
+            (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--branch", name], "is not allowed")
             for name in ("", "main", "a b", "a..b", "a/", "-a", "a.lock")
         ],
-        (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--branch", "v0.1"], "beside the tag"),
+        (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--branch", "v0.1"], "is ambiguous"),
         (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--from", "nowhere"], "nowhere"),
         (["check", "nowhere"], "nowhere"),
-        (["verify", "nowhere"], "names no owner"),
-        (["space", "--repo-id", "name"], "names no owner"),
+        (["verify", "nowhere"], "has no owner"),
+        (["space", "--repo-id", "name"], "has no owner"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(here, recipe_file, capsys, arguments, line):
@@ -346,7 +367,7 @@ def test_a_branch_is_pinned_by_its_commit(the_hub, command, capsys):
 
 
 def test_the_other_forms_are_published_too(the_hub, command, capsys):
-    for option in (["--exports"], ["--exports"], []):  # the card goes on to name what is published
+    for option in (["--exports"], ["--exports"], []):  # the card keeps naming what is published
         assert run(app, [*command, *option]) == 0
     capsys.readouterr()
     repos = the_hub.snapshot()["repos"]
@@ -373,9 +394,18 @@ def test_all_walks_the_series(the_hub, command, capsys, monkeypatch, recipe_file
     assert list(the_hub.snapshot()["repos"]) == [f"models/{REPO_ID}"]
 
 
+@pytest.mark.skipif(not BUNDLED.is_dir(), reason="releases/axion1-v0.1 is not built")
+def test_a_dry_run_of_the_whole_series_needs_no_hub_and_replaces_no_release(unbuilt, hub, capsys, monkeypatch):
+    monkeypatch.setattr(pipeline, "RELEASES", BUNDLED.parent)
+    before = contents(BUNDLED)
+    assert run(app, ["all", "--dry-run"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == DRY
+    assert hub.log == [] and contents(BUNDLED) == before
+
+
 def test_a_job_gets_the_same_command_without_what_sends_it_there(the_hub, command, capsys, monkeypatch):
-    monkeypatch.setattr("publish.jobs.submit", lambda order: order)
-    monkeypatch.setattr("publish.jobs.describe", lambda order: repr(order))
+    monkeypatch.setattr("publish.jobs.submit", lambda request: request)
+    monkeypatch.setattr("publish.jobs.describe", lambda request: repr(request))
     assert run(app, [*command, "--on", "jobs", "--flavor=t4-small", "--timeout", "3h", "--private"]) == 0
     printed = capsys.readouterr().out
     assert repr((*command, "--private")) in printed and "flavor='t4-small', timeout='3h'" in printed

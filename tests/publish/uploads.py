@@ -1,6 +1,6 @@
-"""A delivery that takes milliseconds: a folder in the form of a release, and checks that open no model.
+"""A delivery that takes milliseconds: a folder like a release, and checks that load no model.
 
-No torch is imported here, so that a process that is to be killed starts fast.
+This module does not import torch, so that processes that are killed start fast.
 """
 
 import json
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from huggingface_hub.utils import disable_progress_bars
 
-from publish.hub.announce import add_to_collection, point_to_new_version
-from publish.hub.delivery import Checks, Download, Parcel, Terms, deliver
+from publish.hub.announce import add_to_collection, link_to_new_version
+from publish.hub.delivery import Checks, Download, PushOptions, ReleaseUpload, deliver
 from publish.manifest import check_files, write_manifest
 from publish.steps import Steps
 
@@ -46,8 +46,10 @@ def make_folder(folder: Path, repo_id: str = REPO, word: str = "yes", tag: str =
     return folder
 
 
-def send(folder: Path, repo_id: str = REPO, tag: str = "v0.2", terms: Terms | None = None, events=None) -> list[dict]:
-    """Deliver and announce; `events` gets each commit that was verified. Returns the steps."""
+def send(
+    folder: Path, repo_id: str = REPO, tag: str = "v0.2", options: PushOptions | None = None, events=None
+) -> list[dict]:
+    """Deliver and announce. Verified commits are appended to `events`. Returns the steps."""
     events = [] if events is None else events
 
     def check_download(download: Download) -> str:
@@ -59,19 +61,22 @@ def send(folder: Path, repo_id: str = REPO, tag: str = "v0.2", terms: Terms | No
         check_files(folder)
         return "fine"
 
-    steps, terms = Steps(lambda line: None), terms or Terms()
+    steps, options = Steps(lambda line: None), options or PushOptions()
     deliver(
-        Parcel(folder, repo_id, tag, f"Release {tag}"), terms, Checks({"lint": check_staged}, check_download), steps
+        ReleaseUpload(folder, repo_id, tag, f"Release {tag}"),
+        options,
+        Checks({"lint": check_staged}, check_download),
+        steps,
     )
-    if terms.tags:
+    if options.is_release:
         with steps.step("announce") as did:
             did(add_to_collection(repo_id, "Tiny"))
-            did(point_to_new_version(OLD_REPO, REPO) or "first of its series")
-    return steps.summary()
+            did(link_to_new_version(OLD_REPO, REPO) or "first of its series")
+    return steps.as_json()
 
 
 def send_and_log(folder: Path, log: Path) -> None:
-    """Deliver in a process that a test may kill; the log then has the commits that were verified."""
+    """Deliver, for a process that a test may kill, and write the verified commits to `log`."""
     verified: list[str] = []
     try:
         send(folder, events=verified)

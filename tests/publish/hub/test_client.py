@@ -1,4 +1,4 @@
-"""Names, rights and refusals: what the Hub, on this machine here, makes a user read."""
+"""Names, permissions and errors, with the loopback Hub."""
 
 from json import JSONDecodeError
 
@@ -27,15 +27,15 @@ def refusal(status: int, message: str = "no", **headers) -> HfHubHTTPError:
         (refusal(401), "hf auth login"),
         (refusal(402), "paid plan"),
         (refusal(403), "write role"),
-        (refusal(412), "has changed meanwhile"),
+        (refusal(412), "has changed in the meantime"),
         (refusal(429), "wait a few minutes"),
         (refusal(500, "it is broken\nmore lines"), "it is broken$"),
         (OfflineModeIsEnabled("offline"), "HF_HUB_OFFLINE is set"),
-        (httpx2.ConnectError("no route to host"), "not to be reached"),
+        (httpx2.ConnectError("no route to host"), "cannot be reached"),
         (refusal(400, f"bad token {SECRET}"), "bad token hf_…$"),
     ],
 )
-def test_refusals_are_one_line_of_advice_without_a_token(error, advice):
+def test_errors_are_one_line_of_advice_without_a_token(error, advice):
     with pytest.raises(AxionError, match=advice) as caught, publish_hub.hub_errors(REPO):
         raise error
     assert "\n" not in str(caught.value) and SECRET not in str(caught.value)
@@ -54,13 +54,13 @@ def test_a_name_with_a_dot_is_fine():
 @pytest.mark.parametrize(
     ("token", "line"),
     [
-        ("UNKNOWN", "not accepted"),
+        ("UNKNOWN", "token is invalid"),
         ("STRANGER", "publish as stranger/Tiny"),
-        ("SOMEONE_READS", "give the token the right to write to the repositories of someone"),
-        ("SOMEONE_FINE", "give the token the right to write to the repositories of someone"),
+        ("SOMEONE_READS", "give the token write access to the repositories of someone"),
+        ("SOMEONE_FINE", "give the token write access to the repositories of someone"),
     ],
 )
-def test_rights_are_checked_before_any_work(hub, monkeypatch, token, line):
+def test_permissions_are_checked_before_any_work(hub, monkeypatch, token, line):
     monkeypatch.setenv("HF_TOKEN", getattr(accounts, token))
     with pytest.raises(AxionError, match=line) as caught:
         publish_hub.check_access(REPO)
@@ -86,23 +86,23 @@ def test_the_own_name_an_organisation_and_a_token_for_one_repository_are_fine(hu
 @pytest.mark.parametrize(("permission", "may"), [("repo.write", True), ("repo.content.read", False)])
 def test_a_fine_grained_token_for_a_whole_account(permission, may):
     scope = {"entity": {"type": "user", "name": "someone"}, "permissions": [permission]}
-    assert publish_hub._may_make({"role": "fineGrained", "fineGrained": {"scoped": [scope]}}, "someone") is may
+    assert publish_hub._can_create({"role": "fineGrained", "fineGrained": {"scoped": [scope]}}, "someone") is may
 
 
-def test_without_a_token_nothing_is_asked(hub, monkeypatch):
+def test_without_a_token_no_request_is_made(hub, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(AxionError, match="hf auth login"):
         publish_hub.check_access(REPO)
     assert hub.log == []
 
 
-def test_what_is_not_there(hub):
+def test_missing_repositories_and_revisions(hub):
     assert publish_hub.head(REPO) is None and publish_hub.tags(REPO) == {}
-    publish_hub.make_repo(REPO)
+    publish_hub.create_repo(REPO)
     assert publish_hub.head(REPO, "v9") is None and len(publish_hub.head(REPO)) == 40
 
 
-def test_patience_lasts_as_long_as_the_hub_asks(monkeypatch):
+def test_retries_wait_as_long_as_the_hub_asks(monkeypatch):
     slept, answers = [], [refusal(429, **{"RateLimit": '"api";r=0;t=55'}), refusal(503), None]
     monkeypatch.setattr(publish_hub.time, "sleep", slept.append)
 
@@ -111,10 +111,10 @@ def test_patience_lasts_as_long_as_the_hub_asks(monkeypatch):
             raise answer
         return "done"
 
-    assert publish_hub.patiently(call) == "done" and slept == [55, publish_hub.WAITS[1]]
+    assert publish_hub.retry(call) == "done" and slept == [55, publish_hub.RETRY_DELAYS[1]]
 
 
-def test_patience_ends_and_has_none_for_mistakes(monkeypatch):
+def test_transient_errors_are_retried_and_others_are_not(monkeypatch):
     calls = []
     monkeypatch.setattr(publish_hub.time, "sleep", lambda seconds: None)
 
@@ -122,33 +122,34 @@ def test_patience_ends_and_has_none_for_mistakes(monkeypatch):
         calls.append(status)
         raise refusal(status)
 
-    for status, times in ((500, len(publish_hub.WAITS) + 1), (403, 1)):
+    expected = dict.fromkeys(publish_hub.TRANSIENT_STATUSES, len(publish_hub.RETRY_DELAYS) + 1)
+    for status, times in {**expected, 403: 1, 412: 1}.items():
         with pytest.raises(HfHubHTTPError):
-            publish_hub.patiently(lambda status=status: fail(status))
+            publish_hub.retry(lambda status=status: fail(status))
         assert calls.count(status) == times
 
 
-def test_what_the_client_hides_at_a_commit_comes_out():
-    with pytest.raises(httpx2.HTTPError), publish_hub._commit_errors(REPO):  # may pass, so it is tried again
+def test_errors_that_the_client_wraps_at_a_commit_are_unwrapped():
+    with pytest.raises(httpx2.HTTPError), publish_hub._commit_errors(REPO):  # transient, so it is retried
         raise JSONDecodeError("an error page", "<html>", 0)
-    told = pytest.raises(AxionError, match=r"the Hub refused someone/Tiny: bad hf_… here")
-    with told as caught, publish_hub._commit_errors(REPO):
+    reported = pytest.raises(AxionError, match=r"the Hub refused someone/Tiny: bad hf_… here")
+    with reported as caught, publish_hub._commit_errors(REPO):
         raise ValueError(f"bad {SECRET}\nhere")
     assert "\n" not in str(caught.value)
 
 
-def test_a_tag_that_somebody_else_set_meanwhile_is_told(hub, monkeypatch):
-    publish_hub.make_repo(REPO)
+def test_a_tag_that_somebody_else_created_meanwhile_is_an_error(hub, monkeypatch):
+    publish_hub.create_repo(REPO)
     ours = publish_hub.head(REPO)
     answers = iter([{}, {"v0.1": "f" * 40}])
     monkeypatch.setattr(publish_hub, "tags", lambda repo_id: next(answers))
-    with pytest.raises(AxionError, match="a released tag does not move"):
+    with pytest.raises(AxionError, match="release tags are never moved"):
         publish_hub.tag(REPO, "v0.1", ours)
 
 
-def test_a_card_that_the_hub_refuses_is_told_in_one_line(hub, tmp_path):
+def test_a_card_that_the_hub_refuses_is_one_line(hub, tmp_path):
     (tmp_path / "README.md").write_text("---\nlicense: nonsense\n---\n")
-    publish_hub.make_repo(REPO)
+    publish_hub.create_repo(REPO)
     with pytest.raises(AxionError, match=r"the Hub refused someone/Tiny: Invalid metadata.*license") as caught:
         publish_hub.push(tmp_path, REPO, "A card")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""A folder on its way to a Hub on this machine, through the real client: pushed, verified, tagged; and again."""
+"""Deliveries to the loopback Hub through the real client: pushed, verified, tagged, and repeated."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, metadata_load
 
 from axion.errors import AxionError
-from publish.hub.delivery import Terms
+from publish.hub.delivery import PushOptions
 from publish.manifest import write_manifest
 from tests.publish.uploads import OLD_REPO, REPO, make_folder, send
 
@@ -22,7 +22,7 @@ def by_name(steps: list[dict]) -> dict[str, dict]:
 
 
 def edit(repo_id: str, name: str, change) -> None:
-    """Somebody edits a file on the Hub."""
+    """Edit a file on the Hub, as somebody else."""
     api = HfApi()
     text = Path(api.hf_hub_download(repo_id, name)).read_bytes().decode()
     operation = CommitOperationAdd(name, change(text).encode())
@@ -43,7 +43,7 @@ def test_a_new_repository_gets_one_commit_and_a_tag_on_it(hub, folder):
     assert list(steps) == ["lint", "push", "verify", "tag", "announce"]
     state = hub.snapshot()
     refs = state["repos"][f"models/{REPO}"]["refs"]
-    assert refs["refs/heads/main"]["commits"] == 2  # the Hub's own first one, and ours
+    assert refs["refs/heads/main"]["commits"] == 2  # the Hub's initial commit, and ours
     assert refs["refs/tags/v0.2"] == refs["refs/heads/main"]
     assert set(refs["refs/tags/v0.2"]["tree"]) == {".gitattributes", *(path.name for path in folder.iterdir())}
     (collection,) = state["collections"].values()
@@ -74,7 +74,7 @@ def test_the_second_time_there_is_nothing_to_do(hub, folder):
 def test_a_released_tag_does_not_move(hub, folder, tmp_path):
     send(folder)
     before = hub.snapshot()
-    with pytest.raises(AxionError, match=r"has released v0\.2 already .* give the recipe a new version"):
+    with pytest.raises(AxionError, match=r"has already released v0\.2 .* give the recipe a new version"):
         send(make_folder(tmp_path / "other", word="no"))
     assert hub.snapshot() == before
 
@@ -85,7 +85,7 @@ def test_a_new_card_is_pushed_beside_the_tag(hub, folder, tmp_path):
     (folder / "README.md").write_text((folder / "README.md").read_text().replace("Load it.", "Load it well."))
     write_manifest(folder, {"repo_id": REPO, "tag": "v0.2"})
     steps = by_name(send(folder))
-    assert "differs in its card alone" in steps["tag"]["did"] and steps["tag"]["skipped"]
+    assert "differs from it only in the card" in steps["tag"]["did"] and steps["tag"]["skipped"]
     assert tree(hub)["commits"] == 3 and tree(hub, ref="refs/tags/v0.2") == tagged
     assert "Load it well." in text_of(hub, REPO)
 
@@ -95,26 +95,26 @@ def test_readers_edits_of_the_card_survive(hub, folder):
     edit(
         REPO,
         "README.md",
-        lambda card: card.replace("license: mit", "license: mit\nwidget: []") + "\nA reader's word.\n",
+        lambda card: card.replace("license: mit", "license: mit\nwidget: []") + "\nA reader's note.\n",
     )
     (folder / "README.md").write_text((folder / "README.md").read_text().replace("Load it.", "Load it well."))
     write_manifest(folder, {"repo_id": REPO, "tag": "v0.2"})
     steps = by_name(send(folder))
     card = text_of(hub, REPO)
-    assert "A reader's word." in card and "Load it well." in card and "widget: []" in card
+    assert "A reader's note." in card and "Load it well." in card and "widget: []" in card
     assert "kept" in steps["card"]["did"]
 
 
 def test_an_edit_survives_any_number_of_publications(hub, folder, tmp_path):
     send(folder)
-    edit(REPO, "README.md", lambda card: card.replace("- tiny", "- tiny\n- classroom") + "\nA reader's word.\n")
+    edit(REPO, "README.md", lambda card: card.replace("- tiny", "- tiny\n- classroom") + "\nA reader's note.\n")
     for turn in range(3):
         again = make_folder(tmp_path / f"again-{turn}")
         (again / "README.md").write_text((again / "README.md").read_text().replace("Load it.", f"Load it, {turn}."))
         write_manifest(again, {"repo_id": REPO, "tag": "v0.2"})
         send(again)
         card = text_of(hub, REPO)
-        assert "A reader's word." in card and "classroom" in card and f"Load it, {turn}." in card
+        assert "A reader's note." in card and "classroom" in card and f"Load it, {turn}." in card
     before = hub.snapshot()
     again = make_folder(tmp_path / "last")
     (again / "README.md").write_text((again / "README.md").read_text().replace("Load it.", "Load it, 2."))
@@ -132,7 +132,7 @@ def test_an_edit_of_our_own_text_is_refused_unless_the_card_is_to_be_replaced(hu
     with pytest.raises(AxionError, match=r"use.*--replace-card"):
         send(folder)
     assert hub.snapshot() == before
-    send(folder, terms=Terms(replace_card=True))
+    send(folder, options=PushOptions(replace_card=True))
     assert "Load it well." in text_of(hub, REPO) and "Burn it." not in text_of(hub, REPO)
 
 
@@ -177,18 +177,18 @@ def test_a_change_between_reading_and_pushing_is_not_overwritten(hub, folder):
         repo.add_commit("refs/heads/main", head.tree, "meanwhile", "", "somebody", 99)
 
     hub.fail("reset before", "POST */commit/*", call=interfere)
-    with pytest.raises(AxionError, match="has changed meanwhile: run the same command again"):
+    with pytest.raises(AxionError, match="has changed in the meantime: run the same command again"):
         send(folder)
     send(folder)
     assert tree(hub)["commits"] == 4 and "Load it well." in text_of(hub, REPO)
 
 
-def test_a_refusal_of_what_was_made_after_all_is_no_refusal(hub, folder, tmp_path):
-    """Two publishers of the same release: the other one's commit is ours, too."""
+def test_a_conflict_with_an_identical_commit_is_no_error(hub, folder, tmp_path):
+    """Two publishers push the same release: either commit will do."""
     send(folder)
     repo = hub.store.repos["models", REPO]
     ours = repo.commits[repo.refs.pop("refs/tags/v0.2")]
-    repo.refs["refs/heads/main"] = ours.parent  # as if it had never been sent
+    repo.refs["refs/heads/main"] = ours.parent  # as if it had never been pushed
 
     def land():
         repo.add_commit("refs/heads/main", ours.tree, "the same", "", "somebody", 99)
@@ -202,10 +202,10 @@ def test_a_branch_and_a_pull_request_are_verified_and_not_tagged(hub, folder):
     send(folder)
     (folder / "config.json").write_text('{"model_type": "axion", "more": 1}\n')
     write_manifest(folder, {"repo_id": REPO, "tag": "v0.2"})
-    steps = by_name(send(folder, terms=Terms(branch="trial")))
-    assert "branch trial is no release" in steps["tag"]["did"] and not steps["verify"]["skipped"]
+    steps = by_name(send(folder, options=PushOptions(branch="trial")))
+    assert "branch trial" in steps["tag"]["did"] and not steps["verify"]["skipped"]
     for _ in range(2):
-        steps = by_name(send(folder, terms=Terms(pull_request=True)))
+        steps = by_name(send(folder, options=PushOptions(pull_request=True)))
         assert "pull request" in steps["tag"]["did"]
     state = hub.snapshot()["repos"][f"models/{REPO}"]
     assert len(state["pulls"]) == 1 and state["refs"]["refs/heads/main"]["commits"] == 2
@@ -214,11 +214,11 @@ def test_a_branch_and_a_pull_request_are_verified_and_not_tagged(hub, folder):
 
 
 def test_a_new_repository_can_be_private(hub, folder):
-    send(folder, terms=Terms(private=True))
+    send(folder, options=PushOptions(private=True))
     assert hub.snapshot()["repos"][f"models/{REPO}"]["private"] is True
 
 
-def test_the_version_before_points_to_the_new_one(hub, folder, tmp_path):
+def test_the_preceding_version_links_to_the_new_one(hub, folder, tmp_path):
     old = make_folder(tmp_path / "old", OLD_REPO, tag="v0.1")
     send(old, OLD_REPO, "v0.1")
     send(folder)
@@ -227,26 +227,26 @@ def test_the_version_before_points_to_the_new_one(hub, folder, tmp_path):
     commits = tree(hub, OLD_REPO)["commits"]
     send(folder)
     assert tree(hub, OLD_REPO)["commits"] == commits
-    for turn in ("again", "and again"):  # the first time, the manifest takes note of the edited card
+    for turn in ("again", "and again"):  # the first time, the manifest records the edited card
         send(make_folder(tmp_path / turn, OLD_REPO, tag="v0.1"), OLD_REPO, "v0.1")
         assert "new_version" in text_of(hub, OLD_REPO) and tree(hub, OLD_REPO)["commits"] == commits + 1
 
 
 def test_a_download_that_stays_damaged_is_never_tagged(hub, folder):
     hub.fail("corrupted", "GET /storage/*", sticky=True)
-    with pytest.raises(AxionError, match=r"model\.safetensors is not what the Hub says"):
+    with pytest.raises(AxionError, match=r"checksum of model\.safetensors does not match"):
         send(folder)
     assert "refs/tags/v0.2" not in hub.snapshot()["repos"][f"models/{REPO}"]["refs"]
 
 
 def test_a_check_that_fails_pushes_nothing(hub, folder):
     (folder / "config.json").write_text("{}")
-    with pytest.raises(AxionError, match=r"config\.json is not the file"):
+    with pytest.raises(AxionError, match=r"config\.json does not match its sha256"):
         send(folder)
     assert hub.snapshot()["repos"] == {}
 
 
-def test_a_manifest_that_readers_broke_is_no_obstacle(hub, folder):
+def test_a_manifest_broken_by_an_edit_is_replaced(hub, folder):
     send(folder)
     edit(REPO, "release.json", lambda text: text[:20])
     send(folder)

@@ -1,7 +1,7 @@
-"""A delivery under fire: every request fails in every way, and the process is killed at every request.
+"""Deliveries with failures: every request fails in every way, and the process is killed in every state of the Hub.
 
-Whatever happened, the same command given again must end where an undisturbed delivery ends: nothing lost, nothing
-twice, the tag on a commit that was downloaded and verified.
+Whatever happened, running the same command again must end in the same state as an undisturbed delivery: nothing lost,
+nothing duplicated, and the tag on a commit that was downloaded and verified.
 """
 
 import os
@@ -20,18 +20,19 @@ from tests.publish import uploads
 from tests.publish.uploads import OLD_REPO, REPO, make_folder, send
 from tests.support.fork_server import fork_server
 
-FAULTS = ("429", "500", "503", "reset before", "reset after")
+FAULTS = ("503", "reset before", "reset after")
+"""Other transient statuses are handled alike, see `test_client`."""
 DOWNLOAD_FAULTS = ("truncated", "corrupted")
 MUTATING = {"POST", "PUT", "DELETE"}
 
 
 class Range:
-    """A Hub on which the version before stands, a folder to deliver, and the state in which that must end."""
+    """A Hub with the preceding version, a folder to deliver, and the state of the Hub after an undisturbed delivery."""
 
     def __init__(self, hub, tmp_path: Path):
         self.hub, self.tmp_path, self.turns = hub, tmp_path, 0
         old = make_folder(tmp_path / "old", OLD_REPO, word="old", tag="v0.1")
-        publish_hub.make_repo(OLD_REPO)
+        publish_hub.create_repo(OLD_REPO)
         publish_hub.push(old, OLD_REPO, "Release v0.1")
         self.before = hub.save()
         make_folder(tmp_path / "new")
@@ -39,11 +40,11 @@ class Range:
         self.end = hub.snapshot()
 
     def restore(self) -> None:
-        """The Hub as it was before the delivery."""
+        """Restore the Hub to its state before the delivery."""
         self.hub.restore(self.before)
 
     def folder(self) -> Path:
-        """A fresh copy, as the pipeline stages one each time."""
+        """A fresh copy of the folder, as the pipeline makes for each delivery."""
         self.turns += 1
         return shutil.copytree(self.tmp_path / "new", self.tmp_path / f"turn-{self.turns}")
 
@@ -53,18 +54,18 @@ class Range:
         return list(self.hub.log)
 
     def check(self, verified: list[str]) -> list[str]:
-        """What is wrong with the end state."""
-        wrong = [] if self.hub.snapshot() == self.end else ["another end state"]
+        """What is wrong with the final state."""
+        wrong = [] if self.hub.snapshot() == self.end else ["another final state"]
         repo = self.hub.store.repos["models", REPO]
         if repo.refs.get("refs/tags/v0.2") not in verified:
-            wrong.append("a tag on what was not verified")
+            wrong.append("a tag on a commit that was not verified")
         return wrong + self.hub.surprises
 
 
 @pytest.fixture
 def range_(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(publish_hub.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # every byte over HTTP, where it can be hit
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # all bytes go over HTTP, where they can be damaged
     return Range(hub, tmp_path)
 
 
@@ -86,16 +87,16 @@ def test_every_request_may_fail_in_every_way(range_, capsys):
         failures += [f"{what}, {fault}: {wrong}" for wrong in range_.check(verified)]
     with capsys.disabled():
         print(
-            f"\n{len(pairs)} distinct (request, fault) pairs: {healed} healed by themselves, "
+            f"\n{len(pairs)} distinct (request, fault) pairs: {healed} recovered by themselves, "
             f"{len(pairs) - healed} when started again, {len(failures)} wrong ({time.perf_counter() - started:.0f} s)"
         )
     assert failures == [] and healed == len(pairs)
     assert len(set(pairs)) >= 40
 
 
-def test_a_request_that_keeps_failing_is_told_in_one_line_and_the_next_start_goes_on(range_):
+def test_a_request_that_keeps_failing_is_one_line_and_the_next_start_continues(range_):
     changing = sorted({entry.what for entry in range_.requests if entry.method in MUTATING})
-    told = []
+    reported = []
     for what in changing:
         range_.restore()
         range_.hub.fail("503", what, sticky=True)
@@ -103,18 +104,18 @@ def test_a_request_that_keeps_failing_is_told_in_one_line_and_the_next_start_goe
         try:
             send(range_.folder(), events=verified)
         except AxionError as error:
-            told.append(what)
+            reported.append(what)
             assert "HTTP 503" in str(error) and "\n" not in str(error) and range_.hub.token not in str(error)
             range_.hub.heal()
             send(range_.folder(), events=verified)
         assert range_.check(verified) == [], what
-    # The check of a finished upload is the one that is done without: the file is there.
-    assert set(changing) - set(told) == {"POST /{kind}/{ns}/{name}.git/info/lfs/verify"}
+    # Only the verification of a finished upload is not needed, since the file is there.
+    assert set(changing) - set(reported) == {"POST /{kind}/{ns}/{name}.git/info/lfs/verify"}
 
 
 @pytest.fixture
 def processes(range_, monkeypatch):
-    """Starts processes that know this Hub."""
+    """Starts processes whose client is pointed at this Hub."""
     for name, value in range_.hub.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
@@ -123,18 +124,17 @@ def processes(range_, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a fork server")
-def test_the_process_may_be_killed_at_every_request(range_, processes, capsys, tmp_path):
-    points = [(number, "reset before") for number in range(1, len(range_.requests) + 1)]
-    points += [
-        (number, "reset after") for number, entry in enumerate(range_.requests, start=1) if entry.method in MUTATING
-    ]
+def test_the_process_may_be_killed_in_every_state_of_the_hub(range_, processes, capsys, tmp_path):
+    """Killed before the first request, and after each one that changes the Hub: no other states can be left behind."""
+    changing = [number for number, entry in enumerate(range_.requests, start=1) if entry.method in MUTATING]
+    points = [(1, "reset before"), *((number, "reset after") for number in changing)]
     failures, killed = [], 0
     for number, moment in points:
         range_.restore()
         victim = []
 
         def kill(victim=victim) -> None:
-            while not victim:  # it is being started
+            while not victim:  # it is still being started
                 time.sleep(0.001)
             os.kill(victim[0], signal.SIGKILL)
 
@@ -145,22 +145,18 @@ def test_the_process_may_be_killed_at_every_request(range_, processes, capsys, t
         process.join(60)
         killed += process.exitcode == -signal.SIGKILL
         range_.hub.heal()
-        if any("tags" in ref for ref in range_.hub.store.repos.get(("models", REPO), EMPTY).refs):
-            # It was tagged before it died, after it was verified: the requests' order says so.
-            verified = [range_.hub.store.repos["models", REPO].refs["refs/tags/v0.2"]]
+        verified = []
+        repo = range_.hub.store.repos.get(("models", REPO))
+        if repo and any("tags" in ref for ref in repo.refs):
+            # It was tagged before the process was killed, and verified before that: by the order of requests.
+            verified = [repo.refs["refs/tags/v0.2"]]
             order = [entry.what for entry in range_.hub.log]
             assert max(n for n, what in enumerate(order) if "storage" in what) < order.index(TAG)
-        else:
-            verified = []
         send(range_.folder(), events=verified)
         failures += [f"killed at request {number}, {moment}: {wrong}" for wrong in range_.check(verified)]
     with capsys.disabled():
         print(f"\nkilled at {killed} of {len(points)} points, {len(failures)} wrong")
-    assert failures == [] and killed == len(points)
-
-
-class EMPTY:
-    refs: dict = {}  # noqa: RUF012
+    assert failures == [] and killed == len(points) > 10
 
 
 TAG = "POST /api/{kind}/{ns}/{name}/tag/{revision}"

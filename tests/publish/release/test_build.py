@@ -1,11 +1,10 @@
-"""A release folder holds what the design lists, agrees with itself, and is left alone when nothing changed."""
+"""A release folder is complete and consistent, and is not rebuilt if nothing has changed."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -17,11 +16,19 @@ import axion
 from axion.errors import AxionError
 from axion.files import sha256
 from axion.release import open_release
-from publish.manifest import OPTIONAL_FILES, RELEASE_FILES, REMOTE_CODE, files_in
+from publish.manifest import (
+    OPTIONAL_FILES,
+    REMOTE_CODE,
+    REQUIRED_FILES,
+    check_names,
+    files_in,
+    remote_code,
+    write_manifest,
+)
 from publish.release import build, fingerprint
 
 REPO_ID = "someone/Axion-tiny"
-FILES = {*RELEASE_FILES, *OPTIONAL_FILES}
+FILES = {*REQUIRED_FILES, *REMOTE_CODE, *OPTIONAL_FILES}
 
 
 @pytest.fixture
@@ -40,7 +47,7 @@ def test_release_json_vouches_for_every_other_file(release, info):
     assert all(sha256(release / name) == digest for name, digest in info["files"].items())
 
 
-def test_the_remote_code_is_copied_to_the_letter(release):
+def test_the_remote_code_is_copied_unchanged(release):
     for name in REMOTE_CODE:
         assert (release / name).read_bytes() == (build.Path(axion.__file__).parent / "model" / name).read_bytes()
     config = json.loads((release / "config.json").read_text())
@@ -168,28 +175,25 @@ def test_a_failing_build_leaves_the_old_release_and_no_rubbish(release, ingredie
     assert [path.name for path in tmp_path.iterdir()] == ["axion-tiny"]
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from publish.release import build
+def die_between_the_moves(target):
+    """Replace a release, and kill this process after the old folder was moved away."""
 
-def die(source, target, moves=[], usual=os.replace):
-    if moves:
-        os.kill(os.getpid(), signal.SIGKILL)
-    moves.append(target)
-    usual(source, target)
+    def move_once(source, destination, usual=os.replace):
+        build.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        usual(source, destination)
 
-with build._replacing(Path(sys.argv[1])) as folder:
-    (folder / "release.json").write_text("new")
-    build.os.replace = die
-"""
+    with build._replacing(target) as folder:
+        (folder / "release.json").write_text("new")
+        build.os.replace = move_once
 
 
-def test_a_build_killed_between_its_two_moves_is_mended_by_the_next(release, ingredients, tmp_path, monkeypatch):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_build_killed_between_its_two_moves_is_repaired_by_the_next(release, ingredients, tmp_path, monkeypatch):
     target = shutil.copytree(release, tmp_path / "axion-tiny")
-    environment = {**os.environ, "PYTHONPATH": str(fingerprint.ROOT)}
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(target)], env=environment, timeout=120)
-    assert killed.returncode == -signal.SIGKILL and not target.exists()
+    process = multiprocessing.get_context("fork").Process(target=die_between_the_moves, args=(target,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL and not target.exists()
 
     monkeypatch.setattr(build, "_write_files", lambda *_: None)
     with pytest.raises(AxionError, match="missing"):  # even where the next build fails, the old release is back
@@ -228,18 +232,18 @@ def test_the_benchmark_s_result_comes_along_where_it_was_measured(release, finis
     assert entry["value"] == round(100 * measured["results"]["gsm8k_test"]["accuracy"], 2)
     measured["results"]["gsm8k_test"] = {"skipped": "no network"}
     build.build_release(build.Ingredients(finished_run, measured, REPO_ID), tmp_path / "release")
-    assert set(files_in(tmp_path / "release")) == set(RELEASE_FILES)
+    assert set(files_in(tmp_path / "release")) == FILES - set(OPTIONAL_FILES)
 
 
 def test_a_damaged_release_gets_no_new_manifest(release, tmp_path):
     folder = shutil.copytree(release, tmp_path / "release")
     (folder / "metrics.csv").write_text("edited")
-    with pytest.raises(AxionError, match=r"metrics\.csv is not the file"):
+    with pytest.raises(AxionError, match=r"metrics\.csv does not match its sha256"):
         build.refresh(folder, REPO_ID, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 
 
-def test_a_release_is_refreshed_in_place_with_the_code_of_today(release, info, tmp_path):
+def test_a_release_is_refreshed_in_place_with_the_current_code(release, info, tmp_path):
     folder = shutil.copytree(release, tmp_path / "release")
     (folder / "tokenizer.py").write_text("old code")
     files = info["files"] | {"tokenizer.py": sha256(folder / "tokenizer.py")}
@@ -263,3 +267,24 @@ def test_a_run_that_says_too_little_is_refused(finished_run, measured, tmp_path)
     (run / "run.json").write_text(json.dumps(content))
     with pytest.raises(AxionError, match="lacks 'date'"):
         build.build_release(build.Ingredients(run, measured, REPO_ID), tmp_path / "release")
+
+
+def test_an_older_release_with_fewer_code_files_is_complete_and_can_be_refreshed(release, info, tmp_path):
+    """Up to v0.1, all of the model's code was in one file beside the configuration."""
+    folder = shutil.copytree(release, tmp_path / "release")
+    (folder / "attention_axion.py").unlink()
+    (folder / "mixture_axion.py").unlink()
+    (folder / "modeling_axion.py").write_text("from .configuration_axion import AxionConfig\n\nclass AxionModel: ...\n")
+    (folder / "old_code.py").write_text("")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "old_code.AxionConfig", "AutoModel": "modeling_axion.AxionModel"}
+    (folder / "config.json").write_text(json.dumps(config))
+    write_manifest(folder, info)
+    assert remote_code(folder) == {"configuration_axion.py", "modeling_axion.py", "old_code.py"}
+    check_names(folder)
+    build.refresh(folder, REPO_ID, tmp_path / "refreshed")
+    assert set(files_in(tmp_path / "refreshed")) == FILES
+    assert json.loads((tmp_path / "refreshed" / "config.json").read_text())["auto_map"] == build.AUTO_MAP
+    (folder / "old_code.py").unlink()
+    with pytest.raises(AxionError, match=r"old_code\.py is missing"):
+        check_names(folder)

@@ -1,4 +1,4 @@
-"""The release that comes with the project is whole, small, made by the code of today, and passes the publisher."""
+"""The bundled release is complete, small, current, and passes all checks."""
 
 import pytest
 
@@ -13,7 +13,7 @@ FOLDER = RELEASES / "axion1-v0.1"
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="releases/axion1-v0.1 is not built")
 
-REFRESH = "refresh it: publish.release.build.refresh(folder, its own repo_id, folder)"
+REFRESH = "refresh it: publish.release.build.refresh(folder, its repo_id, folder)"
 
 
 @pytest.fixture

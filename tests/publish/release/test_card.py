@@ -1,4 +1,4 @@
-"""The card says what release.json says, and nothing else."""
+"""The card states what release.json says, and nothing else."""
 
 import re
 from copy import deepcopy
@@ -35,7 +35,7 @@ def front_matter(card: str) -> dict:
 
 
 def numbers(node, path=()):
-    """(path, number) of every number in a JSON object."""
+    """(path, number) for every number in a JSON object."""
     if isinstance(node, dict | list):
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
             yield from numbers(value, (*path, key))
@@ -263,16 +263,16 @@ def test_the_bundled_recipe_passes_before_training():
         ("languages=[EN]", "languages has 'EN'"),
         ("languages=[english]", "languages has 'english'"),
         ("languages=[]", "lacks language"),
-        ("repo_name=Axion 1", "repo_name is 'Axion 1', no name for the Hub"),
+        ("repo_name=Axion 1", "repo_name is 'Axion 1', not a valid name on the Hub"),
         ("version=0..1", r"version gives the tag 'v0\.\.1'"),
         ("version=one", "version gives the tag 'vone'"),
-        ("data.hub_id=./gsm8k", r"data\.hub_id is '\./gsm8k', no name for the Hub"),
-        ("data.hub_id=here/gsm8k", r"data\.hub_id is 'here/gsm8k', a path of this machine"),
+        ("data.hub_id=./gsm8k", r"data\.hub_id is '\./gsm8k', not a valid name on the Hub"),
+        ("data.hub_id=here/gsm8k", r"data\.hub_id is 'here/gsm8k', which is a path of this machine"),
         ("title=' Axion'", "title is ' Axion'"),
         ('title="a\\nb"', "write one line"),
     ],
 )
-def test_metadata_that_the_hub_would_refuse_is_told_before_training(override, message, tmp_path, monkeypatch):
+def test_metadata_that_the_hub_would_refuse_is_an_error_before_training(override, message, tmp_path, monkeypatch):
     (tmp_path / "here" / "gsm8k").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AxionError, match=message) as caught:

@@ -1,4 +1,4 @@
-"""A run is measured once; what its figures were measured with is kept beside them, by content and never by path."""
+"""A run is measured once; what it was measured with is recorded by content, never by path."""
 
 import json
 import shutil
@@ -71,10 +71,10 @@ def test_what_was_not_measured_is_tried_again_and_the_rest_stays(run, recipe_fil
     measured["results"]["speed"]["new_tokens"] = 7  # were it measured again
     assert measure(run, load_recipe(recipe_file), said.append) == first
     assert (run / "evaluation.json").stat().st_mtime_ns == before
-    assert said == ["4 tasks, not measured: gsm8k_test", "skipped: measured before, not measured: gsm8k_test"]
+    assert said == ["4 tasks, not measured: gsm8k_test", "skipped: already measured, not measured: gsm8k_test"]
     del answers["gsm8k_test"]
     third = measure(run, load_recipe(recipe_file), said.append)
-    assert measure(run, load_recipe(recipe_file), said.append) == third and said[-1] == "skipped: measured before"
+    assert measure(run, load_recipe(recipe_file), said.append) == third and said[-1] == "skipped: already measured"
     assert third["results"] == first["results"] | {"gsm8k_test": measured["results"]["gsm8k_test"]}
     assert seen == [set(), set(first["results"]) - {"gsm8k_test"}, set(first["results"]) - {"gsm8k_test"}]
 

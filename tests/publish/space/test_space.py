@@ -1,4 +1,4 @@
-"""The Space: what goes up, that it runs alone, and how it is pushed, started and refused."""
+"""The Space: its files, that it runs by itself, and how it is pushed, started and refused."""
 
 import random
 import re
@@ -15,11 +15,11 @@ from axion.errors import AxionError
 from axion.release import RELEASES, WANTED_FROM_HUB
 from publish.hub import client as hub_calls
 from publish.manifest import files_in
-from publish.space import build as stage_space
+from publish.space import build as space_build
 from publish.space import publish as space
-from publish.space.build import PublishedModel, check_front_matter, stage
-from publish.space.local_run import PROMPT, offered_models, serve, try_space, write
-from publish.space.publish import SpaceOrder, find_model, publish_space, push_space
+from publish.space.build import PublishedModel, build_space, check_front_matter
+from publish.space.local_run import PROMPT, offered_models, run_locally, serve, write
+from publish.space.publish import SpaceRequest, find_model, publish_space, push_space
 from publish.steps import Steps
 from tests.hub import accounts
 
@@ -35,31 +35,31 @@ def front_matter(folder: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def staged(tmp_path_factory) -> Path:
+def built(tmp_path_factory) -> Path:
     """A Space with the bundled release. Read it, don't change it."""
-    folder = tmp_path_factory.mktemp("space") / "staged"
-    stage(folder)
+    folder = tmp_path_factory.mktemp("space") / "built"
+    build_space(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def staged_small(tmp_path_factory) -> Path:
+def built_small(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("space") / "small"
-    stage(folder, [PINNED])
+    build_space(folder, [PINNED])
     return folder
 
 
 @pytest.fixture
-def small(staged_small, tmp_path) -> Path:
+def small(built_small, tmp_path) -> Path:
     """A Space that shows a model on the Hub."""
-    return shutil.copytree(staged_small, tmp_path / "small")
+    return shutil.copytree(built_small, tmp_path / "small")
 
 
-def test_it_holds_what_the_page_needs_and_nothing_else(staged):
-    files = files_in(staged)
+def test_it_holds_what_the_page_needs_and_nothing_else(built):
+    files = files_in(built)
     modules = {name for name in files if name.endswith(".py")}
     assert {"app.py", "axion/release.py", "axion/inference/stream.py", "playground/server/zero_gpu.py"} < modules
-    assert all((staged / name).read_bytes() == (stage_space.ROOT / name).read_bytes() for name in modules)
+    assert all((built / name).read_bytes() == (space_build.ROOT / name).read_bytes() for name in modules)
     others = set(files) - modules
     assert others > {"LICENSE", "README.md", "requirements.txt", "releases/axion1-v0.1/model.safetensors"}
     assert {Path(name).parts[0] for name in files} - {"app.py", "LICENSE", "README.md", "requirements.txt"} == {
@@ -79,16 +79,16 @@ def test_it_holds_what_the_page_needs_and_nothing_else(staged):
         assert not [name for name in files if unwanted in name]
 
 
-def test_every_asset_of_the_page_goes_with_it(staged):
+def test_every_asset_of_the_page_goes_with_it(built):
     for assets in (Path("playground/views"), Path("playground/views/css"), Path("playground/server/templates")):
-        there = {path.name for path in (stage_space.ROOT / assets).iterdir() if path.suffix in stage_space.ASSETS}
-        assert {path.name for path in (staged / assets).iterdir() if path.suffix in stage_space.ASSETS} == there
+        there = {path.name for path in (space_build.ROOT / assets).iterdir() if path.suffix in space_build.ASSETS}
+        assert {path.name for path in (built / assets).iterdir() if path.suffix in space_build.ASSETS} == there
 
 
-def test_the_requirements_are_what_the_page_imports_with_the_torch_of_zero_gpu(staged):
-    lines = (staged / "requirements.txt").read_text().splitlines()
+def test_the_requirements_are_what_the_page_imports_with_the_torch_of_zero_gpu(built):
+    lines = (built / "requirements.txt").read_text().splitlines()
     assert "torch>=2.8,<2.12" in lines
-    ours = (stage_space.ROOT / "requirements.txt").read_text().splitlines()
+    ours = (space_build.ROOT / "requirements.txt").read_text().splitlines()
     assert set(lines) - {"torch>=2.8,<2.12"} <= set(ours)
     names = {re.split(r"[\[=]", line)[0] for line in lines}
     assert {"transformers", "gradio", "huggingface_hub"} < names
@@ -97,11 +97,11 @@ def test_the_requirements_are_what_the_page_imports_with_the_torch_of_zero_gpu(s
 
 def test_a_library_that_is_not_pinned_is_noticed():
     with pytest.raises(AxionError, match="imports polars, which"):
-        stage_space.requirements({"torch", "polars"})
+        space_build.requirements({"torch", "polars"})
 
 
-def test_the_front_matter_is_what_the_hub_reads(staged, small):
-    values = front_matter(staged)
+def test_the_front_matter_is_what_the_hub_reads(built, small):
+    values = front_matter(built)
     assert values["python_version"] == "3.12"  # text: as a number, 3.10 would be 3.1
     assert (values["sdk"], values["app_file"], values["license"]) == ("gradio", "app.py", "mit")
     assert len(values["short_description"]) <= 60
@@ -122,21 +122,21 @@ def test_the_front_matter_is_what_the_hub_reads(staged, small):
         ("colorFrom", "orange", "colorFrom must be one of blue, gray"),
         ("sdk", "docker", "sdk must be gradio"),
         ("sdk_version", "latest", "sdk_version must be a release"),
-        ("python_version", 3.12, "python_version must be text in quotes, not 3.12"),
+        ("python_version", 3.12, "python_version must be a quoted string, not 3.12"),
         ("python_version", "2.7", "python_version must be a version"),
-        ("app_file", "main.py", "app_file is 'main.py', which the folder does not have"),
-        ("short_description", "x" * 61, "short_description has 61 characters; at most 60"),
+        ("app_file", "main.py", "app_file is 'main.py', which does not exist"),
+        ("short_description", "x" * 61, "short_description has 61 characters; the maximum is 60"),
         ("license", "beerware", "license is 'beerware'"),
         ("models", MODEL, "models must be a list"),
-        ("models", ["../models"], "models names"),
-        ("datasets", ["a/b/c"], "datasets names 'a/b/c'"),
-        ("preload_from_hub", [MODEL], "preload_from_hub must say"),
-        ("preload_from_hub", [f"{MODEL} config.json main"], "preload_from_hub must say"),
+        ("models", ["../models"], "models has"),
+        ("datasets", ["a/b/c"], "datasets has 'a/b/c'"),
+        ("preload_from_hub", [MODEL], "preload_from_hub must be"),
+        ("preload_from_hub", [f"{MODEL} config.json main"], "preload_from_hub must be"),
         ("suggested_hardware", "big-one", "suggested_hardware must be"),
-        ("hf_oauth", True, "hf_oauth is not known"),
+        ("hf_oauth", True, "hf_oauth is unknown"),
     ],
 )
-def test_front_matter_that_the_hub_would_refuse_is_told_in_one_line(small, key, value, wrong):
+def test_front_matter_that_the_hub_would_refuse_is_one_line(small, key, value, wrong):
     values = front_matter(small)
     values.pop(key, None)
     if value is not None:
@@ -150,27 +150,29 @@ def test_front_matter_that_the_hub_would_refuse_is_told_in_one_line(small, key, 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(AxionError, match="is not empty"):
-        stage(tmp_path)
+        build_space(tmp_path)
     assert files_in(tmp_path) == ["mine.txt"]
 
 
 @pytest.mark.parametrize("secret", ["hf_" + "q7Zx" * 9, "see /home/somebody/axion"])
 def test_a_secret_or_a_path_of_this_machine_stops_it(tmp_path, monkeypatch, secret):
-    render = stage_space.render_readme
-    monkeypatch.setattr(stage_space, "render_readme", lambda *arguments: render(*arguments) + secret)
+    render = space_build.render_readme
+    monkeypatch.setattr(space_build, "render_readme", lambda *arguments: render(*arguments) + secret)
     with pytest.raises(AxionError, match=r"README\.md") as caught:
-        stage(tmp_path / "space")
+        build_space(tmp_path / "space")
     assert "q7Zx" not in str(caught.value)
 
 
-# --- Alone ------------------------------------------------------------------------------------------------------------
+# --- Running by itself ------------------------------------------------------------------------------------------------
 
 
-def test_the_folder_alone_is_what_runs_and_it_can_add(staged, tmp_path):
+def test_the_folder_alone_is_what_runs_and_it_can_add(built, tmp_path):
     copy = tmp_path / "copy"
-    shutil.copytree(staged, copy)
-    texts = copy / "playground" / "words" / "page.py"
-    texts.write_text(texts.read_text(encoding="utf-8").replace('"title": "', '"title": "Only the copy says: '))
+    shutil.copytree(built, copy)
+    for texts in (copy / "playground" / "locales").iterdir():
+        if texts.is_file():
+            changed = texts.read_text(encoding="utf-8").replace('"title": "', '"title": "Only the copy says: ')
+            texts.write_text(changed, encoding="utf-8")
     a, b = random.randrange(10), random.randrange(10)
     with serve(copy) as address:
         assert b"Only the copy says: " in urlopen(address).read()
@@ -179,32 +181,18 @@ def test_the_folder_alone_is_what_runs_and_it_can_add(staged, tmp_path):
     assert not list(copy.rglob("__pycache__"))
 
 
-def test_its_modules_come_from_it_even_where_the_project_is_installed(staged, tmp_path):
-    (tmp_path / "copy").mkdir()
-    shutil.copytree(staged, tmp_path / "copy", dirs_exist_ok=True)
-    show = (
-        "import axion.release, playground.server.zero_gpu as z; print(axion.release.__file__, z.__file__, z.hold_gpu())"
-    )
-    (tmp_path / "copy" / "show.py").write_text(show)
-    command = [sys.executable, "-E", "-s", "-B", str(tmp_path / "copy" / "show.py")]
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
-    assert said == [str(tmp_path / "copy" / name) for name in ("axion/release.py", "playground/server/zero_gpu.py")] + [
-        "None"
-    ]
-
-
-def test_a_folder_that_does_not_start_is_told_by_its_last_line(staged, tmp_path):
-    shutil.copytree(staged, tmp_path / "copy")
-    (tmp_path / "copy" / "playground" / "launch.py").unlink()
-    with pytest.raises(AxionError, match=r"does not start: ModuleNotFoundError: .*playground\.launch"):
-        try_space(tmp_path / "copy")
+def test_a_folder_that_does_not_start_is_reported_by_its_last_line(built, tmp_path):
+    shutil.copytree(built, tmp_path / "copy")
+    (tmp_path / "copy" / "playground" / "server" / "launch.py").unlink()
+    with pytest.raises(AxionError, match=r"does not start: ModuleNotFoundError: .*playground\.server\.launch"):
+        run_locally(tmp_path / "copy")
 
 
 @pytest.mark.slow
-def test_it_runs_on_the_oldest_torch_of_zero_gpu_with_nothing_but_its_requirements(staged, tmp_path):
-    """PyPI's torch brings some gigabytes of CUDA; they are removed with the environment."""
+def test_it_runs_on_the_oldest_torch_of_zero_gpu_with_nothing_but_its_requirements(built, tmp_path):
+    """PyPI's torch includes gigabytes of CUDA, which are removed with the environment."""
     environment, oldest = tmp_path / "environment", "torch==2.8.*"
-    requirements = (staged / "requirements.txt").read_text().replace(stage_space.TORCH, oldest)
+    requirements = (built / "requirements.txt").read_text().replace(space_build.TORCH, oldest)
     assert oldest in requirements
     (tmp_path / "requirements.txt").write_text(requirements)
     python = environment / "bin" / "python"
@@ -217,7 +205,7 @@ def test_it_runs_on_the_oldest_torch_of_zero_gpu_with_nothing_but_its_requiremen
         show = "import torch; print(torch.__version__)"
         assert subprocess.check_output([python, "-I", "-c", show], text=True).startswith("2.8.")
         a, b = random.randrange(10), random.randrange(10)
-        with serve(staged, python=str(python)) as address:
+        with serve(built, python=str(python)) as address:
             assert write(address, "axion1-v0.1", PROMPT.replace("5 + 3", f"{a} + {b}")).strip() == str(a + b)
     finally:
         shutil.rmtree(environment)
@@ -228,37 +216,37 @@ def test_it_runs_on_the_oldest_torch_of_zero_gpu_with_nothing_but_its_requiremen
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(space, "WAITS", (0.01,))
+    monkeypatch.setattr(space, "POLL_INTERVALS", (0.01,))
 
 
 @pytest.fixture
 def published(hub, release) -> str:
-    """A model on the Hub, and the commit that it is at."""
-    hub_calls.make_repo(MODEL)
+    """The commit of a model on the Hub."""
+    hub_calls.create_repo(MODEL)
     return hub_calls.push(release, MODEL, "A release")
 
 
 def make_space(folder: Path) -> str:
-    """A Space that has been pushed, in milliseconds."""
+    """Push a Space, which takes milliseconds."""
     return push_space(folder, SPACE, [PINNED])
 
 
-def test_a_space_is_staged_tried_pushed_and_started_and_then_left_alone(hub, quick, published):
+def test_a_space_is_built_run_pushed_and_started_and_the_second_time_skipped(hub, quick, published):
     lines = []
-    order = SpaceOrder(SPACE, (f"{MODEL}@main",))
+    order = SpaceRequest(SPACE, (f"{MODEL}@main",))
     assert publish_space(order, Steps(lines.append)) == f"{hub.url}/spaces/{SPACE}"
-    assert [line.split()[0] for line in lines] == ["preflight", "stage", "try", "push", "start"]
-    assert f"{MODEL}@{published[:8]} goes on" in lines[2]  # from the Hub, without a token
+    assert [line.split()[0] for line in lines] == ["preflight", "build", "test", "push", "start"]
+    assert f"{MODEL}@{published[:8]} answers" in lines[2]  # from the Hub, without a token
     assert "runs on cpu-basic" in lines[4]
     repo = hub.store.repos["spaces", SPACE]
     variables = {key: entry["value"] for key, entry in repo.space.variables.items()}
     assert variables == {"AXION_MODELS": f"{MODEL}@{published}", "OMP_NUM_THREADS": "1"}
     changes = [call for call in hub.calls("POST *") if call.endswith("/variables") or "/commit/" in call]
-    assert ["/commit/" in call for call in changes[1:]] == [False, False, True]  # after the model's own
+    assert ["/commit/" in call for call in changes[1:]] == [False, False, True]  # after the model's own commit
 
     lines.clear()
     publish_space(order, Steps(lines.append))
-    assert [line.split()[:2] for line in lines[2:4]] == [["try", "skipped:"], ["push", "skipped:"]]
+    assert [line.split()[:2] for line in lines[2:4]] == [["test", "skipped:"], ["push", "skipped:"]]
     assert "runs on cpu-basic" in lines[4]
     assert len(hub.calls("POST */commit/*")) == 2
     assert len(hub.calls("POST */variables")) == 2
@@ -274,16 +262,16 @@ def test_what_is_preloaded_is_what_the_page_reads(hub, release, published):
 
 
 def test_what_the_space_could_not_show_is_refused(hub, published):
-    with pytest.raises(AxionError, match=r"--model 'v0\.1' names no owner"):
+    with pytest.raises(AxionError, match=r"--model 'v0\.1' has no owner"):
         find_model("v0.1")
-    with pytest.raises(AxionError, match=r"--model is 'someone/\.\.', no name for the Hub"):
+    with pytest.raises(AxionError, match=r"--model is 'someone/\.\.', not a valid name on the Hub"):
         find_model("someone/..")
     with pytest.raises(AxionError, match=r"someone/None is not on the Hub"):
         find_model("someone/None")
     with pytest.raises(AxionError, match=r"no such revision"):
         find_model(f"{MODEL}@v9.9")
-    hub_calls.make_repo("someone/empty")
-    with pytest.raises(AxionError, match=r"no release of Axion: it has no config\.json"):
+    hub_calls.create_repo("someone/empty")
+    with pytest.raises(AxionError, match=r"not an Axion release: it has no config\.json"):
         find_model("someone/empty")
     hub.store.repos["models", MODEL].private = True
     with pytest.raises(AxionError, match="is private, so the Space could not read it"):
@@ -320,9 +308,9 @@ def test_somebody_s_edit_of_the_readme_is_not_written_over(hub, small):
     space.check_readme(SPACE)
 
 
-def test_another_model_is_told_by_a_variable_and_one_commit(hub, small, tmp_path):
+def test_other_models_change_a_variable_and_one_commit(hub, small, tmp_path):
     make_space(small)
-    stage(tmp_path / "bundled")
+    build_space(tmp_path / "bundled")
     assert push_space(tmp_path / "bundled", SPACE).startswith("one commit")
     assert set(hub.store.repos["spaces", SPACE].space.variables) == {"OMP_NUM_THREADS"}
     assert push_space(tmp_path / "bundled", SPACE).startswith(SPACE)
@@ -333,13 +321,13 @@ def test_another_model_is_told_by_a_variable_and_one_commit(hub, small, tmp_path
 
 def test_a_free_account_is_shown_the_way_to_zero_gpu(hub, small, quick):
     hub.store.free.add("someone")
-    with pytest.raises(AxionError, match=r"on cpu-basic for paid plans only.*--hardware zero-a10g$"):
+    with pytest.raises(AxionError, match=r"on cpu-basic need a paid plan.*--hardware zero-a10g$"):
         make_space(small)
     assert not hub.calls("POST */commit/*")
     for number in range(2):
         push_space(small, f"someone/free-{number}", [PINNED], hardware="zero-a10g")
     assert hub.store.repos["spaces", "someone/free-1"].space.hardware == "zero-a10g"
-    with pytest.raises(AxionError, match="has two Spaces on ZeroGPU, and has them"):
+    with pytest.raises(AxionError, match="are limited to two Spaces on ZeroGPU"):
         push_space(small, "someone/free-2", [PINNED], hardware="zero-a10g")
 
 
@@ -348,31 +336,31 @@ def test_hardware_is_asked_for_once(hub, small):
     for _ in range(2):
         push_space(small, SPACE, [PINNED], hardware="cpu-upgrade")
     assert len(hub.calls("POST */hardware")) == 1
-    with pytest.raises(AxionError, match="'tpu' is not known; choose one of cpu-basic"):
-        publish_space(SpaceOrder(SPACE, hardware="tpu"), Steps(print))
+    with pytest.raises(AxionError, match="'tpu' is unknown; choose one of cpu-basic"):
+        publish_space(SpaceRequest(SPACE, hardware="tpu"), Steps(print))
 
 
 def test_somebody_else_s_name_is_refused_before_anything_is_made(hub, monkeypatch):
-    with pytest.raises(AxionError, match="no member of stranger"):
-        publish_space(SpaceOrder("stranger/page"), Steps(print))
+    with pytest.raises(AxionError, match="not a member of stranger"):
+        publish_space(SpaceRequest("stranger/page"), Steps(print))
     monkeypatch.setenv("HF_TOKEN", accounts.SOMEONE_READS)
-    with pytest.raises(AxionError, match="give the token the right to write"):
-        publish_space(SpaceOrder(SPACE), Steps(print))
+    with pytest.raises(AxionError, match="give the token write access"):
+        publish_space(SpaceRequest(SPACE), Steps(print))
     assert not hub.calls("POST */repos/create")
 
 
 @pytest.mark.parametrize(
     ("stage_of_it", "wrong"),
     [
-        ("BUILD_ERROR", "could not be built: its log is at .*logs=build"),
-        ("RUNTIME_ERROR", "does not start: its log is at .*logs=container"),
-        ("CONFIG_ERROR", "is configured wrongly: see .*README.md"),
+        ("BUILD_ERROR", "failed to build: its log is at .*logs=build"),
+        ("RUNTIME_ERROR", "failed to start: its log is at .*logs=container"),
+        ("CONFIG_ERROR", "has an invalid configuration: see .*README.md"),
         ("PAUSED", "is PAUSED: start it again at .*/settings"),
         ("STOPPED", "is STOPPED: start it again"),
         ("NO_APP_FILE", "is still NO_APP_FILE after"),
     ],
 )
-def test_a_space_that_will_not_run_is_told_in_one_line(hub, small, quick, monkeypatch, stage_of_it, wrong):
+def test_a_space_that_will_not_run_is_reported_in_one_line(hub, small, quick, monkeypatch, stage_of_it, wrong):
     monkeypatch.setattr(space, "MAX_WAIT_SECONDS", 0.05)
     make_space(small)
     hub.store.repos["spaces", SPACE].space.stage = stage_of_it
@@ -390,14 +378,14 @@ def test_waiting_has_a_limit(hub, small, quick, monkeypatch):
 
 
 def test_a_dry_run_leaves_a_folder_and_needs_no_hub(monkeypatch, tmp_path):
-    monkeypatch.setattr(space, "STAGED", tmp_path / "build" / "space")
-    monkeypatch.setattr(space, "try_space", lambda folder, models: f"{folder.name}, {models}")
+    monkeypatch.setattr(space, "DRY_RUN_FOLDER", tmp_path / "build" / "space")
+    monkeypatch.setattr(space, "run_locally", lambda folder, models: f"{folder.name}, {models}")
     lines = []
-    for _ in range(2):  # the second takes the place of the first
-        folder = publish_space(SpaceOrder(SPACE, (MODEL,), dry_run=True), Steps(lines.append))
+    for _ in range(2):  # the second replaces the first
+        folder = publish_space(SpaceRequest(SPACE, (MODEL,), dry_run=True), Steps(lines.append))
     assert folder == str(tmp_path / "build" / "space")
     assert (tmp_path / "build" / "space" / "app.py").is_file()
-    assert "skipped: a dry run" in lines[-1]
+    assert "skipped: dry run" in lines[-1]
 
 
 pytestmark = pytest.mark.skipif(not (RELEASES / space.BUNDLED).is_dir(), reason="releases/axion1-v0.1 is not built")
