@@ -1,4 +1,4 @@
-"""A Hub on this machine: a small, strict server of the Hugging Face Hub's own protocol, for the tests.
+"""A loopback Hub for tests: a small, strict server of the Hugging Face Hub's protocol.
 
 The real `huggingface_hub` client, `transformers` and the `hf` command run against it unchanged, with HF_ENDPOINT set.
 Everything is in memory. `python -m tests.hub` starts it by hand; tests use the fixtures of `tests.hub.fixtures`.

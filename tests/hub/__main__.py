@@ -1,4 +1,4 @@
-"""`python -m tests.hub [--port 8765] [--token hf_…]`: a Hub on this machine, until Ctrl-C, in memory alone."""
+"""`python -m tests.hub [--port 8765] [--token hf_…]`: serve a loopback Hub, in memory, until Ctrl-C."""
 
 import argparse
 import signal

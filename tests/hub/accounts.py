@@ -1,4 +1,4 @@
-"""Accounts and tokens: GET /api/whoami-v2, and who may read and write what."""
+"""Accounts and tokens: GET /api/whoami-v2, and read and write permissions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ORGS = {"someone": ("team",), "teammate": ("team",), "stranger": ()}
 
 @dataclass(frozen=True)
 class Token:
-    """What a token stands for. A fine-grained one reads and writes what `repos` names ("someone/name") and no more."""
+    """What a token grants. A fine-grained token can only access the repositories in `repos` ("someone/name")."""
 
     user: str
     role: str = "write"
@@ -33,7 +33,7 @@ class Token:
         return self.role == "write" and self.belongs_to(namespace)
 
     def whoami(self, pro: bool) -> dict:
-        """The answer of /api/whoami-v2."""
+        """The response of /api/whoami-v2."""
         access: dict = {
             "displayName": f"loopback {self.role}",
             "role": self.role,
@@ -70,7 +70,7 @@ SOMEONE_FINE = _well_formed("someoneFine")
 TEAMMATE = _well_formed("teammateWrites")
 STRANGER = _well_formed("strangerWrites")
 UNKNOWN = _well_formed("nobody")
-"""In the right form, but of nobody."""
+"""Well formed, but unknown."""
 
 TOKENS = {
     SOMEONE: Token("someone"),

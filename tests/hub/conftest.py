@@ -1,4 +1,4 @@
-"""The tests of the loopback Hub itself drive it with the real client alone."""
+"""Tests of the loopback Hub itself, driven by the real client."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FILES = files_in(RELEASE)
 
 @pytest.fixture
 def api(hub: Hub) -> HfApi:  # noqa: F811
-    """The client, as someone who may write."""
+    """The client, with write access."""
     return HfApi()
 
 
 @pytest.fixture(params=["xet", "lfs"])
 def mode(request: pytest.FixtureRequest, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> str:  # noqa: F811
-    """Both ways in which large files travel."""
+    """Both ways of uploading large files."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", request.param == "lfs")

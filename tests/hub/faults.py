@@ -1,12 +1,12 @@
-"""Between the socket and the rooms: the log of requests, and faults on demand.
+"""The outermost layer of the server: logs requests and injects faults.
 
-A fault is due at the nth request that fits it. What each kind does:
-    429, 503, …      an answer of that status, and nothing takes effect; 429 with Retry-After: 0 and RateLimit headers
-    reset before     the connection is reset; nothing takes effect
-    reset after      the request takes effect, and the connection is reset instead of an answer
-    reset within     the answer breaks off after half of its body, with a reset of the connection
-    truncated        the answer breaks off after half of its body, with an ordinary end of the connection
-    corrupted        the answer's body has one flipped bit; its length and headers stay
+A fault occurs at the nth request that matches it. The kinds of faults:
+    429, 503, …      a response of that status, without an effect; 429 with Retry-After: 0 and RateLimit headers
+    reset before     the connection is reset, without an effect
+    reset after      the request takes effect, but the connection is reset instead of a response
+    reset within     the connection is reset after half of the response's body
+    truncated        the connection is closed after half of the response's body
+    corrupted        one bit of the response's body is flipped; its length and headers are unchanged
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ KINDS = ("reset before", "reset after", "reset within", "truncated", "corrupted"
 
 @dataclass
 class Entry:
-    """A request in the log. Tokens are nowhere in it."""
+    """A request in the log, without tokens."""
 
     n: int
     method: str
     template: str
-    """The path with names for its variable parts, or "?" where no room answers it."""
+    """The path with names for its variable parts, or "?" if no route matches."""
     path: str
     authorized: bool
     status: int | None = None
-    """None where there was no answer."""
+    """None if there was no response."""
 
     @property
     def what(self) -> str:
@@ -83,7 +83,7 @@ class Wire:
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        # Rooms see the path as it was sent, so that a quoted slash in a name is no slash.
+        # Routes get the path as it was sent, so that a quoted slash in a name is not a separator.
         scope = scope | {"path": scope["raw_path"].decode()}
         names = {name for name, _ in scope["headers"]}
         entry = Entry(
@@ -91,7 +91,7 @@ class Wire:
         )
         self.log.append(entry)
         body = await read_all(receive)
-        # Every fault counts this request, though only one can happen.
+        # All faults count this request, though only one can occur.
         fault = next(iter([fault for fault in self.faults if fault.due(entry)]), None)
         kind = fault.kind if fault else None
         if kind != "reset after":
@@ -112,7 +112,7 @@ class Wire:
             await send(message)
 
     async def answer(self, scope: dict, body: bytes) -> list[dict]:
-        """The whole answer of a room. A bug in one is a surprise, too."""
+        """The complete response of a route. Exceptions in routes are recorded as surprises."""
         messages: list[dict] = []
 
         async def receive() -> dict:
@@ -171,7 +171,7 @@ def corrupt(messages: list[dict]) -> None:
 
 
 def transport_of(send: Callable) -> Any:
-    """The connection itself: uvicorn hands out a bound method of the object that holds it."""
+    """The connection: `send` is a bound method of the uvicorn object that holds it."""
     return send.__self__.transport
 
 
@@ -181,7 +181,7 @@ async def until_closed(receive: Callable) -> None:
 
 
 async def reset(send: Callable, receive: Callable) -> None:
-    """Drop the connection without a word: with no time to linger, closing it sends a TCP reset."""
+    """Reset the connection: with a linger time of zero, closing it sends a TCP RST."""
     transport = transport_of(send)
     linger = struct.pack("ii", 1, 0)
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -197,6 +197,6 @@ async def send_half(messages: list[dict], send: Callable) -> None:
 
 
 async def finish(send: Callable, receive: Callable) -> None:
-    """Close the connection in order: what was sent arrives first."""
+    """Close the connection after everything sent has arrived."""
     transport_of(send).close()
     await until_closed(receive)

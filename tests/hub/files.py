@@ -1,4 +1,4 @@
-"""Files: tree, paths-info, preupload, commit, resolve, and the storage that a large file's download is sent on to."""
+"""Files: tree, paths-info, preupload, commit, resolve, and the storage that large downloads are redirected to."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.hub.xet import find_uploaded
 
 router = APIRouter()
 REGULAR_LIMIT = 10 * 1024 * 1024
-"""Bytes that a file in git itself may have."""
+"""Maximum size in bytes of a file outside of LFS."""
 SECRET = re.compile(rb"\bhf_[A-Za-z0-9]{34}\b")
 
 
@@ -71,7 +71,7 @@ def folders_of(tree: Tree) -> set[str]:
 
 
 def listing(tree: Tree, folder: str, recursive: bool) -> list[dict]:
-    """What is in a folder; "" is the root."""
+    """The entries of a folder; "" is the root."""
     prefix = f"{folder}/" if folder else ""
 
     def inside(path: str) -> bool:
@@ -106,7 +106,7 @@ async def paths_info(request: Request, revision: Quoted, repo: Readable):
 
 
 def goes_to_lfs(path: str, size: int, sample: bytes) -> bool:
-    """By its name, its size, or for not being text, as far as the first bytes tell."""
+    """Whether a file goes to LFS: by name, by size, or because its first bytes are not text."""
     if size > REGULAR_LIMIT or any(fnmatch(path, rule) or fnmatch(basename(path), rule) for rule in LFS_PATTERNS):
         return True
     try:
@@ -118,7 +118,7 @@ def goes_to_lfs(path: str, size: int, sample: bytes) -> bool:
 
 
 def ignored(path: str, rules: str) -> bool:
-    """By the simple rules of a .gitignore: names and patterns, in any folder."""
+    """Whether a simple .gitignore, with names and patterns for any folder, matches."""
     names = [line.strip().strip("/") for line in rules.splitlines() if line.strip() and not line.startswith("#")]
     return any(fnmatch(path, rule) or any(fnmatch(part, rule) for part in path.split("/")) for rule in names)
 
@@ -170,7 +170,7 @@ def read_operations(body: bytes) -> tuple[dict, list[tuple[str, dict]]]:
 
 
 def apply(tree: Tree, operations: list[tuple[str, dict]], repo: Repo, store: Store) -> Tree:
-    """The tree after the operations; nothing is changed if one is refused."""
+    """The tree after all operations; if one is refused, nothing is changed."""
     tree, lfs = dict(tree), []
     for key, value in operations:
         path = value["path"]
@@ -216,7 +216,7 @@ def regular_content(value: dict) -> bytes:
 
 
 def with_attributes(tree: Tree, lfs: list[str]) -> Tree:
-    """.gitattributes gains a line for each new LFS file that its patterns don't cover, as on the Hub."""
+    """Add a line to .gitattributes for each new LFS file that no pattern matches, as the Hub does."""
     now = tree.get(".gitattributes", Blob(b"")).data.decode()
     rules = [line.split()[0] for line in now.splitlines() if "filter=lfs" in line]
     new = [p for p in lfs if not any(fnmatch(p, rule) or fnmatch(basename(p), rule) for rule in rules)]
@@ -226,7 +226,7 @@ def with_attributes(tree: Tree, lfs: list[str]) -> Tree:
 
 
 def check_card(operations: list[tuple[str, dict]], tree: Tree, repo: Repo) -> None:
-    """A card with wrong metadata is refused at the commit, too."""
+    """Refuse a commit with invalid card metadata, as the Hub does."""
     if "README.md" in tree and any(value["path"] == "README.md" for _, value in operations):
         errors, _ = problems(tree["README.md"].data.decode("utf-8", "replace"), repo.type)
         if errors:
@@ -263,7 +263,7 @@ async def commit(
 
 
 def ranged(request: Request, data: bytes, headers: dict[str, str]) -> Response:
-    """A body, or the part of it that was asked for."""
+    """The whole content, or the requested range."""
     headers = headers | {"Accept-Ranges": "bytes"}
     wanted = request.headers.get("range")
     if wanted is None:
@@ -304,7 +304,7 @@ async def resolve_other(request: Request, revision: Quoted, path: Quoted, repo: 
 
 @router.api_route("/storage/{sha256}", methods=["GET", "HEAD"])
 async def download(sha256: str, request: Request, store: TheStore):
-    """The content delivery network: it knows no tokens, and is never sent one."""
+    """The content delivery network, which must never receive a token."""
     if "authorization" in request.headers:
         raise Surprise("a token was sent to the storage")
     if request.query_params.get("signature") not in request.app.state.signatures or sha256 not in store.blobs:

@@ -1,7 +1,7 @@
-"""The fixture `hub`: a fresh Hub for each test, with this process's client pointed at it.
+"""The fixture `hub`: an empty loopback Hub for each test, with this process's client pointed at it.
 
-The server is started once and reset for each test. Within a test, huggingface_hub and transformers talk to it, their
-caches are in a folder of the Hub's, and the client does not wait before it tries again.
+The server is started once and reset for each test. Within a test, huggingface_hub and transformers connect to it, keep
+their caches in a folder of its own, and retry without delay.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.hub.server import CONTRADICTING, Hub
 
 @pytest.fixture(scope="session")
 def hub_server() -> Iterator[Hub]:
-    """The one server of a run of the tests."""
+    """The server, started once per session."""
     server = Hub().start()
     yield server
     server.stop()
@@ -26,7 +26,7 @@ def hub_server() -> Iterator[Hub]:
 
 @pytest.fixture
 def hub(hub_server: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A fresh Hub, and this process's client pointed at it. A test fails where the Hub was surprised."""
+    """An empty Hub, with this process's client pointed at it. A request that the Hub does not expect fails the test."""
     hub_server.reset()
     for name in CONTRADICTING:
         monkeypatch.delenv(name, raising=False)
@@ -38,7 +38,7 @@ def hub(hub_server: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def point_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Change what huggingface_hub read from its environment when it was imported."""
+    """Change the values that huggingface_hub read from its environment when it was imported."""
     from huggingface_hub import constants, file_download, hf_api
     from huggingface_hub.utils import _cache_manager, _http, _xet
 
@@ -70,11 +70,11 @@ def point_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(modules, "HF_MODULES_CACHE", str(home / "modules"))
     _http.close_session()
     for module in (_http, file_download):
-        monkeypatch.setattr(module, "time", ImpatientClock())
+        monkeypatch.setattr(module, "time", NoSleep())
 
 
-class ImpatientClock:
-    """The module `time` for the client alone: its pauses before a retry take no time."""
+class NoSleep:
+    """Replaces the module `time` in the client, so that it retries without delay."""
 
     def sleep(self, seconds: float) -> None:
         pass

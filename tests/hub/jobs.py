@@ -1,5 +1,5 @@
-"""Jobs: start one, look at it, list, cancel; nothing runs, the order is kept for tests to look at. And buckets, which
-jobs mount: create, look at, put files in, list."""
+"""Jobs: start, get, list, cancel. Nothing is run; requests are stored for tests to inspect. Also buckets, which
+Jobs mount: create, get, add files, list."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ async def bucket_token(ns: str, name: str, token: Someone, store: TheStore):
 
 @router.post("/api/buckets/{ns}/{name}/batch")
 async def bucket_batch(ns: str, name: str, request: Request, token: Someone, store: TheStore):
-    """Add and delete files, in NDJSON. The bytes are where hf_xet wrote them."""
+    """Add and delete files, given as NDJSON. hf_xet has uploaded the content."""
     files = found_bucket(store, token, f"{ns}/{name}")["files"]
     check_rights(token, ns)
     failed = []

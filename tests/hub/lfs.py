@@ -1,4 +1,4 @@
-"""LFS: the batch call, uploads in one part and in several, verify, the list of large files; and the tokens for Xet."""
+"""LFS: batch, single-part and multipart uploads, verify, the list of large files; and tokens for Xet."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Completion(Strict):
 
 
 def storage_url(request: Request, sha256: str, **query: Any) -> str:
-    """A signed link to the storage. It is on another host than the Hub, so that the client keeps its token from it."""
+    """A signed link to the storage, on another host than the Hub, so that the client sends no token."""
     signature = secrets.token_hex(8)
     request.app.state.signatures.add(signature)
     extra = "".join(f"&{key}={value}" for key, value in query.items())
@@ -69,7 +69,7 @@ def check_signature(request: Request) -> None:
 
 
 def upload_actions(request: Request, store: Store, repo: Repo, item: LfsObject) -> dict:
-    """Where to send an object; nothing where it is already there."""
+    """Where to upload an object; nothing if it already exists."""
     if item.oid in repo.objects:
         return {"oid": item.oid, "size": item.size}
     target = {"repo": f"{repo.kind}/{repo.id}", "size": item.size}
@@ -85,7 +85,7 @@ def upload_actions(request: Request, store: Store, repo: Repo, item: LfsObject) 
 
 
 def check_upload(repo: Repo, token: Token | None, for_pull_request: bool) -> None:
-    """Refuse who may not upload; whoever may write anywhere may upload for a pull request."""
+    """Check that the caller can upload. For a pull request, any write access is enough."""
     if token is None or token.role == "read" or not for_pull_request:
         check_write(repo, token, "Forbidden: pass `create_pr=1` as a query parameter to create a Pull Request")
 
@@ -112,7 +112,7 @@ async def batch_of_other(request: Request, body: Batch, repo: Readable, token: C
 
 
 def accept(request: Request, store: Store, sha256: str, content: bytes) -> None:
-    """Keep an uploaded object for its repository, if it is what its name says."""
+    """Store an uploaded object for its repository, if its sha256 is right."""
     kind, _, repo_id = request.query_params["repo"].partition("/")
     if len(content) != int(request.query_params["size"]) or hashlib.sha256(content).hexdigest() != sha256:
         raise HubError(400, "The uploaded content does not match its sha256 and size")
@@ -134,7 +134,7 @@ async def put(sha256: str, request: Request, store: TheStore):
 
 @router.post("/storage/{sha256}")
 async def complete(sha256: str, body: Completion, request: Request, store: TheStore):
-    """The parts are all there."""
+    """Complete a multipart upload."""
     check_signature(request)
     if body.oid != sha256 or [part.partNumber for part in body.parts] != list(range(1, len(body.parts) + 1)):
         raise Surprise("the parts of an upload are not in order")
@@ -184,6 +184,6 @@ def write_token(store: Store) -> dict:
 
 @router.get("/api/{kind}/{ns}/{name}/xet-write-token/{revision}")
 async def xet_write_token(revision: Quoted, repo: Readable, token: Caller, store: TheStore, create_pr: bool = False):
-    """A fresh folder of this machine for each token, which hf_xet writes to itself. The commit looks there."""
+    """Each token gets an empty local folder that hf_xet writes to, and that commits read."""
     check_upload(repo, token, create_pr)
     return write_token(store)

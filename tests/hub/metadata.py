@@ -54,7 +54,7 @@ class Content(Strict):
 
 
 def front_matter(text: str) -> tuple[dict, str | None]:
-    """A card's metadata, and what is wrong with its YAML."""
+    """A card's metadata, and errors in its YAML."""
     match = FRONT_MATTER.match(text)
     if not match:
         return {}, None
@@ -68,7 +68,7 @@ def front_matter(text: str) -> tuple[dict, str | None]:
 
 
 def as_list(value: Any) -> list:
-    """What a field holds that takes one thing or several."""
+    """The values of a field that takes one value or a list."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
@@ -79,7 +79,7 @@ def one_of(card: dict, key: str, allowed: set[str]) -> list[str]:
 
 
 def strings(card: dict, key: str) -> list[str]:
-    """Errors of a field that holds a string or several."""
+    """Errors of a field that takes a string or a list of strings."""
     if key not in card or all(isinstance(value, str) for value in as_list(card[key])):
         return []
     return [f'"{key}" must be a string or an array of strings']

@@ -1,4 +1,4 @@
-"""Discussions and pull requests: open, list, look at, comment, change status, merge."""
+"""Discussions and pull requests: open, list, get, comment, change status, merge."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Status(Strict):
 
 
 def url_of(request: Request, repo: Repo, num: int) -> str:
-    """Where a person would look at it; the client reads the number at its end."""
+    """The URL of its page; the client reads the number at its end."""
     return f"{page_url(request, repo.kind, repo.id)}/discussions/{num}"
 
 
@@ -86,13 +86,13 @@ def details(repo: Repo, pull: Pull) -> dict:
 
 
 def fork_point(repo: Repo, pull: Pull) -> Commit:
-    """Where the pull request left its base."""
+    """The commit where the pull request branched off."""
     base = {commit.oid for commit in repo.history(at(repo, pull.base))}
     return next(commit for commit in repo.history(at(repo, pull.ref)) if commit.oid in base)
 
 
 def conflicts(repo: Repo, pull: Pull) -> list[str]:
-    """Files that were changed on both sides, differently."""
+    """Files that both sides changed differently."""
     if pull.status == "merged":
         return []
     old, ours, theirs = (commit.tree for commit in (fork_point(repo, pull), at(repo, pull.base), at(repo, pull.ref)))

@@ -135,13 +135,13 @@ async def auth_check_write(repo: Writable):
 
 
 def card_data(commit: Commit) -> dict:
-    """What the README's front matter says."""
+    """The front matter of README.md."""
     blob = commit.tree.get("README.md")
     return front_matter(blob.data.decode("utf-8", "replace"))[0] if blob else {}
 
 
 def tags_of(card: dict) -> list[str]:
-    """The tags that the Hub makes of a card."""
+    """The tags that the Hub derives from a card."""
     tags = [card[key] for key in ("library_name",) if key in card] + as_list(card.get("tags"))
     tags += [f"dataset:{name}" for name in as_list(card.get("datasets"))] + as_list(card.get("language"))
     for base in as_list(card.get("base_model")):
@@ -154,7 +154,7 @@ def tags_of(card: dict) -> list[str]:
 
 
 def safetensors_of(commit: Commit) -> dict | None:
-    """How many numbers of which kind model.safetensors holds."""
+    """The number of parameters of each dtype in model.safetensors."""
     blob = commit.tree.get("model.safetensors")
     if blob is None:
         return None
@@ -174,7 +174,7 @@ def safetensors_of(commit: Commit) -> dict | None:
 
 
 def config_of(commit: Commit) -> dict:
-    """The parts of config.json that the Hub shows."""
+    """The fields of config.json that the Hub shows."""
     blob = commit.tree.get("config.json")
     try:
         config = json.loads(blob.data) if blob else {}
@@ -203,7 +203,7 @@ def sibling(path: str, blob: Any, blobs: bool) -> dict:
 
 
 def info(store: Store, repo: Repo, commit: Commit, blobs: bool) -> dict:
-    """All that the Hub says about a repository at a commit."""
+    """The Hub's information about a repository at a commit."""
     card = card_data(commit)
     found: dict[str, Any] = {
         "_id": f"id-of-{repo.kind}/{repo.id}",
@@ -332,7 +332,7 @@ async def delete_tag(tag: Quoted, repo: Writable):
 
 @router.get("/api/agent-harnesses")
 async def agent_harnesses(token: Caller):
-    """The client asks once a day which coding agents there are; here, none."""
+    """The client requests the list of coding agents once a day; here it is empty."""
     return {"standardEnvVars": [], "harnesses": {}}
 
 

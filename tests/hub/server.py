@@ -1,4 +1,4 @@
-"""The Hub as a whole: put the rooms together, start them in a thread on a port, stop, and begin anew between tests."""
+"""The server: combines all routes, runs in a thread on a free port, and is reset between tests."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ CONTRADICTING = (
     *("HF_HUB_CACHE", "HF_XET_CACHE", "HF_ASSETS_CACHE", "HF_TOKEN_PATH", "HF_MODULES_CACHE", "HUGGINGFACE_HUB_CACHE"),
     *("HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_XET", "HF_DEBUG"),
 )
-"""Variables that would have their say against the ones of the Hub."""
+"""Environment variables that would override the Hub's."""
 
 
 def build() -> tuple[FastAPI, Wire]:
-    """The application, and the layer around it that the server runs."""
+    """The application, and its outermost layer, which the server runs."""
     app = FastAPI(openapi_url=None)
     for router in ROUTERS:
         app.include_router(router)
@@ -101,7 +101,7 @@ class Hub:
         self.reset()
 
     def reset(self) -> None:
-        """As new: no repositories, no faults, an empty log, empty caches."""
+        """Reset: no repositories, no faults, an empty log, empty caches."""
         self.store = self.app.state.store = Store()
         self.app.state.signatures = set()
         self.app.state.parts = {}
@@ -130,11 +130,11 @@ class Hub:
 
     @property
     def surprises(self) -> list[str]:
-        """Requests that the real client would never send, and bugs of this server. A good test ends with none."""
+        """Requests that the real client would never send, and exceptions in this server."""
         return self.wire.surprises
 
     def calls(self, on: str = "*") -> list[str]:
-        """The requests that were made, as "METHOD template"; `on` is a pattern of them."""
+        """The requests so far, as "METHOD template", that match the pattern `on`."""
         return [entry.what for entry in self.log if Fault("", on, 1, False, None).due(entry)]
 
     def fail(
@@ -155,25 +155,25 @@ class Hub:
         self.wire.faults.append(Fault(kind, on, nth, sticky, call))
 
     def heal(self) -> None:
-        """No faults from now on."""
+        """Remove all faults."""
         self.wire.faults.clear()
 
     def save(self) -> Store:
-        """The state of this moment, for `restore`."""
+        """A copy of the current state, for `restore`."""
         return copy.deepcopy(self.store)
 
     def restore(self, saved: Store) -> None:
-        """Begin anew from a saved state, which can be used again."""
+        """Restore a saved state, which can be restored again."""
         self.reset()
         self.store = self.app.state.store = copy.deepcopy(saved)
 
     def snapshot(self) -> dict[str, Any]:
-        """The end state, for comparisons; see Store.snapshot."""
+        """The state for comparisons; see `Store.snapshot`."""
         return self.store.snapshot()
 
     @property
     def variables(self) -> dict[str, str]:
-        """What points a process at this Hub, and its caches at a folder of this Hub's."""
+        """Environment variables that point a process at this Hub, and its caches at this Hub's folder."""
         return {
             "HF_ENDPOINT": self.url,
             "HF_TOKEN": self.token,
@@ -186,6 +186,6 @@ class Hub:
 
     @property
     def env(self) -> dict[str, str]:
-        """The whole environment for a subprocess: this process's, with those variables, and none that contradict."""
+        """The environment for a subprocess: this process's, with `variables` and without contradicting ones."""
         kept = {name: value for name, value in os.environ.items() if name not in CONTRADICTING}
         return kept | self.variables

@@ -1,4 +1,4 @@
-"""Collections: create, look at, list by owner, change, delete; their items."""
+"""Collections: create, get, list by owner, update, delete; and their items."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def find(store: Store, token: Token | None, slug: str) -> dict:
 
 
 def change(store: Store, token: Token, slug: str) -> dict:
-    """A collection that the caller may write to."""
+    """A collection that the caller can write to."""
     found = find(store, token, slug)
     if token.role == "read" or not token.belongs_to(found["owner"]):
         raise HubError(403, "Authorization error.")
@@ -70,7 +70,7 @@ def change(store: Store, token: Token, slug: str) -> dict:
 
 
 def answer(store: Store, found: dict) -> dict:
-    """As the Hub sends it."""
+    """The Hub's JSON for it."""
     items: list[dict[str, Any]] = []
     for position, item in enumerate(found["items"]):
         entry = {"_id": item["_id"], "type": item["type"], "id": item["id"], "position": position}

@@ -1,4 +1,4 @@
-"""Spaces: variables, secrets (which nobody can read), volumes, hardware, sleep, pause, restart, and the runtime."""
+"""Spaces: variables, secrets (write-only), volumes, hardware, sleep, pause, restart, and the runtime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.hub.wire import Caller, HubError, Quoted, Strict, TheStore, readable,
 router = APIRouter()
 PATH = "/api/spaces/{ns}/{name}"
 FREE_ZERO_SPACES = 2
-"""ZeroGPU Spaces of an account without a paid plan."""
+"""ZeroGPU Spaces allowed to an account without a paid plan."""
 PAYMENT = "Subscribe to PRO to create Spaces that run on cpu-basic hardware; static Spaces are free"
 
 
@@ -29,7 +29,7 @@ class Key(Strict):
 
 
 class SpaceFields(Strict):
-    """What the call that creates a repository says about a Space."""
+    """The fields about Spaces of a request to create a repository."""
 
     sdk: str | None = None
     hardware: str | None = None
@@ -53,7 +53,7 @@ class Volumes(Strict):
 
 
 def check_payment(store: Store, namespace: str, sdk: str, hardware: str) -> None:
-    """A free account has static Spaces, and two on ZeroGPU."""
+    """Free accounts can have static Spaces, and two on ZeroGPU."""
     if namespace not in store.free or sdk == "static":
         return
     zero = [
@@ -102,13 +102,13 @@ def runtime(space: Space) -> dict:
 
 
 def build(space: Space) -> None:
-    """Begin to build anew, as after a change of settings."""
+    """Start a build, as after a change of settings."""
     if space.stage not in ("NO_APP_FILE", "PAUSED"):
         space.stage, space.polls = "BUILDING", 0
 
 
 def files_changed(space: Space, tree: Tree) -> None:
-    """Begin to build what the commit brought, if the file that is to be run is there."""
+    """Start a build after a commit, if the app file exists."""
     readme = tree.get("README.md", Blob(b"")).data.decode("utf-8", "replace")
     usual = {"docker": "Dockerfile", "static": "index.html"}.get(space.sdk, "app.py")
     there = front_matter(readme)[0].get("app_file", usual) in tree

@@ -13,14 +13,14 @@ from typing import Any
 from tests.hub.accounts import TOKENS, Token
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
-"""What stands in a URL, and the name of the type."""
+"""The prefix in a URL → the name of the type."""
 _LFS_PATTERNS = """
 *.7z *.arrow *.bin *.bz2 *.ckpt *.ftz *.gz *.h5 *.joblib *.lfs.* *.mlmodel *.model *.msgpack *.npy *.npz *.onnx *.ot
 *.parquet *.pb *.pickle *.pkl *.pt *.pth *.rar *.safetensors saved_model/**/* *.tar.* *.tar *.tflite *.tgz *.wasm
 *.xz *.zip *.zst *tfevents*
 """
 LFS_PATTERNS = _LFS_PATTERNS.split()
-"""What the .gitattributes of a new repository sends to LFS."""
+"""The LFS patterns in the .gitattributes of a new repository."""
 LFS_LINE = "{} filter=lfs diff=lfs merge=lfs -text\n"
 SPACE_README = """---
 title: {title}
@@ -37,18 +37,18 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def git_sha1(kind: str, content: bytes) -> str:
-    """The name that git gives an object."""
+    """The git object id (sha1) of an object."""
     return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content).hexdigest()
 
 
 def stamp(moment: int) -> str:
-    """A time of day as the Hub writes it; a moment is a count of changes, so that runs repeat exactly."""
+    """A timestamp as the Hub writes it. Time is a count of changes, so that runs are reproducible."""
     return (EPOCH + timedelta(seconds=moment)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 @dataclass(frozen=True)
 class Blob:
-    """A file's content, in git itself or in LFS."""
+    """A file's content, in git or in LFS."""
 
     data: bytes
     lfs: bool = False
@@ -59,7 +59,7 @@ class Blob:
 
     @cached_property
     def pointer(self) -> bytes:
-        """What git holds of it."""
+        """What git stores of it: the content or the LFS pointer."""
         if not self.lfs:
             return self.data
         text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {len(self.data)}\n"
@@ -67,7 +67,7 @@ class Blob:
 
     @cached_property
     def oid(self) -> str:
-        """Git's name for it; for LFS, of the pointer."""
+        """Its git object id; for LFS, that of the pointer."""
         return git_sha1("blob", self.pointer)
 
     @property
@@ -76,7 +76,7 @@ class Blob:
 
 
 Tree = dict[str, Blob]
-"""Files by path. Never changed once a commit has it."""
+"""Path → file. Immutable once it belongs to a commit."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Pull:
 
 @dataclass
 class Space:
-    """What a Space has besides its files."""
+    """The settings and runtime of a Space."""
 
     sdk: str
     hardware: str = "cpu-basic"
@@ -120,7 +120,7 @@ class Space:
     volumes: list[dict] = field(default_factory=list)
     stage: str = "NO_APP_FILE"
     polls: int = 0
-    """How often its runtime was asked for since it last began to build."""
+    """How often its runtime was requested since the last build started."""
 
 
 @dataclass
@@ -135,7 +135,7 @@ class Repo:
     """Commits by refs/heads/…, refs/tags/… and refs/pr/…"""
     commits: dict[str, Commit] = field(default_factory=dict)
     objects: set[str] = field(default_factory=set)
-    """The sha256 of what was uploaded to its LFS."""
+    """The sha256 of all objects in its LFS storage."""
     pulls: list[Pull] = field(default_factory=list)
     space: Space | None = None
 
@@ -164,7 +164,7 @@ class Repo:
         return None
 
     def history(self, commit: Commit) -> list[Commit]:
-        """A commit and those before it, newest first."""
+        """A commit and its ancestors, newest first."""
         past = [commit]
         while past[-1].parent:
             past.append(self.commits[past[-1].parent])
@@ -173,7 +173,7 @@ class Repo:
     def add_commit(
         self, ref: str, tree: Tree, title: str, message: str, author: str, moment: int, parent: str | None = None
     ) -> Commit:
-        """Move a ref one commit on. The commit's name follows from content, parent and the count of commits."""
+        """Add a commit to a ref. Its sha is derived from content, parent and number of commits."""
         parent = parent or self.refs.get(ref)
         listing = "".join(f"{path} {blob.oid}\n" for path, blob in sorted(tree.items()))
         oid = git_sha1("commit", f"{listing}\n{parent}\n{title}\n{message}\n{len(self.commits)}".encode())
@@ -184,28 +184,28 @@ class Repo:
 
 
 class Store:
-    """Everything that the Hub knows. All changes happen in the server's one event loop, so none is ever half-made."""
+    """The Hub's state. All changes happen in the server's single event loop, so each is atomic."""
 
     def __init__(self) -> None:
         self.tokens: dict[str, Token] = dict(TOKENS)
         self.free: set[str] = set()
-        """Accounts without a paid plan: they get 402 for a Space on cpu-basic."""
+        """Accounts without a paid plan, which get 402 for a Space on cpu-basic."""
         self.page = 5
-        """Entries a page of a tree or list holds; the real Hub's are larger, but then no test would turn one."""
+        """Entries per page of a tree or list; smaller than the real Hub's, so that tests use several pages."""
         self.polls_to_run = 2
-        """How often a Space answers BUILDING before it runs."""
+        """How often a Space reports BUILDING before it runs."""
         self.builds_end_as = "RUNNING"
         """BUILD_ERROR, CONFIG_ERROR or RUNTIME_ERROR for a Space that fails."""
         self.multipart_from = 5 * 1024 * 1024
-        """LFS uploads of so many bytes or more go in parts."""
+        """LFS uploads of at least this many bytes are multipart."""
         self.repos: dict[tuple[str, str], Repo] = {}
         self.blobs: dict[str, Blob] = {}
-        """The bytes of everything in LFS, by sha256."""
+        """sha256 → content of all LFS objects."""
         self.collections: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.buckets: dict[str, dict[str, Any]] = {}
         self.xet_folder: Path | None = None
-        """Where hf_xet writes; each upload gets a folder of its own in it."""
+        """Where hf_xet writes, with a folder for each upload."""
         self.moments = 0
 
     def now(self) -> int:
@@ -213,7 +213,7 @@ class Store:
         return self.moments
 
     def create_repo(self, kind: str, repo_id: str, author: str, private: bool = False, sdk: str | None = None) -> Repo:
-        """A new repository with its first commit, as the Hub makes it."""
+        """Create a repository with an initial commit, as the Hub does."""
         repo = Repo(kind, repo_id, self.now(), private, space=Space(sdk) if sdk else None)
         tree = {".gitattributes": Blob("".join(map(LFS_LINE.format, LFS_PATTERNS)).encode())}
         if sdk:
@@ -223,7 +223,7 @@ class Store:
         return repo
 
     def snapshot(self) -> dict[str, Any]:
-        """The end state for comparisons: what is there, without times, names of commits and anything secret."""
+        """The state for comparisons, without times, commit ids and secrets."""
 
         def refs(repo: Repo) -> dict:
             return {

@@ -1,4 +1,4 @@
-"""What all rooms share: errors in the Hub's form, strict bodies, and the checks of who asks for what."""
+"""Shared by all routes: errors in the Hub's format, strict request bodies, and permission checks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.hub.accounts import Token
 from tests.hub.store import KINDS, Commit, Repo, Store
 
 Quoted = Annotated[str, AfterValidator(unquote)]
-"""A part of a path. Paths are matched as they were sent, so that a %2F in a revision is no slash."""
+"""A segment of a path. Paths are matched as sent, so that %2F in a revision is not a separator."""
 
 
 class HubError(Exception):
-    """An answer in the Hub's form for errors: a JSON body, X-Error-Message, and X-Error-Code where there is one."""
+    """An error response as the Hub sends it: JSON body, X-Error-Message and, if given, X-Error-Code."""
 
     def __init__(self, status: int, message: str, code: str | None = None, headers: dict | None = None, **body: Any):
         super().__init__(message)
@@ -31,20 +31,20 @@ class HubError(Exception):
 
 
 class Surprise(HubError):
-    """A request that the real client would never send. Tests assert that there was none."""
+    """A request that the real client would never send; it fails the test."""
 
     def __init__(self, message: str):
         super().__init__(400, message)
 
 
 class Strict(BaseModel):
-    """A JSON body: a field that is not declared is a surprise."""
+    """A JSON request body; undeclared fields are recorded as surprises."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 def entry_not_found(message: str, commit: Commit | None = None) -> HubError:
-    """The client remembers which commit lacks a file, where it is told the commit."""
+    """The client caches that a commit lacks a file, if the response names the commit."""
     return HubError(404, message, "EntryNotFound", {"X-Repo-Commit": commit.oid} if commit else {})
 
 
@@ -56,7 +56,7 @@ TheStore = Annotated[Store, Depends(the_store)]
 
 
 async def caller(request: Request, store: TheStore) -> Token | None:
-    """Who asks, or None for anonymous."""
+    """The caller, or None if anonymous."""
     header = request.headers.get("authorization")
     if header is None:
         return None
@@ -71,7 +71,7 @@ Caller = Annotated[Token | None, Depends(caller)]
 
 
 async def someone(token: Caller) -> Token:
-    """Who asks; anonymous is refused."""
+    """The caller; anonymous requests are refused."""
     if token is None:
         raise HubError(401, "Invalid username or password.")
     return token
@@ -81,7 +81,7 @@ Someone = Annotated[Token, Depends(someone)]
 
 
 def visible(store: Store, token: Token | None, kind: str, repo_id: str) -> Repo:
-    """The repository, where it is there for this caller."""
+    """The repository, if it exists and the caller can read it."""
     repo = store.repos.get((kind, repo_id))
     if repo is None or (repo.private and not (token and token.may_read(repo))):
         if token is None:
@@ -91,7 +91,7 @@ def visible(store: Store, token: Token | None, kind: str, repo_id: str) -> Repo:
 
 
 def check_write(repo: Repo, token: Token | None, message: str = "Authorization error.") -> None:
-    """Refuse who may not write to a repository that they see."""
+    """Refuse callers that can read a repository but not write to it."""
     if token is None:
         raise HubError(401, "Invalid username or password.", "RepoNotFound")
     if not token.may_write(repo):
@@ -120,7 +120,7 @@ async def readable_model(ns: Quoted, name: Quoted, store: TheStore, token: Calle
 
 
 ReadableModel = Annotated[Repo, Depends(readable_model)]
-"""Of a path without a type in front: a model."""
+"""The type of paths without a prefix: models."""
 
 
 def at(repo: Repo, revision: str) -> Commit:
@@ -132,7 +132,7 @@ def at(repo: Repo, revision: str) -> Commit:
 
 
 def page_url(request: Request, kind: str, repo_id: str) -> str:
-    """Where a person would look at a repository."""
+    """The URL of a repository's page."""
     prefix = "" if kind == "models" else f"{kind}/"
     return f"{request.base_url}{prefix}{repo_id}"
 

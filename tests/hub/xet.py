@@ -1,4 +1,4 @@
-"""What hf_xet wrote into the folder of a `local://` storage, read back.
+"""Reads what hf_xet wrote to the folder of a `local://` storage.
 
 hf_xet keeps content in xorbs, and in shards which file is made of which parts of them. A shard names files by Xet's own
 hash and, behind it, by the sha256 that the commit will name: https://huggingface.co/docs/xet/shard
@@ -17,16 +17,16 @@ from pathlib import Path
 from tests.hub.store import Blob, Repo, Store
 
 HEADER = ENTRY = 48
-"""Bytes of a shard's header, and of each entry in it."""
+"""Size in bytes of a shard's header, and of each entry."""
 
 
 def _hash(raw: bytes) -> str:
-    """As Xet writes a hash: four numbers of 64 bits, each the other way round."""
+    """A hash as Xet writes it: four little-endian 64-bit numbers."""
     return struct.pack(">4Q", *struct.unpack("<4Q", raw)).hex()
 
 
 def files_in_shard(shard: bytes) -> Iterator[tuple[str, str, int]]:
-    """(sha256, Xet's hash, size in bytes) of each file that a shard describes; for a bucket, the sha256 is left out."""
+    """(sha256, Xet hash, size in bytes) of each file that a shard describes; shards of buckets have no sha256."""
     place = HEADER
     while (raw := shard[place : place + 32]) != b"\xff" * 32:
         flags, count = struct.unpack_from("<II", shard, place + 32)
@@ -39,7 +39,7 @@ def files_in_shard(shard: bytes) -> Iterator[tuple[str, str, int]]:
 
 
 def read(storage: Path, xet_hash: str, size: int) -> bytes:
-    """A file's bytes. The storage is copied first: its index is locked while the client that wrote it lives."""
+    """A file's content. The storage is copied first, since the client that wrote it holds a lock on its index."""
     import hf_xet
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -52,14 +52,14 @@ def read(storage: Path, xet_hash: str, size: int) -> bytes:
 
 
 def uploaded(store: Store) -> Iterator[tuple[Path, str, str, int]]:
-    """(storage, sha256, Xet's hash, size) of each file that Xet clients wrote."""
+    """(storage, sha256, Xet hash, size) of each file that Xet clients wrote."""
     for shard in store.xet_folder.glob("xet-*/xet/xorbs/shards/*.mdb") if store.xet_folder else ():
         for sha256, xet_hash, size in files_in_shard(shard.read_bytes()):
             yield shard.parent.parent, sha256, xet_hash, size
 
 
 def find_uploaded(store: Store, repo: Repo, sha256: str) -> None:
-    """Look for a file among what Xet clients wrote, and take it into the repository's storage."""
+    """Find a file that a Xet client wrote, and copy it to the repository's storage."""
     for storage, found, xet_hash, size in uploaded(store):
         if found == sha256:
             content = read(storage, xet_hash, size)
@@ -70,7 +70,7 @@ def find_uploaded(store: Store, repo: Repo, sha256: str) -> None:
 
 
 def content_of(store: Store, xet_hash: str) -> bytes | None:
-    """A file that a Xet client wrote, by Xet's hash."""
+    """The content of a file that a Xet client wrote, by its Xet hash."""
     for storage, _, found, size in uploaded(store):
         if found == xet_hash:
             return read(storage, xet_hash, size)

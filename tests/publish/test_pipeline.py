@@ -253,8 +253,8 @@ def test_a_publication_killed_in_every_step_ends_in_the_same_place(unbuilt, requ
     assert the_hub.snapshot() == end
 
 
-def test_skip_train_with_nothing_to_take(here, request_for):
-    shutil.rmtree(here / "runs")
+def test_skip_train_with_nothing_to_take(unbuilt, request_for):
+    shutil.rmtree(unbuilt / "runs")
     with pytest.raises(AxionError, match="omit it to train"):
         run_steps(request_for())
 

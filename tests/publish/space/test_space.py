@@ -70,7 +70,8 @@ def test_it_holds_what_the_page_needs_and_nothing_else(built):
     for unwanted in (
         "test",
         "__pycache__",
-        "axion/training",
+        "axion/training/run",
+        "axion/training/trainer",
         "axion/data/sources/s",
         "axion/cli",
         "/.",
