@@ -24,7 +24,7 @@ ROOMS = {
         families
         tokenizer
         model
-        files machine errors
+        files machine settings errors
     """,
     "playground": """
         server

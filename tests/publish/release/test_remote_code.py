@@ -52,7 +52,7 @@ def test_an_old_release_opens(old):
 
 def test_an_old_release_passes_lint_and_verification(old):
     assert lint(old) == []
-    assert "bit-equal" in verify.verify_release(old)
+    assert "bit-identical" in verify.verify_release(old)
 
 
 def test_an_old_release_is_refreshed_into_the_new_form(old, tmp_path):
