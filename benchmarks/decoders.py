@@ -235,7 +235,7 @@ BUILDERS: dict[str, Callable[[argparse.Namespace, str, str], Decoder]] = {
 
 def main() -> None:
     """Serve one contender."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("name")
     parser.add_argument("--folder", required=True)
     parser.add_argument("--threads", type=int, required=True)

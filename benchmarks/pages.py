@@ -41,7 +41,7 @@ Source = Callable[..., Iterator[Step]]
 
 def main() -> None:
     """Serve one page until the process is ended."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("page", choices=PAGES)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--log", type=Path)

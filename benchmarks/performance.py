@@ -136,7 +136,7 @@ def llama_version() -> dict[str, str]:
 
 def main() -> None:
     """Measure, print the tables, and write what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few minutes, to see that everything runs")
     parser.add_argument("--only", metavar="PART,…", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--json", type=Path, metavar="FILE")

@@ -290,7 +290,7 @@ def docs_block(report: dict) -> str:
 
 def main() -> None:
     """Measure, print the table, and write what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--runs", type=int, default=5, help="repetitions of everything (default %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--docs", action="store_true", help="write the figures into docs/")

@@ -1,7 +1,9 @@
-"""The models that are measured: the bundled one, and two larger ones with random weights."""
+"""The measured models: the bundled release and two larger models with random weights."""
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,64 +17,66 @@ from axion.tokenizer import save_tokenizer
 
 BUNDLED = "axion1-v0.1"
 CONTEXT = 512
-SIZES: dict[str, dict] = {
-    "v0.1": {},  # the configuration's own defaults
-    "M": {
-        "vocab_size": 2048,
-        "hidden_size": 128,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 4,
-        "q_lora_rank": 32,
-        "kv_lora_rank": 16,
-        "qk_nope_head_dim": 24,
-        "qk_rope_head_dim": 8,
-        "v_head_dim": 32,
-        "n_routed_experts": 4,
-        "moe_intermediate_size": 96,
-    },
-    "L": {
-        "vocab_size": 4096,
-        "hidden_size": 256,
-        "num_hidden_layers": 8,
-        "num_attention_heads": 8,
-        "q_lora_rank": 64,
-        "kv_lora_rank": 32,
-        "qk_nope_head_dim": 24,
-        "qk_rope_head_dim": 8,
-        "v_head_dim": 32,
-        "n_routed_experts": 8,
-        "moe_intermediate_size": 256,
-    },
+SIZES: dict[str, Callable[..., AxionConfig]] = {
+    "v0.1": AxionConfig,
+    "M": partial(
+        AxionConfig,
+        vocab_size=2048,
+        hidden_size=128,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        q_lora_rank=32,
+        kv_lora_rank=16,
+        qk_nope_head_dim=24,
+        qk_rope_head_dim=8,
+        v_head_dim=32,
+        n_routed_experts=4,
+        moe_intermediate_size=96,
+    ),
+    "L": partial(
+        AxionConfig,
+        vocab_size=4096,
+        hidden_size=256,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        q_lora_rank=64,
+        kv_lora_rank=32,
+        qk_nope_head_dim=24,
+        qk_rope_head_dim=8,
+        v_head_dim=32,
+        n_routed_experts=8,
+        moe_intermediate_size=256,
+    ),
 }
-"""Fields of AxionConfig; all have one shared expert, two chosen of the routed ones, and tied embeddings."""
+"""Configs that take further fields. All have one shared expert, two chosen routed experts and tied embeddings."""
+SPREAD = 0.02
+"""Standard deviation of random weights in training, AxionConfig's default."""
+WIDE_SPREAD = 0.1
+"""The same in generation: with 0.02, random weights repeat one token."""
 
 
-WIDE = 0.1
-"""The spread of random weights that write text: with training's own they say one token again and again."""
+def config_of(size: str, context: int = CONTEXT, spread: float = SPREAD) -> AxionConfig:
+    """The config of one of SIZES with a context of `context` tokens."""
+    return SIZES[size](max_position_embeddings=context, initializer_range=spread)
 
 
-def config_of(size: str, context: int = CONTEXT, **more: object) -> AxionConfig:
-    """The configuration of one of SIZES, with a context of so many tokens."""
-    return AxionConfig(**SIZES[size], max_position_embeddings=context, **more)
-
-
-def build_model(size: str, context: int = CONTEXT, **more: object) -> AxionForCausalLM:
-    """A model with random weights, the same ones every time."""
+def build_model(size: str, context: int = CONTEXT, spread: float = SPREAD) -> AxionForCausalLM:
+    """A model with random weights from a fixed seed."""
     torch.manual_seed(0)
-    return AxionForCausalLM(config_of(size, context, **more))
+    return AxionForCausalLM(config_of(size, context, spread))
 
 
 def make_release(size: str, folder: Path, context: int = CONTEXT) -> Release:
     """The bundled release for its own size and context, otherwise one with random weights, written into `folder`.
 
-    Its remote code is the bundled one's. So is its tokenizer, which knows the first tokens of the vocabulary: nobody
-    measures the text.
+    The remote code and the tokenizer are those of the bundled release. The tokenizer covers only the first tokens of
+    a larger vocabulary, which does not matter: the text is not measured.
     """
-    disable_progress_bar()  # one for every file that is written
+    disable_progress_bar()  # transformers shows one for every file it writes
     bundled = open_release(RELEASES / BUNDLED)
     if size == "v0.1" and context == CONTEXT:
         return bundled
-    model = build_model(size, context, initializer_range=WIDE).eval()
+    model = build_model(size, context, WIDE_SPREAD).eval()
     tokenizer = bundled.tokenizer
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     model.generation_config = GenerationConfig(**{name: getattr(tokenizer, name) for name in ids})

@@ -57,7 +57,7 @@ VARIANTS: dict[str, Variant | None] = {
 
 def main() -> None:
     """Measure, or be one of the measured."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("variant", nargs="?", choices=VARIANTS)
     parser.add_argument("--size", choices=SIZES, default=SIZES[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

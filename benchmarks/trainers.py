@@ -134,7 +134,7 @@ def make_step(
 
 def main() -> None:
     """Serve one contender."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("name")
     parser.add_argument("--size", required=True)
     parser.add_argument("--threads", type=int, required=True)

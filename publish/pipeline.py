@@ -21,7 +21,9 @@ from axion.export import check_export
 from axion.families import get_family
 from axion.recipe import Recipe, load_recipe
 from axion.release import RELEASES
-from axion.training.run import RUN_FILE, Interrupted, differences, latest_run, read_run_file, train
+from axion.training.resume import differences
+from axion.training.run import Interrupted, train
+from axion.training.runfile import RUN_FILE, latest_run, read_run_file
 from publish.check import lint
 from publish.hub import announce
 from publish.hub import client as hub

@@ -1,57 +1,58 @@
-"""Balancing without an auxiliary loss: routing biases that move after every optimizer step.
+"""Load balancing without an auxiliary loss: routing biases that are updated after every optimizer step.
 
-Each router's choices are counted while the model trains. After the step, summed over gradient accumulation and over all
-processes, the bias of an expert with fewer tokens than the mean goes up by γ, that of one with more goes down
-(DeepSeek-V3 report, arXiv 2412.19437, section 2.1.2; Wang et al., arXiv 2408.15664). The biases of a layer keep a mean
-of zero, since only their differences count.
+Each router's choices are counted during training and summed over gradient accumulation and processes. After the step,
+the bias of an expert with fewer tokens than the mean rises by γ, and that of an expert with more falls by γ
+(DeepSeek-V3 report, arXiv 2412.19437, section 2.1.2; Wang et al., arXiv 2408.15664). The biases of a layer are centred
+on zero: only their differences matter.
+
+Shape suffixes in names: L mixture layers, E routed experts, T tokens, K experts per token.
 """
 
+from collections.abc import Callable
+
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from axion.model.mixture_axion import AxionRouter
+from axion.training import parallel
 
 
 class ExpertBalancer:
-    """Counts the choices of a model's routers and moves their biases.
+    """Counts the choices of a model's routers and updates their biases.
 
     Args:
-        model: any model with `AxionRouter`s; forward hooks count while a router is in training mode. A forward pass
-            that does not go through the routers calls `count` itself.
-        speed: γ; 0 counts without moving.
+        model: any model with `AxionRouter`s. Forward hooks count the choices of routers in training mode; a forward
+            pass that does not call the routers has to call `count` itself.
+        speed: γ; 0 counts without updating.
     """
 
     def __init__(self, model: nn.Module, speed: float):
         self.routers = [module for module in model.modules() if isinstance(module, AxionRouter)]
         self.speed = speed
-        self._counts = [torch.zeros_like(router.e_score_correction_bias, dtype=torch.long) for router in self.routers]
+        self._counts = [torch.zeros_like(_bias(router), dtype=torch.long) for router in self.routers]
         self._hooks = [router.register_forward_hook(self._counter(layer)) for layer, router in enumerate(self.routers)]
 
-    def _counter(self, layer: int):
-        @torch.compiler.disable
-        def hook(router: AxionRouter, _inputs, outputs) -> None:
+    def _counter(self, layer: int) -> Callable[[nn.Module, tuple, tuple], None]:
+        def hook(router: nn.Module, _inputs: tuple, outputs: tuple) -> None:
             if router.training:
                 _, _, experts_TK = outputs
                 self.count(layer, experts_TK)
 
-        return hook
+        return torch.compiler.disable(hook)  # pyright: ignore[reportReturnType]  # its stub loses the type
 
     def count(self, layer: int, experts_TK: torch.Tensor) -> None:
-        """Adds the choices of one pass through the router of a mixture layer, numbered from 0."""
+        """Adds the choices `[T, K]` of one pass through the router of a mixture layer, numbered from 0."""
         counted = experts_TK.flatten().bincount(minlength=len(self._counts[layer]))
         self._counts[layer] = self._counts[layer].to(counted.device) + counted
 
     @torch.no_grad()
     def step(self) -> torch.Tensor:
-        """Moves every bias by what was counted since the last step; returns those counts `[L, E]`, of all processes."""
+        """Updates every bias by the counts since the last step, and returns these counts `[L, E]` of all processes."""
         if not self.routers:
             return torch.zeros(0, 0, dtype=torch.long)
-        counts_LE = torch.stack(self._counts)
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(counts_LE)
+        counts_LE = parallel.sum_over_processes(torch.stack(self._counts))
         for router, counts_E in zip(self.routers, counts_LE, strict=True):
-            bias_E = router.e_score_correction_bias
+            bias_E = _bias(router)
             error_E = counts_E.float().mean() - counts_E
             bias_E += self.speed * error_E.sign()
             bias_E -= bias_E.mean()
@@ -60,12 +61,16 @@ class ExpertBalancer:
         return counts_LE.cpu()
 
     def remove(self) -> None:
-        """Takes the hooks off the model."""
+        """Removes the hooks from the model."""
         for hook in self._hooks:
             hook.remove()
 
 
+def _bias(router: AxionRouter) -> torch.Tensor:
+    return router.get_buffer("e_score_correction_bias")
+
+
 def max_violation(counts_LE: torch.Tensor) -> list[float]:
-    """Per layer, how far the busiest expert is above its fair share: 0 is even, 1 is twice the share (2408.15664)."""
+    """MaxVio of arXiv 2408.15664 per layer: the busiest expert's load over the mean load, minus 1. 0 is even."""
     mean_L = counts_LE.float().mean(dim=1).clamp(min=1e-9)
     return (counts_LE.amax(dim=1) / mean_L - 1).tolist()

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: staged, sealed with a manifest, renamed into place, verified before use."""
+"""Checkpoints that are complete or absent: staged, sealed with a manifest, renamed into place, verified before use."""
 
 import os
 import re
@@ -11,21 +11,25 @@ from axion.files import read_json, sha256, write_json
 STAGING = ".staging"
 MANIFEST = "manifest.json"
 KEEP = 2
+"""How many checkpoints a run keeps."""
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step that `checkpoint-N` was saved after."""
+    """N of `checkpoint-N`, the step after which it was saved."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """The run's checkpoints, oldest first; what was never finished is not among them."""
+    """The run's complete checkpoints, oldest first."""
     found = [path for path in run.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
     return sorted(found, key=step_of)
 
 
 def commit(staged: Path, run: Path) -> Path:
-    """Seals a staged checkpoint with the sha256 of its files, renames it into the run, drops all but the newest two."""
+    """Writes the manifest of a staged checkpoint, renames it into the run and deletes all but the newest two.
+
+    The manifest maps every file to its SHA-256.
+    """
     sums = {path.name: sha256(path) for path in sorted(staged.iterdir())}
     write_json(staged / MANIFEST, sums)
     target = run / staged.name
@@ -38,15 +42,15 @@ def commit(staged: Path, run: Path) -> Path:
 
 
 def clear_staging(run: Path) -> None:
-    """Removes what an interrupted write left behind."""
+    """Deletes what an interrupted write left behind."""
     shutil.rmtree(run / STAGING, ignore_errors=True)
 
 
-def newest_whole(run: Path) -> Path:
-    """The newest checkpoint, checked file by file.
+def newest_complete(run: Path) -> Path:
+    """The newest checkpoint, with every file verified.
 
     Raises:
-        AxionError: there is none, or a file of it is missing or broken.
+        AxionError: there is none, or one of its files is missing or broken.
     """
     found = checkpoints(run)
     if not found:
@@ -66,9 +70,9 @@ def newest_whole(run: Path) -> Path:
 
 
 def _discard(folder: Path) -> None:
-    """Deletes a checkpoint in one step as seen from outside: renamed away first, so that half of it never shows."""
-    doomed = folder.parent / STAGING / f"old-{folder.name}"
-    doomed.parent.mkdir(exist_ok=True)
-    shutil.rmtree(doomed, ignore_errors=True)
-    os.replace(folder, doomed)
-    shutil.rmtree(doomed)
+    """Deletes a checkpoint; it is renamed away first, so that a part of it never looks like a checkpoint."""
+    discarded = folder.parent / STAGING / f"old-{folder.name}"
+    discarded.parent.mkdir(exist_ok=True)
+    shutil.rmtree(discarded, ignore_errors=True)
+    os.replace(folder, discarded)
+    shutil.rmtree(discarded)

@@ -1,9 +1,12 @@
 """Muon for matrices, AdamW for everything else, in one optimizer that Trainer can schedule and save.
 
-Muon (Keller Jordan, 2024) replaces a matrix's momentum by the nearest orthogonal matrix, found by a few Newton–Schulz
-steps. Its update is scaled by 0.2·√(largest side), which gives it the size of an AdamW update (Liu et al., arXiv
-2502.16982). torch.optim.Muon takes 2-D parameters alone; here experts count as matrices of their own, gate and up
-apart, and all matrices of one shape are orthogonalised in one batch. The kernels do the same, matrix by matrix.
+Muon (Keller Jordan, 2024) replaces a matrix's momentum by the nearest orthogonal matrix, approximated by a few
+Newton–Schulz steps. The update is scaled by 0.2·√(largest side), which gives it the RMS of an AdamW update (Liu et al.,
+arXiv 2502.16982). torch.optim.Muon accepts 2-D parameters only; here each expert's gate, up and down projections are
+matrices of their own, and all matrices of one shape are orthogonalised in one batch. The kernels compute the same,
+matrix by matrix.
+
+Shape suffixes in names: N matrices, R rows, C columns.
 """
 
 import ctypes
@@ -11,6 +14,7 @@ import ctypes
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
 
 from axion.kernels.muon import muon_update
 from axion.model.mixture_axion import AxionExperts, AxionRouter
@@ -21,7 +25,7 @@ NEWTON_SCHULZ_STEPS = 5
 
 
 def orthogonalise(matrices_NRC: torch.Tensor) -> torch.Tensor:
-    """Nearest (semi-)orthogonal matrices, roughly: all singular values end between about 0.7 and 1.2.
+    """Approximates the nearest (semi-)orthogonal matrices: all singular values end between about 0.7 and 1.2.
 
     Args:
         matrices_NRC: N matrices of R rows and C columns, R ≤ C.
@@ -35,11 +39,14 @@ def orthogonalise(matrices_NRC: torch.Tensor) -> torch.Tensor:
 
 
 class MuonAdamW(torch.optim.AdamW):
-    """AdamW, except for parameter groups marked `muon`, which take Muon's update.
+    """AdamW, with Muon for the parameter groups that have `muon` set.
 
-    A `muon` group also has `momentum`; its parameters are 2-D, or stacks `[N, R, C]` of matrices. `splits` maps a
-    stacked parameter to the number of matrices that each of its slices holds one below the other. `kernels` are those
-    of `axion.kernels.build.library`, or None for PyTorch; either way the state is the same.
+    Args:
+        groups: parameter groups. A `muon` group also has `momentum`; its parameters are matrices `[R, C]` or stacks of
+            them `[N, R, C]`.
+        splits: for stacked parameters, how many matrices each slice holds, one below the other (gate and up: 2).
+        betas, eps, weight_decay: as in torch.optim.AdamW.
+        kernels: from `axion.kernels.build.library`, or None for PyTorch. The optimizer state is the same.
     """
 
     def __init__(
@@ -57,15 +64,15 @@ class MuonAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure=None):
-        everything = self.param_groups
-        for group in everything:
+        groups = self.param_groups
+        for group in groups:
             if group["muon"]:
                 self._muon_step(group)
-        self.param_groups = [group for group in everything if not group["muon"]]
+        self.param_groups = [group for group in groups if not group["muon"]]
         try:
             return super().step(closure)
         finally:
-            self.param_groups = everything
+            self.param_groups = groups
 
     def _muon_step(self, group: dict) -> None:
         moving = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -73,10 +80,16 @@ class MuonAdamW(torch.optim.AdamW):
             state = self.state[parameter]
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(parameter)
-                state["step"] = torch.zeros(())  # AdamW looks for it in every state that it loads
+                state["step"] = torch.zeros(())  # AdamW expects it in every state that it loads
         if self._kernels is not None:
-            of_each = ((p, p.grad.contiguous(), self.state[p]["momentum"]) for p in moving)
-            stacks = [tuple(self._as_matrices(values[0], value) for value in values) for values in of_each]
+            stacks = [
+                (
+                    self._as_matrices(parameter, parameter),
+                    self._as_matrices(parameter, parameter.grad.contiguous()),
+                    self._as_matrices(parameter, self.state[parameter]["momentum"]),
+                )
+                for parameter in moving
+            ]
             muon_update(self._kernels, stacks, group["lr"], group["momentum"], group["weight_decay"])
             return
         by_shape: dict[tuple, list] = {}
@@ -97,19 +110,21 @@ class MuonAdamW(torch.optim.AdamW):
                 target.sub_(update if target.shape == update.shape else update.mT, alpha=group["lr"])
 
     def _as_matrices(self, parameter: nn.Parameter, values: torch.Tensor) -> torch.Tensor:
-        """A view `[N, R, C]` of values in the parameter's shape."""
+        """A view `[N, R, C]` of values that have the parameter's shape."""
         rows = parameter.shape[-2] // self._splits.get(parameter, 1)
         return values.view(-1, rows, parameter.shape[-1])
 
 
-def build_optimizer(model: nn.Module, training: TrainingRecipe, kernels: ctypes.CDLL | None = None) -> MuonAdamW:
+def build_optimizer(model: PreTrainedModel, training: TrainingRecipe, kernels: ctypes.CDLL | None = None) -> MuonAdamW:
     """The recipe's optimizer: Muon (or AdamW) for matrices and experts, AdamW for embeddings, norms and router."""
-    # in the model's order: a resumed run finds the optimizer's state by position
+    # in the model's order: the optimizer's state is saved by position
     routers = [p for module in model.modules() if isinstance(module, AxionRouter) for p in module.parameters()]
     special = set(routers)
     embeddings = {p for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
-    embeddings.add(model.get_output_embeddings().weight)
-    experts = {module.gate_up_proj: 2 for module in model.modules() if isinstance(module, AxionExperts)}
+    if (head := model.get_output_embeddings()) is not None:
+        embeddings.update(head.parameters())
+    experts = [module for module in model.modules() if isinstance(module, AxionExperts)]
+    splits = {module.get_parameter("gate_up_proj"): 2 for module in experts}
     matrices, others = [], []
     for parameter in model.parameters():
         if parameter not in special:
@@ -127,11 +142,11 @@ def build_optimizer(model: nn.Module, training: TrainingRecipe, kernels: ctypes.
         {"params": routers, "muon": False, "lr": training.router_learning_rate},
     ]
     groups = [group for group in groups if group["params"]]
-    return MuonAdamW(groups, experts, betas=training.adam_betas, eps=training.adam_epsilon, kernels=kernels)
+    return MuonAdamW(groups, splits, betas=training.adam_betas, eps=training.adam_epsilon, kernels=kernels)
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, training: TrainingRecipe, steps: int) -> LambdaLR:
-    """Learning-rate factor per step: warm-up, then constant and linear decay (wsd) or half a cosine."""
+    """The learning-rate factor per step: warm-up, then constant and linear decay (wsd), or half a cosine."""
 
     def factor(step: int) -> float:
         warmup = min(training.warmup_steps, steps)

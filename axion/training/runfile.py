@@ -1,16 +1,72 @@
-"""run.json, which says what a run was made of and whether it is finished."""
+"""run.json: what a run was made from, with which software and machine, and whether it is finished."""
 
+import platform
+from datetime import UTC, datetime
 from pathlib import Path
 
+from axion.data.prepare import Prepared
 from axion.errors import AxionError
-from axion.files import read_json
+from axion.files import git_commit, read_json, write_json, write_text
+from axion.kernels.backend import Choice
+from axion.machine import libraries, machine
+from axion.recipe import Recipe
+from axion.training.metrics import METRICS_FILE, read_metrics
 
 RUN_FILE = "run.json"
 
 
 def read_run_file(run: Path) -> dict:
-    """A run's run.json. Raises AxionError where there is none that can be read."""
+    """The content of a run's run.json. Raises AxionError if it is missing or cannot be read."""
     try:
         return read_json(run / RUN_FILE)
     except (OSError, ValueError):
-        raise AxionError(f"{run} is no run: it has no readable {RUN_FILE}; start another with --out DIR") from None
+        raise AxionError(f"{run} is not a run: it has no readable {RUN_FILE}; start another with --out DIR") from None
+
+
+def write_started(run: Path, recipe: Recipe, data: Prepared, backend: Choice) -> None:
+    """Writes the run.json of a run that starts, and recipe.yaml, which evaluation reads."""
+    _write(run, _describe(recipe, data, backend))
+
+
+def write_finished(run: Path, recipe: Recipe, data: Prepared, backend: Choice, steps: int) -> None:
+    """Writes the run.json of a finished run. It keeps the commit of the code that the run was started with."""
+    training = recipe.training
+    info = _describe(recipe, data, backend) | {
+        "finished": True,
+        "git_commit": read_run_file(run)["git_commit"],
+        "steps": steps,
+        "tokens": steps * training.batch_size * training.window,
+        "seconds": read_metrics(run / METRICS_FILE)["seconds"][-1].item(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    _write(run, info)
+
+
+def _describe(recipe: Recipe, data: Prepared, backend: Choice) -> dict:
+    return {
+        "name": recipe.name,
+        "finished": False,
+        "recipe": recipe.to_yaml(),
+        "seed": recipe.seed,
+        "backend": backend.name,
+        "data": data.summary,
+        "libraries": libraries(),
+        "python": platform.python_version(),
+        "machine": machine(),
+        "git_commit": git_commit(),
+    }
+
+
+def _write(run: Path, info: dict) -> None:
+    write_text(run / "recipe.yaml", info["recipe"])
+    write_json(run / RUN_FILE, info)
+
+
+def latest_run(name: str, root: Path = Path("runs")) -> Path | None:
+    """The newest finished run of a recipe under `root`, or None."""
+    finished = []
+    for file in root.glob(f"*/{RUN_FILE}"):
+        info = read_run_file(file.parent)
+        if info.get("finished") and info.get("name") == name:
+            finished.append(file)
+    return max(finished, key=lambda file: file.stat().st_mtime).parent if finished else None

@@ -1,12 +1,14 @@
-"""A recipe that trains in a second, and runs of it in processes of their own that a test may kill."""
+"""A recipe that trains in a second, and runs of it in processes of their own."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from axion.recipe import load_recipe
+from axion.recipe import Recipe, load_recipe
+from tests.conftest import TINY
 from tests.support.fork_server import fork_server
 
 TINY_RECIPE = {
@@ -15,67 +17,67 @@ TINY_RECIPE = {
     "family": "axion1",
     "version": "0",
     "repo_name": "tiny",
-    "architecture": {
-        "hidden_size": 32,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 2,
-        "q_lora_rank": 8,
-        "kv_lora_rank": 8,
-        "moe_intermediate_size": 16,
-        "max_position_embeddings": 64,
-    },
-    "tokenizer": {"vocab_size": 300},
+    # the shapes of the tiny release, for which the kernels are compiled anyway
+    "architecture": {name: value for name, value in TINY.items() if name != "vocab_size"} | {"initializer_range": 0.02},
+    "tokenizer": {"vocab_size": TINY["vocab_size"]},
     "data": {"hub_id": None, "arithmetic": 600, "word_problems": 0},
     "training": {
         "window": 64,
         "batch_size": 4,
         "epochs": 2,
-        "max_steps": 40,
+        "max_steps": 24,
         "warmup_steps": 4,
-        "evaluations": 4,
-        "checkpoints": 8,
+        "evaluations": 3,
+        "checkpoints": 6,
     },
 }
 
 
-@pytest.fixture
-def recipe_file(tmp_path, monkeypatch) -> Path:
-    """The tiny recipe as a file, in a working folder of the test's own."""
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY_RECIPE), encoding="utf-8")
-    return path
+@pytest.fixture(scope="package")
+def folder(tmp_path_factory) -> Path:
+    """Holds the recipe's file and, from the first run on, its prepared data."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY_RECIPE), encoding="utf-8")
+    return folder
 
 
-@pytest.fixture
-def tiny(recipe_file):
+@pytest.fixture(scope="package")
+def tiny(folder) -> Callable[..., Recipe]:
     """Loads the tiny recipe with overrides."""
-    return lambda *overrides: load_recipe(recipe_file, overrides)
+    return lambda *overrides: load_recipe(folder / "tiny.yaml", overrides)
 
 
-def _run(folder: str, recipe: str, overrides: list[str], out: str, resume: bool) -> None:
+@pytest.fixture(autouse=True)
+def working_folder(folder, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+def run_in_process(folder: Path, overrides: tuple[str, ...], out: Path, resume: bool, environment: dict) -> None:
+    """What a process of `start_run` does."""
+    os.environ.update(environment)
+    os.chdir(folder)
+
     import torch
 
     from axion.training.run import train
 
-    os.chdir(folder)
     torch.set_num_threads(1)
-    train(load_recipe(recipe, overrides), Path(out), resume)
+    train(load_recipe(folder / "tiny.yaml", overrides), out, resume)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def processes():
     with fork_server("axion.training.run") as context:
         yield context
 
 
 @pytest.fixture
-def start_run(tmp_path, recipe_file, processes):
-    """Starts a run in a process of its own."""
+def start_run(folder, processes):
+    """Starts a run, or another function of the same arguments, in a process of its own."""
     started = []
 
-    def start(out: str, *overrides: str, resume: bool = False):
-        process = processes.Process(target=_run, args=(str(tmp_path), str(recipe_file), list(overrides), out, resume))
+    def start(out: Path, *overrides: str, resume: bool = False, environment: dict | None = None, work=run_in_process):
+        process = processes.Process(target=work, args=(folder, overrides, out, resume, environment or {}))
         process.start()
         started.append(process)
         return process

@@ -1,57 +1,77 @@
-"""A whole run: what it leaves behind, how it balances, how it stops, and that two processes train like one."""
+"""A whole run: what it leaves behind, how it balances, how it stops, and that every option of its recipe counts."""
 
-import csv
 import json
-import subprocess
-import sys
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from axion.errors import AxionError
 from axion.model.modeling_axion import AxionForCausalLM
-from axion.training.run import latest_run, train
+from axion.recipe import TrainingRecipe
+from axion.training.metrics import read_metrics
+from axion.training.run import train
+from axion.training.runfile import latest_run
+from axion.training.trainer import AxionTrainer
 
-ROOT = Path(__file__).resolve().parents[2]
+STEPS = 24
 
 
-def column(run: Path, name: str) -> list[str]:
-    with (run / "metrics.csv").open(newline="") as file:
-        return [row[name] for row in csv.DictReader(file)]
+def column(run: Path, name: str) -> np.ndarray:
+    return read_metrics(run / "metrics.csv")[name]
 
 
-def test_a_run_learns_and_leaves_what_a_release_needs(tiny, tmp_path):
-    run = train(tiny("training.max_steps=60"), tmp_path / "runs" / "tiny")
-    losses = [float(loss) for loss in column(run, "train_loss")]
-    assert len(losses) == 60
-    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
-    evaluated = [loss for loss in column(run, "val_loss") if loss]
-    assert len(evaluated) == 4
-    assert float(evaluated[-1]) < float(evaluated[0])
-    assert column(run, "tokens")[-1] == str(60 * 4 * 64)
+@dataclass(frozen=True)
+class Finished:
+    run: Path
+    errors: str
+    """What it wrote on standard error."""
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, folder, tmp_path_factory) -> Finished:
+    """A run on the kernels. For reading only."""
+    errors = (tmp_path_factory.mktemp("errors") / "stderr").open("w+")
+    with pytest.MonkeyPatch.context() as patch, errors:
+        patch.chdir(folder)
+        patch.setattr("sys.stderr", errors)
+        run = train(tiny(), tmp_path_factory.mktemp("runs") / "tiny")
+        errors.seek(0)
+        return Finished(run, errors.read())
+
+
+def test_a_run_learns_and_leaves_what_a_release_needs(finished):
+    run = finished.run
+    losses = column(run, "train_loss")
+    assert len(losses) == STEPS and losses[-4:].mean() < 0.85 * losses[:4].mean()
+    evaluated = column(run, "val_loss")
+    assert np.isfinite(evaluated).sum() == 3 and evaluated[-1] < np.nanmax(evaluated)
+    assert column(run, "tokens")[-1] == STEPS * 4 * 64
     info = json.loads((run / "run.json").read_text())
-    assert info["finished"] and info["steps"] == 60 and info["tokens"] == 60 * 4 * 64
+    assert info["finished"] and info["steps"] == STEPS and info["tokens"] == STEPS * 4 * 64
+    assert info["seconds"] == column(run, "seconds")[-1]
     assert date.fromisoformat(info["date"]) <= datetime.now(UTC).date()
     names = {path.name for path in (run / "final").iterdir()}
     assert names >= {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"}
     model = AxionForCausalLM.from_pretrained(run / "final")
-    assert model.generation_config.eos_token_id == model.config.eos_token_id == 2
-    assert latest_run("tiny", tmp_path / "runs") == run
-    assert latest_run("other", tmp_path / "runs") is None
+    assert (
+        model.generation_config is not None and model.generation_config.eos_token_id == model.config.eos_token_id == 2
+    )
+    assert latest_run("tiny", run.parent) == run
+    assert latest_run("other", run.parent) is None
 
 
-def test_a_run_says_what_it_runs_on_and_both_learn_alike(tiny, tmp_path, capsys):
-    losses = {}
-    for backend, line in (("auto", "training with native kernels: "), ("torch", "training with PyTorch: as asked\n")):
-        run = train(tiny("training.max_steps=20"), tmp_path / backend, backend=backend)
-        assert line in capsys.readouterr().err
-        losses[backend] = [float(loss) for loss in column(run, "train_loss")]
-    assert losses["auto"] == pytest.approx(losses["torch"], abs=1e-3)
-    assert json.loads((tmp_path / "auto" / "run.json").read_text())["backend"] == "native"
-    assert json.loads((tmp_path / "torch" / "run.json").read_text())["backend"] == "torch"
+def test_a_run_says_what_it_runs_on_and_both_backends_train_alike(tiny, tmp_path, capsys, finished):
+    assert "training with native kernels: " in finished.errors
+    run = train(tiny(), tmp_path / "torch", backend="torch")
+    assert "training with PyTorch: as asked\n" in capsys.readouterr().err
+    assert column(run, "train_loss") == pytest.approx(column(finished.run, "train_loss"), abs=2e-3)
+    for folder, backend in ((finished.run, "native"), (run, "torch")):
+        assert json.loads((folder / "run.json").read_text())["backend"] == backend
 
 
 def test_what_keeps_a_run_from_the_kernels(tiny, tmp_path, capsys):
@@ -61,71 +81,38 @@ def test_what_keeps_a_run_from_the_kernels(tiny, tmp_path, capsys):
         train(tiny("training.compile=true"), tmp_path / "other", backend="native")
 
 
-def test_biases_move_in_training_keep_a_zero_mean_and_are_saved(tiny, tmp_path):
-    run = train(tiny("training.max_steps=10"), tmp_path / "run")
-    model = AxionForCausalLM.from_pretrained(run / "final")
+def test_biases_move_in_training_keep_a_zero_mean_and_are_saved(finished):
+    model = AxionForCausalLM.from_pretrained(finished.run / "final")
     for layer in model.model.layers:
         bias = layer.mlp.gate.e_score_correction_bias.clone()
         assert bias.abs().max() > 0.0005 and bias.mean().abs() < 1e-6
-        assert bias.abs().max() < 10 * 0.001 * 2  # at most γ and the centring per step
+        assert bias.abs().max() < STEPS * 0.001 * 2  # at most γ and the centring per step
         model.eval()(torch.arange(3, 40).unsqueeze(0))
         assert torch.equal(layer.mlp.gate.e_score_correction_bias, bias)
 
 
-def test_a_speed_of_zero_leaves_the_biases_alone(tiny, tmp_path):
-    run = train(tiny("training.max_steps=3", "training.bias_update_speed=0"), tmp_path / "run")
-    weights = load_file(run / "final" / "model.safetensors")
-    assert all((tensor == 0).all() for name, tensor in weights.items() if name.endswith("e_score_correction_bias"))
-
-
-def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tiny, tmp_path):
-    options = ("training.optimizer=adamw", "training.learning_rate=1e30", "training.warmup_steps=30")
-    with pytest.raises(AxionError, match=r"became NaN or infinite at step .* try a lower learning rate"):
-        train(tiny(*options), tmp_path / "run")
-    for folder in (tmp_path / "run").glob("checkpoint-*"):
-        assert all(torch.isfinite(tensor).all() for tensor in load_file(folder / "model.safetensors").values())
-
-
-def test_nan_after_a_checkpoint_names_it(tiny, tmp_path, monkeypatch):
-    from axion.training.trainer import AxionTrainer
-
-    usual = AxionTrainer.compute_loss
-
+def test_a_loss_of_nan_stops_the_run_and_names_the_last_good_checkpoint(tiny, tmp_path, monkeypatch):
     def poisoned(self, model, inputs, *args, **kwargs):
-        if self.state.global_step == 12:
+        if self.state.global_step == 6:
             with torch.no_grad():
                 self.model.model.norm.weight.fill_(float("nan"))
-        return usual(self, model, inputs, *args, **kwargs)
+        return compute_loss(self, model, inputs, *args, **kwargs)
 
+    compute_loss = AxionTrainer.compute_loss
     monkeypatch.setattr(AxionTrainer, "compute_loss", poisoned)
-    with pytest.raises(AxionError, match=r"at step 13; .*checkpoint-10 is kept"):
+    message = r"became NaN or infinite at step 7; .*checkpoint-4 is kept; try a lower learning rate"
+    with pytest.raises(AxionError, match=message):
         train(tiny(), tmp_path / "run")
+    weights = load_file(tmp_path / "run" / "checkpoint-4" / "model.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
 
 
-def test_accumulation_follows_the_whole_batch(tiny, tmp_path):
-    whole = train(tiny("training.max_steps=6"), tmp_path / "whole")
-    parts = train(tiny("training.max_steps=6", "training.grad_accum=2"), tmp_path / "parts")
-    for one, two in zip(column(whole, "train_loss"), column(parts, "train_loss"), strict=True):
-        assert float(one) == pytest.approx(float(two), abs=1e-4)
-    assert column(whole, "max_violation_layer_1") == column(parts, "max_violation_layer_1")
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("training.optimizer=adamw", "training.schedule=cosine"),
-        ("training.precision=bf16",),
-        ("training.precision=auto",),
-        ("training.sequence_balance_weight=0.01",),
-        ("architecture.first_k_dense_replace=1",),
-        ("training.short_window=16",),
-    ],
-    ids=["adamw-cosine", "bf16", "auto", "sequence-balance", "dense-first", "short-window"],
-)
-def test_every_option_trains(tiny, tmp_path, options):
-    run = train(tiny("training.max_steps=30", *options), tmp_path / "run")
-    losses = [float(loss) for loss in column(run, "train_loss")]
-    assert losses[-1] < losses[0] - 0.5
+def test_weights_that_are_not_finite_are_never_saved(tiny, tmp_path):
+    options = ("training.optimizer=adamw", "training.learning_rate=1e30", "training.warmup_steps=0")
+    with pytest.raises(AxionError, match="became NaN or infinite at step"):
+        train(tiny(*options, "training.checkpoints=24"), tmp_path / "run")
+    for folder in (tmp_path / "run").glob("checkpoint-*"):
+        assert all(torch.isfinite(tensor).all() for tensor in load_file(folder / "model.safetensors").values())
 
 
 @pytest.mark.slow
@@ -133,33 +120,17 @@ def test_compiled_training_follows_eager(tiny, tmp_path):
     options = ("training.max_steps=6", "training.checkpoints=2")
     eager = train(tiny(*options), tmp_path / "eager")
     compiled = train(tiny(*options, "training.compile=true"), tmp_path / "compiled")
-    for one, two in zip(column(eager, "train_loss"), column(compiled, "train_loss"), strict=True):
-        assert float(one) == pytest.approx(float(two), abs=1e-3)
+    assert column(compiled, "train_loss") == pytest.approx(column(eager, "train_loss"), abs=1e-3)
     assert column(eager, "max_violation_layer_1")[0] == column(compiled, "max_violation_layer_1")[0]
     weights = load_file(compiled / "final" / "model.safetensors")
     assert weights.keys() == load_file(eager / "final" / "model.safetensors").keys()
 
 
-def test_short_windows_come_first_and_hold_the_same_tokens(tiny, tmp_path, monkeypatch):
-    from axion.training.trainer import AxionTrainer
-
-    usual, seen = AxionTrainer._cut, []
-
-    def watch(self, inputs):
-        cut = usual(self, inputs)
-        assert torch.equal(cut["input_ids"].flatten(), inputs["input_ids"].flatten())
-        seen.append(tuple(cut["labels"].shape))
-        return cut
-
-    monkeypatch.setattr(AxionTrainer, "_cut", watch)
-    train(tiny("training.max_steps=4", "training.short_window=32", "training.short_share=0.5"), tmp_path / "run")
-    assert seen == [(8, 32), (8, 32), (4, 64), (4, 64)]
-
-
-def test_no_more_than_400_rows(tiny, tmp_path):
-    run = train(tiny("training.max_steps=401", "training.batch_size=1", "training.epochs=4"), tmp_path / "run")
-    steps = column(run, "step")
-    assert len(steps) == 201 and steps[-1] == "401"
+def test_a_long_run_writes_a_row_every_few_steps_and_one_at_its_end(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("axion.training.metrics.MAX_ROWS", 4)
+    run = train(tiny("training.max_steps=10", "training.evaluations=1"), tmp_path / "run")
+    assert column(run, "step").tolist() == [3, 6, 9, 10]
+    assert np.isfinite(column(run, "val_loss")).tolist() == [False, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -177,47 +148,128 @@ def test_impossible_runs_are_refused_before_anything_is_written(tiny, tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
-DISTRIBUTED = """
-import sys, torch, torch.distributed as dist
-from pathlib import Path
-from axion.recipe import load_recipe
-from axion.training import run as training
-from axion.training.trainer import AxionTrainer
-
-usual = AxionTrainer.train
-def train_and_compare(self, *args, **kwargs):
-    usual(self, *args, **kwargs)
-    biases = torch.stack([layer.mlp.gate.e_score_correction_bias for layer in self.model.model.layers])
-    gathered = [torch.zeros_like(biases) for _ in range(dist.get_world_size())]
-    dist.all_gather(gathered, biases)
-    assert biases.abs().max() > 0 and torch.equal(gathered[0], gathered[1]), gathered
-    if dist.get_rank() == 0:
-        Path("biases-agree").touch()
-AxionTrainer.train = train_and_compare
-training.train(load_recipe(sys.argv[1], ["training.max_steps=20"]), Path("two"))
-"""
+# --- Options ----------------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_follow_one_with_the_same_global_batch(tiny, recipe_file, tmp_path):
-    one = train(tiny("training.max_steps=20"), tmp_path / "one")
-    (tmp_path / "script.py").write_text(DISTRIBUTED)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
-    result = subprocess.run(
-        [*command, "--standalone", "script.py", str(recipe_file)],
-        cwd=tmp_path,
-        env={**_environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert (tmp_path / "biases-agree").exists()
-    for alone, together in zip(column(one, "train_loss"), column(tmp_path / "two", "train_loss"), strict=True):
-        assert float(together) == pytest.approx(float(alone), abs=1e-4)
-    assert column(one, "max_violation_layer_1")[0] == column(tmp_path / "two", "max_violation_layer_1")[0]
+OPTIONS: dict[str, tuple[tuple[str, ...], set[str]]] = {
+    "window": (("training.window=32",), {"first shape", "last shape", "loss", "windows in an epoch", "windows"}),
+    "short_window": (("training.short_window=16",), {"first shape", "loss"}),
+    "short_share": (
+        ("training.short_window=16", "training.short_share=0.99"),
+        {"first shape", "last shape", "loss"},
+    ),
+    "batch_size": (("training.batch_size=8",), {"first shape", "last shape", "loss"}),
+    "grad_accum": (("training.grad_accum=2",), {"first shape", "last shape", "accumulation", "loss"}),
+    "epochs": (("training.epochs=3",), {"windows"}),
+    "max_steps": (("training.max_steps=12",), {"steps", "rates", "saves", "evaluations"}),
+    "optimizer": (("training.optimizer=adamw",), {"groups", "rates"}),
+    "learning_rate": (("training.learning_rate=0.1",), {"rates"}),
+    "muon_learning_rate": (("training.muon_learning_rate=0.1",), {"rates"}),
+    "router_learning_rate": (("training.router_learning_rate=0.1",), {"rates"}),
+    "muon_momentum": (("training.muon_momentum=0.5",), {"groups"}),
+    "weight_decay": (("training.weight_decay=0.1",), {"groups"}),
+    "adam_betas": (("training.adam_betas=[0.8, 0.9]",), {"groups"}),
+    "adam_epsilon": (("training.adam_epsilon=1e-6",), {"groups"}),
+    "schedule": (("training.schedule=cosine",), {"rates"}),
+    "warmup_steps": (("training.warmup_steps=8",), {"rates"}),
+    "decay_fraction": (("training.decay_fraction=0.2",), {"rates"}),
+    "final_rate": (("training.final_rate=0.5",), {"rates"}),
+    "max_grad_norm": (("training.max_grad_norm=0.5",), {"clipping"}),
+    "precision": (("training.precision=bf16",), {"bf16", "backend"}),
+    "compile": (("training.compile=true",), {"compiled", "backend"}),
+    "bias_update_speed": (("training.bias_update_speed=0.5",), {"bias"}),
+    "sequence_balance_weight": (("training.sequence_balance_weight=0.5",), {"loss"}),
+    "evaluations": (("training.evaluations=6",), {"evaluations"}),
+    "checkpoints": (("training.checkpoints=12",), {"saves"}),
+    "trackers": (("training.trackers=[tensorboard]",), {"trackers"}),
+}
+"""Field of TrainingRecipe → overrides that set it, and what they change of `observe`, and nothing else."""
 
 
-def _environment() -> dict[str, str]:
-    import os
+class Observed(Exception):
+    """Ends a run before its first step."""
 
-    return dict(os.environ)
+
+def observe(recipe, out: Path) -> dict:
+    """What a run would do, seen at its Trainer just before the first step."""
+    seen = {}
+
+    def look(self: AxionTrainer, **_):
+        recorder, scheduler, steps = self.recorder, self.lr_scheduler, self.recorder.steps
+        self.current_gradient_accumulation_steps = self.args.gradient_accumulation_steps
+        self.state.max_steps = steps
+        shapes, split = [], self._split
+
+        def record_shape(inputs):
+            shapes.append(tuple(split(inputs)["input_ids"].shape))
+            return split(inputs)
+
+        self._split = record_shape
+        batch = next(iter(self.get_train_dataloader()))
+        with torch.no_grad():
+            loss = self.compute_loss(self.model, batch)
+            self.state.global_step = steps - 1
+            self.compute_loss(self.model, batch)
+        recorder.balancer.step()
+        ends = [step for step in range(1, steps + 1) if step % recorder.evaluate_every == 0 or step == steps]
+        groups = [
+            {key: value for key, value in group.items() if key not in {"params", "lr", "initial_lr"}}
+            | {"size": sum(parameter.numel() for parameter in group["params"])}
+            for group in self.optimizer.param_groups
+        ]
+        rates = [
+            [factor(step) * rate for step in range(steps)]
+            for factor, rate in zip(scheduler.lr_lambdas, scheduler.base_lrs, strict=True)
+        ]
+        backend = "torch" if self.optimizer._kernels is None else "native"
+        gate = self.model.model.layers[0].mlp.gate
+        seen.update(
+            {
+                "steps": steps,
+                "windows in an epoch": recorder.windows_per_epoch,
+                "windows": len(self.train_dataset),
+                "first shape": shapes[0],
+                "last shape": shapes[1],
+                "accumulation": self.args.gradient_accumulation_steps,
+                "loss": loss.item(),
+                "groups": groups,
+                "rates": rates,
+                "clipping": self.args.max_grad_norm,
+                "bf16": self.args.bf16,
+                "compiled": self.args.torch_compile,
+                "backend": backend,
+                "bias": gate.e_score_correction_bias.tolist(),
+                "evaluations": ends,
+                "saves": self.args.save_steps,
+                "trackers": self.args.report_to,
+            }
+        )
+        raise Observed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AxionTrainer, "train", look)
+        patch.setattr("axion.training.run._check_trackers", lambda training: None)
+        patch.setattr("transformers.trainer.get_reporting_integration_callbacks", lambda names: [])
+        with pytest.raises(Observed):
+            train(recipe, out)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def usual(tiny, folder, tmp_path_factory) -> dict:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        seen = observe(tiny(), tmp_path_factory.mktemp("usual") / "run")
+    return seen | {"loss": pytest.approx(seen["loss"], abs=1e-5)}  # the backends round differently
+
+
+def test_every_option_is_checked():
+    assert set(OPTIONS) == set(TrainingRecipe.model_fields)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_changes_what_it_should_and_nothing_else(tiny, tmp_path, usual, name):
+    overrides, expected = OPTIONS[name]
+    observed = observe(tiny(*overrides), tmp_path / "run")
+    changed = {key for key in usual if observed[key] != usual[key]}
+    assert changed == expected, f"changed: {sorted(changed)}"

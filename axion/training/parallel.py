@@ -1,0 +1,82 @@
+"""Every collective of a training run: the only file that uses torch.distributed and accelerate's process state.
+
+Under torchrun each process trains on its share of the batch. Without it there is one process, and every function here
+returns at once without communicating.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Joins the processes that torchrun started, and leaves them at the end of the block.
+
+    Without the explicit end, some runs under gloo abort on exit.
+    """
+    # without cpu=True, processes on a machine without a GPU would not be initialised as one group
+    state = PartialState(cpu=not torch.cuda.is_available())
+    try:
+        yield
+    finally:
+        state.destroy_process_group()
+
+
+def is_distributed() -> bool:
+    """Whether this process belongs to a process group."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def world_size() -> int:
+    """The number of processes."""
+    return PartialState().num_processes
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes files and prints."""
+    return PartialState().is_main_process
+
+
+def main_process_first() -> AbstractContextManager[None]:
+    """Runs the block in the main process first, then in all others: what it downloads or builds, they find."""
+    return PartialState().main_process_first()
+
+
+def barrier() -> None:
+    """Waits until every process has reached this call."""
+    PartialState().wait_for_everyone()
+
+
+def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
+    """The elementwise sum of a tensor over all processes, on the tensor's own device."""
+    return _all_reduce(tensor, dist.ReduceOp.SUM) if is_distributed() else tensor
+
+
+def mean_over_processes(value: float) -> float:
+    """The mean of a number over all processes."""
+    if not is_distributed():
+        return value
+    return _all_reduce(torch.tensor(value, dtype=torch.float64), dist.ReduceOp.SUM).item() / dist.get_world_size()
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in at least one process."""
+    return bool(_all_reduce(torch.tensor(int(flag)), dist.ReduceOp.MAX)) if is_distributed() else flag
+
+
+def _all_reduce(tensor: torch.Tensor, operation: dist.ReduceOp.RedOpType) -> torch.Tensor:
+    """A reduced copy. The collective runs on the backend's device: NCCL refuses CPU tensors."""
+    reduced = tensor.to(_backend_device(), copy=True)
+    dist.all_reduce(reduced, op=operation)
+    return reduced.to(tensor.device)
+
+
+def _backend_device() -> torch.device:
+    """The CPU where the backend accepts CPU tensors, otherwise the current device of the first type that it accepts."""
+    pairs = dist.get_backend_config().split(",")  # "cuda:nccl", or "cpu:gloo,cuda:nccl"
+    devices = [pair.partition(":")[0] for pair in pairs]
+    return torch.device("cpu" if "cpu" in devices else devices[0])

@@ -1,0 +1,170 @@
+"""The Trainer callback of a run: balances the experts, writes metrics.csv, shows progress and answers Ctrl-C."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+from axion.data.prepare import ValidationDocument
+from axion.model.modeling_axion import AxionForCausalLM
+from axion.recipe import Recipe
+from axion.training import parallel
+from axion.training.balance import ExpertBalancer, max_violation
+from axion.training.metrics import METRICS_FILE, MetricsFile, row_interval
+from axion.training.validation import validation_loss
+
+RECORDER_STATE = "recorder.json"
+"""The file of a checkpoint that holds `Recorder.state()`."""
+
+
+class Recorder(TrainerCallback):
+    """Balances the experts after every step, writes metrics.csv, shows the progress bar and handles Ctrl-C.
+
+    Sums since the last row are saved with each checkpoint, so that a resumed run writes the same rows.
+
+    Args:
+        recipe: the run's recipe.
+        model: the model that trains.
+        validation: the documents of the validation loss.
+        run: the run's folder.
+        steps: the number of optimizer steps.
+        windows_per_epoch: the number of training windows in an epoch.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: AxionForCausalLM,
+        validation: list[ValidationDocument],
+        run: Path,
+        steps: int,
+        windows_per_epoch: int,
+    ):
+        self.recipe = recipe
+        self.model = model
+        self.validation = validation
+        self.run = run
+        self.steps = steps
+        self.windows_per_epoch = windows_per_epoch
+        self.main = parallel.is_main_process()
+        self.balancer = ExpertBalancer(model, recipe.training.bias_update_speed)
+        self.row_every = row_interval(steps)
+        self.metrics = MetricsFile(run / METRICS_FILE, len(self.balancer.routers), self.row_every)
+        # evaluations are made where rows are written
+        self.evaluate_every = self.row_every * max(steps // self.row_every // recipe.training.evaluations, 1)
+        self.interrupted = False
+        self.log: Callable[[dict[str, float]], None] = lambda row: None
+        """Receives each row, for the trackers."""
+        self._loss_sum, self._steps_summed, self._counts_LE, self._rate = 0.0, 0, None, 0.0
+        self._seconds_before, self._started, self._row_started = 0.0, 0.0, (0.0, 0)
+        self._bar: tqdm | None = None
+        self._previous_handler = None
+
+    # --- What a checkpoint saves
+
+    def state(self) -> dict:
+        """The sums since the last row. Every process has to call this; one of them saves it."""
+        counts = None if self._counts_LE is None else self._counts_LE.tolist()
+        loss_sum = parallel.mean_over_processes(self._loss_sum)
+        return {"loss_sum": loss_sum, "steps_summed": self._steps_summed, "counts": counts}
+
+    def restore(self, state: dict) -> None:
+        """Continues from the `state()` of a checkpoint."""
+        self._loss_sum, self._steps_summed = state["loss_sum"], state["steps_summed"]
+        self._counts_LE = None if state["counts"] is None else torch.tensor(state["counts"])
+
+    # --- Events, in the order in which Trainer calls them
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._started = time.perf_counter()
+        state.save_steps = int(args.save_steps)  # a resumed run may save at another interval
+        if self.main:
+            self._seconds_before = self.metrics.start(state.global_step)
+            self._bar = tqdm(total=self.steps, initial=state.global_step, desc=self.recipe.name, unit="step")
+        self._row_started = (self._seconds(), state.global_step)
+        self._previous_handler = signal.signal(signal.SIGINT, self._interrupt)
+
+    def add_loss(self, loss: torch.Tensor, accumulation: int) -> None:
+        """Adds the loss of one of `accumulation` micro-batches of a step."""
+        self._loss_sum += loss.item() / accumulation
+
+    def on_optimizer_step(self, args, state, control, lr_scheduler=None, **kwargs):
+        assert lr_scheduler is not None
+        self._rate = lr_scheduler.get_last_lr()[0]  # this step's; the scheduler advances before the step ends
+        counts_LE = self.balancer.step()
+        self._counts_LE = counts_LE if self._counts_LE is None else self._counts_LE + counts_LE
+        self._steps_summed += 1
+
+    def on_step_end(self, args, state, control, **kwargs):
+        step = state.global_step
+        self.interrupted = parallel.any_process(self.interrupted)  # all processes stop after the same step
+        if self.interrupted or step >= self.steps:
+            control.should_training_stop = control.should_save = True
+        if self._bar:
+            self._bar.update()
+        if step % self.row_every == 0 or step == self.steps:
+            self._write_row(step)
+        return control
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.close()
+
+    def close(self) -> None:
+        """Restores the signal handler, ends the progress bar and removes the hooks from the model."""
+        if self._bar:
+            self._bar.close()
+        if self._previous_handler is not None:
+            signal.signal(signal.SIGINT, self._previous_handler)
+            self._previous_handler = None
+        self.balancer.remove()
+
+    # --- Rows
+
+    def _write_row(self, step: int) -> None:
+        loss = parallel.mean_over_processes(self._loss_sum / self._steps_summed)
+        if self.main:
+            row = self._measure(step, loss)
+            self.metrics.append(row)
+            self.log({key: value for key, value in row.items() if key not in {"step", "epoch"}})
+            if self._bar:
+                shown = {"loss": f"{loss:.3f}", "tok/s": row["tokens_per_second"]}
+                self._bar.set_postfix(shown, refresh=False)
+        self._loss_sum, self._steps_summed, self._counts_LE = 0.0, 0, None
+        self._row_started = (self._seconds(), step)
+
+    def _measure(self, step: int, loss: float) -> dict[str, float]:
+        training = self.recipe.training
+        tokens_per_step = training.batch_size * training.window
+        seconds, (row_seconds, row_step) = self._seconds(), self._row_started
+        row = {
+            "step": step,
+            "epoch": round(step * training.batch_size / self.windows_per_epoch, 4),
+            "tokens": step * tokens_per_step,
+            "seconds": round(seconds, 2),
+            "tokens_per_second": round((step - row_step) * tokens_per_step / (seconds - row_seconds)),
+            "lr": self._rate,
+            "train_loss": loss,
+        }
+        if step % self.evaluate_every == 0 or step == self.steps:
+            result = validation_loss(self.model, self.validation)
+            row |= {"val_loss": result.nats_per_token, "val_bits_per_byte": result.bits_per_byte}
+        assert self._counts_LE is not None
+        violations = enumerate(max_violation(self._counts_LE), start=1)
+        return row | {f"max_violation_layer_{layer}": violation for layer, violation in violations}
+
+    def _seconds(self) -> float:
+        """Wall-clock seconds of training so far, those before a resume included."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def _interrupt(self, signum, frame) -> None:
+        if self.interrupted and not parallel.is_distributed():
+            raise KeyboardInterrupt  # a second Ctrl-C stops at once; torchrun itself sends the signal twice
+        self.interrupted = True
+        if self.main:
+            # not print: the signal may arrive while the progress bar is writing
+            os.write(2, b"\nstopping after this step and saving; press Ctrl-C again to stop at once\n")
