@@ -1,14 +1,14 @@
-"""The models over HTTP, as OpenAI's clients expect it: /v1/models, /v1/completions and /v1/chat/completions.
+"""The OpenAI-compatible API: /v1/models, /v1/completions and /v1/chat/completions.
 
-    POST /v1/completions → parse_json, read_wish → a place → draw (in a thread) → Answer → shapes
+    POST /v1/completions → parse_json, read_body → the queue → generate (in a thread) → Answer → Response
 
-Beyond OpenAI's: top_k, min_p, repetition_penalty, min_tokens, `routing: true`, and the seed in every answer. There are
-no keys and no cookies, and nothing is kept.
+Beyond OpenAI's API: top_k, min_p, repetition_penalty, min_tokens, `routing: true`, and the seed in every response.
+There are no keys and no cookies, and nothing is stored.
 
-Which web pages may call this is Gradio's rule for the whole server, whose middleware answers preflights before any
-route is asked: a public server answers pages of every origin, one on this machine only pages of this machine. So no
-foreign page can let a visitor's own computer work; what a page could send without a preflight, text that does not call
-itself JSON, is refused here.
+Gradio decides for the whole server which web pages may call it, and its middleware answers preflight requests before
+any route: a public server accepts every origin, a server on localhost only pages of localhost. So no foreign page can
+make a visitor's computer work. A body that is not declared as JSON could be sent without a preflight, and is refused
+here.
 """
 
 import asyncio
@@ -16,10 +16,11 @@ import atexit
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, closing, contextmanager, suppress
 from queue import SimpleQueue
 from threading import Event, Thread
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute, Route
@@ -27,36 +28,41 @@ from starlette.types import Receive, Scope, Send
 
 from axion.errors import AxionError
 from axion.inference.stream import encode_prompt
-from playground import GENERATIONS_AT_ONCE
-from playground.api.requests import ApiError, Kind, Wish, parse_json, read_wish, refuse, short
-from playground.api.responses import Answer, Chats, Completions, Delta, with_logprobs
+from playground.api.requests import ApiError, CompletionRequest, Kind, parse_json, read_body, refuse
+from playground.api.responses import Answer, ChatResponse, CompletionResponse, Delta, with_logprobs
 from playground.generate.catalogue import Catalogue, OpenModel
 from playground.generate.chat import can_chat, conversation_prompt
 from playground.generate.events import UPDATES_PER_SECOND, live_events
-from playground.generate.rate_limits import TooManyRequests, Visitors
-from playground.generate.request import read_request
-from playground.server.admission import address_of
+from playground.generate.rate_limits import (
+    GENERATIONS_AT_ONCE,
+    MAX_WAITING_CALLS,
+    RateLimiter,
+    TooManyRequests,
+    address_of,
+)
+from playground.generate.refusal import Refusal
+from playground.generate.request import Request as GenerationRequest
+from playground.generate.request import check_prompt
 
 MAX_BODY_BYTES = 256 * 1024
 BODY_SECONDS = 20.0
-"""A body that takes longer to arrive is not waited for."""
-MAX_WAITING_CALLS = 64
+"""Time limit for the arrival of a body."""
 RETRY_SECONDS = 5
-"""When to try again, where all places to wait are taken."""
+"""The Retry-After of a response when the queue is full."""
 
 STOP_SECONDS = 5.0
-"""Longer than a step of a model takes; at its end the server waits no longer for one."""
+"""How long the server waits for running generations when it ends; a step of a model takes less."""
 
-SHAPES = {"completion": Completions, "chat": Chats}
+RESPONSES = {"completion": CompletionResponse, "chat": ChatResponse}
 SERVER_FAILED = "the server failed; its log says more"
 
 log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Lets models work in threads: `at_once` generations, the others wait in turn and hold no thread.
+    """Runs generations in `at_once` threads; further ones wait in turn and hold no thread.
 
-    A thread of its own for each place, used again and again, since each thread that runs a model keeps memory for it.
+    The threads are reused, since each thread that has run a model keeps memory for it.
     """
 
     def __init__(self, at_once: int, most_waiting: int) -> None:
@@ -66,14 +72,14 @@ class Worker:
         self._places = asyncio.Semaphore(at_once)
         self._most = at_once + most_waiting
         self._working = 0
-        self._line: set[object] = set()
+        self._queue: set[object] = set()
         for thread in self._threads:
             thread.start()
-        # Python may end while a daemon thread works, but not while that is inside of torch.
+        # Python may exit while a daemon thread works, but not while the thread is inside torch.
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """End all work for good, at once."""
+        """Cancel all work and end the threads."""
         self._stopping.set()
         for _ in self._threads:
             self._jobs.put(None)
@@ -82,24 +88,26 @@ class Worker:
 
     @contextmanager
     def queued(self) -> Iterator[object]:
-        """A ticket for `batches`. Raises ApiError 503 where as many wait as may."""
-        if len(self._line) + self._working >= self._most:
-            message = f"the server is busy, and {len(self._line)} calls wait already; try again later"
+        """A place in the queue, for `batches`. Raises ApiError 503 when the queue is full."""
+        if len(self._queue) + self._working >= self._most:
+            message = f"the server is busy, and {len(self._queue)} calls are waiting; try again later"
             raise ApiError(503, message, code="overloaded", headers={"Retry-After": str(RETRY_SECONDS)})
         ticket = object()
-        self._line.add(ticket)
+        self._queue.add(ticket)
         try:
             yield ticket
         finally:
-            self._line.discard(ticket)
+            self._queue.discard(ticket)
 
-    async def batches(self, ticket: object, events: Iterator[dict]) -> AsyncIterator[list[dict]]:
-        """Wait for a place, draw the events in a thread, yield them in batches; closing this ends the work.
+    async def batches(
+        self, ticket: object, events: Generator[dict[str, Any], None, None]
+    ) -> AsyncGenerator[list[dict[str, Any]], None]:
+        """Wait for a thread, generate the events in it, and yield them in batches. Closing this cancels the work.
 
-        The place is free again when the thread is done with it, however slowly a client reads.
+        The thread is free again when the generation is over, however slowly the client reads.
         """
         await self._places.acquire()
-        self._line.discard(ticket)
+        self._queue.discard(ticket)
         self._working += 1
         loop = asyncio.get_running_loop()
         ready: asyncio.Queue[list[dict] | Exception | None] = asyncio.Queue()
@@ -109,7 +117,7 @@ class Worker:
             loop.call_soon_threadsafe(ready.put_nowait, batch)
 
         def work() -> None:
-            with suppress(RuntimeError):  # nobody waits for anything any more: the server has ended
+            with suppress(RuntimeError):  # the event loop is closed: the server has ended
                 _hand_over_all(events, hand_over, lambda: unwanted.is_set() or self._stopping.is_set())
                 loop.call_soon_threadsafe(self._free_place)
 
@@ -131,8 +139,10 @@ class Worker:
         self._places.release()
 
 
-def _hand_over_all(events: Iterator[dict], hand_over: Callable, unwanted: Callable[[], bool]) -> None:
-    """The first event at once, the others as often as the page is updated; an error, or None, is the last."""
+def _hand_over_all(
+    events: Generator[dict[str, Any], None, None], hand_over: Callable, unwanted: Callable[[], bool]
+) -> None:
+    """The first event at once, the others at most UPDATES_PER_SECOND times a second; an error or None comes last."""
     batch: list[dict] = []
     handed = -float("inf")
     try:
@@ -147,25 +157,26 @@ def _hand_over_all(events: Iterator[dict], hand_over: Callable, unwanted: Callab
         if batch:
             hand_over(batch)
         hand_over(None)
-    except Exception as error:  # whoever waits for the batches raises it
+    except Exception as error:  # raised again in `batches`
         hand_over(error)
 
 
-def draw(catalogue: Catalogue, wish: Wish) -> Iterator[dict]:
-    """The events of a wish (see `playground.generate.events`). Raises ApiError where the model cannot grant it."""
-    model = _open(catalogue, wish.model)
-    prompt, param = wish.text, "prompt"
-    if wish.kind == "chat":
-        prompt, param = _conversation(model, wish), "messages"
+def generate(catalogue: Catalogue, asked: CompletionRequest) -> Generator[dict[str, Any], None, None]:
+    """The events of a request (see `playground.generate.events`). Raises ApiError where the model cannot serve it."""
+    try:
+        model = catalogue.open_for_program(asked.model)
+    except AxionError as error:  # the name is known, so its release is broken
+        raise ApiError(500, str(error), "model") from None
+    prompt, param = (_conversation(model, asked), "messages") if asked.kind == "chat" else (asked.prompt, "prompt")
     tokenizer, context = model.release.tokenizer, model.facts.context
     try:
-        request = read_request(prompt, wish.settings)
+        request = GenerationRequest(model.name, check_prompt(prompt), asked.sampling)
         count = len(encode_prompt(tokenizer, prompt))
     except AxionError as error:
         refuse(str(error), param)
     if count >= context:
         refuse(
-            f"the prompt has {count} tokens; this model's context holds {context}, one of them for the answer",
+            f"the prompt has {count} tokens; it must leave room in the model's context of {context} tokens",
             param,
             "context_length_exceeded",
         )
@@ -173,34 +184,26 @@ def draw(catalogue: Catalogue, wish: Wish) -> Iterator[dict]:
         for event in events:
             if event["kind"] == "error":
                 raise ApiError(500, event["message"])
-            if event["kind"] == "step" and wish.top is not None:
-                event = with_logprobs(event, tokenizer, wish.top)
+            if event["kind"] == "step" and asked.top is not None:
+                event = with_logprobs(event, tokenizer, asked.top)
             yield event
 
 
-def _open(catalogue: Catalogue, name: str) -> OpenModel:
-    try:
-        return catalogue.open(name)
-    except AxionError as error:  # the name is known: its release is broken, and how is the operator's business
-        log.error("%s cannot be opened: %s", name, error)
-        raise ApiError(500, f"the model {short(name)} cannot be opened; the server's log says more", "model") from None
-
-
-def _conversation(model: OpenModel, wish: Wish) -> str:
+def _conversation(model: OpenModel, asked: CompletionRequest) -> str:
     if not can_chat(model):
         refuse(
-            f"{model.name} was not taught to chat; send a text that it shall continue to /v1/completions",
+            f"{model.name} was not trained to chat; send a text for it to continue to /v1/completions",
             "model",
             "not_a_chat_model",
         )
     try:
-        return conversation_prompt(model, wish.messages)
+        return conversation_prompt(model, asked.messages)
     except AxionError as error:
         refuse(str(error), "messages")
 
 
-async def read_body(request: Request) -> bytes:
-    """The body. Raises ApiError where it is too large, before it was read whole, or too slow."""
+async def receive_body(request: Request) -> bytes:
+    """The body. Raises ApiError when it arrives too slowly, or as soon as it is too large."""
     too_large = ApiError(413, f"the body is larger than {MAX_BODY_BYTES // 1024} kB", code="request_too_large")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > 12 or int(length) > MAX_BODY_BYTES):
@@ -218,31 +221,31 @@ async def read_body(request: Request) -> bytes:
 
 
 class Reply:
-    """Sends one answer."""
+    """Sends one response."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.begun = False
 
     async def whole(self, status: int, body: Mapping, headers: Mapping[str, str] | None = None) -> None:
-        """JSON in one piece."""
+        """Send a JSON body."""
         content = _to_json(body).encode()
         await self._begin(status, {"content-type": "application/json", "content-length": str(len(content))}, headers)
         await self._send({"type": "http.response.body", "body": content})
 
     async def empty(self, headers: Mapping[str, str]) -> None:
-        """No content."""
+        """Send no content (204)."""
         await self._begin(204, headers)
         await self._send({"type": "http.response.body", "body": b""})
 
     async def event(self, data: str) -> None:
-        """One server-sent event; the first one begins the answer."""
+        """Send one server-sent event; the first one starts the response."""
         if not self.begun:
             await self._begin(200, {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"})
         await self._send({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True})
 
     async def end(self) -> None:
-        """Nothing follows the events."""
+        """End a stream of events."""
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _begin(self, status: int, *headers: Mapping[str, str] | None) -> None:
@@ -262,7 +265,7 @@ Handler = Callable[[Request, Reply], Awaitable[None]]
 
 
 class Endpoint:
-    """One address: its handlers by method, and every error in OpenAI's shape. A client that leaves ends the work."""
+    """One address: its handlers by method, and every error in OpenAI's form."""
 
     def __init__(self, **handlers: Handler) -> None:
         self._handlers = handlers
@@ -277,7 +280,7 @@ class Endpoint:
         except ClientDisconnect:
             pass
         except Exception:
-            log.exception("a call of the API failed")
+            log.exception("an API call failed")
             await self._fail(reply, ApiError(500, SERVER_FAILED))
 
     async def _handle(self, request: Request, reply: Reply) -> None:
@@ -287,22 +290,22 @@ class Endpoint:
         elif handler := self._handlers.get("GET" if request.method == "HEAD" else request.method):
             await handler(request, reply)
         elif self._handlers:
-            message = f"{request.method} is not possible here; {allowed} are"
+            message = f"{request.method} is not allowed here; {allowed} are"
             raise ApiError(405, message, code="method_not_allowed", headers={"Allow": allowed})
         else:
-            raise ApiError(404, "there is nothing at this address", code="not_found")
+            raise ApiError(404, "no such endpoint", code="not_found")
 
     @staticmethod
     async def _fail(reply: Reply, error: ApiError) -> None:
         if not reply.begun:
             await reply.whole(error.status, error.body, error.headers)
-        else:  # of a stream, whose status is sent: OpenAI's clients raise on such an event
+        else:  # the status is already sent; OpenAI's clients raise on such an event
             await reply.event(_to_json(error.body))
             await reply.end()
 
 
 async def unless_client_leaves(receive: Receive, work: Awaitable[None]) -> None:
-    """Do the work, and cancel it as soon as the client closes the connection. The body must have been read."""
+    """Await the work, and cancel it when the client closes the connection. The body must have been read."""
 
     async def leaves() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -322,8 +325,8 @@ async def unless_client_leaves(receive: Receive, work: Awaitable[None]) -> None:
 class Api:
     """The handlers."""
 
-    def __init__(self, catalogue: Catalogue, visitors: Visitors, worker: Worker) -> None:
-        self._catalogue, self._visitors, self._worker = catalogue, visitors, worker
+    def __init__(self, catalogue: Catalogue, limiter: RateLimiter, worker: Worker) -> None:
+        self._catalogue, self._limiter, self._worker = catalogue, limiter, worker
         self._since = int(time.time())
 
     async def models(self, request: Request, reply: Reply) -> None:
@@ -337,57 +340,57 @@ class Api:
     def generation(self, kind: Kind) -> Handler:
         """POST /v1/completions or /v1/chat/completions"""
 
-        async def generate(request: Request, reply: Reply) -> None:
+        async def handle(request: Request, reply: Reply) -> None:
             if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
                 raise ApiError(415, "send JSON, with the header Content-Type: application/json")
-            wish = read_wish(kind, parse_json(await read_body(request)))
-            self._known(wish.model)
+            asked = read_body(kind, parse_json(await receive_body(request)))
+            self._known(asked.model)
             with self._worker.queued() as ticket:
                 self._admit(request)
-                await unless_client_leaves(request.receive, self._answer(wish, ticket, reply))
+                await unless_client_leaves(request.receive, self._respond(asked, ticket, reply))
 
-        return generate
+        return handle
 
-    async def _answer(self, wish: Wish, ticket: object, reply: Reply) -> None:
-        """Let the model work, and send what it writes."""
-        total, shape, answer = Delta(), None, None
-        async with aclosing(self._worker.batches(ticket, draw(self._catalogue, wish))) as batches:
-            async for batch in batches:
-                if answer is None:
-                    answer, batch = Answer(wish, batch[0]), batch[1:]
-                    shape = SHAPES[wish.kind](answer)
+    async def _respond(self, asked: CompletionRequest, ticket: object, reply: Reply) -> None:
+        """Generate, and send what the model writes."""
+        total = Delta()
+        async with aclosing(self._worker.batches(ticket, generate(self._catalogue, asked))) as batches:
+            start, *batch = await anext(batches)
+            answer = Answer(asked, start)
+            response = RESPONSES[asked.kind](answer)
+            while True:
                 delta = _take_all(answer, batch)
-                if not wish.stream:
+                if not asked.stream:
                     total.add(delta)
                 else:
-                    for chunk in shape.chunks(delta):
+                    for chunk in response.chunks(delta):
                         await reply.event(_to_json(chunk))
                 if answer.ended_by:
                     break
-        if not wish.stream:
-            await reply.whole(200, shape.whole(total))
+                batch = await anext(batches)
+        if not asked.stream:
+            await reply.whole(200, response.whole(total))
             return
-        for chunk in shape.last_chunks():
+        for chunk in response.last_chunks():
             await reply.event(_to_json(chunk))
         await reply.event("[DONE]")
         await reply.end()
 
     def _admit(self, request: Request) -> None:
         try:
-            self._visitors.admit(address_of(request))
+            self._limiter.admit(address_of(request))
         except TooManyRequests as error:
             headers = {"Retry-After": str(error.seconds)}
             raise ApiError(429, str(error), code="rate_limit_exceeded", headers=headers) from None
 
     def _known(self, name: str) -> str:
-        if name not in self._catalogue.names:
-            known = ", ".join(self._catalogue.names)
-            message = f"there is no model {short(name)} here; there are {known}"
-            raise ApiError(404, message, "model", "model_not_found")
-        return name
+        try:
+            return self._catalogue.check_name(name)
+        except Refusal as error:
+            raise ApiError(404, str(error), "model", "model_not_found") from None
 
     def _model(self, name: str) -> dict:
-        """`created` is when this server began to offer it."""
+        """`created` is the start of this server."""
         return {"id": name, "object": "model", "created": self._since, "owned_by": "axion"}
 
 
@@ -402,17 +405,17 @@ def _take_all(answer: Answer, events: list[dict]) -> Delta:
 
 def build_routes(
     catalogue: Catalogue,
-    visitors: Visitors,
+    limiter: RateLimiter,
     at_once: int = GENERATIONS_AT_ONCE,
     most_waiting: int = MAX_WAITING_CALLS,
 ) -> list[BaseRoute]:
     """The routes, for `launch(app_kwargs={"routes": …})`.
 
     Args:
-        at_once: so many generations of this interface work at the same time.
-        most_waiting: so many more wait for them; the next one is told to come back later (503).
+        at_once: how many generations of this API run at the same time.
+        most_waiting: how many more may wait; the next call gets a 503.
     """
-    api = Api(catalogue, visitors, Worker(at_once, most_waiting))
+    api = Api(catalogue, limiter, Worker(at_once, most_waiting))
     return [
         Route("/v1/models", Endpoint(GET=api.models)),
         Route("/v1/models/{name:path}", Endpoint(GET=api.model)),

@@ -1,7 +1,7 @@
-"""What a client of the OpenAI-style interface may ask for: from the bytes of a request to a checked wish, or an error.
+"""Requests of the OpenAI-compatible API: from the bytes of a body to a checked request, or an error.
 
-Nothing here knows of a server or runs a model. `playground.generate.request` validates the numbers, for the page and
-this interface alike; here are the names, the defaults and the errors that OpenAI's clients know.
+Nothing here needs a server or runs a model. `playground.generate.request` validates prompts and settings for the page
+and for this API alike; this module adds the names, defaults and errors that OpenAI's clients expect.
 """
 
 import json
@@ -9,19 +9,21 @@ import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from axion.errors import AxionError
+from axion.inference.sampling import Sampling
 from axion.kernels.decoder import ALTERNATIVES
 from playground.generate.chat import check_messages
-from playground.generate.request import LIMITS, Refusal, check_prompt, read_request
+from playground.generate.refusal import Refusal
+from playground.generate.request import DEFAULTS, LIMITS, Prompt, check_prompt, check_settings
 
 Kind = Literal["completion", "chat"]
 
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 200
 COMPLETION_TOKENS = 16
-"""New tokens of a completion that names no number, as OpenAI has it; a chat then gets the most."""
+"""Default max_tokens of a completion, as at OpenAI; a chat's default is the highest value."""
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "n": (1,),
@@ -45,9 +47,9 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "web_search_options": (),
     "metadata": ({},),
 }
-"""OpenAI's parameters that nothing here can do, and the values that ask for nothing."""
+"""OpenAI's parameters that are not supported here, and the values that change nothing and are accepted."""
 
-SETTINGS = {  # ours → the client's
+SETTINGS = {
     "temperature": "temperature",
     "top_p": "top_p",
     "top_k": "top_k",
@@ -56,8 +58,11 @@ SETTINGS = {  # ours → the client's
     "min_new_tokens": "min_tokens",
     "seed": "seed",
 }
+"""A setting's name → its parameter; `max_new_tokens` has two, see LENGTHS."""
 LENGTHS = ("max_tokens", "max_completion_tokens")
-"""Two names of one number."""
+"""Two names for one parameter."""
+PARAMETER_NAMES = SETTINGS | {"max_new_tokens": LENGTHS[0]}
+"""Every setting's name → its parameter."""
 
 SHARED = {"model", "stream", "stream_options", "stop", "logprobs", "routing", "user", *LENGTHS, *SETTINGS.values()}
 PARAMETERS: dict[Kind, set[str]] = {
@@ -67,7 +72,7 @@ PARAMETERS: dict[Kind, set[str]] = {
 
 
 class ApiError(Exception):
-    """An answer other than 200, in OpenAI's shape; whatever it says, the client may read."""
+    """A response other than 200, in OpenAI's form. The client sees its message."""
 
     def __init__(
         self,
@@ -89,20 +94,19 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A checked request. What depends on the model, such as the length of its context, is not yet checked."""
+class CompletionRequest:
+    """A checked body. What depends on the model, such as the length of its context, is not checked yet."""
 
     kind: Kind
     model: str
-    text: str | None
-    """The prompt of a completion."""
-    messages: list | None
-    """The conversation of a chat."""
-    settings: dict[str, int | float]
-    """Of `playground.generate.request.LIMITS`, complete and in range."""
+    prompt: Prompt
+    """Empty for a chat."""
+    messages: list[dict[str, Any]]
+    """The conversation of a chat; empty for a completion."""
+    sampling: Sampling
     stops: tuple[str, ...] = ()
     top: int | None = None
-    """So many alternatives stand beside each token's log probability; None for no log probabilities at all."""
+    """How many alternatives to list with each token's log probability; None for no log probabilities."""
     echo: bool = False
     stream: bool = False
     include_usage: bool = False
@@ -110,23 +114,23 @@ class Wish:
 
 
 def refuse(message: str, param: str | None = None, code: str | None = None) -> NoReturn:
-    """Answer 400."""
+    """Respond with 400."""
     raise ApiError(400, message, param, code)
 
 
 def parse_json(body: bytes) -> dict:
-    """The JSON object. Raises ApiError for anything else, and for what JSON or Unicode don't have (NaN, half pairs)."""
+    """The JSON object. Raises ApiError for anything else, and for NaN, infinite numbers and lone surrogates."""
     try:
         parsed = json.loads(body.decode(), parse_constant=_no_number, parse_float=_finite)
         json.dumps(parsed, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        refuse("the body holds half of a character (a lone surrogate); send whole Unicode text")
+        refuse("the body contains a lone surrogate; send valid Unicode text")
     except UnicodeDecodeError:
         refuse("the body is not UTF-8")
     except RecursionError:
         refuse("the body is nested too deeply")
     except ValueError as error:
-        reason = str(error) if isinstance(error, json.JSONDecodeError | _NoNumber) else "a number in it is too long"
+        reason = str(error) if isinstance(error, json.JSONDecodeError | _NoNumber) else "a number is too long"
         refuse(f"the body is not valid JSON: {reason}")
     if not isinstance(parsed, dict):
         refuse("the body must be one JSON object")
@@ -138,24 +142,24 @@ class _NoNumber(ValueError):
 
 
 def _no_number(name: str) -> NoReturn:
-    raise _NoNumber(f"it has no {name}")
+    raise _NoNumber(f"JSON has no {name}")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise _NoNumber(f"{short(text)} is too large for a number")
+        raise _NoNumber(f"{shorten(text)} is too large for a number")
     return number
 
 
-def read_wish(kind: Kind, body: Mapping[str, object], draw_seed: Callable[[], int] | None = None) -> Wish:
-    """Check everything in a body that can be checked without the model. null stands for "not given".
+def read_body(kind: Kind, body: Mapping[str, object], draw_seed: Callable[[], int] | None = None) -> CompletionRequest:
+    """Check everything in a body that can be checked without the model. null counts as "not given".
 
     Args:
-        draw_seed: gives the seed of a request that names none.
+        draw_seed: returns the seed of a request that gives none.
 
     Raises:
-        ApiError: 400, with the parameter's name.
+        ApiError: 400, with the name of the parameter.
     """
     given = {name: value for name, value in body.items() if value is not None}
     _check_names(kind, given)
@@ -163,12 +167,12 @@ def read_wish(kind: Kind, body: Mapping[str, object], draw_seed: Callable[[], in
     if not isinstance(model, str):
         refuse("model must be the name of a model; /v1/models lists them", "model")
     stream = _flag(given, "stream")
-    wish = Wish(
+    request = CompletionRequest(
         kind=kind,
         model=model,
-        text=_read_prompt(given.get("prompt")) if kind == "completion" else None,
-        messages=_read_messages(given.get("messages")) if kind == "chat" else None,
-        settings=_read_settings(kind, given, draw_seed or _random_seed),
+        prompt=_read_prompt(given.get("prompt")) if kind == "completion" else Prompt(""),
+        messages=_read_messages(given.get("messages")) if kind == "chat" else [],
+        sampling=_read_sampling(kind, given, draw_seed or _random_seed),
         stops=_read_stops(given.get("stop", ())),
         top=_read_top(kind, given),
         echo=_flag(given, "echo"),
@@ -177,12 +181,12 @@ def read_wish(kind: Kind, body: Mapping[str, object], draw_seed: Callable[[], in
         routing=_flag(given, "routing"),
     )
     if not isinstance(given.get("user", ""), str):
-        refuse("user must be text", "user")
-    return wish
+        refuse("user must be a string", "user")
+    return request
 
 
-def short(value: object) -> str:
-    """The value for a message: not longer than a line."""
+def shorten(value: object) -> str:
+    """The value, at most 60 characters of it, for an error message."""
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
@@ -192,11 +196,11 @@ def _check_names(kind: Kind, given: Mapping[str, object]) -> None:
         if name in NEUTRAL:
             if not any(_same(value, neutral) for neutral in NEUTRAL[name]):
                 values = " or ".join(map(json.dumps, NEUTRAL[name]))
-                problem = f"{name} must be {values} here" if values else f"{name} is not supported here"
+                problem = f"only {values} is supported for {name}" if values else f"{name} is not supported"
                 refuse(f"{problem}; leave it out", name, "unsupported_parameter")
         elif name not in PARAMETERS[kind]:
             known = ", ".join(sorted(PARAMETERS[kind]))
-            refuse(f"unknown parameter {short(name)}; there are {known}", short(name), "unknown_parameter")
+            refuse(f"unknown parameter {shorten(name)}; the parameters are {known}", shorten(name), "unknown_parameter")
 
 
 def _same(value: object, neutral: object) -> bool:
@@ -206,14 +210,14 @@ def _same(value: object, neutral: object) -> bool:
 def _flag(given: Mapping[str, object], name: str) -> bool:
     value = given.get(name, False)
     if not isinstance(value, bool):
-        refuse(f"{name} must be true or false, not {short(value)}", name)
+        refuse(f"{name} must be true or false, not {shorten(value)}", name)
     return value
 
 
-def _read_prompt(value: object) -> str:
+def _read_prompt(value: object) -> Prompt:
     if isinstance(value, list):
         if len(value) != 1:
-            refuse(f"prompt must be one text, or a list of one; not a list of {len(value)}", "prompt")
+            refuse(f"prompt must be one string, or a list of one string, not a list of {len(value)}", "prompt")
         value = value[0]
     try:
         return check_prompt(value)
@@ -221,7 +225,7 @@ def _read_prompt(value: object) -> str:
         refuse(str(error), "prompt")
 
 
-def _read_messages(value: object) -> list:
+def _read_messages(value: Any) -> list[dict[str, Any]]:
     try:
         check_messages(value)
     except AxionError as error:
@@ -233,34 +237,32 @@ def _random_seed() -> int:
     return secrets.randbelow(int(LIMITS["seed"].high) + 1)
 
 
-def _read_settings(kind: Kind, given: Mapping[str, object], draw_seed: Callable[[], int]) -> dict[str, int | float]:
+def _read_sampling(kind: Kind, given: Mapping[str, object], draw_seed: Callable[[], int]) -> Sampling:
     lengths = {name: given[name] for name in LENGTHS if name in given}
     if len(lengths) == 2 and not _same(*lengths.values()):
-        refuse("max_tokens and max_completion_tokens are two names of one number; give one of them", "max_tokens")
+        refuse("max_tokens and max_completion_tokens mean the same; give one of them", "max_tokens")
     names = SETTINGS | {"max_new_tokens": next(iter(lengths), "max_tokens")}
-    default = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-    default["min_new_tokens"] = 0
-    default["max_new_tokens"] = COMPLETION_TOKENS if kind == "completion" else int(LIMITS["max_new_tokens"].high)
-    settings = {ours: given.get(theirs, default.get(ours)) for ours, theirs in names.items()}
+    length = COMPLETION_TOKENS if kind == "completion" else int(LIMITS["max_new_tokens"].high)
+    default = DEFAULTS | {"temperature": 1.0, "max_new_tokens": length}  # as at OpenAI
+    settings = {ours: given.get(theirs, default[ours]) for ours, theirs in names.items()}
     if "seed" not in given:
         settings["seed"] = draw_seed()
     try:
-        sampling = read_request("-", settings).sampling
+        return check_settings(settings)
     except Refusal as error:
         message = str(error)
         for ours in ("max_new_tokens", "min_new_tokens"):
             message = message.replace(ours, names[ours])
-        refuse(message, names.get(error.values.get("name")))
-    return {name: getattr(sampling, name) for name in settings}
+        refuse(message, names.get(str(error.values.get("name"))))
 
 
 def _read_stops(value: object) -> tuple[str, ...]:
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list | tuple) or len(stops) > MAX_STOPS:
-        refuse(f"stop must be a text or a list of at most {MAX_STOPS}", "stop")
+        refuse(f"stop must be a string or a list of at most {MAX_STOPS} strings", "stop")
     for stop in stops:
         if not isinstance(stop, str) or not 1 <= len(stop) <= MAX_STOP_CHARACTERS:
-            refuse(f"each stop must be a text of 1 to {MAX_STOP_CHARACTERS} characters", "stop")
+            refuse(f"each stop must be a string of 1 to {MAX_STOP_CHARACTERS} characters", "stop")
     return tuple(stops)
 
 
@@ -272,7 +274,7 @@ def _read_top(kind: Kind, given: Mapping[str, object]) -> int | None:
         return None
     top = given.get(name, None if kind == "completion" else 0)
     if top is not None and (isinstance(top, bool) or not isinstance(top, int) or not 0 <= top <= ALTERNATIVES):
-        refuse(f"{name} must be a whole number from 0 to {ALTERNATIVES} here, not {short(top)}", name)
+        refuse(f"{name} must be a whole number from 0 to {ALTERNATIVES}, not {shorten(top)}", name)
     return top
 
 
@@ -282,6 +284,6 @@ def _read_include_usage(options: object, stream: bool) -> bool:
     if not stream:
         refuse("stream_options needs stream: true", "stream_options")
     if not isinstance(options, dict) or not options.keys() <= {"include_usage"}:
-        refuse("stream_options must be an object with nothing but include_usage", "stream_options")
+        refuse("stream_options must be an object with include_usage alone", "stream_options")
     given = {name: value for name, value in options.items() if value is not None}
     return _flag(given, "include_usage")

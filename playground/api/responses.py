@@ -1,6 +1,7 @@
-"""From the events of a generation to the answers of the OpenAI-style interface: pure functions, no server.
+"""Responses of the OpenAI-compatible API, from the events of a generation; no server is needed.
 
-`Answer` takes the events, cuts the text at a stop and counts; a `Shape` puts what is ready into OpenAI's words.
+`Answer` follows the events, cuts the text at a stop string and counts tokens; a `Response` puts what is ready into
+OpenAI's form.
 """
 
 import math
@@ -9,37 +10,38 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from playground.api.requests import Wish
+from playground.api.requests import CompletionRequest
 
 LEAST_LOGPROB = -9999.0
-"""Stands for the logarithm of 0, which JSON cannot say, as OpenAI has it."""
+"""In place of the logarithm of 0, which JSON has no number for; the same value as at OpenAI."""
 
 FINISH = {"eos": "stop", "stop": "stop", "length": "length", "context": "length", "time": "length"}
-"""Why the text ended → what OpenAI's clients know of it."""
+"""Why the text ended → OpenAI's finish_reason."""
 
 ROUTING_HEAD = ("layers", "first_layer", "experts", "experts_per_token", "shared_experts", "bias")
 
 
 @dataclass
 class Delta:
-    """What a batch of events made ready: text, and the tokens that lie wholly in it (`step` events)."""
+    """What a batch of events made ready: text, and the `step` events of the tokens that lie completely in it."""
 
     text: str = ""
-    steps: list[dict] = field(default_factory=list)
+    steps: list[Mapping[str, Any]] = field(default_factory=list)
 
     def add(self, other: "Delta") -> None:
-        """Put what became ready later behind it."""
+        """Append what became ready later."""
         self.text += other.text
         self.steps += other.steps
 
 
 class StopCut:
-    """Cuts a text, which arrives in pieces, before the first of `stops` to be complete.
+    """Cuts a text that arrives in pieces before the first stop string that is completed.
 
-    Where the pieces begin and end makes no difference to the text: what may yet become a stop is held back.
+    The result does not depend on where the pieces end: text that may still become a stop string is held back.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -58,7 +60,7 @@ class StopCut:
         return self._release(len(self._held) - unsure)
 
     def rest(self) -> str:
-        """What was held back, when nothing follows."""
+        """The text that was held back, when nothing follows."""
         return self._release(len(self._held))
 
     def _release(self, end: int, keep: bool = True) -> str:
@@ -67,25 +69,25 @@ class StopCut:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that begins `stop`."""
+    """The length of the longest suffix of `text` that is a prefix of `stop`."""
     return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
 
 
 class Answer:
     """Follows one generation, event by event."""
 
-    def __init__(self, wish: Wish, start: Mapping) -> None:
-        self.wish, self.start = wish, start
+    def __init__(self, request: CompletionRequest, start: Mapping[str, Any]) -> None:
+        self.request, self.start = request, start
         self.prompt_tokens = self.new_tokens = 0
         self.ended_by: str | None = None
         self.limit: float | None = None
-        """Seconds that the server gives a text, where it ended by "time"."""
-        self._cut = StopCut(wish.stops)
+        """The server's time limit in seconds, where that ended the text."""
+        self._cut = StopCut(request.stops)
         self._fed = self._ready = 0  # characters that the model has written, and those that are ready
-        self._waiting: list[tuple[int, int, dict]] = []  # tokens that are not wholly ready: first character, end, event
+        self._waiting: list[tuple[int, int, Mapping[str, Any]]] = []  # incomplete tokens: first character, end, event
 
-    def take(self, event: Mapping) -> Delta:
-        """What a `step` or `end` event makes ready. After `ended_by` is set, nothing is taken any more."""
+    def take(self, event: Mapping[str, Any]) -> Delta:
+        """What a `step` or `end` event makes ready; call it until `ended_by` is set."""
         if event["kind"] == "end":
             self.ended_by, self.limit = event["reason"], event.get("limit")
             return self._deliver(self._cut.rest())
@@ -103,17 +105,17 @@ class Answer:
 
     def _deliver(self, text: str) -> Delta:
         self._ready += len(text)
-        # A token that adds nothing is a part of the character that the next one ends, and goes with it.
+        # A token without text is part of a character that a later token completes; they go together.
         whole = [self.ended_by is not None or start < self._ready >= end for start, end, _ in self._waiting]
         count = whole.index(False) if False in whole else len(whole)
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
-        if self.ended_by == "stop":  # tokens that only wrote the stop belong to no text
+        if self.ended_by == "stop":  # tokens of the stop string alone are left out
             taken = [token for token in taken if token[0] < self._ready]
         return Delta(text, [event for _, _, event in taken])
 
     @property
     def usage(self) -> dict:
-        """Tokens read and written, those of a stop that was cut off among them."""
+        """Tokens read and generated, including those of a stop string that was cut off."""
         new = self.new_tokens
         return {
             "prompt_tokens": self.prompt_tokens,
@@ -123,56 +125,55 @@ class Answer:
 
     @property
     def ending(self) -> dict:
-        """finish_reason, and the reason by its own name: eos, stop, length, context (it is full) or time (the server's
-        limit in seconds, which is then told too)."""
+        """finish_reason, and the exact reason: eos, stop, length, context (it is full) or time (with the limit)."""
         if self.ended_by is None:
             return {"finish_reason": None}
         ending = {"finish_reason": FINISH[self.ended_by], "ended_by": self.ended_by}
         return ending if self.limit is None else ending | {"time_limit_seconds": self.limit}
 
 
-class Shape:
-    """What both kinds of answer have in common; for one answer, whose parts have to be asked for in their order."""
+class Response:
+    """What both kinds of response have in common. Holds one answer, whose parts must be asked for in order."""
 
     prefix: str
     whole_object: str
     chunk_object: str
 
     def __init__(self, answer: Answer) -> None:
-        self._answer, self._wish = answer, answer.wish
+        self._answer, self._request = answer, answer.request
         self._headed = False
         self._frame = {
             "id": f"{self.prefix}-{secrets.token_hex(12)}",
             "created": int(time.time()),
             "model": answer.start["model"],
-            "seed": answer.start["sampling"]["seed"],  # with it, who gave none can repeat the answer
+            "seed": answer.start["sampling"]["seed"],  # so that a client that gave none can repeat the answer
         }
 
     def whole(self, delta: Delta) -> dict:
-        """The answer in one piece."""
+        """The whole response."""
         choice = {"index": 0} | self._content(delta, True) | self._answer.ending | self._routing(delta, True)
         return self._frame | {"object": self.whole_object, "choices": [choice], "usage": self._answer.usage}
 
     def chunks(self, delta: Delta) -> Iterator[dict]:
-        """The chunk of this delta; none where a client would learn nothing."""
+        """The chunk of this delta; none where it would tell the client nothing."""
         first, self._headed = not self._headed, True
-        if first or delta.text or (delta.steps and (self._wish.routing or self._wish.top is not None)):
+        if first or delta.text or (delta.steps and (self._request.routing or self._request.top is not None)):
             content = self._content(delta, first, chunk=True)
             yield self._chunk({"index": 0} | content | {"finish_reason": None} | self._routing(delta, first))
 
     def last_chunks(self) -> Iterator[dict]:
-        """Why it ended, and the usage where it was asked for."""
+        """The finish reason, and the usage where it was asked for."""
         yield self._chunk({"index": 0} | self._content(Delta(), False, chunk=True) | self._answer.ending)
-        if self._wish.include_usage:
+        if self._request.include_usage:
             yield self._frame | {"object": self.chunk_object, "choices": [], "usage": self._answer.usage}
 
     def _chunk(self, choice: dict) -> dict:
-        usage = {"usage": None} if self._wish.include_usage else {}
+        usage = {"usage": None} if self._request.include_usage else {}
         return self._frame | {"object": self.chunk_object, "choices": [choice]} | usage
 
     def _routing(self, delta: Delta, first: bool) -> dict:
-        """The choice's field "routing", where it was asked for: once what holds for all tokens, then the records."""
-        if not self._wish.routing:
+        """The field "routing" where it was asked for: the steps, and in the first part what holds for all tokens."""
+        if not self._request.routing:
             return {}
         head = {name: self._answer.start[name] for name in ROUTING_HEAD} if first else {}
         steps = [
@@ -181,28 +182,28 @@ class Shape:
         return {"routing": head | {"steps": steps}}
 
     def _content(self, delta: Delta, first: bool, chunk: bool = False) -> dict:
-        """The text and the log probabilities; `first` where nothing came before."""
+        """The text and the log probabilities; `first` for the first part."""
         raise NotImplementedError
 
 
-class Completions(Shape):
-    """The shapes of /v1/completions."""
+class CompletionResponse(Response):
+    """The response of /v1/completions."""
 
     prefix = "cmpl"
     whole_object = chunk_object = "text_completion"
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer)
-        self._offset = 0 if self._wish.echo else len(self._wish.text)
+        self._offset = 0 if self._request.echo else len(self._request.prompt)
 
     def _content(self, delta: Delta, first: bool, chunk: bool = False) -> dict:
-        text = self._wish.text + delta.text if self._wish.echo and first else delta.text
-        return {"text": text, "logprobs": None if self._wish.top is None else self._logprobs(delta)}
+        text = self._request.prompt + delta.text if self._request.echo and first else delta.text
+        return {"text": text, "logprobs": None if self._request.top is None else self._logprobs(delta)}
 
     def _logprobs(self, delta: Delta) -> dict:
         shown: dict[str, list] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
         for event in delta.steps:
-            if event["prompt"] and not self._wish.echo:
+            if event["prompt"] and not self._request.echo:
                 continue
             token = event["token"]
             named = {_name(other): other["logprob"] for other in [*token["top_logprobs"], token]}
@@ -214,14 +215,14 @@ class Completions(Shape):
         return shown
 
 
-class Chats(Shape):
-    """The shapes of /v1/chat/completions."""
+class ChatResponse(Response):
+    """The response of /v1/chat/completions."""
 
     prefix, whole_object, chunk_object = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
     def _content(self, delta: Delta, first: bool, chunk: bool = False) -> dict:
         logprobs = None
-        if self._wish.top is not None:
+        if self._request.top is not None:
             logprobs = {"content": [event["token"] for event in delta.steps if not event["prompt"]], "refusal": None}
         if not chunk:
             message = {"role": "assistant", "content": delta.text, "refusal": None}
@@ -231,8 +232,8 @@ class Chats(Shape):
         return {"delta": {} if ended else role | {"content": delta.text}, "logprobs": logprobs}
 
 
-def with_logprobs(event: Mapping, tokenizer: PreTrainedTokenizerBase, top: int) -> dict:
-    """The `step` event and its "token" in OpenAI's shape, with `top` alternatives."""
+def with_logprobs(event: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, top: int) -> dict:
+    """The `step` event with a "token" in OpenAI's form, which lists `top` alternatives."""
 
     def entry(token: int, probability: float | None) -> dict:
         raw = token_bytes(tokenizer, token)
@@ -248,7 +249,7 @@ def _logprob(probability: float) -> float:
 
 
 def _name(entry: Mapping) -> str:
-    """The token's text; a part of a character is named by its bytes, as OpenAI does, so that none are mixed up."""
+    """The token's text; a part of a character is named by its bytes, as at OpenAI, so that names stay distinct."""
     raw = bytes(entry["bytes"])
     try:
         return raw.decode()
@@ -257,8 +258,8 @@ def _name(entry: Mapping) -> str:
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase, token: int) -> bytes:
-    """What the token stands for: bytes of a text, a special token its name."""
-    name = tokenizer.convert_ids_to_tokens(token) or ""
+    """The UTF-8 bytes that the token stands for; of a special token its name."""
+    name = str(tokenizer.convert_ids_to_tokens(token) or "")
     letters = _byte_letters()
     if token in tokenizer.added_tokens_decoder or not letters.keys() >= set(name):
         return name.encode()
@@ -267,7 +268,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, token: int) -> bytes:
 
 @cache
 def _byte_letters() -> dict[str, int]:
-    """The letters by which byte-level vocabularies write bytes: itself where it is visible, else one from 256 on."""
+    """Byte-level BPE's letter of each byte: the character itself where it is printable, else one from 256 on."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return {chr(byte): byte for byte in visible} | {chr(256 + index): byte for index, byte in enumerate(hidden)}

@@ -1,25 +1,22 @@
-"""Programs that ask for what the first tab's controls say, ready to be copied: pure functions from a wish to text.
+"""Programs that make a request, ready to be copied: pure functions from a request to text.
 
-Prompt and settings stand in them as shell words, JSON or Python literals, so that any text comes out as it went in.
+Prompt and settings are quoted as shell words, JSON or Python literals, so that any text survives unchanged.
 """
 
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from axion.inference.sampling import Sampling
 from axion.release import RELEASES, Release
-from playground.api.requests import SETTINGS as OPENAI_NAMES
-from playground.generate.request import Request
-from playground.server.corrections import MCP_PATH
+from playground.api.mcp import MCP_PATH
+from playground.api.requests import PARAMETER_NAMES
+from playground.generate.request import DEFAULTS, Request, settings_of
 
 ALWAYS = ("temperature", "max_new_tokens", "seed")
-"""Settings that a snippet names even where they have their default, because these are what people change first."""
-NAMES = {"max_new_tokens": "max_tokens"} | OPENAI_NAMES
-"""Ours → those of the OpenAI-style interface."""
+"""Settings that a snippet names even at their default, because people change these first."""
 OPENAI_OWN = ("temperature", "top_p", "max_tokens", "seed")
-"""Parameters that OpenAI's own library knows; the others have to go through its `extra_body`."""
+"""Parameters that OpenAI's library knows; the others go through its `extra_body`."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +24,11 @@ class Place:
     """Where a program finds a release."""
 
     name: str
-    """What `from_pretrained` takes."""
+    """The argument of `from_pretrained`."""
     revision: str = ""
-    """The commit, of a model on the Hub."""
+    """The commit of a model on the Hub."""
     known: bool = True
-    """False for a folder of the operator's, which visitors see no path of: `name` is then the folder's own name."""
+    """False for a folder of the operator's, whose path visitors must not see: `name` is its own name alone."""
 
 
 def find_place(release: Release) -> Place:
@@ -44,9 +41,9 @@ def find_place(release: Release) -> Place:
     return Place(release.name, known=False)
 
 
-def curl(address: str, model: str, request: Request) -> str:
-    """A shell command; `address` is the page's own, without a slash at its end."""
-    body = json.dumps(_openai_body(model, request), ensure_ascii=False, indent=2)
+def curl(address: str, request: Request) -> str:
+    """A shell command; `address` is that of the page, without a trailing slash."""
+    body = json.dumps(_openai_body(request), ensure_ascii=False, indent=2)
     return (
         f"curl {shlex.quote(f'{address}/v1/completions')} \\\n"
         "  -H 'Content-Type: application/json' \\\n"
@@ -54,9 +51,9 @@ def curl(address: str, model: str, request: Request) -> str:
     )
 
 
-def openai(address: str, model: str, request: Request) -> str:
-    """Python with OpenAI's library: the text, and the experts of each of its tokens."""
-    body = _openai_body(model, request)
+def openai(address: str, request: Request) -> str:
+    """Python with OpenAI's library: the text, and the experts of each token."""
+    body = _openai_body(request)
     own = {name: value for name, value in body.items() if name in ("model", "prompt", *OPENAI_OWN)}
     extra = {name: value for name, value in body.items() if name not in own} | {"routing": True}
     return (
@@ -70,13 +67,13 @@ def openai(address: str, model: str, request: Request) -> str:
         "[choice] = answer.choices\n"
         "print(choice.text)\n"
         'for step in choice.routing["steps"]:\n'
-        '    print(repr(step["t"]), step["e"])  # the experts of each layer, counted from 0\n'
+        '    print(repr(step["t"]), step["e"])  # the experts in each layer, counted from 0\n'
     )
 
 
-def gradio_client(address: str, model: str, request: Request) -> str:
-    """Python with Gradio's client: the text, and the experts of each of its tokens."""
-    arguments = {"prompt": request.prompt, "model": model} | _settings(request) | {"routing": True}
+def gradio_client(address: str, request: Request) -> str:
+    """Python with Gradio's client: the text, and the experts of each token."""
+    arguments = _tool_arguments(request)
     return (
         "# pip install gradio_client\n"
         "from gradio_client import Client\n\n"
@@ -87,21 +84,21 @@ def gradio_client(address: str, model: str, request: Request) -> str:
         ")\n"
         'print(answer["text"])\n'
         'for step in answer["routing"]["steps"]:\n'
-        '    print(repr(step["t"]), step["e"])  # the experts of each layer, counted from 0\n'
+        '    print(repr(step["t"]), step["e"])  # the experts in each layer, counted from 0\n'
     )
 
 
 def transformers(place: Place, request: Request, note: str = "") -> str:
-    """Python with transformers, which needs the release and not this page.
+    """Python with transformers, which needs the release but not this page.
 
     Args:
-        note: a comment for a place that is not known.
+        note: a comment beside the name of a place that is not known.
     """
     drawn = request.sampling.temperature > 0
     settings = _settings(request)
     seed = settings.pop("seed")
     if drawn:
-        settings = {"do_sample": True, "top_k": request.sampling.top_k} | settings  # else it would take the top 50
+        settings = {"do_sample": True, "top_k": request.sampling.top_k} | settings  # transformers' default is 50
     else:
         settings = {"do_sample": False} | {
             name: value for name, value in settings.items() if name not in ("temperature", "top_k", "top_p", "min_p")
@@ -125,25 +122,28 @@ def transformers(place: Place, request: Request, note: str = "") -> str:
 
 
 def mcp_configuration(address: str) -> str:
-    """What programs with MCP ask for."""
+    """The entry for the configuration of an MCP client."""
     return _json({"mcpServers": {"axion": {"type": "http", "url": f"{address}{MCP_PATH}/"}}})
 
 
-def mcp_arguments(model: str, request: Request) -> str:
+def mcp_arguments(request: Request) -> str:
     """The arguments of a call of the tool `generate_text`."""
-    return _json({"prompt": request.prompt, "model": model} | _settings(request) | {"routing": True})
+    return _json(_tool_arguments(request))
+
+
+def _tool_arguments(request: Request) -> dict[str, object]:
+    return {"prompt": request.prompt, "model": request.model, **_settings(request), "routing": True}
 
 
 def _settings(request: Request) -> dict[str, int | float]:
-    """Those that make a difference, and those of ALWAYS."""
-    default = asdict(Sampling())
-    values = asdict(request.sampling)
-    return {name: value for name, value in values.items() if name in ALWAYS or value != default[name]}
+    """The settings that are not at their default, and those of ALWAYS."""
+    values = settings_of(request.sampling)
+    return {name: value for name, value in values.items() if name in ALWAYS or value != DEFAULTS[name]}
 
 
-def _openai_body(model: str, request: Request) -> dict[str, object]:
-    settings = {NAMES[name]: value for name, value in _settings(request).items()}
-    return {"model": model, "prompt": request.prompt} | settings
+def _openai_body(request: Request) -> dict[str, object]:
+    settings = {PARAMETER_NAMES[name]: value for name, value in _settings(request).items()}
+    return {"model": request.model, "prompt": request.prompt, **settings}
 
 
 def _arguments(values: Mapping[str, object]) -> str:
@@ -151,7 +151,7 @@ def _arguments(values: Mapping[str, object]) -> str:
 
 
 def _python(value: object) -> str:
-    """A literal; of texts, in double quotes where that needs no escapes, as people write them."""
+    """A Python literal, in double quotes where that needs no escapes."""
     if isinstance(value, str) and '"' not in value and "'" not in value:
         return f'"{repr(value)[1:-1]}"'
     if isinstance(value, Mapping):

@@ -1,10 +1,10 @@
-"""Charts as SVG paths, for Jinja to put on the page.
+"""Charts as SVG paths, for Jinja templates.
 
-Made by hand and not by `gr.LinePlot`, which fetches 0.8 MB when it first draws, keeps dark letters when a visitor turns
-the page dark, has no logarithmic axis, and would need colours, which on this page belong to the experts.
+Not `gr.LinePlot`: it downloads 0.8 MB for its first chart, keeps dark text on a dark page, has no logarithmic axis, and
+needs colours, which on this page stand for experts.
 
-A chart's plot is a square of SIZE × SIZE units that the page stretches to its place (strokes keep their width); what is
-written beside it is HTML, placed in percent, so that it keeps its size on a telephone.
+A plot is a square of SIZE × SIZE units that the page stretches to its place (strokes keep their width). Its labels are
+HTML, placed in percent, so that they keep their size on a phone.
 """
 
 import json
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from playground.content.metrics import Points
+from playground.locales import DEFAULT, Language, format_number
 
 SIZE = 1000
 MANTISSAS = (1, 2, 2.5, 5, 10)
@@ -20,12 +21,12 @@ MANTISSAS = (1, 2, 2.5, 5, 10)
 
 @dataclass(frozen=True)
 class Axis:
-    """What stretch of numbers a side of a chart shows."""
+    """The range of numbers along one side of a chart."""
 
     low: float
     high: float
     ticks: tuple[tuple[float, str], ...]
-    """Percent of the way from low to high, and what is written there."""
+    """Position in percent of the way from low to high, and label."""
     log: bool = False
 
     def place(self, value: float) -> float:
@@ -36,20 +37,20 @@ class Axis:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a chart, or with `dots` its points."""
+    """One line of a chart, with a dot at each point where `dots` is given."""
 
     style: str
     """A class of css/model.css."""
     points: Points
     path: str
     label: str = ""
-    """What a reader is told beside the values; without one, the curve is only drawn."""
+    """Its name beside the values that are read off; a curve without one has no readings."""
     dots: str = ""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Everything that the template chart.html draws."""
+    """What the template chart.html draws."""
 
     title: str
     x: Axis
@@ -61,11 +62,18 @@ class Chart:
 
 
 def linear_axis(
-    values: Iterable[float], write: Callable[[float], str] | None = None, ticks: int = 5, zero: bool = False
+    values: Iterable[float],
+    write: Callable[[float], str] | None = None,
+    ticks: int = 5,
+    zero: bool = False,
+    language: Language = DEFAULT,
 ) -> Axis:
-    """An axis around the values that begins and ends on round numbers, with about so many ticks.
+    """An axis around the values that starts and ends on round numbers.
 
-    Without `write`, ticks have as many decimals as it takes to tell them apart.
+    Args:
+        write: the label of a tick; without it, a number of the language with as many decimals as the ticks need.
+        ticks: about how many.
+        zero: whether the axis starts at zero.
 
     Raises:
         ValueError: no values.
@@ -76,13 +84,14 @@ def linear_axis(
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
     low, high = first * step, last * step
-    write = write or f"{{:.{_decimals(step)}f}}".format
+    decimals = _decimals(step)
+    write = write or (lambda value: format_number(value, language, decimals))
     marks = tuple((100 * n / (last - first), write((first + n) * step)) for n in range(last - first + 1))
     return Axis(low, high, marks)
 
 
 def span_axis(values: Iterable[float], write: Callable[[float], str], ticks: int = 5) -> Axis:
-    """An axis from zero to exactly the largest value, so that a curve over it fills the whole width."""
+    """An axis from zero to exactly the largest value, so that a curve fills the whole width."""
     high = max(values)
     step = _round_step(high / ticks)
     marks = tuple((100 * n * step / high, write(n * step)) for n in range(math.floor(high / step + 1e-9) + 1))
@@ -90,7 +99,7 @@ def span_axis(values: Iterable[float], write: Callable[[float], str], ticks: int
 
 
 def log_axis(values: Iterable[float], write: Callable[[float], str]) -> Axis:
-    """A logarithmic axis with some air around the positive values, ticks at 1, 2 and 5 times the powers of ten."""
+    """A logarithmic axis with a margin around the positive values, and ticks at 1, 2 and 5 times powers of ten."""
     values = list(values)
     low, high = min(values) / 1.6, max(values) * 1.6
     axis = Axis(low, high, (), log=True)
@@ -101,29 +110,21 @@ def log_axis(values: Iterable[float], write: Callable[[float], str]) -> Axis:
 
 
 def curve(style: str, points: Points, x: Axis, y: Axis, label: str = "", dots: bool = False) -> Curve:
-    """Lay points out on two axes."""
+    """Place points on two axes."""
     places = [f"{x.place(a) * SIZE / 100:.0f} {SIZE - y.place(b) * SIZE / 100:.0f}" for a, b in points]
-    # A line of no length with round ends is a dot, and stays round when the plot is stretched.
+    # A line of length zero with round ends is a dot, and stays round when the plot is stretched.
     dotted = "".join(f"M{place}h0" for place in places) if dots else ""
     return Curve(style, points, f"M{'L'.join(places)}" if places else "", label, dotted)
 
 
 def readings(chart: Chart) -> str:
-    """What view/charts.js shows under the pointer, as JSON: the end of the x axis, and each named curve's points."""
+    """What views/charts.js shows under the pointer, as JSON: the end of the x axis, and the points of named curves."""
     curves = [
         {"label": line.label, "points": [[x, float(f"{y:.5g}")] for x, y in line.points]}
         for line in chart.curves
         if line.label
     ]
     return json.dumps({"end": chart.x.high, "curves": curves}, separators=(",", ":"))
-
-
-def short(count: float) -> str:
-    """A number for people in three digits at most: 344 k, 1.5 M, 40 M."""
-    for unit, size in (("", 1), (" k", 1e3), (" M", 1e6), (" G", 1e9)):
-        if abs(count) < 999.5 * size or unit == " G":
-            return f"{count / size:.{0 if abs(count) >= 99.5 * size else 1}f}".removesuffix(".0") + unit
-    raise AssertionError("the loop returns")
 
 
 def _round_step(rough: float) -> float:
@@ -133,6 +134,6 @@ def _round_step(rough: float) -> float:
 
 
 def _decimals(step: float) -> int:
-    """How many decimals a step of 1, 2, 2.5 or 5 times a power of ten needs."""
+    """The decimals that a step of 1, 2, 2.5 or 5 times a power of ten needs."""
     places = -math.floor(math.log10(step) + 1e-9)
     return max(0, places + (not math.isclose(step * 10.0**places, round(step * 10.0**places))))

@@ -1,20 +1,19 @@
-"""The documentation page: playground/content/pages in the chosen language, with numbers of the chosen model.
+"""The documentation: playground/content/pages in the chosen language, with the numbers of the chosen model.
 
-A page is Markdown with Jinja in it, in sections that each begin with `<!-- anchor -->` and a heading. What is filled in
-is a number, or a text that this module made; a value out of a release's files is shown only where it is nothing but a
-number or a plain word, since Markdown can be markup.
+A page is a Jinja template of Markdown, in chapters that each start with `<!-- anchor -->` and a heading. Only numbers
+and texts that this module made are filled in. A value from a release's files is shown only if it is a number or a plain
+word, since Markdown can contain markup.
 """
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import gradio as gr
 from jinja2 import Environment, StrictUndefined
 
 from axion.data.format import Problem
@@ -22,20 +21,14 @@ from axion.errors import AxionError
 from axion.inference.routing import routers
 from axion.model.configuration_axion import AxionConfig
 from axion.recipe import recipe_fields
-from playground.api.requests import LENGTHS, SETTINGS
 from playground.generate.catalogue import OpenModel
 from playground.generate.rate_limits import BURST, STARTS_PER_MINUTE
-from playground.generate.request import LIMITS
-from playground.locales import DEFAULT, Language
-from playground.locales.controls import TEXT as CONTROLS
-from playground.locales.documentation import TEXT
-from playground.server.context import House, Panel
-from playground.server.markup import SERVER, render, script
+from playground.generate.request import LIMITS, Limit
+from playground.locales import Language, format_number, format_percent, texts
 
 PAGES = Path(__file__).parent / "pages"
-FORMULAS = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
 MANY_EXPERTS = 8
-"""Beyond, a layer's biases are told by the lowest and the highest."""
+"""Of layers with more experts, only the lowest and the highest bias are shown."""
 
 _BEGIN = re.compile(r"^<!-- (\w+) -->\n## (.+)$", re.MULTILINE)
 _ARGUMENT = re.compile(r"^        (\w[\w, ]*): (.+(?:\n            .+)*)", re.MULTILINE)
@@ -53,11 +46,11 @@ WORKED = {
         "Ana tem 12 + 8 = 20 maçãs.\nDá 20 / 2 = 10 maçãs a Pedro.",
     ),
 }
-"""A problem in the form of the training data."""
+"""An example in the form of the training data."""
 
 
 class Written(str):
-    """Markdown of this module's own making, which may stand in a page as it is."""
+    """Text that this module made, which goes into a page unchanged."""
 
 
 @dataclass(frozen=True)
@@ -72,64 +65,37 @@ class Chapter:
 
 @cache
 def read_page(language: Language) -> tuple[Chapter, ...]:
-    """The chapters of a page, in their order."""
+    """The chapters of a page, in order."""
     _, *parts = _BEGIN.split((PAGES / f"{language}.md").read_text(encoding="utf-8"))
     return tuple(Chapter(anchor, title, body.strip()) for anchor, title, body in zip(*[iter(parts)] * 3, strict=True))
 
 
-def build(house: House) -> list[Panel]:
-    """Add the documentation to the open page: a table of contents, and a card for each chapter."""
-    panels = []
-    with gr.Row(elem_classes="ax-doc"):
-        with gr.Column(scale=0, min_width=200, elem_classes="ax-doc-contents"):
-            contents = gr.HTML(
-                contents_html(DEFAULT),
-                js_on_load=script("contents", SERVER),
-                apply_default_css=False,
-                elem_id="doc-contents",
-            )
-            house.labels.add(contents, lambda language: {"value": contents_html(language)})
-        with gr.Column(scale=1, min_width=300, elem_classes="ax-doc-chapters"):
-            for index, chapter in enumerate(read_page(DEFAULT)):
-                card = gr.Markdown(
-                    latex_delimiters=FORMULAS, elem_id=f"doc-{chapter.anchor}", elem_classes="ax-doc-card"
-                )
-                panels.append(Panel(card, _filler(index), broken=lambda _: gr.update(value="", visible=False)))
-    return panels
+@cache
+def _environment(language: Language) -> Environment:
+    """Templates in which only numbers and `Written` text may be filled in; anything else raises AxionError."""
+
+    def finalize(value: object) -> str:
+        if isinstance(value, Written):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise AxionError("the documentation shows numbers, and a value is not one")
+        return format_number(value, language)
+
+    return Environment(undefined=StrictUndefined, trim_blocks=True, finalize=finalize, autoescape=False)
 
 
-def contents_html(language: Language) -> str:
-    """The table of contents."""
-    chapters = [(f"#doc-{chapter.anchor}", chapter.title) for chapter in read_page(language)]
-    return render("contents.html", chapters=chapters, text=TEXT[language])
+def chapter_markdown(chapter: Chapter, model: OpenModel, language: Language, parameter_names: Mapping[str, str]) -> str:
+    """A chapter with the numbers of `model`.
+
+    Args:
+        parameter_names: each setting's name → that of its parameter in the HTTP API.
+    """
+    template = _environment(language).from_string(chapter.body)
+    return f"## {chapter.title}\n\n{template.render(values(model, language, parameter_names))}"
 
 
-def _filler(index: int) -> Callable[[OpenModel, Language], object]:
-    return lambda model, language: gr.update(
-        value=chapter_markdown(read_page(language)[index], model, language), visible=True
-    )
-
-
-def _finalize(value: object) -> str:
-    """Numbers and what this module wrote, nothing else. Raises AxionError."""
-    if isinstance(value, Written):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise AxionError("the documentation shows numbers, and something else stands in their place")
-    return f"{value:,}"
-
-
-_templates = Environment(undefined=StrictUndefined, trim_blocks=True, finalize=_finalize, autoescape=False)
-
-
-def chapter_markdown(chapter: Chapter, model: OpenModel, language: Language) -> str:
-    """A chapter with the numbers of `model`."""
-    template = _templates.from_string(chapter.body)
-    return f"## {chapter.title}\n\n{template.render(values(model, language))}"
-
-
-def values(model: OpenModel, language: Language) -> dict[str, object]:
-    """What a page may name: counts of the chosen model, and the generated tables."""
+def values(model: OpenModel, language: Language, parameter_names: Mapping[str, str]) -> dict[str, object]:
+    """The names that a page may use: numbers of the model, and the generated tables."""
     config, facts = model.release.config, model.facts
     latent_values, plain_values = model.release.family.cache_values(config)
     shape = {
@@ -152,7 +118,7 @@ def values(model: OpenModel, language: Language) -> dict[str, object]:
         "plain_bytes": facts.plain_cache_bytes,
         "latent_context_bytes": facts.cache_bytes * facts.context,
         "plain_context_bytes": facts.plain_cache_bytes * facts.context,
-        "cache_share": _percent(facts.cache_bytes / facts.plain_cache_bytes),
+        "cache_share": Written(format_percent(facts.cache_bytes / facts.plain_cache_bytes, language)),
         "context": facts.context,
     }
     mixture = {
@@ -162,62 +128,63 @@ def values(model: OpenModel, language: Language) -> dict[str, object]:
         "shared": facts.shared_experts,
         "total": facts.total,
         "active": facts.active,
-        "active_share": _percent(facts.active / facts.total),
-        "fair_share": _percent(facts.experts_per_token / facts.experts) if facts.experts else 0,
+        "active_share": Written(format_percent(facts.active / facts.total, language)),
+        "fair_share": Written(format_percent(facts.experts_per_token / max(facts.experts, 1), language)),
         "bias": bias_table(model, language),
     }
     made = {
         "problem": Written(WORKED[language].document()),
-        "parameters": parameter_table(language),
+        "parameters": parameter_table(language, parameter_names),
         "config": config_table(config, language),
         "recipe": recipe_table(language),
     }
     return {**shape, **cache_room, **mixture, **made, "burst": BURST, "per_minute": STARTS_PER_MINUTE}
 
 
-def _percent(share: float) -> int | float:
-    """In per cent, with one decimal where it is not a whole number."""
-    rounded = round(100 * share, 1)
-    return int(rounded) if rounded == int(rounded) else rounded
-
-
-# ------------------------------------------------------------------------------------------------- the generated tables
-
-
 def bias_table(model: OpenModel, language: Language) -> Written:
-    """What balancing adds to the affinity of each expert, by layer."""
-    biases = {row: router.e_score_correction_bias.tolist() for row, router in routers(model.release.model).items()}
+    """The bias that load balancing adds to the affinity of each expert, by layer."""
+    words = texts("documentation", language)
+    biases = {
+        row: router.get_buffer("e_score_correction_bias").tolist()
+        for row, router in routers(model.release.model).items()
+    }
     if not biases:
         return Written("")
     experts = len(next(iter(biases.values())))
     many = experts > MANY_EXPERTS
-    names = [TEXT[language][key] for key in ("lowest", "highest")] if many else [f"E{n + 1}" for n in range(experts)]
+    names = [words[key] for key in ("lowest", "highest")] if many else [f"E{n + 1}" for n in range(experts)]
+
+    def write(bias: float) -> str:
+        return format_number(bias, language, 3, signed=True)
+
     rows = (
-        [f"L{row.layer}", *(f"{bias:+.3f}" for bias in ((min(values), max(values)) if many else values))]
-        for row, values in biases.items()
+        [f"L{row.layer}", *map(write, (min(values), max(values)) if many else values)] for row, values in biases.items()
     )
-    return _table([TEXT[language]["layer"], *names], rows)
+    return _table([words["layer"], *names], rows)
 
 
-def parameter_table(language: Language) -> Written:
-    """What can be set of a generation over HTTP, under the names there, and the range of each."""
-    words, names = TEXT[language], CONTROLS[language]
-    theirs = {**SETTINGS, "max_new_tokens": LENGTHS[0]}
+def parameter_table(language: Language, parameter_names: Mapping[str, str]) -> Written:
+    """The sampling parameters of the HTTP API, with their ranges."""
+    words, names = texts("documentation", language), texts("controls", language)
+
+    def span(limit: Limit) -> str:
+        return " – ".join(format_number(end, language) for end in (limit.low, limit.high))
+
     rows = (
-        [f"`{theirs[name]}`", f"{limit.low:,} – {limit.high:,}", f"{names[name]}. {names[f'{name}_hint']}."]
+        [f"`{parameter_names[name]}`", span(limit), f"{names[name]}. {names[f'{name}_hint']}."]
         for name, limit in LIMITS.items()
     )
     return _table([words["parameter"], words["range"], words["meaning"]], rows)
 
 
 def config_table(config: AxionConfig, language: Language) -> Written:
-    """Every field of AxionConfig: type, default, what it is in this model, and its sentence in the docstring."""
-    words, meanings = TEXT[language], field_meanings()
+    """Every field of AxionConfig: type, default, value in this model, and its sentence in the docstring."""
+    words, meanings = texts("documentation", language), field_meanings()
     rows = (
         [
             f"`{name}` *{_type_name(kind)}*",
-            _shown(getattr(AxionConfig, name, None)),
-            _shown(getattr(config, name)),
+            _show(getattr(AxionConfig, name, None)),
+            _show(getattr(config, name)),
             meanings.get(name, ""),
         ]
         for name, kind in inspect.get_annotations(AxionConfig).items()
@@ -236,8 +203,8 @@ def field_meanings() -> dict[str, str]:
 
 
 def recipe_table(language: Language) -> Written:
-    """Every key of a recipe: type, default, and its sentence."""
-    words = TEXT[language]
+    """Every key of a recipe: type, default, and description."""
+    words = texts("documentation", language)
     rows = (
         [
             f"`{key}` *{_type_name(field.annotation)}*",
@@ -254,7 +221,7 @@ def _default(field: Any, words: Mapping[str, str]) -> str:
 
 
 def _type_name(kind: object) -> str:
-    """A type as people write it: `int or None`, `list of str`, `muon or adamw`."""
+    """A type in words: `int or None`, `list of str`, `muon or adamw`."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _type_name(arguments[0])
@@ -269,8 +236,8 @@ def _type_name(kind: object) -> str:
     return "dict" if origin is dict else getattr(kind, "__name__", str(kind))
 
 
-def _shown(value: object) -> str:
-    """A field's value, where it is a number or a plain word: it may come out of a stranger's file."""
+def _show(value: object) -> str:
+    """A field's value if it is a number or a plain word, since it may come from a stranger's file."""
     if isinstance(value, Mapping):
         pairs = [f"{name}: {part}" for name, part in value.items() if _is_plain(name) and _is_plain(part)]
         return ", ".join(f"`{pair}`" for pair in pairs) or "…"
@@ -283,6 +250,6 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, int | float) or bool(isinstance(value, str) and _WORD.fullmatch(value))
 
 
-def _table(head: list[str], rows: Iterator[list[str]]) -> Written:
+def _table(head: list[str], rows: Iterable[list[str]]) -> Written:
     lines = [head, ["---"] * len(head), *rows]
     return Written("\n".join(f"| {' | '.join(cell.replace('|', '∣') for cell in line)} |" for line in lines))

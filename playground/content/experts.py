@@ -1,22 +1,23 @@
-"""What a release tells of its experts: the tokens that each favours, and how much of the work each does."""
+"""What a release states about its experts: the tokens that each one favours, and their loads."""
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import NormalDist
+from typing import Any
 
 from axion.errors import AxionError
 from axion.evaluation.results import LOAD_SETS, measured
 from playground.generate.catalogue import OpenModel
 
 DEAD_BELOW = 0.1
-"""An expert that does less than this fraction of its fair share is called dead."""
+"""An expert with less than this fraction of its fair share is called dead."""
 
 ERROR_RATE = 0.05
-"""How likely one false alarm may be among all that is looked at together."""
+"""The probability of one false positive among all tests together."""
 
 FEW = 8
-"""Models with up to so many experts a layer show all they know at once; of larger ones less is shown of each."""
+"""Of models with more experts per layer, fewer favourites are shown."""
 
 TOKENS_OF_FEW, TOKENS_OF_MANY = 12, 6
 LONGEST_TEXT = 40
@@ -25,18 +26,17 @@ KINDS = ("digit", "word", "sign", "space", "line", "special")
 
 
 def describe_experts(model: OpenModel) -> dict:
-    """All that the tab shows, ready for JSON; layers and experts are lists in the model's order.
+    """The data of the Experts tab, ready for JSON; layers and experts are lists in the model's order.
 
     Returns:
-        "model", "layers", "first_layer", "experts", "per_token": its shape. "load": set of documents → [L][E], each
-        expert's load in times its fair share; {} where it was not measured, else with the "command" that measures it
-        again. "dead": set → [[layer, expert], …]. "cards": [L][E] of None, or {"share", "tokens", "kinds", "leaning"},
-        None as a whole where the release has no favourites. A token is [text, count, seen, lift, z], the last three
-        None where an older release lacks them. "bound": the z beyond which a lift is no accident, for "looked_at"
-        pairs of token and expert.
+        "model", "layers", "first_layer", "experts", "per_token": the model's shape. "load": set of documents → [L][E],
+        each expert's load as a multiple of its fair share, {} if not measured; "command" measures it again. "dead": set
+        → [[layer, expert], …]. "cards": None if the release has no favourites, else [L][E] of None or {"share",
+        "tokens", "kinds", "leaning"}. A token is [text, count, seen, lift, z], where seen and z are None in older
+        releases. "bound": the z above which a lift is significant, for "looked_at" pairs of token and expert.
 
     Raises:
-        AxionError: the release's numbers are broken or another model's.
+        AxionError: the release's numbers are broken or belong to another model.
     """
     facts = model.facts
     load, command = _read_load(model)
@@ -60,10 +60,10 @@ def describe_experts(model: OpenModel) -> dict:
 
 
 def significance_bound(comparisons: int) -> float:
-    """Standard deviations from chance that one of so many comparisons reaches by accident in ERROR_RATE of all cases.
+    """The z-score that any of so many comparisons exceeds by chance with probability ERROR_RATE.
 
-    This is Bonferroni's bound: it counts every token of the vocabulary with every expert, also those seen too rarely
-    to be listed, so that it errs on the careful side.
+    This is the Bonferroni correction. It counts every token of the vocabulary with every expert, including tokens too
+    rare to be listed, so it is conservative.
     """
     return -NormalDist().inv_cdf(ERROR_RATE / comparisons)
 
@@ -83,7 +83,7 @@ def token_kind(text: str, special: Iterable[str] = ()) -> str:
 
 
 def chance_of_at_least(hits: int, drawn: int, kind: int, pool: int) -> float:
-    """How likely `drawn` tokens out of `pool`, of which `kind` are of a kind, hold at least `hits` of that kind."""
+    """The probability that `drawn` of `pool` tokens, `kind` of which are of a kind, include at least `hits` of it."""
     ways = sum(math.comb(kind, k) * math.comb(pool - kind, drawn - k) for k in range(hits, min(drawn, kind) + 1))
     return ways / math.comb(pool, drawn)
 
@@ -106,13 +106,13 @@ def _read_load(model: OpenModel) -> tuple[dict[str, list[list[float]]], str]:
         shape = [len(layer) for layer in layers]
         if shape != [facts.experts] * facts.layers or not all(math.isfinite(x) for layer in layers for x in layer):
             raise AxionError(
-                f"{model.name}: release.json is broken: its expert_load is another model's; build it again"
+                f"{model.name}: release.json is broken: its expert_load belongs to another model; build it again"
             )
     return load, command
 
 
 def _find_dead(layers: Sequence[Sequence[float]], first_layer: int) -> list[list[int]]:
-    """Layer and expert, as people count them, of those below DEAD_BELOW."""
+    """Layer and expert (from 1) of the experts below DEAD_BELOW."""
     return [
         [first_layer + row, expert + 1]
         for row, layer in enumerate(layers)
@@ -135,14 +135,15 @@ def _read_favourites(model: OpenModel) -> list[list[dict | None]] | None:
             cards[row][expert] = {"share": _finite(entry["share"]), "tokens": tokens}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise AxionError(
-            f"{model.name}: trace.json is broken: its favourites are not this model's; build it again"
+            f"{model.name}: trace.json is broken: its favourites belong to another model; build it again"
         ) from None
     special = set(model.release.tokenizer.all_special_tokens)
     for layer in cards:
         _add_kinds([card for card in layer if card], special, tests=facts.layers * facts.experts * len(KINDS))
     most = TOKENS_OF_FEW if facts.experts <= FEW else TOKENS_OF_MANY
     for card in (card for layer in cards for card in layer if card):
-        # The highest lift first; it is the same for all that an expert always reads, so then the most frequent.
+        # Highest lift first. All tokens that an expert always reads have the same lift; of these the most frequent
+        # first.
         card["tokens"].sort(key=lambda token: (-token[3], -token[1]))
         card["tokens"] = [[_cut(text), *numbers] for text, *numbers in card["tokens"][:most]]
     return cards
@@ -157,10 +158,10 @@ def _read_token(token: dict) -> list:
 
 
 def _add_kinds(cards: Sequence[dict], special: set[str], tests: int) -> None:
-    """Count the kinds of each expert's favourites, and name the one that it has more of than the layer's would give.
+    """Count the kinds of each expert's favourites, and find the kind that is overrepresented in the layer, if any.
 
-    Whether it has more is asked of the list alone: drawn blindly from all that the layer's experts favour, would that
-    many of one kind be an accident in fewer than ERROR_RATE of all cases, all experts and kinds taken together?
+    A kind is overrepresented if so many of it, drawn at random from the favourites of all the layer's experts, would
+    have a probability below ERROR_RATE, over all experts and kinds together.
     """
     counts = [Counter(token_kind(token[0], special) for token in card["tokens"]) for card in cards]
     pool = sum(counts, Counter())
@@ -168,13 +169,14 @@ def _add_kinds(cards: Sequence[dict], special: set[str], tests: int) -> None:
         chances = {
             kind: chance_of_at_least(count, kinds.total(), pool[kind], pool.total()) for kind, count in kinds.items()
         }
-        likely = min(chances, key=chances.get, default=None)
-        leans = likely is not None and chances[likely] < ERROR_RATE / tests
-        card["kinds"] = [[kind, kinds[kind]] for kind in sorted(kinds, key=lambda kind: (-kinds[kind], kind))]
-        card["leaning"] = [likely, kinds[likely], kinds.total(), pool[likely], pool.total()] if leans else None
+        card["kinds"] = [[kind, count] for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))]
+        card["leaning"] = None
+        if chances and (chance := min(chances.values())) < ERROR_RATE / tests:
+            likely = next(kind for kind in chances if chances[kind] == chance)
+            card["leaning"] = [likely, kinds[likely], kinds.total(), pool[likely], pool.total()]
 
 
-def _finite(value: object) -> float:
+def _finite(value: Any) -> float:
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(value)

@@ -1,4 +1,4 @@
-"""A release's training as curves over the number of tokens read, from its metrics.csv."""
+"""The curves in a release's metrics.csv, over the tokens read."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Curves:
-    """The curves of one run. A curve without measurements is empty."""
+    """The curves of one run; a curve without measurements is empty."""
 
     train_loss: Points
     """Nats per token."""
@@ -21,11 +21,11 @@ class Curves:
     bits_per_byte: Points
     """On the validation documents."""
     overload: tuple[Points, ...]
-    """One curve per mixture layer: the load of its busiest expert above its fair share (0.1: 10% above)."""
+    """One curve for each layer with experts: how far its busiest expert is above its fair share (0.1 is 10% above)."""
 
 
 def read_curves(path: Path) -> Curves | None:
-    """Reads a run's curves; None if there is no such file.
+    """Read a run's curves; None if there is no such file.
 
     Raises:
         AxionError: the file is not a table of metrics.
@@ -46,7 +46,7 @@ def read_curves(path: Path) -> Curves | None:
 
 
 def smooth(points: Points, window: int) -> Points:
-    """Each value becomes the mean of the `window` values around it, of fewer at the ends."""
+    """Replace each value by the mean of the `window` values around it, of fewer at the ends."""
     back, ahead = (window - 1) // 2, window // 2
     values = [y for _, y in points]
     return tuple(
@@ -57,7 +57,7 @@ def smooth(points: Points, window: int) -> Points:
 
 
 def thin(points: Points, most: int) -> Points:
-    """At most `most` of the points, evenly picked, the first and the last among them."""
+    """At most `most` of the points, evenly spaced, including the first and the last."""
     if len(points) <= most:
         return points
     step = (len(points) - 1) / (most - 1)

@@ -1,4 +1,4 @@
-"""Where a release stands: its series with what is planned, and how its quality compares with that of its siblings."""
+"""A release among others: the released and planned versions of its series, and how their quality compares."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Stop:
     parameters: int
     """Counted where the version is released, else nominal."""
     active: int | None
-    """Parameters that a token passes through; None where the version is planned."""
+    """Parameters used for one token; None where the version is planned."""
     released: bool
 
 
@@ -36,13 +36,12 @@ class Measured:
 
 
 def read_roadmap(info: dict) -> list[Stop]:
-    """The series of the release with this release.json, smallest first; [] where it is of none.
+    """The series of the release with this release.json, smallest first; [] if it belongs to none.
 
-    Where the page runs without the project's recipes, as on a Space, the release itself says how the series stood when
-    it was made.
+    Without the project's recipes, as on a Space, the roadmap is the one stored in the release when it was built.
 
     Raises:
-        AxionError: the release's roadmap is not in the form that a release has, or the series' own file is broken.
+        AxionError: the release's roadmap is malformed, or the series' file is broken.
     """
     family = info.get("family")
     if stops := _read_series(family) if family in families() else ():
@@ -72,10 +71,10 @@ def _read_series(family: str) -> tuple[Stop, ...]:
 
 
 def compare_sizes(name: str, info: dict, others: Iterable[tuple[str, dict]]) -> list[Measured]:
-    """Releases that were measured on the same documents as this one, itself among them, smallest first.
+    """The releases that were measured on the same documents as this one, including itself, smallest first.
 
-    `others` are names and release.json files; those without measurements, and those measured on other documents, whose
-    figures would not compare, are left out.
+    Args:
+        others: names and release.json files. Those without measurements, or measured on other documents, are left out.
     """
     if (own := _read_validation(info)) is None:
         return []
@@ -106,4 +105,4 @@ def _measured(name: str, info: dict) -> Measured | None:
         size, quality = int(info["parameters"]["total"]), float(result["bits_per_byte"])
         return Measured(name, size, quality, int(result["documents"])) if size > 0 and quality > 0 else None
     except (KeyError, TypeError, ValueError):
-        return None  # that release's own page says what is wrong with it
+        return None  # a visitor who chooses that release sees what is wrong with it

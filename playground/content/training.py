@@ -1,84 +1,91 @@
-"""What the page shows of a release's training: the facts that its release.json states, and the curves of its run."""
+"""How a release was trained: the facts in its release.json, and the curves of its run."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from axion.errors import AxionError
-from playground.content.charts import Chart, curve, linear_axis, short, span_axis
+from playground.content.charts import Axis, Chart, curve, linear_axis, span_axis
 from playground.content.metrics import Curves, Points, smooth, thin
 from playground.generate.catalogue import OpenModel
-from playground.locales import Language
-from playground.locales.model import TEXT
+from playground.locales import Language, Texts, fill, format_number, format_percent, format_short, texts
 
 MOST_POINTS = 160
 WINDOWS = 40
-"""Into so many windows a curve is cut to be smoothed."""
+"""A curve is smoothed over 1 / WINDOWS of its length."""
 
 WIDE = ("data", "libraries")
 
 Fact = tuple[str, str, str, bool]
-"""Label, value, a note that may be empty, and whether it takes the space of two."""
+"""Label, value, note (may be empty), and whether it is twice as wide."""
 
 
 def list_facts(model: OpenModel, language: Language) -> list[Fact]:
-    """How the release was trained; what it does not say is left out.
+    """How the release was trained; facts that it does not state are left out.
 
     Raises:
         AxionError: its release.json is broken.
     """
-    text, info = TEXT[language], model.release.info
+    text, info = texts("model", language), model.release.info
     training, data = info.get("training") or {}, info.get("data") or {}
+    number = partial(format_number, language=language)
     try:
         rows: list[tuple[str, Callable[[], tuple[str, str]]]] = [
-            ("tokens", lambda: (f"{training['tokens']:,}", _write_epochs(training, data, text))),
-            ("steps", lambda: (f"{training['steps']:,}", "")),
-            ("time", lambda: _write_time(training, text)),
-            ("machine", lambda: _write_machine(training["machine"], text)),
+            ("tokens", lambda: (number(training["tokens"]), _write_epochs(training, data, language))),
+            ("steps", lambda: (number(training["steps"]), "")),
+            ("time", lambda: _write_time(training, language)),
+            ("machine", lambda: _write_machine(training["machine"], language)),
             ("seed", lambda: (str(info["seed"]), "")),
             (
                 "commit",
-                lambda: (text["commit_note"].format(commit=training["git_commit"][:8]), training.get("date", "")),
+                lambda: (
+                    fill(text["commit_note"], language, commit=training["git_commit"][:8]),
+                    training.get("date", ""),
+                ),
             ),
-            ("data", lambda: _write_data(info, data, text)),
+            ("data", lambda: _write_data(info, data, language)),
             ("libraries", lambda: (_write_libraries(training), "")),
         ]
         return [
             (text[key], *cells, key in WIDE) for key, read in rows if (cells := _read(read)) is not None and cells[0]
         ]
     except (AttributeError, TypeError, ValueError):
-        raise AxionError(f"{model.name}: release.json is broken: its training is not told as it should be") from None
+        raise AxionError(f"{model.name}: release.json is broken: its training section is malformed") from None
 
 
 def _read(read: Callable[[], tuple[str, str]]) -> tuple[str, str] | None:
     try:
         return read()
-    except KeyError:  # not said
+    except KeyError:  # not stated
         return None
 
 
-def _write_epochs(training: dict, data: dict, text: dict[str, str]) -> str:
+def _write_epochs(training: dict, data: dict, language: Language) -> str:
     epochs, tokens = training.get("recipe", {}).get("epochs"), data.get("train", {}).get("tokens")
-    return text["tokens_note"].format(epochs=f"{epochs:g}", tokens=f"{tokens:,}") if epochs and tokens else ""
+    return (
+        fill(texts("model", language)["tokens_note"], language, epochs=epochs, tokens=tokens)
+        if epochs and tokens
+        else ""
+    )
 
 
-def _write_time(training: dict, text: dict[str, str]) -> tuple[str, str]:
-    seconds = round(training["seconds"])
+def _write_time(training: dict, language: Language) -> tuple[str, str]:
+    text, seconds = texts("model", language), round(training["seconds"])
     hours, minutes = divmod(round(seconds / 60), 60)
-    if hours:
-        time = text["hours"].format(hours=hours, minutes=minutes)
-    else:
-        time = text["minutes" if minutes else "seconds"].format(minutes=minutes, seconds=seconds)
-    return time, text["speed"].format(speed=f"{training['tokens'] / seconds:,.0f}") if seconds else ""
+    unit = "hours" if hours else "minutes" if minutes else "seconds"
+    time = fill(text[unit], language, hours=hours, minutes=minutes, seconds=seconds)
+    return time, fill(text["speed"], language, speed=round(training["tokens"] / seconds)) if seconds else ""
 
 
-def _write_machine(machine: dict, text: dict[str, str]) -> tuple[str, str]:
-    return str(machine["processor"]), text["cores"].format(cores=machine["cores"]) if "cores" in machine else ""
+def _write_machine(machine: dict, language: Language) -> tuple[str, str]:
+    cores = fill(texts("model", language)["cores"], language, cores=machine["cores"]) if "cores" in machine else ""
+    return str(machine["processor"]), cores
 
 
-def _write_data(info: dict, data: dict, text: dict[str, str]) -> tuple[str, str]:
-    sources = data.get("train", {}).get("by_source", {})
+def _write_data(info: dict, data: dict, language: Language) -> tuple[str, str]:
+    text, sources = texts("model", language)["source_tokens"], data.get("train", {}).get("by_source", {})
     parts = [
-        text["source_tokens"].format(source=source.replace("_", " "), tokens=short(counted["tokens"]))
+        fill(text, language, source=source.replace("_", " "), tokens=format_short(counted["tokens"], language))
         for source, counted in sources.items()
     ]
     return str(info.get("dataset") or (parts and parts.pop(0)) or ""), " · ".join(parts)
@@ -91,47 +98,48 @@ def _write_libraries(training: dict) -> str:
 
 def draw_training(metrics: Curves, language: Language) -> list[Chart]:
     """The losses and the bits per byte over the tokens read; charts without points are left out."""
-    text, charts = TEXT[language], []
+    text, charts = texts("model", language), []
     if metrics.train_loss or metrics.validation_loss:
-        charts.append(_draw_loss(metrics, text))
+        charts.append(_draw_loss(metrics, text, language))
     if len(metrics.bits_per_byte) > 1:
         points = thin(metrics.bits_per_byte, MOST_POINTS)
         values = [y for _, y in points]
-        x, y = _tokens_axis(points), linear_axis(values, ticks=4)
+        x, y = _tokens_axis(points, language), linear_axis(values, ticks=4, language=language)
         line = curve("ax-line-validation", points, x, y, text["bits_per_byte"], dots=True)
         charts.append(Chart(text["bits_per_byte"], x, y, (line,), text["tokens_axis"]))
     return charts
 
 
 def draw_overload(metrics: Curves, first_layer: int, language: Language) -> list[tuple[str, Chart, float]]:
-    """A small chart per layer on common axes: the layer's name, the chart, and the overload where training ended."""
-    text = TEXT[language]
+    """A small chart per layer, on common axes: the layer's name, the chart, and the overload at the end of training."""
+    text = texts("model", language)
     curves = [(first_layer + row, smooth(points, smoothing(points))) for row, points in enumerate(metrics.overload)]
     curves = [(layer, thin(points, MOST_POINTS)) for layer, points in curves if points]
     if not curves:
         return []
     everything = [point for _, points in curves for point in points]
-    x = _tokens_axis(everything)
-    y = linear_axis([max(max(value for _, value in everything), 0.01)], "{:.0%}".format, ticks=2, zero=True)
+    x = _tokens_axis(everything, language)
+    highest = max(max(value for _, value in everything), 0.01)
+    y = linear_axis([highest], partial(format_percent, language=language, decimals=0), ticks=2, zero=True)
     y = replace(y, ticks=(y.ticks[0], y.ticks[-1]))  # there is no room for more
     drawn = []
     for layer, points in curves:
-        name = text["layer"].format(layer=layer)
+        name = fill(text["layer"], language, layer=layer)
         drawn.append((name, Chart(name, x, y, (curve("ax-line-train", points, x, y, name),), ""), points[-1][1]))
     return drawn
 
 
 def smoothing(points: Points) -> int:
-    """How many rows of a curve are averaged."""
+    """The number of rows over which a curve is averaged."""
     return max(1, len(points) // WINDOWS)
 
 
-def _draw_loss(metrics: Curves, text: dict[str, str]) -> Chart:
+def _draw_loss(metrics: Curves, text: Texts, language: Language) -> Chart:
     rows = thin(metrics.train_loss, MOST_POINTS)
     smoothed = thin(smooth(metrics.train_loss, smoothing(metrics.train_loss)), MOST_POINTS)
     validation = thin(metrics.validation_loss, MOST_POINTS)
-    x = _tokens_axis((*rows, *validation))
-    y = linear_axis([value for _, value in (*rows, *validation)])
+    x = _tokens_axis((*rows, *validation), language)
+    y = linear_axis([value for _, value in (*rows, *validation)], language=language)
     curves = [
         curve("ax-line-raw", rows, x, y),
         curve("ax-line-train", smoothed, x, y, text["train_loss"]),
@@ -140,8 +148,8 @@ def _draw_loss(metrics: Curves, text: dict[str, str]) -> Chart:
     return Chart(text["loss"], x, y, tuple(line for line in curves if line.points), text["tokens_axis"])
 
 
-def _tokens_axis(points: Points | list[tuple[float, float]]):
-    return span_axis([max(max(x for x, _ in points), 1)], short)
+def _tokens_axis(points: Points | list[tuple[float, float]], language: Language) -> Axis:
+    return span_axis([max(max(x for x, _ in points), 1)], partial(format_short, language=language))
 
 
 def list_evaluations(metrics: Curves) -> list[tuple[float, float | None, float | None]]:

@@ -1,8 +1,9 @@
-"""Which models a visitor may choose, and the facts that the page shows about each."""
+"""The models that a visitor may choose, and the facts that the page shows about each."""
 
+import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +14,24 @@ from axion.inference.routing import routers
 from axion.inference.stream import Step, stream
 from axion.params import report
 from axion.release import RELEASES, Release, list_releases, open_release
-from playground.generate.request import Refusal
+from playground.generate.refusal import Refusal
 
-Stream = Callable[..., Iterator[Step]]
+Stream = Callable[..., Generator[Step, None, None]]
 """`axion.inference.stream.stream`, or something that stands in for it and takes the same arguments."""
 
+log = logging.getLogger(__name__)
+
 _COMMIT = re.compile(r"@([0-9a-f]{8})[0-9a-f]{32}$")
-"""A revision that is a whole commit, of which visitors see eight digits."""
+"""A revision that is a full commit hash, of which visitors see eight digits."""
 
 
 @dataclass(frozen=True)
 class Facts:
     """What the page says about a model; every number is counted from its config.
 
-    `layers` are those with routed experts, and `first_layer` is the number, from 1, of the first of them. The bytes are
-    what the key-value cache takes per token over all layers: latents as the model keeps them, and the keys and values
-    that plain multi-head attention of the same width would keep.
+    `layers` counts those with routed experts, and `first_layer` is the number of the first of them, from 1. The bytes
+    are the size of the KV cache per token, over all layers: of the latents that the model caches, and of the keys and
+    values that plain multi-head attention of the same width would cache.
     """
 
     layers: int
@@ -70,7 +73,7 @@ def read_facts(release: Release) -> Facts:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A release whose every part was read, and its facts."""
+    """A release that was read completely, and its facts."""
 
     name: str
     release: Release
@@ -80,10 +83,10 @@ class OpenModel:
 
 
 class Catalogue:
-    """The models open to visitors: those that the operator named, then those under releases/.
+    """The models that are open to visitors: those that the operator named, then those under releases/.
 
     A visitor's choice is looked up here by its displayed name and nowhere else, so no request can make the server read
-    another folder or reach the Hub. Models are loaded when first chosen, and once.
+    another folder or reach the Hub. A model is loaded once, when it is first chosen.
     """
 
     def __init__(self, named: Sequence[str] = (), stream: Stream = stream) -> None:
@@ -112,22 +115,36 @@ class Catalogue:
         """The displayed names, in the order in which they are offered."""
         return list(self._references)
 
-    def open(self, name: object) -> OpenModel:
-        """The model called `name`. Raises AxionError when it is not offered, or when its release is broken."""
+    def check_name(self, name: object) -> str:
+        """The name itself. Raises Refusal when no model of that name is offered."""
         if not isinstance(name, str) or name not in self._references:
             raise Refusal("no_model", known=", ".join(self._references))
-        if name not in self._loaded:  # those that are loaded never wait for one that is loading
+        return name
+
+    def open(self, name: object) -> OpenModel:
+        """The model called `name`. Raises AxionError when it is not offered, or when its release is broken."""
+        name = self.check_name(name)
+        if name not in self._loaded:  # a loaded model never waits for one that is loading
             with self._locks[name]:
                 if name not in self._loaded:
                     self._loaded[name] = _open(name, self._references[name], self._stream)
         return self._loaded[name]
 
+    def open_for_program(self, name: object) -> OpenModel:
+        """As `open`, but what is wrong with a release goes to the log, since it is the operator's business."""
+        name = self.check_name(name)
+        try:
+            return self.open(name)
+        except AxionError as error:
+            log.error("%s cannot be opened: %s", name, error)
+            raise AxionError(f"the model {name} cannot be opened; the server's log says more") from None
+
     def describe_others(self) -> list[tuple[str, dict]]:
-        """Name and release.json of each model that is open, or in a folder here; the others would be downloads."""
+        """Name and release.json of each model that is loaded or in a local folder; the others would be downloads."""
         known = {name: model.release for name, model in self._loaded.items()}
         for name, reference in self._references.items():
             if name not in known and (Path(reference).is_dir() or reference in list_releases()):
-                with suppress(AxionError):  # choosing it tells what is wrong with it
+                with suppress(AxionError):  # a visitor who chooses it sees what is wrong with it
                     known[name] = open_release(reference)
         described = []
         for name in filter(known.__contains__, self._references):
@@ -136,7 +153,7 @@ class Catalogue:
         return described
 
     def default(self) -> str:
-        """The first model that opens, or the first of all when none does (the page then says what is wrong with it)."""
+        """The first model that opens; the first of all when none does, and then the page says what is wrong with it."""
         for name in self._references:
             try:
                 self.open(name)
@@ -147,12 +164,12 @@ class Catalogue:
 
 
 def _open(name: str, reference: str, stream: Stream) -> OpenModel:
-    """Read all of a release now, so that what is broken in it is told here and not in the middle of a generation."""
+    """Read the whole release now, so that a broken part is reported here and not in the middle of a generation."""
     release = open_release(reference)
-    release.tokenizer, release.info  # noqa: B018 (each is read when first looked at)
+    release.tokenizer, release.info  # noqa: B018 (both are lazily loaded)
     facts = read_facts(release)
     if release.trace is not None and not _is_trace(release.trace, facts.layers):
-        raise AxionError(f"{release.name}: trace.json is broken or another model's; build the release again")
+        raise AxionError(f"{release.name}: trace.json is broken or belongs to another model; build the release again")
     return OpenModel(name, release, facts, stream)
 
 
@@ -171,20 +188,20 @@ def _is_trace(trace: dict, layers: int) -> bool:
 
 
 def _check_exists(reference: str) -> None:
-    """Tell a slip of the pen at the start; what exists but is broken is told on the page, beside models that work.
+    """Report a misspelt reference at the start; a release that exists but is broken is reported on the page.
 
-    A Hub id must name a commit, so that what visitors see is what the operator has looked at.
+    A Hub id must name a commit, so that visitors see what the operator has reviewed.
     """
     if Path(reference).is_dir() or reference in list_releases():
         return
     if reference.count("/") != 1 or reference.startswith((".", "/", "~")):
         known = ", ".join(list_releases()) or "none yet"
         raise AxionError(f"no release {reference!r}; here: {known}; or give a folder, or a Hub id with its commit")
-    if not _COMMIT.search(reference):  # a branch or a tag can be moved to other files while the page is open
+    if not _COMMIT.search(reference):  # a branch or a tag can move while the page is open
         name = reference.partition("@")[0]
         raise AxionError(
-            f"{reference} is no folder here, and as a Hub id it is not pinned; "
-            f"give the commit that the page shall show: {name}@<40 hex digits>"
+            f"{reference} is not a local folder, and as a Hub id it is not pinned; "
+            f"name the commit to show: {name}@<40 hex digits>"
         )
 
 
@@ -197,12 +214,12 @@ def _find_place(reference: str) -> Path | str:
 
 
 def _label(references: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Pair each reference with the name to display: a folder's own name alone, since visitors need no server paths."""
+    """Pair each reference with the name to display: of a folder its own name, since visitors need no server paths."""
     taken: set[str] = set()
     places: set[Path | str] = set()
     for reference in references:
         if (place := _find_place(reference)) in places:
-            continue  # named twice, perhaps once as a folder and once by its name under releases/
+            continue  # named twice, for example as a folder and by its name under releases/
         places.add(place)
         stem = place.name if isinstance(place, Path) else _COMMIT.sub(r"@\1", place)
         label, copy = stem, 2

@@ -1,13 +1,15 @@
-"""From a conversation to the text that a model continues.
+"""From a conversation to the prompt that a model continues.
 
-A release that was taught to chat carries a chat template, and the whole conversation goes through it. Any other release
-only completes texts: each question alone is put into the form that it was taught, and nothing before it is seen.
+A release that was trained to chat has a chat template, which formats the whole conversation. Any other release only
+completes texts: the last question alone is put into the form of its training data, and the model sees nothing before
+it.
 """
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from typing import Any, TypeGuard
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,38 +17,36 @@ from axion.errors import AxionError
 from axion.inference.stream import encode_prompt
 from playground.generate.catalogue import OpenModel
 from playground.generate.events import live_events
-from playground.generate.request import LIMITS, MAX_PROMPT_CHARACTERS, Refusal, read_request, tell
+from playground.generate.presets import problem_prompt
+from playground.generate.refusal import Refusal, tell
+from playground.generate.request import LIMITS, MAX_PROMPT_CHARACTERS, Request, check_prompt, check_settings
 from playground.locales import DEFAULT, Language
-from playground.locales.controls import BARE_SUM, PROBLEM
 
 ROLES = ("system", "user", "assistant")
 MAX_MESSAGES = 200
 MAX_CONVERSATION_CHARACTERS = 8 * MAX_PROMPT_CHARACTERS
-"""Over all messages. What the model's context cannot hold of them is left out later, oldest first."""
+"""In all messages together. Messages that do not fit the model's context are left out later, oldest first."""
 
 STEP_KEYS = ("kind", "i", "t", "p", "e", "g", "s")
-"""What the view of a conversation draws of a step; see `playground.generate.events`."""
-
-_SUM = re.compile(r"([0-9]+) *([-+]) *([0-9]+)")
+"""The part of a step that the view of a conversation draws; see `playground.generate.events`."""
 
 
 def answer_events(
-    model: OpenModel, wish: object, settings: Mapping[str, object], language: Language = DEFAULT
-) -> Iterator[dict]:
-    """The events of one answer, as `playground.generate.events` has them, without the prompt's steps.
+    model: OpenModel, asked: object, settings: Mapping[str, object], language: Language = DEFAULT
+) -> Generator[dict[str, Any], None, None]:
+    """The events of one answer (see `playground.generate.events`), without the prompt's steps.
 
-    Before them stands {"kind": "turn", "turn": the wish's own number, "left_out": messages that were too old to fit}.
+    The first event is {"kind": "turn", "turn": the number that was sent, "left_out": messages that did not fit}.
 
     Args:
-        wish: {"turn": a whole number, "attempt": how often this question was asked before, "messages": the
-            conversation}, all of it from a browser. Another attempt draws with the next seed.
-        language: in which a mistake is told, where there are words for it.
+        asked: {"turn": a whole number, "attempt": how often this question was asked before, "messages": the
+            conversation}, unchecked. Each further attempt takes the next seed.
+        language: the language of error messages, where they are translated.
     """
-    turn = wish.get("turn") if isinstance(wish, Mapping) else None
+    turn = asked.get("turn") if isinstance(asked, Mapping) else None
     turn = turn if _is_count(turn) else 0
     try:
-        prompt, left_out, settings = _read_wish(model, wish, settings)
-        request = read_request(prompt, settings)
+        request, left_out = _read_question(model, asked, settings)
     except AxionError as error:
         yield {"kind": "turn", "turn": turn, "left_out": 0}
         yield {"kind": "error", "message": tell(error, language)}
@@ -60,58 +60,64 @@ def answer_events(
                 yield {key: event[key] for key in STEP_KEYS}
 
 
-def _read_wish(model: OpenModel, wish: object, settings: Mapping[str, object]) -> tuple[str, int, dict[str, object]]:
-    """The prompt, the messages left out of it, and the settings with the seed of this attempt."""
-    if not isinstance(wish, Mapping) or not _is_count(wish.get("attempt")):
+def _read_question(model: OpenModel, asked: object, settings: Mapping[str, object]) -> tuple[Request, int]:
+    """The request, with the seed of this attempt, and how many messages were left out of its prompt."""
+    if not isinstance(asked, Mapping) or not _is_count(attempt := asked.get("attempt")):
         raise AxionError("a question must come with its messages and the number of its attempt")
-    messages, seed = wish.get("messages"), settings.get("seed")
+    seed = settings.get("seed")
     if _is_count(seed):
-        settings = {**settings, "seed": (seed + wish["attempt"]) % (int(LIMITS["seed"].high) + 1)}
-    checked = check_messages(messages)
-    if not can_chat(model):
-        return problem_prompt(checked[-1][1]), 0, dict(settings)
-    most = read_request("-", settings).sampling.max_new_tokens
-    prompt, left_out = fit_conversation(model, messages, most)
-    return prompt, left_out, dict(settings)
+        settings = {**settings, "seed": (seed + attempt) % (int(LIMITS["seed"].high) + 1)}
+    sampling = check_settings(settings)
+    messages = check_messages(asked.get("messages"))
+    if can_chat(model):
+        prompt, left_out = fit_conversation(model, asked["messages"], sampling.max_new_tokens)
+    else:
+        prompt, left_out = problem_prompt(messages[-1][1]), 0
+    return Request(model.name, check_prompt(prompt), sampling), left_out
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
 def can_chat(model: OpenModel) -> bool:
-    """Whether the release says how a conversation is written down for it."""
+    """Whether the release has a chat template."""
     return bool(model.release.tokenizer.chat_template)
 
 
 def conversation_prompt(model: OpenModel, messages: object) -> str:
-    """The whole conversation as one text, up to where the model's next answer begins.
+    """The whole conversation as one text, up to where the model's next answer starts.
 
-    The release's own chat template writes it. The token that begins every text is left to `encode_prompt`, and the name
-    of a special token inside a message is broken by a space, so that no message can pretend to be another role's.
+    The release's chat template formats it. The token that starts every text is left to `encode_prompt`. The name of a
+    special token inside a message is broken by a space, so that no message can pretend to come from another role.
 
     Args:
-        messages: `{"role": "system" | "user" | "assistant", "content": str}` each, the last one a user's. Other keys
-            are not looked at.
+        messages: `{"role": "system" | "user" | "assistant", "content": str}` each, the last one from the user. Other
+            keys are ignored.
 
     Raises:
-        AxionError: the messages are not that, or too many, or too long; the model was not taught to chat; its template
-            refuses this conversation.
+        AxionError: the messages are malformed, too many or too long; the model was not trained to chat; its template
+            rejects this conversation.
     """
     checked = check_messages(messages)
     tokenizer = model.release.tokenizer
     if not can_chat(model):
         raise AxionError(
-            f"{model.name} was not taught to chat: it has no chat template; use completions, which continue a text"
+            f"{model.name} was not trained to chat: it has no chat template; use completions, which continue a text"
         )
     safe = [{"role": role, "content": _break_special(tokenizer, text)} for role, text in checked]
     try:
-        prompt = tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # a template is code of the release's, and may raise anything
+        prompt = str(tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # a template is the release's own code, and may raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise AxionError(f"the chat template of {model.name} refuses this conversation: {reason}") from None
+        raise AxionError(f"the chat template of {model.name} rejects this conversation: {reason}") from None
     begin = tokenizer.bos_token
-    if begin and prompt.startswith(begin) and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]:
+    if (
+        isinstance(begin, str)
+        and begin
+        and prompt.startswith(begin)
+        and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+    ):
         prompt = prompt.removeprefix(begin)
     if not prompt:
         raise AxionError(f"the chat template of {model.name} writes nothing for this conversation")
@@ -119,13 +125,13 @@ def conversation_prompt(model: OpenModel, messages: object) -> str:
 
 
 def fit_conversation(model: OpenModel, messages: object, max_new_tokens: int) -> tuple[str, int]:
-    """The prompt of as much of the conversation as the context holds, and how many messages were left out.
+    """The prompt of as much of the conversation as fits the context, and how many messages were left out.
 
-    The oldest turns go first; system messages stay. There remains room for `max_new_tokens`, though for no more than
-    half of the context; a prompt has no more characters than the page takes.
+    The oldest turns are dropped first; system messages stay. Room is left for `max_new_tokens`, but for at most half of
+    the context, and the prompt is at most MAX_PROMPT_CHARACTERS long.
 
     Raises:
-        AxionError: as `conversation_prompt`, or when the last message alone is too long.
+        AxionError: as `conversation_prompt`, or the last message alone is too long.
     """
     checked = [{"role": role, "content": text} for role, text in check_messages(messages)]
     starts = [index for index, message in enumerate(checked) if message["role"] == "user"]
@@ -148,21 +154,8 @@ def fit_conversation(model: OpenModel, messages: object, max_new_tokens: int) ->
     return conversation_prompt(model, since(turn)), len(checked) - len(since(turn))
 
 
-def problem_prompt(question: str) -> str:
-    """The question in the form of a problem that the models were taught; a bare sum becomes a question first.
-
-    An empty text, and one that already has a form (it starts with "# "), stay as they are.
-    """
-    asked = question.strip()
-    if not asked or asked.startswith("# "):
-        return question
-    if total := _SUM.fullmatch(asked):
-        asked = BARE_SUM.format(sum=" ".join(total.groups()))
-    return PROBLEM.format(question=asked)
-
-
 def check_messages(messages: object) -> list[tuple[str, str]]:
-    """The messages as (role, text). Raises AxionError unless they are a conversation that waits for an answer."""
+    """The messages as (role, text). Raises AxionError unless they are a conversation that ends with the user."""
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
         raise AxionError("messages must be a list of at least one message, each with a role and a content")
     if len(messages) > MAX_MESSAGES:
@@ -173,7 +166,7 @@ def check_messages(messages: object) -> list[tuple[str, str]]:
         raise Refusal("long_conversation", count=total, most=MAX_CONVERSATION_CHARACTERS)
     role, text = checked[-1]
     if role != "user":
-        raise AxionError("the last message must be the user's: that is the one to be answered")
+        raise AxionError("the last message must be the user's, since that is the one to answer")
     if not text.strip():
         raise AxionError("the last message is empty; write something for the model to answer")
     return checked
@@ -192,14 +185,15 @@ def _check_message(number: int, message: object) -> tuple[str, str]:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise AxionError(f"message {number} holds half of a character (a lone surrogate); send whole Unicode") from None
+        raise AxionError(f"message {number} contains a lone surrogate; send valid Unicode text") from None
     return role, text
 
 
 def _break_special(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     """The text with a space after the first character of every special token's name: `<|end|>` → `< |end|>`.
 
-    Raises AxionError where something in it would be read as a special token all the same.
+    Raises:
+        AxionError: a part of it would still be tokenized as a special token.
     """
     special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     names = sorted(filter(None, special.values()), key=len, reverse=True)
@@ -207,5 +201,5 @@ def _break_special(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
         pattern = re.compile("|".join(map(re.escape, names)))
         text = pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
     if not special.keys().isdisjoint(tokenizer(text, add_special_tokens=False).input_ids):
-        raise AxionError("a message holds a special token's name, which would be read as a new turn; leave it out")
+        raise AxionError("a message contains the name of a special token; leave it out")
     return text

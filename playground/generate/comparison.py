@@ -1,25 +1,29 @@
-"""Two generations at once, from one prompt and one seed: their events side by side."""
+"""Two generations side by side, from one prompt and one seed."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from typing import Any
 
 from axion.errors import AxionError
+from playground.generate.catalogue import Catalogue
 from playground.generate.events import MAX_SECONDS, live_events
-from playground.generate.links import Wish
+from playground.generate.request import Request
 
 SIDES = ("a", "b")
 
 
-def compared_events(wishes: Mapping[str, Wish | AxionError], max_seconds: float = MAX_SECONDS) -> Iterator[dict]:
+def compared_events(
+    catalogue: Catalogue, requests: Mapping[str, Request | AxionError], max_seconds: float = MAX_SECONDS
+) -> Generator[dict[str, Any], None, None]:
     """The events of each side's generation, one of each in turn, so that both texts grow together.
 
-    Every event carries its `side`. A step's seconds are those that its own side took, so that the speeds can be
-    compared; together they have `max_seconds`. Closing this iterator closes every stream at once.
+    Every event carries its `side`. A step's seconds count the work of its own side, so that speeds can be compared;
+    `max_seconds` is for both together. Closing this iterator closes every stream at once.
 
     Args:
-        wishes: side → what it asks for, or why it can't be had, which is then that side's only event.
+        requests: side → its request, or the error that becomes that side's only event.
     """
-    running = {side: _side_events(wish, max_seconds) for side, wish in wishes.items()}
+    running = {side: _side_events(catalogue, request, max_seconds) for side, request in requests.items()}
     spent = dict.fromkeys(running, 0.0)
     try:
         while running:
@@ -37,8 +41,10 @@ def compared_events(wishes: Mapping[str, Wish | AxionError], max_seconds: float 
             events.close()
 
 
-def _side_events(wish: Wish | AxionError, max_seconds: float) -> Iterator[dict]:
-    if isinstance(wish, AxionError):
-        yield {"kind": "error", "message": str(wish)}
+def _side_events(
+    catalogue: Catalogue, request: Request | AxionError, max_seconds: float
+) -> Generator[dict[str, Any], None, None]:
+    if isinstance(request, AxionError):
+        yield {"kind": "error", "message": str(request)}
     else:
-        yield from live_events(wish.model, wish.request, max_seconds)
+        yield from live_events(catalogue.open(request.model), request, max_seconds)

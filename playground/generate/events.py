@@ -1,21 +1,22 @@
-"""From a generation to the text that the trace view reads: one JSON object a line, and lines are only ever added.
+"""The events of a generation, which every view reads as NDJSON: one JSON object per line, and lines are only appended.
 
-    {"kind": "start", "model": …, "prompt": …, "layers": …, "experts": …, …}          what is drawn; see start_event
-    {"kind": "step", "s": seconds since the start, …Step.to_record()}                 one for each token
-    {"kind": "end", "reason": "eos" | "length" | "context" | "time" | "recorded"}     nothing follows
-    {"kind": "error", "message": …}                                                   in the place of the end, or alone
-    {"kind": "open", "model": …, "prompt": …, "sampling": …, "forced": …}             alone: the view shall ask for this
+    {"kind": "start", "model": …, "prompt": …, "layers": …, "experts": …, …}          see start_event {"kind": "step",
+    "s": seconds since the start, …Step.to_record()}                 one for each token {"kind": "end", "reason": "eos"
+    | "length" | "context" | "time" | "recorded"}     always last {"kind": "error", "message": …}
+    in place of the end, or alone {"kind": "open", "model": …, "prompt": …, "sampling": …, "forced": …}
+    alone: a request for the view to make
 
-A flat text that grows is what Gradio streams fastest: it sends the added part alone.
+Of a text that only grows, Gradio sends the added part alone; that streams faster than anything else it offers.
 """
 
 import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from typing import Any
 
 from axion.errors import AxionError
 from axion.inference.routing import routers
@@ -24,8 +25,9 @@ from playground.generate.catalogue import OpenModel
 from playground.generate.request import Request
 
 UPDATES_PER_SECOND = 40
-"""At most. The page draws what has come at every frame, and misses some while it does so."""
+"""At most: the page draws once per frame and skips frames while it does."""
 MAX_SECONDS = 60.0
+"""Time limit of one generation."""
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +40,16 @@ def start_event(
     recorded: bool = False,
     dropped: int = 0,
 ) -> dict:
-    """The first event: what is drawn, and all that somebody needs to draw it again.
+    """The first event: what is generated, and everything needed to generate it again.
 
     Args:
-        forced: the new tokens that were given and not drawn: those before a branch, and the one that it took.
-        dropped: how many tokens were cut off the beginning of a prompt that was longer than the context.
+        forced: the first new tokens, which were given and not drawn.
+        dropped: how many tokens were cut off the start of a prompt that was longer than the context.
 
     Returns:
-        Beside these: "run", which tells a repeated generation from the one before; the model's shape, and its context
-        in tokens; its cache's bytes per token; "ends", the ids of the tokens that end a text; and "bias" [L][E], what
-        balancing adds to each expert's affinity when it chooses.
+        Besides the arguments: "run", an id that differs when the same request is made again; the model's shape, context
+        in tokens and cache bytes per token; "ends", the ids of the tokens that end a text; and "bias" [L][E], which
+        load balancing adds to each expert's affinity when experts are chosen.
     """
     facts, release = model.facts, model.release
     return {
@@ -69,7 +71,7 @@ def start_event(
         "cache_bytes": facts.cache_bytes,
         "plain_cache_bytes": facts.plain_cache_bytes,
         "bias": [
-            [round(bias, 4) for bias in router.e_score_correction_bias.tolist()]
+            [round(bias, 4) for bias in router.get_buffer("e_score_correction_bias").tolist()]
             for router in routers(release.model).values()
         ],
     }
@@ -77,18 +79,19 @@ def start_event(
 
 def live_events(
     model: OpenModel, request: Request, max_seconds: float = MAX_SECONDS, cut: bool = True
-) -> Iterator[dict]:
-    """Generate, and yield the events. Closing this iterator closes the model's own stream at once.
+) -> Generator[dict[str, Any], None, None]:
+    """Generate, and yield the events. Closing this iterator closes the model's stream at once.
 
     Args:
-        cut: whether a prompt that is longer than the context loses its beginning; else it is an error.
+        model: the one that `request` names, opened.
+        cut: whether a prompt that is longer than the context is cut at its start; otherwise it is an error.
     """
     try:
         ids, dropped = _fit(model, request) if cut else (encode_prompt(model.release.tokenizer, request.prompt), 0)
         steps = model.stream(model.release.model, model.release.tokenizer, ids, request.sampling, forced=request.forced)
         last: Step | None = None
         new_tokens = 0
-        with closing(steps):  # which has checked its arguments: nothing is drawn of a wish that cannot be granted
+        with closing(steps):  # it has checked its arguments: a request that must fail never starts
             yield start_event(model, request.prompt, asdict(request.sampling), request.forced, dropped=dropped)
             deadline = time.monotonic() + max_seconds
             for last in steps:
@@ -102,14 +105,14 @@ def live_events(
         yield {"kind": "error", "message": str(error)}
     except Exception:
         log.exception("a generation failed")
-        yield {"kind": "error", "message": "the server failed while it generated; its log says more"}
+        yield {"kind": "error", "message": "the server failed during generation; its log says more"}
 
 
 def _fit(model: OpenModel, request: Request) -> tuple[list[int], int]:
-    """The prompt's tokens and how many were cut off.
+    """The prompt's token ids, and how many were cut off.
 
-    A prompt that fills the context keeps its first token, which begins every text, and its end, with room for what was
-    asked for, though for no more than half of the context.
+    A prompt that fills the context keeps its first token, which starts every text, and as much of its end as leaves
+    room for the new tokens that were asked for, but for at most half of the context.
     """
     ids = encode_prompt(model.release.tokenizer, request.prompt)
     context = model.release.config.max_position_embeddings
@@ -119,8 +122,8 @@ def _fit(model: OpenModel, request: Request) -> tuple[list[int], int]:
     return ids[:1] + ids[len(ids) - kept + 1 :], len(ids) - kept
 
 
-def recorded_events(model: OpenModel) -> Iterator[dict]:
-    """The events of the release's recorded example; none when the release carries no example."""
+def recorded_events(model: OpenModel) -> Iterator[dict[str, Any]]:
+    """The events of the release's recorded example; none where it has no example."""
     if trace := model.release.trace:
         yield start_event(model, trace["prompt"], trace["sampling"], recorded=True)
         yield from ({"kind": "step", **record} for record in trace["steps"])
@@ -128,27 +131,28 @@ def recorded_events(model: OpenModel) -> Iterator[dict]:
 
 
 def error_text(message: str, of: str | None = None) -> str:
-    """The whole text of a view that has nothing to show but `message`.
+    """The whole text of a view that shows only this error.
 
     Args:
-        of: what is at fault, where it is no generation: "link", which was opened, or a model's "example".
+        of: what failed when it was not a generation: the "link" that was opened, or a model's "example".
     """
     return to_line({"kind": "error", "message": message} | ({"of": of} if of else {}))
 
 
 def to_line(event: Mapping) -> str:
-    """One event as a line of NDJSON, with every `<` as an escape: on no way to the view can it be taken for markup.
+    """One event as a line of NDJSON. Every `<` is escaped, so that nothing on the way to the view reads it as markup.
 
-    NaN is refused, since no browser would read it.
+    Raises:
+        ValueError: a number is NaN or infinite, which no browser parses.
     """
     line = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return line.replace("<", "\\u003c") + "\n"
 
 
 def growing_text(events: Iterable[dict], clock: Callable[[], float] = time.monotonic) -> Iterator[str]:
-    """All lines so far, again and again as events arrive, at most UPDATES_PER_SECOND times a second and at the end.
+    """Yield all lines so far as events arrive, at most UPDATES_PER_SECOND times a second and at the end.
 
-    Every text starts with the one before it. Closing this iterator closes `events`.
+    Every text starts with the previous one. Closing this iterator closes `events`.
     """
     text, sent, last_sent = "", 0, -float("inf")
     try:
@@ -160,12 +164,12 @@ def growing_text(events: Iterable[dict], clock: Callable[[], float] = time.monot
         if len(text) > sent:
             yield text
     finally:
-        if hasattr(events, "close"):
+        if isinstance(events, Generator):
             events.close()
 
 
 def _reason(model: OpenModel, request: Request, last: Step | None, new_tokens: int) -> str:
-    """Why the model stopped by itself: its end-of-text token, the asked length, or a full context."""
+    """Why the generation ended: the model's end-of-text token, the requested length, or a full context."""
     if new_tokens >= request.sampling.max_new_tokens:
         return "length"
     positions = 0 if last is None else last.position + 1

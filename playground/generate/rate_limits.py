@@ -1,32 +1,40 @@
-"""How much one visitor may ask for, so that nobody keeps the page from everybody else."""
+"""How much the server does at a time, and how much one visitor may ask for."""
 
 import math
 import time
 from collections.abc import Callable
 from threading import Lock
+from typing import Any
 
-from playground.generate.request import Refusal
+from playground.generate.refusal import Refusal
 
-STARTS_PER_MINUTE = 30
-BURST = 12
-"""So many starts a visitor may save up."""
+GENERATIONS_AT_ONCE = 2
+"""Generations that run at the same time: so many for the page and so many for the HTTP API; further ones wait."""
 
 MAX_WAITING = 32
-"""Visitors of the page in the queue; the next one is told that it is full."""
+"""Places in the page's queue; the next visitor is told that it is full."""
+MAX_WAITING_CALLS = 64
+"""Places in the HTTP API's queue; the next call gets a 503."""
+
+STARTS_PER_MINUTE = 30
+"""Generations that one visitor may start in the long run."""
+BURST = 12
+"""Generations that one visitor may start at once, after a pause."""
 
 FORGET_SECONDS = 60.0 * BURST / STARTS_PER_MINUTE
+"""After this long without a start a visitor's bucket is full again."""
 
 
 class TooManyRequests(Refusal):
-    """This visitor has to wait; `seconds` says how long, rounded up."""
+    """This visitor has to wait; `seconds` says for how long, rounded up."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = math.ceil(seconds)
         super().__init__("too_many", seconds=self.seconds)
 
 
-class Visitors:
-    """Counts each visitor's generations: BURST at once, and STARTS_PER_MINUTE in the long run (a token bucket)."""
+class RateLimiter:
+    """A token bucket for each visitor: BURST starts at once, and STARTS_PER_MINUTE in the long run."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -38,7 +46,11 @@ class Visitors:
         return len(self._buckets)
 
     def admit(self, address: str, starts: int = 1) -> None:
-        """Count so many starts, at most BURST, or none. Raises TooManyRequests when this visitor has too few left."""
+        """Count `starts` generations, at most BURST, together or not at all.
+
+        Raises:
+            TooManyRequests: this visitor has too few starts left.
+        """
         with self._lock:
             now, rate = self._clock(), STARTS_PER_MINUTE / 60
             left, then = self._buckets.get(address, (float(BURST), now))
@@ -49,6 +61,15 @@ class Visitors:
             self._forget(now)
 
     def _forget(self, now: float) -> None:
-        """Whoever was away long enough has a full bucket again, which needs no memory."""
+        """Drop full buckets when there are many: a visitor without one starts with a full one."""
         if len(self._buckets) > 1000:
-            self._buckets = {who: kept for who, kept in self._buckets.items() if now - kept[1] < FORGET_SECONDS}
+            self._buckets = {who: bucket for who, bucket in self._buckets.items() if now - bucket[1] < FORGET_SECONDS}
+
+
+def address_of(visitor: Any) -> str:
+    """The address that a request came from, by which visitors are counted.
+
+    Args:
+        visitor: a request of Gradio or Starlette; the server has already decided which proxies to believe.
+    """
+    return visitor.client.host if visitor.client else "unknown"

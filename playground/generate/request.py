@@ -1,48 +1,30 @@
-"""The one validation of what visitors ask for; whatever faces them calls it before the model works.
+"""The one validation of what visitors ask for; the page, the HTTP API and the MCP tools all call it.
 
 Gradio checks sliders and choices, but lets NaN, booleans, missing values, fractions and texts of any length through.
-What a number must be is `Sampling`'s to say; the page offers a narrower range of each, and that is checked here.
+`axion.inference.sampling` says what a setting may be at all; the page offers a narrower range, which is checked here.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NewType
 
 from axion.errors import AxionError
 from axion.inference import sampling
 from axion.inference.sampling import LEAST_TEMPERATURE, Sampling
-from playground.locales import DEFAULT, Language
-from playground.locales.errors import TEXT
+from playground.generate.catalogue import Catalogue
+from playground.generate.refusal import Refusal, tell
+from playground.locales import Language
 
-MAX_PROMPT_CHARACTERS = 8_000  # far over what any context of the series holds; the model's own limit is in tokens
+MAX_PROMPT_CHARACTERS = 8_000
+"""Far more than fits any context of the series; the model's own limit is in tokens."""
 
-
-class Refusal(AxionError):
-    """A mistake of a visitor's, which can be told in every language of the page; by itself it speaks English.
-
-    `mistake` names it in `playground.locales.errors`, `values` is what is filled in there.
-    """
-
-    def __init__(self, mistake: str, **values: object) -> None:
-        self.mistake, self.values = mistake, values
-        super().__init__(self.tell(DEFAULT))
-
-    def tell(self, language: Language) -> str:
-        """The mistake in one line."""
-        return TEXT[language][self.mistake].format(**self._words(TEXT[language]))
-
-    def _words(self, table: Mapping[str, str]) -> dict[str, object]:
-        """The values; one that is itself the name of a word becomes that word."""
-        return self.values | ({"kind": table[self.values["kind"]]} if "kind" in self.values else {})
-
-
-def tell(error: AxionError, language: Language) -> str:
-    """The error in the language, where it has words in it; else in its own."""
-    return error.tell(language) if isinstance(error, Refusal) else str(error)
+Prompt = NewType("Prompt", str)
+"""A text that passed `check_prompt`."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The range of one setting that the page offers, both ends included; `step` is that of its slider."""
+    """The range of a setting on this page, both ends included; `step` is that of its slider."""
 
     low: float
     high: float
@@ -63,16 +45,44 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Request:
-    """A checked wish: continue `prompt` under `sampling`, with the tokens `forced` first."""
+    """A checked request: the model continues the prompt under these settings."""
 
-    prompt: str
+    model: str
+    """Its name in the catalogue."""
+    prompt: Prompt
     sampling: Sampling
     forced: tuple[int, ...] = ()
-    """What a branch keeps of the text that it branches from, and the token that it takes instead."""
+    """The first new tokens, which are given and not drawn: what a branch keeps, and the token that it takes instead."""
 
 
-def check_prompt(value: object) -> str:
-    """The prompt itself. Raises Refusal unless it is text, not empty, of a sane length and encodable."""
+def settings_of(chosen: Sampling) -> dict[str, Any]:
+    """The settings by name, in the order of LIMITS."""
+    return {name: getattr(chosen, name) for name in LIMITS}
+
+
+DEFAULTS = settings_of(Sampling())
+
+
+def read_request(catalogue: Catalogue, asked: object) -> Request:
+    """Check a whole request, {"model", "prompt", "sampling", "forced"}; settings that are left out have their default.
+
+    Raises:
+        AxionError: the model's release is broken; a Refusal where anything in the request is wrong, such as a forced
+            token that the model does not have.
+    """
+    if not isinstance(asked, Mapping) or not isinstance(settings := asked.get("sampling", {}), Mapping):
+        raise Refusal("no_request")
+    name = catalogue.check_name(asked.get("model"))
+    prompt, chosen = check_prompt(asked.get("prompt")), check_settings(DEFAULTS | dict(settings))
+    forced = check_forced(asked.get("forced", ()))
+    vocabulary = catalogue.open(name).release.config.vocab_size
+    if wrong := [token for token in forced if token >= vocabulary]:
+        raise Refusal("no_token", model=name, token=_shorten(wrong[0]), last=vocabulary - 1)
+    return Request(name, prompt, chosen, forced)
+
+
+def check_prompt(value: object) -> Prompt:
+    """The prompt itself. Raises Refusal unless it is text, not empty, not too long, and valid Unicode."""
     if not isinstance(value, str) or not value:
         raise Refusal("no_prompt")
     if len(value) > MAX_PROMPT_CHARACTERS:
@@ -81,11 +91,73 @@ def check_prompt(value: object) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise Refusal("broken_prompt") from None
-    return value
+    return Prompt(value)
 
 
-def check_number(name: str, value: object) -> int | float:
-    """The value of setting `name`, an int where it must be whole. Raises Refusal unless the page offers it."""
+def check_settings(values: Mapping[str, object]) -> Sampling:
+    """Check all settings; `values` holds every name of LIMITS and no other. Raises Refusal on a mistake."""
+    if unknown := sorted(set(values) - set(LIMITS), key=str):
+        raise Refusal("unknown", name=_shorten(unknown[0]), known=", ".join(LIMITS))
+    numbers = {name: _check_number(name, values.get(name)) for name in LIMITS}
+    _check_together(numbers)
+    return Sampling(**numbers)
+
+
+def check_forced(value: object) -> tuple[int, ...]:
+    """The forced tokens. Raises Refusal unless they are a list of ids, not too long."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes) or not all(map(_is_id, value)):
+        raise Refusal("forced")
+    if len(value) > (most := int(LIMITS["max_new_tokens"].high)):
+        raise Refusal("long_forced", count=len(value), most=most)
+    return tuple(value)
+
+
+def prompt_problems(prompt: object, language: Language) -> dict[str, str]:
+    """{"prompt": what is wrong with it}; empty when nothing is."""
+    return _problems({"prompt": lambda: check_prompt(prompt)}, language)
+
+
+def settings_problems(values: Mapping[str, object], language: Language) -> dict[str, str]:
+    """What is wrong, by the name of the setting; empty when nothing is."""
+
+    def check(name: str) -> Callable[[], object]:
+        return lambda: _check_number(name, values.get(name))
+
+    problems = _problems({name: check(name) for name in LIMITS}, language)
+    if not problems:
+        try:
+            _check_together(values)
+        except Refusal as error:
+            problems[str(error.values["name"])] = error.tell(language)
+    return problems
+
+
+def _problems(checks: Mapping[str, Callable[[], object]], language: Language) -> dict[str, str]:
+    problems = {}
+    for name, check in checks.items():
+        try:
+            check()
+        except AxionError as error:
+            problems[name] = tell(error, language)
+    return problems
+
+
+def read_example(trace: Mapping[str, Any] | None) -> tuple[Prompt, Sampling] | None:
+    """A recorded example's prompt and settings, with which Generate repeats it.
+
+    None without an example, or where the page does not offer its settings.
+    """
+    if trace is None:
+        return None
+    recorded = {name: trace["sampling"].get(name, DEFAULTS[name]) for name in LIMITS}
+    try:
+        return check_prompt(trace["prompt"]), check_settings(recorded)
+    except Refusal:
+        return None
+
+
+def _check_number(name: str, value: object) -> Any:
+    """The value of a setting, an int where it must be whole. Raises Refusal unless the page offers it."""
     limit, whole = LIMITS[name], isinstance(sampling.LIMITS[name][0], int)
     try:
         checked = sampling.check_setting(name, value)
@@ -93,70 +165,23 @@ def check_number(name: str, value: object) -> int | float:
         checked = None
     if checked is None or not limit.low <= checked <= limit.high:
         kind = "whole_number" if whole else "a_number"
-        raise Refusal("number", name=name, kind=kind, low=limit.low, high=limit.high, value=_short(value))
+        raise Refusal("number", name=name, kind=kind, low=limit.low, high=limit.high, value=_shorten(value))
     return checked
 
 
-def check_forced(value: object) -> tuple[int, ...]:
-    """The forced tokens. Raises Refusal unless it is a list of few enough ids; which ones there are, the model says."""
-    whole = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    if not whole or not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in value):
-        raise Refusal("forced")
-    if len(value) > (most := LIMITS["max_new_tokens"].high):
-        raise Refusal("long_forced", count=len(value), most=most)
-    return tuple(value)
-
-
-def find_problems(prompt: object, settings: Mapping[str, object], language: Language = DEFAULT) -> dict[str, str]:
-    """What is wrong, by field (`prompt` or a setting's name); empty when all is well."""
-    problems = {}
-    checks = [("prompt", lambda: check_prompt(prompt))]
-    checks += [(name, lambda name=name: check_number(name, settings.get(name))) for name in LIMITS]
-    for name, check in checks:
-        try:
-            check()
-        except AxionError as error:
-            problems[name] = tell(error, language)
-    if not problems:
-        try:
-            _check_together(settings)
-        except Refusal as error:
-            problems[error.values["name"]] = error.tell(language)
-    return problems
-
-
-def read_request(prompt: object, settings: Mapping[str, object], forced: object = ()) -> Request:
-    """Check a whole wish; `settings` holds every name of LIMITS and no other. Raises Refusal on a mistake."""
-    if unknown := sorted(set(settings) - set(LIMITS), key=str):
-        raise Refusal("unknown", name=_short(unknown[0]), known=", ".join(LIMITS))
-    numbers = {name: check_number(name, settings.get(name)) for name in LIMITS}
-    _check_together(numbers)
-    return Request(check_prompt(prompt), Sampling(**numbers), check_forced(forced))
-
-
-def _check_together(settings: Mapping[str, object]) -> None:
-    """What `Sampling` asks beyond ranges, of numbers that are each in theirs. Raises Refusal."""
-    least, most, temperature = (settings[name] for name in ("min_new_tokens", "max_new_tokens", "temperature"))
+def _check_together(values: Mapping[str, Any]) -> None:
+    """What `Sampling` requires beyond ranges, of numbers that are each in range. Raises Refusal."""
+    least, most, temperature = (values[name] for name in ("min_new_tokens", "max_new_tokens", "temperature"))
     if least > most:
         raise Refusal("minimum", name="min_new_tokens", least=int(least), most=int(most))
     if 0 < temperature < LEAST_TEMPERATURE:
-        raise Refusal("temperature", name="temperature", value=_short(temperature), low=LEAST_TEMPERATURE)
+        raise Refusal("temperature", name="temperature", value=_shorten(temperature), low=LEAST_TEMPERATURE)
 
 
-def starting_values(trace: Mapping | None) -> dict[str, object]:
-    """What the controls show first: the recorded example's own prompt and settings, so that Generate repeats it.
-
-    Without an example, or with one whose settings the page does not offer, the defaults of `Sampling`.
-    """
-    fallback = {name: value for name, value in asdict(Sampling()).items() if name in LIMITS}
-    if trace is None:
-        return {"prompt": None, **fallback}
-    recorded = {name: trace["sampling"].get(name, fallback[name]) for name in LIMITS}
-    if find_problems(trace["prompt"], recorded):
-        return {"prompt": None, **fallback}
-    return {"prompt": trace["prompt"], **recorded}
+def _is_id(token: object) -> bool:
+    return isinstance(token, int) and not isinstance(token, bool) and token >= 0
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:39] + "…"

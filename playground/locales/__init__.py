@@ -1,57 +1,70 @@
-"""Every string that a visitor reads, one module per part of the page, each with the same words in every language.
+"""Every text that a visitor reads, in en.json and pt.json: nested by the part of the page, with the same keys in both.
 
-A module's `TEXT` maps a language to its table; `{name}` in a text is filled in where it is shown. Another language is
-one more table in each module and one more line in LANGUAGES.
+`{name}` in a text is replaced where the text is shown: on the server by `fill`, in a view by its script. A new language
+takes a new file and a new line in LANGUAGES (languages.py).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Literal, TypeVar
+import json
+import string
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 
-import gradio as gr
-from gradio.blocks import Block
+from playground.locales.languages import DEFAULT, LANGUAGES, Language, choose_language, known_language
+from playground.locales.numbers import format_bytes, format_number, format_percent, format_short
 
-Language = Literal["en", "pt"]
-LANGUAGES: dict[Language, str] = {"en": "English", "pt": "Português"}
-DEFAULT: Language = "en"
+__all__ = [
+    "DEFAULT",
+    "LANGUAGES",
+    "Language",
+    "Texts",
+    "by_language",
+    "choose_language",
+    "fill",
+    "format_bytes",
+    "format_number",
+    "format_percent",
+    "format_short",
+    "known_language",
+    "read_texts",
+    "texts",
+]
 
-Table = Mapping[Language, Mapping[str, str]]
-B = TypeVar("B", bound=Block)
+Texts = Mapping[str, str]
+"""The texts of one part of the page in one language, by key."""
 
 
-def choose_language(asked: object, accepted: object = None) -> Language:
-    """The language that a link asks for, else the first known one of an Accept-Language header, else English."""
-    wishes = [asked, *(str(accepted or "").split(","))]
-    for wish in wishes:
-        code = str(wish or "").strip()[:2].lower()
-        if code in LANGUAGES:
-            return code
-    return DEFAULT
+@cache
+def read_texts(language: Language) -> dict[str, dict[str, str]]:
+    """The whole file of a language: part → key → text."""
+    return json.loads(Path(__file__).with_name(f"{language}.json").read_text(encoding="utf-8"))
 
 
-class Labels:
-    """Remembers which words of which component depend on the language, so that one event can change them all."""
+def texts(part: str, language: Language) -> Texts:
+    """The texts of one part of the page."""
+    return read_texts(language)[part]
 
-    def __init__(self) -> None:
-        self._words: list[tuple[Block, Callable[[Language], dict[str, object]]]] = []
 
-    def add(self, component: B, words: Callable[[Language], dict[str, object]]) -> B:
-        """Note that `words(language)` are the component's properties that change with the language."""
-        self._words.append((component, words))
-        return component
+def by_language(*parts: str) -> dict[Language, Texts]:
+    """The texts of some parts, in each language; of a key that several parts have, the last one's text."""
+    return {
+        language: {key: text for part in parts for key, text in texts(part, language).items()} for language in LANGUAGES
+    }
 
-    def make(self, kind: Callable[..., B], text: Table, words: Mapping[str, str], **fixed: object) -> B:
-        """Add a component to the open page, whose property p is `text[language][words[p]]`; `fixed` never changes."""
 
-        def read(language: Language) -> dict[str, object]:
-            return {name: text[language][key] for name, key in words.items()}
+def fill(text: str, language: Language, **values: object) -> str:
+    """Replace each `{name}` in a text; numbers are written as the language writes them.
 
-        return self.add(kind(**read(DEFAULT), **fixed), read)
+    `{name:plain}` writes a number without thousands separators, as for the limits of a setting.
+    """
+    return _Filler(language).format(text, **values)
 
-    @property
-    def components(self) -> list[Block]:
-        """The outputs of the event that changes the language."""
-        return [component for component, _ in self._words]
 
-    def updates(self, language: Language) -> list[dict]:
-        """What that event sets them to."""
-        return [gr.update(**words(language)) for _, words in self._words]
+class _Filler(string.Formatter):
+    def __init__(self, language: Language) -> None:
+        self._language: Language = language
+
+    def format_field(self, value: object, format_spec: str) -> str:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return format_number(value, self._language, grouped=format_spec != "plain")
+        return str(value)

@@ -1,48 +1,53 @@
-"""What every event of the page that lets a model work asks first, before it waits in the queue."""
+"""What every event that runs a model checks before it enters the queue; see Gradio's `validator=`."""
 
 from collections.abc import Mapping
 
 import gradio as gr
 
-from playground.generate.rate_limits import TooManyRequests
-from playground.generate.request import Refusal, find_problems
-from playground.locales import DEFAULT, LANGUAGES, Language
-from playground.server.context import House
+from playground.generate.rate_limits import RateLimiter, TooManyRequests, address_of
+from playground.generate.refusal import Refusal
+from playground.generate.request import prompt_problems, settings_problems
+from playground.locales import DEFAULT, known_language
+from playground.server.context import PageContext
 
-NO_PROMPT = "-"
-"""Stands for the prompt where an event has none of its own."""
+NO_PROMPT = object()
+"""For an event that has no prompt of its own."""
 
 
-def check_wish(
-    house: House, language: object, model_name: object, prompt: object, settings: Mapping[str, object]
+def find_problems(
+    context: PageContext, language: object, model: object, settings: Mapping[str, object], prompt: object = NO_PROMPT
 ) -> dict[str, str]:
-    """What is wrong with a wish, in the page's language, by field: `model`, `prompt` or a setting's name."""
+    """What is wrong with a request, in the page's language, by field: `model`, `prompt` or a setting's name."""
     chosen = known_language(language)
-    problems = find_problems(prompt, settings, chosen)
-    if not isinstance(model_name, str) or model_name not in house.catalogue.names:
-        problems["model"] = Refusal("no_model", known=", ".join(house.catalogue.names)).tell(chosen)
+    problems = settings_problems(settings, chosen)
+    if prompt is not NO_PROMPT:
+        problems |= prompt_problems(prompt, chosen)
+    try:
+        context.catalogue.check_name(model)
+    except Refusal as error:
+        problems["model"] = error.tell(chosen)
     return problems
 
 
-def count_starts(house: House, visitor: gr.Request, language: object, starts: int = 1) -> dict[str, str]:
-    """Count a wish without a problem as so many starts of the visitor's; too many are told as a problem of `model`."""
+def count_starts(limiter: RateLimiter, visitor: gr.Request, language: object, starts: int = 1) -> dict[str, str]:
+    """Count a request as so many starts of this visitor; a visitor over the limit is a problem of `model`."""
     try:
-        house.visitors.admit(address_of(visitor), starts)
+        limiter.admit(address_of(visitor), starts)
     except TooManyRequests as error:
         return {"model": error.tell(known_language(language))}
     return {}
 
 
-def answer(problems: Mapping[str, str], fields: tuple[str, ...]) -> list[dict]:
-    """What a `validator=` gives back: one `gr.validate` for each of the event's inputs, named by `fields` in order."""
+def validation(problems: Mapping[str, str], fields: tuple[str, ...]) -> list[dict]:
+    """The return value of a `validator=`: one `gr.validate` for each input of the event, named by `fields`."""
     return [gr.validate(field not in problems, problems.get(field, "")) for field in fields]
 
 
-def known_language(language: object) -> Language:
-    """The language, where it is one of ours."""
-    return language if isinstance(language, str) and language in LANGUAGES else DEFAULT
+def admit_call(limiter: RateLimiter, visitor: gr.Request, inputs: int) -> list[dict]:
+    """The validation of a program's call with so many inputs, the first of which shows that a limit is exceeded.
 
-
-def address_of(visitor: gr.Request) -> str:
-    """Where a request comes from, as far as the server can tell."""
-    return visitor.client.host if visitor.client else "unknown"
+    The call counts even if it turns out to contain a mistake, and its mistakes are reported by the function itself.
+    """
+    problems = count_starts(limiter, visitor, DEFAULT)
+    first, *others = map(str, range(inputs))
+    return validation({first: problems["model"]} if problems else {}, (first, *others))

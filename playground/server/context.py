@@ -1,55 +1,57 @@
-"""What the tabs share: the models, the choice of model and language in the page's head, the limits of visitors."""
+"""What the tabs share: the models, the choice of model and language in the page's header, and the rate limits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
-from gradio.components import Component
 
 from axion.errors import AxionError
 from playground.generate.catalogue import Catalogue, OpenModel
-from playground.generate.rate_limits import Visitors
-from playground.locales import Labels, Language
+from playground.generate.rate_limits import GENERATIONS_AT_ONCE, RateLimiter
+from playground.locales import DEFAULT, Language
+from playground.server.labels import Labels
 from playground.server.markup import render
 
-GENERATION = "generation"
-"""The queue's name for all that lets a model work: page and tools share its places."""
+QUEUE: dict[str, Any] = {"concurrency_limit": GENERATIONS_AT_ONCE, "concurrency_id": "generation"}
+"""Arguments of every event that runs a model: page and tools share the places."""
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+"""Arguments of an event that only updates the page."""
 
 
 @dataclass(frozen=True)
-class House:
-    """Handed to every tab's `build`."""
+class PageContext:
+    """Passed to every tab's `build`."""
 
     catalogue: Catalogue
     model: gr.Dropdown
-    """The chosen model's name, as the catalogue knows it."""
+    """The name of the chosen model in the catalogue."""
     language: gr.Radio
     """The chosen language, a key of `playground.locales.LANGUAGES`."""
     labels: Labels
-    visitors: Visitors
+    limiter: RateLimiter
     first: OpenModel | None
-    """The model that the page opens on; None where it is broken."""
-    controls: dict[str, Component] = field(default_factory=dict)
-    """The first tab's `prompt` and settings, by name, for the tabs that come after it."""
+    """The model that the page opens with; None if its release is broken."""
 
 
 def error_html(message: str) -> str:
-    """A message in the place of what could not be shown."""
-    return render("error.html", message=message)
+    """An error message in place of some content."""
+    return render("error.html", DEFAULT, message=message)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A component whose content depends on the chosen model and the language, and is made anew when one changes."""
+    """A component whose content depends on the chosen model and the language, and is rebuilt when one changes."""
 
     component: Block
     content: Callable[[OpenModel, Language], object]
-    """A value or a `gr.update`. May raise AxionError, whose message is shown instead."""
+    """A value or a `gr.update`. May raise AxionError, whose message is then shown."""
     broken: Callable[[str], object] = error_html
-    """What is shown in place of a model that cannot be opened, given the message."""
+    """The content for a model that cannot be opened, given the error message."""
     follows_language: bool = True
-    """Whether another language changes the content."""
+    """Whether the content depends on the language."""
 
     def show(self, catalogue: Catalogue, name: str, language: Language) -> object:
         """The content for the model called `name`."""

@@ -1,31 +1,42 @@
-"""The controls of a generation, which more than one tab has: the sampling settings, and the prompt's presets."""
+"""Controls that more than one tab has: the sampling settings, and the presets of a prompt."""
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import gradio as gr
+from gradio.components import Component
 
-from playground.generate.chat import problem_prompt
+from playground.generate.presets import PRESETS, problem_prompt
 from playground.generate.request import LIMITS
-from playground.locales import Labels
-from playground.locales.controls import PRESETS, TEXT
+from playground.locales import DEFAULT, texts
+from playground.server.context import QUIET
+from playground.server.labels import Labels
 
 BASIC = ("temperature", "max_new_tokens", "seed")
 
 
-def build_settings(
-    labels: Labels, start: Mapping[str, object], basic: Sequence[str] = BASIC
-) -> dict[str, gr.components.Component]:
-    """Add the sampling controls: by name, in the order of LIMITS. Those that are not `basic` are folded away.
+@dataclass(frozen=True)
+class Controls:
+    """The controls that say what to generate."""
+
+    prompt: gr.Textbox
+    settings: dict[str, Component]
+    """By name, in the order of LIMITS."""
+
+
+def build_settings(labels: Labels, start: Mapping[str, object], basic: Sequence[str] = BASIC) -> dict[str, Component]:
+    """Add the sampling controls: by name, in the order of LIMITS.
 
     Args:
-        start: what each control shows first, as `requests.starting_values` gives it.
+        start: the initial value of each control.
+        basic: the controls that are always visible; the others are in a closed accordion.
     """
     controls = {}
-    with labels.make(gr.Accordion, TEXT, {"label": "sampling"}, elem_classes="ax-settings"):
+    with labels.make(gr.Accordion, "controls", {"label": "sampling"}, elem_classes="ax-settings"):
         for name in basic:
             controls[name] = build_control(labels, name, start[name])
-        with labels.make(gr.Accordion, TEXT, {"label": "more_sampling"}, open=False, elem_classes="ax-more"):
+        with labels.make(gr.Accordion, "controls", {"label": "more_sampling"}, open=False, elem_classes="ax-more"):
             for name in LIMITS:
                 if name not in basic:
                     controls[name] = build_control(labels, name, start[name])
@@ -33,18 +44,25 @@ def build_settings(
 
 
 def build_presets(labels: Labels, prompt: gr.Textbox, prefix: str = "") -> None:
-    """Add the buttons that write an example into `prompt`, or put what stands there into the form that was taught.
+    """Add the buttons that fill `prompt` with an example, or put its text into the form of the training data.
 
-    `prefix` tells their elem_ids from those of another tab.
+    Args:
+        prefix: of the elem_ids, where several tabs have these buttons.
     """
     with gr.Row(elem_classes="ax-presets"):
         form = labels.make(
-            gr.Button, TEXT, {"value": "as_problem"}, size="sm", min_width=40, scale=0, elem_id=f"{prefix}as-problem"
+            gr.Button,
+            "controls",
+            {"value": "as_problem"},
+            size="sm",
+            min_width=40,
+            scale=0,
+            elem_id=f"{prefix}as-problem",
         )
-        form.click(problem_prompt, prompt, prompt, show_progress="hidden", api_visibility="private", queue=False)
+        form.click(problem_prompt, prompt, prompt, **QUIET)
     labels.add(
-        gr.HTML(caption(TEXT["en"]["presets"]), apply_default_css=False),
-        lambda language: {"value": caption(TEXT[language]["presets"])},
+        gr.HTML(caption(texts("controls", DEFAULT)["presets"]), apply_default_css=False),
+        lambda language: {"value": caption(texts("controls", language)["presets"])},
     )
     with gr.Row(elem_classes="ax-presets"):
         for name, text in PRESETS.items():
@@ -53,14 +71,14 @@ def build_presets(labels: Labels, prompt: gr.Textbox, prefix: str = "") -> None:
 
 
 def caption(text: str) -> str:
-    """A small grey line above a group of controls; `text` is one of ours."""
+    """A small grey line above a group of controls; `text` comes from the locale files."""
     return f'<p class="ax-caption">{text}</p>'
 
 
-def build_control(labels: Labels, name: str, value: object) -> gr.components.Component:
+def build_control(labels: Labels, name: str, value: object) -> Component:
     """Add the control of one sampling setting."""
-    limit, words = LIMITS[name], {"label": name, "info": f"{name}_hint"}
-    if name == "seed":  # a slider over nine thousand billion values helps nobody
-        return labels.make(gr.Number, TEXT, words, value=value, step=1, minimum=limit.low, maximum=limit.high)
+    limit, keys = LIMITS[name], {"label": name, "info": f"{name}_hint"}
+    if name == "seed":  # its range is too wide for a slider
+        return labels.make(gr.Number, "controls", keys, value=value, step=1, minimum=limit.low, maximum=limit.high)
     ends = {"minimum": limit.low, "maximum": limit.high, "step": limit.step}
-    return labels.make(gr.Slider, TEXT, words, value=value, buttons=[], **ends)
+    return labels.make(gr.Slider, "controls", keys, value=value, buttons=[], **ends)

@@ -1,11 +1,14 @@
 """HTML made on the server: Jinja templates that escape every value, for the parts that no model wrote."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 
-from playground.content.charts import readings, short
+from playground.content.charts import readings
+from playground.locales import Language, fill, format_bytes, format_number, format_percent, format_short
 
 SERVER = Path(__file__).parent
 TEMPLATES = SERVER / "templates"
@@ -17,28 +20,32 @@ _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w-]+\.js)";\n', re.MULTILIN
 _COMMENT = re.compile(r"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)\n", re.MULTILINE)
 
 
-def human_bytes(count: float) -> str:
-    """A number of bytes for people, in powers of 1,000: 192 B, 10.8 kB, 1.2 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError("the loop returns")
-
-
 _templates = Environment(
     loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_templates.filters["bytes"] = human_bytes
-_templates.filters["thousands"] = lambda number: f"{number:,}"
-_templates.filters["short"] = short
+
+
+def _by_language(function: Callable[..., str]) -> Callable[..., str]:
+    """The function as a filter: its argument `language` is that of the page."""
+
+    @pass_context
+    def write(context: Context, value: object, *arguments: object, **named: object) -> str:
+        return function(value, *arguments, language=context["language"], **named)
+
+    return write
+
+
+_templates.filters["number"] = _by_language(format_number)
+_templates.filters["percent"] = _by_language(format_percent)
+_templates.filters["short"] = _by_language(format_short)
+_templates.filters["bytes"] = _by_language(format_bytes)
+_templates.filters["fill"] = _by_language(fill)
 _templates.filters["readings"] = readings
-_templates.filters["fill"] = lambda text, **values: text.format(**values)
 
 
-def render(template: str, **values: object) -> str:
-    """Fill in a template of playground/server/templates."""
-    return _templates.get_template(template).render(**values)
+def render(template: str, language: Language, **values: object) -> str:
+    """Fill in a template of playground/server/templates, with numbers as the language writes them."""
+    return _templates.get_template(template).render(language=language, **values)
 
 
 def bundle(*modules: Path) -> str:

@@ -1,61 +1,57 @@
-"""The page: its head, its tabs, and what happens when another model or another language is chosen."""
+"""The page: its header, its tabs, and what changes with the model and the language."""
 
 import json
+from typing import Any
 
 import gradio as gr
+from gradio.themes import Default, LocalFont
 
 from axion.errors import AxionError
 from playground.api.mcp import build_tools
 from playground.generate.catalogue import Catalogue, OpenModel
-from playground.generate.rate_limits import Visitors
-from playground.locales import DEFAULT, LANGUAGES, Labels, Language, choose_language
-from playground.locales.page import TEXT
-from playground.server.context import House, Panel
+from playground.generate.rate_limits import RateLimiter
+from playground.locales import DEFAULT, LANGUAGES, Language, by_language, choose_language, texts
+from playground.server.admission import admit_call
+from playground.server.context import QUEUE, QUIET, PageContext, Panel
+from playground.server.labels import Labels
 from playground.server.markup import TEMPLATES, render
 from playground.server.tabs import api, chat, compare, experts, model, playground
 
-TABS = {
-    "playground": playground,
-    "chat": chat,
-    "experts": experts,
-    "compare": compare,
-    "model": model,
-    "api": api,
-}
-"""In the order of the page; each has a `build`, which adds its components and returns what follows the model."""
+TABS = ("playground", "chat", "experts", "compare", "model", "api")
 
-TITLES = json.dumps({language: table["title"] for language, table in TEXT.items()})
+TITLES = json.dumps({language: table["title"] for language, table in by_language("page").items()})
 
-# What speech and hyphenation go by.
+# For screen readers and hyphenation.
 NAME_LANGUAGE = f"(language) => {{ document.documentElement.lang = language; document.title = {TITLES}[language]; }}"
 
-# Gradio goes by the system's own choice; ours, once made, is kept in the browser.
+# Gradio follows the system's theme; a visitor's choice is stored in the browser.
 SWITCH_THEME = """() => {
   const dark = document.body.classList.toggle("dark");
-  try { localStorage.setItem("axion-theme", dark ? "dark" : "light"); } catch { /* a browser that keeps nothing */ }
+  try { localStorage.setItem("axion-theme", dark ? "dark" : "light"); } catch { /* storage is blocked */ }
 }"""
 KEPT_THEME = """() => {
   try {
     const kept = localStorage.getItem("axion-theme");
     if (kept) document.body.classList.toggle("dark", kept === "dark");
-  } catch { /* a browser that keeps nothing */ }
+  } catch { /* storage is blocked */ }
 }"""
 
 FAVICON = TEMPLATES / "favicon.svg"
 
 
-def build_theme() -> gr.Theme:
-    """Quiet greys, so that colour always means an expert; fonts that Gradio serves itself."""
-    # Gradio's files of weight 600 hold too few letters for Portuguese; its bold ones are whole.
-    sans, mono = (gr.themes.LocalFont(f"IBM Plex {style}", weights=(400, 700)) for style in ("Sans", "Mono"))
-    return gr.themes.Default(
+def build_theme() -> Default:
+    """Greys, so that colour always means an expert, and fonts that Gradio serves itself."""
+    # Gradio's font files of weight 600 lack letters of Portuguese; the bold ones are complete.
+    sans, mono = (LocalFont(f"IBM Plex {style}", weights=(400, 700)) for style in ("Sans", "Mono"))
+    theme = Default(
         primary_hue="slate",
         secondary_hue="slate",
         neutral_hue="slate",
         radius_size="lg",
         font=(sans, "ui-sans-serif", "system-ui", "sans-serif"),
         font_mono=(mono, "ui-monospace", "Consolas", "monospace"),
-    ).set(
+    )
+    theme.set(
         body_background_fill="#f7f8fa",
         body_background_fill_dark="#0e1116",
         block_background_fill="white",
@@ -82,19 +78,20 @@ def build_theme() -> gr.Theme:
         block_title_text_weight="600",
         block_info_text_size="*text_xs",
     )
+    return theme
 
 
-def build_page(catalogue: Catalogue, visitors: Visitors) -> gr.Blocks:
-    """Build the whole page. It opens on the first model that works, and on its recorded example."""
+def build_page(catalogue: Catalogue, limiter: RateLimiter) -> gr.Blocks:
+    """Build the whole page. It opens with the first model that works, and with its recorded example."""
     labels, name = Labels(), catalogue.default()
     with gr.Blocks(
-        title=TEXT[DEFAULT]["title"], analytics_enabled=False, fill_width=False, delete_cache=(3600, 3600)
+        title=texts("page", DEFAULT)["title"], analytics_enabled=False, fill_width=False, delete_cache=(3600, 3600)
     ) as page:
         with gr.Row(elem_classes="ax-header"):
             facts = Panel(gr.HTML(apply_default_css=False, elem_id="facts"), _facts, broken=lambda _: _no_facts())
             choice = labels.make(
                 gr.Dropdown,
-                TEXT,
+                "page",
                 {"label": "model"},
                 choices=catalogue.names,
                 value=name,
@@ -106,7 +103,7 @@ def build_page(catalogue: Catalogue, visitors: Visitors) -> gr.Blocks:
             )
             language = labels.make(
                 gr.Radio,
-                TEXT,
+                "page",
                 {"label": "language"},
                 choices=[(code.upper(), code) for code in LANGUAGES],
                 value=DEFAULT,
@@ -115,53 +112,72 @@ def build_page(catalogue: Catalogue, visitors: Visitors) -> gr.Blocks:
                 min_width=90,
                 elem_id="language",
             )
-            theme = labels.make(gr.Button, TEXT, {"value": "theme"}, size="sm", scale=0, min_width=40, elem_id="theme")
+            theme = labels.make(
+                gr.Button, "page", {"value": "theme"}, size="sm", scale=0, min_width=40, elem_id="theme"
+            )
             theme.click(None, js=SWITCH_THEME, api_visibility="private")
-        house = House(catalogue, choice, language, labels, visitors, _open(catalogue, name))
-        panels = [facts]
-        with gr.Tabs(elem_classes="ax-tabs"):
-            for tab, module in TABS.items():
-                with labels.make(gr.Tab, TEXT, {"label": f"tab_{tab}"}, id=tab):
-                    panels += module.build(house)
-        _fill(panels, house)
-        _connect(page, panels, house)
-        build_tools(house, page)
+        context = PageContext(catalogue, choice, language, labels, limiter, _open(catalogue, name))
+        panels = [facts, *_build_tabs(context)]
+        _fill(panels, context)
+        _connect(page, panels, context)
+
+        def admit(prompt: object, visitor: gr.Request, *others: object) -> list[dict]:
+            return admit_call(limiter, visitor, 1 + len(others))
+
+        build_tools(page, catalogue, admit, **QUEUE)
     return page
 
 
-def _fill(panels: list[Panel], house: House) -> None:
-    """Give the panels their first content, so that the page needs no second look at the server to show it."""
+def _build_tabs(context: PageContext) -> list[Panel]:
+    """Add the tabs; the panels in them follow the model."""
+    with gr.Tabs(elem_classes="ax-tabs"):
+        tabs = {name: context.labels.make(gr.Tab, "page", {"label": f"tab_{name}"}, id=name) for name in TABS}
+        with tabs["playground"]:
+            controls = playground.build(context)
+        panels = []
+        for name, module in (("chat", chat), ("experts", experts), ("compare", compare), ("model", model)):
+            with tabs[name]:
+                panels += module.build(context)
+        with tabs["api"]:
+            panels += api.build(context, tabs["api"], controls)
+    return panels
+
+
+def _fill(panels: list[Panel], context: PageContext) -> None:
+    """Give the panels their first content, so that the page shows it without another request."""
     for panel in panels:
-        shown = panel.show(house.catalogue, house.model.value, DEFAULT)
+        shown = panel.show(context.catalogue, context.model.value, DEFAULT)
         for name, value in (shown if isinstance(shown, dict) else {"value": shown}).items():
             if name != "__type__":
                 setattr(panel.component, name, value)
 
 
-def _connect(page: gr.Blocks, panels: list[Panel], house: House) -> None:
-    """Another model fills every panel anew; another language those that follow it, and changes every label."""
+def _connect(page: gr.Blocks, panels: list[Panel], context: PageContext) -> None:
+    """Another model updates every panel; another language every label, and the panels that depend on it."""
     followers = [panel for panel in panels if panel.follows_language]
 
     def show_model(name: str, language: Language) -> list:
-        return [panel.show(house.catalogue, name, language) for panel in panels]
+        return [panel.show(context.catalogue, name, language) for panel in panels]
 
     def show_language(name: str, language: Language) -> list:
-        return [*house.labels.updates(language), *(panel.show(house.catalogue, name, language) for panel in followers)]
+        shown = [panel.show(context.catalogue, name, language) for panel in followers]
+        return [*context.labels.updates(language), *shown]
 
-    quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-    chosen = [house.model, house.language]
-    house.model.change(show_model, chosen, [panel.component for panel in panels], **quiet)
-    house.language.change(
-        show_language, chosen, [*house.labels.components, *(panel.component for panel in followers)], **quiet
-    ).then(None, house.language, js=NAME_LANGUAGE, api_visibility="private")
-    page.load(_greet, None, house.language, **quiet)
+    chosen: list[Any] = [context.model, context.language]
+    outputs: list[Any] = [panel.component for panel in panels]
+    context.model.change(show_model, chosen, outputs, **QUIET)
+    outputs = [*context.labels.components, *(panel.component for panel in followers)]
+    context.language.change(show_language, chosen, outputs, **QUIET).then(
+        None, context.language, js=NAME_LANGUAGE, api_visibility="private"
+    )
+    page.load(_greet, None, context.language, **QUIET)
     page.load(None, js=KEPT_THEME, api_visibility="private")
 
 
 def _greet(request: gr.Request) -> Language | dict:
-    """The language of a visitor who has just come, where it is not the one that the page begins with."""
+    """The language of a new visitor, if it is not the one in which the page opens."""
     language = choose_language(request.query_params.get("lang"), request.headers.get("accept-language"))
-    return gr.skip() if language == DEFAULT else language  # who was faster has chosen another already
+    return gr.skip() if language == DEFAULT else language  # an update could undo the choice of a quick visitor
 
 
 def _open(catalogue: Catalogue, name: str) -> OpenModel | None:
@@ -172,8 +188,8 @@ def _open(catalogue: Catalogue, name: str) -> OpenModel | None:
 
 
 def _facts(model: OpenModel, language: Language) -> str:
-    return render("facts.html", error=False, facts=model.facts, text=TEXT[language])
+    return render("facts.html", language, error=False, facts=model.facts, text=texts("page", language))
 
 
 def _no_facts() -> str:
-    return render("facts.html", error=True, text=TEXT[DEFAULT])
+    return render("facts.html", DEFAULT, error=True, text=texts("page", DEFAULT))

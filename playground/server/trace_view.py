@@ -5,12 +5,13 @@ that is hidden in a value which a template shows.
 """
 
 from dataclasses import asdict
+from typing import Any
 
 import gradio as gr
 
 from axion.inference.sampling import Sampling
-from playground.locales import DEFAULT, Labels, Language
-from playground.locales.trace import TEXT
+from playground.locales import DEFAULT, Language, texts
+from playground.server.labels import Labels
 from playground.server.markup import VIEWS, script
 
 
@@ -22,8 +23,8 @@ def build_trace_view(labels: Labels, text: str = "", elem_id: str | None = None)
     `stop` for the end of the one that runs.
     """
 
-    def words(language: Language) -> dict[str, object]:
-        return {"texts": TEXT[language], "language": language}
+    def words(language: Language) -> dict[str, Any]:
+        return {"texts": texts("trace", language), "language": language}
 
     view = gr.HTML(
         text,

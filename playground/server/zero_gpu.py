@@ -1,21 +1,20 @@
-"""ZeroGPU, the Hub's shared hardware: it starts no Space that has not at least one function to lend a GPU to.
+"""A function for ZeroGPU, the Hub's shared hardware, which starts a Space only if one of its functions asks for a GPU.
 
-The page has one and never calls it, because its models run on the processor, there as everywhere. One core writes
-these small models' texts faster than they are read, while a GPU would cost each generation a wait in the queue, a new
-process, and a minute of the visitor's daily share of a few.
+The page never calls it: its models run on the CPU everywhere. One core generates the text of these small models faster
+than people read, while on a GPU each generation would wait in a queue, start a process, and use up the visitor's quota.
 """
 
 from collections.abc import Callable
 
 try:
-    from spaces import GPU  # every Gradio Space has it; it does nothing on other hardware
+    from spaces import GPU  # pyright: ignore[reportMissingImports] (installed on every Gradio Space)
 except ImportError:
 
     def GPU(function: Callable) -> Callable:
-        """Stands for `spaces.GPU` where that is not installed."""
+        """In place of `spaces.GPU` where that is not installed."""
         return function
 
 
 @GPU
 def hold_gpu() -> None:
-    """What ZeroGPU looks for while the page starts."""
+    """The function that ZeroGPU looks for when the page starts."""

@@ -11,7 +11,7 @@ from axion.inference.sampling import Sampling
 from playground.generate.chat import MAX_MESSAGES
 from playground.generate.events import to_line
 from playground.generate.request import MAX_PROMPT_CHARACTERS
-from playground.locales import chat, compare, experts, trace
+from playground.locales import by_language
 from playground.server.markup import VIEWS, bundle
 
 if TYPE_CHECKING:
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 ADDRESS = "http://localhost/view"
 """Where the page seems to be; nothing listens there, and browsers let a local address use the clipboard."""
 HOST = Path(__file__).with_name("bare_host.js")
-TEXTS = {"trace": trace.TEXT, "chat": chat.TEXT, "compare": compare.VIEW, "experts": experts.TEXT, "charts": None}
+TEXTS = {
+    "trace": by_language("trace"),
+    "chat": by_language("chat"),
+    "compare": by_language("trace", "comparison"),
+    "experts": by_language("experts"),
+    "charts": None,
+}
 IDS = {"compare": "comparison", "charts": "about"}
 """The id of a view's root on the Gradio page, where it is not the view's name: tests find parts by it on both pages."""
 PROPS = {

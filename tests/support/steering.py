@@ -12,7 +12,9 @@ from pathlib import Path
 from axion.inference.sampling import Sampling
 from axion.inference.stream import Step, stream
 from axion.release import open_release
-from playground.locales.trace import TEXT as TABLE
+from playground.locales import by_language
+
+TABLE = by_language("trace")
 
 READY = ".axion-view:not([data-state=empty])"
 """There once the page has drawn its first trace."""

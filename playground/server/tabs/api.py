@@ -1,87 +1,89 @@
-"""The last tab: programs that repeat what the first tab draws, and below them the documentation."""
+"""The last tab: programs that repeat the generation of the first tab, and below them the documentation."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from typing import Any, Literal
 
 import gradio as gr
-from gradio.context import get_render_context
+from gradio.components import Component
 from gradio.route_utils import get_root_url
 
 from axion.errors import AxionError
-from axion.inference.sampling import Sampling
 from playground.api import snippets
-from playground.content import documentation
+from playground.api.mcp import has_mcp
 from playground.generate.catalogue import OpenModel
-from playground.generate.request import Request, find_problems, read_request
-from playground.locales import DEFAULT, Language
-from playground.locales.api import TEXT
-from playground.locales.controls import PRESETS
-from playground.locales.page import TEXT as PAGE
-from playground.server.admission import known_language
-from playground.server.context import House, Panel
-from playground.server.corrections import has_mcp
+from playground.generate.presets import FIRST_PRESET
+from playground.generate.refusal import Refusal
+from playground.generate.request import DEFAULTS, Request, check_prompt, check_settings, settings_problems
+from playground.locales import DEFAULT, Language, known_language, texts
+from playground.server.context import QUIET, PageContext, Panel
+from playground.server.controls import Controls
+from playground.server.documentation import build_documentation
 from playground.server.markup import render
 
-KINDS = {"curl": "shell", "transformers": "python", "openai": "python", "gradio": "python", "mcp": "json"}
-"""The snippets in the order of their tabs, and the language that each is coloured as."""
+KINDS: dict[str, Literal["shell", "python", "json"]] = {
+    "curl": "shell",
+    "transformers": "python",
+    "openai": "python",
+    "gradio": "python",
+    "mcp": "json",
+}
+"""The snippets in the order of their tabs, and the language for syntax highlighting."""
 
 
-def build(house: House) -> list[Panel]:
-    """Add the tab's components."""
-    tab = get_render_context()
-    codes = build_snippets(house)
-    names = tuple(house.controls)
+def build(context: PageContext, tab: gr.Tab, controls: Controls) -> list[Panel]:
+    """Add the tab's components.
 
-    def fill(visitor: gr.Request, name: object, language: object, *values: object) -> list:
-        request = read_controls(dict(zip(names, values, strict=True)))
+    Args:
+        tab: the tab itself; its snippets are written when it is opened.
+        controls: those of the first tab.
+    """
+    codes = build_snippets(context)
+    names = tuple(controls.settings)
+
+    def write(visitor: gr.Request, name: object, language: object, prompt: object, *values: object) -> list[str]:
         chosen = known_language(language)
         try:
-            written = write_snippets(address_of_page(visitor), house.catalogue.open(name), request, chosen)
+            model = context.catalogue.open(name)
+            request = read_controls(model.name, prompt, dict(zip(names, values, strict=True)))
+            written = write_snippets(address_of_page(visitor), model, request, chosen)
         except AxionError:
-            written = dict.fromkeys(codes, f"# {PAGE[chosen]['unavailable']}")
+            written = dict.fromkeys(codes, f"# {texts('page', chosen)['unavailable']}")
         return [written[kind] for kind in codes]
 
-    gr.on(
-        [tab.select, house.model.change, house.language.change],
-        fill,
-        [house.model, house.language, *house.controls.values()],
-        list(codes.values()),
-        show_progress="hidden",
-        api_visibility="private",
-        queue=False,
-    )
-    return documentation.build(house)
+    inputs: list[Component] = [context.model, context.language, controls.prompt, *controls.settings.values()]
+    gr.on([tab.select, context.model.change, context.language.change], write, inputs, list(codes.values()), **QUIET)
+    return build_documentation(context)
 
 
-def build_snippets(house: House) -> dict[str, gr.Code]:
-    """Add the tabs of the snippets; by kind the component of each, empty."""
-    labels, codes = house.labels, {}
+def build_snippets(context: PageContext) -> dict[str, gr.Code]:
+    """Add a tab for each snippet; returns the empty components by kind."""
+    labels, codes = context.labels, {}
     with gr.Column(elem_classes="ax-snippets"):
-        _add_words(house, "title", "lead")
+        _add_text(context, "title", "lead")
         with gr.Tabs():
-            for kind, coloured in KINDS.items():
+            for kind, highlighted in KINDS.items():
                 if kind == "mcp" and not has_mcp():
                     continue
-                with labels.make(gr.Tab, TEXT, {"label": kind}, render_children=True):
-                    _add_words(house, None, f"about_{kind}")
-                    codes[kind] = _add_code(kind, coloured)
+                with labels.make(gr.Tab, "api", {"label": kind}, render_children=True):
+                    _add_text(context, None, f"about_{kind}")
+                    codes[kind] = _add_code(kind, highlighted)
                     if kind == "mcp":
-                        _add_words(house, None, "call_mcp")
-                        codes["mcp_call"] = _add_code("mcp_call", coloured)
+                        _add_text(context, None, "call_mcp")
+                        codes["mcp_call"] = _add_code("mcp_call", highlighted)
     return codes
 
 
-def _add_words(house: House, title: str | None, text: str) -> None:
-    def words(language: Language) -> dict[str, object]:
-        table = TEXT[language]
-        return {"value": render("snippet.html", title=title and table[title], text=table[text])}
+def _add_text(context: PageContext, title: str | None, text: str) -> None:
+    def properties(language: Language) -> dict[str, Any]:
+        table = texts("api", language)
+        return {"value": render("snippet.html", language, title=title and table[title], text=table[text])}
 
-    house.labels.add(gr.HTML(apply_default_css=False, **words(DEFAULT)), words)
+    context.labels.add(gr.HTML(apply_default_css=False, **properties(DEFAULT)), properties)
 
 
-def _add_code(kind: str, coloured: str) -> gr.Code:
+def _add_code(kind: str, highlighted: Literal["shell", "python", "json"]) -> gr.Code:
     return gr.Code(
-        language=coloured,
+        language=highlighted,
         interactive=False,
         wrap_lines=True,
         show_line_numbers=False,
@@ -93,31 +95,33 @@ def _add_code(kind: str, coloured: str) -> gr.Code:
 
 
 def write_snippets(address: str, model: OpenModel, request: Request, language: Language) -> dict[str, str]:
-    """The text of every snippet by its kind; `mcp_call` goes with `mcp`."""
-    place, note = snippets.find_place(model.release), TEXT[language]["folder_note"]
+    """The text of every snippet by kind; `mcp_call` belongs to `mcp`."""
+    place, note = snippets.find_place(model.release), texts("api", language)["folder_note"]
     return {
-        "curl": snippets.curl(address, model.name, request),
+        "curl": snippets.curl(address, request),
         "transformers": snippets.transformers(place, request, note),
-        "openai": snippets.openai(address, model.name, request),
-        "gradio": snippets.gradio_client(address, model.name, request),
+        "openai": snippets.openai(address, request),
+        "gradio": snippets.gradio_client(address, request),
         "mcp": snippets.mcp_configuration(address),
-        "mcp_call": snippets.mcp_arguments(model.name, request),
+        "mcp_call": snippets.mcp_arguments(request),
     }
 
 
-def read_controls(values: Mapping[str, object]) -> Request:
-    """What the controls say; in place of what no generation would take, the defaults, so that every snippet runs."""
-    sampling = {name: value for name, value in values.items() if name != "prompt"}
-    problems = find_problems(values["prompt"], sampling)
-    prompt = next(iter(PRESETS.values())) if "prompt" in problems else values["prompt"]
-    default = asdict(Sampling())
-    sampling |= {name: default[name] for name in problems if name != "prompt"}
-    if find_problems(prompt, sampling):  # two that were in range, and do not go together
-        sampling = default
-    return read_request(prompt, sampling)
+def read_controls(model: str, prompt: object, settings: Mapping[str, object]) -> Request:
+    """The request that the controls describe, with defaults in place of invalid values, so that every snippet runs."""
+    wrong = settings_problems(settings, DEFAULT)
+    settings = {**settings, **{name: DEFAULTS[name] for name in wrong}}
+    if settings_problems(settings, DEFAULT):  # two values that are in range, but not together
+        settings = DEFAULTS
+    try:
+        text = check_prompt(prompt)
+    except Refusal:
+        text = check_prompt(FIRST_PRESET)
+    return Request(model, text, check_settings(settings))
 
 
 def address_of_page(visitor: gr.Request) -> str:
-    """The address under which the visitor reached this page, without a slash at its end, behind a proxy as well."""
+    """The address at which the visitor reached this page, also behind a proxy, without a trailing slash."""
     request = visitor.request
+    assert request is not None, "Gradio passes the request of every event"
     return get_root_url(request, request.url.path, request.scope.get("root_path"))

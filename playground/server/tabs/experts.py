@@ -1,28 +1,31 @@
-"""The tab about the experts: which tokens each favours, and how evenly they share the work."""
+"""The Experts tab: the tokens that each expert favours, and how evenly the load is balanced."""
 
 import json
+from typing import Any
 
 import gradio as gr
 
 from playground.content.experts import describe_experts
 from playground.generate.catalogue import OpenModel
-from playground.locales import DEFAULT
-from playground.locales.experts import TEXT
-from playground.server.context import House, Panel
+from playground.locales import DEFAULT, Language, texts
+from playground.server.context import PageContext, Panel
 from playground.server.markup import VIEWS, script
 
 
-def build(house: House) -> list[Panel]:
-    """Add the tab's one component. Its template never changes, since token texts out of a release are in its value."""
+def build(context: PageContext) -> list[Panel]:
+    """Add the tab's only component. Its template is constant, since its value contains texts from a release."""
+
+    def properties(language: Language) -> dict[str, Any]:
+        return {"texts": texts("experts", language), "language": language}
+
     view = gr.HTML(
         html_template=(VIEWS / "experts.html").read_text(encoding="utf-8"),
         js_on_load=script("experts"),
         apply_default_css=False,
-        texts=TEXT[DEFAULT],
-        language=DEFAULT,
         elem_id="experts",
+        **properties(DEFAULT),
     )
-    house.labels.add(view, lambda language: {"texts": TEXT[language], "language": language})
+    context.labels.add(view, properties)
     return [Panel(view, lambda model, _: experts_json(model), broken=error_json, follows_language=False)]
 
 
@@ -32,5 +35,5 @@ def experts_json(model: OpenModel) -> str:
 
 
 def error_json(message: str) -> str:
-    """The view's value in place of what could not be shown."""
+    """The view's value for a model that cannot be shown."""
     return json.dumps({"error": message, "layers": 0})

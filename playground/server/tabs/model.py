@@ -1,46 +1,47 @@
-"""The tab about the model and its training: where its parameters are, how it was trained, what was measured."""
+"""The Model & training tab: where the parameters are, how the model was trained, and what was measured."""
 
 from collections.abc import Iterable
+from functools import partial
 
 import gradio as gr
 
 from axion.errors import AxionError
 from axion.evaluation.results import Row, result_rows
-from playground.content.charts import Chart, curve, linear_axis, log_axis, short
+from playground.content.charts import Chart, curve, linear_axis, log_axis
 from playground.content.metrics import Curves, read_curves
 from playground.content.roadmap import Measured, compare_sizes, read_roadmap
 from playground.content.training import draw_overload, draw_training, list_evaluations, list_facts, smoothing
 from playground.generate.catalogue import OpenModel
-from playground.locales import DEFAULT, Language
-from playground.locales.model import TEXT
-from playground.server.context import House, Panel
+from playground.locales import DEFAULT, Language, format_number, format_short, texts
+from playground.server.context import PageContext, Panel
 from playground.server.markup import render, script
 
 
-def build(house: House) -> list[Panel]:
-    """Add the tab's one component; its charts are SVG, see playground/content/charts.py."""
+def build(context: PageContext) -> list[Panel]:
+    """Add the tab's only component; its charts are SVG, see playground/content/charts.py."""
     view = gr.HTML(js_on_load=script("charts"), apply_default_css=False, language=DEFAULT, elem_id="about")
 
-    def content(model: OpenModel, language: Language) -> dict[str, object]:
-        return gr.update(value=model_html(model, language, house.catalogue.describe_others()), language=language)
+    def content(model: OpenModel, language: Language) -> dict:
+        return gr.update(value=model_html(model, language, context.catalogue.describe_others()), language=language)
 
     return [Panel(view, content)]
 
 
 def model_html(model: OpenModel, language: Language, others: Iterable[tuple[str, dict]] = ()) -> str:
-    """What is known of `model`.
+    """The content of the tab.
 
     Args:
-        others: names and release.json files of the other models at hand, to compare it with.
+        others: names and release.json files of other models, to compare it with.
 
     Raises:
-        AxionError: its release.json is not what a release carries.
+        AxionError: its release.json is broken.
     """
-    facts, info, text = model.facts, model.release.info, TEXT[language]
+    facts, info = model.facts, model.release.info
     metrics, problem = _read_curves(model)
     results = _results(model, language)
     return render(
         "model.html",
+        language,
         facts=facts,
         components=sorted(facts.components.items(), key=lambda item: -item[1]),
         results=results,
@@ -55,26 +56,27 @@ def model_html(model: OpenModel, language: Language, others: Iterable[tuple[str,
         evaluations=list_evaluations(metrics) if metrics else [],
         roadmap=read_roadmap(info),
         current=info.get("name"),
-        scaling=draw_scaling(compare_sizes(model.name, info, others), model.name, text),
-        text=text,
+        scaling=draw_scaling(compare_sizes(model.name, info, others), model.name, language),
+        text=texts("model", language),
     )
 
 
-def draw_scaling(points: list[Measured], current: str, text: dict[str, str]) -> tuple[Chart, int] | None:
-    """The bits per byte of releases over their size, and on how many documents; None for fewer than two releases."""
+def draw_scaling(points: list[Measured], current: str, language: Language) -> tuple[Chart, int] | None:
+    """The bits per byte of releases over their size, and the number of documents; None for fewer than two releases."""
+    text = texts("model", language)
     if len(points) < 2:
         return None
     values = [point.bits_per_byte for point in points]
     room = (max(values) - min(values)) / 3  # for the names beside the points
-    x = log_axis([point.parameters for point in points], short)
-    y = linear_axis([max(min(values) - room, 0), max(values) + room], ticks=4)
+    x = log_axis([point.parameters for point in points], partial(format_short, language=language))
+    y = linear_axis([max(min(values) - room, 0), max(values) + room], ticks=4, language=language)
     places = [(float(point.parameters), point.bits_per_byte) for point in points]
     marks = tuple(
         {
             "x": x.place(point.parameters),
             "y": y.place(point.bits_per_byte),
             "label": point.name,
-            "note": f"{short(point.parameters)} · {point.bits_per_byte:.3f}",
+            "note": f"{format_short(point.parameters, language)} · {format_number(point.bits_per_byte, language, 3)}",
             "current": point.name == current,
         }
         for point in points
@@ -84,7 +86,7 @@ def draw_scaling(points: list[Measured], current: str, text: dict[str, str]) -> 
 
 
 def _read_curves(model: OpenModel) -> tuple[Curves | None, str]:
-    """The run's curves, or None and what is wrong with them ("" where the release has none)."""
+    """The run's curves, or None and what is wrong with them ("" if the release has none)."""
     try:
         return read_curves(model.release.folder / "metrics.csv"), ""
     except AxionError as error:

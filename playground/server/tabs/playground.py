@@ -1,36 +1,45 @@
-"""The first tab: a prompt, its sampling, and the trace of what the model makes of it."""
+"""The first tab: a prompt, its sampling settings, and the trace of the generation."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator
+from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from axion.errors import AxionError
-from playground import GENERATIONS_AT_ONCE
 from playground.generate.catalogue import OpenModel
 from playground.generate.events import error_text, growing_text, live_events, recorded_events, to_line
-from playground.generate.links import DEFAULTS, Wish, is_link, read_link, read_wish
-from playground.generate.request import MAX_PROMPT_CHARACTERS, starting_values, tell
-from playground.locales import choose_language
-from playground.locales.controls import PRESETS, TEXT
-from playground.server.admission import answer, check_wish, count_starts, known_language
-from playground.server.context import GENERATION, House, Panel
-from playground.server.controls import build_presets, build_settings
+from playground.generate.links import is_link, read_link
+from playground.generate.presets import FIRST_PRESET
+from playground.generate.refusal import tell
+from playground.generate.request import (
+    DEFAULTS,
+    MAX_PROMPT_CHARACTERS,
+    Request,
+    read_example,
+    read_request,
+    settings_of,
+)
+from playground.locales import choose_language, known_language
+from playground.server.admission import count_starts, find_problems, validation
+from playground.server.context import QUEUE, QUIET, PageContext
+from playground.server.controls import Controls, build_presets, build_settings
 from playground.server.markup import tell_host
 from playground.server.trace_view import build_trace_view
 
 
-def build(house: House) -> list[Panel]:
-    """Add the tab's components: the view starts with the model's recorded example, the controls with its settings."""
-    labels = house.labels
-    start = starting_values(house.first and house.first.release.trace)
+def build(context: PageContext) -> Controls:
+    """Add the tab's components. The view starts with the model's recorded example, the controls with its settings."""
+    labels = context.labels
+    example = read_example(context.first and context.first.release.trace)
+    start_prompt, start_settings = (example[0], settings_of(example[1])) if example else (FIRST_PRESET, DEFAULTS)
     with gr.Row(elem_classes="ax-columns"):
         with gr.Column(scale=0, min_width=320, elem_classes="ax-controls"):
             prompt = labels.make(
                 gr.Textbox,
-                TEXT,
+                "controls",
                 {"label": "prompt", "info": "prompt_hint"},
-                value=start["prompt"] or next(iter(PRESETS.values())),
+                value=start_prompt,
                 lines=5,
                 max_lines=12,
                 max_length=MAX_PROMPT_CHARACTERS,
@@ -39,112 +48,104 @@ def build(house: House) -> list[Panel]:
             with gr.Row(elem_classes="ax-actions"):
                 generate = labels.make(
                     gr.Button,
-                    TEXT,
+                    "controls",
                     {"value": "generate"},
                     variant="primary",
                     elem_id="generate",
                     min_width=80,
                     scale=2,
                 )
-                stop = labels.make(gr.Button, TEXT, {"value": "stop"}, elem_id="stop", min_width=80, scale=1)
+                stop = labels.make(gr.Button, "controls", {"value": "stop"}, elem_id="stop", min_width=80, scale=1)
             build_presets(labels, prompt)
-            settings = build_settings(labels, start)
-            house.controls.update(prompt=prompt, **settings)
+            controls = Controls(prompt, build_settings(labels, start_settings))
         with gr.Column(scale=1, min_width=320, elem_classes="ax-output"):
-            view = build_trace_view(labels, _recorded(house, house.model.value), elem_id="trace")
+            view = build_trace_view(labels, _recorded(context, context.model.value), elem_id="trace")
 
-    _connect(house, prompt, settings, generate, stop, view)
-    _open_links(house, prompt, settings, view)
-    # No Panel: another model chosen by a link must not put its recorded example over what the link draws.
-    house.model.input(
-        lambda name: _recorded(house, name),
-        house.model,
-        view,
-        show_progress="hidden",
-        api_visibility="private",
-        queue=False,
-    )
-    return []
+    _connect(context, controls, generate, stop, view)
+    _open_links(context, controls, view)
+    # Not a Panel: when a link chooses a model, the model's example must not replace what the link generates.
+    context.model.input(lambda name: _recorded(context, name), context.model, view, **QUIET)
+    return controls
 
 
-def _connect(house: House, prompt, settings: Mapping, generate: gr.Button, stop: gr.Button, view: gr.HTML) -> None:
-    """One event lets the model work, whether a button asks or the view (for a branch, or for what a link says)."""
-    names = tuple(settings)
+def _connect(context: PageContext, controls: Controls, generate: gr.Button, stop: gr.Button, view: Any) -> None:
+    """One event runs the model, whether a button triggers it or the view (for a branch or a link)."""
+    prompt, names = controls.prompt, tuple(controls.settings)
 
     def read(event: gr.EventData, model_name: str, prompt_text: str, values: tuple) -> object:
-        """What is asked for, as `read_wish` takes it: by the view itself, or else by the controls."""
-        # The view is known by name, since Gradio makes a component anew when it updates it.
+        """The argument of `read_request`: from the view if that triggered the event, else from the controls."""
+        # Compared by elem_id, since Gradio creates a new object when it updates a component.
         if getattr(event.target, "elem_id", None) == view.elem_id:
             return event._data
         return {"model": model_name, "prompt": prompt_text, "sampling": dict(zip(names, values, strict=True))}
 
     def run(event: gr.EventData, language: str, model_name: str, prompt_text: str, *values: object) -> Iterator[str]:
         try:
-            wish = read_wish(house.catalogue, read(event, model_name, prompt_text, values))
+            request = read_request(context.catalogue, read(event, model_name, prompt_text, values))
+            model = context.catalogue.open(request.model)
         except AxionError as error:
             yield error_text(tell(error, known_language(language)))
             return
-        yield from growing_text(live_events(wish.model, wish.request))
+        yield from growing_text(live_events(model, request))
 
     def check(
         event: gr.EventData, visitor: gr.Request, language: str, model_name: str, prompt_text: str, *values: object
     ) -> list[dict]:
-        wish = read(event, model_name, prompt_text, values)
-        asked = wish if isinstance(wish, dict) else {}
-        sampling = asked.get("sampling")
-        sampling = DEFAULTS | sampling if isinstance(sampling, dict) else {}
-        problems = check_wish(house, language, asked.get("model"), asked.get("prompt"), sampling)
-        problems = problems or count_starts(house, visitor, language)
-        if "model" in problems:  # its control is too small to show anything, and the prompt stands beside the buttons
+        asked = read(event, model_name, prompt_text, values)
+        asked = asked if isinstance(asked, dict) else {}
+        settings = asked.get("sampling")
+        settings = DEFAULTS | settings if isinstance(settings, dict) else {}
+        problems = find_problems(context, language, asked.get("model"), settings, asked.get("prompt"))
+        problems = problems or count_starts(context.limiter, visitor, language)
+        if "model" in problems:  # its control is too small to show a message; the prompt's is beside the buttons
             problems["prompt"] = problems.pop("model")
-        return answer(problems, ("language", "model", "prompt", *names))
+        return validation(problems, ("language", "model", "prompt", *names))
 
+    inputs: list[Component] = [context.language, context.model, prompt, *controls.settings.values()]
     generation = gr.on(
         [generate.click, prompt.submit, view.submit],
         run,
-        inputs=[house.language, house.model, prompt, *settings.values()],
+        inputs=inputs,
         outputs=view,
         validator=check,
-        concurrency_limit=GENERATIONS_AT_ONCE,
-        concurrency_id=GENERATION,
-        show_progress="minimal",  # gradio_host.js reads from it whether the request waits
+        show_progress="minimal",  # gradio_host.js sees from it whether the request waits
         api_visibility="private",
+        **QUEUE,
     )
     generation.then(None, js=tell_host("trace", "end"), api_visibility="private")
     stop.click(None, js=tell_host("trace", "stop"), cancels=generation, api_visibility="private")
     view.stop(None, cancels=generation, api_visibility="private")
-    house.model.input(None, house.model, js=tell_host("trace", "model"), cancels=generation, api_visibility="private")
-
-
-def _open_links(house: House, prompt: gr.Textbox, settings: Mapping, view: gr.HTML) -> None:
-    """A visitor who comes with a link finds the controls as it says, and the view asks for what it draws."""
-    controls = [house.model, prompt, *settings.values()]
-
-    def open_link(request: gr.Request) -> list:
-        if not is_link(request.query_params):
-            return [gr.skip()] * (len(controls) + 1)
-        try:
-            wish = read_link(house.catalogue, request.query_params)
-        except AxionError as error:
-            language = choose_language(request.query_params.get("lang"), request.headers.get("accept-language"))
-            return [gr.skip()] * len(controls) + [error_text(tell(error, language), of="link")]
-        sampling = asdict(wish.request.sampling)
-        return [wish.model.name, wish.request.prompt, *(sampling[name] for name in settings), _open_text(wish)]
-
-    gr.on(  # without triggers: when the page loads
-        None, open_link, None, [*controls, view], show_progress="hidden", api_visibility="private", queue=False
+    context.model.input(
+        None, context.model, js=tell_host("trace", "model"), cancels=generation, api_visibility="private"
     )
 
 
-def _open_text(wish: Wish) -> str:
-    request = wish.request
-    asked = {"prompt": request.prompt, "sampling": asdict(request.sampling), "forced": request.forced}
-    return to_line({"kind": "open", "model": wish.model.name, **asked})
+def _open_links(context: PageContext, controls: Controls, view: gr.HTML) -> None:
+    """A link sets the controls, and the view then requests its generation."""
+    outputs: list[Component] = [context.model, controls.prompt, *controls.settings.values()]
+
+    def open_link(request: gr.Request) -> list:
+        if not is_link(request.query_params):
+            return [gr.skip()] * (len(outputs) + 1)
+        try:
+            asked = read_link(context.catalogue, request.query_params)
+        except AxionError as error:
+            language = choose_language(request.query_params.get("lang"), request.headers.get("accept-language"))
+            return [gr.skip()] * len(outputs) + [error_text(tell(error, language), of="link")]
+        settings = settings_of(asked.sampling)
+        return [asked.model, asked.prompt, *(settings[name] for name in controls.settings), _open_text(asked)]
+
+    gr.on(None, open_link, None, [*outputs, view], **QUIET)  # without triggers: when the page loads
 
 
-def _recorded(house: House, name: str) -> str:
+def _open_text(asked: Request) -> str:
+    described = {"prompt": asked.prompt, "sampling": settings_of(asked.sampling), "forced": asked.forced}
+    return to_line({"kind": "open", "model": asked.model, **described})
+
+
+def _recorded(context: PageContext, name: str) -> str:
     try:
-        return recorded_text(house.catalogue.open(name))
+        return recorded_text(context.catalogue.open(name))
     except AxionError as error:
         return error_text(str(error), of="example")
 

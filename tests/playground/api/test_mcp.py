@@ -15,9 +15,10 @@ from mcp.types import CallToolResult
 from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
 from axion.release import open_release
+from playground.api.mcp import MCP_PATH
 from playground.generate.rate_limits import BURST
 from playground.generate.request import LIMITS
-from playground.server.corrections import MCP_PATH, CallersOfTools
+from playground.server.corrections import McpForwardedFor
 from tests.playground.conftest import run_async
 
 _visitors = (f"192.0.2.{number}" for number in count(1))
@@ -170,7 +171,7 @@ def test_nobody_from_outside_can_claim_to_be_somebody_else():
     def ask(path: str) -> list:
         claim = [(b"x-forwarded-for", b"1.2.3.4"), (b"accept", b"*/*"), (b"x-forwarded-for", b"5.6.7.8")]
         scope = {"type": "http", "path": path, "headers": claim, "client": ("203.0.113.9", 1)}
-        run_async(CallersOfTools(app)(scope, None, None))
+        run_async(McpForwardedFor(app)(scope, None, None))
         return [value for name, value in seen[-1] if name == b"x-forwarded-for"]
 
     assert ask(f"{MCP_PATH}/") == [b"203.0.113.9"]

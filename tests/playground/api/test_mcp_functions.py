@@ -130,7 +130,7 @@ def _is_router(module) -> bool:
         ({"prompt": ""}, "the prompt is empty"),
         ({"prompt": None}, "the prompt is empty"),
         ({"prompt": {"text": "a"}}, "the prompt is empty"),
-        ({"prompt": "half \ud800"}, "the prompt holds half of a character"),
+        ({"prompt": "half \ud800"}, "the prompt contains a lone surrogate"),
         ({"prompt": "a" * (MAX_PROMPT_CHARACTERS + 1)}, "the prompt has 8,001 characters; at most 8,000 are taken"),
         ({"prompt": "a" * 8_000_000}, "the prompt has 8,000,000 characters"),
         ({"prompt": "# 1 " * 200}, "tokens, the model's context"),

@@ -24,7 +24,7 @@ from playground.api.openai import MAX_BODY_BYTES, build_routes
 from playground.api.responses import token_bytes
 from playground.generate.catalogue import Catalogue
 from playground.generate.events import UPDATES_PER_SECOND
-from playground.generate.rate_limits import BURST, Visitors
+from playground.generate.rate_limits import BURST, RateLimiter
 from playground.generate.request import LIMITS, MAX_PROMPT_CHARACTERS
 from tests.playground.conftest import run_async
 from tests.playground.generate.test_chat import say
@@ -41,16 +41,16 @@ def catalogue(releases, tmp_path_factory) -> Catalogue:
     return Catalogue([*(str(releases / name) for name in ("plain", "endless", "broken")), str(chatty)])
 
 
-def tireless() -> Visitors:
+def tireless() -> RateLimiter:
     """Between two calls of one visitor, an hour passes."""
     hours = count(step=3600)
-    return Visitors(clock=lambda: float(next(hours)))
+    return RateLimiter(clock=lambda: float(next(hours)))
 
 
 @contextmanager
-def listening(catalogue: Catalogue, visitors: Visitors | None = None, **limits: int) -> Iterator[str]:
+def listening(catalogue: Catalogue, limiter: RateLimiter | None = None, **limits: int) -> Iterator[str]:
     """The routes alone, on a port of their own."""
-    app = Starlette(routes=build_routes(catalogue, tireless() if visitors is None else visitors, **limits))
+    app = Starlette(routes=build_routes(catalogue, tireless() if limiter is None else limiter, **limits))
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run)
@@ -645,7 +645,7 @@ def test_a_slow_reader_holds_no_place(catalogue, monkeypatch):
 
 
 def test_a_visitor_who_asks_too_often_has_to_wait(catalogue):
-    with listening(catalogue, Visitors(clock=lambda: 0.0)) as address:
+    with listening(catalogue, RateLimiter(clock=lambda: 0.0)) as address:
         for _ in range(BURST):
             assert httpx.post(f"{address}/completions", json=good(max_tokens=1)).status_code == 200
         answer = httpx.post(f"{address}/completions", json=good())
@@ -663,7 +663,7 @@ def test_a_visitor_who_asks_too_often_has_to_wait(catalogue):
 
 def test_a_full_queue_costs_a_visitor_nothing(catalogue, slow):
     with (
-        listening(catalogue, Visitors(clock=lambda: 0.0), at_once=1, most_waiting=0) as address,
+        listening(catalogue, RateLimiter(clock=lambda: 0.0), at_once=1, most_waiting=0) as address,
         httpx.stream("POST", f"{address}/completions", json=good(stream=True)),
     ):
         for _ in range(BURST + 3):

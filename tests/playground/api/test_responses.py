@@ -1,4 +1,4 @@
-"""Stops, token names and error bodies of the OpenAI-style interface, without a server."""
+"""Requests and responses of the OpenAI-compatible API, without a server."""
 
 import json
 import math
@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
 from axion.release import open_release
-from playground.api.requests import NEUTRAL, PARAMETERS, ApiError, parse_json, read_wish
+from playground.api.requests import NEUTRAL, PARAMETERS, ApiError, parse_json, read_body
 from playground.api.responses import LEAST_LOGPROB, StopCut, _byte_letters, token_bytes, with_logprobs
-from playground.generate.request import LIMITS
+from playground.generate.request import LIMITS, settings_of
 
 letters = st.text("ab", max_size=12)
 stops = st.lists(st.text("ab", min_size=1, max_size=4), max_size=4)
@@ -51,7 +51,7 @@ def test_token_bytes_are_the_tokenizer_s(tiny_release):
     assert token_bytes(tokenizer, 10**6) == b""
 
 
-def test_a_chance_of_nothing_is_a_number(tiny_release):
+def test_a_probability_of_zero_has_a_finite_logarithm(tiny_release):
     tokenizer = open_release(tiny_release).tokenizer
     event = {"id": 20, "p": 0.0, "alt": [[20, "x", 0.5], [21, "y", 0.25]], "prompt": False}
     token = with_logprobs(event, tokenizer, 1)["token"]
@@ -64,18 +64,18 @@ def completion(**more):
 
 
 @pytest.mark.parametrize("name", sorted(NEUTRAL))
-def test_a_parameter_that_asks_for_nothing_is_taken_and_any_other_value_named(name):
+def test_an_unsupported_parameter_is_accepted_only_with_a_neutral_value(name):
     for value in [*NEUTRAL[name], None]:
-        read_wish("completion", completion(**{name: value}))
+        read_body("completion", completion(**{name: value}))
     for value in (2, True, "something", {"type": "json_object"}, [{"type": "function"}]):
         with pytest.raises(ApiError, match=name) as error:
-            read_wish("completion", completion(**{name: value}))
+            read_body("completion", completion(**{name: value}))
         assert error.value.status == 400 and error.value.param == name
 
 
 def test_the_defaults_are_openai_s():
-    wish = read_wish("completion", completion(), draw_seed=lambda: 77)
-    assert wish.settings == {
+    request = read_body("completion", completion(), draw_seed=lambda: 77)
+    assert settings_of(request.sampling) == {
         "temperature": 1.0,
         "top_p": 1.0,
         "top_k": 0,
@@ -85,29 +85,28 @@ def test_the_defaults_are_openai_s():
         "max_new_tokens": 16,
         "seed": 77,
     }
-    assert wish.settings.keys() == LIMITS.keys()
-    chat = read_wish("chat", {"model": "m", "messages": [{"role": "user", "content": "hi"}]})
-    assert chat.settings["max_new_tokens"] == LIMITS["max_new_tokens"].high
+    chat = read_body("chat", {"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+    assert chat.sampling.max_new_tokens == LIMITS["max_new_tokens"].high
 
 
-def test_seeds_that_nobody_gave_differ():
-    assert len({read_wish("completion", completion()).settings["seed"] for _ in range(20)}) > 15
+def test_random_seeds_differ():
+    assert len({read_body("completion", completion()).sampling.seed for _ in range(20)}) > 15
 
 
 def test_null_stands_for_a_parameter_that_is_not_given():
     optional = PARAMETERS["completion"] - {"model", "prompt"}
-    wish = read_wish("completion", completion(seed=5) | dict.fromkeys(optional - {"seed"}))
-    assert wish == read_wish("completion", completion(seed=5))
+    request = read_body("completion", completion(seed=5) | dict.fromkeys(optional - {"seed"}))
+    assert request == read_body("completion", completion(seed=5))
 
 
 def test_both_names_of_the_length_are_one():
-    assert read_wish("chat", _chat(max_tokens=7)).settings["max_new_tokens"] == 7
-    assert read_wish("completion", completion(max_completion_tokens=7)).settings["max_new_tokens"] == 7
-    assert read_wish("completion", completion(max_completion_tokens=7, max_tokens=7)).settings["max_new_tokens"] == 7
-    with pytest.raises(ApiError, match="two names"):
-        read_wish("completion", completion(max_completion_tokens=7, max_tokens=8))
+    assert read_body("chat", _chat(max_tokens=7)).sampling.max_new_tokens == 7
+    assert read_body("completion", completion(max_completion_tokens=7)).sampling.max_new_tokens == 7
+    assert read_body("completion", completion(max_completion_tokens=7, max_tokens=7)).sampling.max_new_tokens == 7
+    with pytest.raises(ApiError, match="mean the same"):
+        read_body("completion", completion(max_completion_tokens=7, max_tokens=8))
     with pytest.raises(ApiError, match=r"^max_completion_tokens must be") as error:
-        read_wish("completion", completion(max_completion_tokens=10**9))
+        read_body("completion", completion(max_completion_tokens=10**9))
     assert error.value.param == "max_completion_tokens"
 
 
@@ -115,9 +114,9 @@ def _chat(**more):
     return {"model": "m", "messages": [{"role": "user", "content": "hi"}], **more}
 
 
-def test_errors_speak_of_the_client_s_parameters():
+def test_errors_name_the_client_s_parameters():
     with pytest.raises(ApiError, match=r"^min_tokens \(9\) must not exceed max_tokens \(3\)$") as error:
-        read_wish("completion", completion(min_tokens=9, max_tokens=3))
+        read_body("completion", completion(min_tokens=9, max_tokens=3))
     assert error.value.param == "min_tokens"
     assert json.dumps(error.value.body)
     assert error.value.body["error"] == {
@@ -136,7 +135,7 @@ def test_errors_speak_of_the_client_s_parameters():
     ],
     ids=lambda body: body[:12].decode(errors="replace"),
 )
-def test_what_is_no_json_object_is_refused(body):
+def test_anything_but_a_json_object_is_refused(body):
     with pytest.raises(ApiError) as error:
         parse_json(body)
     assert error.value.status == 400 and len(str(error.value)) < 200

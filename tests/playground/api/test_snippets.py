@@ -19,12 +19,14 @@ from playground.api import snippets
 from playground.api.mcp import generate
 from playground.api.snippets import Place, find_place
 from playground.generate.catalogue import Catalogue, OpenModel
-from playground.generate.request import LIMITS, Request
-from playground.locales.api import TEXT as WORDS
-from playground.locales.controls import PRESETS
-from playground.locales.page import TEXT as PAGE
+from playground.generate.presets import FIRST_PRESET
+from playground.generate.request import DEFAULTS, LIMITS, Request
+from playground.locales import by_language
 from playground.server.tabs.api import KINDS, read_controls, write_snippets
 from tests.playground.conftest import ROOT, choose_language, new_visitor, open_tab, run_async
+
+PAGE = by_language("page")
+WORDS = by_language("api")
 
 PIECES = [
     '"double" ',
@@ -55,7 +57,7 @@ def model(releases) -> OpenModel:
 @pytest.fixture
 def request_(model) -> Request:
     sampling = Sampling(0.9, 50, 0.95, 0.01, 1.1, max_new_tokens=5, min_new_tokens=2, seed=random.randrange(2**53))
-    return Request(hostile_prompt(), sampling)
+    return Request("endless", hostile_prompt(), sampling)
 
 
 @pytest.fixture
@@ -110,7 +112,7 @@ def test_transformers(tmp_path, temperature):
     bundled = Catalogue().open("axion1-v0.1")
     a, b = random.randrange(10), random.randrange(10)
     prompt = f"# Pergunta:\nQuanto é {a} + {b}?\n--\n# Resposta:\n"
-    request = Request(prompt, Sampling(temperature, min_p=0.02, max_new_tokens=7, seed=11))
+    request = Request(bundled.name, prompt, Sampling(temperature, min_p=0.02, max_new_tokens=7, seed=11))
     text = write_snippets("http://127.0.0.1:1", bundled, request, "en")["transformers"]
     assert 'name = "releases/axion1-v0.1"\n' in text
     said = run_python(text, HF_HOME=str(tmp_path))
@@ -122,7 +124,7 @@ def test_transformers(tmp_path, temperature):
 
 def test_transformers_reads_any_prompt_as_it_is(tmp_path):
     bundled = Catalogue().open("axion1-v0.1")
-    request = Request(hostile_prompt(), Sampling(max_new_tokens=4))
+    request = Request(bundled.name, hostile_prompt(), Sampling(max_new_tokens=4))
     text = snippets.transformers(find_place(bundled.release), request)
     said = run_python(text.replace("print(", "print(prompt == EXPECTED, ").replace("EXPECTED", ascii(request.prompt)))
     assert said == f"True {generate(bundled, request)['text']}\n"
@@ -137,7 +139,7 @@ def test_a_model_on_the_hub_is_pinned_and_a_folder_elsewhere_has_no_path(tmp_pat
     assert find_place(Release("axion1-v0.1", RELEASES / "axion1-v0.1")) == Place("releases/axion1-v0.1")
     assert find_place(Release("mine", tmp_path / "mine")) == Place("mine", known=False)
 
-    request = Request("a", Sampling())
+    request = Request("m", "a", Sampling())
     pinned = snippets.transformers(Place("someone/Axion", commit), request)
     assert pinned.count(f'from_pretrained(name, revision="{commit}"') == 2
     unknown = snippets.transformers(Place("mine", known=False), request, "your folder")
@@ -146,23 +148,23 @@ def test_a_model_on_the_hub_is_pinned_and_a_folder_elsewhere_has_no_path(tmp_pat
 
 
 def test_only_what_makes_a_difference_is_named():
-    plain = snippets.mcp_arguments("m", Request("a", Sampling()))
+    plain = snippets.mcp_arguments(Request("m", "a", Sampling()))
     assert set(json.loads(plain)) == {"prompt", "model", "temperature", "max_new_tokens", "seed", "routing"}
     values = {name: (BOUNDS[name][0] or 1) for name in LIMITS} | {"top_k": 7, "max_new_tokens": 9, "min_p": 0.125}
-    every = json.loads(snippets.mcp_arguments("m", Request("a", Sampling(**values | {"top_p": 0.5}))))
+    every = json.loads(snippets.mcp_arguments(Request("m", "a", Sampling(**values | {"top_p": 0.5}))))
     assert {"top_k": 7, "min_p": 0.125, "top_p": 0.5}.items() <= every.items()
-    greedy = snippets.transformers(Place("x"), Request("a", Sampling(top_k=7)))
+    greedy = snippets.transformers(Place("x"), Request("m", "a", Sampling(top_k=7)))
     assert "do_sample=False" in greedy
     assert not {"temperature", "top_k", "seed"} & set(greedy.replace("=", " ").replace("(", " ").split())
 
 
 def test_controls_that_nobody_could_send_give_way_to_the_defaults():
-    good = {"prompt": "a"} | {name: getattr(Sampling(), name) for name in LIMITS}
-    assert read_controls(good) == Request("a", Sampling())
-    assert read_controls(good | {"prompt": "", "seed": None}).prompt == next(iter(PRESETS.values()))
-    assert read_controls(good | {"seed": None, "top_k": 3}).sampling == Sampling(top_k=3)
-    assert read_controls(good | {"prompt": "half \ud800"}).prompt in PRESETS.values()
-    assert read_controls(good | {"max_new_tokens": 2, "min_new_tokens": 5}).sampling == Sampling(max_new_tokens=2)
+    assert read_controls("m", "a", DEFAULTS) == Request("m", "a", Sampling())
+    assert read_controls("m", "", DEFAULTS | {"seed": None}).prompt == FIRST_PRESET
+    assert read_controls("m", "a", DEFAULTS | {"seed": None, "top_k": 3}).sampling == Sampling(top_k=3)
+    assert read_controls("m", "half \ud800", DEFAULTS).prompt == FIRST_PRESET
+    wrong = DEFAULTS | {"max_new_tokens": 2, "min_new_tokens": 5}
+    assert read_controls("m", "a", wrong).sampling == Sampling(max_new_tokens=2)
 
 
 # --- On the page ------------------------------------------------------------------------------------------------------

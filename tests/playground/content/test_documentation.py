@@ -20,7 +20,7 @@ from axion.inference.routing import routers
 from axion.model.configuration_axion import AxionConfig
 from axion.recipe import recipe_fields
 from playground.api.openai import build_routes
-from playground.api.requests import PARAMETERS
+from playground.api.requests import PARAMETER_NAMES, PARAMETERS
 from playground.content.documentation import chapter_markdown, field_meanings, read_page, values
 from playground.generate.catalogue import OpenModel
 from playground.generate.rate_limits import BURST, STARTS_PER_MINUTE
@@ -44,7 +44,9 @@ def other(tiny_release: Path) -> OpenModel:
 
 
 def render_all(model: OpenModel, language: str) -> dict[str, str]:
-    return {chapter.anchor: chapter_markdown(chapter, model, language) for chapter in read_page(language)}
+    return {
+        chapter.anchor: chapter_markdown(chapter, model, language, PARAMETER_NAMES) for chapter in read_page(language)
+    }
 
 
 def blocks(text: str, kind: str) -> list[str]:
@@ -128,15 +130,18 @@ def test_numbers_are_the_models_own(bundled, other, language):
     for model in (bundled, other):
         page, facts, config = render_all(model, language), model.facts, model.release.config
         latent, plain = latent_cache_values(config)
-        cells = [f"| {value:,} | {count:,} | {count * facts.context:,} |" for value, count in
-                 ((plain, facts.plain_cache_bytes), (latent, facts.cache_bytes))]  # fmt: skip
-        assert all(line in page["attention"] for line in cells)
+
+        def write(count: int) -> str:
+            return f"{count:,}".replace(",", {"en": ",", "pt": "."}[language])
+
+        for value, count in ((plain, facts.plain_cache_bytes), (latent, facts.cache_bytes)):
+            assert f"| {write(value)} | {write(count)} | {write(count * facts.context)} |" in page["attention"]
         assert f"{config.num_attention_heads} " in page["attention"]
-        assert f"{facts.total:,}" in page["experts"] and f"{facts.active:,}" in page["experts"]
+        assert write(facts.total) in page["experts"] and write(facts.active) in page["experts"]
         assert f"{facts.experts_per_token} ÷ {facts.experts} =\n50%" in page["experts"]
         for router in routers(model.release.model).values():
             line = " | ".join(f"{bias:+.3f}" for bias in router.e_score_correction_bias.tolist())
-            assert line in page["experts"]
+            assert (line if language == "en" else line.replace(".", ",")) in page["experts"]
     assert render_all(bundled, language)["attention"] != render_all(other, language)["attention"]
 
 
@@ -169,7 +174,7 @@ def test_what_a_stranger_writes_into_a_config_is_not_shown(other, monkeypatch, n
 
 
 def test_pages_name_no_value_that_is_not_there(other):
-    known = set(values(other, "en"))
+    known = set(values(other, "en", PARAMETER_NAMES))
     for language in LANGUAGES:
         for chapter in read_page(language):
             assert set(re.findall(r"\{\{ (\w+) \}\}", chapter.body)) <= known
@@ -297,7 +302,7 @@ def test_formulas_are_set_and_nothing_comes_from_elsewhere(browser, server):
 @pytest.mark.browser
 def test_another_model_brings_its_numbers(documentation, releases):
     def chosen(name: str) -> str:
-        return chapter_markdown(read_page("en")[6], open_model(releases / name), "en")
+        return chapter_markdown(read_page("en")[6], open_model(releases / name), "en", PARAMETER_NAMES)
 
     assert chosen("plain") != chosen("endless")
     documentation.locator("#model input").click()

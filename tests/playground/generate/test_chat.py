@@ -19,12 +19,14 @@ from playground.generate.chat import (
     can_chat,
     conversation_prompt,
     fit_conversation,
-    problem_prompt,
 )
+from playground.generate.presets import problem_prompt
 from playground.generate.request import LIMITS, MAX_PROMPT_CHARACTERS
-from playground.locales.chat import TEXT
+from playground.locales import by_language
 from tests.playground.conftest import ROOT
 from tests.support.measured import CHAT_TEMPLATE, make_chatty
+
+TEXT = by_language("chat")
 
 
 def open_model(folder: Path) -> OpenModel:
@@ -107,7 +109,7 @@ def test_a_special_token_that_cannot_be_broken_is_refused(chatty, tmp_path):
 
 def test_a_model_without_a_template_was_not_taught_to_chat(untaught, chatty):
     assert can_chat(chatty) and not can_chat(untaught)
-    with pytest.raises(AxionError, match=r"was not taught to chat.*completions"):
+    with pytest.raises(AxionError, match=r"was not trained to chat.*completions"):
         conversation_prompt(untaught, say("hi"))
 
 
@@ -116,7 +118,7 @@ def test_a_model_without_a_template_was_not_taught_to_chat(untaught, chatty):
 )
 def test_a_template_that_fails_is_one_line(tiny_release, tmp_path, template):
     model = open_model(make_chatty(tiny_release, tmp_path / "failing", template))
-    with pytest.raises(AxionError, match=r"the chat template of failing refuses this conversation: .+") as caught:
+    with pytest.raises(AxionError, match=r"the chat template of failing rejects this conversation: .+") as caught:
         conversation_prompt(model, say("hi"))
     assert "\n" not in str(caught.value)
 
@@ -141,7 +143,7 @@ def test_a_template_that_writes_nothing_is_told(tiny_release, tmp_path):
         ([{"role": "user"}], "the content of message 1 must be text"),
         ([{"role": "user", "content": [{"type": "text", "text": "hi"}]}], "the content of message 1 must be text"),
         ([{"role": "user", "content": None}], "the content of message 1 must be text"),
-        (say("hi", "\ud800", "there"), "message 2 holds half of a character"),
+        (say("hi", "\ud800", "there"), "message 2 contains a lone surrogate"),
         (say("hi", "ho"), "the last message must be the user's"),
         (say("hi", "ho", " \n"), "the last message is empty"),
         (say("x" * (MAX_PROMPT_CHARACTERS + 1)), "message 1 has 8,001 characters"),
@@ -196,6 +198,8 @@ def test_a_last_message_longer_than_the_context_is_refused(chatty):
         ("9 -  2", "# Pergunta:\nQuanto é 9 - 2?\n--\n# Resposta:\n"),
         ("What is {x}?", "# Pergunta:\nWhat is {x}?\n--\n# Resposta:\n"),
         ("# Pergunta:\nx", "# Pergunta:\nx"),
+        ("1 + 2 + 3", "# Pergunta:\n1 + 2 + 3\n--\n# Resposta:\n"),
+        (" ", " "),
     ],
 )
 def test_a_question_is_put_into_the_form_that_was_taught(typed, prompt):
@@ -240,11 +244,11 @@ def test_another_attempt_draws_with_the_next_seed(untaught):
 
 
 @pytest.mark.parametrize(
-    "wish", [None, [], "ask", {}, {"messages": say("1")}, {"turn": 1, "attempt": -1, "messages": say("1")},
+    "asked", [None, [], "ask", {}, {"messages": say("1")}, {"turn": 1, "attempt": -1, "messages": say("1")},
              {"turn": 1, "attempt": True, "messages": say("1")}, {"turn": 1, "attempt": 2.5, "messages": say("1")}]
 )  # fmt: skip
-def test_a_wish_that_no_page_sends_is_an_error(untaught, wish):
-    turn, error = answer_events(untaught, wish, settings())
+def test_a_request_that_no_page_sends_is_an_error(untaught, asked):
+    turn, error = answer_events(untaught, asked, settings())
     assert turn["kind"] == "turn" and error["kind"] == "error"
 
 

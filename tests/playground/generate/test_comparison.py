@@ -1,7 +1,5 @@
 """Two generations side by side: their events, before any page draws them."""
 
-from dataclasses import replace
-
 import pytest
 
 from axion.errors import AxionError
@@ -9,7 +7,6 @@ from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
 from playground.generate.catalogue import Catalogue
 from playground.generate.comparison import compared_events
-from playground.generate.links import Wish
 from playground.generate.request import Request
 
 PROMPT = "# Pergunta:\nQuanto é 2 + 2?\n"
@@ -17,17 +14,21 @@ GREEDY = Sampling(max_new_tokens=12)
 DRAWN = Sampling(temperature=0.9, seed=4, max_new_tokens=12)
 
 
+def open_catalogue(releases, stream=stream):
+    return Catalogue([str(releases / name) for name in ("plain", "endless")], stream)
+
+
 @pytest.fixture(scope="module")
 def catalogue(releases):
-    return Catalogue([str(releases / name) for name in ("plain", "endless")])
+    return open_catalogue(releases)
 
 
-def wish(catalogue, sampling, name="plain", stream=stream):
-    return Wish(replace(catalogue.open(name), stream=stream), Request(PROMPT, sampling))
+def request(sampling, name="plain"):
+    return Request(name, PROMPT, sampling)
 
 
 def test_each_side_has_its_own_stream_and_they_take_turns(catalogue):
-    events = list(compared_events({"a": wish(catalogue, GREEDY), "b": wish(catalogue, DRAWN)}))
+    events = list(compared_events(catalogue, {"a": request(GREEDY), "b": request(DRAWN)}))
     for side, sampling in (("a", GREEDY), ("b", DRAWN)):
         model = catalogue.open("plain").release
         start, *steps, end = [event for event in events if event["side"] == side]
@@ -38,7 +39,7 @@ def test_each_side_has_its_own_stream_and_they_take_turns(catalogue):
     assert {event["side"] for event in both_run[::2]} == {"a"} and {event["side"] for event in both_run[1::2]} == {"b"}
 
 
-def test_seconds_are_those_of_the_side_s_own_work(catalogue, monkeypatch):
+def test_seconds_count_the_work_of_their_own_side(releases, monkeypatch):
     now = 0.0
 
     def slow_stream(*arguments, **named):
@@ -49,21 +50,23 @@ def test_seconds_are_those_of_the_side_s_own_work(catalogue, monkeypatch):
 
     monkeypatch.setattr("playground.generate.comparison.time.perf_counter", lambda: now)
     sides = (("a", GREEDY), ("b", DRAWN))
-    events = list(compared_events({side: wish(catalogue, sampling, stream=slow_stream) for side, sampling in sides}))
+    events = list(
+        compared_events(open_catalogue(releases, slow_stream), {side: request(chosen) for side, chosen in sides})
+    )
     for side, seconds in (("a", 0.25), ("b", 1.0)):
         own = [event["s"] for event in events if event["kind"] == "step" and event["side"] == side]
         assert own == [seconds * number for number in range(1, len(own) + 1)]
 
 
 def test_a_side_that_cannot_run_says_so_and_the_other_goes_on(catalogue):
-    events = list(compared_events({"a": AxionError("it is broken"), "b": wish(catalogue, GREEDY)}))
+    events = list(compared_events(catalogue, {"a": AxionError("it is broken"), "b": request(GREEDY)}))
     assert [event for event in events if event["side"] == "a"] == [
         {"side": "a", "kind": "error", "message": "it is broken"}
     ]
     assert events[-1]["side"] == "b" and events[-1]["kind"] == "end"
 
 
-def test_closing_closes_both_streams(catalogue):
+def test_closing_closes_both_streams(releases):
     closed = []
 
     def watched(*arguments, **named):
@@ -73,7 +76,7 @@ def test_closing_closes_both_streams(catalogue):
             closed.append(arguments[3])
 
     endless = Sampling(max_new_tokens=500)
-    events = compared_events({side: wish(catalogue, endless, "endless", watched) for side in "ab"})
+    events = compared_events(open_catalogue(releases, watched), {side: request(endless, "endless") for side in "ab"})
     for _ in range(9):
         next(events)
     events.close()
@@ -82,6 +85,6 @@ def test_closing_closes_both_streams(catalogue):
 
 def test_the_time_limit_holds_for_both(catalogue):
     endless = Sampling(max_new_tokens=500)
-    wishes = {side: wish(catalogue, endless, "endless") for side in "ab"}
-    ends = [event for event in compared_events(wishes, max_seconds=0) if event["kind"] == "end"]
+    requests = {side: request(endless, "endless") for side in "ab"}
+    ends = [event for event in compared_events(catalogue, requests, max_seconds=0) if event["kind"] == "end"]
     assert [(event["side"], event["reason"]) for event in ends] == [("a", "time"), ("b", "time")]

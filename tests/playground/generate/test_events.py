@@ -1,4 +1,4 @@
-"""From a generation to the lines that the view reads."""
+"""The events of a generation, and their lines of NDJSON."""
 
 import json
 from dataclasses import replace
@@ -33,7 +33,7 @@ def events_of(text):
 
 def test_events_are_the_stream_s_own_steps(model):
     sampling = Sampling(temperature=0.8, seed=5, max_new_tokens=20)
-    start, *steps, end = session.live_events(model, Request(PROMPT, sampling))
+    start, *steps, end = session.live_events(model, Request("plain", PROMPT, sampling))
     expected = stream(model.release.model, model.release.tokenizer, PROMPT, sampling)
     assert [{key: value for key, value in step.items() if key not in ("kind", "s")} for step in steps] == [
         step.to_record() for step in expected
@@ -45,16 +45,16 @@ def test_events_are_the_stream_s_own_steps(model):
 
 def test_the_end_says_why(endless, model):
     def reason(chosen, **settings):
-        return list(session.live_events(chosen, Request(PROMPT, Sampling(**settings))))[-1]["reason"]
+        return list(session.live_events(chosen, Request("plain", PROMPT, Sampling(**settings))))[-1]["reason"]
 
     assert reason(endless, max_new_tokens=3) == "length"
     assert reason(model, max_new_tokens=500, temperature=0, repetition_penalty=1.5) in ("eos", "context")
-    late = session.live_events(endless, Request(PROMPT, Sampling(max_new_tokens=500)), max_seconds=0)
+    late = session.live_events(endless, Request("plain", PROMPT, Sampling(max_new_tokens=500)), max_seconds=0)
     assert list(late)[-1] == {"kind": "end", "reason": "time", "limit": 0}
 
 
-def test_the_start_tells_what_the_view_cannot_know(model):
-    start = next(session.live_events(model, Request(PROMPT, Sampling())))
+def test_the_start_describes_the_model(model):
+    start = next(session.live_events(model, Request("plain", PROMPT, Sampling())))
     config, tokenizer = model.release.config, model.release.tokenizer
     assert start["context"] == config.max_position_embeddings
     assert start["ends"] == [tokenizer.eos_token_id]
@@ -65,13 +65,13 @@ def test_the_start_tells_what_the_view_cannot_know(model):
 def test_the_bias_is_the_router_s_own(model, monkeypatch):
     router = list(routers(model.release.model).values())[1]
     monkeypatch.setitem(router._buffers, "e_score_correction_bias", torch.tensor([0.125, -0.25, 0.0, 0.00004]))
-    start = next(session.live_events(model, Request(PROMPT, Sampling())))
+    start = next(session.live_events(model, Request("plain", PROMPT, Sampling())))
     assert start["bias"][1] == [0.125, -0.25, 0.0, 0.0]
 
 
 def test_a_prompt_longer_than_the_context_loses_its_beginning(model):
     prompt, context = "0123456789" * 30, model.facts.context
-    start, *steps, end = session.live_events(model, Request(prompt, Sampling(max_new_tokens=20)))
+    start, *steps, end = session.live_events(model, Request("plain", prompt, Sampling(max_new_tokens=20)))
     ids = model.release.tokenizer(prompt).input_ids
     read = [step["id"] for step in steps if step["prompt"]]
     assert start["dropped"] == len(ids) - len(read) > 0
@@ -82,20 +82,20 @@ def test_a_prompt_longer_than_the_context_loses_its_beginning(model):
 
 def test_a_long_answer_takes_no_more_than_half_of_the_context(model):
     prompt, context = "0123456789" * 30, model.facts.context
-    _, *steps, _ = session.live_events(model, Request(prompt, Sampling(max_new_tokens=500)))
+    _, *steps, _ = session.live_events(model, Request("plain", prompt, Sampling(max_new_tokens=500)))
     assert sum(step["prompt"] for step in steps) == context - context // 2
 
 
 def test_a_prompt_that_just_fits_is_not_cut(model):
     tokenizer, context = model.release.tokenizer, model.facts.context
     prompt = next(text for size in range(900) if len(tokenizer(text := "7" * size).input_ids) == context - 1)
-    start, *steps, end = session.live_events(model, Request(prompt, Sampling(max_new_tokens=20)))
+    start, *steps, end = session.live_events(model, Request("plain", prompt, Sampling(max_new_tokens=20)))
     assert start["dropped"] == 0 and sum(step["prompt"] for step in steps) == context - 1
     assert end["reason"] in ("context", "eos")
 
 
 def test_a_prompt_that_does_not_fit_and_must_not_be_cut_is_an_error(model):
-    [event] = session.live_events(model, Request("1" * 500, Sampling()), cut=False)
+    [event] = session.live_events(model, Request("plain", "1" * 500, Sampling()), cut=False)
     assert event["kind"] == "error" and "context" in event["message"]
 
 
@@ -104,7 +104,7 @@ def test_a_branch_is_the_stream_with_forced_tokens(model):
     release = model.release
     drawn = [step.token_id for step in stream(release.model, release.tokenizer, PROMPT, sampling) if not step.is_prompt]
     forced = (*drawn[:3], (drawn[3] + 1) % 256 + 11)
-    start, *steps, _ = session.live_events(model, Request(PROMPT, sampling, forced))
+    start, *steps, _ = session.live_events(model, Request("plain", PROMPT, sampling, forced))
     expected = stream(release.model, release.tokenizer, PROMPT, sampling, forced=forced)
     assert start["forced"] == list(forced)
     assert [(step["id"], step["e"]) for step in steps] == [(step.token_id, step.routing.experts) for step in expected]
@@ -113,13 +113,13 @@ def test_a_branch_is_the_stream_with_forced_tokens(model):
 
 def test_a_forced_end_ends_the_text(model):
     end_id = model.release.tokenizer.eos_token_id
-    _, *steps, end = session.live_events(model, Request(PROMPT, Sampling(max_new_tokens=9), (40, end_id)))
+    _, *steps, end = session.live_events(model, Request("plain", PROMPT, Sampling(max_new_tokens=9), (40, end_id)))
     assert [step["id"] for step in steps if not step["prompt"]] == [40]
     assert end["reason"] == "eos"
 
 
-def test_a_wish_that_cannot_be_granted_draws_nothing(model):
-    [event] = session.live_events(model, Request(PROMPT, Sampling(), (10**6,)))
+def test_a_request_that_must_fail_never_starts(model):
+    [event] = session.live_events(model, Request("plain", PROMPT, Sampling(), (10**6,)))
     assert event["kind"] == "error" and "no token 1000000" in event["message"]
 
 
@@ -132,7 +132,7 @@ def test_a_failure_is_told_without_its_details(model, caplog):
     def fail(*_, **__):
         raise RuntimeError("secret")
 
-    *_, last = session.live_events(replace(model, stream=fail), Request(PROMPT, Sampling()))
+    *_, last = session.live_events(replace(model, stream=fail), Request("plain", PROMPT, Sampling()))
     assert last["kind"] == "error" and "secret" not in last["message"]
     assert "secret" in caplog.text
 
@@ -155,7 +155,9 @@ def test_closing_the_text_closes_the_model_s_stream(endless):
         finally:
             closed.append(True)
 
-    events = session.live_events(replace(endless, stream=watched), Request(PROMPT, Sampling(max_new_tokens=500)))
+    events = session.live_events(
+        replace(endless, stream=watched), Request("plain", PROMPT, Sampling(max_new_tokens=500))
+    )
     texts = session.growing_text(events, clock=count(step=0.01).__next__)
     for _ in range(3):
         next(texts)

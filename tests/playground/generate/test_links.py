@@ -1,4 +1,4 @@
-"""What a shared link and the view may ask for."""
+"""Shared links, and the requests of views."""
 
 import math
 from dataclasses import asdict
@@ -9,7 +9,8 @@ import pytest
 from axion.errors import AxionError
 from axion.inference.sampling import Sampling
 from playground.generate.catalogue import Catalogue
-from playground.generate.links import is_link, read_link, read_wish
+from playground.generate.links import is_link, read_link
+from playground.generate.request import read_request
 
 SAMPLING = {"temperature": 0.7, "top_k": 5, "seed": 2**53 - 1, "max_new_tokens": 3}
 
@@ -23,19 +24,19 @@ def from_address(catalogue, query: str):
     return read_link(catalogue, dict(parse_qsl(query, keep_blank_values=True)))
 
 
-def test_a_link_says_all_that_is_needed(catalogue):
-    wish = from_address(
+def test_a_link_holds_a_whole_request(catalogue):
+    request = from_address(
         catalogue, "model=endless&prompt=5+%2B+3%0A%C3%A9&seed=7&temperature=0.05&top_p=.5&forced=12.7.300&lang=pt&x=1"
     )
-    assert wish.model.name == "endless"
-    assert wish.request.prompt == "5 + 3\né"
-    assert wish.request.forced == (12, 7, 300)
-    assert wish.request.sampling == Sampling(seed=7, temperature=0.05, top_p=0.5)
+    assert request.model == "endless"
+    assert request.prompt == "5 + 3\né"
+    assert request.forced == (12, 7, 300)
+    assert request.sampling == Sampling(seed=7, temperature=0.05, top_p=0.5)
 
 
 def test_a_link_without_a_model_or_settings_has_the_defaults(catalogue):
-    wish = from_address(catalogue, "prompt=1")
-    assert (wish.model.name, wish.request.sampling, wish.request.forced) == ("plain", Sampling(), ())
+    request = from_address(catalogue, "prompt=1")
+    assert (request.model, request.sampling, request.forced) == ("plain", Sampling(), ())
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_a_link_without_a_model_or_settings_has_the_defaults(catalogue):
         ("prompt=a&model=", "does not offer that model"),
         ("prompt=a&model=broken", "config.json cannot be read"),
         ("prompt=" + "a" * 8001, "8,001 characters"),
-        ("prompt=%ED%A0%80\ud800", "half of a character"),
+        ("prompt=%ED%A0%80\ud800", "surrogate"),
         ("prompt=a&seed=1.5", "seed must be"),
         ("prompt=a&seed=-1", "seed must be"),
         ("prompt=a&seed=9007199254740993", "seed must be"),
@@ -82,17 +83,17 @@ def test_only_a_generation_makes_a_link(query, link):
     assert is_link(dict(parse_qsl(query, keep_blank_values=True))) is link
 
 
-def test_the_view_s_wish_is_read(catalogue):
-    wish = read_wish(catalogue, {"model": "plain", "prompt": "a", "sampling": SAMPLING, "forced": [3, 4]})
-    assert wish.request.forced == (3, 4)
-    assert asdict(wish.request.sampling) == asdict(Sampling(**SAMPLING))
+def test_a_view_s_request_is_read(catalogue):
+    request = read_request(catalogue, {"model": "plain", "prompt": "a", "sampling": SAMPLING, "forced": [3, 4]})
+    assert request.forced == (3, 4)
+    assert asdict(request.sampling) == asdict(Sampling(**SAMPLING))
 
 
 GOOD = {"model": "plain", "prompt": "a", "sampling": SAMPLING, "forced": [3]}
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "asked",
     [
         None,
         [],
@@ -119,8 +120,8 @@ GOOD = {"model": "plain", "prompt": "a", "sampling": SAMPLING, "forced": [3]}
         GOOD | {"forced": [10**30]},
         GOOD | {"forced": [1] * 513},
     ],
-    ids=lambda wish: str(wish)[:60],
+    ids=lambda asked: str(asked)[:60],
 )
-def test_whatever_else_comes_from_a_browser_is_refused(catalogue, wish):
+def test_any_other_data_from_a_browser_is_refused(catalogue, asked):
     with pytest.raises(AxionError):
-        read_wish(catalogue, wish)
+        read_request(catalogue, asked)

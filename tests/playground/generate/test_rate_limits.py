@@ -1,8 +1,8 @@
-"""How much one visitor may ask for."""
+"""Rate limits of visitors."""
 
 import pytest
 
-from playground.generate.rate_limits import BURST, FORGET_SECONDS, STARTS_PER_MINUTE, TooManyRequests, Visitors
+from playground.generate.rate_limits import BURST, FORGET_SECONDS, STARTS_PER_MINUTE, RateLimiter, TooManyRequests
 
 
 class Clock:
@@ -19,66 +19,66 @@ def clock():
 
 
 @pytest.fixture
-def visitors(clock):
-    return Visitors(clock)
+def limiter(clock):
+    return RateLimiter(clock)
 
 
-def use_up(visitors, address):
+def use_up(limiter, address):
     for _ in range(BURST):
-        visitors.admit(address)
+        limiter.admit(address)
 
 
-def test_a_visitor_may_start_so_many_and_then_waits(visitors, clock):
-    use_up(visitors, "a")
+def test_a_visitor_has_a_burst_and_then_waits(limiter, clock):
+    use_up(limiter, "a")
     with pytest.raises(TooManyRequests) as refused:
-        visitors.admit("a")
+        limiter.admit("a")
     assert 0 < refused.value.seconds <= 60
     assert str(refused.value.seconds) in str(refused.value)
     clock.now += refused.value.seconds
-    visitors.admit("a")  # what it was told is true
+    limiter.admit("a")  # the time it was told is enough
     with pytest.raises(TooManyRequests):
-        visitors.admit("a")
+        limiter.admit("a")
 
 
-def test_several_starts_are_counted_together_or_not_at_all(visitors, clock):
+def test_several_starts_are_counted_together_or_not_at_all(limiter, clock):
     for _ in range(BURST - 1):
-        visitors.admit("a")
+        limiter.admit("a")
     with pytest.raises(TooManyRequests) as refused:
-        visitors.admit("a", starts=2)
+        limiter.admit("a", starts=2)
     clock.now += refused.value.seconds
-    visitors.admit("a", starts=2)  # what it was told is true of both
+    limiter.admit("a", starts=2)  # the time it was told is enough for both
 
 
-def test_one_visitor_s_haste_is_nobody_else_s(visitors):
-    use_up(visitors, "a")
-    visitors.admit("b")
+def test_visitors_are_counted_separately(limiter):
+    use_up(limiter, "a")
+    limiter.admit("b")
 
 
-def test_the_long_run_is_held_to_the_rate(visitors, clock):
+def test_the_rate_holds_in_the_long_run(limiter, clock):
     started = 0
     for _ in range(600):  # ten minutes, a try every second
         clock.now += 1
         try:
-            visitors.admit("a")
+            limiter.admit("a")
             started += 1
         except TooManyRequests:
             pass
     assert started == pytest.approx(10 * STARTS_PER_MINUTE + BURST, abs=1)
 
 
-def test_nothing_is_saved_up_beyond_the_burst(visitors, clock):
-    visitors.admit("a")
+def test_no_more_than_a_burst_is_saved_up(limiter, clock):
+    limiter.admit("a")
     clock.now += 10**6
-    use_up(visitors, "a")
+    use_up(limiter, "a")
     with pytest.raises(TooManyRequests):
-        visitors.admit("a")
+        limiter.admit("a")
 
 
-def test_who_was_away_is_forgotten_and_nobody_who_must_wait(visitors, clock):
-    for number in range(5000):
-        visitors.admit(f"early {number}")
+def test_full_buckets_are_forgotten_and_others_kept(limiter, clock):
+    for number in range(1500):
+        limiter.admit(f"early {number}")
     clock.now += FORGET_SECONDS
-    use_up(visitors, "hasty")
-    assert len(visitors) < 1000
+    use_up(limiter, "hasty")
+    assert len(limiter) < 1000
     with pytest.raises(TooManyRequests):
-        visitors.admit("hasty")
+        limiter.admit("hasty")

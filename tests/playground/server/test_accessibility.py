@@ -5,9 +5,11 @@ import io
 import numpy as np
 import pytest
 
-from playground.locales.page import TEXT
+from playground.locales import by_language
 from playground.server.page import TABS
 from tests.playground.conftest import choose_language, choose_theme, open_tab
+
+TEXT = by_language("page")
 
 pytestmark = pytest.mark.browser
 

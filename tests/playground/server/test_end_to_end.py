@@ -10,10 +10,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from playground.generate import rate_limits as limits
-from playground.locales.chat import TEXT as CHAT
-from playground.locales.compare import VIEW as COMPARE
-from playground.locales.page import TEXT as PAGE
-from playground.locales.trace import TEXT as WORDS
+from playground.locales import by_language
 from tests.playground.conftest import HOSTILE, Server, choose_language, choose_theme, new_visitor, open_tab
 from tests.support.steering import (
     PLAY,
@@ -37,6 +34,11 @@ from tests.support.steering import (
     wait_for_words,
     wait_until,
 )
+
+CHAT = by_language("chat")
+COMPARE = by_language("trace", "comparison")
+PAGE = by_language("page")
+WORDS = by_language("trace")
 
 pytestmark = pytest.mark.browser
 EN = WORDS["en"]

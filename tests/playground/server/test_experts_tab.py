@@ -19,10 +19,12 @@ from playground.content.experts import (
     token_kind,
 )
 from playground.generate.catalogue import Catalogue
-from playground.locales.experts import TEXT
+from playground.locales import by_language
 from playground.server.tabs.experts import error_json, experts_json
 from tests.playground.conftest import HOSTILE
 from tests.support.measured import LOAD_SETS, expert_load, favourites, make_release, write_info, write_trace
+
+TEXT = by_language("experts")
 
 MANY = 16
 WHITE = {" ": "␣", "\n": "↵", " a": "␣a", ":\n": ":↵"}

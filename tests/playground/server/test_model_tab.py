@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from functools import partial
 from html import unescape
 
 import pytest
@@ -13,14 +14,17 @@ from axion.families import FAMILIES
 from axion.params import report
 from axion.release import RELEASES, open_release
 from axion.series import families, series
-from playground.content.charts import SIZE, curve, linear_axis, log_axis, short, span_axis
+from playground.content.charts import SIZE, curve, linear_axis, log_axis, span_axis
 from playground.content.metrics import read_curves, smooth, thin
 from playground.content.roadmap import compare_sizes, read_roadmap
 from playground.content.training import MOST_POINTS, draw_overload, draw_training, list_evaluations, list_facts
 from playground.generate.catalogue import Catalogue
-from playground.locales.model import TEXT
+from playground.locales import by_language, format_short
 from playground.server.tabs.model import model_html
 from tests.support.measured import VALIDATION, make_release, measured_info, write_info, write_metrics
+
+short = partial(format_short, language="en")
+TEXT = by_language("model")
 
 BUNDLED = RELEASES / "axion1-v0.1"
 TRAINING = {

@@ -8,15 +8,18 @@ import pytest
 
 from axion.inference.sampling import Sampling
 from playground.generate.catalogue import Catalogue, OpenModel
-from playground.generate.chat import answer_events, conversation_prompt, fit_conversation, problem_prompt
+from playground.generate.chat import answer_events, conversation_prompt, fit_conversation
 from playground.generate.events import to_line
+from playground.generate.presets import problem_prompt
 from playground.generate.request import LIMITS
-from playground.locales.chat import TEXT
+from playground.locales import by_language
 from playground.server.tabs.chat import model_text
 from tests.playground.conftest import HOSTILE
 from tests.playground.generate.test_chat import say
 from tests.support.bare_page import View, to_text
 from tests.support.measured import make_chatty
+
+TEXT = by_language("chat")
 
 pytestmark = pytest.mark.browser
 WORDS = TEXT["en"]

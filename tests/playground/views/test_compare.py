@@ -6,10 +6,12 @@ import pytest
 
 from axion.errors import AxionError
 from playground.generate.comparison import compared_events
-from playground.generate.links import read_wish
-from playground.locales.compare import VIEW as WORDS
+from playground.generate.request import read_request
+from playground.locales import by_language
 from tests.playground.conftest import HOSTILE
 from tests.support.bare_page import to_text
+
+WORDS = by_language("trace", "comparison")
 
 pytestmark = pytest.mark.browser
 ROOT = "#comparison .axion-compare"
@@ -20,14 +22,14 @@ PROMPT = "# Pergunta:\nQuanto é 5 + 7?\n"
 def compared(catalogue, a: dict, b: dict | str) -> list[dict]:
     """The events of both sides: of {"model", settings…} each, or of a message where a side fails."""
 
-    def wish(asked: dict | str) -> object:
+    def request(asked: dict | str) -> object:
         if isinstance(asked, str):
             return AxionError(asked)
         sampling = {"temperature": 0, "max_new_tokens": 12, "seed": 5, **asked}
         model, prompt = sampling.pop("model", "plain"), sampling.pop("prompt", PROMPT)
-        return read_wish(catalogue, {"model": model, "prompt": prompt, "sampling": sampling})
+        return read_request(catalogue, {"model": model, "prompt": prompt, "sampling": sampling})
 
-    return list(compared_events({"a": wish(a), "b": wish(b)}))
+    return list(compared_events(catalogue, {"a": request(a), "b": request(b)}))
 
 
 @pytest.fixture(scope="module")

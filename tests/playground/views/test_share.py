@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from playground.generate.links import read_link
-from playground.locales.trace import TEXT as WORDS
+from playground.locales import by_language
 from tests.playground.conftest import HOSTILE, answer, example
 from tests.support.bare_page import ADDRESS, to_text
 from tests.support.steering import (
@@ -24,6 +24,8 @@ from tests.support.steering import (
     wait_for_words,
     wait_until,
 )
+
+WORDS = by_language("trace")
 
 pytestmark = pytest.mark.browser
 EN = WORDS["en"]

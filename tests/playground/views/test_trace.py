@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from playground.locales.trace import TEXT as WORDS
+from playground.locales import by_language
 from tests.playground.conftest import HOSTILE, answer, example
 from tests.support.bare_page import to_text
 from tests.support.steering import (
@@ -17,6 +17,8 @@ from tests.support.steering import (
     read_tokens,
     read_trace,
 )
+
+WORDS = by_language("trace")
 
 pytestmark = pytest.mark.browser
 EN = WORDS["en"]
