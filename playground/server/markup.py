@@ -29,7 +29,7 @@ def _by_language(function: Callable[..., str]) -> Callable[..., str]:
     """The function as a filter: its argument `language` is that of the page."""
 
     @pass_context
-    def write(context: Context, value: object, *arguments: object, **named: object) -> str:
+    def write(context: Context, value: object, /, *arguments: object, **named: object) -> str:
         return function(value, *arguments, language=context["language"], **named)
 
     return write
