@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from playground.generate.catalogue import Catalogue
 from playground.generate.events import live_events, recorded_events
-from playground.generate.links import read_wish
+from playground.generate.request import read_request
 from tests.support.bare_page import open_view
 from tests.support.browsers import NoChromium, chromium
 from tests.support.measured import (
@@ -154,10 +154,10 @@ def catalogue(releases: Path) -> Catalogue:
     return Catalogue([str(releases / name) for name in RELEASES])
 
 
-def answer(catalogue: Catalogue, wish: dict) -> list[dict]:
-    """The events of what a view asks for: {"model", "prompt", "sampling", "forced"}."""
-    asked = read_wish(catalogue, wish)
-    return list(live_events(asked.model, asked.request))
+def answer(catalogue: Catalogue, asked: dict) -> list[dict]:
+    """The events of a view's request: {"model", "prompt", "sampling", "forced"}."""
+    request = read_request(catalogue, asked)
+    return list(live_events(catalogue.open(request.model), request))
 
 
 def example(catalogue: Catalogue, name: str = "plain") -> list[dict]:

@@ -117,13 +117,13 @@ def test_any_text_comes_back_as_json(server, releases):
         ({"prompt": ""}, "the prompt is empty"),
         ({"prompt": 5}, "5 is not of type 'string'"),
         ({"prompt": "a", "seed": 1.5}, "1.5 is not of type 'integer'"),
-        ({"prompt": "a", "seed": -1}, "seed must be a whole number from 0 to 9007199254740991 here, not -1"),
+        ({"prompt": "a", "seed": -1}, "seed must be a whole number from 0 to 9007199254740991, not -1"),
         ({"prompt": "a", "top_k": True}, "True is not of type 'integer'"),
         ({"prompt": "a", "temperature": None}, "None is not of type 'number'"),
-        ({"prompt": "a", "temperature": 9}, "temperature must be a number from 0 to 2 here, not 9"),
+        ({"prompt": "a", "temperature": 9}, "temperature must be a number from 0 to 2, not 9"),
         ({"prompt": "a", "model": "nope"}, "this page does not offer that model"),
         ({"prompt": "# 1 " * 200}, "tokens, the model's context"),
-        ({"prompt": "a" * 1_000_000}, "the prompt has 1,000,000 characters; at most 8,000 are taken"),
+        ({"prompt": "a" * 1_000_000}, "the prompt has 1,000,000 characters; the limit is 8,000"),
     ],
 )
 def test_a_mistake_is_one_line(server, arguments, told):
@@ -158,7 +158,7 @@ def test_who_calls_by_mcp_is_counted_by_his_own_address(server):
                 return result
         pytest.fail("nobody was stopped")
 
-    assert "too many requests from you; try again in" in talk(server.address, ask_often, greedy).content[0].text
+    assert "too many requests; try again in" in talk(server.address, ask_often, greedy).content[0].text
     assert not call(server, "generate_text", **arguments).isError
 
 

@@ -111,11 +111,11 @@ def _is_router(module) -> bool:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"temperature": math.nan}, "temperature must be a number from 0 to 2 here, not nan"),
+        ({"temperature": math.nan}, "temperature must be a number from 0 to 2, not nan"),
         ({"top_p": math.inf}, "top_p must be a number"),
         ({"top_p": 0}, "top_p must be a number from 0.05"),
-        ({"min_p": None}, "min_p must be a number from 0 to 0.5 here, not None"),
-        ({"min_p": True}, "min_p must be a number from 0 to 0.5 here, not True"),
+        ({"min_p": None}, "min_p must be a number from 0 to 0.5, not None"),
+        ({"min_p": True}, "min_p must be a number from 0 to 0.5, not True"),
         ({"temperature": 0.001}, "temperature must be 0 "),
         ({"temperature": "0.5"}, "temperature must be a number"),
         ({"temperature": [0.5]}, "temperature must be a number"),
@@ -123,18 +123,18 @@ def _is_router(module) -> bool:
         ({"seed": -1}, "seed must be a whole number"),
         ({"seed": 2**53}, "seed must be a whole number"),
         ({"top_k": False}, "top_k must be a whole number"),
-        ({"repetition_penalty": 5}, "repetition_penalty must be a number from 1 to 2 here, not 5"),
-        ({"max_new_tokens": 0}, "max_new_tokens must be a whole number from 1 to 512 here, not 0"),
-        ({"max_new_tokens": 513}, "max_new_tokens must be a whole number from 1 to 512 here, not 513"),
+        ({"repetition_penalty": 5}, "repetition_penalty must be a number from 1 to 2, not 5"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be a whole number from 1 to 512, not 0"),
+        ({"max_new_tokens": 513}, "max_new_tokens must be a whole number from 1 to 512, not 513"),
         ({"min_new_tokens": 4}, "min_new_tokens (4) must not exceed max_new_tokens (3)"),
         ({"prompt": ""}, "the prompt is empty"),
         ({"prompt": None}, "the prompt is empty"),
         ({"prompt": {"text": "a"}}, "the prompt is empty"),
         ({"prompt": "half \ud800"}, "the prompt contains a lone surrogate"),
-        ({"prompt": "a" * (MAX_PROMPT_CHARACTERS + 1)}, "the prompt has 8,001 characters; at most 8,000 are taken"),
+        ({"prompt": "a" * (MAX_PROMPT_CHARACTERS + 1)}, "the prompt has 8,001 characters; the limit is 8,000"),
         ({"prompt": "a" * 8_000_000}, "the prompt has 8,000,000 characters"),
         ({"prompt": "# 1 " * 200}, "tokens, the model's context"),
-        ({"model": "nope"}, "this page does not offer that model; it offers plain, endless"),
+        ({"model": "nope"}, "this page does not offer that model; the models are plain, endless"),
         ({"model": None}, "this page does not offer that model"),
         ({"model": ["plain"]}, "this page does not offer that model"),
         ({"model": "../plain"}, "this page does not offer that model"),
@@ -168,7 +168,7 @@ def test_a_good_call_beside_them_is_answered(server):
 
 def test_the_same_mistake_reaches_a_program_as_its_message(server):
     client = Client(server.address, verbose=False)
-    with pytest.raises(AppError, match=r"^max_new_tokens must be a whole number from 1 to 512 here, not 0$"):
+    with pytest.raises(AppError, match=r"^max_new_tokens must be a whole number from 1 to 512, not 0$"):
         client.predict(prompt="a", max_new_tokens=0, api_name="/generate_text")
 
 
@@ -177,7 +177,7 @@ def test_a_visitor_has_so_many_starts_and_another_his_own(server):
         Client(server.address, verbose=False, headers={"X-Forwarded-For": next(_visitors)}) for _ in range(2)
     )
     asked = {"prompt": "# ", "model": "plain", "max_new_tokens": 1, "api_name": "/generate_text"}
-    with pytest.raises(ValidationError, match=r"too many requests from you; try again in \d+ s$"):
+    with pytest.raises(ValidationError, match=r"too many requests; try again in \d+ s$"):
         for _ in range(3 * BURST):
             greedy.predict(**asked)
     assert patient.predict(**asked)["model"] == "plain"

@@ -148,7 +148,7 @@ def test_a_template_that_writes_nothing_is_told(tiny_release, tmp_path):
         (say("hi", "ho", " \n"), "the last message is empty"),
         (say("x" * (MAX_PROMPT_CHARACTERS + 1)), "message 1 has 8,001 characters"),
         (say(*["x"] * (MAX_MESSAGES + 1)), "the conversation has 201 messages"),
-        (say(*["x" * 8000] * 9), f"at most {MAX_CONVERSATION_CHARACTERS:,} are taken"),
+        (say(*["x" * 8000] * 9), f"the limit is {MAX_CONVERSATION_CHARACTERS:,}"),
     ],
 )
 def test_what_is_no_conversation_is_refused(chatty, messages, problem):

@@ -97,5 +97,5 @@ def test_a_request_that_no_view_makes_is_refused_without_a_traceback(server, gen
             f"{server.address}/gradio_api/queue/data?{urlencode({'session_hash': session})}", timeout=60
         ) as stream:
             body = stream.read().decode()
-        assert "plain has no token 99999; its tokens are 0 to 319" in body
+        assert "plain has no token 99999; its token ids are 0 to 319" in body
     assert "Traceback" not in body

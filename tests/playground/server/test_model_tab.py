@@ -100,7 +100,7 @@ def test_a_bare_release_says_what_it_lacks(folder):
 def test_a_dense_model_uses_every_weight(tiny_release, tmp_path):
     folder = make_release(tiny_release, tmp_path / "dense", first_k_dense_replace=2)
     shown = words(model_html(opened(folder), "en"))
-    assert f"{report('dense', open_release(folder).config)['total']:,} in all, every one of them used" in shown
+    assert f"{report('dense', open_release(folder).config)['total']:,} in total, all of them active" in shown
     assert "dense feed-forward" in shown and "routed" not in shown
 
 
@@ -122,7 +122,7 @@ def test_every_component_has_a_name_in_every_language():
 def test_facts_are_those_of_the_release(folder):
     write_info(folder, seed=7, dataset="openai/gsm8k", training=TRAINING, data=DATA)
     facts = {name: (value, note) for name, value, note, _ in list_facts(opened(folder), "en")}
-    assert facts["Tokens read"] == ("40,288,256", "17 times through 2,370,181")
+    assert facts["Training tokens"] == ("40,288,256", "17 epochs of 2,370,181")
     assert facts["Time"] == ("2 h 3 min", f"{40_288_256 / 7384:,.0f} tokens/s")
     assert facts["Machine"] == ("A Processor", "2 cores")
     assert facts["Seed"] == ("7", "")
@@ -133,7 +133,7 @@ def test_facts_are_those_of_the_release(folder):
 
 def test_facts_that_a_release_does_not_state_are_left_out(folder):
     write_info(folder, seed=7, training={"tokens": 5})
-    assert [fact[:2] for fact in list_facts(opened(folder), "en")] == [("Tokens read", "5"), ("Seed", "7")]
+    assert [fact[:2] for fact in list_facts(opened(folder), "en")] == [("Training tokens", "5"), ("Seed", "7")]
     for broken in ([1], {"tokens": "many"}, {"tokens": 5, "seconds": "x"}, {"machine": 3}):
         write_info(folder, training=broken)
         with pytest.raises(AxionError, match=r"release\.json is broken"):

@@ -95,7 +95,7 @@ def test_equal_texts_have_no_mark_and_stand_at_equal_places(view, equal):
     assert part(page, "verdict").text_content() in (EN["identical"], EN["nothing"])
     assert not part(page, "parting").is_visible()
     total = len(read_tokens(page, "a"))
-    assert part(page, "common").text_content() == f"{total} of {total} common tokens were read by the same experts."
+    assert part(page, "common").text_content() == f"{total} of {total} common tokens were routed to the same experts."
     places = [
         part(page, f"ribbon-{side}").locator(".ac-col").evaluate_all("all => all.map(each => each.offsetLeft)")
         for side in "ab"

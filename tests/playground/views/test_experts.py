@@ -72,7 +72,7 @@ def test_the_loads_are_those_of_the_chosen_set(view, measured, value, language):
     load = json.loads((measured / "release.json").read_text())["results"]["expert_load"]
     labels = {"en": ("everything", "GSM8K", "arithmetic"), "pt": ("tudo", "GSM8K", "aritmética")}[language]
     dead = {
-        "en": "Dead, under 0.1× the fair share: E3 of layer 2.",
+        "en": "Dead, below 0.1× the fair share: E3 of layer 2.",
         "pt": "Mortos, abaixo de 0,1× a parte justa: E3 da camada 2.",
     }
     for name, label in zip(("together", "gsm8k_validation", "arithmetic"), labels, strict=True):
