@@ -195,7 +195,7 @@ def test_a_body_that_is_no_call_is_refused_without_repeating_it(server):
 def test_the_models_are_listed_with_their_sizes_and_the_broken_one_without_a_path(server, releases):
     _, [answer] = call(server, "list_models", [])
     models = {model["name"]: model for model in answer["models"]}
-    assert list(models) == ["plain", "endless", "hostile", "broken", "axion1-v0.1"]
+    assert list(models)[:4] == ["plain", "endless", "hostile", "broken"]
     assert [name for name, model in models.items() if model.get("default")] == ["plain"]
     real = models["axion1-v0.1"]
     weights = sum(parameter.numel() for parameter in open_release("axion1-v0.1").model.parameters())

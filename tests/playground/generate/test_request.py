@@ -88,7 +88,7 @@ def test_a_refusal_speaks_the_languages_of_the_page():
     assert "empty" in english and "vazio" in portuguese
     assert "número inteiro" in settings_problems(GOOD | {"seed": 1.5}, "pt")["seed"]
     assert "9007199254740991" in settings_problems(GOOD | {"seed": 2**53}, "en")["seed"]
-    assert "de 0,05 a 1 " in settings_problems(GOOD | {"top_p": 0}, "pt")["top_p"]
+    assert "de 0,05 a 1," in settings_problems(GOOD | {"top_p": 0}, "pt")["top_p"]
     assert "8.001" in prompt_problems("x" * 8001, "pt")["prompt"]
 
 
