@@ -227,7 +227,7 @@ def _first_error(error: ValidationError) -> str:
         return f"{key} is unknown{_nearest(key, _all_keys())}"
     if first["type"] == "missing":
         return f"{key} is missing"
-    if first["type"] == "value_error":
+    if first["type"] == "value_error" and "ctx" in first:
         return str(first["ctx"]["error"])
     return f"{key} is {first['input']!r}; {_lower(first['msg'])}"
 

@@ -111,12 +111,18 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> li
 
 def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
     """`<bos>`, the text's tokens and `<eos>` for each text."""
-    return [[tokenizer.bos_token_id, *ids, tokenizer.eos_token_id] for ids in encode_texts(tokenizer, texts)]
+    bos, eos = bos_and_eos(tokenizer)
+    return [[bos, *ids, eos] for ids in encode_texts(tokenizer, texts)]
 
 
 def encode_document(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     """`<bos>`, the text's tokens and `<eos>`."""
     return encode_documents(tokenizer, [text])[0]
+
+
+def bos_and_eos(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
+    """The ids that stand before and after a document."""
+    return cast("int", tokenizer.bos_token_id), cast("int", tokenizer.eos_token_id)
 
 
 def special_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:

@@ -26,7 +26,7 @@ from axion.data.sources.base import Document, Source
 from axion.data.split import Side
 from axion.errors import AxionError
 from axion.files import read_json, write_json
-from axion.tokenizer import encode_texts, load_tokenizer, save_tokenizer, special_id, train_tokenizer
+from axion.tokenizer import bos_and_eos, encode_texts, load_tokenizer, save_tokenizer, special_id, train_tokenizer
 
 FORMAT = 1
 """Raise it when the same documents give other prepared files: their layout, tokens, order or counts."""
@@ -191,14 +191,15 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) ->
     """
     spans = [span for document in documents for span in document.spans if not span.special]
     encoded = iter(encode_texts(tokenizer, [span.text for span in spans]))
+    bos, eos = bos_and_eos(tokenizer)
     for document in documents:
-        ids, loss = [tokenizer.bos_token_id], [False]
+        ids, loss = [bos], [False]
         for span in document.spans:
             tokens = [special_id(tokenizer, span.text)] if span.special else next(encoded)
             ids += tokens
             loss += [span.has_loss] * len(tokens)
         mask = [*loss, False] if document.is_masked else None
-        yield Encoded([*ids, tokenizer.eos_token_id], mask, document.num_bytes)
+        yield Encoded([*ids, eos], mask, document.num_bytes)
 
 
 def _summarize(fingerprint: str, data: DataRecipe, mixture: Mixture, counts: dict[Side, Counts]) -> dict[str, Any]:

@@ -40,8 +40,8 @@ def token_type(vocab_size: int) -> np.dtype:
 class Encoded(NamedTuple):
     """One document as tokens, `<bos>` and `<eos>` included."""
 
-    ids: Sequence[int]
-    loss: Sequence[bool] | None = None
+    ids: Sequence[int] | np.ndarray
+    loss: Sequence[bool] | np.ndarray | None = None
     """Whether each token carries loss; None where all do."""
     num_bytes: int = 0
     """Bytes of the text that carries loss."""

@@ -6,7 +6,7 @@ pins a revision still gets exactly that one, or an error.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from axion.data.sources.files import Record
 from axion.errors import AxionError, one_line
@@ -52,7 +52,7 @@ def read_hub(hub_id: str, config: str | None, split: str, revision: str | None) 
     if len(rows) == 0:
         raise AxionError(f"{hub_id} ({split}) is empty; it must have at least one record")
     for number, row in enumerate(rows, start=1):
-        yield Record(row, f"{hub_id} ({split}), row {number}")
+        yield Record(cast("dict[str, Any]", row), f"{hub_id} ({split}), row {number}")
 
 
 def _load(hub_id: str, config: str | None, split: str, revision: str | None) -> "Dataset":

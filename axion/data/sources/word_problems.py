@@ -117,8 +117,8 @@ def _work_out(rng: random.Random, part: Part, text: str, before: dict) -> tuple[
         values = before | {letter: rng.randint(*RANGES[letter]) for letter in dict.fromkeys(_LETTER.findall(text))}
         equations = []
         for step in part.steps:
-            left, sign, right = (values.get(term) or term for term in step.formula.split())
-            left, right = int(left), int(right)
+            first, sign, second = step.formula.split()
+            left, right = int(values.get(first, first)), int(values.get(second, second))
             result = _SIGNS[sign](left, right)
             if not RESULTS[0] <= result <= RESULTS[1] or (sign == "/" and left % right):
                 break
