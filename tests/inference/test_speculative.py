@@ -15,9 +15,9 @@ from tests.conftest import TINY
 from tests.inference.conftest import PROMPT
 
 SAMPLINGS = [
-    Sampling(max_new_tokens=40),
-    Sampling(temperature=1.0, top_k=50, max_new_tokens=40, seed=3),
-    Sampling(temperature=1.3, top_p=0.95, repetition_penalty=1.3, min_new_tokens=30, max_new_tokens=40, seed=2**53 - 1),
+    Sampling(max_new_tokens=24),
+    Sampling(temperature=1.0, top_k=50, max_new_tokens=24, seed=3),
+    Sampling(temperature=1.3, top_p=0.95, repetition_penalty=1.3, min_new_tokens=20, max_new_tokens=24, seed=2**53 - 1),
 ]
 
 
@@ -37,8 +37,8 @@ def smaller(**changes):
     return AxionForCausalLM(AxionConfig(**TINY | {"num_hidden_layers": 1} | changes)).eval()
 
 
-def generate(release, sampling, **options):
-    return list(stream(release.model, release.tokenizer, PROMPT, sampling, **options))
+def generate(release, sampling, prompt=PROMPT, **options):
+    return list(stream(release.model, release.tokenizer, prompt, sampling, **options))
 
 
 def assert_same(found, wanted):
@@ -89,14 +89,15 @@ def test_a_smaller_model_may_draft_and_good_drafts_save_passes(release, noisy, m
 def test_the_text_ends_where_it_would_without_drafts(release, noisy, monkeypatch, backend):
     sampling = replace(SAMPLINGS[0], max_new_tokens=1000)
     monkeypatch.setattr("axion.inference.stream.end_tokens", lambda *_: set())
-    plain = generate(release, sampling, backend=backend)
+    prompt = list(range(20, 130))
+    plain = generate(release, sampling, prompt, backend=backend)
     assert len(plain) == release.config.max_position_embeddings
-    assert_same(generate(release, sampling, backend=backend, draft_model=noisy), plain)
-    ends = {plain[-30].token_id}
+    assert_same(generate(release, sampling, prompt, backend=backend, draft_model=noisy), plain)
+    ends = {plain[-8].token_id}
     monkeypatch.setattr("axion.inference.stream.end_tokens", lambda *_: ends)
-    ended = generate(release, sampling, backend=backend)
-    assert len(ended) < len(plain)
-    assert_same(generate(release, sampling, backend=backend, draft_model=noisy), ended)
+    ended = generate(release, sampling, prompt, backend=backend)
+    assert len(prompt) <= len(ended) < len(plain)
+    assert_same(generate(release, sampling, prompt, backend=backend, draft_model=noisy), ended)
 
 
 def test_a_drafter_with_a_shorter_context_stops_drafting(release):
