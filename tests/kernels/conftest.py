@@ -38,7 +38,10 @@ SHAPES = {
         "qk_rope_head_dim": 8,
         "tie_word_embeddings": False,
     },
-    "groups, raw scores, scaled": {
+    "groups, raw scores, scaled, wide latents": {
+        # Wide enough that applying the up-projections separately needs fewer products than absorbing them.
+        "kv_lora_rank": 64,
+        "q_lora_rank": 64,
         "n_routed_experts": 12,
         "n_group": 4,
         "topk_group": 2,
