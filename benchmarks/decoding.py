@@ -116,7 +116,7 @@ def write_models(release: Release, folder: Path, llama: bool) -> dict[str, Path]
 def start(contender: Contender, folders: Mapping[str, Path], llama: str | None) -> Worker:
     """The contender's process."""
     engine = contender.name.replace(":", "-").replace("+", "-").partition("-")[0]
-    python = {"python": llama} if engine == "llama" else {}
+    python = {"python": llama} if llama and engine == "llama" else {}
     arguments = (contender.name, "--folder", str(folders[engine]), "--kinds", ",".join(KINDS))
     worker = Worker("benchmarks.decoders", *arguments, threads=contender.threads, **python)
     if not worker.ready["text"]:

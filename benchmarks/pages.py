@@ -66,6 +66,7 @@ def build_source(speed: float | None) -> Source:
     recorded: list[Step] = []
 
     def replayed(model, tokenizer, prompt, sampling, **_) -> Iterator[Step]:
+        assert speed is not None
         start = time.perf_counter()
         for number, step in enumerate(recorded):
             seconds = number / speed

@@ -118,6 +118,8 @@ class Worker:
                 stderr=errors,
                 env=environment,
             )
+        assert self._process.stdin and self._process.stdout
+        self._input, self._output = self._process.stdin, self._process.stdout
         self._unread = b""
         try:
             said = self._read(START_SECONDS)
@@ -131,34 +133,34 @@ class Worker:
     def ask(self, kind: str, seconds: float) -> dict:
         """The answer to `KIND SECONDS`."""
         try:
-            self._process.stdin.write(f"{kind} {seconds}\n".encode())
-            self._process.stdin.flush()
+            self._input.write(f"{kind} {seconds}\n".encode())
+            self._input.flush()
         except BrokenPipeError:
             raise Gone(self._last_words()) from None
         return self._read(ANSWER_SECONDS + seconds)
 
     def close(self) -> None:
         """Let it end, or make it."""
-        if self._process.stdin.closed:
+        if self._input.closed:
             return
         with suppress(BrokenPipeError):
-            self._process.stdin.close()
+            self._input.close()
         try:
             self._process.wait(CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        self._output.close()
         self._folder.cleanup()
 
     def _read(self, seconds: float) -> dict:
         deadline = time.monotonic() + seconds
         while b"\n" not in self._unread:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+            if left <= 0 or not select.select([self._output], [], [], left)[0]:
                 self._process.kill()
                 raise Gone(f"no answer in {seconds:g} s")
-            if not (read := os.read(self._process.stdout.fileno(), 1 << 16)):
+            if not (read := os.read(self._output.fileno(), 1 << 16)):
                 raise Gone(self._last_words())
             self._unread += read
         line, _, self._unread = self._unread.partition(b"\n")
