@@ -210,11 +210,13 @@ def _as_list(value: object) -> list:
 
 
 def _is_repo_id(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
     try:
         validate_repo_id(value)
     except HFValidationError:
         return False
-    return value is not None
+    return True
 
 
 def _is_number(value: object) -> bool:
@@ -247,7 +249,7 @@ def _wrong_result(entry: object) -> str | None:
 
 def _is_date(value: object) -> bool:
     try:
-        return isinstance(value, date) or bool(datetime.fromisoformat(value))
+        return isinstance(value, date) or (isinstance(value, str) and bool(datetime.fromisoformat(value)))
     except (TypeError, ValueError):
         return False
 

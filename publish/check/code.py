@@ -50,7 +50,7 @@ def auto_map_names_classes(folder: Folder) -> Iterator[Problem]:
             yield Problem("config.json", None, what, "code must be beside config.json, not in a subfolder")
         elif not folder.names.get(f"{module}.py"):
             yield Problem("config.json", None, what, f"there is no {shown(f'{module}.py')}")
-        elif folder.tree(f"{module}.py") and name not in _classes(folder.tree(f"{module}.py")):
+        elif (tree := folder.tree(f"{module}.py")) and name not in _classes(tree):
             yield Problem("config.json", None, what, f"{module}.py has no class of that name")
 
 
@@ -60,9 +60,9 @@ def relative_imports(folder: Folder) -> Iterator[Problem]:
     transformers finds the files to copy by searching for lines of that form: it misses `from . import x`, copies no
     subfolders, and mistakes such a line in a docstring for an import.
     """
-    for name in _python_files(folder):
+    for name, tree in _python_files(folder):
         written = set()
-        for node in ast.walk(folder.tree(name)):
+        for node in ast.walk(tree):
             if not isinstance(node, ast.ImportFrom) or not node.level:
                 continue
             module = "." * (node.level - 1) + (node.module or "")
@@ -90,10 +90,10 @@ def relative_imports(folder: Folder) -> Iterator[Problem]:
 def known_imports(folder: Folder) -> Iterator[Problem]:
     """Remote code imports torch, transformers and the standard library only; others may not have anything else."""
     remote = _remote_code(folder)
-    for name in _python_files(folder):
+    for name, tree in _python_files(folder):
         allowed = LIBRARIES if name in remote else COMPANIONS
         own = {file.removesuffix(".py") for file in folder.files if name not in remote}
-        for line, module in _imported(folder.tree(name)):
+        for line, module in _imported(tree):
             top = module.partition(".")[0]
             if top in PROJECT:
                 yield Problem(name, line, f"imports {module}", "others do not have this project; copy what is needed")
@@ -105,12 +105,12 @@ def known_imports(folder: Folder) -> Iterator[Problem]:
 def no_unsafe_code(folder: Folder) -> Iterator[Problem]:
     """Published code starts no programs, uses no network and evaluates no strings, so that users can trust it."""
     remedy = "published code must only compute; remove it"
-    for name in _python_files(folder):
-        for line, module in _imported(folder.tree(name)):
+    for name, tree in _python_files(folder):
+        for line, module in _imported(tree):
             top, _, rest = module.partition(".")
             if top in UNSAFE_MODULES or rest.startswith(UNSAFE_ATTRIBUTES.get(top, "\0")):
                 yield Problem(name, line, f"imports {module}", remedy)
-        for node in ast.walk(folder.tree(name)):
+        for node in ast.walk(tree):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in UNSAFE_NAMES:
                 yield Problem(name, node.lineno, f"uses {node.id}", remedy)
             elif isinstance(node, ast.Attribute):
@@ -153,8 +153,8 @@ def post_init(folder: Folder) -> Iterator[Problem]:
 def tied_weights(folder: Folder) -> Iterator[Problem]:
     """`_tied_weights_keys` is a dict since transformers 5, and required where weights are tied (mteb#3768)."""
     remedy = 'write {"lm_head.weight": "model.embed_tokens.weight"}, with the names of this model'
-    for file in sorted(_remote_code(folder)):
-        for node in _classes(folder.tree(file)).values():
+    for file, tree in _remote_code(folder).items():
+        for node in _classes(tree).values():
             value = _attribute(node, "_tied_weights_keys")
             if value and not isinstance(value, ast.Dict) and _constant(value, "no") is not None:
                 yield Problem(file, value.lineno, f"has _tied_weights_keys in {node.name} that is not a dict", remedy)
@@ -180,8 +180,7 @@ def initialization(folder: Folder) -> Iterator[Problem]:
     """`_init_weights` uses `transformers.initialization`, which skips loaded weights; under transformers 5, anything
     else overwrites them with random numbers (genomeocean PR#8)."""
     remedy = "use transformers.initialization, which skips loaded weights"
-    for file in sorted(_remote_code(folder)):
-        tree = folder.tree(file)
+    for file, tree in _remote_code(folder).items():
         safe = _names_of(tree, "transformers.initialization")
         for node in _classes(tree).values():
             for call in _calls(_method(node, "_init_weights")):
@@ -196,8 +195,8 @@ def initialization(folder: Folder) -> Iterator[Problem]:
 def buffers(folder: Folder) -> Iterator[Problem]:
     """Non-persistent buffers are in a *RotaryEmbedding class: only there does transformers restore them after building
     a model on the meta device; elsewhere they hold garbage (transformers#48892, #45902)."""
-    for file in sorted(_remote_code(folder)):
-        for node in _classes(folder.tree(file)).values():
+    for file, tree in _remote_code(folder).items():
+        for node in _classes(tree).values():
             for call in _calls(node):
                 if node.name.endswith("RotaryEmbedding") or not _dotted(call.func).endswith(".register_buffer"):
                     continue
@@ -212,13 +211,15 @@ def buffers(folder: Folder) -> Iterator[Problem]:
 # --- Reading syntax trees ---------------------------------------------------------------------------------------------
 
 
-def _python_files(folder: Folder) -> list[str]:
-    return [name for name in folder.files if name.endswith(".py") and folder.tree(name)]
+def _python_files(folder: Folder) -> list[tuple[str, ast.Module]]:
+    """Name and syntax tree of every valid Python file."""
+    return [(name, tree) for name in folder.files if name.endswith(".py") and (tree := folder.tree(name))]
 
 
-def _remote_code(folder: Folder) -> set[str]:
-    """The files that transformers loads, and those with the names of this version's remote code."""
-    return {name for name in folder.remote_code | set(REMOTE_CODE) if folder.tree(name)}
+def _remote_code(folder: Folder) -> dict[str, ast.Module]:
+    """The files that transformers loads, and those with the names of this version's remote code, with their trees."""
+    names = sorted(folder.remote_code | set(REMOTE_CODE))
+    return {name: tree for name in names if (tree := folder.tree(name))}
 
 
 def _mapped(folder: Folder, prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:
@@ -239,8 +240,8 @@ def _classes(tree: ast.Module) -> dict[str, ast.ClassDef]:
 def _family(folder: Folder, node: ast.ClassDef) -> list[ast.ClassDef]:
     """The class and its ancestors that the folder's own code defines, nearest first."""
     known = {}
-    for file in _remote_code(folder):
-        known |= _classes(folder.tree(file))
+    for tree in _remote_code(folder).values():
+        known |= _classes(tree)
     family, waiting = [], [node]
     while waiting:
         family.append(waiting.pop(0))
@@ -257,7 +258,9 @@ def _bases(family: list[ast.ClassDef]) -> set[str]:
 def _attribute(node: ast.ClassDef, name: str) -> ast.expr | None:
     """The value that a class body assigns to a name."""
     for statement in node.body:
-        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        if not isinstance(statement, ast.Assign | ast.AnnAssign):
+            continue
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return statement.value
     return None

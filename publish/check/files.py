@@ -108,7 +108,7 @@ def weights_stored_once(folder: Folder) -> Iterator[Problem]:
         for key, tensor in _tensors(folder.path / name):
             if tensor.ndim < 2 or not tensor.numel() or bool((tensor == tensor.flatten()[0]).all()):
                 continue
-            content = hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy()).digest()
+            content = hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy().tobytes()).digest()
             twin = seen.setdefault((tensor.shape, tensor.dtype, content), key)
             if twin != key:
                 what = f"stores the same weights twice, as {shown(twin)} and {shown(key)}"

@@ -46,6 +46,7 @@ class Problem:
 
 
 Rule = Callable[["Folder"], Iterable[Problem]]
+Parser = Callable[[bytes], Any]
 
 
 def shown(value: object) -> str:
@@ -110,7 +111,7 @@ class Folder:
         parse = {".json": _parse_json, ".py": _parse_python, ".yaml": _parse_yaml}.get(Path(name).suffix)
         return self._once(name, parse, "parsed")[1] if parse else self._once(name, _decode, "text")[1]
 
-    def _once(self, name: str, parse: Callable[[bytes], Any], what: str) -> tuple[Any, Exception | None]:
+    def _once(self, name: str, parse: Parser, what: str) -> tuple[Any, Exception | None]:
         key = f"{what}:{name}"
         if key not in self._read:
             self._read[key] = (None, None)

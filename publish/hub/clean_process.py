@@ -48,7 +48,8 @@ def compute(name: str, revision: str | None = None) -> dict:
     encoded = tokenizer(PROMPT, return_tensors="pt")
     with torch.no_grad():
         logits = model(**encoded).logits
-        generated = model.generate(**encoded, do_sample=False, min_new_tokens=NEW_TOKENS, max_new_tokens=NEW_TOKENS)
+        lengths = {"min_new_tokens": NEW_TOKENS, "max_new_tokens": NEW_TOKENS}
+        generated = model.generate(**encoded, do_sample=False, **lengths)  # pyright: ignore[reportAttributeAccessIssue] (Auto classes' stubs)
     return {"input_ids": encoded.input_ids, "logits": logits, "generated": generated}
 
 

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
-    HTTPError,
+    HTTPError,  # pyright: ignore[reportPrivateImportUsage] (the base class of the client's HTTP library)
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -281,6 +281,7 @@ def download(repo_id: str, commit: str, cache: Path, files: list[str] | None = N
     Raises:
         AxionError: the Hub refused or cannot be reached, or checksums still don't match.
     """
+    missing, damaged = [], []
     for _ in range(DOWNLOAD_ATTEMPTS):
         with hub_errors(repo_id):
             folder = Path(

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from axion.errors import AxionError
 from axion.files import sha256
+from axion.model.modeling_axion import AxionForCausalLM
 from axion.release import Release, open_release
 from publish.hub import clean_process
 from publish.hub import client as hub
@@ -275,7 +276,7 @@ def _compare(release: Release, theirs: dict[str, torch.Tensor], tolerance: float
 
 
 @torch.no_grad()
-def _compute_locally(model: torch.nn.Module, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+def _compute_locally(model: AxionForCausalLM, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
     """What `clean_process.compute` computes, with the local model."""
     attention_mask = torch.ones_like(input_ids)
     new_tokens = clean_process.NEW_TOKENS

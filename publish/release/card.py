@@ -133,7 +133,7 @@ def python_of_card(family: str, repo_id: str, tag: str) -> list[str]:
         AxionError: the family is unknown.
     """
     template = _template(family)
-    source, _, _ = template.environment.loader.get_source(template.environment, template.name)
+    source = (TEMPLATES / get_family(family).card_template).read_text(encoding="utf-8")
     named = {"repo_id": repo_id, "tag": tag}
     return [template.environment.from_string(code).render(info=named) for code in python_snippets(source)]
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")  # writes files, needs no display
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,7 +20,7 @@ BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE)
 INK, PALE = "#333333", "#DDDDDD"
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "figure.figsize": (8, 4.2),
     "figure.dpi": 110,
     "font.size": 10.5,
@@ -93,7 +95,9 @@ def _millions(curve: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
 
 
 def _add_bits_per_byte_axis(axes: Axes, ratio: float) -> None:
-    second = axes.secondary_yaxis("right", functions=(lambda nats: nats * ratio, lambda bits: bits / ratio))
+    second = axes.secondary_yaxis(
+        "right", functions=(lambda nats: np.asarray(nats) * ratio, lambda bits: np.asarray(bits) / ratio)
+    )
     second.set_ylabel("validation, bits per byte")
     second.spines["right"].set_visible(True)
 

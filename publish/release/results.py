@@ -1,5 +1,7 @@
 """Evaluation results in the two formats of the Hub: a card's model-index, and `.eval_results`."""
 
+from typing import Any
+
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
 from axion.evaluation.results import LANGUAGES, digits_label, measured
@@ -15,7 +17,7 @@ def evaluation_results(info: dict) -> list[EvalResult]:
     """The model-index entries: every measured result that the Hub can show."""
     results, entries = info["results"], []
     gsm8k = {"dataset_type": info["dataset"], "dataset_name": "GSM8K", "dataset_config": info["dataset_config"]}
-    generation = {"task_type": "text-generation", "task_name": "Text Generation"}
+    generation: dict[str, Any] = {"task_type": "text-generation", "task_name": "Text Generation"}
     if info["dataset"] and (loss := measured(results, "gsm8k_validation")):
         held_out = generation | gsm8k | {"dataset_split": "train", "dataset_args": {"held_out": info["val_fraction"]}}
         for key, name in (("bits_per_byte", "Bits per byte"), ("nats_per_token", "Loss (nats per token)")):
@@ -33,7 +35,7 @@ def evaluation_results(info: dict) -> list[EvalResult]:
     return entries
 
 
-def _exact_match(score: dict) -> dict:
+def _exact_match(score: dict) -> dict[str, Any]:
     return {"metric_type": "exact_match", "metric_name": "Exact match", "metric_value": round(score["accuracy"], 4)}
 
 

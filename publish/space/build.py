@@ -118,7 +118,7 @@ def find_imports(script: Path) -> tuple[list[Path], set[str]]:
     """
     finder = ModuleFinder(path=[str(ROOT)])  # searches the project alone
     finder.run_script(str(script))
-    files = sorted(Path(module.__file__) for module in finder.modules.values() if module.__file__)
+    files = sorted(Path(file) for module in finder.modules.values() if (file := getattr(module, "__file__", None)))
     libraries = {name.partition(".")[0] for name in finder.badmodules} - {file.parent.name for file in files}
     return files, libraries - stdlib_module_names - OPTIONAL_IMPORTS
 

@@ -133,10 +133,13 @@ def find_model(reference: str) -> PublishedModel:
             f"{repo_id} is {'private' if info.private else 'gated'}, so the Space could not read it: "
             "make it public, or omit --model to include the bundled release"
         )
-    files = sorted(filter_repo_objects([file.rfilename for file in info.siblings], allow_patterns=WANTED_FROM_HUB))
+    files = sorted(
+        filter_repo_objects([file.rfilename for file in info.siblings or ()], allow_patterns=WANTED_FROM_HUB)
+    )
     if missing := sorted(set(NEEDED) - set(files)):
         raise AxionError(f"{reference} is not an Axion release: it has no {missing[0]}; publish it first")
     datasets = (info.card_data or {}).get("datasets") or ()
+    assert info.sha is not None
     return PublishedModel(
         repo_id, info.sha, tuple(files), (datasets,) if isinstance(datasets, str) else tuple(datasets)
     )
@@ -164,15 +167,20 @@ def push_space(
         AxionError: the Hub refused, or cannot be reached.
     """
     api = hub.api()
-    options = {} if hardware is None else {"space_hardware": hardware}
+    space_hardware = None if hardware is None else SpaceHardware(hardware)
     with hub.hub_errors(space_id), _paid_plans(hardware):
         hub.retry(
             lambda: api.create_repo(
-                space_id, repo_type="space", space_sdk="gradio", private=private or None, exist_ok=True, **options
+                space_id,
+                repo_type="space",
+                space_sdk="gradio",
+                private=private or None,
+                exist_ok=True,
+                space_hardware=space_hardware,
             )
         )
-        if hardware is not None and not _has_hardware(space_id, hardware):
-            hub.retry(lambda: api.request_space_hardware(space_id, hardware))
+        if space_hardware is not None and not _has_hardware(space_id, space_hardware):
+            hub.retry(lambda: api.request_space_hardware(space_id, space_hardware))
         # Before the commit, which starts the build, so that the Space starts with these variables.
         changed = _find_other_variables(space_id, models)
         for key, value in changed.items():
@@ -232,7 +240,7 @@ def check_readme(space_id: str) -> None:
             hub.retry(lambda at=at: api.get_paths_info(space_id, ["README.md"], revision=at, repo_type="space"))
             for at in (head, ours)
         )
-    if [file.blob_id for file in now] != [file.blob_id for file in then]:
+    if [getattr(file, "blob_id", None) for file in now] != [getattr(file, "blob_id", None) for file in then]:
         raise AxionError(
             f"the README.md of {space_id} was edited on the Hub: undo it there, or overwrite it with --replace-card"
         )

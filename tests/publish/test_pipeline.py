@@ -155,6 +155,9 @@ def test_the_data_is_split_as_the_run_split_it(here, recipe_file, measured, monk
     calls = []
     monkeypatch.setattr(evaluation, "evaluate", lambda *a, **k: calls.append(a) or measured["results"])
     monkeypatch.setattr(evaluation, "load_documents", lambda release, data: {})
+    run_file = here / "runs/axion-tiny/run.json"
+    trained = {"recipe": load_recipe(recipe_file).to_yaml()}  # with real data
+    run_file.write_text(json.dumps(json.loads(run_file.read_text()) | trained))
     other = load_recipe(recipe_file, ["data.val_fraction=0.4", "data.files=local.jsonl"])
     measure.measure(here / "runs/axion-tiny", other, [].append)
     assert calls[0][1].val_fraction == load_recipe(recipe_file).data.val_fraction
