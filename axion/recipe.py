@@ -1,7 +1,7 @@
-"""Recipes: one YAML file per version, checked to the last key before anything runs.
+"""Recipes: one YAML file per version, validated completely before anything runs.
 
-A recipe is the whole truth about how a model is made: architecture, tokenizer, data, training. `load_recipe` reads one
-by name or path, applies `key.path=value` overrides and refuses unknown keys and impossible shapes in one line.
+A recipe fully describes how a model is made: architecture, tokenizer, data and training. `load_recipe` reads one by
+name or path, applies `key.path=value` overrides and rejects unknown keys and impossible shapes with a one-line error.
 """
 
 import difflib
@@ -32,7 +32,7 @@ def _known_family(name: str) -> str:
 
 
 class TrainingRecipe(Section):
-    """How the weights are found. Steps are optimizer steps."""
+    """Training settings. Steps are optimizer steps."""
 
     window: Positive = 512
     """Tokens per training sequence."""
@@ -83,7 +83,7 @@ class TrainingRecipe(Section):
 
 
 class Recipe(Section):
-    """A version: everything that is needed to make its model again."""
+    """Everything that is needed to make a version's model."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     title: str
@@ -109,7 +109,7 @@ class Recipe(Section):
         for key, value in self.architecture.items():
             if key not in known:
                 raise ValueError(f"architecture.{key} is unknown{_nearest(key, known)}")
-            # YAML reads 1e-6, without a dot, as text: a number where a number belongs
+            # YAML reads 1e-6, which has no dot, as a string
             strict = types[key] is not float
             try:
                 self.architecture[key] = TypeAdapter(types[key]).validate_python(value, strict=strict)
@@ -208,7 +208,7 @@ def _apply(content: dict, override: str) -> None:
 
 
 def _child(node: dict | list, name: str) -> Any:
-    """What a part of an override's path names: a key, an entry by its index, or a source by its kind."""
+    """The value that a part of an override's path names: a key, a list entry by index, or a source by kind."""
     if isinstance(node, dict):
         return node.setdefault(name, {})
     if name.isdecimal() and int(name) < len(node):

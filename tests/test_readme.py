@@ -3,14 +3,12 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import typer
 
-from axion.cli import app
+from axion.cli import app, run
 from axion.params import count_parameters
 from axion.recipe import load_recipe
 from axion.release import RELEASES
@@ -32,10 +30,17 @@ def commands(start):
     return [line[len(start.split()) :] for line in lines if " ".join(line).startswith(start)]
 
 
-def run_python(*arguments):
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def printed(capsys, monkeypatch):
+    """What a call prints, made in the clone's folder."""
+    monkeypatch.chdir(ROOT)
+
+    def call(function, *arguments):
+        capsys.readouterr()
+        assert not function(*arguments)
+        return capsys.readouterr().out
+
+    return call
 
 
 @pytest.fixture
@@ -69,23 +74,23 @@ def test_every_option_of_publish_exists(line):
     known[name].make_context(name, arguments)
 
 
-def test_params_runs():
+def test_params_runs(printed):
     for line in commands("python -m axion params"):
-        assert "344,224" in run_python("-m", "axion", "params", *line)
+        assert "344,224" in printed(run, app, ["params", *line])
 
 
-def test_generate_runs(bundled):
+def test_generate_runs(bundled, printed):
     for line in commands("python -m axion generate"):
-        assert "experts that read the" in run_python("-m", "axion", "generate", *line)
+        assert "experts that read the" in printed(run, app, ["generate", *line])
 
 
-def test_the_python_examples_run(bundled):
+def test_the_python_examples_run(bundled, printed):
     client, example = blocks("python")
     address = "http://127.0.0.1:7860"
     with served() as server:
-        assert run_python("-c", client.replace(address, server.address)).startswith("8 [[")
+        assert printed(exec, client.replace(address, server.address), {}).startswith("8 [[")
     assert address in client and address in README.replace(client, "")
-    assert run_python("-c", example).strip() == "8"
+    assert printed(exec, example, {}).strip() == "8"
 
 
 def test_the_counts_are_those_of_the_model():
@@ -100,9 +105,17 @@ def test_the_results_are_those_of_the_bundled_release(bundled):
 
 
 def test_links_and_folders_exist():
-    links = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"`([\w./]+)`(?=[^\n|]*\|)", README)
-    assert len(links) > 8
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert len(links) > 5
     assert [link for link in links if not (ROOT / link).exists()] == []
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", README, flags=re.MULTILINE)
+    assert len(rows) > 8
+    for folders, text in rows:
+        folders, named = (re.findall(r"`([\w./-]+)`", cell) for cell in (folders, text))
+        assert [folder for folder in folders if not (ROOT / folder).exists()] == []
+        places = [ROOT, *(ROOT / folder for folder in folders)]  # a row's text may name what is in its folders
+        named = [name for name in named if "/" in name]
+        assert [name for name in named if not any((place / name).exists() for place in places)] == []
 
 
 def test_torch_is_pinned_as_the_readme_says():

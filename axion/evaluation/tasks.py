@@ -1,7 +1,7 @@
-"""What a model can do, measured: loss on held-out GSM8K, unseen sums, GSM8K's test set, load of the experts, speed.
+"""Measures a model: loss on held-out GSM8K, unseen sums, GSM8K's test set, expert load and speed.
 
-Text is generated greedily, so that a second run gives the same figures, all but the speed. A task whose data is not at
-hand is reported as skipped, with the reason.
+Text is generated greedily, so a second run gives the same results, except for the speed. A task whose data is not
+available is reported as skipped, with the reason.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cached_property
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -30,12 +31,12 @@ from axion.training.validation import validation_loss
 
 DIGITS = (1, 2)
 ARITHMETIC_PROMPTS = 500
-"""At most so many per language and number of digits; there are 155 different ones of one digit."""
+"""The most prompts per language and number of digits; with one digit there are only 155 different ones."""
 ARITHMETIC_SEED = 0
 ANSWER_TOKENS = 12
-"""Room for the answer of a sum and its `<eos>`."""
+"""Enough for the answer to a sum and its `<eos>`."""
 REASONING_TOKENS = 256
-"""Room for the reasoning and the answer of nearly all of GSM8K's problems."""
+"""Enough for the reasoning and the answer of nearly all problems in GSM8K."""
 PROMPT_TOKENS_PER_BATCH = 32_768
 
 NORMAL_97_5 = 1.959963984540054
@@ -53,16 +54,16 @@ def evaluate(
 
     Args:
         release: the model and its tokenizer.
-        data: where GSM8K comes from and how it was split: that part of the recipe that the model was trained by.
-        tasks: names from TASKS; by default all whose data is at hand.
-        progress: whether to show progress bars, on standard error.
-        known: results of tasks that still hold and are not measured again.
+        data: where GSM8K comes from and how it was split; the data part of the recipe that the model was trained with.
+        tasks: names from TASKS; by default all whose data is available.
+        progress: whether to show progress bars on standard error.
+        known: earlier results that still hold; these tasks are not measured again.
 
     Returns:
-        Task → its figures and the "command" that measures them again, or {"skipped": reason}.
+        Task → its results and the "command" that repeats the measurement, or {"skipped": reason}.
 
     Raises:
-        AxionError: a task is unknown, a local data file is broken, or the data of a task that was named is not at hand.
+        AxionError: a task is unknown, a local data file is broken, or the data of a task in `tasks` is not available.
     """
     if unknown := sorted(set(tasks or ()) - set(TASKS)):
         raise AxionError(f"no task {unknown[0]!r}; known: {', '.join(TASKS)}")
@@ -74,7 +75,7 @@ def evaluate(
             continue
         try:
             figures = TASKS[task](evaluation)
-        except _NotAtHand as reason:
+        except _NotAvailable as reason:
             if tasks is not None:
                 raise
             results[task] = {"skipped": str(reason)}
@@ -83,28 +84,28 @@ def evaluate(
     return results
 
 
-def load_documents(release: Release, data: DataRecipe) -> dict[str, list[Sequence[int]]]:
-    """The documents over which the experts' load is measured: set → token ids of each; GSM8K where it is at hand."""
+def load_documents(release: Release, data: DataRecipe) -> dict[str, list[list[int]]]:
+    """The documents over which expert load is measured, as token ids by set; GSM8K only where it is available."""
     return _Evaluation(release, data, progress=False).load_documents()
 
 
-class _NotAtHand(AxionError):
-    """The data of a task cannot be had: no network, or a recipe without real data."""
+class _NotAvailable(AxionError):
+    """The data of a task is not available: no network, or a recipe without real data."""
 
 
 @contextmanager
-def _at_hand(files: Sequence[str] | None) -> Iterator[None]:
-    """Reading data: what is wrong with local files is an error, and without them the data is not at hand."""
+def _available(files: Sequence[str] | None) -> Iterator[None]:
+    """Around reading data: a broken local file is an error; without local files, failing means not available."""
     try:
         yield
     except AxionError as error:
         if files:
             raise
-        raise _NotAtHand(str(error)) from None
+        raise _NotAvailable(str(error)) from None
 
 
 class _Evaluation:
-    """One release under measurement; what several tasks need is made once."""
+    """The tasks on one release; what several of them need is made once."""
 
     def __init__(self, release: Release, data: DataRecipe, progress: bool):
         self.release = release
@@ -112,12 +113,13 @@ class _Evaluation:
         self.progress = progress
 
     def measure_validation(self) -> dict:
-        """Loss on GSM8K's held-out documents, each counted once, whole, in the reasoning form."""
-        result = validation_loss(self.release.model, self.validation)
+        """Loss on GSM8K's held-out documents, each once, complete and in the reasoning form."""
+        documents: Any = self.validation  # their ids are arrays, which work as sequences
+        result = validation_loss(self.release.model, documents)
         return {"documents": len(self.validation), **asdict(result)}
 
     def measure_arithmetic(self) -> dict:
-        """Exact answers to sums and differences; with two digits, of operand pairs that training never saw."""
+        """Exact answers to sums and differences; those with two digits have operand pairs unseen in training."""
         scores = []
         for (digits, language), problems in self.arithmetic.items():
             answers = self._answer(problems, ANSWER_TOKENS, f"{digits}-digit sums ({language})")
@@ -127,36 +129,36 @@ class _Evaluation:
     def measure_gsm8k_test(self) -> dict:
         """Exact answers to GSM8K's test problems, after the model's own reasoning."""
         source = self._gsm8k()
-        with _at_hand(source.test_files):
+        with _available(source.test_files):
             problems = list(source.problems("test"))
         return score(problems, self._answer(problems, REASONING_TOKENS, "GSM8K test", reasoning=True))
 
     def measure_expert_load(self) -> dict:
-        """Each expert's share of the tokens, as a multiple of the fair share, over each set and over all together."""
+        """Each expert's share of the tokens as a multiple of the fair share, over each set and over all together."""
         sets = self.load_documents()
         counts = {name: expert_load(self.release.model, documents) for name, documents in sets.items()}
         return {name: _load(counts_LE) for name, counts_LE in {"together": sum(counts.values()), **counts}.items()}
 
     def measure_speed(self) -> dict:
-        """Tokens per second and memory on the machine at hand."""
+        """Tokens per second and memory on this machine."""
         return speed.measure(self.release)
 
-    def load_documents(self) -> dict[str, list[Sequence[int]]]:
+    def load_documents(self) -> dict[str, list[list[int]]]:
         """Set → token ids of its documents."""
         texts = [problem.document() for problems in self.arithmetic.values() for problem in problems]
         sets = {"arithmetic": encode_documents(self.release.tokenizer, texts)}
-        with suppress(_NotAtHand):  # a model of synthetic data alone has its load on arithmetic, and no other
-            sets = {"gsm8k_validation": [document.ids for document in self.validation]} | sets
+        with suppress(_NotAvailable):  # a model trained on synthetic data alone is measured on arithmetic only
+            sets = {"gsm8k_validation": [document.ids.tolist() for document in self.validation]} | sets
         return sets
 
     @cached_property
     def validation(self) -> list[ValidationDocument]:
         """GSM8K's held-out documents, in this release's tokens."""
         source = self._gsm8k()
-        with _at_hand(source.files):
+        with _available(source.files):
             held_out = validation_documents(source, self.data, self.release.tokenizer)
         if not held_out:
-            raise AxionError("none of the problems is held out (data.val_fraction); give more data")
+            raise AxionError("data.val_fraction holds out none of the problems; give more data")
         return held_out
 
     @cached_property
@@ -173,14 +175,14 @@ class _Evaluation:
     def _gsm8k(self) -> Gsm8k:
         source = self.data.find(Gsm8k)
         if source is None:
-            raise _NotAtHand("the recipe names no real data (a source of kind gsm8k)")
+            raise _NotAvailable("the recipe names no real data (a source of kind gsm8k)")
         return source
 
     def _answer(self, problems: Sequence[Problem], max_tokens: int, label: str, reasoning: bool = False) -> list[str]:
         prompts = [prompt(problem.question, reasoning) for problem in problems]
         with tqdm(total=len(prompts), desc=label, unit="prompt", disable=not self.progress, leave=False) as bar:
             texts = complete(self.release, prompts, max_tokens, bar.update)
-        if reasoning:  # reasoning that never came to an answer is none, whatever its first line says
+        if reasoning:  # without an answer section, the text's first line is no answer
             texts = [text if ANSWER in text else "" for text in texts]
         return [parse_answer(text) for text in texts]
 
@@ -198,14 +200,14 @@ TASKS: dict[str, Callable[[_Evaluation], dict]] = {
 def complete(
     release: Release, prompts: Sequence[str], max_tokens: int, done: Callable[[int], object] = lambda count: None
 ) -> list[str]:
-    """What the model greedily writes after each prompt, up to `<eos>`, in batches of similar length."""
+    """The model's greedy continuation of each prompt, up to `<eos>`, in batches of similar length."""
     model, tokenizer = release.model, release.tokenizer
     ids = [encode_document(tokenizer, text)[:-1] for text in prompts]  # without the document's <eos>
     texts = [""] * len(ids)
     for batch in batches_by_length(ids, PROMPT_TOKENS_PER_BATCH):
         inputs = tokenizer.pad({"input_ids": [ids[index] for index in batch]}, padding_side="left", return_tensors="pt")
         width = inputs["input_ids"].shape[1]
-        outputs = model.generate(
+        outputs = model.generate(  # pyright: ignore[reportAttributeAccessIssue] (hidden by transformers' lazy imports)
             **inputs,
             do_sample=False,
             max_new_tokens=max(1, min(max_tokens, model.config.max_position_embeddings - width)),
@@ -220,7 +222,7 @@ def complete(
 
 
 def score(problems: Sequence[Problem], answers: Sequence[str]) -> dict:
-    """Exact matches, with the 95% interval of their share."""
+    """The number of exact matches and their share, with its 95% interval."""
     correct = sum(parse_answer(problem.answer) == answer for problem, answer in zip(problems, answers, strict=True))
     total = len(problems)
     return {
@@ -232,7 +234,7 @@ def score(problems: Sequence[Problem], answers: Sequence[str]) -> dict:
 
 
 def wilson_interval(correct: int, total: int) -> list[float]:
-    """Wilson's 95% score interval of a share, [low, high]: it stays within 0 and 1 and is not empty at either end.
+    """Wilson's 95% score interval of a share, [low, high]; within 0 and 1, and not empty for shares of 0 or 1.
 
     Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209–212.
     """
@@ -250,7 +252,3 @@ def _load(counts_LE: torch.Tensor) -> dict:
         "lowest": round(load_LE.min().item(), 4),
         "highest": round(load_LE.max().item(), 4),
     }
-
-
-def _num_bytes(text: str) -> int:
-    return len(text.encode())

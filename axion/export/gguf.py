@@ -126,7 +126,7 @@ def _metadata(release: Release, repo_id: str | None) -> gguf.Metadata:
     info = release.info
     if not info:
         return gguf.Metadata(name=release.name)
-    repo_id = repo_id or info["repo_id"]
+    repo_id = str(repo_id or info["repo_id"])
     url = f"https://huggingface.co/{repo_id}"
     base = {"name": info["title"], "version": info["version"], "organization": repo_id.split("/")[0], "repo_url": url}
     data = info["dataset"]

@@ -36,6 +36,7 @@ def few_prompts(monkeypatch):
     monkeypatch.setattr(evaluation, "REASONING_TOKENS", 8)
     monkeypatch.setattr(speed, "REPETITIONS", 1)
     monkeypatch.setattr(speed, "NEW_TOKENS", 10)
+    monkeypatch.setattr(speed, "measure_memory", lambda folder: {"libraries_bytes": 1, "peak_bytes": 2})  # a process
 
 
 @pytest.fixture
@@ -173,9 +174,7 @@ def test_the_held_out_documents_do_not_depend_on_the_model(release, local_data, 
 # --- Speed and memory ---------------------------------------------------------------------------------------------
 
 
-def test_speed_is_measured_with_one_thread_and_with_all(release, monkeypatch):
-    monkeypatch.setattr(speed, "measure_memory", lambda folder: None)
-    monkeypatch.setattr(speed, "NEW_TOKENS", 10)
+def test_speed_is_measured_with_one_thread_and_with_all(release, few_prompts):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -201,13 +200,17 @@ def test_the_text_does_not_end_before_all_tokens_are_drawn(release, monkeypatch)
 
 
 def test_memory_is_that_of_a_fresh_process_not_of_this_one(release):
-    ballast = bytearray(1_500_000_000)  # the system counts what a parent holds as its child's, were it asked that way
+    ballast = bytearray(1_500_000_000)  # getrusage would count the parent's memory as the child's
     ballast[::4096] = b"x" * len(ballast[::4096])
     memory = speed.measure_memory(release.folder)
     assert 50e6 < memory["libraries_bytes"] < memory["peak_bytes"] < 1.4e9
 
 
-def test_a_process_that_fails_is_one_line(tmp_path):
-    with pytest.raises(AxionError, match=r"could not be measured: .*is not a complete release") as caught:
+def test_a_process_that_fails_is_one_line(tmp_path, monkeypatch):
+    fails = tmp_path / "python"
+    fails.write_text("#!/bin/sh\necho Traceback >&2\necho 'AxionError: x is not a complete release' >&2\nexit 1\n")
+    fails.chmod(0o755)
+    monkeypatch.setattr(speed.sys, "executable", str(fails))
+    with pytest.raises(AxionError, match=r"could not be measured: AxionError: x is not a complete release") as caught:
         speed.measure_memory(tmp_path)
     assert "\n" not in str(caught.value)
