@@ -273,5 +273,6 @@ def test_the_revision_is_resolved_recorded_and_part_of_the_fingerprint(made, tmp
     assert second.data.sources[0].revision == "b" * 40 and second.folder != first.folder
     # a pinned recipe and a resumed run ask for no other
     pinned = recipe.model_copy(update={"data": first.data})
+    assert f"revision: {'a' * 40}" in pinned.to_yaml()
     assert prepare(pinned, tmp_path, progress=False).folder == first.folder
     assert prepare(recipe, tmp_path, progress=False, earlier=first.data).folder == first.folder
