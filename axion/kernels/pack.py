@@ -23,7 +23,7 @@ import torch
 from axion.kernels.build import Unavailable
 from axion.model.attention_axion import AxionAttention, softmax_scale
 from axion.model.configuration_axion import AxionConfig
-from axion.model.mixture_axion import AxionExperts, AxionMLP
+from axion.model.mixture_axion import AxionMLP
 from axion.model.modeling_axion import AxionDecoderLayer, AxionForCausalLM
 
 CACHE_LINE = 64
@@ -87,8 +87,9 @@ def dense_matrices(model: AxionForCausalLM) -> Iterator[torch.Tensor]:
         yield _folded(gain_D, layer.mlp.gate.weight)
         yield layer.mlp.gate.e_score_correction_bias
         yield from _mlp_matrices(layer.mlp.shared_experts, gain_D)
-        experts = cast(AxionExperts, layer.mlp.experts)
-        for gate_up_xD, down_DF in zip(experts.gate_up_proj.unbind(), experts.down_proj.unbind(), strict=True):
+        experts = layer.mlp.experts
+        stacked = cast(torch.Tensor, experts.gate_up_proj), cast(torch.Tensor, experts.down_proj)
+        for gate_up_xD, down_DF in zip(*stacked, strict=True):
             yield from (_folded(gain_D, part_FD) for part_FD in gate_up_xD.chunk(2))
             yield down_DF.T
     yield _folded(decoder.norm.weight.double(), model.lm_head.weight)
