@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 
@@ -22,15 +22,17 @@ from tests.support.servers import ROOT, served
 from tests.support.steering import READY, open_tab
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, FloatRect, Locator, Page, ViewportSize
 
-WIDE = {"width": 1280, "height": 800}
-NARROW = {"width": 390, "height": 844}
+Scheme = Literal["light", "dark"]
+
+WIDE: "ViewportSize" = {"width": 1280, "height": 800}
+NARROW: "ViewportSize" = {"width": 390, "height": 844}
 
 PICTURE = ROOT / "docs" / "playground.png"
 FILM = ROOT / "docs" / "playground.webp"
 SLOW_APP = ("-m", "tests.support.slow_app", "--tokens-per-second", "8")
-FILM_SIZE = {"width": 1280, "height": 940}
+FILM_SIZE: "ViewportSize" = {"width": 1280, "height": 940}
 FILM_SCALE = 1.5
 """Pixels of the film for one of the page."""
 FILM_COLOURS = 128
@@ -59,7 +61,12 @@ DRAWN = """() => {
 
 
 def open_page(
-    browser: "Browser", address: str, size: dict, scheme: str = "light", language: str = "en", scale: float = 2
+    browser: "Browser",
+    address: str,
+    size: "ViewportSize",
+    scheme: Scheme = "light",
+    language: str = "en",
+    scale: float = 2,
 ) -> "Page":
     """A page that has drawn its first trace."""
     page = browser.new_page(
@@ -78,7 +85,7 @@ def tabs_of(page: "Page") -> Iterator[str]:
     names = page.locator(".ax-tabs > .tab-wrapper .visually-hidden button")
     for number in range(names.count()):
         page.wait_for_load_state("networkidle")
-        name = names.nth(number).text_content().strip()
+        name = (names.nth(number).text_content() or "").strip()
         open_tab(page, name)
         page.wait_for_load_state("networkidle")
         page.wait_for_function(DRAWN)
@@ -89,8 +96,14 @@ def tabs_of(page: "Page") -> Iterator[str]:
 def take_all(browser: "Browser", address: str, folder: Path) -> None:
     """Write a picture of every tab in every look."""
     folder.mkdir(parents=True, exist_ok=True)
-    looks = [(width, scheme, "en") for width in ("wide", "narrow") for scheme in ("light", "dark")]
-    for width, scheme, language in [*looks, ("wide", "light", "pt")]:
+    looks: list[tuple[str, Scheme, str]] = [
+        ("wide", "light", "en"),
+        ("wide", "dark", "en"),
+        ("narrow", "light", "en"),
+        ("narrow", "dark", "en"),
+        ("wide", "light", "pt"),
+    ]
+    for width, scheme, language in looks:
         page = open_page(browser, address, WIDE if width == "wide" else NARROW, scheme, language)
         for tab in tabs_of(page):
             page.screenshot(path=folder / f"{tab}-{width}-{scheme}-{language}.png", full_page=True)
@@ -108,8 +121,8 @@ def take_film(browser: "Browser", address: str, path: Path) -> None:
     view = page.locator("#trace .axion-view")
     page.locator("#generate").click()
     page.wait_for_selector("#trace .axion-view[data-state=running]")
-    box = view.bounding_box()
-    room = {**box, "height": FILM_SIZE["height"] - box["y"]}  # the view may grow
+    box = find_box(view)
+    room: FloatRect = {**box, "height": FILM_SIZE["height"] - box["y"]}  # the view may grow
     shots, shown = [], []
     done = False
     while not done:
@@ -117,10 +130,18 @@ def take_film(browser: "Browser", address: str, path: Path) -> None:
         done = page.evaluate(DONE)
         shown.append(page.evaluate(NEW_TOKENS))
         shots.append(page.screenshot(clip=room))
-    share = min(1.0, view.bounding_box()["height"] / room["height"])
+    share = min(1.0, find_box(view)["height"] / room["height"])
     page.close()
     seconds = [(later - tokens) / TOKENS_PER_SECOND for tokens, later in pairwise(shown)] + [LAST_SECONDS]
     write_film(path, [crop(shot, share) for shot in shots], seconds)
+
+
+def find_box(view: "Locator") -> "FloatRect":
+    """The view's place on the screen."""
+    box = view.bounding_box()
+    if box is None:
+        raise AxionError("the view is not on the page")
+    return box
 
 
 def crop(shot: bytes, share: float) -> Image.Image:
@@ -155,7 +176,7 @@ def write_film(path: Path, frames: Sequence[Image.Image], seconds: Sequence[floa
 
 def main() -> None:
     """Take the README's pictures, or all of them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--models", nargs="+", metavar="RELEASE", default=[])
     parser.add_argument("--all", type=Path, metavar="FOLDER")
     options = parser.parse_args()
