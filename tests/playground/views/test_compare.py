@@ -79,7 +79,8 @@ def test_the_first_difference_is_marked(view, different):
     pairs = zip(new_text(a), new_text(b), strict=False)
     common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     verdict = part(page, "verdict").text_content()
-    assert verdict.startswith(f"They part after {common} equal characters: A" if common else "They part at once: A")
+    start = f"They differ after {common} equal characters: A" if common else "They differ from the start: A"
+    assert verdict.startswith(start)
     assert part(page, "parting").is_visible()
     assert part(page, "live").text_content() == f"Finished. {verdict}"
     count = int(part(page, "common").text_content().split()[0])
