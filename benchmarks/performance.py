@@ -46,7 +46,7 @@ DECODING_TARGETS = {
     ("v0.1", "prefill"): {decoding.TRANSFORMERS: (3.5, 5), decoding.LLAMA: (7, 10)},
 }
 WHOLE_TARGET = (0.9, 0.97)
-REMOTE_TARGET = (1.3, 2.5)
+REMOTE_TARGET = (1.0, 1.3)
 
 
 def target_rows(parts: Mapping[str, Mapping]) -> Iterator[Row]:
