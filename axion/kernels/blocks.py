@@ -1,7 +1,7 @@
-"""A model's training and scoring passes on the kernels: one autograd function for each block, and one for the head.
+"""Training and scoring passes on the kernels: one autograd function for each block, and one for the head.
 
-`use_kernels(model)` puts them under an ordinary `AxionForCausalLM`. The parameters stay the model's own, so optimizer,
-checkpoints, data parallelism and gradient accumulation see no difference; only the numbers come from C++.
+`use_kernels(model)` replaces the forward pass of an ordinary `AxionForCausalLM`. The parameters stay the model's own,
+so optimizers, checkpoints, data parallelism and gradient accumulation work as before.
 
 Shape suffixes as in modeling_axion.py: B batch, S positions, T all tokens (B·S), D hidden, H heads, E routed experts, K
 experts per token, V vocabulary.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from types import MethodType
+from typing import cast
 
 import torch
 from torch import nn
@@ -19,35 +20,38 @@ from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from axion.kernels.build import Unavailable, library
 from axion.model.mixture_axion import AxionMLP, AxionMoE
-from axion.model.modeling_axion import AxionForCausalLM
+from axion.model.modeling_axion import AxionDecoderLayer, AxionForCausalLM
 
 IGNORED = -100
-"""A label that is left out of the loss."""
+"""Label of a position that has no loss."""
+
+Parameters = Sequence[torch.Tensor | None]
+"""The parameters of a block, in the order of its C++ struct."""
 
 OnRouting = Callable[[int, torch.Tensor], None]
-"""Is told of every mixture layer's choice: the layer's number among them, and the experts [T, K]."""
+"""Called with the index of a mixture layer, counted among the mixture layers, and its chosen experts [T, K]."""
 
 
 def use_kernels(model: AxionForCausalLM, on_routing: OnRouting | None = None) -> None:
-    """From now on `model(input_ids, …, use_cache=False)` runs on the kernels.
+    """Makes `model(input_ids, …, use_cache=False)` run on the kernels.
 
-    With `labels` the result has the loss and no logits, which are never formed. A call that the kernels do not cover (a
-    cache, embeddings as input, left padding, hidden states as output) takes the PyTorch path as before.
+    With `labels` the result has the loss and no logits, which are never computed as a whole. A call that the kernels do
+    not cover (a cache, embeddings as input, left padding, hidden states as output) takes the PyTorch path.
 
     Args:
         model: in fp32, on the CPU.
-        on_routing: called in training mode; forward hooks on the routers are not.
+        on_routing: called in training mode, in place of forward hooks on the routers.
 
     Raises:
-        Unavailable: the kernels cannot be built here, or the model is not one that they cover.
+        Unavailable: the kernels cannot be built, or do not cover the model.
     """
     with torch.device("meta"):
         plain = AxionForCausalLM(model.config)
     if _shapes(model) != _shapes(plain):
-        raise Unavailable("the model has other parameters than its config says (an adapter?)")
+        raise Unavailable("the model has parameters that its config does not describe (an adapter?)")
     wrong = {f"{p.dtype} on {p.device.type}".removeprefix("torch.") for p in model.parameters() if not _fits(p)}
     if wrong:
-        raise Unavailable(f"the kernels want float32 on the CPU, not {', '.join(sorted(wrong))}")
+        raise Unavailable(f"the kernels need float32 on the CPU, not {', '.join(sorted(wrong))}")
     passes = _Passes(model, on_routing)
 
     def forward(self: AxionForCausalLM, input_ids=None, labels=None, logits_to_keep=0, **kwargs):
@@ -73,12 +77,13 @@ class _Passes:
 
     def __init__(self, model: AxionForCausalLM, on_routing: OnRouting | None):
         self.model = model
+        self.layers = cast("list[AxionDecoderLayer]", list(model.model.layers))
         self.library = _typed(library(model.config))
         self.on_routing = on_routing
         self._angles_CP: list[torch.Tensor] | None = None
 
     def cover(self, input_ids, labels, kwargs: dict) -> bool:
-        """Whether this call is one that the kernels compute as PyTorch would."""
+        """Whether the kernels compute this call as PyTorch would."""
         known = {"attention_mask", "use_cache", "output_router_logits", "num_items_in_batch"}
         wanted = {name for name, value in kwargs.items() if value is not None and value is not False}
         return (
@@ -92,19 +97,18 @@ class _Passes:
             and _padding_is_right(kwargs.get("attention_mask"), labels)
         )
 
-    def gather(self) -> list[list[torch.Tensor | None]] | None:
-        """Each block's parameters, which may have changed since: a layer's two, and so on, then the head's.
+    def gather(self) -> list[Parameters] | None:
+        """The current parameters of each block: two blocks per layer, then the head.
 
-        None when the kernels cannot read them all.
+        None if the kernels cannot read all of them.
         """
-        layers = self.model.model.layers
-        blocks = [of(layer) for layer in layers for of in (_attention_parameters, _feed_forward_parameters)]
+        blocks = [of(layer) for layer in self.layers for of in (_attention_parameters, _feed_forward_parameters)]
         blocks.append([self.model.model.norm.weight, self.model.lm_head.weight])
         fit = all(_fits(parameter) for block in blocks for parameter in block if parameter is not None)
         return blocks if fit else None
 
     def _angles(self, positions: int) -> list[torch.Tensor]:
-        """Cosines and sines [S, P/2] of the first positions, computed once for the whole context."""
+        """Cosines and sines [S, P/2] of the first positions. They are computed once, for the whole context."""
         if self._angles_CP is None or len(self._angles_CP[0]) < positions:
             context = torch.arange(max(positions, self.model.config.max_position_embeddings)).unsqueeze(0)
             rotary = self.model.model.rotary_emb
@@ -121,7 +125,7 @@ class _Passes:
         angles = self._angles(input_ids.shape[1])
         router_logits = []
         *of_layers, head = parameters
-        for layer, attention, feed_forward in zip(decoder.layers, of_layers[::2], of_layers[1::2], strict=True):
+        for layer, attention, feed_forward in zip(self.layers, of_layers[::2], of_layers[1::2], strict=True):
             hidden_BSD = _Attention.apply(self.library, *angles, hidden_BSD, *attention)
             if isinstance(layer.mlp, AxionMoE):
                 bias_E = layer.mlp.gate.e_score_correction_bias
@@ -145,12 +149,12 @@ class _Passes:
 
 
 def _labels_are_tokens(labels: torch.Tensor | None, vocabulary: int) -> bool:
-    """Whether every label can be looked up; PyTorch says what is wrong with one that cannot."""
+    """Whether every label is a token or IGNORED; PyTorch raises the error for any other."""
     return labels is None or bool(((labels == IGNORED) | ((labels >= 0) & (labels < vocabulary))).all())
 
 
 def _padding_is_right(mask_BS: torch.Tensor | None, labels: torch.Tensor | None) -> bool:
-    """Whether no real token could see padding: there is none, or it stands on the right and is not predicted."""
+    """Whether no real token attends to padding: there is none, or it is on the right and has no loss."""
     if mask_BS is None:
         return True
     if mask_BS.ndim != 2 or bool((mask_BS[:, 1:] > mask_BS[:, :-1]).any()):
@@ -161,7 +165,7 @@ def _padding_is_right(mask_BS: torch.Tensor | None, labels: torch.Tensor | None)
 # --- The parameters of each block, in the order of its C++ -----------------------------------------------------------
 
 
-def _attention_parameters(layer: nn.Module) -> list[torch.Tensor | None]:
+def _attention_parameters(layer: AxionDecoderLayer) -> Parameters:
     attention = layer.self_attn
     if attention.compresses_queries:
         queries = [attention.q_a_proj.weight, attention.q_a_layernorm.weight, attention.q_b_proj.weight]
@@ -171,15 +175,15 @@ def _attention_parameters(layer: nn.Module) -> list[torch.Tensor | None]:
     return [layer.input_layernorm.weight, *queries, *latents, attention.o_proj.weight]
 
 
-def _swiglu_parameters(mlp: AxionMLP) -> list[torch.Tensor]:
+def _swiglu_parameters(mlp: AxionMLP) -> Parameters:
     return [mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight]
 
 
-def _feed_forward_parameters(layer: nn.Module) -> list[torch.Tensor]:
+def _feed_forward_parameters(layer: AxionDecoderLayer) -> Parameters:
     mlp = layer.mlp
     if not isinstance(mlp, AxionMoE):
         return [layer.post_attention_layernorm.weight, *_swiglu_parameters(mlp)]
-    routed = [mlp.gate.weight, mlp.experts.gate_up_proj, mlp.experts.down_proj]
+    routed = [mlp.gate.weight, *(mlp.experts.get_parameter(name) for name in ("gate_up_proj", "down_proj"))]
     return [layer.post_attention_layernorm.weight, *routed, *_swiglu_parameters(mlp.shared_experts)]
 
 
@@ -192,12 +196,12 @@ def _typed(loaded: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def _at(tensor: torch.Tensor | None) -> ctypes.c_void_p:
-    """Where a tensor's numbers lie; null for none."""
+    """The address of a tensor's data; null for None."""
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
 def _table(tensors: Sequence[torch.Tensor | None]) -> ctypes.Array:
-    """A C struct of pointers."""
+    """A C struct of the addresses of tensors."""
     return (ctypes.c_void_p * len(tensors))(*(None if t is None else t.data_ptr() for t in tensors))
 
 

@@ -1,8 +1,9 @@
-"""Compiles the kernels for one model's dimensions, once, and loads them.
+"""Compiles the kernels for the dimensions of one model, caches the build and loads it.
 
-Every dimension is a constant of the compiled code (`dimensions.h`), so the compiler unrolls what it can. A build is
-kept in a folder named by a hash of all that it depends on: sources, dimensions, compiler, flags, processor. Two
-processes that start at once each build in a folder of their own and rename it into place: the later one finds it there.
+Every dimension is a constant of the compiled code (`dimensions.h`), so the compiler can unroll loops. The folder of a
+build is named by a hash of all that it depends on: sources, dimensions, compiler, flags, processor. Two processes that
+start at the same time each build in a temporary folder and rename it into place; the later one uses the folder that is
+already there.
 """
 
 from __future__ import annotations
@@ -32,48 +33,47 @@ SOURCES = Path(__file__).resolve().parent / "csrc"
 LIBRARY = "axion_kernels.so"
 
 FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wno-psabi")
-"""-Wno-psabi: GCC notes that wide vectors are passed another way without AVX-512; nothing here passes one between
-libraries."""
+"""-Wno-psabi: GCC warns that wide vectors are passed differently without AVX-512; none is passed between libraries."""
 
 
 class Unavailable(AxionError):
-    """The kernels cannot be used here; the message says why."""
+    """The kernels cannot be used; the message says why."""
 
 
 def library(config: AxionConfig) -> ctypes.CDLL:
-    """The compiled kernels for a model's dimensions, built at the first call.
+    """The compiled kernels for a model's dimensions, built on first use.
 
-    The folder of builds is `$AXION_KERNELS`, or `axion/kernels` in the user's cache folder (`$XDG_CACHE_HOME` or
+    Builds are kept in `$AXION_KERNELS`, or in `axion/kernels` in the user's cache folder (`$XDG_CACHE_HOME` or
     ~/.cache).
 
     Raises:
-        Unavailable: no compiler, ninja or OpenMP, a compiler that fails, or a model that the kernels do not cover.
+        Unavailable: there is no compiler, ninja or OpenMP, the compiler fails, or the kernels do not cover the config.
     """
     if (reason := unsupported_reason(config)) is not None:
         raise Unavailable(reason)
-    return _load(dimensions_header(config))
+    return _load(dimensions_header(config), os.environ.get("AXION_KERNELS_FLAGS", ""))
 
 
 def vector_lanes(kernels: ctypes.CDLL) -> int:
-    """How many floats the compiled code works on at once: 16 with AVX-512, 8 with AVX2, 4 with NEON or SSE."""
+    """Floats per vector of the compiled code: 16 with AVX-512, 8 with AVX2, 4 with NEON or SSE."""
     return kernels.axion_vector_lanes()
 
 
 def compiler() -> str:
-    """The C++ compiler's command: `$CXX`, or g++, clang++ or c++, whichever is found first.
+    """The command of the C++ compiler: `$CXX`, or the first of g++, clang++ and c++ that is found.
 
     Raises:
-        Unavailable: none is there.
+        Unavailable: no compiler was found.
     """
-    wish = os.environ.get("CXX")
-    for command in [wish] if wish else ["g++", "clang++", "c++"]:
+    chosen = os.environ.get("CXX")
+    for command in [chosen] if chosen else ["g++", "clang++", "c++"]:
         if shutil.which(command):
             return command
-    raise Unavailable(f"{wish} (from $CXX) was not found" if wish else "no C++ compiler was found (g++ or clang++)")
+    raise Unavailable(f"{chosen} (from $CXX) was not found" if chosen else "no C++ compiler was found (g++ or clang++)")
 
 
 def dimensions_header(config: AxionConfig) -> str:
-    """dimensions.h: the model's sizes and constants as C++."""
+    """The text of dimensions.h: the sizes and constants of the model in C++."""
     sizes = {
         "kVocabulary": config.vocab_size,
         "kHidden": config.hidden_size,
@@ -81,7 +81,7 @@ def dimensions_header(config: AxionConfig) -> str:
         "kDenseLayers": config.first_k_dense_replace,
         "kDenseWidth": config.intermediate_size,
         "kHeads": config.num_attention_heads,
-        "kQueryRank": config.q_lora_rank or 0,  # 0: queries come from one full matrix
+        "kQueryRank": config.q_lora_rank or 0,  # 0: queries are projected by one full matrix
         "kLatent": config.kv_lora_rank,
         "kNope": config.qk_nope_head_dim,
         "kRope": config.qk_rope_head_dim,
@@ -108,14 +108,14 @@ def dimensions_header(config: AxionConfig) -> str:
 
 @cache
 def processor_flags() -> tuple[str, ...]:
-    """What the compiler is told of the processor: this one, unless `$AXION_KERNELS_MARCH` names another."""
-    wish = os.environ.get("AXION_KERNELS_MARCH", "native")
-    return (f"-march={wish}",) if platform.machine() in {"x86_64", "AMD64"} else (f"-mcpu={wish}",)
+    """The compiler's option for the processor: this one, or the one that `$AXION_KERNELS_MARCH` names."""
+    name = os.environ.get("AXION_KERNELS_MARCH", "native")
+    return (f"-march={name}",) if platform.machine() in {"x86_64", "AMD64"} else (f"-mcpu={name}",)
 
 
 @cache
 def compiler_version(command: str) -> str:
-    """The first line of `--version`."""
+    """The first line that the compiler prints for `--version`."""
     try:
         done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -124,11 +124,11 @@ def compiler_version(command: str) -> str:
 
 
 @cache
-def _load(header: str) -> ctypes.CDLL:
+def _load(header: str, more_flags: str) -> ctypes.CDLL:
     if not SOURCES.is_dir():
-        raise Unavailable("the kernels' sources are not beside the package")
+        raise Unavailable("the sources of the kernels are not installed")
     command = compiler()
-    flags = [*FLAGS, *processor_flags(), *os.environ.get("AXION_KERNELS_FLAGS", "").split()]
+    flags = [*FLAGS, *processor_flags(), *more_flags.split()]
     sources = sorted(path for path in SOURCES.rglob("*") if path.suffix in {".h", ".cpp"})
     known = [header, compiler_version(command), *flags, _processor(), torch.__version__]
     known += [f"{path.relative_to(SOURCES)}\n{path.read_text(encoding='utf-8')}" for path in sources]
@@ -136,31 +136,31 @@ def _load(header: str) -> ctypes.CDLL:
     built = _folder() / name / LIBRARY
     if not built.is_file():
         _build(command, flags, header, sources, built.parent)
-    # its OpenMP is torch's own: a library of the same name that is loaded already is taken again
+    # The OpenMP library is torch's own: the loader reuses a library of the same name.
     try:
         return ctypes.CDLL(str(built))
     except OSError as error:
-        raise Unavailable(f"the kernels do not load ({error}); remove {built.parent} to build them anew") from None
+        raise Unavailable(f"the kernels do not load ({error}); delete {built.parent} to rebuild them") from None
 
 
 def _build(command: str, flags: Sequence[str], header: str, sources: Sequence[Path], folder: Path) -> None:
-    """Builds into a folder of this process and renames it to `folder`."""
-    # Only here: this import takes a second, and nobody needs it whose build is there.
+    """Builds in a temporary folder and renames it to `folder`."""
+    # Imported lazily: it takes a second, and only a new build needs it.
     from torch.utils import cpp_extension
 
-    print("compiling the kernels for this model, once …", file=sys.stderr)
+    print("compiling the kernels for this model (once) …", file=sys.stderr)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise Unavailable(
-            f"{folder.parent} cannot be written ({error.strerror}); $AXION_KERNELS names another folder for the kernels"
+            f"{folder.parent} cannot be written ({error.strerror}); set $AXION_KERNELS to another folder"
         ) from None
     try:
         (staged / "dimensions.h").write_text(header, encoding="utf-8")
         with (
             _environment(CXX=command, PATH=_path_with_ninja()),
-            redirect_stdout(StringIO()),  # it prints where it looks for its cache
+            redirect_stdout(StringIO()),  # it prints the path of its cache
         ):
             cpp_extension.load(
                 name=f"axion_{folder.name}",
@@ -172,7 +172,7 @@ def _build(command: str, flags: Sequence[str], header: str, sources: Sequence[Pa
                 is_python_module=False,
                 keep_intermediates=False,
             )
-        [made] = staged.glob("*.so")  # the same name a second time in one process gets a number
+        [made] = staged.glob("*.so")  # a name used twice in one process gets a number appended
         made.rename(staged / LIBRARY)
         try:
             os.rename(staged, folder)
@@ -186,10 +186,10 @@ def _build(command: str, flags: Sequence[str], header: str, sources: Sequence[Pa
 
 
 def _path_with_ninja() -> str:
-    """$PATH, and before it the folder of the ninja that pip installed: an environment need not be active to be used.
+    """`$PATH`, preceded by the folder of pip's ninja, which is not in it unless the environment is activated.
 
     Raises:
-        Unavailable: there is no ninja.
+        Unavailable: ninja is not installed.
     """
     path = os.environ.get("PATH", "")
     try:
@@ -203,7 +203,7 @@ def _path_with_ninja() -> str:
 
 @contextmanager
 def _environment(**variables: str) -> Iterator[None]:
-    """Sets environment variables for a while."""
+    """Sets environment variables for the duration of a block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -222,14 +222,14 @@ def _first_error(text: str) -> str:
 
 
 def _folder() -> Path:
-    if wish := os.environ.get("AXION_KERNELS"):
-        return Path(wish)
+    if folder := os.environ.get("AXION_KERNELS"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "axion" / "kernels"
 
 
 @cache
 def _processor() -> str:
-    """What -march=native stands for: a home folder may be shared by different machines."""
+    """What -march=native means here: machines with different processors may share a home folder."""
     information = Path("/proc/cpuinfo")
     if not information.is_file():
         return platform.processor()

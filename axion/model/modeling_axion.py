@@ -47,6 +47,7 @@ class AxionDecoderLayer(GradientCheckpointingLayer):
 class AxionPreTrainedModel(PreTrainedModel):
     """What transformers asks of a model family: outputs to record, modules to keep in fp32, initialisation."""
 
+    config: AxionConfig
     config_class = AxionConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True

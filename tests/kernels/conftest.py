@@ -1,7 +1,8 @@
-"""Models with random weights that bring in every part the kernels know, few enough that each is compiled for itself."""
+"""Models with random weights that use every part of the kernels. Each shape is a build of its own, so they are few."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -21,9 +22,11 @@ YARN = {
 }
 SHAPES = {
     "plain": {},
-    "odd widths, dense first layer": {
+    "odd widths, one head, dense first layer": {
         "vocab_size": 301,
         "hidden_size": 40,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
         "qk_nope_head_dim": 7,
         "v_head_dim": 9,
         "kv_lora_rank": 5,
@@ -32,13 +35,18 @@ SHAPES = {
         "first_k_dense_replace": 1,
         "intermediate_size": 50,
     },
-    "full queries, pairs in halves, untied": {
+    "full queries, pairs in halves, untied, wide heads, dense throughout": {
         "q_lora_rank": None,
         "rope_interleave": False,
-        "qk_rope_head_dim": 8,
         "tie_word_embeddings": False,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 3,
+        "qk_nope_head_dim": 24,
+        "qk_rope_head_dim": 10,
+        "v_head_dim": 32,
+        "first_k_dense_replace": 2,
     },
-    "groups, raw scores, scaled, wide latents": {
+    "groups, raw scores, scaled, two shared experts, yarn, wide latents": {
         # Wide enough that applying the up-projections separately needs fewer products than absorbing them.
         "kv_lora_rank": 64,
         "q_lora_rank": 64,
@@ -48,20 +56,8 @@ SHAPES = {
         "num_experts_per_tok": 3,
         "norm_topk_prob": False,
         "routed_scaling_factor": 2.5,
-    },
-    "yarn, two shared experts, one head": {
-        "rope_parameters": YARN,
         "n_shared_experts": 2,
-        "num_attention_heads": 1,
-        "num_key_value_heads": 1,
-    },
-    "wide heads, dense throughout": {
-        "num_attention_heads": 3,
-        "num_key_value_heads": 3,
-        "qk_nope_head_dim": 24,
-        "qk_rope_head_dim": 10,
-        "v_head_dim": 32,
-        "first_k_dense_replace": 2,
+        "rope_parameters": YARN,
     },
 }
 """Changes to the tiny model's config, by what they bring in."""
@@ -76,10 +72,16 @@ def _compiler() -> None:
 
 
 @pytest.fixture
-def make_model() -> Callable[..., AxionForCausalLM]:
-    """Builds the tiny model with other shapes; norms and routing biases are random too."""
+def make_model(monkeypatch) -> Callable[..., AxionForCausalLM]:
+    """Builds the tiny model with other shapes; norms and routing biases are random too.
+
+    The kernels for other shapes are built with -O1, in less than half the time. Those of the tiny model itself are
+    shared with the rest of the tests.
+    """
 
     def make(**changes) -> AxionForCausalLM:
+        if changes and "AXION_KERNELS_FLAGS" not in os.environ:
+            monkeypatch.setenv("AXION_KERNELS_FLAGS", "-O1")
         torch.manual_seed(1)
         model = AxionForCausalLM(AxionConfig(**TINY | changes))
         with torch.no_grad():

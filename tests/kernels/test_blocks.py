@@ -1,4 +1,4 @@
-"""The kernels give PyTorch's losses, logits and gradients, in every shape and however a batch is cut."""
+"""The kernels give PyTorch's losses, logits and gradients, for every shape and every division of a batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from axion.training.losses import sequence_balance_loss
 from tests.kernels.conftest import SHAPES
 
 EXACT = 1e-5
-"""Of each tensor's largest number."""
+"""Tolerance, relative to the largest number of a tensor."""
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,13 @@ def test_loss_logits_and_every_gradient(make_model, shape):
         assert_close(fast(ids, labels=ids, use_cache=False).loss, slow(ids, labels=ids, use_cache=False).loss)
 
 
-@pytest.mark.parametrize("version", known_versions())
+@pytest.mark.parametrize(
+    "version",
+    [
+        version if version == "axion1-v0.1" else pytest.param(version, marks=pytest.mark.slow)
+        for version in known_versions()
+    ],
+)
 def test_every_recipe(version):
     from axion.model.modeling_axion import AxionForCausalLM
 
@@ -85,10 +91,10 @@ def test_every_recipe(version):
     assert_same_gradients(slow, fast)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+@pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize(("batch", "positions"), [(1, 100), (4, 33), (5, 16)])
 def test_any_number_of_threads(make_model, threads, batch, positions):
-    """Fewer sequences than threads are shared out within, more of them as wholes."""
+    """Few sequences are each shared by all threads; many are divided among the threads."""
     slow, fast = pair(make_model())
     ids = tokens(slow, batch, positions)
     wanted = backward(slow, ids)
@@ -109,7 +115,7 @@ def test_one_token(make_model):
 
 
 def test_more_tokens_than_a_chunk_of_the_experts(make_model):
-    slow, fast = pair(make_model(max_position_embeddings=400))
+    slow, fast = pair(make_model())
     ids = tokens(slow, 2, 333)
     backward(slow, ids), backward(fast, ids)
     assert_same_gradients(slow, fast)
@@ -124,7 +130,7 @@ def test_labels_that_are_left_out_and_padding(make_model):
     mask[1, 30:] = 0
     labels[mask == 0] = IGNORED
     for given in (None, mask):
-        # the balance loss counts what stands in the padding, which the kernels and PyTorch fill differently
+        # the balance loss counts padding too, whose hidden states differ between the kernels and PyTorch
         wanted = backward(slow, ids, labels, alpha=0.0, attention_mask=given)
         assert_close(backward(fast, ids, labels, alpha=0.0, attention_mask=given), wanted)
         assert_same_gradients(slow, fast)
@@ -209,5 +215,5 @@ def test_other_kinds_of_model_are_refused(make_model):
     from peft import LoraConfig, get_peft_model
 
     wrapped = get_peft_model(make_model(), LoraConfig(target_modules=["o_proj"]))
-    with pytest.raises(Unavailable, match="other parameters than its config says"):
+    with pytest.raises(Unavailable, match="parameters that its config does not describe"):
         use_kernels(wrapped.base_model.model)

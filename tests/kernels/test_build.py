@@ -131,7 +131,7 @@ def test_other_processors_of_the_family(tmp_path, march):
     """AVX2 and SSE: built, and compared with PyTorch in a process of its own."""
     if platform.machine() not in {"x86_64", "AMD64"}:
         pytest.skip("these are x86 processors")
-    test = "tests/kernels/test_blocks.py::test_loss_logits_and_every_gradient[odd widths, dense first layer]"
+    test = "tests/kernels/test_blocks.py::test_loss_logits_and_every_gradient[odd widths, one head, dense first layer]"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
         cwd=ROOT,

@@ -1,9 +1,9 @@
-// Rotary positions: each pair of numbers is turned by its position's angle.
+// Rotary positions: each pair of numbers is rotated by the angle of its position.
 //
 //   (a, b) → (a·cos − b·sin, b·cos + a·sin)
 //
-// Pairs are neighbours or lie half the part's width apart (kInterleave), and stay where they are: queries and keys
-// agree on the order, so their products do not see it. The gradient is turned the other way.
+// Pairs are neighbours (kInterleave) or half the part's width apart, and are rotated in place: queries and keys have
+// the same order, so their products do not depend on it. The gradient is rotated the other way.
 #pragma once
 
 #include "dimensions.h"

@@ -1,9 +1,9 @@
-// Which experts read a token, and how much each counts (DeepSeek-V3 report, equations 12 to 16).
+// Routing: which experts read a token, and their weights (DeepSeek-V3 report, equations 12 to 16).
 //
 //   s_e = σ(W_router·n)_e       chosen: the kChosen largest s_e + bias_e, in the kTopGroups best groups
 //   w_e = kRoutedScale · s_e / Σ_chosen s          (kNormalise; otherwise kRoutedScale · s_e)
 //
-// A group's score is the sum of its two largest s_e + bias_e. Of equals the first one is taken.
+// A group's score is the sum of its two largest s_e + bias_e. Ties go to the lower index.
 #pragma once
 
 #include "dimensions.h"
@@ -18,7 +18,7 @@ inline void affinities(const float* logits_E, float* scores_E) {
   for (int e = 0; e < kExpertsRow; e += kLanes) store(scores_E + e, sigmoid(load(logits_E + e)));
 }
 
-// Sets the scores of experts outside of the best groups out of reach.
+// Gives experts outside the best groups a score that is never chosen.
 inline void close_groups(float* corrected_E) {
   constexpr int kSize = kExperts / kGroups;
   float group_scores[kGroups];
@@ -43,7 +43,7 @@ inline void close_groups(float* corrected_E) {
   }
 }
 
-// The experts of one token, the one with the highest corrected affinity first, from its affinities.
+// The experts of one token in descending order of corrected affinity.
 inline void choose(const float* scores_E, const float* bias_E, int32_t* experts_K) {
   float corrected_E[kExperts];
   for (int e = 0; e < kExperts; ++e) corrected_E[e] = scores_E[e] + bias_E[e];
@@ -56,7 +56,7 @@ inline void choose(const float* scores_E, const float* bias_E, int32_t* experts_
   }
 }
 
-// The sum by which weights are divided.
+// The divisor of the weights.
 inline float weight_divisor(const float* scores_E, const int32_t* experts_K) {
   if (!kNormalise) return 1;
   float total = 1e-20f;

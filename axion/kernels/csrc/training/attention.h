@@ -1,11 +1,11 @@
-// Causal attention of one head over one sequence, without ever holding all of its scores.
+// Causal attention of one head over one sequence, without storing all of its scores.
 //
 //   S_TS = K·Qᵀ · scale      P = softmax over the keys t ≤ s      O_Sv = Pᵀ·V
 //
-// Queries lie in the lanes: scores are kept as S_TS, one row per key, so that maxima, sums and exponentials of many
-// queries are plain vector operations. A tile of kQueries queries meets blocks of kKeys keys, oldest first. The forward
-// pass keeps, as FlashAttention does, the maximum m and the sum of what it has seen and rescales when m grows. It saves
-// λ_s = m + log2 Σ_t 2^(S−m), from which the backward pass gets P = 2^(S−λ) again in one step.
+// Queries are in the lanes: scores are stored as S_TS, one row per key, so that maxima, sums and exponentials of many
+// queries are plain vector operations. A tile of kQueries queries is combined with blocks of kKeys keys, oldest first.
+// As in FlashAttention, the forward pass keeps a running maximum m and sum and rescales them when m grows. It saves
+// λ_s = m + log2 Σ_t 2^(S−m), from which the backward pass recomputes P = 2^(S−λ).
 //
 // Scores are in units of log 2 (the scale carries log2 e), so that e^S is 2^S.
 #pragma once
@@ -26,23 +26,24 @@ constexpr int kQueryRow = padded(kQueryWidth);
 constexpr int kValueRow = padded(kValue);
 constexpr float kMinusInfinity = -1e30f;
 
-// A block of keys as the tile's queries see it. Before the tile every query sees every key; on the diagonal only the
-// vectors of queries from the key's own on do, so the block falls into steps of kLanes keys.
+// Calls work(row, rows, first query column) for the parts of a block of keys that are visible to the tile's queries. A
+// block before the tile is visible as a whole. On the diagonal, a key is visible only to the vectors of queries from
+// its own position on, so the block is divided into steps of kLanes keys.
 template <class Work>
 inline void visible(int first_query, int first_key, int keys, Work work) {
-  if (first_key + keys <= first_query) return work(0, keys, 0);  // (row, rows, first query column)
+  if (first_key + keys <= first_query) return work(0, keys, 0);
   for (int row = 0; row < keys; row += kLanes) {
     work(row, keys - row < kLanes ? keys - row : kLanes, first_key + row - first_query);
   }
 }
 
-// How many keys the block from `first_key` on has: it ends where the tile begins, or with the tile.
+// The number of keys in the block that starts at `first_key`: it ends at the start or at the end of the tile.
 inline int block_of_keys(int first_query, int queries, int first_key) {
   const int end = first_key < first_query ? first_query : first_query + queries;
   return end - first_key < kKeys ? end - first_key : kKeys;
 }
 
-// Scores of a block's keys [kKeys][kQueries]; −10^30 where the key is younger than the query.
+// Scores of a block's keys [kKeys][kQueries]; −10^30 where the key is after the query.
 inline void score(int first_query, int first_key, int keys, int queries, const float* keys_TQ, const float* queries_QS,
                   float* scores_TS) {
   visible(first_query, first_key, keys, [&](int row, int rows, int column) {
@@ -55,7 +56,7 @@ inline void score(int first_query, int first_key, int keys, int queries, const f
   });
 }
 
-// A tile's rows, `row` numbers apart, as columns [width][kQueries], times `scale`; zeros where there are no more rows.
+// Transposes a tile's rows, `row` numbers apart, into [width][kQueries], times `scale`; missing rows become zeros.
 inline void transpose(int rows, int width, const float* from, long row, float scale, float* to) {
   for (int d = 0; d < width; ++d) {
     for (int s = 0; s < rows; ++s) to[d * kQueries + s] = scale * from[s * row + d];
@@ -63,7 +64,7 @@ inline void transpose(int rows, int width, const float* from, long row, float sc
   }
 }
 
-// Where a head's numbers lie: rows of one token, `row` apart.
+// The numbers of one head: a row per token, `row` numbers apart.
 struct HeadRows {
   float* data;
   long row;
@@ -133,7 +134,7 @@ inline void attend(int tokens, HeadRows queries, const float* keys_TQ, const flo
 //
 //   dP = dO·Vᵀ      dS = P·(dP − δ), δ_s = O_s·dO_s      dQ = scale·dS·K      dK = scale·dSᵀ·Q      dV = Pᵀ·dO
 //
-// dqueries is overwritten; dkeys [T][kQueryRow] and dvalues [T][kValueRow] are, too.
+// dqueries, dkeys [T][kQueryRow] and dvalues [T][kValueRow] are overwritten.
 inline void attend_backward(int tokens, HeadRows queries, const float* keys_TQ, const float* values_TV, HeadRows output,
                             const float* lambda_T, HeadRows doutput, HeadRows dqueries, float* dkeys_TQ,
                             float* dvalues_TV) {
@@ -154,7 +155,7 @@ inline void attend_backward(int tokens, HeadRows queries, const float* keys_TQ, 
     transpose(rows, kValue, doutput.data + q * doutput.row, doutput.row, 1.0f, doutput_VS);
     float lambda[kQueries] = {}, delta[kQueries] = {};
     for (int s = 0; s < kQueries; ++s) {
-      const bool real = s < rows;  // what lies behind the last query counts for nothing: its dO is zero
+      const bool real = s < rows;  // rows after the last query do not count: their dO is zero
       const float* query = queries.data + (q + s) * queries.row;
       const float* out = output.data + (q + s) * output.row;
       const float* dout = doutput.data + (q + s) * doutput.row;

@@ -3,11 +3,12 @@
 //   n = norm(x)                                   the layer's input norm
 //   q = W_qb·norm(W_qa·n)   or   W_q·n            queries, kHeads × (kNope + kRope); the kRope part is then rotated
 //   c, r = W_kva·n                                the latent, kLatent, and the rotary key that all heads share
-//   k_h, v_h = W_kvb·norm(c)                      a head's key without positions, and its value; its key is [k_h,
-//   rotated r] y = x + W_o·[attention of every head]
+//   k_h, v_h = W_kvb·norm(c)                      a head's key without positions, and its value
+//   o_h = attention(q_h, [k_h, rotated r], v_h)   attention.h
+//   y = x + W_o·[o_1 … o_kHeads]
 //
-// Saved from the forward pass: the heads' outputs and the logarithms of their sums (attention.h). All else is computed
-// again, which takes less time than to write it down and read it back.
+// Saved for the backward pass: the heads' outputs and the logarithms of their sums (attention.h). The rest is
+// recomputed, which is faster than storing and loading it.
 #include "attention.h"
 #include "linear.h"
 #include "common/norm.h"
@@ -28,12 +29,12 @@ constexpr int kDownRow = padded(kDownWidth), kLatentRow = padded(kLatent), kUpRo
 constexpr int kHeadsRow = padded(kHeadsWidth);
 constexpr int kBlock = 64;  // tokens that go through the projections together
 
-// The parameters, or, in the same order, where their gradients go. query_down and query_gain are null without a rank.
+// The parameters, or pointers to their gradients in the same order. query_down and query_gain are null without a rank.
 struct Parameters {
   float *norm_gain, *query_down, *query_gain, *query_up, *latent_down, *latent_gain, *latent_up, *output;
 };
 
-// Gradients of one thread: sizes and places.
+// Layout of the gradients of one thread.
 using QueryDown = Linear<kHidden, kQueryRank>;
 using QueryUp = Linear<kQueryInput, kQueriesWidth>;
 using LatentDown = Linear<kHidden, kDownWidth>;
@@ -82,7 +83,7 @@ struct Block {
   }
 };
 
-// What the projections of one sequence make of its tokens.
+// The projections of the tokens of one sequence.
 struct Projected {
   float *normed_TD, *rank_TQ, *rank_normed_TQ, *queries_TQ, *down_TR, *latent_TR, *up_TU;
 
@@ -95,7 +96,7 @@ struct Projected {
         latent_TR(scratch.take((size_t)tokens * kLatentRow)),
         up_TU(scratch.take((size_t)tokens * kUpRow)) {}
 
-  // What the queries are projected from, and how long its rows are.
+  // The input of the queries' last projection, and the length of its rows.
   float* query_input() const { return kQueryRank ? rank_normed_TQ : normed_TD; }
   static constexpr int kQueryInputRow = kQueryRank ? kRankRow : kHiddenRow;
 };
@@ -124,7 +125,7 @@ void project(const Block& block, const float* hidden_TD, int begin, int end, con
   }
 }
 
-// A head's keys [T][kQueryRow], its own part before the rotary part that all heads share, and its values
+// A head's keys [T][kQueryRow], each its own part followed by the rotary part that all heads share, and its values
 // [T][kValueRow].
 void gather_head(int tokens, int head, const Projected& from, float* keys_TQ, float* values_TV) {
   for (int t = 0; t < tokens; ++t) {
@@ -252,7 +253,7 @@ void backward_sequence(const Block& block, int tokens, const float* hidden_TD, f
 }  // namespace
 }  // namespace axion
 
-// What the forward pass saves: logarithms of `heads` heads, and rows of `heads_row` numbers.
+// Sizes of what the forward pass saves: the number of heads, and the row length of their outputs.
 extern "C" int axion_heads() { return kHeads; }
 extern "C" int axion_heads_row() { return axion::kHeadsRow; }
 
@@ -270,7 +271,7 @@ extern "C" void axion_attention_forward(const axion::Parameters* parameters, con
   });
 }
 
-// dresult, dhidden: [B][T][kHidden]; `gradients`: where each parameter's goes, in its own shape.
+// dresult, dhidden: [B][T][kHidden]; `gradients`: a pointer for each parameter, in the parameter's shape.
 extern "C" void axion_attention_backward(const axion::Parameters* parameters, const float* cos, const float* sin,
                                          int batch, int tokens, const float* hidden, float* heads, const float* lambda,
                                          const float* dresult, float* dhidden, const axion::Parameters* gradients,
@@ -288,7 +289,7 @@ extern "C" void axion_attention_backward(const axion::Parameters* parameters, co
                       dhidden + (long)b * tokens * kHidden, of_threads.data(), team);
   });
   const auto sum = [&](size_t at, int out, int in, float* to) {
-    sum_gradients(of_threads.data(), at, threads, out, in, to, Team{});  // too little to share
+    sum_gradients(of_threads.data(), at, threads, out, in, to, Team{});  // too small to divide among threads
   };
   sum(kNormGainAt, 1, kHidden, gradients->norm_gain);
   if (kQueryRank > 0) {

@@ -9,7 +9,7 @@ constexpr int kChunk = 256;  // tokens
 
 using Dense = Swiglu<kDenseWidth>;
 
-// The parameters, or, in the same order, where their gradients go.
+// The parameters, or pointers to their gradients in the same order.
 struct Parameters {
   float* norm_gain;
   SwigluParameters dense;
@@ -44,7 +44,7 @@ void backward_chunk(const Norm<kHidden>& norm, const Dense& dense, int tokens, c
 }  // namespace
 }  // namespace axion
 
-// Rows of what the forward pass saves.
+// Row length of what the forward pass saves.
 extern "C" int axion_dense_row() { return axion::Dense::kSavedRow; }
 
 // hidden, result: [T][kHidden]; saved: [T][dense_row], filled.
@@ -62,7 +62,7 @@ extern "C" void axion_dense_forward(const axion::Parameters* parameters, int tok
   });
 }
 
-// dresult, dhidden: [T][kHidden]; `gradients`: where each parameter's goes.
+// dresult, dhidden: [T][kHidden]; `gradients`: a pointer for each parameter.
 extern "C" void axion_dense_backward(const axion::Parameters* parameters, int tokens, const float* hidden,
                                      const float* saved, const float* dresult, float* dhidden,
                                      const axion::Parameters* gradients, int threads) {

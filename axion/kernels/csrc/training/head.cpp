@@ -1,9 +1,9 @@
-// The end of the model: the last norm, the head and the loss, without ever holding all logits.
+// The last norm, the language-model head and the loss, without storing the logits of all tokens.
 //
 //   z = W_head·norm(x)      loss = Σ_t  log Σ_v e^(z_tv) − z_t,target      dz = softmax(z) − [v = target]
 //
-// The loss is a plain sum, so its gradients are known as soon as the logits are: the forward pass computes them too,
-// and the backward pass only scales them. A target below zero leaves its token out.
+// The loss is a plain sum, so its gradients follow from the logits of a token alone: the forward pass computes them,
+// and the backward pass only scales them. Tokens with a negative target are left out.
 #include <cmath>
 
 #include "dimensions.h"
@@ -16,7 +16,7 @@ namespace axion {
 namespace {
 
 constexpr int kVocabularyRow = padded(kVocabulary);
-constexpr int kBlock = 64;  // tokens whose logits are held at once
+constexpr int kBlock = 64;  // tokens whose logits are in memory at once
 
 using Head = Linear<kHidden, kVocabulary>;
 
@@ -28,7 +28,7 @@ constexpr size_t kNormGainAt = 0;
 constexpr size_t kHeadAt = kNormGainAt + kHiddenRow;
 constexpr size_t kGradients = kHeadAt + Head::kGradientSize;
 
-// The loss of one token; its logits [kVocabularyRow] become their gradient with kGradient.
+// The loss of one token. With kGradient, its logits [kVocabularyRow] are overwritten by their gradient.
 template <bool kGradient>
 float token_loss(float* logits_V, int target) {
   for (int v = kVocabulary; v < kVocabularyRow; ++v) logits_V[v] = -1e30f;
@@ -51,7 +51,7 @@ float token_loss(float* logits_V, int target) {
   return top + std::log(all) - of_target;
 }
 
-// The sum of the losses of a block of tokens. dhidden and gradients are null where nobody asks for them.
+// The sum of the losses of a block of tokens. dhidden and gradients may be null.
 double block_loss(const Norm<kHidden>& norm, const Head& head, int tokens, const float* hidden_TD,
                   const int64_t* targets_T, float* dhidden_TD, float* gradients) {
   Scratch scratch;
@@ -80,8 +80,8 @@ double block_loss(const Norm<kHidden>& norm, const Head& head, int tokens, const
 }  // namespace
 }  // namespace axion
 
-// hidden: [T][kHidden]; targets: [T], below zero where nothing is predicted. Returns the sum of the losses in nats,
-// and, unless `gradients` is null, its gradients: dhidden [T][kHidden], and each parameter's.
+// hidden: [T][kHidden]; targets: [T], negative where nothing is predicted. Returns the sum of the losses in nats.
+// Unless `gradients` is null, it also writes the gradients: dhidden [T][kHidden], and those of the parameters.
 extern "C" double axion_head_loss(const axion::Parameters* parameters, int tokens, const float* hidden,
                                   const int64_t* targets, float* dhidden, const axion::Parameters* gradients,
                                   int threads) {

@@ -1,6 +1,6 @@
-// A linear layer without bias, Y = X·Wᵀ, its weight laid out as the products read it.
+// A linear layer without bias, Y = X·Wᵀ, with its weight in the layouts that the products read.
 //
-// Shapes: W_OI is the parameter, `out` rows of `in` numbers. Rows of every matrix here are padded with zeros to whole
+// Shapes: W_OI is the parameter, `out` rows of `in` numbers. Rows of all matrices are padded with zeros to whole
 // vectors: X has rows of padded(in), Y of padded(out).
 #pragma once
 
@@ -14,7 +14,7 @@ struct Linear {
   static constexpr int kInRow = padded(kIn), kOutRow = padded(kOut);
   static constexpr size_t kGradientSize = (size_t)kOut * kInRow;
 
-  // Floats that a packed weight takes; a parameter whose rows are whole vectors serves the backward pass as it is.
+  // Floats of a packed weight. The backward pass reads a parameter whose rows are whole vectors in place.
   static constexpr size_t kForwardSpace = (size_t)kIn * kOutRow;
   static constexpr size_t kBackwardSpace = kIn == kInRow ? 0 : kGradientSize;
 
@@ -58,7 +58,7 @@ struct Linear {
   }
 };
 
-// parameter gradient [out][in] = Σ over threads of their [out][padded(in)], always in the same order.
+// Parameter gradient [out][in] = Σ over the threads' [out][padded(in)], always in the same order.
 inline void sum_gradients(const float* const* of_threads, size_t offset, int threads, int out, int in, float* gradient,
                           const Team& team) {
   const int row = padded(in);

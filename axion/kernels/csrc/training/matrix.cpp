@@ -1,7 +1,7 @@
-// The products of matrix.h, tile by tile.
+// The products of matrix.h, in tiles.
 //
-// A tile of C, a few rows by a few vectors, stays in registers while k runs: per k one vector of B for each column of
-// vectors and one number of A for each row. 6 × 4 vectors fill 32 registers; 16 registers hold half as many.
+// A tile of C, a few rows by a few vectors, stays in registers during the loop over k. Each k loads one vector of B per
+// column of vectors and one number of A per row. 6 × 4 vectors fill 32 registers; with 16 registers it is half.
 #include "matrix.h"
 
 namespace axion {
@@ -13,7 +13,7 @@ constexpr int kTileVectors = 4;
 constexpr int kTileVectors = 2;
 #endif
 
-// Rows of a tile with so many vectors: as many as there are registers for the sums, one vector of B each and one of A.
+// Rows of a tile of this width: as many as there are registers for, beside the vectors of B and one of A.
 constexpr int tile_rows(int vectors) { return vectors >= 4 ? 6 : vectors == 3 ? 8 : kTileVectors == 4 ? 8 : 6; }
 
 template <int kRows, int kVectors, bool kAdd>
@@ -43,7 +43,7 @@ inline void multiply_tile(int K, const float* a, long row_a, long col_a, const f
   }
 }
 
-// The last rows of a column of tiles, fewer than a tile has.
+// The remaining rows of a column of tiles, fewer than a tile has.
 template <int kRows, int kVectors, bool kAdd>
 void multiply_rest(int rows, int K, const float* a, long row_a, long col_a, const float* b, long row_b, float* c,
                    long row_c) {

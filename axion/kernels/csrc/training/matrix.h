@@ -2,8 +2,8 @@
 //
 //   C_MN  =  Σ_k A(m, k) · B_KN      or, with kAdd,   C_MN += …
 //
-// A is read number by number, so it may lie in memory either way round: A(m, k) = a[m·row_a + k·col_a]. That makes one
-// product serve a layer's forward pass (Y = X·Wᵀ), its input's gradient (dX = dY·W) and its weight's (dW = dYᵀ·X).
+// A is read number by number, so it may be stored transposed: A(m, k) = a[m·row_a + k·col_a]. One product thus covers a
+// layer's forward pass (Y = X·Wᵀ), the gradient of its input (dX = dY·W) and of its weight (dW = dYᵀ·X).
 #pragma once
 
 #include "common/vector.h"

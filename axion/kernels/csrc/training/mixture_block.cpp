@@ -1,8 +1,8 @@
 // The feed-forward block of a layer with experts, y = x + shared(n) + Σ_chosen w_e·expert_e(n), n = norm(x), and its
-// gradients. router.h says who is chosen, swiglu.h what an expert computes.
+// gradients. router.h has the choice, swiglu.h the computation of an expert.
 //
-// Tokens go through in chunks. Within a chunk the (token, expert) pairs are sorted by expert, so that every expert
-// reads its tokens as one matrix; a chunk's numbers stay in the cache, and no thread waits for another.
+// Tokens are processed in chunks. Within a chunk the (token, expert) pairs are sorted by expert, so that every expert
+// reads its tokens as one matrix. A chunk stays in the cache, and threads do not wait for each other.
 #include "common/norm.h"
 #include "common/router.h"
 #include "swiglu.h"
@@ -16,7 +16,7 @@ using Router = Linear<kHidden, kExperts>;
 using Expert = Swiglu<kExpertWidth>;
 using Shared = Swiglu<kSharedWidth>;
 
-// The parameters, or, in the same order, where their gradients go. gate_up: [E][gate, up][width][hidden]; down:
+// The parameters, or pointers to their gradients in the same order. gate_up: [E][gate, up][width][hidden]; down:
 // [E][hidden][width].
 struct Parameters {
   float *norm_gain, *router, *gate_up, *down;
@@ -28,14 +28,14 @@ struct Parameters {
   }
 };
 
-// Where a thread keeps its gradients.
+// Layout of the gradients of one thread.
 constexpr size_t kNormGainAt = 0;
 constexpr size_t kRouterAt = kNormGainAt + kHiddenRow;
 constexpr size_t kSharedAt = kRouterAt + Router::kGradientSize;
 constexpr size_t kExpertsAt = kSharedAt + Shared::kGradients;
 constexpr size_t kGradients = kExpertsAt + kExperts * Expert::kGradients;
 
-// What the forward pass leaves for the backward pass.
+// What the forward pass saves for the backward pass.
 struct Saved {
   float* logits_TE;     // [T][kExperts]
   int32_t* experts_TK;  // [T][kChosen]
@@ -81,7 +81,7 @@ struct Sorted {
   }
 };
 
-// Rows of the chunk [T][kHiddenRow] that an expert reads, one after another.
+// Copies the rows of the chunk [T][kHiddenRow] that an expert reads into one matrix.
 void gather(int rows, const int* pairs, const float* from_TD, float* to) {
   for (int i = 0; i < rows; ++i) {
     const float* row = from_TD + (long)(pairs[i] / kChosen) * kHiddenRow;
@@ -89,7 +89,7 @@ void gather(int rows, const int* pairs, const float* from_TD, float* to) {
   }
 }
 
-// row of token(i) += weights[i] · from[i]
+// Adds weights[i] · from[i] to the row of the token of pair i.
 void scatter(int rows, const int* pairs, const float* from, const float* weights_TK, float* to_TD) {
   for (int i = 0; i < rows; ++i) {
     float* row = to_TD + (long)(pairs[i] / kChosen) * kHiddenRow;
@@ -188,7 +188,7 @@ Saved from_token(const Saved& saved, long token) {
 }  // namespace
 }  // namespace axion
 
-// Rows of what the forward pass saves of the routed and of the shared experts.
+// Row lengths of what the forward pass saves of the routed and the shared experts.
 extern "C" int axion_routed_row() { return axion::Expert::kSavedRow; }
 extern "C" int axion_shared_row() { return axion::Shared::kSavedRow; }
 
@@ -206,7 +206,7 @@ extern "C" void axion_mixture_forward(const axion::Parameters* parameters, const
   });
 }
 
-// dresult, dhidden: [T][kHidden]; dlogits: [T][kExperts] or null; `gradients`: where each parameter's goes.
+// dresult, dhidden: [T][kHidden]; dlogits: [T][kExperts] or null; `gradients`: a pointer for each parameter.
 extern "C" void axion_mixture_backward(const axion::Parameters* parameters, const float* bias, int tokens,
                                        const float* hidden, const axion::Saved* saved, const float* dresult,
                                        const float* dlogits, float* dhidden, const axion::Parameters* gradients,

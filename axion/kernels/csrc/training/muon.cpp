@@ -1,11 +1,11 @@
-// Muon's update of a matrix W from its gradient g (axion/training/optim.py says where it comes from):
+// Muon's update of a matrix W from its gradient g (axion/training/optim.py has the source):
 //
 //   m ← β·m + (1 − β)·g      x = β·m + (1 − β)·g      x ← x / |x|
-//   five times:  x ← a·x + x·(b·G + c·G²),  G = xᵀ·x         all singular values of x go to about 1
+//   five times:  x ← a·x + x·(b·G + c·G²),  G = xᵀ·x         moves all singular values of x to about 1
 //   W ← W·(1 − rate·decay) − rate·0.2·√(longest side)·x
 //
-// x lies with its shorter side in the rows, so that G is as small as it can be; xᵀ·x and x·(…) then need nothing
-// turned. One matrix is one piece of work: everything about it stays in one core's cache.
+// x is stored with its shorter side in the rows, so that G is as small as possible; xᵀ·x and x·(…) then need no
+// transposition. One matrix is one piece of work, so that it stays in the cache of one core.
 #include <cmath>
 
 #include "matrix.h"
@@ -46,7 +46,7 @@ void orthogonalise(int tall, int thin, float* x) {
   }
 }
 
-// kTurned: the matrix is wider than tall, and x is its transpose.
+// kTurned: the matrix is wider than tall, so x is its transpose.
 template <bool kTurned>
 void update(const Matrix& matrix, float rate, float momentum, float decay) {
   Scratch scratch;

@@ -1,4 +1,4 @@
-// The model's hidden states: in tensors rows of kHidden numbers, inside the kernels rows of whole vectors.
+// Rows of hidden states: kHidden numbers in tensors, padded to whole vectors inside the kernels.
 #pragma once
 
 #include "dimensions.h"
@@ -8,7 +8,7 @@ namespace axion {
 
 constexpr int kHiddenRow = padded(kHidden);
 
-// [T][kHidden] → [T][kHiddenRow], filled up with zeros.
+// [T][kHidden] → [T][kHiddenRow], padded with zeros.
 inline void pad_rows(int tokens, const float* from_TD, float* to_TD) {
   for (int t = 0; t < tokens; ++t, from_TD += kHidden, to_TD += kHiddenRow) {
     for (int d = 0; d < kHiddenRow; ++d) to_TD[d] = d < kHidden ? from_TD[d] : 0;

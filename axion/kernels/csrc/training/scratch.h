@@ -1,4 +1,4 @@
-// Memory for what a kernel needs only while it runs. Every thread keeps its own, so that a step allocates nothing.
+// Temporary memory for kernels. Each thread keeps its own, so that a training step allocates nothing.
 #pragma once
 
 #include <cstdlib>
@@ -8,7 +8,7 @@
 
 namespace axion {
 
-// Hands out pieces of this thread's memory, on cache-line boundaries; all of them end with the object.
+// Hands out pieces of this thread's memory, aligned to cache lines. All are released with the object.
 class Scratch {
  public:
   Scratch() : block_before_(memory().block), used_before_(memory().used) {}
@@ -26,7 +26,7 @@ class Scratch {
       ++mine.block;
       mine.used = 0;
     }
-    if (mine.block == mine.blocks.size()) mine.blocks.emplace_back(floats > kLeast ? floats : kLeast);
+    if (mine.block == mine.blocks.size()) mine.blocks.emplace_back(floats > kMinimum ? floats : kMinimum);
     float* piece = mine.blocks[mine.block].data.get() + mine.used;
     mine.used += floats;
     return piece;
@@ -39,7 +39,7 @@ class Scratch {
   }
 
  private:
-  static constexpr size_t kLeast = 1 << 18;
+  static constexpr size_t kMinimum = 1 << 18;
 
   struct Free {
     void operator()(float* data) const { std::free(data); }
@@ -53,7 +53,7 @@ class Scratch {
   };
   struct Memory {
     std::vector<Block> blocks;
-    size_t block = 0, used = 0;  // the first float that is free
+    size_t block = 0, used = 0;  // the first free float
   };
   static Memory& memory() {
     static thread_local Memory mine;

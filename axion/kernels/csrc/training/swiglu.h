@@ -1,4 +1,4 @@
-// The gated feed-forward part of an expert, of the shared experts and of a dense layer:
+// The gated feed-forward part of an expert, the shared experts or a dense layer:
 //
 //   g = W_gate·x      u = W_up·x      y = W_down·(g·σ(g)·u)
 //
@@ -21,7 +21,7 @@ struct Swiglu {
   static constexpr int kRow = padded(kWidth), kSavedRow = 2 * kRow;
   using In = Linear<kHidden, kWidth>;
   using Out = Linear<kWidth, kHidden>;
-  // A thread's gradients: gate, up, down.
+  // Layout of a thread's gradients: gate, up, down.
   static constexpr size_t kUpAt = In::kGradientSize, kDownAt = 2 * In::kGradientSize;
   static constexpr size_t kGradients = kDownAt + Out::kGradientSize;
 
@@ -58,8 +58,8 @@ struct Swiglu {
     down.forward(rows, inner, kRow, y, kHiddenRow);
   }
 
-  // dx (overwritten) and the parameters' gradients (added to) of Σ_t weights[t]·y_t; dweights[t] = y_t·dy_t. Without
-  // weights, null, every y_t counts once.
+  // Writes dx and adds the parameters' gradients of Σ_t weights[t]·y_t; dweights[t] = y_t·dy_t. If weights is null, all
+  // weights are 1.
   void backward(int rows, const float* x, const float* saved, const float* dy, const float* weights, float* dx,
                 float* dweights, float* gradients) const {
     Scratch scratch;

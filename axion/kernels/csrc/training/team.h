@@ -1,4 +1,4 @@
-// Who does the work: threads that share the passes of a loop.
+// Threads that share the iterations of a loop.
 #pragma once
 
 #include <omp.h>
@@ -7,15 +7,15 @@
 
 namespace axion {
 
-// `count` threads, of which the caller is the one numbered `first`.
+// `count` threads; the caller is number `first`.
 //
 // A loop over whole sequences keeps every thread's memory in its own cache, so it is preferred where there are enough
-// of them: then each sequence is done by a team of one. A single long sequence is shared by the whole team instead.
+// sequences: each is then processed by a team of one. Fewer sequences are each shared by the whole team.
 struct Team {
   int count = 1;
   int first = 0;
 
-  // work(i, thread) for every i < n. The same thread gets the same i every time, so that sums come out the same.
+  // work(i, thread) for every i < n. A thread always gets the same i, so that sums are reproducible.
   template <class Work>
   void each(int n, Work work) const {
     if (count == 1 || n == 1) {
@@ -26,7 +26,7 @@ struct Team {
     for (int i = 0; i < n; ++i) work(i, omp_get_thread_num());
   }
 
-  // work(i, team) for every i < n, where either the loop or the work inside is shared.
+  // work(i, team) for every i < n; either the loop or the work inside it is shared.
   template <class Work>
   void each_whole(int n, Work work) const {
     if (n < count) {
