@@ -102,7 +102,7 @@ def hostile_info() -> dict:
         for text in HOSTILE
     ]
     results = {"gsm8k_validation": VALIDATION | {"bits_per_byte": 1.5, "command": template}}
-    texts = {"dataset": handlebars, "family": "none"}
+    texts = {"dataset": handlebars}
     return texts | {"training": training, "roadmap": roadmap, "results": results}
 
 

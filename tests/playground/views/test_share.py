@@ -78,7 +78,7 @@ def test_a_link_says_what_is_shown_and_only_what_differs_from_the_defaults(view,
         del sampling["temperature"]
     forced = {"forced": ".".join(map(str, asked["forced"]))} if asked["forced"] else {}
     assert query == {"model": asked["model"], "prompt": asked["prompt"], "lang": "en", **sampling, **forced}
-    read = read_link(catalogue, query).request
+    read = read_link(catalogue, query)
     assert (read.prompt, read.forced) == (asked["prompt"], tuple(asked["forced"]))
     assert {name: getattr(read.sampling, name) for name in asked["sampling"]} == asked["sampling"]
 
