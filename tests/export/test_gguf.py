@@ -292,7 +292,7 @@ def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(change, tiny_releas
         tokenizer.normalizer = normalizers.NFC()
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
-    with pytest.raises(AxionError, match="Qwen2's split"):
+    with pytest.raises(AxionError, match="Qwen2's pre-tokenizer"):
         check_tokenizer(json.loads(tokenizer.to_str()))
 
 
