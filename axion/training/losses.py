@@ -9,14 +9,9 @@ from axion.data.shards import IGNORED
 from axion.model.configuration_axion import AxionConfig
 
 
-def loss_count(labels_BS: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The argument that makes a model's loss well defined where labels are masked.
-
-    The mean over no labels at all, as in a window that lies inside of one long question, is NaN. The sum over labels,
-    divided by at least 1, is the same mean elsewhere and 0 there. Without masks the model takes its own mean.
-    """
-    carries_loss = labels_BS[:, 1:] != IGNORED
-    return {} if carries_loss.all() else {"num_items_in_batch": carries_loss.sum().clamp(min=1)}
+def count_predicted(labels_BS: torch.Tensor) -> torch.Tensor:
+    """How many labels are predicted: all but each row's first, without those that are masked."""
+    return (labels_BS[:, 1:] != IGNORED).sum()
 
 
 def sequence_balance_loss(

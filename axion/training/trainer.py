@@ -9,7 +9,7 @@ from axion.errors import AxionError
 from axion.files import write_json
 from axion.recipe import Recipe
 from axion.training import checkpoint, parallel
-from axion.training.losses import loss_count, sequence_balance_loss
+from axion.training.losses import count_predicted, sequence_balance_loss
 from axion.training.recorder import RECORDER_STATE, Recorder
 
 
@@ -22,7 +22,7 @@ class AxionTrainer(Trainer):
         kwargs: further arguments of Trainer.
     """
 
-    # The loss is a mean over windows of equal length: Trainer only has to divide it by the accumulation steps.
+    # Trainer divides each micro-batch's loss by the accumulation steps, data parallelism by the processes.
     loss_is_scaled_for_ga = False
 
     def __init__(self, recipe: Recipe, recorder: Recorder, **kwargs):
@@ -40,7 +40,9 @@ class AxionTrainer(Trainer):
         """
         alpha = self.recipe.training.sequence_balance_weight
         inputs = self._split(inputs)
-        outputs = model(**inputs, **loss_count(inputs["labels"]), use_cache=False, output_router_logits=alpha > 0)
+        outputs = model(
+            **inputs, num_items_in_batch=num_items_in_batch, use_cache=False, output_router_logits=alpha > 0
+        )
         loss = outputs.loss
         if not torch.isfinite(loss):
             raise AxionError(self._not_finite_message())
@@ -49,6 +51,18 @@ class AxionTrainer(Trainer):
             balance = sequence_balance_loss(outputs.router_logits, self.config, len(inputs["input_ids"]))
             loss = loss + alpha * balance
         return (loss, outputs) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples, device) -> torch.Tensor | None:
+        """The number that a micro-batch's summed loss is divided by where labels are masked; None for its own mean.
+
+        Micro-batches then predict different numbers of tokens. So that each token of the optimizer step has the same
+        weight, it is the mean number per micro-batch, over all of the step's micro-batches and processes.
+        """
+        if not self.train_dataset.documents.is_masked:
+            return None
+        predicted = torch.stack([count_predicted(self._split(batch)["labels"]) for batch in batch_samples]).sum()
+        micro_batches = len(batch_samples) * parallel.world_size()
+        return parallel.sum_over_processes(predicted).clamp(min=1).to(device) / micro_batches
 
     def floating_point_ops(self, inputs) -> int:
         """Not counted: Trainer would iterate over all parameters at every step."""

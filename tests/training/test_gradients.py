@@ -3,6 +3,7 @@
 Gradients are compared as they reach the optimizer: Muon, Adam and clipping would hide a wrong scale.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -85,6 +86,24 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tiny, tmp_path, whol
     gradients = train_and_record(tiny(STEPS, WITHOUT_CLIPPING, "training.grad_accum=2"), out, backend)
     assert_equal_gradients(gradients, whole[1])
     assert_same_rows(out, whole[0])
+
+
+def test_masked_tokens_weigh_the_same_in_every_micro_batch(tiny, folder, tmp_path):
+    """Long and short answers: the micro-batches predict different numbers of tokens."""
+    chats = [
+        [
+            {"role": "user", "content": f"{n} + {n}?"},
+            {"role": "assistant", "content": "so " * (n % 40 + 1) + str(2 * n)},
+        ]
+        for n in range(300)
+    ]
+    lines = [json.dumps({"messages": messages}) for messages in chats]
+    (folder / "chats.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    masked = 'data={"sources": [{"kind": "chat", "files": ["chats.jsonl"]}]}'
+    whole = train_and_record(tiny(STEPS, WITHOUT_CLIPPING, masked), tmp_path / "whole")
+    parts = train_and_record(tiny(STEPS, WITHOUT_CLIPPING, masked, "training.grad_accum=4"), tmp_path / "parts")
+    assert_equal_gradients(parts, whole)
+    assert_same_rows(tmp_path / "parts", tmp_path / "whole")
 
 
 def test_two_processes_have_the_gradients_of_the_whole_batch(start_run, tmp_path, whole):
