@@ -58,6 +58,13 @@ class Family:
                 return component
         raise ValueError(f"{weight} belongs to no component of the family {self.name}")
 
+    def architecture(self, form: ExportFormat) -> str:
+        """What its models are written as in an export format. Raises AxionError where there is no such export."""
+        if form not in self.exports:
+            known = ", ".join(self.exports) or "none"
+            raise AxionError(f"models of the family {self.name} have no {form} export; their formats: {known}")
+        return self.exports[form]
+
 
 def latent_cache_values(config: AxionConfig) -> CacheValues:
     """Multi-head latent attention keeps the key-value latent and the rotary key, which all heads share."""

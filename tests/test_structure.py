@@ -51,20 +51,6 @@ ROOMS = {
 MAY_IMPORT = {"axion": set(), "playground": {"axion"}, "publish": {"axion"}}
 """Which other packages of the project a package imports."""
 
-KNOWN_VIOLATIONS = {
-    ("playground.api.mcp", "playground.server.admission"),
-    ("playground.api.mcp", "playground.server.context"),
-    ("playground.api.openai", "playground.server.admission"),
-    ("playground.api.snippets", "playground.server.corrections"),
-    ("playground.content.documentation", "playground.api.requests"),
-    ("playground.content.documentation", "playground.server.context"),
-    ("playground.content.documentation", "playground.server.markup"),
-}
-"""Upward imports, importer → imported, that are still to be removed. This set only ever shrinks."""
-
-KNOWN_CIRCLES = {"axion.export", "axion.export.gguf", "axion.export.native"}
-"""Modules in circles that are still to be removed. This set only ever shrinks."""
-
 
 def modules(package: str) -> dict[str, Path]:
     """Dotted name → file of every module of a package."""
@@ -126,7 +112,7 @@ def test_packages_import_only_packages_below(package):
         for imported in IMPORTS[name]
         if imported.partition(".")[0] in others
     }
-    assert wrong - KNOWN_VIOLATIONS == set()
+    assert wrong == set()
 
 
 @pytest.mark.parametrize("package", ROOMS)
@@ -138,7 +124,7 @@ def test_rooms_import_only_rooms_below(package):
         for imported in IMPORTS[name]:
             if imported in MODULES[package] and (other := level(imported)) is not None and other < own:
                 wrong.add((name, imported))
-    assert wrong - KNOWN_VIOLATIONS == set()
+    assert wrong == set()
 
 
 def test_no_circles():
@@ -150,7 +136,7 @@ def test_no_circles():
                 waiting += IMPORTS[module] & ALL_MODULES.keys()
         return seen
 
-    assert {name for name in ALL_MODULES if name in reachable(name)} - KNOWN_CIRCLES == set()
+    assert {name for name in ALL_MODULES if name in reachable(name)} == set()
 
 
 def test_the_remote_code_imports_torch_and_transformers_only():

@@ -26,7 +26,7 @@ def check_export(config: AxionConfig, family: Family, form: ExportFormat) -> Non
     Raises:
         AxionError: its family has no such export, or the format cannot express this configuration.
     """
-    require_export(family, form)
+    family.architecture(form)
     if form == "native":
         from axion.export.native import native_config
 
@@ -35,14 +35,6 @@ def check_export(config: AxionConfig, family: Family, form: ExportFormat) -> Non
         from axion.export.gguf import check_model
 
         check_model(config)
-
-
-def require_export(family: Family, form: ExportFormat) -> str:
-    """The architecture that a family's models are written as in a format. Raises AxionError where there is none."""
-    if form not in family.exports:
-        known = ", ".join(family.exports) or "none"
-        raise AxionError(f"models of the family {family.name} have no {form} export; their formats: {known}")
-    return family.exports[form]
 
 
 def export_name(release: Release) -> str:

@@ -19,7 +19,6 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 
 from axion.errors import AxionError
-from axion.export import require_export
 from axion.model.attention_axion import AxionRotaryEmbedding, softmax_scale
 from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
 from axion.release import Release
@@ -53,7 +52,7 @@ def write_gguf(release: Release, path: Path, dtype: str, repo_id: str | None = N
     Raises:
         AxionError: llama.cpp cannot run this model, or the release is broken.
     """
-    architecture = require_export(release.family, "gguf")
+    architecture = release.family.architecture("gguf")
     check_model(release.config)
     tokenizer = json.loads(release.tokenizer.backend_tokenizer.to_str())
     check_tokenizer(tokenizer)

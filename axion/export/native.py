@@ -11,7 +11,6 @@ from pathlib import Path
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, GenerationConfig
 
 from axion.errors import AxionError
-from axion.export import require_export
 from axion.files import read_json, write_json
 from axion.model.configuration_axion import AxionConfig
 from axion.release import Release
@@ -27,7 +26,7 @@ def write_native(release: Release, folder: Path) -> None:
     Raises:
         AxionError: transformers' DeepSeek-V3 cannot express this model, or the release is broken.
     """
-    require_export(release.family, "native")
+    release.family.architecture("native")
     config = native_config(release.config)
     model = DeepseekV3ForCausalLM(config)
     model.load_state_dict(release.model.state_dict(), strict=True)
