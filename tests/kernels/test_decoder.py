@@ -109,7 +109,7 @@ def test_256_greedy_tokens_are_the_models(release):
         {"temperature": 1.0, "top_k": 5000},
         {"temperature": 1.0, "top_p": 0.9},
         {"temperature": 2.5, "top_p": 0.05},
-        {"temperature": 5.0, "top_p": 0.999},
+        {"temperature": 4.0, "top_p": 0.999},
         {"temperature": 1.5, "min_p": 0.02},
         {"temperature": 1.5, "min_p": 1.0},
         {"temperature": 1.2, "top_k": 30, "top_p": 0.95, "min_p": 0.01},
