@@ -282,7 +282,7 @@ def _compute_locally(model: AxionForCausalLM, input_ids: torch.Tensor) -> dict[s
     new_tokens = clean_process.NEW_TOKENS
     return {
         "logits": model(input_ids=input_ids, attention_mask=attention_mask).logits,
-        "generated": model.generate(
+        "generated": model.generate(  # pyright: ignore[reportAttributeAccessIssue] (transformers' lazy imports hide it)
             input_ids,
             attention_mask=attention_mask,
             do_sample=False,
