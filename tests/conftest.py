@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import hypothesis
@@ -118,3 +119,16 @@ def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
         return str(python)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium; the test is skipped where there is none."""
+    from tests.support.browsers import NoChromium, chromium
+
+    with ExitStack() as stack:
+        try:
+            running = stack.enter_context(chromium())
+        except NoChromium as error:
+            pytest.skip(str(error))
+        yield running

@@ -38,6 +38,8 @@ TORCH = "torch>=2.8,<2.12"
 """The versions of ZeroGPU, instead of this project's pin. Source: https://huggingface.co/docs/hub/spaces-zerogpu"""
 OPTIONAL_IMPORTS = {"spaces"}
 """Preinstalled on Gradio Spaces, and not needed elsewhere."""
+TRAINING_IMPORTS = {"datasets"}
+"""Imported when training data is read, which the page never does: it shows what a recipe may say of its sources."""
 ZERO_GPU = SpaceHardware.ZERO_A10G.value
 """Shared hardware, free for two Spaces per account; see `playground.server.zero_gpu`."""
 
@@ -120,7 +122,7 @@ def find_imports(script: Path) -> tuple[list[Path], set[str]]:
     finder.run_script(str(script))
     files = sorted(Path(file) for module in finder.modules.values() if (file := getattr(module, "__file__", None)))
     libraries = {name.partition(".")[0] for name in finder.badmodules} - {file.parent.name for file in files}
-    return files, libraries - stdlib_module_names - OPTIONAL_IMPORTS
+    return files, libraries - stdlib_module_names - OPTIONAL_IMPORTS - TRAINING_IMPORTS
 
 
 def requirements(libraries: set[str]) -> str:

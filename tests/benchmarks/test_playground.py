@@ -9,6 +9,7 @@ from benchmarks.report import DOCS, Row, build_report, read_rows, replace_block,
 pytest.importorskip("playwright", reason="playwright is not installed")
 
 from benchmarks import playground, visitors
+from tests.support.servers import served
 
 
 def test_a_row_meets_its_target_by_its_median():
@@ -69,7 +70,8 @@ def test_the_page_is_measured_beside_two_textboxes(browser):
 
 
 @pytest.mark.browser
-def test_the_first_look_is_measured(browser, server):
-    [opened] = playground.measure_opening(browser, server.address, playground.CELL, 1)
+def test_the_first_look_is_measured(browser):
+    with served() as server:
+        [opened] = playground.measure_opening(browser, server.address, playground.CELL, 1)
     assert 0.05 < opened.seconds < 60
     assert opened.transferred > 50_000  # the cache was empty

@@ -17,7 +17,6 @@ from playground.generate.catalogue import Catalogue
 from playground.generate.events import live_events, recorded_events
 from playground.generate.request import read_request
 from tests.support.bare_page import open_view
-from tests.support.browsers import NoChromium, chromium
 from tests.support.measured import (
     VALIDATION,
     expert_load,
@@ -127,17 +126,6 @@ def _edit(path: Path, **values: object) -> None:
 def server(releases: Path) -> Iterator[Server]:
     """A playground that offers the folders of `releases`, `plain` first; slow enough to be stopped in the middle."""
     with served([str(releases / name) for name in RELEASES], app=SLOW_APP) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Chromium; the test is skipped where there is none."""
-    with ExitStack() as stack:
-        try:
-            running = stack.enter_context(chromium())
-        except NoChromium as error:
-            pytest.skip(str(error))
         yield running
 
 

@@ -56,6 +56,18 @@ def wait_until(page, state: str) -> None:
     page.wait_for_selector(f"{VIEW}[data-state={state}]")
 
 
+def replay(page) -> None:
+    """Clicks Replay and waits until it ends. States are recorded: a short replay may be over before anyone polls."""
+    page.evaluate(
+        "selector => { const view = document.querySelector(selector); window.states = [];"
+        " new MutationObserver(() => window.states.push(view.dataset.state))"
+        ".observe(view, { attributes: true, attributeFilter: ['data-state'] }); }",
+        VIEW,
+    )
+    part(page, "replay").click()
+    page.wait_for_function("() => window.states.includes('replaying') && window.states.at(-1) !== 'replaying'")
+
+
 def wait_for_status(page, text: str) -> str:
     """Waits until the view's status line holds `text`; returns the line."""
     page.wait_for_function(

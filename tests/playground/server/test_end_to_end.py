@@ -28,6 +28,7 @@ from tests.support.steering import (
     read_routing,
     read_tokens,
     read_trace,
+    replay,
     set_number,
     set_prompt,
     wait_for_status,
@@ -74,8 +75,7 @@ def test_first_view_is_the_recorded_example_and_generate_repeats_it(page):
     generate(page)  # the controls hold the example's own settings
     wait_until(page, "done")
     assert read_tokens(page) == recorded
-    part(page, "replay").click()  # what the browser has is enough
-    wait_until(page, "replaying")
+    replay(page)  # from what the browser has
     wait_until(page, "done")
     assert read_tokens(page) == recorded
 
@@ -173,7 +173,7 @@ def test_a_refused_request_leaves_the_trace_and_says_why(page):
         page.wait_for_selector(f"{VIEW}[data-state=done]")
         if part(page, "note").is_visible():
             break
-    assert "too many requests from you" in page.locator("#prompt").text_content()
+    assert "too many requests; try again in" in page.locator("#prompt").text_content()
     assert read_tokens(page)
 
 

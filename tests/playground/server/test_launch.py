@@ -47,7 +47,7 @@ def test_it_says_where_it_is_and_nothing_else(tmp_path):
         assert urlopen(address).status == 200
         assert urlopen(f"{address}/v1/models").status == 200
         lines = said.read_text().splitlines()
-        assert lines[0] == f"Axion playground: {address}  (Ctrl-C ends it)"
+        assert lines[0] == f"Axion playground: {address}  (Ctrl-C stops it)"
         assert f"{address}/v1 " in lines[1]
         assert f"{address}/gradio_api/mcp/" in lines[1]
         assert len(lines) == 2
@@ -91,7 +91,7 @@ def test_without_mcp_the_page_is_served_and_says_so(tmp_path):
     with started(tmp_path, "-c", WITHOUT_MCP) as (address, said, complained, _):
         first, second = said.read_text().splitlines()
         assert address in first
-        assert 'no MCP: it needs pip install "gradio[mcp]"' in second
+        assert 'no MCP: run pip install "gradio[mcp]"' in second
         assert "/gradio_api/mcp" not in second
         assert complained.read_text() == ""
         page = urlopen(f"{address}/config").read().decode()
@@ -113,7 +113,7 @@ def test_a_port_that_is_taken_is_one_line_and_exit_code_2():
     assert done.returncode == 2
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
-    assert line.startswith(f"app.py: cannot listen on 127.0.0.1:{port}, taken or not an address of this machine;")
+    assert line.startswith(f"app.py: cannot listen on 127.0.0.1:{port}: the port is taken, or")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_port_that_is_taken_is_one_line_and_exit_code_2():
         (["--port", "65536"], "'65536' is not a port"),
         (["--port", "7e3"], "'7e3' is not a port"),
         (["--models", "nope"], "no release 'nope'"),
-        (["--models", "someone/Axion"], "someone/Axion is no folder here, and as a Hub id it is not pinned"),
+        (["--models", "someone/Axion"], "someone/Axion is not a local folder, and as a Hub id it is not pinned"),
         (["--speed", "9"], "unrecognized arguments: --speed 9"),
     ],
 )

@@ -21,6 +21,7 @@ from tests.support.steering import (
     read_routing,
     read_tokens,
     read_trace,
+    replay,
     wait_for_words,
     wait_until,
 )
@@ -174,8 +175,7 @@ def test_a_replay_ends_with_the_same_content(view, catalogue, long, model):
         " document.querySelectorAll('.av-tok').length); })"
         ".observe(document.querySelector('[data-part=columns]'), { childList: true }); }"
     )
-    part(page, "replay").click()
-    wait_until(page, "replaying")
+    replay(page)
     wait_until(page, state)
     assert page.evaluate("least") < len(trace["steps"])
     assert view_of(page) == before

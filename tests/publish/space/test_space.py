@@ -72,7 +72,6 @@ def test_it_holds_what_the_page_needs_and_nothing_else(built):
         "__pycache__",
         "axion/training/run",
         "axion/training/trainer",
-        "axion/data/sources/s",
         "axion/cli",
         "/.",
         "modeling_axion.py/",
