@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 LANGUAGES = {"en": "English", "pt": "Portuguese"}
 LOAD_SETS = {
@@ -11,6 +13,58 @@ LOAD_SETS = {
     "arithmetic": "arithmetic",
 }
 """The sets of documents over which expert load is measured: name in the results → label."""
+
+TEXTS: Mapping[str, str] = {
+    "bits_per_byte": "GSM8K, held-out problems: bits per byte",
+    "nats_per_token": "GSM8K, held-out problems: loss in nats per token",
+    "validation_note": "{documents} problems, {tokens} tokens predicted",
+    "sums": "sums and differences, {digits}, {language}",
+    "one_digit": "{digits} digit",
+    "many_digits": "{digits} digits",
+    **{f"language_{code}": name for code, name in LANGUAGES.items()},
+    "gsm8k_test": "GSM8K test set, exact match",
+    "score_note": "{correct} of {total}; 95% interval {low} to {high}",
+    "load": "load of an expert, times its fair share: {set}",
+    **{f"set_{name}": label for name, label in LOAD_SETS.items()},
+    "load_value": "{lowest} to {highest}",
+    "load_note": "least to most used of {layers} layers with {experts} experts each",
+    "one_thread": "{threads} thread, {processor}",
+    "many_threads": "{threads} threads, {processor}",
+    "decode": "generation, one text at a time",
+    "prefill": "reading a full window",
+    "speed_value": "{speed} tokens/s",
+    "memory": "peak memory of a process that generates",
+    "memory_value": "{memory} MB",
+    "memory_note": "{libraries} MB of it Python and its libraries",
+}
+"""The English texts of the rows. A translation has the same keys, and in each text the same fields."""
+
+
+class NumberFormat(Protocol):
+    """How a language writes numbers."""
+
+    def number(self, value: float, decimals: int = 0) -> str:
+        """A number with so many decimals."""
+        ...
+
+    def percent(self, share: float, decimals: int = 0) -> str:
+        """A share of 1 in per cent, with so many decimals."""
+        ...
+
+
+class EnglishNumbers:
+    """1,319 and 97.6%."""
+
+    def number(self, value: float, decimals: int = 0) -> str:
+        """A number with so many decimals."""
+        return f"{value:,.{decimals}f}"
+
+    def percent(self, share: float, decimals: int = 0) -> str:
+        """A share of 1 in per cent, with so many decimals."""
+        return f"{share:.{decimals}%}"
+
+
+ENGLISH = EnglishNumbers()
 
 
 @dataclass(frozen=True)
@@ -39,127 +93,100 @@ def measured(results: dict, task: str) -> dict | None:
     return None if result is None or "skipped" in result else result
 
 
-def result_rows(results: dict, language: str = "en") -> list[Row]:
-    """The rows of all tasks that were measured, with labels and notes in English ("en") or Portuguese ("pt").
+def result_rows(results: dict, texts: Mapping[str, str] = TEXTS, numbers: NumberFormat = ENGLISH) -> list[Row]:
+    """The rows of all tasks that were measured.
+
+    Args:
+        texts: a translation of TEXTS.
+        numbers: formats the numbers in values and notes.
 
     Raises:
         KeyError, TypeError, ValueError: the results do not have the form that `axion.evaluation` returns.
     """
-    rows, words = [], _WORDS[language]
+    rows, language = [], _Language(texts, numbers)
     for task, lay_out in _LAYOUTS.items():
         if (result := measured(results, task)) is not None:
-            rows += [Row(task, *cells, command=result.get("command", "")) for cells in lay_out(result, words)]
+            rows += [Row(task, *cells, command=result.get("command", "")) for cells in lay_out(result, language)]
     return rows
 
 
-def digits_label(digits: int) -> str:
+def digits_label(digits: int, texts: Mapping[str, str] = TEXTS) -> str:
     """For example "1 digit", "2 digits"."""
-    return f"{digits} digit" if digits == 1 else f"{digits} digits"
+    return texts["one_digit" if digits == 1 else "many_digits"].format(digits=digits)
 
 
 def megabytes(count: float) -> str:
     """A number of bytes in megabytes."""
-    return f"{count / 1e6:,.1f} MB"
+    return TEXTS["memory_value"].format(memory=ENGLISH.number(count / 1e6, 1))
 
 
 Cells = tuple[str, str, str]
 """Label, value, note."""
 
-_WORDS: dict[str, dict] = {
-    "en": {
-        "languages": LANGUAGES,
-        "sets": LOAD_SETS,
-        "digits": digits_label,
-        "bits_per_byte": "GSM8K, held-out problems: bits per byte",
-        "nats_per_token": "GSM8K, held-out problems: loss in nats per token",
-        "validation_note": "{documents:,} problems, {tokens:,} tokens predicted",
-        "sums": "sums and differences, {digits}, {language}",
-        "gsm8k_test": "GSM8K test set, exact match",
-        "score_note": "{correct:,} of {total:,}; 95% interval {low:.1%} to {high:.1%}",
-        "load": "load of an expert, times its fair share: {set}",
-        "load_value": "{lowest:.3f} to {highest:.3f}",
-        "load_note": "least to most used of {layers} layers with {experts} experts each",
-        "threads": "{threads} {thread}, {processor}",
-        "thread": ("thread", "threads"),
-        "decode": "generation, one text at a time",
-        "prefill": "reading a full window",
-        "memory": "peak memory of a process that generates",
-        "memory_note": "{libraries} of it Python and its libraries",
-    },
-    "pt": {
-        "languages": {"en": "inglês", "pt": "português"},
-        "sets": {
-            "together": "tudo em conjunto",
-            "gsm8k_validation": "problemas de validação do GSM8K",
-            "arithmetic": "aritmética",
-        },
-        "digits": lambda digits: f"{digits} {'algarismo' if digits == 1 else 'algarismos'}",
-        "bits_per_byte": "GSM8K, problemas de validação: bits por byte",
-        "nats_per_token": "GSM8K, problemas de validação: perda em nats por token",
-        "validation_note": "{documents:,} problemas, {tokens:,} tokens previstos",
-        "sums": "somas e diferenças, {digits}, {language}",
-        "gsm8k_test": "conjunto de teste do GSM8K, resposta exata",
-        "score_note": "{correct:,} de {total:,}; intervalo de 95% de {low:.1%} a {high:.1%}",
-        "load": "carga de um especialista, vezes a sua parte justa: {set}",
-        "load_value": "{lowest:.3f} a {highest:.3f}",
-        "load_note": "do menos ao mais usado de {layers} camadas com {experts} especialistas cada",
-        "threads": "{threads} {thread}, {processor}",
-        "thread": ("thread", "threads"),
-        "decode": "geração, um texto de cada vez",
-        "prefill": "leitura de uma janela inteira",
-        "memory": "máximo de memória de um processo que gera",
-        "memory_note": "{libraries} disso são o Python e as suas bibliotecas",
-    },
-}
+
+@dataclass(frozen=True)
+class _Language:
+    texts: Mapping[str, str]
+    numbers: NumberFormat
+
+    def fill(self, key: str, **fields: object) -> str:
+        return self.texts[key].format(**fields)
 
 
-def _validation(result: dict, words: dict) -> list[Cells]:
-    note = words["validation_note"].format(documents=result["documents"], tokens=result["tokens"])
-    return [(words[figure], f"{result[figure]:.3f}", note) for figure in ("bits_per_byte", "nats_per_token")]
+def _validation(result: dict, language: _Language) -> list[Cells]:
+    count = language.numbers.number
+    note = language.fill("validation_note", documents=count(result["documents"]), tokens=count(result["tokens"]))
+    return [(language.texts[name], count(result[name], 3), note) for name in ("bits_per_byte", "nats_per_token")]
 
 
-def _arithmetic(result: dict, words: dict) -> list[Cells]:
+def _arithmetic(result: dict, language: _Language) -> list[Cells]:
     return [
         (
-            words["sums"].format(
-                digits=words["digits"](score["digits"]), language=words["languages"][score["language"]]
+            language.fill(
+                "sums",
+                digits=digits_label(score["digits"], language.texts),
+                language=language.texts[f"language_{score['language']}"],
             ),
-            *_score(score, words),
+            *_score(score, language),
         )
         for score in result["scores"]
     ]
 
 
-def _gsm8k_test(result: dict, words: dict) -> list[Cells]:
-    return [(words["gsm8k_test"], *_score(result, words))]
+def _gsm8k_test(result: dict, language: _Language) -> list[Cells]:
+    return [(language.texts["gsm8k_test"], *_score(result, language))]
 
 
-def _expert_load(result: dict, words: dict) -> list[Cells]:
-    sets = [(label, result[name]) for name, label in words["sets"].items() if name in result]
+def _expert_load(result: dict, language: _Language) -> list[Cells]:
+    number = language.numbers.number
     return [
         (
-            words["load"].format(set=label),
-            words["load_value"].format(lowest=load["lowest"], highest=load["highest"]),
-            words["load_note"].format(layers=len(load["layers"]), experts=len(load["layers"][0])),
+            language.fill("load", set=language.texts[f"set_{name}"]),
+            language.fill("load_value", lowest=number(load["lowest"], 3), highest=number(load["highest"], 3)),
+            language.fill("load_note", layers=len(load["layers"]), experts=len(load["layers"][0])),
         )
-        for label, load in sets
+        for name in LOAD_SETS
+        if (load := result.get(name)) is not None
     ]
 
 
-def _speed(result: dict, words: dict) -> list[Cells]:
+def _speed(result: dict, language: _Language) -> list[Cells]:
+    number = language.numbers.number
     fastest = max(result["by_threads"], key=lambda run: run["decode_tokens_per_second"])
-    machine, threads = result["machine"], fastest["threads"]
-    one, several = words["thread"]
-    note = words["threads"].format(
-        threads=threads, thread=one if threads == 1 else several, processor=machine["processor"]
-    )
+    threads, processor = fastest["threads"], result["machine"]["processor"]
+    note = language.fill("one_thread" if threads == 1 else "many_threads", threads=threads, processor=processor)
     rows = [
-        (words["decode"], f"{fastest['decode_tokens_per_second']:,.0f} tokens/s", note),
-        (words["prefill"], f"{fastest['prefill_tokens_per_second']:,.0f} tokens/s", note),
+        (
+            language.texts[name],
+            language.fill("speed_value", speed=number(fastest[f"{name}_tokens_per_second"])),
+            note,
+        )
+        for name in ("decode", "prefill")
     ]
     if memory := result["memory"]:
-        libraries = words["memory_note"].format(libraries=megabytes(memory["libraries_bytes"]))
-        rows.append((words["memory"], megabytes(memory["peak_bytes"]), libraries))
+        peak, libraries = (number(memory[name] / 1e6, 1) for name in ("peak_bytes", "libraries_bytes"))
+        value = language.fill("memory_value", memory=peak)
+        rows.append((language.texts["memory"], value, language.fill("memory_note", libraries=libraries)))
     return rows
 
 
@@ -172,7 +199,10 @@ _LAYOUTS = {
 }
 
 
-def _score(score: dict, words: dict) -> tuple[str, str]:
-    low, high = score["interval"]
-    counts = words["score_note"].format(correct=score["correct"], total=score["total"], low=low, high=high)
-    return f"{score['accuracy']:.1%}", counts
+def _score(score: dict, language: _Language) -> tuple[str, str]:
+    count = language.numbers.number
+    low, high = (language.numbers.percent(bound, 1) for bound in score["interval"])
+    counts = language.fill(
+        "score_note", correct=count(score["correct"]), total=count(score["total"]), low=low, high=high
+    )
+    return language.numbers.percent(score["accuracy"], 1), counts

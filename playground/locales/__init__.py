@@ -1,7 +1,8 @@
 """Every text that a visitor reads, in en.json and pt.json: nested by the part of the page, with the same keys in both.
 
 `{name}` in a text is replaced where the text is shown: on the server by `fill`, in a view by its script. A new language
-takes a new file and a new line in LANGUAGES (languages.py).
+takes a new file and a new line in LANGUAGES (languages.py). The part `results` has no English here: it translates
+`axion.evaluation.results.TEXTS`.
 """
 
 import json
@@ -10,13 +11,15 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from axion.evaluation.results import TEXTS as RESULT_TEXTS
 from playground.locales.languages import DEFAULT, LANGUAGES, Language, choose_language, known_language
-from playground.locales.numbers import format_bytes, format_number, format_percent, format_short
+from playground.locales.numbers import LocaleNumbers, format_bytes, format_number, format_percent, format_short
 
 __all__ = [
     "DEFAULT",
     "LANGUAGES",
     "Language",
+    "LocaleNumbers",
     "Texts",
     "by_language",
     "choose_language",
@@ -36,8 +39,9 @@ Texts = Mapping[str, str]
 
 @cache
 def read_texts(language: Language) -> dict[str, dict[str, str]]:
-    """The whole file of a language: part → key → text."""
-    return json.loads(Path(__file__).with_name(f"{language}.json").read_text(encoding="utf-8"))
+    """All texts of a language: part → key → text."""
+    parts = json.loads(Path(__file__).with_name(f"{language}.json").read_text(encoding="utf-8"))
+    return parts | {"results": dict(RESULT_TEXTS)} if language == DEFAULT else parts
 
 
 def texts(part: str, language: Language) -> Texts:

@@ -1,6 +1,7 @@
 """Numbers as each language writes them: 344,224 and 97.6% in English, 344.224 and 97,6% in Portuguese."""
 
 import math
+from dataclasses import dataclass
 
 from babel.numbers import format_decimal
 from babel.numbers import format_percent as babel_percent
@@ -30,6 +31,21 @@ def format_percent(share: float, language: Language, decimals: int | None = None
     """A share of 1 in per cent; without `decimals`, with one where it is not a whole number."""
     pattern = "#,##0.#%" if decimals is None else "#,##0" + ("." + "0" * decimals if decimals else "") + "%"
     return babel_percent(share, format=pattern, locale=language)
+
+
+@dataclass(frozen=True)
+class LocaleNumbers:
+    """The numbers of measured results in a language, for `axion.evaluation.results.result_rows`."""
+
+    language: Language
+
+    def number(self, value: float, decimals: int = 0) -> str:
+        """A number with so many decimals."""
+        return format_number(value, self.language, decimals)
+
+    def percent(self, share: float, decimals: int = 0) -> str:
+        """A share of 1 in per cent, with so many decimals."""
+        return format_percent(share, self.language, decimals)
 
 
 def format_short(count: float, language: Language) -> str:

@@ -1,11 +1,10 @@
 """Results are laid out once, for terminal, page and card."""
 
-import re
 from copy import deepcopy
 
 import pytest
 
-from axion.evaluation.results import LOAD_SETS, measured, result_rows, skipped_tasks
+from axion.evaluation.results import LOAD_SETS, TEXTS, measured, result_rows, skipped_tasks
 from axion.evaluation.tasks import TASKS
 
 SCORE = {"correct": 1234, "total": 1300, "accuracy": 0.95, "interval": [0.9, 0.97]}
@@ -46,12 +45,24 @@ def test_a_row_says_figure_and_circumstances():
     assert rows["peak memory of a process that generates"][0] == "400.0 MB"
 
 
-def test_in_portuguese_only_the_words_differ():
-    english, portuguese = result_rows(RESULTS), result_rows(RESULTS, "pt")
-    for row, other in zip(english, portuguese, strict=True):
-        assert (row.task, row.command) == (other.task, other.command) and row.label != other.label
-        for cell, its in ((row.value, other.value), (row.note, other.note)):
-            assert re.findall(r"[\d.,]*\d", cell) == re.findall(r"[\d.,]*\d", its)
+class Marked:
+    """Numbers in a form that English never has."""
+
+    def number(self, value: float, decimals: int = 0) -> str:
+        return f"<{value:.{decimals}f}>"
+
+    def percent(self, share: float, decimals: int = 0) -> str:
+        return f"<{share:.{decimals}f} of 1>"
+
+
+def test_a_translation_replaces_every_text_and_number():
+    translated = {key: text.upper() if "{" not in text else f"* {text}" for key, text in TEXTS.items()}
+    rows = {(row.label, row.value, row.note) for row in result_rows(RESULTS, translated, Marked())}
+    assert ("GSM8K, HELD-OUT PROBLEMS: BITS PER BYTE", "<1.250>", "* <12> problems, <3456> tokens predicted") in rows
+    score = ("<0.9 of 1>", "* <1234> of <1300>; 95% interval <0.9 of 1> to <1.0 of 1>")
+    assert ("* sums and differences, * 1 digit, PORTUGUESE", *score) in rows
+    assert ("GENERATION, ONE TEXT AT A TIME", "* <201> tokens/s", "* 2 threads, A Processor") in rows
+    assert any(value == "* <400.0> MB" for _, value, _ in rows)
 
 
 def test_what_was_not_measured_has_no_row():

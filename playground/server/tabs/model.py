@@ -12,7 +12,7 @@ from playground.content.metrics import Curves, read_curves
 from playground.content.roadmap import Measured, compare_sizes, read_roadmap
 from playground.content.training import draw_overload, draw_training, list_evaluations, list_facts, smoothing
 from playground.generate.catalogue import OpenModel
-from playground.locales import DEFAULT, Language, format_number, format_short, texts
+from playground.locales import DEFAULT, Language, LocaleNumbers, format_number, format_short, texts
 from playground.server.context import PageContext, Panel
 from playground.server.markup import render, script
 
@@ -95,6 +95,6 @@ def _read_curves(model: OpenModel) -> tuple[Curves | None, str]:
 
 def _results(model: OpenModel, language: Language) -> list[Row]:
     try:
-        return result_rows(model.release.info.get("results", {}), language)
+        return result_rows(model.release.info.get("results", {}), texts("results", language), LocaleNumbers(language))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise AxionError(f"{model.name}: release.json is broken: its results lack {error}; build it again") from None

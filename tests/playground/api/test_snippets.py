@@ -229,7 +229,7 @@ def test_another_model_and_another_language_write_them_anew(page):
     wait_for(page, "transformers", "# your folder with this release")
     choose_language(page, "pt")
     wait_for(page, "transformers", "# a sua pasta com esta versão")
-    page.get_by_role("heading", name="Usar este modelo a partir de um programa").wait_for()
+    page.get_by_role("heading", name="Usar este modelo em um programa").wait_for()
     page.locator("#model input").click()
     page.get_by_role("option", name="broken").click()
     wait_for(page, "transformers", f"# {PAGE['pt']['unavailable']}")

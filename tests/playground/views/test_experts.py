@@ -73,7 +73,7 @@ def test_the_loads_are_those_of_the_chosen_set(view, measured, value, language):
     labels = {"en": ("everything", "GSM8K", "arithmetic"), "pt": ("tudo", "GSM8K", "aritmética")}[language]
     dead = {
         "en": "Dead, below 0.1× the fair share: E3 of layer 2.",
-        "pt": "Mortos, abaixo de 0,1× a parte justa: E3 da camada 2.",
+        "pt": "Mortos, abaixo de 0,1× a parcela justa: E3 da camada 2.",
     }
     for name, label in zip(("together", "gsm8k_validation", "arithmetic"), labels, strict=True):
         switch(page, "sets", label)
@@ -133,7 +133,7 @@ def test_another_language_changes_the_words(view, value):
     shown = view("experts", value=value)
     shown.speak("pt")
     assert read(shown.page, ".ax-experts h3") == ["Camada 1", "Camada 2"]
-    assert "A parte justa é 50% dos tokens" in shown.page.locator("[data-part=verdicts]").text_content()
+    assert "A parcela justa é 50% de todos os tokens" in shown.page.locator("[data-part=verdicts]").text_content()
     assert "recebe 13,0% dos tokens" in read(shown.page, ".ax-card header")[2]
 
 
