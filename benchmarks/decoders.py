@@ -66,15 +66,15 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
         "decode": lambda: timed(lambda: decoder.write(prompts[0], count), count),
         "first": lambda: timed(lambda: decoder.write(prompts[0], 1), 1),
     }
-    if decoder.read:
-        kinds["prefill"] = lambda: timed(lambda: decoder.read(window), len(window))
-    if decoder.batch:
-        kinds["batch"] = lambda: timed(lambda: decoder.batch(prompts, BATCH_TOKENS), BATCH * BATCH_TOKENS)
-    if decoder.read and decoder.go_on:
+    if read := decoder.read:
+        kinds["prefill"] = lambda: timed(lambda: read(window), len(window))
+    if batch := decoder.batch:
+        kinds["batch"] = lambda: timed(lambda: batch(prompts, BATCH_TOKENS), BATCH * BATCH_TOKENS)
+    if read and (go_on := decoder.go_on):
 
         def late() -> Done:
-            decoder.read(window[:-LATE_TOKENS])
-            return timed(lambda: decoder.go_on(LATE_TOKENS), LATE_TOKENS)
+            read(window[:-LATE_TOKENS])
+            return timed(lambda: go_on(LATE_TOKENS), LATE_TOKENS)
 
         kinds["late"] = late
     wanted = [kind for kind in options.kinds.split(",") if kind in kinds]
@@ -99,7 +99,7 @@ def build_native(options: argparse.Namespace, _: str, setting: str) -> Decoder:
     def write(prompt: Sequence[int], count: int, one: NativeDecoder = decoder) -> list[int]:
         one.rewind(0)
         one.read(prompt)
-        return [one.draw() for _ in range(count)]
+        return [token for _ in range(count) if (token := one.draw()) is not None]  # none is: nothing ends the text
 
     def read(ids: Sequence[int]) -> None:
         decoder.rewind(0)
@@ -148,7 +148,7 @@ def build_torch(options: argparse.Namespace, *_: str) -> Decoder:
 
     torch.set_num_threads(options.threads)
     model = open_release(options.folder).model
-    cache, last_B1 = None, None
+    cache, last_B1 = DynamicCache(config=model.config), torch.empty(0, 1, dtype=torch.long)
 
     @torch.inference_mode()
     def read(ids: Sequence[int] | Sequence[Sequence[int]]) -> None:
@@ -166,13 +166,13 @@ def build_torch(options: argparse.Namespace, *_: str) -> Decoder:
         nonlocal last_B1
         tokens = []
         for _ in range(count):
-            tokens.append(last_B1[0].item())
+            tokens += last_B1[0].tolist()
             last_B1 = likeliest(last_B1)
         return tokens
 
     def write(prompt: Sequence[int], count: int) -> list[int]:
         read(prompt)
-        return [*go_on(count - 1), last_B1[0].item()]
+        return go_on(count - 1) + last_B1[0].tolist()
 
     def batch(prompts: list[list[int]], count: int) -> None:
         read(prompts)
@@ -200,7 +200,9 @@ def build_generate(options: argparse.Namespace, experts: str, setting: str, remo
     def batch(prompts: list[list[int]], count: int) -> list[int]:
         ids_BS = torch.tensor(prompts)
         mask_BS = torch.ones_like(ids_BS)
-        return model.generate(ids_BS, attention_mask=mask_BS, do_sample=False, max_new_tokens=count)[0].tolist()
+        settings = {"do_sample": False, "max_new_tokens": count}
+        texts_BS = model.generate(ids_BS, attention_mask=mask_BS, **settings)  # pyright: ignore[reportAttributeAccessIssue] (Auto classes' stubs)
+        return texts_BS[0].tolist()
 
     def write(prompt: Sequence[int], count: int) -> list[int]:
         return batch([list(prompt)], count)[len(prompt) :]

@@ -112,7 +112,7 @@ def shape(size: str) -> dict:
         cache = DynamicCache(config=model.config)
         with torch.inference_mode():
             model(ids, past_key_values=cache, use_cache=True)
-        kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+        kept = sum(tensor.nbytes for layer in cache for tensor in layer[:2] if tensor is not None)
         bytes_per_token[name] = kept // ids.shape[1]
     return {"parameters": counts.total, "active": counts.active, "cache_bytes": bytes_per_token}
 

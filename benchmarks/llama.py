@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import llama_cpp as c
+import llama_cpp as c  # pyright: ignore[reportMissingImports] (compiled by make bench-llama)
 
 from axion.errors import AxionError
 

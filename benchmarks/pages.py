@@ -13,7 +13,7 @@ Each generation adds a line to the file `--log`: when it began and ended, by the
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +36,7 @@ ENDLESS_PAUSE = 0.01
 A text that is faster than this outgrows the page while a busy machine still looks for the button."""
 PAGES = ("playground", "textbox", "textbox-each", "empty")
 
-Source = Callable[..., Iterator[Step]]
+Source = Callable[..., Generator[Step]]
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
 def build_source(speed: float | None) -> Source:
     """In place of `axion.inference.stream.stream`: the model with SAMPLING over and over, or a replay of it."""
 
-    def endless(model, tokenizer, prompt, sampling, **_) -> Iterator[Step]:
+    def endless(model, tokenizer, prompt, sampling, **_) -> Generator[Step]:
         while True:
             for step in stream(model, tokenizer, prompt, SAMPLING):
                 yield step
@@ -65,7 +65,7 @@ def build_source(speed: float | None) -> Source:
 
     recorded: list[Step] = []
 
-    def replayed(model, tokenizer, prompt, sampling, **_) -> Iterator[Step]:
+    def replayed(model, tokenizer, prompt, sampling, **_) -> Generator[Step]:
         assert speed is not None
         start = time.perf_counter()
         for number, step in enumerate(recorded):
@@ -76,14 +76,20 @@ def build_source(speed: float | None) -> Source:
     if speed is None:
         return endless
     release = open_release(BUNDLED)
-    recorded += stream(release.model, release.tokenizer, release.trace["prompt"], SAMPLING)
+    recorded += stream(release.model, release.tokenizer, recorded_prompt(release), SAMPLING)
     return replayed
+
+
+def recorded_prompt(release: Release) -> str:
+    """The prompt of the release's recorded example."""
+    assert release.trace is not None
+    return release.trace["prompt"]
 
 
 def logged(source: Source, log: Path | None) -> Source:
     """The same steps, and a line in `log` at the end of each generation, whether it was finished or closed."""
 
-    def stream_and_log(*arguments, **named) -> Iterator[Step]:
+    def stream_and_log(*arguments, **named) -> Generator[Step]:
         times, text, tokens, finished = {"began": time.time()}, "", 0, False
         try:
             for step in source(*arguments, **named):
@@ -122,7 +128,7 @@ def growing_texts(release: Release, source: Source, every_token: bool) -> Callab
 
     def write() -> Iterator[str]:
         text, sent = "", -float("inf")
-        for step in source(release.model, release.tokenizer, release.trace["prompt"], SAMPLING):
+        for step in source(release.model, release.tokenizer, recorded_prompt(release), SAMPLING):
             text += step.text
             if every_token or time.monotonic() - sent >= 1 / UPDATES_PER_SECOND:
                 yield text

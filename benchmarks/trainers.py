@@ -17,13 +17,16 @@ on the same random tokens. "ready" tells the loss before the first step.
 
 import argparse
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import PreTrainedModel
 
 from axion.machine import keep_freed_memory
 from axion.model.mixture_axion import AxionMoE
+from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import load_recipe
 from axion.training.optim import build_optimizer
 from benchmarks.sizes import BUNDLED, CONTEXT, build_model
@@ -41,8 +44,7 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
     keep_freed_memory()
     engine, *switches = options.name.split("+")
     model, told = build(engine, options.size, options.context)
-    if "compile" in switches:
-        model = torch.compile(model)
+    vocabulary = model.config.vocab_size
     if "recipe" in switches:
         optimizer = build_optimizer(model, load_recipe(BUNDLED).training)
         for group in optimizer.param_groups:
@@ -50,9 +52,10 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
     else:
         optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
     generator = torch.Generator().manual_seed(1)
-    vocabulary = model.get_input_embeddings().weight.shape[0]
     ids = torch.randint(vocabulary, (options.batch, options.window), generator=generator)
-    step = make_step(model.train(), optimizer, ids, "bf16" in switches)
+    model.train()
+    trained = cast(nn.Module, torch.compile(model)) if "compile" in switches else model
+    step = make_step(trained, optimizer, ids, "bf16" in switches)
     told["loss"] = step()
     for _ in range((COMPILED_WARM_UP_STEPS if "compile" in switches else WARM_UP_STEPS) - 1):
         step()
@@ -63,7 +66,7 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
     return {"step": work}, told | {"kinds": ["step"]}
 
 
-def build(engine: str, size: str, context: int) -> tuple[nn.Module, dict]:
+def build(engine: str, size: str, context: int) -> tuple[PreTrainedModel, dict]:
     """The engine's model with the weights of that size, and what is to be told of it."""
     ours = build_model(size, context)
     if engine == "axion-native":
@@ -76,15 +79,16 @@ def build(engine: str, size: str, context: int) -> tuple[nn.Module, dict]:
     if engine == "axion-torch":
         return ours, {}
     if engine == "token-loop":
-        for layer in ours.model.layers:
-            layer.mlp.forward = token_loop(layer.mlp)
+        for module in ours.modules():
+            if isinstance(module, AxionMoE):
+                module.forward = token_loop(module)  # pyright: ignore[reportAttributeAccessIssue] (a module's own forward)
         return ours, {}
     if engine.partition(":")[0] == "transformers":
         return build_transformers(ours, engine.partition(":")[2])
     raise ValueError(f"there is no contender {engine!r}")
 
 
-def build_transformers(ours: nn.Module, experts: str) -> tuple[nn.Module, dict]:
+def build_transformers(ours: AxionForCausalLM, experts: str) -> tuple[PreTrainedModel, dict]:
     """transformers' own DeepSeek-V3 with our weights and an experts_implementation, its default where none is named."""
     from transformers import DeepseekV3ForCausalLM
 
@@ -100,6 +104,7 @@ def build_transformers(ours: nn.Module, experts: str) -> tuple[nn.Module, dict]:
 def token_loop(mixture: AxionMoE) -> Callable[[torch.Tensor], torch.Tensor]:
     """A forward pass of the mixture that takes one token after another through one expert after another."""
     experts = mixture.experts
+    gate_up_ExD, down_EDF = cast(torch.Tensor, experts.gate_up_proj), cast(torch.Tensor, experts.down_proj)
 
     def forward(hidden_BSD: torch.Tensor) -> torch.Tensor:
         hidden_TD = hidden_BSD.flatten(0, 1)
@@ -108,8 +113,8 @@ def token_loop(mixture: AxionMoE) -> Callable[[torch.Tensor], torch.Tensor]:
         for token_D, weights_K, experts_K in zip(hidden_TD, weights_TK, experts_TK.tolist(), strict=True):
             output = torch.zeros_like(token_D)
             for weight, expert in zip(weights_K, experts_K, strict=True):
-                gate, up = F.linear(token_D, experts.gate_up_proj[expert]).chunk(2)
-                output = output + weight * F.linear(experts.act_fn(gate) * up, experts.down_proj[expert])
+                gate, up = F.linear(token_D, gate_up_ExD[expert]).chunk(2)
+                output = output + weight * F.linear(F.silu(gate) * up, down_EDF[expert])
             outputs.append(output)
         return torch.stack(outputs).view_as(hidden_BSD) + mixture.shared_experts(hidden_BSD)
 
