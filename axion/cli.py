@@ -176,8 +176,8 @@ def evaluate(
 ) -> None:
     """Measure loss on held-out GSM8K, unseen sums, GSM8K's test set, expert load, speed and memory.
 
-    The data is what the release's own recipe names, from the Hub; to use local copies: --set data.files=train.jsonl and
-    --set data.test_files=test.jsonl.
+    The data is what the release's own recipe names, from the Hub; to use local copies:
+    --set data.sources.gsm8k.files=train.jsonl and --set data.sources.gsm8k.test_files=test.jsonl.
     """
     from axion.evaluation.tasks import evaluate as measure
     from axion.recipe import load_recipe

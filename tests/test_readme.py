@@ -3,12 +3,15 @@
 import json
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from axion.cli import app, run
+from axion.data.sources import SOURCES
 from axion.params import count_parameters
 from axion.recipe import load_recipe
 from axion.release import RELEASES
@@ -72,6 +75,19 @@ def test_every_option_of_publish_exists(line):
     known = typer.main.get_command(publish_app).commands
     name, arguments = (line[0], line[1:]) if line[0] in known else ("release", line)
     known[name].make_context(name, arguments)
+
+
+def test_the_example_of_sources_is_a_recipe(tmp_path):
+    (example,) = blocks("yaml")
+    recipe = yaml.safe_load((ROOT / "configs" / "axion1-v0.1.yaml").read_text(encoding="utf-8"))
+    recipe["data"].update(yaml.safe_load(example)["data"])
+    file = tmp_path / "stories.yaml"
+    file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    (line,) = (line for line in commands("python -m axion train") if line[0] == file.name)
+    loaded = load_recipe(str(file), [value for option, value in pairwise(line) if option == "--set"])
+    assert loaded.data.kinds == ["text", "arithmetic"] and loaded.data.sources[0].files == ["other.txt"]
+    for kind in SOURCES:
+        assert f"`{kind}`" in README
 
 
 def test_params_runs(printed):
