@@ -1,0 +1,181 @@
+"""Completions with the official client."""
+
+import math
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from playground.api import openai as openai_api
+from playground.api.responses import token_bytes
+from tests.playground.api.openai_server import PROMPT, expected_steps, good, records, text_of
+
+
+@pytest.mark.parametrize("attempt", range(2))
+def test_text_and_routing_are_the_stream_s(client, catalogue, attempt):
+    seed = random.randrange(2**53)
+    prompt = "".join(random.Random(seed).choices("# Pergunta:\né2+🦜", k=20))
+    wish = {"temperature": 0.9, "top_p": 0.95, "seed": seed}
+    extra = {"top_k": 50, "min_p": 0.01, "repetition_penalty": 1.1, "min_tokens": 3, "routing": True}
+    steps = expected_steps(
+        catalogue,
+        prompt=prompt,
+        **wish,
+        top_k=50,
+        min_p=0.01,
+        repetition_penalty=1.1,
+        min_new_tokens=3,
+        max_new_tokens=40,
+    )
+    answer = client.completions.create(model="plain", prompt=prompt, max_tokens=40, extra_body=extra, **wish)
+    choice = answer.choices[0]
+    assert choice.text == text_of(steps)
+    assert records(choice.routing) == [step.to_record() for step in steps]
+    assert answer.seed == seed and answer.model == "plain"
+    prompt_tokens = sum(step.is_prompt for step in steps)
+    assert answer.usage.prompt_tokens == prompt_tokens
+    assert answer.usage.completion_tokens == len(steps) - prompt_tokens
+    assert answer.usage.total_tokens == len(steps)
+    facts = catalogue.open("plain").facts
+    for name in ("layers", "first_layer", "experts", "experts_per_token"):
+        assert choice.routing[name] == getattr(facts, name)
+
+    chunks = list(
+        client.completions.create(
+            model="plain",
+            prompt=prompt,
+            max_tokens=40,
+            extra_body=extra,
+            stream=True,
+            stream_options={"include_usage": True},
+            **wish,
+        )
+    )
+    assert "".join(chunk.choices[0].text for chunk in chunks[:-1]) == choice.text
+    parts = [chunk.choices[0].routing for chunk in chunks[:-1] if hasattr(chunk.choices[0], "routing")]
+    assert [record for part in parts for record in records(part)] == records(choice.routing)
+    assert parts[0]["bias"] == choice.routing["bias"]
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert chunks[-2].choices[0].finish_reason == choice.finish_reason
+    assert chunks[-1].choices == [] and chunks[-1].usage == answer.usage
+
+
+def test_the_seed_that_was_drawn_repeats_the_answer(client):
+    first = client.completions.create(model="plain", prompt=PROMPT, max_tokens=30)
+    again = client.completions.create(model="plain", prompt=PROMPT, max_tokens=30, seed=first.seed)
+    other = client.completions.create(model="plain", prompt=PROMPT, max_tokens=30)
+    assert again.choices[0].text == first.choices[0].text
+    assert other.seed != first.seed
+
+
+def test_finish_reasons(client):
+    def ending(**wish: object) -> tuple[str, str]:
+        choice = client.completions.create(**({"model": "endless", "prompt": PROMPT, "seed": 1} | wish)).choices[0]
+        return choice.finish_reason, choice.ended_by
+
+    assert ending(max_tokens=3) == ("length", "length")
+    assert ending(model="plain", prompt="7" * 120, max_tokens=500, extra_body={"min_tokens": 400}) == (
+        "length",
+        "context",
+    )
+    assert client.completions.create(model="plain", prompt=PROMPT).usage.completion_tokens <= 16
+
+
+def test_an_end_of_the_text_is_a_stop(client, catalogue):
+    wish = {"temperature": 2.0, "top_k": 0}
+    seed = next(
+        seed for seed in range(1000) if len(expected_steps(catalogue, seed=seed, max_new_tokens=30, **wish)) < 30
+    )
+    choice = client.completions.create(model="plain", prompt=PROMPT, seed=seed, temperature=2.0, max_tokens=200)
+    assert (choice.choices[0].finish_reason, choice.choices[0].ended_by) == ("stop", "eos")
+
+
+def test_the_server_s_time_limit_is_told(client, monkeypatch):
+    real = openai_api.live_events
+    monkeypatch.setattr(openai_api, "live_events", lambda *a, **k: real(*a, **k, max_seconds=0))
+    choice = client.completions.create(model="endless", prompt=PROMPT, max_tokens=500).choices[0]
+    assert (choice.finish_reason, choice.ended_by, choice.time_limit_seconds) == ("length", "time", 0)
+    *_, last = client.completions.create(model="endless", prompt=PROMPT, max_tokens=500, stream=True)
+    assert last.choices[0].ended_by == "time"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("length", [1, 3, 7])
+def test_a_stop_cuts_the_text_wherever_tokens_end(client, catalogue, stream, length):
+    steps = expected_steps(catalogue, "endless", seed=9, temperature=1.0, max_new_tokens=60)
+    text = text_of(steps)
+    stop = text[23 : 23 + length]
+    wish = {"model": "endless", "prompt": PROMPT, "max_tokens": 60, "seed": 9, "stop": [stop, "never"], "logprobs": 0}
+    if stream:
+        *chunks, last = client.completions.create(**wish, stream=True)
+        written = "".join(chunk.choices[0].text for chunk in chunks)
+        tokens = [token for chunk in chunks for token in chunk.choices[0].logprobs.tokens]
+        choice = last.choices[0]
+    else:
+        choice = client.completions.create(**wish).choices[0]
+        written, tokens = choice.text, choice.logprobs.tokens
+    assert written == text[: text.index(stop)]
+    assert (choice.finish_reason, choice.ended_by) == ("stop", "stop")
+    starts = [len(text_of(steps[:number])) for number in range(len(steps))]
+    inside = [
+        step for step, start in zip(steps, starts, strict=True) if not step.is_prompt and start < text.index(stop)
+    ]
+    assert len(tokens) == len(inside)
+
+
+def test_the_model_stops_at_a_stop(client, catalogue):
+    text = text_of(expected_steps(catalogue, "endless", seed=9, temperature=1.0, max_new_tokens=60))
+    answer = client.completions.create(model="endless", prompt=PROMPT, max_tokens=500, seed=9, stop=text[20:25])
+    assert answer.usage.completion_tokens < 60
+
+
+def test_logprobs_of_a_completion(client, catalogue):
+    wish = {"model": "plain", "prompt": PROMPT, "max_tokens": 12, "seed": 4, "logprobs": 3}
+    steps = expected_steps(catalogue, seed=4, temperature=1.0, max_new_tokens=12)
+    new = [step for step in steps if not step.is_prompt]
+    shown = client.completions.create(**wish).choices[0].logprobs
+    assert shown.token_logprobs == pytest.approx([math.log(step.probability) for step in new], abs=1e-3)
+    tokenizer = catalogue.open("plain").release.tokenizer
+    for step, top in zip(new, shown.top_logprobs, strict=True):
+        likeliest = [token for token, *_ in step.alternatives[:3]]
+        assert len(top) == len({token_bytes(tokenizer, token) for token in [*likeliest, step.token_id]})
+    assert all(name in top for name, top in zip(shown.tokens, shown.top_logprobs, strict=True))
+    assert shown.text_offset == [len(PROMPT) + len(text_of(new[:number])) for number in range(len(new))]
+    chunks = list(client.completions.create(**wish, stream=True))
+    parts = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices[0].logprobs]
+    assert [offset for part in parts for offset in part.text_offset] == shown.text_offset
+    assert [name for part in parts for name in part.tokens] == shown.tokens
+
+
+def test_echo_puts_the_prompt_first(client):
+    wish = {"model": "plain", "prompt": [PROMPT], "max_tokens": 6, "seed": 4, "logprobs": 1}
+    plain = client.completions.create(**wish)
+    echoed = client.completions.create(**wish, echo=True)
+    assert echoed.choices[0].text == PROMPT + plain.choices[0].text
+    logprobs = echoed.choices[0].logprobs
+    assert len(logprobs.tokens) == echoed.usage.total_tokens
+    assert logprobs.token_logprobs[: echoed.usage.prompt_tokens] == [None] * echoed.usage.prompt_tokens
+    assert logprobs.text_offset[-plain.usage.completion_tokens :] == plain.choices[0].logprobs.text_offset
+    streamed = client.completions.create(**wish, echo=True, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in streamed) == echoed.choices[0].text
+
+
+def test_what_asks_for_nothing_is_taken(http):
+    answer = http.post("/completions", json=good(n=1, frequency_penalty=0.0, presence_penalty=0, user="me", tools=None))
+    assert answer.status_code == 200
+
+
+def test_a_whole_seed_as_a_float_is_a_seed(http):
+    assert http.post("/completions", json=good(seed=3.0)).json()["seed"] == 3
+
+
+def test_many_at_once_get_what_each_asked_for(address, catalogue):
+    def ask(seed: int) -> str:
+        wish = good(seed=seed, max_tokens=20, temperature=0.9)
+        return httpx.post(f"{address}/completions", json=wish, timeout=60).json()["choices"][0]["text"]
+
+    with ThreadPoolExecutor(12) as pool:
+        texts = list(pool.map(ask, range(12)))
+    expected = [text_of(expected_steps(catalogue, seed=seed, temperature=0.9, max_new_tokens=20)) for seed in range(12)]
+    assert texts == expected
