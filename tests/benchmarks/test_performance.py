@@ -291,6 +291,7 @@ def test_the_docs_have_the_measured_tables():
     assert read_rows(report) == list(performance.target_rows(report["parts"]))
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_says_so(monkeypatch):
     """The kernels and the limits alike: a line instead of a figure."""
     monkeypatch.setenv("CXX", "no-such-compiler")

@@ -126,6 +126,7 @@ def test_nothing_is_compiled_when_the_package_is_imported(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("march", ["x86-64-v3", "x86-64-v2"])
 def test_other_processors_of_the_family(tmp_path, march):
     """AVX2 and SSE: built, and compared with PyTorch in a process of its own."""

@@ -18,7 +18,9 @@ from playground.server.launch import main
 START_PAUSE = 0.2
 """Seconds before the first token, while the page waits for it."""
 PAUSE = 0.008
-"""Seconds before every other token: four seconds for a text of 512 tokens."""
+"""Seconds after each of the first tokens."""
+LATER, LATER_PAUSE = 128, 0.02
+"""After so many tokens the pause is longer, so that long texts last for many seconds even on a busy machine."""
 
 
 def slow_stream(*arguments, **named) -> Iterator[Step]:
@@ -31,7 +33,7 @@ def _pausing(steps: Iterator[Step]) -> Iterator[Step]:
         time.sleep(START_PAUSE)
         for step in steps:
             yield step
-            time.sleep(PAUSE)
+            time.sleep(PAUSE if step.position < LATER else LATER_PAUSE)
     finally:
         steps.close()
 

@@ -56,14 +56,19 @@ def wait_until(page, state: str) -> None:
     page.wait_for_selector(f"{VIEW}[data-state={state}]")
 
 
-def replay(page) -> None:
-    """Clicks Replay and waits until it ends. States are recorded: a short replay may be over before anyone polls."""
+def record_states(page) -> None:
+    """Collects the view's states in `window.states`: a short one may be over before a poll would see it."""
     page.evaluate(
         "selector => { const view = document.querySelector(selector); window.states = [];"
         " new MutationObserver(() => window.states.push(view.dataset.state))"
         ".observe(view, { attributes: true, attributeFilter: ['data-state'] }); }",
         VIEW,
     )
+
+
+def replay(page) -> None:
+    """Clicks Replay and waits until it ends."""
+    record_states(page)
     part(page, "replay").click()
     page.wait_for_function("() => window.states.includes('replaying') && window.states.at(-1) !== 'replaying'")
 
