@@ -21,7 +21,7 @@ from axion.export import check_export
 from axion.families import get_family
 from axion.recipe import Recipe, load_recipe
 from axion.release import RELEASES
-from axion.training.resume import differences
+from axion.training.resume import changed_since, differences
 from axion.training.run import Interrupted, train
 from axion.training.runfile import RUN_FILE, latest_run, read_run_file
 from publish.check import lint
@@ -174,9 +174,9 @@ def _train_or_resume(request: PublishRequest, recipe: Recipe, tag: ReleaseTag, d
     run = Path("runs") / recipe.name
     started = read_run_file(run) if (run / RUN_FILE).is_file() else None
     if started and started["finished"]:
-        if started["recipe"] != recipe.to_yaml():
+        if changed := changed_since(run, recipe):
             raise AxionError(
-                f"{run} was trained with another recipe or data: move it away, or use it with --skip-train"
+                f"{run} was trained with another recipe ({', '.join(changed)}): move it away, or use --skip-train"
             )
         did(f"skipped: {run} is finished")
         return run

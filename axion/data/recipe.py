@@ -93,11 +93,16 @@ class DataRecipe(Section):
         before = earlier.sources if earlier else ()
         return self._with(_revision_of(source, before).pinned() for source in self.sources)
 
+    def with_revisions_of(self, earlier: Self) -> Self:
+        """This section with `earlier`'s revisions of the same data sets where it pins none itself."""
+        return self._with(_revision_of(source, earlier.sources) for source in self.sources)
+
     def with_local_copies(self, other: Self) -> Self:
-        """This section with the local files that `other` names for its sources of the same kinds."""
+        """This section with the local files that `other` names for its sources, the n-th of a kind for the n-th."""
         sources = []
+        others = {kind: iter([source for source in other.sources if source.kind == kind]) for kind in other.kinds}
         for source in self.sources:
-            same = other.find(type(source))
+            same = next(others.get(source.kind, iter(())), None)
             names = {name for name in ("files", "test_files") if name in type(source).model_fields}
             sources.append(source.model_copy(update={name: getattr(same, name) for name in names}) if same else source)
         return self._with(sources)

@@ -46,9 +46,21 @@ def open_run(run: Path, recipe: Recipe, data: Prepared, backend: Choice, resume:
 
 def recorded_data(run: Path) -> DataRecipe | None:
     """The data section that a run was started with; None if there is no run."""
-    if not (run / RUN_FILE).exists():
-        return None
-    return Recipe.model_validate(yaml.safe_load(read_run_file(run)["recipe"])).data
+    return _recorded_recipe(run).data if (run / RUN_FILE).exists() else None
+
+
+def changed_since(run: Path, recipe: Recipe) -> list[str]:
+    """The dotted keys in which a recipe differs from the one that a run was started with.
+
+    A data set that the recipe does not pin counts as the revision that the run recorded.
+    """
+    recorded = _recorded_recipe(run)
+    current = recipe.model_copy(update={"data": recipe.data.with_revisions_of(recorded.data)})
+    return differences(yaml.safe_load(recorded.to_yaml()), yaml.safe_load(current.to_yaml()))
+
+
+def _recorded_recipe(run: Path) -> Recipe:
+    return Recipe.model_validate(yaml.safe_load(read_run_file(run)["recipe"]))
 
 
 def _check_unchanged(run: Path, recipe: Recipe, data: Prepared, backend: Choice) -> None:

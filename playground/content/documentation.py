@@ -251,5 +251,5 @@ def _is_plain(value: object) -> bool:
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> Written:
-    lines = [head, ["---"] * len(head), *rows]
-    return Written("\n".join(f"| {' | '.join(cell.replace('|', '∣') for cell in line)} |" for line in lines))
+    cells = ([cell.replace("|", "\\|") for cell in line] for line in [head, ["---"] * len(head), *rows])
+    return Written("\n".join(f"| {' | '.join(line)} |" for line in cells))

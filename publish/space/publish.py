@@ -205,7 +205,11 @@ def _find_pushed(folder: Path, request: SpaceRequest, models: Sequence[Published
     """The Space's head if files, hardware and variables are as requested already; else None."""
     space_id = request.repo_id
     head = hub.head(space_id, repo_type="space")
-    if head is None or not hub.contains(folder, space_id, head, "space", absent=_find_obsolete(folder, space_id)):
+    if head is None:
+        return None
+    with hub.hub_errors(space_id):
+        obsolete = _find_obsolete(folder, space_id)
+    if not hub.contains(folder, space_id, head, "space", absent=obsolete):
         return None
     with hub.hub_errors(space_id):
         as_requested = request.hardware is None or _has_hardware(space_id, request.hardware)

@@ -1,5 +1,6 @@
 """A run that is killed and resumed ends bit for bit where an uninterrupted one does."""
 
+import json
 import os
 import random
 import shutil
@@ -10,14 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from axion.errors import AxionError
+from axion.recipe import load_recipe
 from axion.training import checkpoint
 from axion.training.metrics import read_metrics
 from axion.training.recorder import Recorder
+from axion.training.resume import changed_since
 from axion.training.run import Interrupted, train
 
+OLD_RECIPE = Path(__file__).parents[1] / "data" / "recipe-v0.1.yaml"
 TIMES = {"seconds", "tokens_per_second"}
 STEPS = 24
 
@@ -188,3 +193,14 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tiny, stop
 
 def test_the_last_two_checkpoints_are_kept(reference):
     assert sorted(path.name for path in reference.glob("checkpoint-*")) == ["checkpoint-20", "checkpoint-24"]
+
+
+def test_a_finished_run_belongs_to_its_recipe_whatever_revision_it_recorded(tmp_path):
+    recipe = load_recipe("axion1-v0.1")
+    revision = "data.sources.gsm8k.revision=" + "a" * 40
+    old = yaml.safe_load(OLD_RECIPE.read_text(encoding="utf-8"))
+    old["data"]["local_files"] = None  # that run read a local copy
+    for recorded in (load_recipe("axion1-v0.1", [revision]).to_yaml(), yaml.safe_dump(old)):
+        (tmp_path / "run.json").write_text(json.dumps({"recipe": recorded}), encoding="utf-8")
+        assert changed_since(tmp_path, recipe) == []
+        assert changed_since(tmp_path, load_recipe("axion1-v0.1", ["training.epochs=3"])) == ["training.epochs"]

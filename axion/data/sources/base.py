@@ -141,7 +141,7 @@ class FileSource(Source):
     def released(self) -> dict[str, Any]:
         for file in self.local_paths():
             check_exists(file)
-        return self.settings() | {"local_files": identify(self.local_paths()) or None}
+        return self.settings() | ({"local_files": identify(self.files)} if self.files else {})
 
 
 def plain(text: str, source: str, side: Side, language: str | None) -> Document:
