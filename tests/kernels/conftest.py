@@ -46,10 +46,7 @@ SHAPES = {
         "v_head_dim": 32,
         "first_k_dense_replace": 2,
     },
-    "groups, raw scores, scaled, two shared experts, yarn, wide latents": {
-        # Wide enough that applying the up-projections separately needs fewer products than absorbing them.
-        "kv_lora_rank": 64,
-        "q_lora_rank": 64,
+    "groups, raw scores, scaled, two shared experts, yarn": {
         "n_routed_experts": 12,
         "n_group": 4,
         "topk_group": 2,
