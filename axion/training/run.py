@@ -95,7 +95,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, backend: str) -> None:
         recipe,
         recorder,
         args=_arguments(recipe, out, steps, windows_per_pass, choice),
-        train_dataset=windows,
+        windows=windows,
         optimizers=(optimizer, build_schedule(optimizer, training, steps)),
     )
     recorder.log = trainer.log

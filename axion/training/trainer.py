@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from transformers import Trainer
 
+from axion.data.packing import PackedWindows
 from axion.errors import AxionError
 from axion.files import write_json
 from axion.recipe import Recipe
@@ -19,17 +20,19 @@ class AxionTrainer(Trainer):
     Args:
         recipe: the run's recipe.
         recorder: of the model to train; receives each micro-batch's loss, and gives each checkpoint its state.
+        windows: what it trains on.
         kwargs: further arguments of Trainer.
     """
 
     # Trainer divides each micro-batch's loss by the accumulation steps, data parallelism by the processes.
     loss_is_scaled_for_ga = False
 
-    def __init__(self, recipe: Recipe, recorder: Recorder, **kwargs):
-        super().__init__(model=recorder.model, callbacks=[recorder], **kwargs)
+    def __init__(self, recipe: Recipe, recorder: Recorder, windows: PackedWindows, **kwargs):
+        super().__init__(model=recorder.model, train_dataset=windows, callbacks=[recorder], **kwargs)
         self.recipe = recipe
         self.config = recipe.build_config()
         self.recorder = recorder
+        self.masked = windows.documents.is_masked
         self._staging: Path | None = None
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -58,7 +61,7 @@ class AxionTrainer(Trainer):
         Micro-batches then predict different numbers of tokens. So that each token of the optimizer step has the same
         weight, it is the mean number per micro-batch, over all of the step's micro-batches and processes.
         """
-        if not self.train_dataset.documents.is_masked:
+        if not self.masked:
             return None
         predicted = torch.stack([count_predicted(self._split(batch)["labels"]) for batch in batch_samples]).sum()
         micro_batches = len(batch_samples) * parallel.world_size()
