@@ -26,8 +26,8 @@ def results_block(info: dict) -> str:
             *rows,
             "",
             f"It was trained on {millions:.1f} million tokens in {minutes:.0f} minutes on "
-            f"{training['machine']['cores']} processor cores. The command that",
-            "measures each figure again stands in the [model card](releases/axion1-v0.1/README.md).",
+            f"{training['machine']['cores']} processor cores. The",
+            "[model card](releases/axion1-v0.1/README.md) lists the command that reproduces each figure.",
             "",
         ]
     )

@@ -1,12 +1,12 @@
 """The events of a generation, which every view reads as NDJSON: one JSON object per line, and lines are only appended.
 
-    {"kind": "start", "model": …, "prompt": …, "layers": …, "experts": …, …}          see start_event {"kind": "step",
-    "s": seconds since the start, …Step.to_record()}                 one for each token {"kind": "end", "reason": "eos"
-    | "length" | "context" | "time" | "recorded"}     always last {"kind": "error", "message": …}
-    in place of the end, or alone {"kind": "open", "model": …, "prompt": …, "sampling": …, "forced": …}
-    alone: a request for the view to make
+    {"kind": "start", "model": …, "prompt": …, "layers": …, "experts": …, …}          see start_event
+    {"kind": "step", "s": seconds since the start, …Step.to_record()}                 one for each token
+    {"kind": "end", "reason": "eos" | "length" | "context" | "time" | "recorded"}     always last
+    {"kind": "error", "message": …}                                                   instead of the end, or alone
+    {"kind": "open", "model": …, "prompt": …, "sampling": …, "forced": …}             alone: a request to be made
 
-Of a text that only grows, Gradio sends the added part alone; that streams faster than anything else it offers.
+Gradio sends only the added part of a text that grows, which is the fastest way to stream here.
 """
 
 import json

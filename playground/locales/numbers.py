@@ -17,7 +17,7 @@ def format_number(
     Args:
         decimals: how many; without it, as many as the number has.
         grouped: whether thousands are separated.
-        signed: whether a number above zero has its sign too.
+        signed: whether zero and above has a sign too.
     """
     if abs(value) >= 10**18 or not math.isfinite(value):  # more digits than babel can format
         return str(value)

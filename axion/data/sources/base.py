@@ -65,7 +65,7 @@ class Source(Section):
     kind: str
 
     version: ClassVar[int]
-    """Span of the data's fingerprint. Raise it when the same settings give other documents than before."""
+    """Part of the data's fingerprint. Raise it when the same settings give other documents than before."""
     label: ClassVar[str]
     """What the documents are, for a table on the model card."""
     is_real: ClassVar[bool]
