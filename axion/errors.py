@@ -2,7 +2,7 @@
 
 
 class AxionError(Exception):
-    """A mistake that the user can correct, told in one line: what was wrong, and what would be right.
+    """A mistake that the user can correct. The message is one line: what was wrong, and what would be right.
 
     Command lines print the message without a traceback and exit with code 2; the page and the API show it.
     """

@@ -76,7 +76,7 @@ class Release:
 
     @cached_property
     def family(self) -> Family:
-        """As release.json or recipe.yaml names it; where neither is there, the family that describes the config.
+        """The family that release.json or recipe.yaml names; where neither is there, the one that fits the config.
 
         Raises:
             AxionError: the family is unknown, or recipe.yaml is broken.

@@ -63,7 +63,7 @@ def measure(release: Release) -> dict:
 
 
 def measure_memory(folder: Path) -> dict[str, int] | None:
-    """Peak resident memory of a new process that loads a release and generates; None on systems that do not tell.
+    """Peak resident memory of a new process that loads a release and generates; None on systems that do not report it.
 
     Returns:
         "libraries_bytes": the peak once the libraries are loaded; "peak_bytes": the peak of the whole process.

@@ -72,5 +72,7 @@ def _bias(router: AxionRouter) -> torch.Tensor:
 
 def max_violation(counts_LE: torch.Tensor) -> list[float]:
     """MaxVio of arXiv 2408.15664 per layer: the busiest expert's load over the mean load, minus 1. 0 is even."""
+    if not len(counts_LE):
+        return []
     mean_L = counts_LE.float().mean(dim=1).clamp(min=1e-9)
     return (counts_LE.amax(dim=1) / mean_L - 1).tolist()

@@ -1,4 +1,4 @@
-"""Losses beside the next-token loss.
+"""Auxiliary losses, and the count of predicted tokens.
 
 Shape suffixes in names: B batch, S positions, T all tokens (B·S), E routed experts, K experts per token.
 """

@@ -1,26 +1,28 @@
-"""metrics.csv, the log of a run: its only reader and its only writer.
+"""Reads and writes metrics.csv, the log of a run.
 
 One row every few steps, at most 400 in all. Columns: step, epoch, tokens, seconds, tokens_per_second, lr, train_loss
 (nats per token), val_loss (nats per token) and val_bits_per_byte where the row was evaluated, and max_violation_layer_N
-for each mixture layer, numbered from 1 (0 is an even load).
+for each decoder layer N with routed experts, numbered from 1 (0 is an even load). Earlier versions numbered the layers
+with experts among themselves, which is the same unless the first layers are dense.
 """
 
 import csv
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from axion.errors import AxionError
+from axion.errors import AxionError, one_line
 from axion.files import staged
 
 METRICS_FILE = "metrics.csv"
 MAX_ROWS = 400
 
 _VIOLATION = re.compile(r"max_violation_layer_(\d+)")
+_RESTORE = "restore it, or start a new run with --out DIR"
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
@@ -43,8 +45,7 @@ class Metrics:
     @property
     def violation_columns(self) -> list[str]:
         """The names of the max_violation columns, ordered by layer."""
-        found = ((int(match[1]), name) for name in self.columns if (match := _VIOLATION.fullmatch(name)))
-        return [name for _, name in sorted(found)]
+        return _violation_columns(self.columns)
 
     def curve(self, column: str) -> list[tuple[float, float]]:
         """(tokens, value) for every row in which both are finite, ordered by tokens."""
@@ -66,8 +67,13 @@ def read_metrics(path: Path) -> Metrics:
     try:
         columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
     except ValueError as error:
-        raise AxionError(f"{path.name} cannot be read: {_one_line(error)}") from None
+        raise AxionError(f"{path.name} cannot be read: {one_line(error)}") from None
     return Metrics(columns)
+
+
+def _violation_columns(names: Iterable[str]) -> list[str]:
+    found = ((int(match[1]), name) for name in names if (match := _VIOLATION.fullmatch(name)))
+    return [name for _, name in sorted(found)]
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
@@ -79,11 +85,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     except OSError as error:
         raise AxionError(f"{path.name} cannot be read: {error.strerror}") from None
     except (ValueError, csv.Error) as error:
-        raise AxionError(f"{path.name} cannot be read: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        raise AxionError(f"{path.name} cannot be read: {one_line(error)}") from None
 
 
 # --- Writing ----------------------------------------------------------------------------------------------------------
@@ -94,17 +96,17 @@ class MetricsFile:
 
     Args:
         path: the file.
-        layers: number of mixture layers.
+        layers: the decoder layers with routed experts, numbered from 1.
         row_every: steps between two rows.
     """
 
     COLUMNS = ("step", "epoch", "tokens", "seconds", "tokens_per_second", "lr", "train_loss")
     VALIDATION = ("val_loss", "val_bits_per_byte")
 
-    def __init__(self, path: Path, layers: int, row_every: int = 1):
+    def __init__(self, path: Path, layers: Iterable[int], row_every: int = 1):
         self.path = path
         self.row_every = row_every
-        self.columns = [*self.COLUMNS, *self.VALIDATION, *(f"max_violation_layer_{i + 1}" for i in range(layers))]
+        self.columns = [*self.COLUMNS, *self.VALIDATION, *map(violation_column, layers)]
 
     def start(self, step: int = 0) -> float:
         """Starts the file, or truncates it to the rows up to `step` of a resumed run.
@@ -113,21 +115,40 @@ class MetricsFile:
             The seconds of training up to the last row that is left.
 
         Raises:
-            AxionError: rows of the resumed run are missing.
+            AxionError: rows of the resumed run are missing or broken.
         """
-        rows = [row for row in _read_rows(self.path) if int(row["step"]) <= step] if self.path.exists() else []
-        if step > 0 and not rows and step >= self.row_every:
-            raise AxionError(f"{self.path} is missing or lost its rows; restore it, or start a new run with --out DIR")
+        rows = self._rows_until(step) if step > 0 and self.path.exists() else []
+        if not rows and step >= self.row_every:
+            raise AxionError(f"{self.path} is missing or lost its rows; {_RESTORE}")
         with staged(self.path) as staging, staging.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         return float(rows[-1]["seconds"]) if rows else 0.0
 
+    def _rows_until(self, step: int) -> list[dict[str, str]]:
+        """The rows of the file up to a step, with the columns of today."""
+        rows = _read_rows(self.path)
+        today = dict(zip(_violation_columns(rows[0] if rows else ()), _violation_columns(self.columns), strict=False))
+        rows = [{today.get(name, name): value for name, value in row.items()} for row in rows]
+        try:
+            kept = [row for row in rows if int(row["step"]) <= step]
+            float(kept[-1]["seconds"] if kept else 0)
+        except (KeyError, ValueError):
+            raise AxionError(f"{self.path} is broken: a row has no step or no seconds; {_RESTORE}") from None
+        if unknown := [name for name in (kept[0] if kept else ()) if name not in self.columns]:
+            raise AxionError(f"{self.path} is broken: its column {unknown[0]} is unknown; {_RESTORE}")
+        return kept
+
     def append(self, row: Mapping[str, float]) -> None:
         """Adds a row; columns that it lacks stay empty."""
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
+
+
+def violation_column(layer: int) -> str:
+    """The column of a decoder layer's load balance; layers are numbered from 1."""
+    return f"max_violation_layer_{layer}"
 
 
 def row_interval(steps: int) -> int:

@@ -1,4 +1,4 @@
-"""The Trainer callback of a run: balances the experts, writes metrics.csv, shows progress and answers Ctrl-C."""
+"""The Trainer callback of a run: balances the experts, writes metrics.csv, shows progress and stops on signals."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import Recipe
 from axion.training import parallel
 from axion.training.balance import ExpertBalancer, max_violation
-from axion.training.metrics import METRICS_FILE, MetricsFile, row_interval
+from axion.training.metrics import METRICS_FILE, MetricsFile, row_interval, violation_column
 from axion.training.validation import validation_loss
 
 RECORDER_STATE = "recorder.json"
@@ -54,7 +54,9 @@ class Recorder(TrainerCallback):
         self.main = parallel.is_main_process()
         self.balancer = ExpertBalancer(model, recipe.training.bias_update_speed)
         self.row_every = row_interval(steps)
-        self.metrics = MetricsFile(run / METRICS_FILE, len(self.balancer.routers), self.row_every)
+        self.layers = [index + 1 for index in model.config.mixture_layers]
+        """The decoder layers with routed experts, numbered from 1."""
+        self.metrics = MetricsFile(run / METRICS_FILE, self.layers, self.row_every)
         # evaluations are made where rows are written
         self.evaluate_every = self.row_every * max(steps // self.row_every // recipe.training.evaluations, 1)
         self.interrupted = False
@@ -154,8 +156,8 @@ class Recorder(TrainerCallback):
             result = validation_loss(self.model, self.validation)
             row |= {"val_loss": result.nats_per_token, "val_bits_per_byte": result.bits_per_byte}
         assert self._counts_LE is not None
-        violations = enumerate(max_violation(self._counts_LE), start=1)
-        return row | {f"max_violation_layer_{layer}": violation for layer, violation in violations}
+        violations = zip(self.layers, max_violation(self._counts_LE), strict=True)
+        return row | {violation_column(layer): violation for layer, violation in violations}
 
     def _seconds(self) -> float:
         """Wall-clock seconds of training so far, those before a resume included."""

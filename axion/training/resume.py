@@ -67,7 +67,7 @@ def _check_unchanged(run: Path, recipe: Recipe, data: Prepared, backend: Choice)
     info = read_run_file(run)
     if info["finished"]:
         raise AxionError(f"{run} is finished; --out DIR starts another run")
-    if changed := differences(yaml.safe_load(info["recipe"]), yaml.safe_load(recipe.to_yaml())):
+    if changed := changed_since(run, recipe):
         raise AxionError(f"{run} was started with another recipe; resume with the same {', '.join(changed)}")
     if (before := info.get("backend", "torch")) != backend.name:  # they round differently
         raise AxionError(f"{run} was started with another backend; resume with --backend {before}")

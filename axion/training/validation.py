@@ -10,7 +10,9 @@ import torch
 
 from axion.data.batches import TOKENS_PER_BATCH, batches_by_length
 from axion.data.shards import IGNORED
+from axion.errors import AxionError
 from axion.model.modeling_axion import AxionForCausalLM
+from axion.training.losses import count_predicted
 
 
 class Document(Protocol):
@@ -50,10 +52,25 @@ def validation_loss(model: AxionForCausalLM, documents: Iterable[Document]) -> V
     A document longer than the model's context is split into pieces; each piece starts with the last token of the one
     before it. Bits per byte divide the same loss by the length of the text, so they can be compared across
     vocabularies.
+
+    Raises:
+        AxionError: no document has a predicted token, or none has text that carries loss.
     """
     documents = list(documents)
+    num_bytes = sum(document.num_bytes for document in documents)
     was_training = model.training
     model.eval()
+    try:
+        nats, tokens = _sum_loss(model, documents)
+    finally:
+        model.train(was_training)
+    if tokens == 0 or num_bytes == 0:
+        raise AxionError("no held-out document has text that carries loss; hold out more data (data.val_fraction)")
+    return ValidationResult(nats / tokens, nats / math.log(2) / num_bytes, tokens, num_bytes)
+
+
+def _sum_loss(model: AxionForCausalLM, documents: Sequence[Document]) -> tuple[float, int]:
+    """The summed loss of all predicted tokens in nats, and their number."""
     nats, tokens = 0.0, 0
     context = model.config.max_position_embeddings
     pieces = _split([document.ids for document in documents], context)
@@ -66,16 +83,14 @@ def validation_loss(model: AxionForCausalLM, documents: Iterable[Document]) -> V
             length = len(pieces[index])
             inputs_BS[row, :length] = torch.as_tensor(pieces[index], dtype=torch.long)
             labels_BS[row, :length] = torch.as_tensor(labels[index], dtype=torch.long)
-        predicted = int((labels_BS[:, 1:] != IGNORED).sum())
+        predicted = int(count_predicted(labels_BS))
         if predicted == 0:
             continue
         inputs_BS, labels_BS = inputs_BS.to(model.device), labels_BS.to(model.device)
         # right padding needs no mask in a causal model: no real token attends to it
         nats += model(inputs_BS, labels=labels_BS, use_cache=False).loss.item() * predicted
         tokens += predicted
-    model.train(was_training)
-    num_bytes = sum(document.num_bytes for document in documents)
-    return ValidationResult(nats / tokens, nats / math.log(2) / num_bytes, tokens, num_bytes)
+    return nats, tokens
 
 
 def _split(documents: Sequence[Sequence[int] | np.ndarray], context: int) -> list[Sequence[int] | np.ndarray]:

@@ -8,7 +8,7 @@ from axion.training.metrics import MetricsFile, read_metrics, row_interval
 
 
 def test_rows_are_read_back_as_columns(tmp_path):
-    file = MetricsFile(tmp_path / "metrics.csv", layers=11)
+    file = MetricsFile(tmp_path / "metrics.csv", layers=range(1, 12))
     file.start()
     file.append({"step": 1, "tokens": 10, "train_loss": 0.1 + 0.2, "max_violation_layer_11": 0.5})
     file.append({"step": 2, "tokens": 20, "train_loss": float("nan"), "val_loss": 3.0})
@@ -37,7 +37,7 @@ def test_a_file_that_is_no_log_is_refused(tmp_path, content, message):
 
 
 def test_a_resumed_run_truncates_the_file(tmp_path):
-    metrics = MetricsFile(tmp_path / "metrics.csv", layers=1)
+    metrics = MetricsFile(tmp_path / "metrics.csv", layers=[1])
     assert metrics.start() == 0.0
     for step in (1, 2, 3):
         metrics.append({"step": step, "seconds": step * 1.5})
@@ -46,3 +46,23 @@ def test_a_resumed_run_truncates_the_file(tmp_path):
     assert metrics.start(step=2) == 3.0
     assert [line.split(",")[0] for line in metrics.path.read_text().splitlines()] == ["step", "1", "2"]
     assert [row_interval(steps) for steps in (1, 400, 401, 12_000)] == [1, 1, 2, 30]
+
+
+def test_a_resumed_run_renames_the_layers_of_an_earlier_version(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,tokens,seconds,max_violation_layer_1,max_violation_layer_2\n1,10,1.5,0.25,0.5\n")
+    MetricsFile(path, layers=[3, 4]).start(step=1)
+    metrics = read_metrics(path)
+    assert metrics.violation_columns == ["max_violation_layer_3", "max_violation_layer_4"]
+    assert [metrics[name][0] for name in metrics.violation_columns] == [0.25, 0.5]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["step,seconds\nsoon,1\n", "step,seconds\n1,a while\n", "step,seconds,speed\n1,1,1\n", "tokens,seconds\n1,1\n"],
+)
+def test_a_run_with_broken_rows_is_not_resumed(tmp_path, rows):
+    (tmp_path / "metrics.csv").write_text(rows)
+    with pytest.raises(AxionError, match=r"metrics\.csv is broken: .*; restore it, or start a new run with --out DIR"):
+        MetricsFile(tmp_path / "metrics.csv", layers=[1]).start(step=1)
+    assert (tmp_path / "metrics.csv").read_text() == rows

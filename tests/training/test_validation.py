@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from axion.errors import AxionError
 from axion.training.validation import validation_loss
 from tests.training.test_optim import small_model
 
@@ -45,3 +46,19 @@ def test_tokens_without_loss_are_context_alone():
             nats -= sum(logits[index - 1 - start, ids[index]].item() for index in kept)
     assert (result.tokens, result.bytes) == (4, 4)
     assert result.nats_per_token == pytest.approx(nats / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("documents", [[], [Held([1, 2, 3], 0, [-100] * 3)], [Held([1, 2, 3], 0)], [Held([1], 1)]])
+def test_documents_without_a_loss_are_refused_and_the_model_trains_on(documents):
+    model = small_model().train()
+    with pytest.raises(AxionError, match="no held-out document has text that carries loss"):
+        validation_loss(model, documents)
+    assert model.training
+
+
+def test_a_failing_pass_leaves_the_model_in_training_mode(monkeypatch):
+    model = small_model().train()
+    monkeypatch.setattr(model, "forward", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        validation_loss(model, [Held([1, 2, 3], 3)])
+    assert model.training

@@ -65,7 +65,7 @@ class Source(Section):
     kind: str
 
     version: ClassVar[int]
-    """Part of the data's fingerprint. Raise it when the same settings give other documents than before."""
+    """Part of the data's fingerprint. Increase it when the same settings give other documents than before."""
     label: ClassVar[str]
     """What the documents are, for a table on the model card."""
     is_real: ClassVar[bool]
@@ -127,8 +127,8 @@ class FileSource(Source):
             setting: the setting that would name the files.
         """
         names = ", ".join(file.name for file in self.local_files or ())
-        told = f"the {self.kind} source was read from {names}" if names else f"the {self.kind} source names no data"
-        return AxionError(f"{told}; give --set data.sources.{self.kind}.{setting}=FILE")
+        reason = f"the {self.kind} source was read from {names}" if names else f"the {self.kind} source names no data"
+        return AxionError(f"{reason}; give --set data.sources.{self.kind}.{setting}=FILE")
 
     def pinned(self) -> Self:
         if self.hub_id is None or self.files:
