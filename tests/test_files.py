@@ -1,8 +1,27 @@
+"""Files are read strictly, written atomically, and temporary folders of killed processes do not stay."""
+
 import json
+import os
+import threading
+from pathlib import Path
 
 import pytest
 
-from axion.files import identify, parse_json, sha256, staged, staged_folder, write_json, write_text
+from axion import files
+from axion.files import (
+    identify,
+    new_folder,
+    parse_json,
+    parse_yaml,
+    read_json,
+    read_yaml,
+    scratch_folder,
+    sha256,
+    staged,
+    staged_folder,
+    write_json,
+    write_text,
+)
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # FIPS 180-4's empty message
 
@@ -14,6 +33,95 @@ def test_local_files_are_known_by_name_and_content(tmp_path):
     assert identify([str(file)]) == [{"name": "some.jsonl", "sha256": EMPTY_SHA256}]
 
 
+# --- Reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_json_and_yaml_allow_is_read():
+    content = {"a": [1, -2.5, 1e-6, True, None, "Raciocínio 🦙 \\ud8"], "b": {}}
+    assert parse_json(json.dumps(content)) == parse_json(json.dumps(content, ensure_ascii=False)) == content
+    text = "base: &base {x: 1}\na: {<<: *base, x: 2}\ndate: 2026-11-27\nbig: 1_000\n? b\n: *base\n"
+    assert parse_yaml(text) == {
+        "base": {"x": 1},
+        "a": {"x": 2},
+        "date": "2026-11-27",
+        "big": 1000,
+        "b": {"x": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("NaN", "NaN is not valid JSON"),
+        ('{"a": -Infinity}', "-Infinity is not valid JSON"),
+        ("{", "Expecting property name"),
+        ("", "Expecting value"),
+        ('{"a": 1, "b": 2, "a": 3}', "the key 'a' is given twice"),
+        ("[1e999]", "the number 1e999 is too large"),
+        ("9" * 5000, "digits"),
+        ("[" * 100_000, "nested too deeply"),
+        (r'["\ud83e alone"]', r"\\ud83e, which is half of a surrogate pair"),
+        (r'{"\uDC00": 1}', r"\\udc00, which is half of a surrogate pair"),
+    ],
+)
+def test_json_that_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "expected the node content"),
+        ("a: 1\nb: 2\na: 3", "the key 'a' is given twice"),
+        ("a: {b: 1, b: 2}", "the key 'b' is given twice"),
+        ("on: 1", "the key True is not text; put it in quotes"),
+        ("[a, b]: 1", "the key"),
+        ("9" * 5000, "digits"),
+        ("[" * 1200, "nested too deeply"),
+        ("&a [*a]", "a value contains itself"),
+        ("!!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("a: \x00", "special characters"),
+        ("- 1\n---\n- 2", "single document"),
+        ("a" * (files.MAX_YAML_BYTES + 1), "longer than 1,048,576 bytes"),
+    ],
+)
+def test_yaml_that_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_yaml(text)
+
+
+def test_aliases_do_not_multiply():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    with pytest.raises(ValueError, match="more than 100,000 values"):
+        parse_yaml("\n".join(lines))
+
+
+@pytest.mark.parametrize("read", [read_json, read_yaml])
+def test_files_that_cannot_be_read(read, tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    os.mkfifo(path)
+    for wrong in (path, tmp_path, Path("/dev/zero")):
+        with pytest.raises(OSError, match="is not a regular file"):
+            read(wrong)
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "absent")
+    (tmp_path / "b").write_bytes(b'"\xff"')
+    with pytest.raises(ValueError, match="utf-8"):
+        read(tmp_path / "b")
+    monkeypatch.setattr(files, "MAX_JSON_BYTES", 4)
+    monkeypatch.setattr(files, "MAX_YAML_BYTES", 4)
+    (tmp_path / "b").write_text("[12]")
+    assert read(tmp_path / "b") == [12]
+    (tmp_path / "b").write_text("[123]")
+    with pytest.raises(ValueError, match="longer than 4 bytes"):
+        read(tmp_path / "b")
+
+
+# --- Writing ----------------------------------------------------------------------------------------------------------
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     file = tmp_path / "folder" / "text.txt"
     write_text(file, "one\r\ntwo\n")
@@ -22,6 +130,14 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         raise KeyboardInterrupt
     assert file.read_bytes() == b"one\r\ntwo\n"
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    with staged(tmp_path / "a") as first, staged(tmp_path / "a") as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert (tmp_path / "a").read_text() == "first"  # whose block ended last
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_folder_that_fails_leaves_the_old_files_and_nothing_else(tmp_path):
@@ -41,10 +157,56 @@ def test_the_last_file_of_a_folder_comes_after_the_others(tmp_path, monkeypatch)
     assert moved == ["b", "c", "a"]
 
 
-@pytest.mark.parametrize("text", ["NaN", '{"a": -Infinity}', "{"])
-def test_json_is_read_as_strictly_as_a_browser_reads_it(text):
-    with pytest.raises(ValueError):
-        parse_json(text)
+def test_the_first_complete_folder_is_kept_and_an_incomplete_one_is_replaced(tmp_path):
+    folder = tmp_path / "made"
+
+    def is_complete() -> bool:
+        return (folder / "last").exists()
+
+    folder.mkdir()
+    with new_folder(folder, is_complete) as staging:
+        (staging / "last").write_text("first")
+    with new_folder(folder, is_complete) as staging:
+        (staging / "last").write_text("second")
+    assert (folder / "last").read_text() == "first"
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "other", is_complete):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_many_threads_that_make_one_folder_all_find_it(tmp_path):
+    folder, found, start = tmp_path / "made", [], threading.Barrier(8)
+
+    def is_complete() -> bool:
+        return (folder / "a").exists() and (folder / "b").exists()
+
+    def make(number: int) -> None:
+        start.wait()
+        for _ in range(10):
+            with new_folder(folder, is_complete) as staging:
+                (staging / "a").write_text(str(number))
+                (staging / "b").write_text(str(number))
+            found.append((folder / "a").read_text() == (folder / "b").read_text())
+
+    threads = [threading.Thread(target=make, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [True] * 80 and list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_a_killed_process_left_behind_is_deleted(tmp_path):
+    if (child := os.fork()) == 0:
+        with scratch_folder(tmp_path, "name") as scratch:
+            (scratch / "half").write_text("of it")
+            os._exit(0)  # as if killed: no block ends
+    os.waitpid(child, 0)
+    (left,) = tmp_path.iterdir()
+    with scratch_folder(tmp_path, "name") as first, scratch_folder(tmp_path, "name") as second:
+        assert not left.exists()
+        assert first.is_dir() and second.is_dir()  # of living processes
+    assert not list(tmp_path.iterdir())
 
 
 def test_json_is_written_as_text_that_people_can_read(tmp_path):
