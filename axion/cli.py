@@ -18,6 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from axion.errors import AxionError
+from axion.files import system_error
 
 if TYPE_CHECKING:
     from axion.inference.stream import Step
@@ -317,8 +318,12 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
     except BrokenPipeError:  # for example `axion generate … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
-    except OSError as error:  # a folder where a file should be, a full disk, no permission
-        return _refuse(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except Exception as error:  # a folder where a file should be, a full disk, no permission
+        reason = system_error(error)
+        if reason is None:
+            raise
+        file = getattr(error, "filename", None)
+        return _refuse(f"{file}: {reason}" if file else f"a file cannot be written: {reason}")
 
 
 def _refuse(message: str) -> int:

@@ -5,6 +5,7 @@ and depth, refuse what has two meanings, such as a key that is given twice, and 
 lists, text, numbers, booleans and None.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -26,6 +27,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+from axion.errors import AxionError, one_line
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout: the folder that holds axion/, configs/ and releases/."""
@@ -216,9 +219,10 @@ def _count_nodes(node: yaml.Node, counts: dict[int, int | None]) -> int:
 def staged(path: Path) -> Iterator[Path]:
     """Yields a temporary path of the same name that replaces `path` when the block succeeds.
 
-    Readers see the old file or the complete new one, never a part of it. Missing parent folders are created.
+    Readers see the old file or the complete new one, never a part of it. Missing parent folders are created. Raises
+    AxionError where the file cannot be written, as on a full disk.
     """
-    with scratch_folder(path.parent, path.name) as scratch:
+    with writing(path), scratch_folder(path.parent, path.name) as scratch:
         yield scratch / path.name
         sync_to_disk(scratch)
         os.replace(scratch / path.name, path)
@@ -228,13 +232,14 @@ def staged(path: Path) -> Iterator[Path]:
 def staged_folder(folder: Path, last: str | None = None) -> Iterator[Path]:
     """Yields an empty temporary folder whose files are moved into `folder` when the block succeeds.
 
-    Each file replaces one of the same name in a single step; other files in `folder` are left alone.
+    Each file replaces one of the same name in a single step; other files in `folder` are left alone. Raises AxionError
+    where a file cannot be written, as on a full disk.
 
     Args:
         folder: created where it is missing.
         last: the file to move after all others, because its presence means that they are complete.
     """
-    with scratch_folder(folder, "staging") as staging:
+    with writing(folder), scratch_folder(folder, "staging") as staging:
         yield staging
         sync_to_disk(staging)
         for file in sorted(staging.iterdir(), key=lambda file: (file.name == last, file.name)):
@@ -304,6 +309,41 @@ def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+@contextmanager
+def writing(path: Path, advice: str = "") -> Iterator[None]:
+    """Turns a failed write, such as on a full disk, into an AxionError of one line, whichever library writes.
+
+    Args:
+        path: the file or folder that the block writes.
+        advice: what the user should do, after the reason.
+    """
+    try:
+        yield
+    except AxionError:
+        raise
+    except Exception as error:
+        reason = system_error(error)
+        if reason is None:
+            raise
+        raise AxionError(f"{path} cannot be written: {reason}{advice and f'; {advice}'}") from None
+
+
+def system_error(error: Exception) -> str | None:
+    """The system's reason why a file could not be read or written; None for an error of another kind.
+
+    Python raises OSError; safetensors, tokenizers and torch raise errors of their own for the same failures.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if code := re.search(r"\(os error (\d+)\)", str(error)):  # libraries in Rust
+        return os.strerror(int(code[1]))
+    if isinstance(error, OSError) or re.search(r"inline_container|PytorchStreamWriter", str(error)):
+        # numpy and torch.save report the bytes that are missing, not the reason
+        full = shutil.disk_usage(Path.cwd()).free < 2**20
+        return os.strerror(errno.ENOSPC) if full else f"{one_line(error)}; the disk may be full"
+    return None
 
 
 def sync_to_disk(folder: Path) -> None:

@@ -2,12 +2,17 @@
 
 import json
 import os
+import resource
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from axion import files
+from axion.errors import AxionError
 from axion.files import (
     identify,
     new_folder,
@@ -19,8 +24,10 @@ from axion.files import (
     sha256,
     staged,
     staged_folder,
+    system_error,
     write_json,
     write_text,
+    writing,
 )
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # FIPS 180-4's empty message
@@ -213,3 +220,37 @@ def test_json_is_written_as_text_that_people_can_read(tmp_path):
     write_json(tmp_path / "a.json", {"name": "Raciocínio"})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "name": "Raciocínio"\n}\n'
     assert json.loads((tmp_path / "a.json").read_bytes())
+
+
+@pytest.fixture
+def small_files():
+    """No file may have more than 64 kB, which every library reports in its own way, as it does a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(bytes(2**20)),
+        lambda path: save_file({"a": torch.zeros(2**20)}, path),
+        lambda path: torch.save(torch.zeros(2**20), path),
+        lambda path: np.save(path, np.zeros(2**20)),
+    ],
+    ids=["python", "safetensors", "torch", "numpy"],
+)
+def test_a_failed_write_is_one_line_whichever_library_writes(tmp_path, small_files, write):
+    message = r"file\.npy cannot be written: .*; free some space"
+    with pytest.raises(AxionError, match=message) as caught, writing(tmp_path / "file.npy", "free some space"):
+        write(tmp_path / "file.npy")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_recognised():
+    assert system_error(OSError(28, "No space left on device")) == "No space left on device"
+    assert system_error(Exception("No space left on device (os error 28)")) == "No space left on device"  # tokenizers
+    assert system_error(ValueError("of another kind")) is None
+    with pytest.raises(ValueError, match="a mistake"), writing("file"):
+        raise ValueError("a mistake")
