@@ -1,1 +1,1 @@
-"""Measurements that a reader can repeat: `python -m benchmarks.<name>`. No figure about speed is typed anywhere."""
+"""Benchmarks, `python -m benchmarks.<name>`: the source of every speed that the documentation states."""

@@ -1,18 +1,24 @@
-"""Contenders in generation, each in a process of its own: `python -m benchmarks.decoders NAME --folder F --threads 1`.
+"""Generation contenders, each run in its own process: `python -m benchmarks.decoders NAME --folder F --threads 1`.
 
     axion-native, axion-native+bf16   Axion's compiled decoder, its weights in fp32 or bf16
-    axion-stream                      the stream that page, API and command line read, with what each step tells of its
+    axion-stream                      the stream behind the page, the API and the command line, including each step's
                                       routing; axion-stream-torch is the same without the kernels
-    axion-torch                       Axion's PyTorch model in a plain loop over its own cache
+    axion-torch                       Axion's PyTorch model in a plain loop with a KV cache
     remote-code                       a release in transformers' `generate`, with the release's own code
-    transformers                      its DeepseekV3ForCausalLM in `generate`; `transformers:eager` has that
-                                      experts_implementation, `transformers+bf16` weights in bf16
+    transformers                      its DeepseekV3ForCausalLM in `generate`; `transformers:eager` selects that
+                                      experts_implementation, `transformers+bf16` bf16 weights
     llama-f32, llama-q8_0             llama.cpp with the release as GGUF
 
-All take the likeliest token each time and do not stop at the end of a text. FOLDER is a release; for the last two it
-is what `axion.export` wrote. Kinds of work: "decode", a short prompt and NEW_TOKENS after it; "first", the same for one
-token; "prefill", a whole context read at once; "batch", BATCH texts at once, BATCH_TOKENS after each prompt; "late",
-LATE_TOKENS at the end of a full context, whose reading is not counted. "ready" tells the text.
+All decode greedily and ignore end-of-text tokens. FOLDER is a release; for the last two rows it is an export. Kinds of
+work:
+
+    decode     NEW_TOKENS tokens after a short prompt
+    first      one token after the same prompt
+    prefill    a full context, read at once
+    batch      BATCH texts at once, BATCH_TOKENS tokens after each prompt
+    late       LATE_TOKENS tokens at the end of a full context, without its prefill
+
+"ready" carries the generated text.
 """
 
 import argparse
@@ -36,22 +42,22 @@ BATCH_TOKENS = 64
 
 @dataclass(frozen=True)
 class Decoder:
-    """What a contender can do; None where it cannot."""
+    """What a contender can do; None for what it cannot."""
 
     write: Callable[[Sequence[int], int], list[int]]
-    """A prompt and how many tokens are to follow it: those tokens. Whatever was read before is forgotten."""
+    """Generates that many tokens after a prompt, with a fresh cache."""
     context: int
     vocabulary: int
     read: Callable[[Sequence[int]], object] | None = None
-    """Read a prompt at once, after forgetting."""
-    go_on: Callable[[int], object] | None = None
-    """So many tokens after what was read."""
+    """Prefills a prompt into a fresh cache."""
+    continue_text: Callable[[int], object] | None = None
+    """Generates that many tokens after what was read."""
     batch: Callable[[list[list[int]], int], object] | None = None
     """`write` for several prompts."""
 
 
 def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
-    """The kinds of work that the contender knows, and its text."""
+    """The kinds of work that the contender supports, and its text."""
     keep_freed_memory()
     engine, _, setting = options.name.partition("+")
     decoder = BUILDERS[engine.partition(":")[0]](options, engine.partition(":")[2], setting)
@@ -61,7 +67,7 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
         return [draw.randrange(16, decoder.vocabulary) for _ in range(count)]
 
     prompts, window = [ids(PROMPT_TOKENS) for _ in range(BATCH)], ids(decoder.context)
-    count = min(NEW_TOKENS, decoder.context - PROMPT_TOKENS)  # a context may be shorter where its length is studied
+    count = min(NEW_TOKENS, decoder.context - PROMPT_TOKENS)  # `growth` also uses shorter contexts
     kinds: dict[str, Work] = {
         "decode": lambda: timed(lambda: decoder.write(prompts[0], count), count),
         "first": lambda: timed(lambda: decoder.write(prompts[0], 1), 1),
@@ -70,11 +76,11 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
         kinds["prefill"] = lambda: timed(lambda: read(window), len(window))
     if batch := decoder.batch:
         kinds["batch"] = lambda: timed(lambda: batch(prompts, BATCH_TOKENS), BATCH * BATCH_TOKENS)
-    if read and (go_on := decoder.go_on):
+    if read and (continue_text := decoder.continue_text):
 
         def late() -> Done:
             read(window[:-LATE_TOKENS])
-            return timed(lambda: go_on(LATE_TOKENS), LATE_TOKENS)
+            return timed(lambda: continue_text(LATE_TOKENS), LATE_TOKENS)
 
         kinds["late"] = late
     wanted = [kind for kind in options.kinds.split(",") if kind in kinds]
@@ -89,7 +95,7 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
 
 
 def build_native(options: argparse.Namespace, _: str, setting: str) -> Decoder:
-    """The compiled decoder; several texts are as many decoders, with a thread each."""
+    """The compiled decoder; a batch runs one single-threaded decoder per text."""
     from axion.kernels.decoder import NativeDecoder
     from axion.release import open_release
 
@@ -99,13 +105,13 @@ def build_native(options: argparse.Namespace, _: str, setting: str) -> Decoder:
     def write(prompt: Sequence[int], count: int, one: NativeDecoder = decoder) -> list[int]:
         one.rewind(0)
         one.read(prompt)
-        return [token for _ in range(count) if (token := one.draw()) is not None]  # none is: nothing ends the text
+        return [token for _ in range(count) if (token := one.draw()) is not None]  # never None: no token ends the text
 
     def read(ids: Sequence[int]) -> None:
         decoder.rewind(0)
         decoder.read(ids)
 
-    def go_on(count: int) -> None:
+    def continue_text(count: int) -> None:
         for _ in range(count):
             decoder.draw()
 
@@ -116,11 +122,11 @@ def build_native(options: argparse.Namespace, _: str, setting: str) -> Decoder:
         list(pool.map(write, prompts, [count] * len(prompts), alone))
 
     config = model.config
-    return Decoder(write, config.max_position_embeddings, config.vocab_size, read, go_on, batch)
+    return Decoder(write, config.max_position_embeddings, config.vocab_size, read, continue_text, batch)
 
 
 def build_stream(options: argparse.Namespace, backend: str) -> Decoder:
-    """`axion.inference.stream.stream`; the end of a text is put off to the last token."""
+    """`axion.inference.stream.stream`, which may end the text only at the last token."""
     import torch
 
     from axion.inference.sampling import Sampling
@@ -140,7 +146,7 @@ def build_stream(options: argparse.Namespace, backend: str) -> Decoder:
 
 
 def build_torch(options: argparse.Namespace, *_: str) -> Decoder:
-    """A loop that feeds the likeliest token back."""
+    """A plain greedy loop."""
     import torch
     from transformers.cache_utils import DynamicCache
 
@@ -162,7 +168,7 @@ def build_torch(options: argparse.Namespace, *_: str) -> Decoder:
         return logits_B1V.argmax(-1)
 
     @torch.inference_mode()
-    def go_on(count: int) -> list[int]:
+    def continue_text(count: int) -> list[int]:
         nonlocal last_B1
         tokens = []
         for _ in range(count):
@@ -172,20 +178,20 @@ def build_torch(options: argparse.Namespace, *_: str) -> Decoder:
 
     def write(prompt: Sequence[int], count: int) -> list[int]:
         read(prompt)
-        return go_on(count - 1) + last_B1[0].tolist()
+        return continue_text(count - 1) + last_B1[0].tolist()
 
     def batch(prompts: list[list[int]], count: int) -> None:
         read(prompts)
-        go_on(count - 1)
+        continue_text(count - 1)
 
-    return Decoder(write, model.config.max_position_embeddings, model.config.vocab_size, read, go_on, batch)
+    return Decoder(write, model.config.max_position_embeddings, model.config.vocab_size, read, continue_text, batch)
 
 
 # --- transformers -----------------------------------------------------------------------------------------------------
 
 
 def build_generate(options: argparse.Namespace, experts: str, setting: str, remote: bool) -> Decoder:
-    """`generate`, on a checkpoint with its own code or on transformers' DeepSeek-V3."""
+    """transformers' `generate`, with a release's remote code or with transformers' own DeepSeek-V3."""
     os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="axion-benchmark-modules-")
     import torch
     from transformers import AutoModelForCausalLM
@@ -215,12 +221,12 @@ def build_generate(options: argparse.Namespace, experts: str, setting: str, remo
 
 
 def build_llama(options: argparse.Namespace, _: str, __: str) -> Decoder:
-    """llama.cpp through its C interface."""
+    """llama.cpp through its C API."""
     from benchmarks.llama import Llama
 
     file = next(Path(options.folder).glob(f"*-{options.name.removeprefix('llama-')}.gguf"))
     model = Llama(file, options.threads, BATCH)
-    return Decoder(model.write, model.context, model.vocabulary, model.read, model.go_on, model.batch)
+    return Decoder(model.write, model.context, model.vocabulary, model.read, model.continue_text, model.batch)
 
 
 BUILDERS: dict[str, Callable[[argparse.Namespace, str, str], Decoder]] = {
@@ -241,7 +247,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--folder", required=True)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--kinds", default="decode,first,prefill,batch", help="what may be asked for")
+    parser.add_argument("--kinds", default="decode,first,prefill,batch", help="the kinds of work to warm up")
     options = parser.parse_args()
     serve(lambda: prepare(options))
 

@@ -1,7 +1,7 @@
-"""Speed of writing text: Axion's decoder beside its PyTorch model, transformers' `generate` and llama.cpp.
+"""Generation speed: Axion's decoder compared with its PyTorch model, transformers' `generate` and llama.cpp.
 
-See benchmarks/decoders.py for the contenders and the kinds of work, docs/performance.md for what the figures mean.
-llama.cpp takes part where `make .venv-llama/installed` was run, or $AXION_LLAMA_PYTHON names a Python that has it.
+See benchmarks/decoders.py for the contenders and the kinds of work, and docs/performance.md for what the figures mean.
+llama.cpp is included if `make .venv-llama/installed` was run or $AXION_LLAMA_PYTHON names a Python that has it.
 """
 
 import math
@@ -27,17 +27,17 @@ STREAM_TORCH, TORCH = "Axion's stream, PyTorch", "Axion in PyTorch"
 REMOTE, TRANSFORMERS, LLAMA = "remote code", "transformers", "llama.cpp"
 KINDS = ("decode", "first", "prefill", "batch")
 COLUMNS = {
-    "decode": "a text",
+    "decode": "one text",
     "batch": f"{BATCH} texts",
-    "prefill": "reading 512",
+    "prefill": "prefill of 512",
 }
 
 LABELS = {
     "axion-native": "**Axion, C++ kernels**",
     "axion-native+bf16": "**Axion, C++ kernels, bf16 weights**",
-    "axion-stream": "Axion, the stream of page and API, with routing",
+    "axion-stream": "Axion, the stream behind page and API, with routing",
     "axion-stream-torch": "Axion, the same stream on PyTorch",
-    "axion-torch": "Axion, PyTorch, a plain loop",
+    "axion-torch": "Axion, PyTorch, plain loop",
     "remote-code": "Axion's remote code in transformers' `generate`",
     "transformers": "transformers' `generate`",
     "transformers:eager": "transformers' `generate`, eager experts",
@@ -47,11 +47,11 @@ LABELS = {
     "llama-q8_0": "llama.cpp, q8_0",
 }
 DOCUMENTS, UNSEEN_SEED = 200, 1_000_003
-NO_LLAMA = "llama.cpp: not installed here; `make .venv-llama/installed` compiles it, in about ten minutes"
+NO_LLAMA = "llama.cpp: not installed; `make .venv-llama/installed` compiles it in about ten minutes"
 
 
 def entrants(size: str, both: Sequence[int], llama: bool) -> list[Contender]:
-    """Who tries at a size, in order: with one thread and with all; Axion's slower ways at larger sizes with one."""
+    """The contenders at a size, with one thread and with all; beyond v0.1, Axion's slower engines only with one."""
     smallest = size == "v0.1"
     names = [("axion-native", NATIVE, both), ("axion-native+bf16", NATIVE_BF16, both), ("axion-stream", STREAM, [1])]
     names += [("axion-stream-torch", STREAM_TORCH, [1])] if smallest else []
@@ -68,9 +68,9 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
     """Every figure about generation.
 
     Returns:
-        "figures": of interleaved rounds, all of a size together; "tried": what each setting showed once; "texts": size
-        → contender → with how many tokens its text begins as transformers' does; "losses": see `losses`; "left_out":
-        as in `training.measure`.
+        "figures": from interleaved rounds of all contenders of a size; "tried": every setting, measured once; "texts":
+        size → contender → how many of its first tokens agree with transformers' text; "losses": see `losses`;
+        "left_out": as in `training.measure`.
     """
     python = llama_python()
     figures, tried, texts, left_out = [], [], {}, [] if python else [NO_LLAMA]
@@ -95,14 +95,14 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
 
 
 def llama_python() -> str | None:
-    """The Python that has llama-cpp-python; None where there is none."""
+    """The Python interpreter that has llama-cpp-python, or None."""
     python = Path(os.environ.get("AXION_LLAMA_PYTHON", ROOT / ".venv-llama" / "bin" / "python"))
     stamp = python.parent.parent / "installed"
     return str(python) if python.is_file() and ("AXION_LLAMA_PYTHON" in os.environ or stamp.is_file()) else None
 
 
 def write_models(release: Release, folder: Path, llama: bool) -> dict[str, Path]:
-    """The same weights as each engine reads them: a contender's engine → its folder."""
+    """Write the same weights in each engine's format; returns engine → folder."""
     folders = {"axion": release.folder, "remote": release.folder, "transformers": folder / "native"}
     write_native(release, folders["transformers"])
     if llama:
@@ -114,24 +114,24 @@ def write_models(release: Release, folder: Path, llama: bool) -> dict[str, Path]
 
 
 def start(contender: Contender, folders: Mapping[str, Path], llama: str | None) -> Worker:
-    """The contender's process."""
+    """Start the contender's process."""
     engine = contender.name.replace(":", "-").replace("+", "-").partition("-")[0]
     python = {"python": llama} if llama and engine == "llama" else {}
     arguments = (contender.name, "--folder", str(folders[engine]), "--kinds", ",".join(KINDS))
     worker = Worker("benchmarks.decoders", *arguments, threads=contender.threads, **python)
     if not worker.ready["text"]:
         worker.close()
-        raise Gone("it wrote nothing")
+        raise Gone("it generated nothing")
     return worker
 
 
 def comparable(contender: Contender) -> bool:
-    """The stream never takes the token that ends a text; the others are told to go on after it."""
+    """Whether it may generate the end-of-text token, as the others do; the stream bans it."""
     return contender.group not in (STREAM, STREAM_TORCH)
 
 
 def agreement(texts: Mapping[str, list[int]]) -> dict[str, int]:
-    """How many tokens of each text are those of transformers', up to the first that is another."""
+    """How many tokens of each text agree with transformers' before the first difference."""
     expected = texts.get("transformers", [])
     return {
         name: next((n for n, (a, b) in enumerate(zip(text, expected, strict=False)) if a != b), len(expected))
@@ -140,9 +140,9 @@ def agreement(texts: Mapping[str, list[int]]) -> dict[str, int]:
 
 
 def losses() -> dict[str, float]:
-    """What rounding costs: the bundled model's loss with fp32 and with bf16 weights, in nats a token.
+    """What rounding costs: the bundled model's loss with fp32 and with bf16 weights, in nats per token.
 
-    The documents are word problems that it was not trained on, read token by token. Empty without the kernels.
+    The documents are word problems it was not trained on, read token by token. Empty without the kernels.
     """
     release = open_release(BUNDLED)
     problems = word_problems(DOCUMENTS, seed=UNSEEN_SEED, holdout=0.0)
@@ -165,20 +165,23 @@ def _loss(decoder: NativeDecoder, documents: Sequence[Sequence[int]]) -> float:
 
 
 def tables(part: dict) -> str:
-    """Markdown: a table for each size, and every setting that was tried."""
+    """Markdown tables: the measured contenders of each size, then every setting that was tried."""
     figures, tried = read_figures(part["figures"]), read_figures(part["tried"])
-    text = f"Tokens a second, {part['rounds']} rounds:\n"
+    text = f"Tokens per second, {part['rounds']} rounds:\n"
     for size, agrees in part["texts"].items():
         of_size = [figure for figure in figures if figure.size == size]
         text += f"\n**{size}**\n\n{_table([f for f in of_size if f.kind in COLUMNS])}"
         begins = ", ".join(f"{name} {count}" for name, count in agrees.items())
-        text += f"\nOf {NEW_TOKENS} tokens, as many as each begins with are those of transformers: {begins}.\n"
+        text += (
+            f"\nTokens, of {NEW_TOKENS}, that agree with transformers' text before the first difference: {begins}.\n"
+        )
     if part["losses"]:
         fp32, bf16 = part["losses"]["fp32"], part["losses"]["bf16"]
-        text += f"\nOn {DOCUMENTS} unseen word problems v0.1 loses {fp32:.4f} nats a token with fp32 weights, "
+        text += f"\nLoss of v0.1 on {DOCUMENTS} unseen word problems: {fp32:.4f} nats per token with fp32 weights, "
         text += f"{bf16:.4f} with bf16 weights.\n"
-    text += f"\nMilliseconds from a prompt of {PROMPT_TOKENS} tokens to the first new one:\n\n" + _first_table(figures)
-    text += "\nEvery setting once; those that were fastest of their kind in any column were measured above:\n"
+    text += f"\nTime to first token after a prompt of {PROMPT_TOKENS} tokens, in milliseconds:\n\n"
+    text += _first_table(figures)
+    text += "\nEvery setting, measured once; those in the tables above were the fastest of their group in some column:\n"
     for size in part["texts"]:
         text += f"\n**{size}**\n\n{_table([f for f in tried if f.size == size and f.kind in COLUMNS])}"
     return text

@@ -1,4 +1,4 @@
-"""What the performance benchmarks hand over: figures of contenders, their ratios, and tables of them."""
+"""The results of the performance benchmarks: figures of contenders, their ratios, and tables of them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,18 +11,18 @@ from benchmarks.workers import Gone, Worker, interleave
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to do the work."""
+    """One engine with one setting."""
 
     name: str
-    """As the worker is told it."""
+    """The worker's first argument."""
     group: str
-    """Contenders of one group differ in their settings alone: the best of them stands for it."""
+    """Contenders of one group differ only in settings; the fastest represents the group."""
     threads: int
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What one contender reached in one kind of work on one size of model."""
+    """The speed of one contender at one kind of work on one model size."""
 
     name: str
     group: str
@@ -30,9 +30,9 @@ class Figure:
     size: str
     kind: str
     values: tuple[float, ...]
-    """Tokens a second, one value per round. The n-th of all figures of a size and kind belong to the same round."""
+    """Tokens per second, one per round. The n-th values of all figures of a size and kind are from the same round."""
     peak_bytes: int = 0
-    """The process's peak memory until then."""
+    """The process's peak memory so far."""
 
     @property
     def median(self) -> float:
@@ -46,17 +46,17 @@ class Effort:
     sizes: tuple[str, ...] = ("v0.1", "M", "L")
     rounds: int = 5
     seconds: float = 1.0
-    """How long an answer in training works, at least; in generation a third of that."""
+    """How long each training measurement takes at least; generation takes a third of that."""
     batch: int = 8
     window: int = 512
     compiled: bool = True
-    """Whether contenders under torch.compile take part: each takes up to a minute to start."""
+    """Whether to include contenders under torch.compile, each of which takes up to a minute to start."""
     whole_steps: int = 400
-    """Steps of each whole `axion train`."""
+    """Steps of each run of the complete `axion train`."""
     whole_rounds: int = 3
     contexts: tuple[int, ...] = (128, 512, 2048)
     threads: tuple[int, ...] = tuple(sorted({1, machine()["cores"]}))
-    """The last one is what targets are for."""
+    """Targets apply to the last one."""
 
 
 FULL = Effort()
@@ -72,48 +72,48 @@ QUICK = Effort(
     contexts=(128,),
     threads=(1,),
 )
-"""To see that everything runs: its figures mean nothing."""
+"""A smoke test; its figures are meaningless."""
 
 
 def read_figures(records: Iterable[Mapping]) -> list[Figure]:
-    """Figures that were read from JSON."""
+    """Read figures from parsed JSON."""
     return [Figure(**{**record, "values": tuple(record["values"])}) for record in records]
 
 
 def best(figures: Iterable[Figure], groups: Sequence[str], **wanted: object) -> Figure | None:
-    """The fastest by its median among the figures of some groups with these fields; None where there is none."""
-    fitting = [
+    """The figure with the highest median among these groups and with these fields, or None."""
+    matching = [
         figure
         for figure in figures
         if figure.group in groups and all(getattr(figure, name) == value for name, value in wanted.items())
     ]
-    return max(fitting, key=lambda figure: figure.median, default=None)
+    return max(matching, key=lambda figure: figure.median, default=None)
 
 
 def ratios(ours: Figure, theirs: Figure) -> tuple[float, ...]:
-    """Round by round, how many times faster ours is."""
+    """How many times faster ours is, round by round."""
     return tuple(mine / other for mine, other in zip(ours.values, theirs.values, strict=True))
 
 
 class Field:
-    """The contenders that are measured together: each shows once what it can, and the best of each group stay.
+    """The contenders that are measured together: each is tried once, and the fastest of each group stay.
 
     Args:
-        size: what the figures are labelled with.
-        kinds: of work; a contender stays that is its group's fastest in one of them.
-        seconds: how long each answer works, at least.
-        say: is told of each step in a line.
+        size: the model size, which labels the figures.
+        kinds: of work; a contender stays if it is its group's fastest in any of them.
+        seconds: how long each measurement takes at least.
+        say: receives a line of progress for each step.
     """
 
     def __init__(self, size: str, kinds: Sequence[str], seconds: float, say: Callable[[str], None]) -> None:
         self._size, self._kinds, self._seconds, self._say = size, kinds, seconds, say
         self._workers: dict[Contender, Worker] = {}
         self.tried: list[Figure] = []
-        """What each contender showed, of one round: settings are chosen by it, nothing else."""
+        """Each contender's one trial, which only serves to choose the settings."""
         self.told: dict[Contender, dict] = {}
-        """What each said of itself when it was ready."""
+        """What each contender reported when it was ready."""
         self.left_out: list[str] = []
-        """Who could not be measured, and why."""
+        """The contenders that could not be measured, and why."""
 
     def __enter__(self) -> "Field":
         return self
@@ -123,7 +123,7 @@ class Field:
             worker.close()
 
     def enter(self, contender: Contender, start: Callable[[], Worker]) -> None:
-        """Start a contender, let it show what it can, and end those that are beaten in their group."""
+        """Start a contender, try it once, and stop those that another of the same group beats."""
         try:
             worker = start()
         except Gone as why:
@@ -143,7 +143,7 @@ class Field:
             self._workers.pop(beaten).close()
 
     def run(self, rounds: int) -> list[Figure]:
-        """Measure those that stayed, in turn."""
+        """Measure the remaining contenders in turn."""
         names = {describe(contender): contender for contender in self._workers}
         workers = {name: self._workers[contender] for name, contender in names.items()}
         self._say(f"{self._size}: {rounds} rounds of {len(workers)} contenders")
@@ -168,7 +168,7 @@ def describe(contender: Contender | Figure) -> str:
 
 
 def leaders(figures: Iterable[Figure]) -> set[Contender]:
-    """Who is the fastest of its group in some kind of work."""
+    """The contenders that are the fastest of their group in some kind of work."""
     fastest: dict[tuple[str, str], Figure] = {}
     for figure in figures:
         key = figure.group, figure.kind
@@ -178,11 +178,11 @@ def leaders(figures: Iterable[Figure]) -> set[Contender]:
 
 
 def speed_table(figures: Sequence[Figure], columns: Sequence[str], labels: Mapping[str, str], column: str) -> str:
-    """A Markdown table of speeds, median and range: a line per contender, a column per size (or per kind).
+    """A Markdown table of speeds, median and range: one row per contender, one column per size or kind of work.
 
     Args:
-        column: the field of Figure that tells the column.
-        labels: a contender's name → its words; a name without any stands for itself.
+        column: the field of Figure that selects the column.
+        labels: a contender's name → its label; names without one are shown as they are.
     """
     lines = {}
     for figure in figures:

@@ -1,6 +1,6 @@
-"""How Axion's speed grows and shrinks: with parameters, threads and context, and how near the processor's limits it is.
+"""How Axion's speed scales with parameters, threads and context, and how close it comes to the processor's limits.
 
-One contender at a time, three answers each: what is compared with somebody else stands in the other benchmarks.
+Contenders run one at a time, three measurements each. Comparisons with other engines are in the other benchmarks.
 """
 
 import tempfile
@@ -24,18 +24,19 @@ from benchmarks.workers import Gone, Worker
 
 ANSWERS = 3
 BYTES_OF = {"axion-native": 4, "axion-native+bf16": 2, "axion-torch": 4}
-"""A weight's, in generation."""
+"""Bytes per weight in generation."""
+LABELS = {"train": "train", "write": "generate"}
+"""The kinds of work as the tables name them."""
 IN_CACHES = 1 << 20
-"""A working set that any processor keeps in its caches, in bytes."""
+"""A working set that fits in any processor's caches, in bytes."""
 
 
 def measure(effort: Effort, say: Callable[[str], None]) -> dict:
-    """Every figure about growth.
+    """Measure everything about scaling.
 
     Returns:
-        "figures": kind "train" or "write", with the context at the end of its name; "shapes": size → its parameters and
-        the bytes that each token takes in the cache; "shares": of the processor's limits; "limits", None without a
-        compiler; "left_out".
+        "figures": of kind "train CONTEXT" or "write CONTEXT"; "shapes": size → parameters and bytes per token in the
+        KV cache; "limits": the processor's, None without a compiler; "tokens": per training step; "left_out".
     """
     engine, left_out = pick_engine(effort.sizes[0])
     figures = []
@@ -47,8 +48,8 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
             try:
                 figures += measure_one(name, size, context, threads, effort)
             except Gone as why:
-                left_out.append(f"{size}, {name}, a context of {context}: {why}")
-        say(f"growth: {size}, a context of {context}, {engine}, {threads} threads")
+                left_out.append(f"{size}, {name}, context {context}: {why}")
+        say(f"growth: {size}, context {context}, {engine}, {threads} threads")
     found = None
     try:
         found = measure_limits(figures)
@@ -65,7 +66,7 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
 
 
 def pick_engine(size: str) -> tuple[str, list[str]]:
-    """Axion's kernels, or PyTorch and a line on why they cannot be measured."""
+    """Axion's kernels, or PyTorch and a line on why the kernels cannot be measured."""
     try:
         Worker(
             "benchmarks.trainers", "axion-native", "--size", size, "--batch", "1", "--window", "16", threads=1
@@ -76,10 +77,10 @@ def pick_engine(size: str) -> tuple[str, list[str]]:
 
 
 def measure_one(name: str, size: str, context: int, threads: int, effort: Effort) -> list[Figure]:
-    """Training with windows of the whole context (in fp32 alone), and writing at its end. Raises Gone."""
+    """Measure training on windows of the full context (fp32 only) and generation at its end. Raises Gone."""
     figures = []
     if not name.endswith("+bf16"):
-        batch = max(effort.batch * effort.window // context, 1)  # as many tokens a step, whatever the context
+        batch = max(effort.batch * effort.window // context, 1)  # the same number of tokens per step for every context
         shape = ("--size", size, "--batch", str(batch), "--window", str(context), "--context", str(context))
         worker = Worker("benchmarks.trainers", name, *shape, threads=threads)
         figures.append(ask(worker, "step", f"train {context}", size, threads, effort.seconds))
@@ -92,7 +93,7 @@ def measure_one(name: str, size: str, context: int, threads: int, effort: Effort
 
 
 def ask(worker: Worker, work: str, kind: str, size: str, threads: int, seconds: float) -> Figure:
-    """A few answers of one worker, which then ends."""
+    """Measure a worker `ANSWERS` times, then close it."""
     try:
         answers = [worker.ask(work, seconds) for _ in range(ANSWERS)]
     finally:
@@ -103,7 +104,7 @@ def ask(worker: Worker, work: str, kind: str, size: str, threads: int, seconds: 
 
 
 def shape(size: str) -> dict:
-    """Parameters, and the bytes that each token takes in the cache of Axion's model and of transformers' own."""
+    """Parameters, and bytes per token in the KV cache of Axion's model and of transformers' own."""
     ours, ids = build_model(size), torch.ones(1, 64, dtype=torch.long)
     counts = count_parameters(ours.config)
     theirs = DeepseekV3ForCausalLM(native_config(ours.config))
@@ -118,7 +119,7 @@ def shape(size: str) -> dict:
 
 
 def measure_limits(figures: list[Figure]) -> dict:
-    """Number of threads → what `limits.measure` gives for the bytes that each token read. Raises Unavailable."""
+    """Number of threads → `limits.measure` for the bytes read per generated token. Raises Unavailable."""
     found = {}
     for threads in sorted({figure.threads for figure in figures}):
         written = [figure for figure in figures if figure.threads == threads and figure.kind.startswith("write")]
@@ -128,13 +129,13 @@ def measure_limits(figures: list[Figure]) -> dict:
 
 
 def bytes_read(figure: Figure) -> int:
-    """What each token of a text reads at least. Over and over, and nothing else, is the fastest way to read it."""
+    """A lower bound on the bytes read per generated token."""
     context = int(figure.kind.split()[1])
     return limits.decoding_bytes(config_of(figure.size, context), context, BYTES_OF[figure.name])
 
 
 def share(figure: Figure, found: dict) -> float:
-    """What part of the processor's limit a speed is: of multiply-adds in training, of bytes read in writing."""
+    """A speed as a share of the processor's limit: of multiply-adds in training, of bytes read in generation."""
     work, context = figure.kind.split()[0], int(figure.kind.split()[1])
     config, most = config_of(figure.size, context), found[str(figure.threads)]
     if work == "train":
@@ -146,26 +147,28 @@ def share(figure: Figure, found: dict) -> float:
 
 
 def tables(part: dict) -> str:
-    """Markdown: sizes and caches, speeds with their share of the limit, the limits."""
+    """Markdown tables: sizes and caches, speeds as a share of the limit, the limits."""
     figures, found = read_figures(part["figures"]), part["limits"]
-    text = "| | parameters | active | cache, bytes a token | transformers' own DeepSeek-V3 |\n"
+    text = "| | parameters | active | KV cache, bytes per token | the same in transformers' DeepSeek-V3 |\n"
     text += "| --- | ---: | ---: | ---: | ---: |\n"
     for size, facts in part["shapes"].items():
         ours, theirs = facts["cache_bytes"]["ours"], facts["cache_bytes"]["theirs"]
         text += f"| {size} | {facts['parameters']:,} | {facts['active']:,} | {ours:,} | {theirs:,} |\n"
-    text += f"\nTraining in steps of about {part['tokens']:,} tokens, and writing one text at the end of the context:\n"
-    text += "\n| | context | threads | tokens a second | of the limit | peak memory, MB |\n"
+    text += (
+        f"\nTraining in steps of about {part['tokens']:,} tokens, and generating one text at the end of the context:\n"
+    )
+    text += "\n| | context | threads | tokens per second | of the limit | peak memory, MB |\n"
     text += "| --- | ---: | ---: | ---: | ---: | ---: |\n"
     for figure in figures:
         work, context = figure.kind.split()
-        what = f"{figure.size}, {work}, {figure.name.removeprefix('axion-').replace('+', ', ')}"
+        what = f"{figure.size}, {LABELS[work]}, {figure.name.removeprefix('axion-').replace('+', ', ')}"
         part_of = f"{100 * share(figure, found):.0f}%" if found else "–"
         cells = [what, context, str(figure.threads), number(median(figure.values)), part_of]
         text += f"| {' | '.join(cells)} | {figure.peak_bytes / 1e6:,.0f} |\n"
     for threads, most in (found or {}).items():
         near, far = (most["read"][str(size)] / 1e9 for size in (IN_CACHES, 1 << 28))
         text += (
-            f"\nThe processor's limits with {threads} thread{'s' * (threads != '1')}: "
+            f"\nProcessor limits with {threads} thread{'s' * (threads != '1')}: "
             f"{number(most['operations'] / 1e9)} GFLOP/s of fp32 multiply-adds, {number(near)} GB/s read from 1 MB, "
             f"{number(far)} GB/s from 256 MB.\n"
         )

@@ -1,5 +1,5 @@
-// What the processor can do at most: `limits THREADS BYTES…` prints the fused multiply-adds a second of all threads, as
-// floating-point operations, and the bytes a second that they read out of a working set of each of those sizes.
+// The processor's limits: `limits THREADS BYTES…` prints the floating-point operations per second that all threads reach
+// with fused multiply-adds, and the bytes per second that they read from a working set of each size.
 #include <omp.h>
 
 #include <chrono>
@@ -13,16 +13,16 @@ using namespace axion;
 
 constexpr int kAccumulators = 12;  // enough to hide a multiply-add's latency, few enough to stay in registers
 constexpr double kSeconds = 0.3;   // per measurement
-constexpr int kMeasurements = 3;   // of which the best counts: a limit is what can be reached
+constexpr int kMeasurements = 3;   // the best one counts
 
 double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// The work of one thread, `rounds` times; the result keeps the compiler from leaving it out.
+// One thread's work. Returning the result keeps the compiler from removing the loop.
 float multiply_add(long rounds) {
   Vector accumulators[kAccumulators], factor = splat(0.999f), term = splat(1e-3f);
-  for (Vector& accumulator : accumulators) accumulator = splat(1.0f / rounds);  // nothing to compute beforehand
+  for (Vector& accumulator : accumulators) accumulator = splat(1.0f / rounds);  // not a compile-time constant
   for (long round = 0; round < rounds; ++round)
     for (Vector& accumulator : accumulators) accumulator = accumulator * factor + term;
   Vector total{};
@@ -35,14 +35,14 @@ float read_all(const float* from, long vectors, long rounds) {
   for (long round = 0; round < rounds; ++round) {
     for (long index = 0; index + 8 <= vectors; index += 8)
       for (int lane = 0; lane < 8; ++lane) totals[lane] += load(from + (index + lane) * kLanes);
-    asm volatile("" ::: "memory");  // each round reads anew
+    asm volatile("" ::: "memory");  // memory is read again in every round
   }
   Vector total{};
   for (Vector one : totals) total += one;
   return sum(total);
 }
 
-// Rounds a second that all threads reach together, the slowest counting.
+// Rounds per second, limited by the slowest thread.
 template <typename Work>
 double rounds_per_second(int threads, Work work) {
   double best = 0;
@@ -73,10 +73,10 @@ int main(int count, char** arguments) {
   std::printf("{\"operations\": %.6g, \"read\": {", rounds * kAccumulators * kLanes * 2 * threads);
   for (int argument = 2; argument < count; ++argument) {
     long bytes = std::atol(arguments[argument]);
-    long vectors = bytes / (4 * kLanes * threads) / 8 * 8;  // of each thread
+    long vectors = bytes / (4 * kLanes * threads) / 8 * 8;  // per thread
     std::vector<std::vector<float>> sets(threads);
 #pragma omp parallel num_threads(threads)
-    sets[omp_get_thread_num()].assign(vectors * kLanes, 1.0f);  // near the thread that reads it
+    sets[omp_get_thread_num()].assign(vectors * kLanes, 1.0f);  // allocated by the thread that reads it, for NUMA
     double reads = rounds_per_second(
         threads, [&](int thread, long n) { return read_all(sets[thread].data(), vectors, n); });
     std::printf("%s\"%ld\": %.6g", argument > 2 ? ", " : "", bytes, reads * vectors * kLanes * 4 * threads);

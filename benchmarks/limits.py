@@ -1,4 +1,4 @@
-"""How near the processor's own limits a speed is: multiply-adds for training, bytes read for writing text."""
+"""The processor's limits, which bound the speeds: multiply-adds for training, bytes read for generation."""
 
 import json
 import subprocess
@@ -16,16 +16,16 @@ SECONDS = 300
 
 
 def measure(threads: int, working_sets: Sequence[int]) -> dict:
-    """The processor's limits, by a small program built by the kernels' own compiler with their flags.
+    """Measure the processor's limits with a small program, built with the kernels' compiler and flags.
 
     Args:
-        working_sets: bytes, among all threads.
+        working_sets: sizes in bytes, divided among all threads.
 
     Returns:
-        "operations": floating-point operations a second; "read": working set (as text) → bytes a second.
+        "operations": floating-point operations per second; "read": working set (as a string) → bytes per second.
 
     Raises:
-        Unavailable: no compiler, or it fails.
+        Unavailable: there is no compiler, or the program fails.
     """
     with tempfile.TemporaryDirectory(prefix="axion-limits-") as folder:
         program = Path(folder) / "limits"
@@ -40,11 +40,11 @@ def measure(threads: int, working_sets: Sequence[int]) -> dict:
 
 
 def training_operations(config: AxionConfig, window: int) -> int:
-    """Floating-point operations that a token costs in training, forward and backward.
+    """Floating-point operations per token in training, forward and backward.
 
-    Two for each weight it passes through, and in causal attention two for each number of the keys and values before it,
-    half a window of them on average; the backward pass takes twice as many as the forward pass. Norms, softmax and the
-    like are not counted.
+    The forward pass takes two per active weight and, in causal attention, two per element of the preceding keys and
+    values, on average half a window of them. The backward pass takes twice as many. Norms, softmax and other
+    elementwise work are not counted.
     """
     weights = count_parameters(config).active
     per_position = config.num_attention_heads * (config.qk_head_dim + config.v_head_dim)
@@ -52,6 +52,6 @@ def training_operations(config: AxionConfig, window: int) -> int:
 
 
 def decoding_bytes(config: AxionConfig, context: int, bytes_per_weight: int) -> int:
-    """Bytes that are read to write one token after `context` others: the weights it passes through, and the cache."""
+    """Bytes read to generate one token after `context` others: the active weights and the cache."""
     latent = family_of(config).cache_values(config).kept
     return count_parameters(config).active * bytes_per_weight + config.num_hidden_layers * context * latent * 4

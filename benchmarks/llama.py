@@ -1,4 +1,4 @@
-"""llama.cpp by its C interface, as fast as it goes from Python: it draws the tokens itself."""
+"""llama.cpp through its C API. It samples the tokens itself, so Python adds little overhead."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,23 +9,23 @@ from axion.errors import AxionError
 
 
 class Llama:
-    """One GGUF file; greedy, with llama.cpp's own defaults for cache and attention.
+    """One GGUF file, decoded greedily with llama.cpp's defaults for cache and attention.
 
     Args:
         file: the model.
-        threads: for prompts and single tokens alike.
-        batch: how many texts `batch` writes at once.
+        threads: for both prefill and decoding.
+        batch: how many texts `batch` generates at once.
 
     Raises:
-        AxionError: llama.cpp does not load it.
+        AxionError: llama.cpp cannot load it.
     """
 
     def __init__(self, file: Path, threads: int, batch: int) -> None:
-        self._quiet = c.llama_log_callback(lambda *_: None)  # kept: llama.cpp calls it again and again
+        self._quiet = c.llama_log_callback(lambda *_: None)  # keeps the callback alive: llama.cpp calls it later
         c.llama_log_set(self._quiet, None)
         self._model = c.llama_model_load_from_file(str(file).encode(), c.llama_model_default_params())
         if not self._model:
-            raise AxionError(f"llama.cpp does not load {file.name}")
+            raise AxionError(f"llama.cpp cannot load {file.name}")
         self.context = c.llama_model_n_ctx_train(self._model)
         self.vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(self._model))
         self._alone = self._new_context(threads, 1)
@@ -34,13 +34,13 @@ class Llama:
         self._one = (c.llama_token * 1)()
 
     def read(self, ids: Sequence[int]) -> None:
-        """Forget what was read, and read a prompt at once."""
+        """Clear the cache and prefill a prompt."""
         c.llama_memory_clear(c.llama_get_memory(self._alone), False)
-        tokens = (c.llama_token * len(ids))(*ids)  # a name of its own: the batch alone would not keep it alive
+        tokens = (c.llama_token * len(ids))(*ids)  # the batch alone would not keep the array alive
         self._decode(self._alone, c.llama_batch_get_one(tokens, len(ids)))
 
-    def go_on(self, count: int) -> list[int]:
-        """Draw and read so many tokens."""
+    def continue_text(self, count: int) -> list[int]:
+        """Generate and read `count` tokens."""
         tokens = []
         for _ in range(count):
             self._one[0] = c.llama_sampler_sample(self._sampler, self._alone, -1)
@@ -49,12 +49,12 @@ class Llama:
         return tokens
 
     def write(self, prompt: Sequence[int], count: int) -> list[int]:
-        """The tokens that follow a prompt; the last one is not read."""
+        """Generate `count` tokens after a prompt; the last one is not read."""
         self.read(prompt)
-        return [*self.go_on(count - 1), c.llama_sampler_sample(self._sampler, self._alone, -1)]
+        return [*self.continue_text(count - 1), c.llama_sampler_sample(self._sampler, self._alone, -1)]
 
     def batch(self, prompts: list[list[int]], count: int) -> None:
-        """Several texts at once, a sequence of the cache each; all prompts have the same length."""
+        """Generate several texts at once, each a sequence in the cache; all prompts have the same length."""
         c.llama_memory_clear(c.llama_get_memory(self._together), False)
         length = len(prompts[0])
         batch = c.llama_batch_init(len(prompts) * length, 0, 1)
@@ -82,7 +82,7 @@ class Llama:
         settings.n_threads = settings.n_threads_batch = threads
         context = c.llama_init_from_model(self._model, settings)
         if not context:
-            raise AxionError("llama.cpp has no memory for this model")
+            raise AxionError("llama.cpp cannot allocate a context for this model")
         return context
 
     @staticmethod
@@ -94,4 +94,4 @@ class Llama:
     @staticmethod
     def _decode(context: c.llama_context_p, batch: c.llama_batch) -> None:
         if code := c.llama_decode(context, batch):
-            raise AxionError(f"llama.cpp answers {code}")
+            raise AxionError(f"llama_decode returned {code}")

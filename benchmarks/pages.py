@@ -1,13 +1,13 @@
-"""The pages that are compared, each in a process of its own: `python -m benchmarks.pages PAGE --port N`.
+"""The pages that `benchmarks.playground` compares, each in its own process: `python -m benchmarks.pages PAGE --port N`.
 
-    playground     the real page, as app.py serves it
-    textbox        a Gradio page with nothing but a Textbox, updated as often as the real page
-    textbox-each   the same, with an update for every token
-    empty          a Gradio page with nothing on it
+    playground     the page as app.py serves it
+    textbox        a Gradio page with only a Textbox, updated as often as the real page
+    textbox-each   the same, updated at every token
+    empty          an empty Gradio page
 
-All are fed with the same steps of the same model, whatever their own controls say. `--speed` replays recorded steps at
-so many tokens a second, so that the page's limit is seen and not the model's; without it the text has no end.
-Each generation adds a line to the file `--log`: when it began and ended, by the clock that the browser has too.
+All show the same steps of the same model, whatever their controls are set to. `--speed` replays recorded steps at that
+many tokens per second, so that the page is the bottleneck, not the model; without it the text is endless. Each
+generation appends a line to the file `--log`: when it began and ended, by the system clock, which the browser shares.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 from playground.server.launch import main as serve
 from playground.server.launch import set_environment
 
-set_environment()  # for all pages alike, and before torch is imported, as app.py does it
+set_environment()  # for all pages alike, and before torch is imported, as in app.py
 
 from axion.inference.sampling import Sampling  # noqa: E402
 from axion.inference.stream import Step, stream  # noqa: E402
@@ -28,19 +28,18 @@ from axion.release import Release, open_release  # noqa: E402
 
 BUNDLED = "axion1-v0.1"
 NEW_TOKENS = 480
-"""With the prompt, what the bundled model's context holds."""
+"""Together with the prompt, this fills the bundled model's context."""
 SAMPLING = Sampling(temperature=0.8, seed=1, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS)
 ENDLESS_PAUSE = 0.01
-"""Between the tokens of a text without end, which would be longer than any page can show within seconds.
-
-A text that is faster than this outgrows the page while a busy machine still looks for the button."""
+"""Seconds between the tokens of an endless text. Without a pause it would outgrow the page before a busy machine finds
+the Stop button."""
 PAGES = ("playground", "textbox", "textbox-each", "empty")
 
 Source = Callable[..., Generator[Step]]
 
 
 def main() -> None:
-    """Serve one page until the process is ended."""
+    """Serve one page until the process is stopped."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("page", choices=PAGES)
     parser.add_argument("--port", type=int, required=True)
@@ -55,7 +54,7 @@ def main() -> None:
 
 
 def build_source(speed: float | None) -> Source:
-    """In place of `axion.inference.stream.stream`: the model with SAMPLING over and over, or a replay of it."""
+    """A replacement for `axion.inference.stream.stream`: the model in an endless loop, or a replay of it."""
 
     def endless(model, tokenizer, prompt, sampling, **_) -> Generator[Step]:
         while True:
@@ -87,7 +86,7 @@ def recorded_prompt(release: Release) -> str:
 
 
 def logged(source: Source, log: Path | None) -> Source:
-    """The same steps, and a line in `log` at the end of each generation, whether it was finished or closed."""
+    """The same steps; each generation appends a line to `log` when it finishes or is closed."""
 
     def stream_and_log(*arguments, **named) -> Generator[Step]:
         times, text, tokens, finished = {"began": time.time()}, "", 0, False
@@ -100,7 +99,7 @@ def logged(source: Source, log: Path | None) -> Source:
             finished = True
         finally:
             if log:
-                shown = len(text.encode("utf-16-le")) // 2  # as JavaScript counts
+                shown = len(text.encode("utf-16-le")) // 2  # UTF-16 units, as in JavaScript
                 line = {**times, "ended": time.time(), "tokens": tokens, "characters": shown, "finished": finished}
                 with log.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
@@ -109,7 +108,7 @@ def logged(source: Source, log: Path | None) -> Source:
 
 
 def serve_plain(options: argparse.Namespace, source: Source) -> None:
-    """A page with at most a button and a Textbox."""
+    """Serve a page with at most a button and a Textbox."""
     import gradio as gr
 
     with gr.Blocks(analytics_enabled=False) as page:
@@ -123,7 +122,7 @@ def serve_plain(options: argparse.Namespace, source: Source) -> None:
 
 
 def growing_texts(release: Release, source: Source, every_token: bool) -> Callable[[], Iterator[str]]:
-    """The event of a Textbox: the text so far, at every token or as often as the real page is updated."""
+    """The Textbox's event handler: yields the text so far at every token, or as often as the real page is updated."""
     from playground.generate.events import UPDATES_PER_SECOND
 
     def write() -> Iterator[str]:

@@ -1,8 +1,7 @@
 """How fast the page draws, in a real Chromium: `python -m benchmarks.playground [--runs N] [--json FILE] [--docs]`.
 
-Everything that is compared is measured in turn in one run on one machine, and told as the median of several runs. The
-targets are the page's own; --json writes every value, --docs writes docs/playground.json and the table of
-docs/playground.md. See that page for what each row means.
+Compared pages are measured in turn, in one run on one machine; each row is the median of several runs. --json writes
+every value, --docs writes docs/playground.json and the table of docs/playground.md, which explains each row.
 """
 
 import argparse
@@ -21,17 +20,17 @@ from tests.support.browsers import chromium
 from tests.support.servers import Server, served
 from tests.support.steering import READY
 
-if TYPE_CHECKING:  # where it is not installed, `chromium` says so in a line
+if TYPE_CHECKING:  # optional: `chromium` reports if it is not installed
     from playwright.sync_api import Browser, Page
 
 FULL_SPEED = 1000
-"""Tokens a second of the replay. The bundled model itself writes a whole text between two frames of the screen."""
+"""Tokens per second of the replay. The bundled model alone would generate a whole text between two frames."""
 START_SECONDS = 300.0
-"""A page that replays lets its model write first."""
+"""A page with a replay generates its text before it is served."""
 WAIT_SECONDS = 120.0
 REST_SECONDS = 1.0
 
-# From a click on, samples after each frame was painted: a message is delivered once the frame's work is done.
+# After a click, samples once per painted frame: the message is delivered after the frame's work.
 WATCH_GROWTH = """({ count, done }) => {
   const read = { count: new Function(`return ${count}`), done: new Function(`return ${done}`) };
   const channel = new MessageChannel();
@@ -51,7 +50,7 @@ WATCH_GROWTH = """({ count, done }) => {
   }, true);
 }"""
 
-# The same, for the first moment when what SELECTOR finds has a size on the screen.
+# Likewise records when the element matching SELECTOR is first drawn.
 WATCH_FIRST = """
   const channel = new MessageChannel();
   const waiting = () => window.firstDrawn === undefined;
@@ -78,25 +77,25 @@ class Streamed:
     """One generation as the browser showed it."""
 
     updates_per_second: float
-    """Frames in which more was shown than in the one before, over the time from the first to the last of them."""
+    """Frames that showed more than the previous one, divided by the time from the first to the last of them."""
     tokens_per_second: float
-    """All tokens, over the time from the click to the last drawing."""
+    """All tokens, divided by the time from the click to the last frame."""
     lag_seconds: float
-    """From the server's last token to the last drawing."""
+    """From the server's last token to the last frame."""
 
 
 class Log:
-    """The file to which the served page adds a line for each generation."""
+    """The file to which the served page appends a line per generation."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read = 0
 
     def next(self, after: float = 0.0) -> dict:
-        """The line of the generation that ends next, or of the first that ended after a moment (`time.time()`).
+        """The next generation in the log, or the next that ended after a moment (`time.time()`).
 
         Raises:
-            AxionError: none does in WAIT_SECONDS.
+            AxionError: none ended within WAIT_SECONDS.
         """
         deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline:
@@ -111,7 +110,7 @@ class Log:
 
 @contextmanager
 def compared_page(name: str, *options: str) -> Iterator[tuple[Server, Log]]:
-    """A page of `benchmarks.pages` and the log of its generations, for as long as the `with` block lasts."""
+    """Serves a page of `benchmarks.pages`; yields its server and the log of its generations."""
     with tempfile.TemporaryDirectory(prefix="axion-benchmark-") as folder:
         log = Path(folder) / "generations.jsonl"
         app = ("-m", "benchmarks.pages", name, "--log", str(log), *options)
@@ -120,7 +119,7 @@ def compared_page(name: str, *options: str) -> Iterator[tuple[Server, Log]]:
 
 
 def measure_streaming(browser: "Browser", runs: int, *options: str) -> dict[str, list[Streamed]]:
-    """Stream the same steps into the real page and into both Textboxes, in turn, `runs` times after a first one."""
+    """Stream the same steps into the real page and both Textboxes, in turn, `runs` times after a warm-up run."""
     results: dict[str, list[Streamed]] = {name: [] for name in ("playground", "textbox", "textbox-each")}
     with ExitStack() as stack:
         pages = {}
@@ -134,7 +133,7 @@ def measure_streaming(browser: "Browser", runs: int, *options: str) -> dict[str,
         for run in range(runs + 1):
             for name, opened in pages.items():
                 streamed = stream_once(*opened)
-                if run:  # the first one warmed model and browser up
+                if run:  # the first run is the warm-up
                     results[name].append(streamed)
         for page, _, _ in pages.values():
             page.close()
@@ -142,15 +141,15 @@ def measure_streaming(browser: "Browser", runs: int, *options: str) -> dict[str,
 
 
 def stream_once(page: "Page", log: Log, ours: bool) -> Streamed:
-    """Press Generate, and wait until all of it is drawn."""
-    page.bring_to_front()  # the others need not draw
+    """Press Generate and wait until everything is drawn."""
+    page.bring_to_front()  # background pages do not draw
     page.locator("#generate").click()
     ended = log.next()
     whole = VIEW_DONE if ours else f"{BOX_COUNT} === {ended['characters']}"
     page.wait_for_function(f"growth.done && {whole}", timeout=1000 * WAIT_SECONDS)
-    page.wait_for_function("last => Date.now() > last + 300", arg=page.evaluate("Date.now()"))  # nothing may follow
+    page.wait_for_timeout(300)  # for updates that should not come
     growth = page.evaluate("Object.assign(growth, { on: false })")
-    moments = [moment for moment, shown in growth["changes"] if shown]  # without the emptying at the start
+    moments = [moment for moment, shown in growth["changes"] if shown]  # without the clearing at the start
     last = max(moments[-1], growth["done"] if ours else 0)
     return Streamed(
         updates_per_second=(len(moments) - 1) / max(moments[-1] - moments[0], 1) * 1000,
@@ -160,7 +159,7 @@ def stream_once(page: "Page", log: Log, ours: bool) -> Streamed:
 
 
 def open_page(browser: "Browser", server: Server) -> "Page":
-    """The page in a context of its own, so with an empty cache."""
+    """Open the page in a new browser context, so with an empty cache."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(1000 * WAIT_SECONDS)
     page.goto(server.address)
@@ -169,16 +168,16 @@ def open_page(browser: "Browser", server: Server) -> "Page":
 
 @dataclass(frozen=True)
 class Opened:
-    """A page's first look with an empty cache."""
+    """A page load with an empty cache."""
 
     seconds: float
-    """From the navigation to the drawing of what was waited for."""
+    """From navigation until the awaited element is drawn."""
     transferred: int
-    """Bytes that had come over the network until then, headers included."""
+    """Bytes received until then, headers included."""
 
 
 def measure_opening(browser: "Browser", address: str, selector: str, runs: int) -> list[Opened]:
-    """Open the page `runs` times, each time with an empty cache, until `selector` is drawn."""
+    """Open the page `runs` times with an empty cache, until `selector` is drawn."""
     opened = []
     for _ in range(runs):
         context = browser.new_context(viewport={"width": 1280, "height": 900})
@@ -195,11 +194,12 @@ def measure_opening(browser: "Browser", address: str, selector: str, runs: int) 
     return opened
 
 
-def measure_rest(browser: "Browser", runs: int) -> tuple[list[float], list[float], list[float]]:
-    """Stop an endless generation, and close the tab of another.
+def measure_stopping(browser: "Browser", runs: int) -> tuple[list[float], list[float], list[float]]:
+    """Stop an endless generation with the button, and another by closing its tab.
 
     Returns:
-        Seconds from Stop to the model's rest, seconds from a closed tab to it, and the cores that are busy after that.
+        Seconds from the click until the model stops, seconds from closing the tab until it stops, and the cores that
+        are still busy afterwards.
     """
     stopped, closed, busy = [], [], []
     with compared_page("playground") as (server, log):
@@ -220,7 +220,7 @@ def measure_rest(browser: "Browser", runs: int) -> tuple[list[float], list[float
 
 
 def start_endless(browser: "Browser", server: Server) -> "Page":
-    """A page that shows a text without an end."""
+    """Open a page and start an endless text."""
     page = open_page(browser, server)
     page.wait_for_selector(READY)
     page.locator("#generate").click()
@@ -229,33 +229,33 @@ def start_endless(browser: "Browser", server: Server) -> "Page":
 
 
 def busy_cores(server: Server) -> float:
-    """Processor seconds a second that the server uses now."""
+    """CPU seconds per second that the server uses at the moment."""
     before = server.cpu_seconds()
     time.sleep(REST_SECONDS)
     return (server.cpu_seconds() - before) / REST_SECONDS
 
 
 def measure(runs: int) -> dict:
-    """Every row, in a report."""
+    """Measure everything; returns the report."""
     with chromium() as browser:
         replayed = measure_streaming(browser, runs, "--speed", str(FULL_SPEED))
         with served() as ours, compared_page("empty") as (empty, _):
             opened = measure_opening(browser, ours.address, CELL, runs)
             opened_empty = measure_opening(browser, empty.address, FOOTER, runs)
-        stopped, closed, busy = measure_rest(browser, runs)
+        stopped, closed, busy = measure_stopping(browser, runs)
         version = browser.version
     rows = [
-        *streaming_rows(replayed, f"{FULL_SPEED:,} tokens/s replayed"),
+        *streaming_rows(replayed, f"replay at {FULL_SPEED:,} tokens/s"),
         *opening_rows(opened, opened_empty),
-        Row("Stop until the model rests", tuple(stopped), "s", at_most=2),
-        Row("closed tab until the model rests", tuple(closed), "s", at_most=2),
-        Row("processor cores busy after that", tuple(busy), "", at_most=0.2),
+        Row("click on Stop until the model stops", tuple(stopped), "s", at_most=2),
+        Row("tab closed until the model stops", tuple(closed), "s", at_most=2),
+        Row("CPU cores busy after that", tuple(busy), "", at_most=0.2),
     ]
     return build_report(rows, chromium=version, runs=runs)
 
 
 def streaming_rows(results: dict[str, list[Streamed]], source: str) -> Iterator[Row]:
-    """The rows of one source of steps; a run's ratio is that of runs of the same number."""
+    """The rows for one source of steps; ratios are computed run by run."""
 
     def column(name: str, field: str) -> tuple[float, ...]:
         return tuple(getattr(run, field) for run in results[name])
@@ -266,32 +266,32 @@ def streaming_rows(results: dict[str, list[Streamed]], source: str) -> Iterator[
         return tuple(ours / theirs for ours, theirs in zip(speeds["playground"], speeds[name], strict=True))
 
     yield Row(f"visible updates, {source}", column("playground", "updates_per_second"), "/s", at_least=25)
-    yield Row(f"last token until all is drawn, {source}", column("playground", "lag_seconds"), "s", at_most=0.3)
+    yield Row(f"last token until everything is drawn, {source}", column("playground", "lag_seconds"), "s", at_most=0.3)
     yield Row(f"tokens shown, {source}", speeds["playground"], "/s")
-    yield Row(f"… by a Textbox with as many updates, {source}", speeds["textbox"], "/s")
-    yield Row(f"… by a Textbox with an update a token, {source}", speeds["textbox-each"], "/s")
-    yield Row(f"page ÷ Textbox with as many updates, {source}", ratio("textbox"), "×", at_least=0.7)
-    yield Row(f"page ÷ Textbox with an update a token, {source}", ratio("textbox-each"), "×", at_least=0.7)
+    yield Row(f"… in a Textbox updated as often, {source}", speeds["textbox"], "/s")
+    yield Row(f"… in a Textbox updated at every token, {source}", speeds["textbox-each"], "/s")
+    yield Row(f"page ÷ Textbox updated as often, {source}", ratio("textbox"), "×", at_least=0.7)
+    yield Row(f"page ÷ Textbox updated at every token, {source}", ratio("textbox-each"), "×", at_least=0.7)
 
 
 def opening_rows(opened: Sequence[Opened], empty: Sequence[Opened]) -> Iterator[Row]:
-    """The rows about the first look."""
-    yield Row("navigation until the ribbon is drawn, empty cache", tuple(run.seconds for run in opened), "s", at_most=2)
+    """The rows about opening the page."""
+    yield Row("page load until the ribbon is drawn, empty cache", tuple(run.seconds for run in opened), "s", at_most=2)
     yield Row("… until an empty Gradio page is drawn", tuple(run.seconds for run in empty), "s")
     added = tuple((ours.transferred - theirs.transferred) / 1e6 for ours, theirs in zip(opened, empty, strict=True))
-    yield Row("transferred until then, beyond an empty Gradio page", added, "MB", at_most=1)
+    yield Row("bytes transferred until then, beyond an empty Gradio page", added, "MB", at_most=1)
 
 
 def docs_block(report: dict) -> str:
-    """The lines that docs/playground.md has between its markers."""
+    """The generated block of docs/playground.md."""
     where = f"{describe_machine(report)[:-1]}; Chromium {report['chromium']}; {report['runs']} runs each."
     return f"{to_markdown(read_rows(report))}\n{where}\n"
 
 
 def main() -> None:
-    """Measure, print the table, and write what was asked for."""
+    """Measure, print the table, and write the requested files."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--runs", type=int, default=5, help="repetitions of everything (default %(default)s)")
+    parser.add_argument("--runs", type=int, default=5, help="how often to repeat everything (default %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--docs", action="store_true", help="write the figures into docs/")
     options = parser.parse_args()

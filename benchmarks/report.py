@@ -1,4 +1,4 @@
-"""What every benchmark hands over: rows of measured values, each beside its target, as a table and as JSON."""
+"""Benchmark reports: rows of measured values with their targets, as JSON and as a Markdown table."""
 
 import json
 import re
@@ -20,17 +20,17 @@ class Row:
 
     name: str
     values: tuple[float, ...]
-    """Of each repetition."""
+    """One per repetition."""
     unit: str = ""
     at_least: float | None = None
     at_most: float | None = None
-    """The median's target; a row without one tells what another is compared with."""
+    """The median's target; rows without one are only context for others."""
     aim: float | None = None
-    """What is hoped for beyond `at_least`."""
+    """The design goal beyond `at_least`."""
 
     @property
     def median(self) -> float:
-        """The middle of the values."""
+        """The median of the values."""
         return median(self.values)
 
     @property
@@ -42,14 +42,14 @@ class Row:
 
     @property
     def target(self) -> str:
-        """In words; empty without one."""
+        """The target as text; empty without one."""
         if self.at_least is not None:
             return f"≥ {number(self.at_least)}" + (f", aim {number(self.aim)}" if self.aim else "")
         return "" if self.at_most is None else f"≤ {number(self.at_most)}"
 
 
 def build_report(rows: Iterable[Row], **more: object) -> dict:
-    """The rows, and what they were measured on; `more` is what the benchmark adds of its own."""
+    """The rows and what they were measured on; `more` holds the benchmark's own entries."""
     return {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
@@ -60,7 +60,7 @@ def build_report(rows: Iterable[Row], **more: object) -> dict:
 
 
 def read_rows(report: Mapping) -> list[Row]:
-    """The rows of a report that was read from JSON."""
+    """The rows of a report read from JSON."""
     return [Row(**{**row, "values": tuple(row["values"])}) for row in report["rows"]]
 
 
@@ -78,37 +78,37 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 
 def describe_machine(report: Mapping, libraries: Sequence[str] = ("gradio", "torch")) -> str:
-    """A line on what was measured where."""
+    """One line: processor, cores, versions, date."""
     where = report["machine"]
     versions = "".join(f", {name} {report['libraries'][name]}" for name in libraries).lstrip(",")
     return f"{where['processor']}, {where['cores']} cores;{versions and versions + ';'} {report['measured'][:10]}."
 
 
 def write_json(path: Path, report: Mapping) -> None:
-    """Write the report, readable to people too."""
+    """Write the report as indented JSON."""
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_docs(page: str, name: str, report: Mapping, block: str) -> None:
-    """Keep the report as docs/<name>.json, and put `block` between the marks of that name in docs/<page>."""
+    """Write the report to docs/<name>.json and `block` between the markers of that name in docs/<page>."""
     write_json(DOCS / f"{name}.json", report)
     write_block(page, name, block)
 
 
 def write_block(page: str, name: str, block: str) -> None:
-    """Put `block` between the marks of that name in docs/<page>."""
+    """Write `block` between the markers of that name in docs/<page>."""
     path = DOCS / page
     path.write_text(replace_block(path.read_text(encoding="utf-8"), name, block), encoding="utf-8")
 
 
 def replace_block(text: str, name: str, block: str) -> str:
-    """`text` with `block` between the lines `<!-- name:start -->` and `<!-- name:end -->`."""
+    """Replace what is between the lines `<!-- name:start -->` and `<!-- name:end -->` with `block`."""
     between = re.compile(rf"(?<=<!-- {name}:start -->\n).*?(?=<!-- {name}:end -->)", re.DOTALL)
     return between.sub(lambda _: block, text)
 
 
 def number(value: float) -> str:
-    """Three digits that count."""
+    """Format with three significant digits."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

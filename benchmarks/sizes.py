@@ -48,7 +48,7 @@ SIZES: dict[str, Callable[..., AxionConfig]] = {
         moe_intermediate_size=256,
     ),
 }
-"""Configs that take further fields. All have one shared expert, two chosen routed experts and tied embeddings."""
+"""Size → a function of further config fields. All have one shared expert, top-2 routing and tied embeddings."""
 SPREAD = 0.02
 """Standard deviation of random weights in training, AxionConfig's default."""
 WIDE_SPREAD = 0.1

@@ -1,7 +1,8 @@
-"""What each choice in the training kernels is worth: `python -m benchmarks.tiles [--docs]`.
+"""The effect of each tuning choice in the training kernels: `python -m benchmarks.tiles [--docs]`.
 
-Every variant is the same source with one line changed, built for itself and run in a process of its own, in turn with
-the kernels as they are; a figure is its speed over theirs. `--docs` writes the table into axion/kernels/README.md.
+Every variant changes one line of the source, is compiled separately and runs in its own process, in turn with the
+unchanged kernels. Figures are relative to the unchanged kernels. `--docs` writes the table into
+axion/kernels/README.md.
 """
 
 import argparse
@@ -28,7 +29,7 @@ SIZES = ("v0.1", "L")
 
 @dataclass(frozen=True)
 class Variant:
-    """One line of one file, written otherwise."""
+    """A change of one line in one file."""
 
     file: str
     line: str
@@ -52,18 +53,18 @@ VARIANTS: dict[str, Variant | None] = {
     "tiles of 3 rows": Variant("matrix.cpp", "vectors >= 4 ? 6", "vectors >= 4 ? 3"),
     "memory given back": None,
 }
-"""By name; the last one differs in the allocator's settings alone."""
+"""The variants by name; the last one changes only the allocator's settings."""
 
 
 def main() -> None:
-    """Measure, or be one of the measured."""
+    """Measure all variants, or run as the worker of one."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("variant", nargs="?", choices=VARIANTS)
     parser.add_argument("--size", choices=SIZES, default=SIZES[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--docs", action="store_true", help="keep the table in axion/kernels/README.md")
+    parser.add_argument("--docs", action="store_true", help="write the table into axion/kernels/README.md")
     options = parser.parse_args()
     if options.variant:
         return serve(lambda: prepare(options))
@@ -77,7 +78,7 @@ def main() -> None:
 
 
 def measure(size: str, options: argparse.Namespace) -> list[Row]:
-    """Each variant's speed over that of the kernels as they are, at one size."""
+    """Each variant's speed relative to the unchanged kernels, at one size."""
     workers = {}
     for name in VARIANTS:
         print(f"{size}: {name}", file=sys.stderr)
@@ -100,7 +101,7 @@ def measure(size: str, options: argparse.Namespace) -> list[Row]:
 
 
 def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
-    """A worker: one forward and backward pass over 8 windows."""
+    """The worker's one kind of work: a forward and backward pass over 8 windows."""
     torch.set_num_threads(options.threads)
     if options.variant != "memory given back":
         keep_freed_memory()
@@ -125,17 +126,17 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
 
 
 def rewrite(variant: Variant, folder: Path) -> Path:
-    """The sources in a folder of their own, with the variant's line.
+    """Copy the sources into `folder` with the variant's line.
 
     Raises:
-        AxionError: the line is not there any more.
+        AxionError: the source no longer has the line.
     """
     sources = folder / "csrc"
     shutil.copytree(build.SOURCES, sources)
     path = sources / "training" / variant.file
     text = path.read_text(encoding="utf-8")
     if variant.line not in text:
-        raise AxionError(f"{variant.file} has no {variant.line!r}; benchmarks/tiles.py must follow it")
+        raise AxionError(f"{variant.file} has no {variant.line!r}; update benchmarks/tiles.py")
     path.write_text(text.replace(variant.line, variant.instead), encoding="utf-8")
     return sources
 

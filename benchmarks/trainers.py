@@ -1,18 +1,18 @@
-"""Contenders in training, each in a process of its own: `python -m benchmarks.trainers NAME --size v0.1 --threads 2`.
+"""Training contenders, each run in its own process: `python -m benchmarks.trainers NAME --size v0.1 --threads 2`.
 
-A name is an engine and how it is run:
+A name is an engine and any switches:
 
     axion-native     Axion's C++ kernels
     axion-torch      the same model in PyTorch
-    transformers     its DeepseekV3ForCausalLM, by default; `transformers:eager` has that experts_implementation instead
-    token-loop       Axion's model with a Python loop over tokens and experts, as some small projects write it
+    transformers     its DeepseekV3ForCausalLM; `transformers:eager` selects that experts_implementation
+    token-loop       Axion's model with a Python loop over tokens and experts, as in some small projects
 
     +compile         under torch.compile
     +bf16            under bf16 autocast, which leaves the weights in fp32
     +recipe          with the optimizer of v0.1's recipe instead of AdamW
 
-All start from the same weights, with the same allocator settings, and take the same step: forward, backward, optimizer,
-on the same random tokens. "ready" tells the loss before the first step.
+All have the same initial weights and allocator settings, and take the same step (forward, backward, optimizer) on the
+same random tokens. "ready" carries the loss before the first step.
 """
 
 import argparse
@@ -33,17 +33,17 @@ from benchmarks.sizes import BUNDLED, CONTEXT, build_model
 from benchmarks.workers import Done, Work, serve, timed
 
 LEARNING_RATE = 1e-4
-"""Any: what a step costs does not depend on it."""
+"""Arbitrary: it does not affect a step's cost."""
 WARM_UP_STEPS, COMPILED_WARM_UP_STEPS = 2, 8
-"""torch.compile compiles again when a later step sends another number of tokens to an expert."""
+"""torch.compile recompiles when the number of tokens per expert changes."""
 
 
 def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
-    """The kind of work "step", and what is to be told of the contender."""
+    """The kind of work "step", and what the contender reports about itself."""
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     engine, *switches = options.name.split("+")
-    model, told = build(engine, options.size, options.context)
+    model, report = build(engine, options.size, options.context)
     vocabulary = model.config.vocab_size
     if "recipe" in switches:
         optimizer = build_optimizer(model, load_recipe(BUNDLED).training)
@@ -56,18 +56,18 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
     model.train()
     trained = cast(nn.Module, torch.compile(model)) if "compile" in switches else model
     step = make_step(trained, optimizer, ids, "bf16" in switches)
-    told["loss"] = step()
+    report["loss"] = step()
     for _ in range((COMPILED_WARM_UP_STEPS if "compile" in switches else WARM_UP_STEPS) - 1):
         step()
 
     def work() -> Done:
         return timed(step, ids.numel())
 
-    return {"step": work}, told | {"kinds": ["step"]}
+    return {"step": work}, report | {"kinds": ["step"]}
 
 
 def build(engine: str, size: str, context: int) -> tuple[PreTrainedModel, dict]:
-    """The engine's model with the weights of that size, and what is to be told of it."""
+    """The engine's model at that size, and what to report about it."""
     ours = build_model(size, context)
     if engine == "axion-native":
         from axion.kernels.backend import choose
@@ -89,7 +89,7 @@ def build(engine: str, size: str, context: int) -> tuple[PreTrainedModel, dict]:
 
 
 def build_transformers(ours: AxionForCausalLM, experts: str) -> tuple[PreTrainedModel, dict]:
-    """transformers' own DeepSeek-V3 with our weights and an experts_implementation, its default where none is named."""
+    """transformers' own DeepSeek-V3 with our weights and an experts_implementation, by default its own choice."""
     from transformers import DeepseekV3ForCausalLM
 
     from axion.export.native import native_config
@@ -102,7 +102,7 @@ def build_transformers(ours: AxionForCausalLM, experts: str) -> tuple[PreTrained
 
 
 def token_loop(mixture: AxionMoE) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A forward pass of the mixture that takes one token after another through one expert after another."""
+    """A forward pass of the mixture that loops over tokens and experts."""
     experts = mixture.experts
     gate_up_ExD, down_EDF = cast(torch.Tensor, experts.gate_up_proj), cast(torch.Tensor, experts.down_proj)
 
@@ -124,7 +124,7 @@ def token_loop(mixture: AxionMoE) -> Callable[[torch.Tensor], torch.Tensor]:
 def make_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, ids_BS: torch.Tensor, bf16: bool
 ) -> Callable[[], float]:
-    """One optimizer step on the same tokens every time; it returns the loss before it, in nats."""
+    """One optimizer step, always on the same tokens; it returns the loss before the step, in nats."""
 
     def step() -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

@@ -1,7 +1,7 @@
-"""Training speed: Axion beside transformers' DeepSeek-V3 and a loop in Python, and `axion train` beside a bare step.
+"""Training speed: Axion compared with transformers' DeepSeek-V3 and a Python loop, `axion train` with a bare step.
 
 A step is forward, backward and optimizer (fused AdamW for all) on 8 windows of 512 random tokens. See
-benchmarks/trainers.py for the contenders, docs/performance.md for what the figures mean.
+benchmarks/trainers.py for the contenders and docs/performance.md for what the figures mean.
 """
 
 import os
@@ -38,20 +38,21 @@ LABELS = {
     "transformers:eager+bf16": "transformers, eager experts, bf16 autocast",
     "transformers+compile+bf16": "transformers, compiled, bf16 autocast",
     "token-loop": "a Python loop over tokens and experts",
-    "axion-native+recipe": "the bare step, with the recipe's own optimizer",
-    "axion-torch+recipe": "the bare step in PyTorch, with the recipe's own optimizer",
-    WHOLE: "the whole `axion train`",
+    "axion-native+recipe": "a bare step with the recipe's optimizer",
+    "axion-torch+recipe": "a bare step in PyTorch with the recipe's optimizer",
+    WHOLE: "`axion train`",
 }
 LOSS_TOLERANCE = 0.01
-"""All start from the same weights, so their first losses agree this well, relatively; in bf16 too."""
+"""Relative tolerance between first losses, bf16 included, since all have the same initial weights."""
 RUN_SECONDS = 900
 
 
 def entrants(size: str, compiled: bool) -> list[tuple[str, str]]:
-    """Names and groups of those who try at all cores' threads, in order.
+    """Names and groups of the contenders with all threads, in order.
 
-    batched_mm copies an expert's weights for every token, gigabytes a layer at the larger sizes, and a loop over tokens
-    is slow at any: both are measured at the smallest size alone. transformers' other implementations need a GPU.
+    batched_mm copies an expert's weights for every token, which takes gigabytes per layer at the larger sizes, and the
+    loop over tokens is slow at any size: both are measured only at the smallest. transformers' other implementations
+    need a GPU.
     """
     smallest = size == "v0.1"
     names = [("axion-native", NATIVE), ("axion-torch", TORCH), ("axion-torch+bf16", TORCH_BF16)]
@@ -66,12 +67,12 @@ def entrants(size: str, compiled: bool) -> list[tuple[str, str]]:
 
 
 def measure(effort: Effort, say: Callable[[str], None]) -> dict:
-    """Every figure about training.
+    """Measure everything about training.
 
     Returns:
-        "figures": medians of interleaved rounds, those of a size and number of threads together; "whole": of whole runs
-        and bare steps in turn; "tried": what each setting showed once; "backend": what Axion's kernels are here;
-        "left_out": lines on what could not be measured.
+        "figures": from interleaved rounds of all contenders of a size and number of threads; "whole": of complete runs
+        and bare steps in turn; "tried": every setting, measured once; "backend": Axion's, in one line; "left_out": what
+        could not be measured and why, one line each.
     """
     figures, tried, left_out, backend = [], [], [], None
     for size in effort.sizes:
@@ -82,12 +83,12 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
                     contender = Contender(name, group, threads)
                     field.enter(contender, lambda contender=contender, size=size: start(contender, size, effort))
                 measured = field.run(effort.rounds)
-                wrong = strangers(field.told)
+                wrong = mismatches(field.told)
             figures += [figure for figure in measured if figure.name not in wrong]
             tried += field.tried
             left_out += field.left_out + [f"{size}, {name}: {why}" for name, why in wrong.items()]
             backend = next((told["backend"] for told in field.told.values() if "backend" in told), backend)
-            # with one thread, the settings that were best with all; compiling once more would tell little
+            # with one thread, only the settings that were fastest with all, and without compiling again
             chosen = [(figure.name, figure.group) for figure in measured if "compile" not in figure.name]
     whole, trouble = measure_whole(effort, effort.threads[-1], say)
     return {
@@ -104,28 +105,28 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
 
 
 def start(contender: Contender, size: str, effort: Effort) -> Worker:
-    """The contender's process; the loop over tokens gets one window of the batch."""
+    """Start the contender's process; the loop over tokens gets one window instead of a batch."""
     batch = 1 if contender.name == "token-loop" else effort.batch
     shape = ("--size", size, "--batch", str(batch), "--window", str(effort.window))
     return Worker("benchmarks.trainers", contender.name, *shape, threads=contender.threads)
 
 
-def strangers(told: dict[Contender, dict]) -> dict[str, str]:
-    """Who computes something else: name → why. The token loop has other tokens."""
+def mismatches(told: dict[Contender, dict]) -> dict[str, str]:
+    """Contenders that compute something else: name → why. The token loop is exempt, since its batch differs."""
     losses = {who.name: ready["loss"] for who, ready in told.items() if who.name != "token-loop"}
     expected = losses.get("transformers", next(iter(losses.values()), 0.0))
     return {
-        name: f"its first loss is {loss:.4f}, that of transformers {expected:.4f}"
+        name: f"its first loss is {loss:.4f}, that of transformers is {expected:.4f}"
         for name, loss in losses.items()
         if not abs(loss - expected) <= LOSS_TOLERANCE * expected
     }
 
 
-# --- The whole command ------------------------------------------------------------------------------------------------
+# --- The complete command ---------------------------------------------------------------------------------------------
 
 
 def measure_whole(effort: Effort, threads: int, say: Callable[[str], None]) -> tuple[list[Figure], list[str]]:
-    """`axion train` on synthetic data and the bare step with its optimizer, in turn; and what could not be measured."""
+    """Measure `axion train` on synthetic data and a bare step in turn; also returns what could not be measured."""
     trouble = []
     for engine in ("axion-native", "axion-torch"):
         shape = ("--size", "v0.1", "--batch", str(effort.batch))
@@ -143,7 +144,7 @@ def measure_whole(effort: Effort, threads: int, say: Callable[[str], None]) -> t
                 answer = worker.ask("step", 3 * effort.seconds)
                 bare.append(answer["tokens"] / answer["seconds"])
                 whole.append(run_command(Path(folder), f"run-{number}", backend, effort, threads))
-                say(f"axion train: {whole[-1]:,.0f} tokens/s, the bare step {bare[-1]:,.0f}")
+                say(f"axion train: {whole[-1]:,.0f} tokens/s, bare step {bare[-1]:,.0f}")
     except Gone as why:
         return [], [*trouble, f"{WHOLE}: {why}"]
     finally:
@@ -156,10 +157,10 @@ def measure_whole(effort: Effort, threads: int, say: Callable[[str], None]) -> t
 
 
 def run_command(folder: Path, name: str, backend: str, effort: Effort, threads: int) -> float:
-    """Tokens a second of one `axion train` after its first quarter, by the clock in its metrics.csv.
+    """Tokens per second of one `axion train` after its first quarter, from its metrics.csv.
 
-    Whatever a run does beside its steps counts: data, clipping, balancing, metrics. Only the validation at the end and
-    the last checkpoint do not, of which a real run has a dozen or two in many thousand steps.
+    Everything else that a run does is included: data, clipping, balancing, metrics. Only the validation and the
+    checkpoint at the end are not; a real run has about twenty of each in thousands of steps.
     """
     settings = {
         "data.hub_id": "null",
@@ -177,14 +178,14 @@ def run_command(folder: Path, name: str, backend: str, effort: Effort, threads: 
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=True
         )
     except subprocess.TimeoutExpired:
-        raise Gone(f"not done in {RUN_SECONDS} s") from None
+        raise Gone(f"not finished within {RUN_SECONDS} s") from None
     except subprocess.CalledProcessError as error:
         raise Gone(error.stderr.strip().splitlines()[-1][:200]) from None
     return speed_after_warm_up(read_metrics(folder / name / METRICS_FILE))
 
 
 def speed_after_warm_up(metrics: Metrics) -> float:
-    """Tokens per second from the row after the first quarter to the last one."""
+    """Tokens per second from the row after the first quarter to the last row."""
     first = len(metrics) // 4
     tokens, seconds = metrics["tokens"], metrics["seconds"]
     return float((tokens[-1] - tokens[first]) / (seconds[-1] - seconds[first]))
@@ -194,22 +195,24 @@ def speed_after_warm_up(metrics: Metrics) -> float:
 
 
 def tables(part: dict) -> str:
-    """Markdown: speeds of those that were measured in turn, of whole runs, and of every setting that was tried."""
+    """Markdown tables: contenders measured in turn, every setting that was tried, and complete runs."""
     figures, tried, whole = (read_figures(part[name]) for name in ("figures", "tried", "whole"))
     sizes = list(dict.fromkeys(figure.size for figure in tried))
-    text = f"Tokens a second, a step of {part['batch']} × {part['window']} tokens, {part['rounds']} rounds:\n\n"
+    text = f"Tokens per second, in steps of {part['batch']} × {part['window']} tokens, {part['rounds']} rounds:\n\n"
     text += speed_table(figures, sizes, LABELS, "size")
-    text += "\nThe process's peak memory in MB, all of torch included:\n\n" + memory_table(figures, sizes)
-    text += "\nEvery setting once, tokens a second; the fastest of its kind was measured above:\n\n"
+    text += "\nPeak memory of the process in MB, including torch:\n\n" + memory_table(figures, sizes)
+    text += (
+        "\nEvery setting, measured once, in tokens per second; the fastest of each group is in the table above:\n\n"
+    )
     text += speed_table(tried, sizes, LABELS, "size")
     if whole:
-        text += f"\n`axion train` for {part['whole_steps']} steps, in turn with the bare step, tokens a second:\n\n"
+        text += f"\n`axion train` for {part['whole_steps']} steps and a bare step in turn, in tokens per second:\n\n"
         text += speed_table(whole, ["v0.1"], LABELS, "size")
     return text
 
 
 def memory_table(figures: Iterable[Figure], sizes: list[str]) -> str:
-    """Peak memory with all threads, of Axion and of what transformers is at its best."""
+    """Peak memory with all threads, of Axion and of the fastest setting of transformers."""
     figures = list(figures)
     most = max((figure.threads for figure in figures), default=1)
     lines = [f"| | {' | '.join(sizes)} |", f"| --- |{' ---: |' * len(sizes)}"]

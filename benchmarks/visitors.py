@@ -1,8 +1,8 @@
-"""Many visitors of the API at once, for a long time: `python -m benchmarks.visitors [--minutes N] [--docs]`.
+"""Many concurrent API callers over a long time: `python -m benchmarks.visitors [--minutes N] [--docs]`.
 
-Each visitor has an address of their own and always one request in flight or waiting; where the server is faster than
-the rate limit of one visitor, they pause. Every request must succeed, and the server's memory must stay within a few
-per cent of its mean; else this exits with 1.
+Each visitor has its own address and always one request in flight or queued, but pauses where it would exceed the rate
+limit. Every request must succeed, and the server's memory must stay within a few per cent of its mean; otherwise the
+exit code is 1.
 """
 
 import argparse
@@ -22,32 +22,32 @@ from tests.support.servers import Server, served
 
 VISITORS = 32
 NEW_TOKENS = 200
-"""So many that a round of all visitors takes longer than the pause that the rate limit asks for."""
+"""Enough that a round of all visitors takes longer than the pause required by the rate limit."""
 WARM_UP_SECONDS = 30.0
 SECONDS_BETWEEN_STARTS = 60 / STARTS_PER_MINUTE
 SAMPLE_SECONDS = 5.0
 TIMEOUT_SECONDS = 300.0
 MEMORY_RANGE = 5.0
-"""Memory may differ from its mean by so many per cent."""
+"""How far memory may deviate from its mean, in per cent."""
 
 PROMPT = "# Pergunta:\nQuanto é {a} + {b}?\n"
 
 
 @dataclass
 class Measured:
-    """What is counted in the time that is measured."""
+    """What is recorded after the warm-up."""
 
     latencies: list[float] = field(default_factory=list)
-    """Seconds to each whole answer."""
+    """Seconds to each complete answer."""
     tokens: int = 0
     memory: list[int] = field(default_factory=list)
-    """Bytes, one sample after another."""
+    """The server's memory in bytes, sampled regularly."""
     busy: list[int] = field(default_factory=list)
-    """Visitors with a request in flight or waiting, at the same moments."""
+    """Visitors with a request in flight or queued, sampled at the same moments."""
 
 
 class Visitor:
-    """One who asks for one text after another, from an address of their own."""
+    """A caller that requests one text after another from its own address."""
 
     def __init__(self, server: Server, model: str, number: int) -> None:
         self._model, self._number = model, number
@@ -56,11 +56,11 @@ class Visitor:
         self._starts = 0
         self.busy = False
         self.answers: list[tuple[float, float]] = []
-        """When each answer was whole, by the monotonic clock, and how many seconds it took."""
+        """When each answer was complete, by the monotonic clock, and how many seconds it took."""
         self.errors: list[str] = []
 
     async def visit(self, until: float) -> None:
-        """Ask until that moment, by the monotonic clock, and wait for the last answer."""
+        """Send requests until that moment, by the monotonic clock, and wait for the last answer."""
         async with self._http:
             while (start := time.monotonic()) < until:
                 self.busy = True
@@ -70,7 +70,7 @@ class Visitor:
 
     async def _ask(self, start: float) -> None:
         self._starts += 1
-        wish = {
+        request = {
             "model": self._model,
             "prompt": PROMPT.format(a=self._number, b=self._starts),
             "seed": 1000 * self._number + self._starts,
@@ -78,11 +78,11 @@ class Visitor:
             "min_tokens": NEW_TOKENS,
         }
         try:
-            answer = await self._http.post("/v1/completions", json=wish)
+            answer = await self._http.post("/v1/completions", json=request)
             answer.raise_for_status()
             tokens = answer.json()["usage"]["completion_tokens"]
             if tokens != NEW_TOKENS:
-                raise ValueError(f"{tokens} tokens, {NEW_TOKENS} were asked for")
+                raise ValueError(f"{tokens} tokens instead of {NEW_TOKENS}")
         except (httpx.HTTPError, ValueError, KeyError) as error:
             self.errors.append(f"{type(error).__name__}: {error}")
         else:
@@ -91,7 +91,7 @@ class Visitor:
 
 
 async def measure(server: Server, seconds: float) -> tuple[Measured, list[str]]:
-    """What all visitors met in so many seconds after the warm-up; and every error, at whatever time."""
+    """What was recorded in the seconds after the warm-up, and every error, warm-up included."""
     async with httpx.AsyncClient(base_url=server.address) as http:
         model = (await http.get("/v1/models")).json()["data"][0]["id"]
     visitors = [Visitor(server, model, number) for number in range(1, VISITORS + 1)]
@@ -114,33 +114,33 @@ async def _watch(server: Server, visitors: Sequence[Visitor], measured: Measured
 
 
 def rows(measured: Measured, errors: Sequence[str], seconds: float) -> list[Row]:
-    """The table."""
+    """The rows of the table."""
     memory = [used / 1e6 for used in measured.memory]
     mean = fmean(memory)
     spread = 100 * max(max(memory) - mean, mean - min(memory)) / mean
     return [
         Row("requests that failed", (len(errors),), at_most=0),
         Row("requests answered", (len(measured.latencies),), at_least=1),
-        Row(f"visitors with a request in flight or waiting, of {VISITORS}", tuple(measured.busy)),
-        Row("tokens, all visitors together", (measured.tokens / seconds,), "/s"),
-        Row("request until the whole answer", tuple(measured.latencies) or (0.0,), "s"),
-        Row("the server's memory", tuple(memory), "MB"),
+        Row(f"visitors with a request in flight or queued, of {VISITORS}", tuple(measured.busy)),
+        Row("tokens, over all visitors", (measured.tokens / seconds,), "/s"),
+        Row("request until the complete answer", tuple(measured.latencies) or (0.0,), "s"),
+        Row("server memory", tuple(memory), "MB"),
         Row("… at the start", (memory[0],), "MB"),
         Row("… at the end", (memory[-1],), "MB"),
-        Row("… at most so far from its mean", (spread,), "%", at_most=MEMORY_RANGE),
+        Row("… largest deviation from its mean", (spread,), "%", at_most=MEMORY_RANGE),
     ]
 
 
 def docs_block(report: dict) -> str:
-    """The lines that docs/playground.md has between its markers."""
-    what = f"{report['visitors']} visitors, each asking for {report['new_tokens']} tokens again and again"
+    """The generated block of docs/playground.md."""
+    what = f"{report['visitors']} visitors, each requesting {report['new_tokens']} tokens at a time"
     return f"{to_markdown(read_rows(report))}\n{what}, for {report['minutes']:g} min; {describe_machine(report)}\n"
 
 
 def main() -> None:
-    """Measure, print the table, and write what was asked for."""
+    """Measure, print the table, and write the requested files."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=10, help="after the warm-up (default %(default)s)")
+    parser.add_argument("--minutes", type=float, default=10, help="duration after the warm-up (default %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--docs", action="store_true", help="write the figures into docs/")
     options = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Contenders in processes of their own, asked in turn: both sides of the conversation, one JSON line each way.
+"""Contenders in separate processes, measured in turn: both sides of the protocol, one JSON line per message.
 
-A worker prepares itself, warms up and says {"ready": {…}}, or {"unavailable": why}. Then it answers every line
-`KIND SECONDS` with {"tokens": …, "seconds": …, "peak_bytes": …}: what it did in at least so many seconds of that kind
-of work. It ends when nobody asks any more. The one who asks takes one worker after another, round by round, so that a
-machine that slows down does so for all.
+A worker loads its model, warms up and sends {"ready": {…}} or {"unavailable": why}. It then answers every line
+`KIND SECONDS` with {"tokens": …, "seconds": …, "peak_bytes": …}, having done that kind of work for at least that long.
+It exits when its standard input closes. The benchmark asks all workers in turn, round by round, so that a machine that
+slows down affects all of them alike.
 """
 
 import json
@@ -24,14 +24,14 @@ from axion.machine import peak_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 420.0
-"""A compiled model takes up to a minute for its first steps, on a busy machine longer."""
+"""A compiled model takes a minute for its first steps, longer on a busy machine."""
 ANSWER_SECONDS = 300.0
 CLOSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Done:
-    """One piece of work: how many tokens, in what time."""
+    """One piece of work: how many tokens took how long."""
 
     tokens: int
     seconds: float
@@ -41,23 +41,23 @@ Work = Callable[[], Done]
 
 
 def timed(work: Callable[[], object], tokens: int) -> Done:
-    """Do it once."""
+    """Do the work once and measure it."""
     start = time.perf_counter()
     work()
     return Done(tokens, time.perf_counter() - start)
 
 
-# --- The worker's side ------------------------------------------------------------------------------------------------
+# --- The worker ------------------------------------------------------------------------------------------------
 
 
 def serve(prepare: Callable[[], tuple[Mapping[str, Work], dict]]) -> None:
-    """Answer on standard output until standard input ends.
+    """Answer on standard output until standard input closes.
 
     Args:
-        prepare: gives each kind of work, warmed up, and what "ready" is to tell; raises AxionError where it cannot.
+        prepare: returns each kind of work, warmed up, and the content of "ready"; raises AxionError if it cannot.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries may print, which must not look like an answer
 
     def say(answer: dict) -> None:
         answers.write(json.dumps(answer) + "\n")
@@ -65,7 +65,7 @@ def serve(prepare: Callable[[], tuple[Mapping[str, Work], dict]]) -> None:
 
     try:
         kinds, ready = prepare()
-    except Exception as error:  # a contender's own trouble is a line in the table
+    except Exception as error:  # whatever fails, the contender is left out with one line
         traceback.print_exc()
         return say({"unavailable": _one_line(error)})
     say({"ready": ready})
@@ -75,7 +75,7 @@ def serve(prepare: Callable[[], tuple[Mapping[str, Work], dict]]) -> None:
 
 
 def repeat(work: Work, seconds: float) -> dict:
-    """The work again and again, until it took at least so long: an answer."""
+    """Repeat the work for at least `seconds`; returns an answer."""
     tokens, spent = 0, 0.0
     while tokens == 0 or spent < seconds:
         done = work()
@@ -90,15 +90,15 @@ def _one_line(error: BaseException) -> str:
     return text[:200]
 
 
-# --- The side that asks -----------------------------------------------------------------------------------------------
+# --- The benchmark ----------------------------------------------------------------------------------------------------
 
 
 class Gone(AxionError):
-    """A contender cannot be measured here; the message says why."""
+    """A contender cannot be measured; the message says why."""
 
 
 class Worker:
-    """A contender's process. Raises Gone where it is unavailable, dies, or takes too long."""
+    """A contender's process. Raises Gone if it is unavailable, dies or takes too long."""
 
     def __init__(self, module: str, *arguments: str, threads: int, python: str = sys.executable) -> None:
         self.name = arguments[0] if arguments else module
@@ -122,25 +122,25 @@ class Worker:
         self._input, self._output = self._process.stdin, self._process.stdout
         self._unread = b""
         try:
-            said = self._read(START_SECONDS)
-            if "unavailable" in said:
-                raise Gone(said["unavailable"])
+            first = self._read(START_SECONDS)
+            if "unavailable" in first:
+                raise Gone(first["unavailable"])
         except BaseException:
             self.close()
             raise
-        self.ready: dict = said["ready"]
+        self.ready: dict = first["ready"]
 
     def ask(self, kind: str, seconds: float) -> dict:
-        """The answer to `KIND SECONDS`."""
+        """Send `KIND SECONDS`; returns the answer."""
         try:
             self._input.write(f"{kind} {seconds}\n".encode())
             self._input.flush()
         except BrokenPipeError:
-            raise Gone(self._last_words()) from None
+            raise Gone(self._last_line()) from None
         return self._read(ANSWER_SECONDS + seconds)
 
     def close(self) -> None:
-        """Let it end, or make it."""
+        """Let the process exit, or kill it."""
         if self._input.closed:
             return
         with suppress(BrokenPipeError):
@@ -159,28 +159,28 @@ class Worker:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._output], [], [], left)[0]:
                 self._process.kill()
-                raise Gone(f"no answer in {seconds:g} s")
+                raise Gone(f"no answer within {seconds:g} s")
             if not (read := os.read(self._output.fileno(), 1 << 16)):
-                raise Gone(self._last_words())
+                raise Gone(self._last_line())
             self._unread += read
         line, _, self._unread = self._unread.partition(b"\n")
         return json.loads(line)
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         code = self._process.wait()
         lines = self._errors.read_text(encoding="utf-8", errors="replace").split("\n")
-        words = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-        return f"ended with {code}: {words[:200]}"
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+        return f"exited with {code}: {last[:200]}"
 
 
 def interleave(
     workers: Mapping[str, Worker], kinds: Sequence[str], rounds: int, seconds: float
 ) -> tuple[dict[tuple[str, str], list[dict]], dict[str, str]]:
-    """Ask all workers in turn, kind by kind, round by round.
+    """Measure all workers in turn, kind by kind, round by round.
 
     Returns:
-        (name, kind) → its answers, one per round; name → why it is gone, for those that did not last: their answers are
-        left out, so that the n-th of one contender always stands beside the n-th of another.
+        (name, kind) → its answers, one per round; name → why it failed. The answers of a contender that failed are left
+        out, so that the n-th answers of all others belong to the same round.
     """
     answers: dict[tuple[str, str], list[dict]] = {(name, kind): [] for name in workers for kind in kinds}
     gone: dict[str, str] = {}

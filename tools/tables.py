@@ -1,21 +1,30 @@
-"""Writes the table of results between the README's markers, from the bundled release's own release.json.
+"""Rewrites the generated tables from saved measurements: `python -m tools.tables`. Nothing is measured.
 
-python -m tools.tables
+The README's results come from the bundled release's release.json, the tables in docs/ from the JSON files beside them.
 """
 
 import json
-import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from axion.evaluation.results import result_rows
+from axion.files import ROOT
+from benchmarks import performance, playground, visitors
+from benchmarks.report import DOCS, replace_block, write_block
 
-ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
 RELEASE = ROOT / "releases" / "axion1-v0.1"
-BLOCK = re.compile(r"(?<=<!-- results:start -->\n).*?(?=<!-- results:end -->)", re.DOTALL)
+DOCS_BLOCKS: dict[str, Callable[[dict], str]] = {"playground": playground.docs_block, "visitors": visitors.docs_block}
+"""The generated blocks of docs/playground.md."""
 
 
 def results_block(info: dict) -> str:
-    """The README's lines on what a release was measured to do."""
+    """The README's lines about the measured results of a release.
+
+    Args:
+        info: the content of its release.json.
+    """
     training = info["training"]
     millions, minutes = training["tokens"] / 1e6, training["seconds"] / 60
     rows = [f"| {row.label} | {row.value} | {row.note} |" for row in result_rows(info["results"])]
@@ -33,11 +42,16 @@ def results_block(info: dict) -> str:
     )
 
 
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def main() -> None:
-    readme = ROOT / "README.md"
-    info = json.loads((RELEASE / "release.json").read_text(encoding="utf-8"))
-    text = BLOCK.sub(lambda _: results_block(info), readme.read_text(encoding="utf-8"))
-    readme.write_text(text, encoding="utf-8")
+    block = results_block(read(RELEASE / "release.json"))
+    README.write_text(replace_block(README.read_text(encoding="utf-8"), "results", block), encoding="utf-8")
+    performance.write_page(read(DOCS / "performance.json"))
+    for name, block_of in DOCS_BLOCKS.items():
+        write_block("playground.md", name, block_of(read(DOCS / f"{name}.json")))
 
 
 if __name__ == "__main__":
