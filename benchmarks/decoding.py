@@ -50,7 +50,7 @@ DOCUMENTS, UNSEEN_SEED = 200, 1_000_003
 NO_LLAMA = "llama.cpp: not installed; `make .venv-llama/installed` compiles it in about ten minutes"
 
 
-def entrants(size: str, both: Sequence[int], llama: bool) -> list[Contender]:
+def contenders(size: str, both: Sequence[int], llama: bool) -> list[Contender]:
     """The contenders at a size, with one thread and with all; beyond v0.1, Axion's slower engines only with one."""
     smallest = size == "v0.1"
     names = [("axion-native", NATIVE, both), ("axion-native+bf16", NATIVE_BF16, both), ("axion-stream", STREAM, [1])]
@@ -78,7 +78,7 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
         with tempfile.TemporaryDirectory(prefix="axion-benchmark-") as place:
             folders = write_models(make_release(size, Path(place, "release")), Path(place), bool(python))
             with Field(size, KINDS, effort.seconds / 3, say) as field:
-                for contender in entrants(size, effort.threads, bool(python)):
+                for contender in contenders(size, effort.threads, bool(python)):
                     field.enter(contender, lambda one=contender, folders=folders: start(one, folders, python))
                 figures += field.run(effort.rounds)
             tried += field.tried
@@ -181,7 +181,7 @@ def tables(part: dict) -> str:
         text += f"{bf16:.4f} with bf16 weights.\n"
     text += f"\nTime to first token after a prompt of {PROMPT_TOKENS} tokens, in milliseconds:\n\n"
     text += _first_table(figures)
-    text += "\nEvery setting, measured once; those in the tables above were the fastest of their group in some column:\n"
+    text += "\nEvery setting, measured once; the tables above have the fastest of each group in any column:\n"
     for size in part["texts"]:
         text += f"\n**{size}**\n\n{_table([f for f in tried if f.size == size and f.kind in COLUMNS])}"
     return text

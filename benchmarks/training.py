@@ -47,7 +47,7 @@ LOSS_TOLERANCE = 0.01
 RUN_SECONDS = 900
 
 
-def entrants(size: str, compiled: bool) -> list[tuple[str, str]]:
+def contenders(size: str, compiled: bool) -> list[tuple[str, str]]:
     """Names and groups of the contenders with all threads, in order.
 
     batched_mm copies an expert's weights for every token, which takes gigabytes per layer at the larger sizes, and the
@@ -76,7 +76,7 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
     """
     figures, tried, left_out, backend = [], [], [], None
     for size in effort.sizes:
-        chosen = entrants(size, effort.compiled)
+        chosen = contenders(size, effort.compiled)
         for threads in reversed(effort.threads):
             with Field(size, ["step"], effort.seconds, say) as field:
                 for name, group in chosen:
@@ -201,9 +201,7 @@ def tables(part: dict) -> str:
     text = f"Tokens per second, in steps of {part['batch']} × {part['window']} tokens, {part['rounds']} rounds:\n\n"
     text += speed_table(figures, sizes, LABELS, "size")
     text += "\nPeak memory of the process in MB, including torch:\n\n" + memory_table(figures, sizes)
-    text += (
-        "\nEvery setting, measured once, in tokens per second; the fastest of each group is in the table above:\n\n"
-    )
+    text += "\nEvery setting, measured once, in tokens per second; the fastest of each group is in the table above:\n\n"
     text += speed_table(tried, sizes, LABELS, "size")
     if whole:
         text += f"\n`axion train` for {part['whole_steps']} steps and a bare step in turn, in tokens per second:\n\n"

@@ -1,4 +1,4 @@
-"""What every test folder may use: a tiny release with random weights, and the real data where this machine has it."""
+"""Fixtures for all tests: a tiny release with random weights, and real data where available."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("tests", deadline=None)  # how long an example takes, says more of the machine
+hypothesis.settings.register_profile("tests", deadline=None)  # timing depends on the machine
 hypothesis.settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parent.parent
-os.environ.setdefault("AXION_KERNELS", str(ROOT / "build" / "kernels"))  # not the home folder; kept between runs
+os.environ.setdefault("AXION_KERNELS", str(ROOT / "build" / "kernels"))  # not in the home folder; kept between runs
 REAL_DATA = ROOT.parent / "shared" / "data"
-"""GSM8K and other real texts, beside the clone; tests that need them are skipped where they are absent."""
+"""GSM8K and other real texts beside the clone; tests that need them are skipped if they are absent."""
 
 TINY = {
     "vocab_size": 320,
@@ -42,18 +42,18 @@ TINY = {
     "first_k_dense_replace": 0,
     "max_position_embeddings": 128,
     "tie_word_embeddings": True,
-    # Large enough for random weights to disagree about the next token, and for experts to disagree about tokens.
+    # Large enough for random weights to have clear preferences for tokens and for experts.
     "initializer_range": 0.2,
 }
-"""AxionConfig fields of a model that builds in milliseconds and has every part of the real one."""
+"""AxionConfig fields of a model that is built in milliseconds and has every part of the real one."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Group the tests for `--dist loadgroup`.
 
-    All tests of the page's server run on one worker, which starts it once, and so do those that drive a browser alone;
-    all others stay together by file.
+    Tests that use the page's server run on one worker, which starts it once, and so do tests that only use a browser.
+    All others are grouped by file.
     """
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
@@ -69,7 +69,7 @@ def tiny_documents() -> list[str]:
 
 @pytest.fixture(scope="session")
 def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release folder with random weights, without card and trace. For reading: copy it before changing it."""
+    """A release folder with random weights, without card and trace. Copy it before changing it."""
     import torch
     from transformers import GenerationConfig
 
@@ -94,7 +94,7 @@ def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def gsm8k() -> Path:
-    """The folder with GSM8K's real train.jsonl and test.jsonl."""
+    """The folder with the real GSM8K's train.jsonl and test.jsonl."""
     folder = REAL_DATA / "gsm8k"
     if not (folder / "train.jsonl").is_file():
         pytest.skip("GSM8K's JSONL files are not at ../shared/data/gsm8k beside this clone")
@@ -103,7 +103,7 @@ def gsm8k() -> Path:
 
 @pytest.fixture(scope="session")
 def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """Makes a fresh environment with another version of a library and this environment's torch; gives its python."""
+    """Creates an environment with another version of a library and this environment's torch; returns its python."""
 
     def make(requirement: str) -> str:
         folder = tmp_path_factory.mktemp("environment")
@@ -113,7 +113,7 @@ def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
         installed = subprocess.run(install, capture_output=True, text=True)
         if installed.returncode != 0:
             pytest.skip(f"{requirement} can't be installed here: {installed.stderr.strip()[-200:]}")
-        # torch comes from this environment: a path file comes after the fresh environment's own packages.
+        # torch comes from this environment through a path file, which ranks below the new environment's own packages.
         (packages,) = folder.glob("lib/python*/site-packages")
         (packages / "torch.pth").write_text(sysconfig.get_path("purelib") + "\n")
         return str(python)
@@ -123,7 +123,7 @@ def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
 
 @pytest.fixture(scope="session")
 def browser():
-    """Chromium; the test is skipped where there is none."""
+    """Chromium; the test is skipped if it is not installed."""
     from tests.support.browsers import NoChromium, chromium
 
     with ExitStack() as stack:

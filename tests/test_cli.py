@@ -1,4 +1,4 @@
-"""The command line: what it prints, how it refuses, how it ends."""
+"""The command line: output, errors and exit codes."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from tests.conftest import TINY
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("params", "data", "train", "generate", "eval", "export")
 TORCH = ("--backend", "torch")
-"""For models that nothing else uses: kernels would have to be compiled for their shape."""
+"""For models that no other test uses, for which kernels would have to be compiled."""
 PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
 
 
@@ -34,7 +34,7 @@ def axion(*arguments):
 
 
 def refused(capsys, *arguments):
-    """The one line that a wrong call prints."""
+    """The one line that an invalid call prints."""
     code = axion(*arguments)
     out, err = capsys.readouterr()
     assert (code, out) == (2, "")
@@ -73,7 +73,7 @@ def test_params_prints_one_json_object(capsys):
     assert counted["cache"]["plain_values_per_token_and_layer"] == 128
 
 
-def test_params_for_people(capsys):
+def test_params_prints_a_table(capsys):
     assert axion("params", "axion1-v0.1") == 0
     assert "344,224 parameters, 245,920 active per token" in capsys.readouterr().out
 
@@ -104,7 +104,7 @@ def test_generate_shows_the_experts(tiny_release, capsys):
     for row, name in zip(lines[head + 2 : head + 4], ("1", "2"), strict=True):
         _, layer, *shares = row.split()
         assert layer == name
-        assert sum(int(share.rstrip("%")) for share in shares) == pytest.approx(200, abs=2)  # two experts a token
+        assert sum(int(share.rstrip("%")) for share in shares) == pytest.approx(200, abs=2)  # two experts per token
     assert lines[head + 5].split()[:2] == ["token", "p"] and len(lines) > head + 6
 
 
@@ -112,7 +112,7 @@ def test_eval_prints_one_json_object(tiny_release, tmp_path, capsys, monkeypatch
     monkeypatch.setattr("axion.evaluation.tasks.ARITHMETIC_PROMPTS", 3)
     monkeypatch.setattr("axion.evaluation.speed.REPETITIONS", 1)
     monkeypatch.setattr("axion.evaluation.speed.NEW_TOKENS", 10)
-    monkeypatch.setattr("axion.evaluation.speed.measure_memory", lambda folder: None)  # a process of its own
+    monkeypatch.setattr("axion.evaluation.speed.measure_memory", lambda folder: None)  # it starts a process
     folder = tmp_path / "tiny"
     folder.symlink_to(tiny_release, target_is_directory=True)
     assert "has no recipe.yaml" in refused(capsys, "eval", folder)
@@ -158,7 +158,7 @@ def test_train_passes_its_options_on_and_its_model_generates(tiny_recipe, capsys
     assert "holds a run already" in refused(capsys, "train", tiny_recipe, "--out", "elsewhere", *TORCH)
 
 
-def test_an_interrupted_training_says_how_to_go_on(tiny_recipe, capsys, monkeypatch):
+def test_interrupted_training_says_how_to_resume(tiny_recipe, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise Interrupted("stopped at step 3 of 6; go on with --resume")
 
@@ -186,7 +186,7 @@ def test_an_interrupted_training_says_how_to_go_on(tiny_recipe, capsys, monkeypa
         (["eval", "/nowhere"], "no release '/nowhere'"),
     ],
 )
-def test_a_mistake_is_one_line_and_two(arguments, said, capsys, tmp_path, monkeypatch):
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert said in refused(capsys, *arguments)
 
@@ -202,12 +202,12 @@ def test_a_mistake_is_one_line_and_two(arguments, said, capsys, tmp_path, monkey
         (["--max-new-tokens", "0"], "max_new_tokens"),
     ],
 )
-def test_bad_sampling_is_one_line_and_two(options, said, tiny_release, capsys):
+def test_bad_sampling_is_one_line_and_exit_code_2(options, said, tiny_release, capsys):
     assert said in refused(capsys, "generate", tiny_release, "7", *options)
 
 
 @pytest.mark.parametrize(("prompt", "said"), [("", "the prompt is empty"), ("5" * 500, "shorten it to 127")])
-def test_a_bad_prompt_is_one_line_and_two(prompt, said, tiny_release, capsys):
+def test_a_bad_prompt_is_one_line_and_exit_code_2(prompt, said, tiny_release, capsys):
     assert said in refused(capsys, "generate", tiny_release, prompt)
 
 
@@ -238,15 +238,15 @@ def endless_release(tiny_release, tmp_path_factory):
     model = type(release.model)(config)
     with torch.no_grad():
         model.load_state_dict(release.model.state_dict())
-    model.generation_config = GenerationConfig(eos_token_id=3)  # <unk>, which no text holds
+    model.generation_config = GenerationConfig(eos_token_id=3)  # <unk>, which no text contains
     model.save_pretrained(folder)
     release.tokenizer.save_pretrained(folder)
     return folder
 
 
-def test_text_streams_and_ctrl_c_is_quiet(endless_release):
+def test_text_is_streamed_and_ctrl_c_is_quiet(endless_release):
     process = start("generate", endless_release, "7", "--max-new-tokens", 90_000)
-    assert process.stdout.read(20)  # arrives while the rest is still to come
+    assert process.stdout.read(20)  # arrives before the rest is generated
     time.sleep(0.1)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
@@ -254,7 +254,7 @@ def test_text_streams_and_ctrl_c_is_quiet(endless_release):
     assert (process.returncode, err) == (130, "")
 
 
-def test_a_reader_that_leaves_ends_it_quietly(endless_release):
+def test_a_closed_pipe_ends_it_quietly(endless_release):
     process = start("generate", endless_release, "7", "--max-new-tokens", 90_000)
     process.stdout.read(20)
     process.stdout.close()
@@ -270,7 +270,7 @@ def test_output_is_utf8_in_any_locale(tiny_release):
     assert process.returncode == 0 and "─" in out, err
 
 
-def test_generate_starts_from_the_same_settings_as_everything_else():
+def test_generate_has_the_default_sampling_settings():
     defaults = {option.name: option.default for option in typer.main.get_command(app).commands["generate"].params}
     shared = {field.name: field.default for field in fields(Sampling) if field.name in defaults}
     assert len(shared) == 7

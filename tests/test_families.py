@@ -1,4 +1,4 @@
-"""The registry of families: each is complete, and every recipe and release finds its own."""
+"""The registry of families: each entry is complete, and recipes and releases find theirs."""
 
 import json
 import shutil
@@ -48,12 +48,12 @@ def test_a_weight_belongs_to_one_component(weight, component):
     assert AXION1.component(weight) == component
 
 
-def test_a_weight_of_no_component_is_an_error():
+def test_a_weight_without_a_component_is_an_error():
     with pytest.raises(ValueError, match=r"model\.loop_weight belongs to no component of the family axion1"):
         AXION1.component("model.loop_weight")
 
 
-def test_an_unknown_family_lists_the_known():
+def test_an_unknown_family_lists_the_known_ones():
     with pytest.raises(AxionError, match=r"family is 'axion9'; it must be one of: axion1"):
         get_family("axion9")
     with pytest.raises(AxionError, match=r"family is 'axion9'; it must be one of: axion1"):
@@ -73,6 +73,6 @@ def test_a_release_knows_its_family(tiny_release, tmp_path):
         ("b", folder / "recipe.yaml"),
         ("c", folder / "release.json"),
     ):
-        file.write_text(json.dumps({"family": name}))  # which is YAML too; the later file counts
+        file.write_text(json.dumps({"family": name}))  # JSON is also YAML
         with pytest.raises(AxionError, match=f"family is '{name}'"):
             open_release(folder).family  # noqa: B018 (reading it raises)

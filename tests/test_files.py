@@ -33,7 +33,7 @@ from axion.files import (
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # FIPS 180-4's empty message
 
 
-def test_local_files_are_known_by_name_and_content(tmp_path):
+def test_local_files_are_identified_by_name_and_content(tmp_path):
     file = tmp_path / "some.jsonl"
     file.write_bytes(b"")
     assert sha256(file) == EMPTY_SHA256
@@ -216,7 +216,7 @@ def test_what_a_killed_process_left_behind_is_deleted(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_json_is_written_as_text_that_people_can_read(tmp_path):
+def test_json_is_written_indented_and_in_utf8(tmp_path):
     write_json(tmp_path / "a.json", {"name": "Raciocínio"})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "name": "Raciocínio"\n}\n'
     assert json.loads((tmp_path / "a.json").read_bytes())

@@ -34,14 +34,14 @@ def test_components_add_up_to_the_built_model(change):
     assert ("dense feed-forward" in counts.components) == ("first_k_dense_replace" in change)
 
 
-def test_active_leaves_out_the_experts_that_were_not_chosen():
+def test_active_excludes_the_experts_that_were_not_chosen():
     sparse, full = (count_parameters(AxionConfig(**TINY | {"num_experts_per_tok": k})) for k in (1, 4))
     assert full.active == full.total == sparse.total
     one_expert = 3 * TINY["hidden_size"] * TINY["moe_intermediate_size"]
     assert full.active - sparse.active == 3 * one_expert * TINY["num_hidden_layers"]
 
 
-def test_latent_cache_is_what_the_model_really_caches(v01):
+def test_the_latent_cache_matches_the_models_cache(v01):
     assert family_of(v01).cache_values(v01) == (12, 128)
     cache = DynamicCache(config=v01)
     with torch.inference_mode():
@@ -49,7 +49,7 @@ def test_latent_cache_is_what_the_model_really_caches(v01):
     assert cache.layers[0].keys[0, :, 0].numel() + cache.layers[0].values[0, :, 0].numel() == 12
 
 
-def test_report_and_table_say_the_same(v01):
+def test_report_and_table_agree(v01):
     counted = report("axion1-v0.1", v01)
     assert counted["cache"]["bytes_per_token"] == 12 * 4 * 4
     text = table(counted)

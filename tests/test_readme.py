@@ -36,7 +36,7 @@ def commands(start):
 
 @pytest.fixture
 def printed(capsys, monkeypatch):
-    """What a call prints, made in the clone's folder."""
+    """Calls a function in the clone's folder and returns what it prints."""
     monkeypatch.chdir(ROOT)
 
     def call(function, *arguments):
@@ -68,7 +68,7 @@ def test_there_is_a_command_of_each_kind():
 @pytest.mark.parametrize("line", commands("python -m axion"), ids=" ".join)
 def test_every_option_exists(line):
     command = typer.main.get_command(app).commands[line[0]]
-    command.make_context(line[0], line[1:])  # parses, runs nothing, and raises on what it doesn't know
+    command.make_context(line[0], line[1:])  # only parses, and raises on unknown options
 
 
 @pytest.mark.parametrize("line", commands("python -m publish"), ids=" ".join)
@@ -110,13 +110,13 @@ def test_the_python_examples_run(bundled, printed):
     assert printed(exec, example, {}).strip() == "8"
 
 
-def test_the_counts_are_those_of_the_model():
+def test_the_counts_match_the_model():
     counts = count_parameters(load_recipe("axion1-v0.1").build_config())
     said = re.search(r"has ([\d,]+) parameters, of which ([\d,]+) are active per token and ([\d,]+) are", README)
     assert [int(number.replace(",", "")) for number in said.groups()] == [counts.total, counts.active, counts.embedding]
 
 
-def test_the_results_are_those_of_the_bundled_release(bundled):
+def test_the_results_match_the_bundled_release(bundled):
     info = json.loads((BUNDLED / "release.json").read_text(encoding="utf-8"))
     assert replace_block(README, "results", results_block(info)) == README, "run: python -m tools.tables"
 
@@ -130,7 +130,7 @@ def test_links_and_folders_exist():
     for folders, text in rows:
         folders, named = (re.findall(r"`([\w./-]+)`", cell) for cell in (folders, text))
         assert [folder for folder in folders if not (ROOT / folder).exists()] == []
-        places = [ROOT, *(ROOT / folder for folder in folders)]  # a row's text may name what is in its folders
+        places = [ROOT, *(ROOT / folder for folder in folders)]  # a row's text may name files in its folders
         named = [name for name in named if "/" in name]
         assert [name for name in named if not any((place / name).exists() for place in places)] == []
 

@@ -6,7 +6,7 @@ from axion.errors import AxionError
 from axion.recipe import known_versions, load_recipe
 
 
-def test_the_bundled_recipe_is_the_design():
+def test_the_bundled_recipe_matches_the_design():
     recipe = load_recipe("axion1-v0.1")
     assert "axion1-v0.1" in known_versions()
     config = recipe.build_config()
@@ -18,13 +18,13 @@ def test_every_known_version_is_a_recipe_of_that_name():
     assert [load_recipe(name).name for name in known_versions()] == known_versions()
 
 
-def test_overrides_are_read_as_yaml_and_leave_the_rest():
+def test_overrides_are_yaml_and_change_nothing_else():
     overrides = ["training.epochs=2", "data.seed=7", "architecture.q_lora_rank=null"]
     recipe = load_recipe("axion1-v0.1", overrides)
     assert recipe.training.epochs == 2
     assert recipe.data.seed == 7
     assert recipe.build_config().q_lora_rank is None
-    # YAML takes a number without a dot for text
+    # YAML reads a number like 1e-6, without a dot, as a string
     assert load_recipe("axion1-v0.1", ["architecture.rms_norm_eps=1e-5"]).build_config().rms_norm_eps == 1e-5
 
 
@@ -58,7 +58,7 @@ def test_mistakes_are_named_in_one_line(override, message):
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_no_recipe(tmp_path):
+def test_files_that_are_not_recipes(tmp_path):
     with pytest.raises(AxionError, match=r"no recipe named 'axion9'; known: .*axion1-v0\.1"):
         load_recipe("axion9")
     with pytest.raises(AxionError, match="cannot read the recipe"):

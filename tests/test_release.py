@@ -1,4 +1,4 @@
-"""Opening releases: from a folder, by name, from the Hub; and what is said when one is missing or broken."""
+"""Opening releases: from a folder, by name, from the Hub; and the errors for missing or broken ones."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from axion.release import list_releases, open_release
 
 @pytest.fixture
 def copy(tiny_release, tmp_path):
-    """A copy of the tiny release that may be broken."""
+    """A copy of the tiny release, for tests that damage it."""
     return shutil.copytree(tiny_release, tmp_path / "axion-copy")
 
 
@@ -33,12 +33,12 @@ def test_a_folder_opens_with_model_and_tokenizer(tiny_release):
     assert release.info == {} and release.trace is None
 
 
-def test_a_name_opens_what_stands_under_releases(tiny_release, monkeypatch, tmp_path):
+def test_a_name_opens_a_folder_under_releases(tiny_release, monkeypatch, tmp_path):
     monkeypatch.setattr("axion.release.RELEASES", tiny_release.parent)
     monkeypatch.chdir(tmp_path)
     assert list_releases(tiny_release.parent) == ["axion-tiny"]
     assert open_release("axion-tiny").folder == tiny_release
-    (tmp_path / "axion-tiny").mkdir()  # a folder that only has the name is no release
+    (tmp_path / "axion-tiny").mkdir()  # a folder of the same name that is not a release
     assert open_release("axion-tiny").folder == tiny_release
 
 
@@ -55,7 +55,7 @@ def test_the_code_inside_a_release_is_never_run(copy):
     assert type(open_release(copy).model).__module__ == "axion.model.modeling_axion"
 
 
-def test_an_unknown_name_lists_what_is_there(tiny_release, monkeypatch):
+def test_an_unknown_name_lists_the_known_ones(tiny_release, monkeypatch):
     monkeypatch.setattr("axion.release.RELEASES", tiny_release.parent)
     with pytest.raises(AxionError, match="no release 'axion9'; here: axion-tiny"):
         open_release("axion9")

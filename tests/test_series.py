@@ -1,4 +1,4 @@
-"""The series: what is released is counted, what is planned is listed, and one follows the other."""
+"""The series: released versions are counted, planned ones are listed, and each has its predecessor."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from axion.series import collection_title, families, predecessor, series, walk
 
 @pytest.fixture
 def three(monkeypatch, tmp_path):
-    """A series of three: the first and the last are released, by the bundled recipe."""
+    """A series of three, of which the first and the last are released, with the bundled recipe."""
     planned = "".join(
         f"  - {{name: axion1-v0.{n}, title: Planned {n}, repo_name: Planned-{n}, nominal_parameters: {n}000}}\n"
         for n in (2, 3)
@@ -27,12 +27,12 @@ def three(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_every_recipe_stands_in_its_series():
+def test_every_recipe_is_listed_in_its_series():
     for name in known_versions():
         assert name in [member.name for member in series(load_recipe(name).family) if member.released]
 
 
-def test_axion1_is_what_the_design_says():
+def test_axion1_matches_the_design():
     members = series("axion1")
     assert [member.version for member in members] == ["0.1", "0.2", "0.3", "0.4", "0.5"]
     sizes = [member.parameters for member in members]
@@ -41,7 +41,7 @@ def test_axion1_is_what_the_design_says():
     assert collection_title("axion1") == "Axion1" and families() == ["axion1"]
 
 
-def test_a_released_version_is_its_recipe_and_counted():
+def test_a_released_version_is_described_by_its_recipe():
     recipe = load_recipe("axion1-v0.1")
     counts = count_parameters(recipe.build_config())
     first = series("axion1")[0]
@@ -49,13 +49,13 @@ def test_a_released_version_is_its_recipe_and_counted():
     assert (first.parameters, first.active) == (counts.total, counts.active)
 
 
-def test_a_planned_version_is_what_the_list_says(three):
+def test_a_planned_version_is_described_by_the_list(three):
     planned = series("axion1")[1]
     assert (planned.title, planned.repo_name, planned.version) == ("Planned 2", "Planned-2", "0.2")
     assert (planned.released, planned.parameters, planned.active) == (False, 2000, None)
 
 
-def test_the_predecessor_is_the_newest_released_before(three):
+def test_the_predecessor_is_the_preceding_released_version(three):
     assert predecessor("axion1-v0.1") is None and predecessor("elsewhere") is None
     assert predecessor("axion1-v0.2").name == predecessor("axion1-v0.3").name == "axion1-v0.1"
     assert [member.name for member in walk()] == ["axion1-v0.1", "axion1-v0.3"]
@@ -69,13 +69,13 @@ def test_a_broken_list_is_one_line(three, text):
     assert "\n" not in str(caught.value)
 
 
-def test_a_released_version_without_a_recipe_is_told(three, monkeypatch):
+def test_a_released_version_without_a_recipe_is_an_error(three, monkeypatch):
     monkeypatch.setattr(series_module, "load_recipe", load_recipe)
     (three / "axion1.yaml").write_text("title: x\nversions: [axion1-v9.9]")
     with pytest.raises(AxionError, match=r"no recipe named 'axion1-v9\.9'"):
         series("axion1")
 
 
-def test_an_unknown_family_names_the_known():
+def test_an_unknown_family_lists_the_known_ones():
     with pytest.raises(AxionError, match="no series 'axion9'; known: axion1"):
         series("axion9")

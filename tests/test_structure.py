@@ -67,7 +67,7 @@ ALL_MODULES = {name: path for names in MODULES.values() for name, path in names.
 
 
 def imports(name: str, path: Path) -> set[str]:
-    """The dotted names of everything that a module imports; modules of this project by the module's own name."""
+    """The dotted names of everything that a module imports; for this project, the names of modules."""
     found = set()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -88,7 +88,7 @@ IMPORTS = {name: imports(name, path) for name, path in ALL_MODULES.items()}
 
 
 def level(module: str) -> int | None:
-    """The line of a module's room, from the top; None for the package itself and `__main__`."""
+    """The line number of a module's room; None for the package itself and `__main__`."""
     package, _, rest = module.partition(".")
     room = rest.partition(".")[0]
     if room in ("", "__main__"):

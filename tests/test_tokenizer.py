@@ -1,4 +1,4 @@
-"""The tokenizer: lossless, readable by llama.cpp and transformers v4 and v5, equal in a release's plain files."""
+"""The tokenizer: lossless, readable by llama.cpp and transformers v4 and v5, and identical in its plain files."""
 
 import importlib.util
 import json
@@ -69,7 +69,7 @@ def test_vocabulary(tokenizer):
     assert (tokenizer.pad_token, tokenizer.unk_token) == ("<pad>", "<unk>")
 
 
-def test_split_is_qwen2s():
+def test_the_pre_tokenizer_is_qwen2s():
     from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
     assert SPLIT_REGEX == PRETOKENIZE_REGEX
@@ -91,8 +91,8 @@ def test_training_is_repeatable(tokenizer):
 
 
 @given(text=any_text)
-def test_any_text_survives(tokenizer, text):
-    """So do the names of special tokens, whether they are encoded as special tokens or as plain text."""
+def test_any_text_survives_a_round_trip(tokenizer, text):
+    """Including the names of special tokens, encoded as special tokens or as plain text."""
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
     document = encode_document(tokenizer, text)
     assert tokenizer.decode(document) == f"<bos>{text}<eos>"
@@ -103,7 +103,7 @@ def test_any_text_survives(tokenizer, text):
 def test_documents_in_a_batch(tokenizer):
     texts = ["um", "two <eos>", ""]
     assert encode_documents(tokenizer, texts) == [encode_document(tokenizer, text) for text in texts]
-    assert tokenizer.encode("<eos>", add_special_tokens=False) == [2]  # the option applies to that call alone
+    assert tokenizer.encode("<eos>", add_special_tokens=False) == [2]  # the option only affects that call
 
 
 @given(text=any_text)
@@ -142,7 +142,7 @@ def test_plain_files_read_as_described(folder, tokenizer, legacy):
     assert legacy.decode(legacy.encode(prompt, add_bos=True, add_eos=True)) == prompt
 
 
-def test_plain_files_need_nothing_of_the_project(folder):
+def test_plain_files_do_not_need_the_project(folder):
     code = (
         "from tokenizer import BPETokenizer\n"
         "tok = BPETokenizer.load('model.vocab', 'model.model')\n"
@@ -152,7 +152,7 @@ def test_plain_files_need_nothing_of_the_project(folder):
     assert done.stdout.split("]")[1].split() == ["2", "0"] and done.stdout.startswith("[1, ")
 
 
-def test_errors_are_for_users(tmp_path):
+def test_errors_are_one_line(tmp_path):
     with pytest.raises(AxionError, match="267 or more"):
         train_tokenizer(["text"], 200)
     with pytest.raises(AxionError, match=r"no tokenizer\.json"):

@@ -34,7 +34,7 @@ FILM = ROOT / "docs" / "playground.webp"
 SLOW_APP = ("-m", "tests.support.slow_app", "--tokens-per-second", "8")
 FILM_SIZE: "ViewportSize" = {"width": 1280, "height": 940}
 FILM_SCALE = 1.5
-"""Pixels of the film for one of the page."""
+"""Pixels of the film per CSS pixel of the page."""
 FILM_COLOURS = 128
 FILMED = "Word problem, step by step"
 """The preset whose text is generated."""
@@ -42,7 +42,7 @@ FILM_FRAMES = 10_000
 """The interval of key frames, longer than any film: only the first frame is written whole."""
 TOKENS_PER_FRAME = 2
 TOKENS_PER_SECOND = 14
-"""Of the film; the model's own speed would be too fast to follow."""
+"""In the film; the model's own speed would be too fast to follow."""
 LAST_SECONDS = 2.5
 """How long the film shows the finished text before it starts again."""
 MOST_BYTES = 600_000
@@ -68,7 +68,7 @@ def open_page(
     language: str = "en",
     scale: float = 2,
 ) -> "Page":
-    """A page that has drawn its first trace."""
+    """Open a page and wait until it has drawn its first trace."""
     page = browser.new_page(
         viewport=size, color_scheme=scheme, device_scale_factor=scale, reduced_motion="reduce", locale=language
     )
@@ -80,8 +80,8 @@ def open_page(
 
 
 def tabs_of(page: "Page") -> Iterator[str]:
-    """Open every tab of the page in turn; yields a name for its file once its content is drawn."""
-    # Gradio measures the tabs in a hidden copy of their strip, which also holds those that a narrow page puts away.
+    """Open every tab of the page in turn; yields a file name once the content is drawn."""
+    # Gradio keeps a hidden copy of the tab strip for measuring, which includes the tabs in a narrow page's overflow menu.
     names = page.locator(".ax-tabs > .tab-wrapper .visually-hidden button")
     for number in range(names.count()):
         page.wait_for_load_state("networkidle")
@@ -94,7 +94,7 @@ def tabs_of(page: "Page") -> Iterator[str]:
 
 
 def take_all(browser: "Browser", address: str, folder: Path) -> None:
-    """Write a picture of every tab in every look."""
+    """Write a picture of every tab in every combination of size, scheme and language."""
     folder.mkdir(parents=True, exist_ok=True)
     looks: list[tuple[str, Scheme, str]] = [
         ("wide", "light", "en"),
@@ -137,7 +137,7 @@ def take_film(browser: "Browser", address: str, path: Path) -> None:
 
 
 def find_box(view: "Locator") -> "FloatRect":
-    """The view's place on the screen."""
+    """The view's bounding box."""
     box = view.bounding_box()
     if box is None:
         raise AxionError("the view is not on the page")
@@ -170,7 +170,7 @@ def write_film(path: Path, frames: Sequence[Image.Image], seconds: Sequence[floa
     size, length = path.stat().st_size, sum(seconds)
     if size > MOST_BYTES or length > MOST_SECONDS:
         raise AxionError(
-            f"{path.name} has {size:,} bytes and takes {length:.1f} s; at most {MOST_BYTES:,} and {MOST_SECONDS:g} s"
+            f"{path.name} is {size:,} bytes and {length:.1f} s long; at most {MOST_BYTES:,} and {MOST_SECONDS:g} s allowed"
         )
 
 

@@ -1,4 +1,4 @@
-"""The performance benchmarks' arithmetic and conversation. No speed is asserted: only that what is measured is told."""
+"""The performance benchmarks' arithmetic, worker protocol and tables. No speed is asserted."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def say(_: str) -> None: ...
 # --- Figures and ratios -----------------------------------------------------------------------------------------------
 
 
-def test_the_best_is_the_one_with_the_highest_median():
+def test_best_picks_the_highest_median():
     slow, fast, other = figure("a", "x", 1, 9, 1), figure("b", "x", 2, 2, 2), figure("c", "y", 5, 5, 5)
     assert best([slow, fast, other], ["x"]) is fast
     assert best([slow, fast, other], ["x", "y"], size="v0.1") is other
@@ -41,7 +41,7 @@ def test_the_best_is_the_one_with_the_highest_median():
 def test_ratios_are_taken_round_by_round():
     assert ratios(figure("a", "x", 4, 9), figure("b", "x", 2, 3)) == (2, 3)
     with pytest.raises(ValueError):
-        ratios(figure("a", "x", 4, 9), figure("b", "x", 2))  # not of the same rounds
+        ratios(figure("a", "x", 4, 9), figure("b", "x", 2))  # different numbers of rounds
 
 
 def test_a_leader_in_one_kind_of_work_stays():
@@ -63,7 +63,7 @@ def test_figures_survive_json():
     assert read_figures(json.loads(json.dumps([asdict(row) for row in rows]))) == rows
 
 
-def test_a_row_may_aim_higher_than_it_must():
+def test_a_row_may_have_a_goal_beyond_its_target():
     rows = [Row("a", (value,), "×", at_least=3.3, aim=5) for value in (3, 4, 6)]
     assert [line.split("| ")[-1] for line in to_markdown(rows).splitlines()[2:]] == [
         "**missed** |",
@@ -76,7 +76,7 @@ def test_a_row_may_aim_higher_than_it_must():
 # --- Workers ----------------------------------------------------------------------------------------------------------
 
 
-def test_work_is_repeated_until_it_took_long_enough():
+def test_work_is_repeated_for_the_requested_time():
     answer = repeat(lambda: Done(10, 0.25), 0.6)
     assert (answer["tokens"], answer["seconds"]) == (30, 0.75)
     assert repeat(lambda: Done(1, 0.0), 0.0)["tokens"] == 1
@@ -85,7 +85,7 @@ def test_work_is_repeated_until_it_took_long_enough():
 
 @pytest.fixture
 def fake():
-    """Starts workers whose answers are made up; ends them afterwards."""
+    """Starts workers with made-up answers, and closes them afterwards."""
     workers = []
 
     def start(name: str) -> Worker:
@@ -97,34 +97,34 @@ def fake():
         worker.close()
 
 
-def test_a_worker_answers_and_what_it_prints_is_no_answer(fake):
+def test_a_worker_answers_and_its_prints_are_ignored(fake):
     worker = fake("fast")
     assert worker.ready == {"kinds": ["step"], "threads": "1"}
     assert worker.ask("step", 0.0)["tokens"] == 100
 
 
-def test_a_contender_that_cannot_says_why():
+def test_an_unavailable_contender_says_why():
     with pytest.raises(Gone, match="there is no compiler"):
         Worker(FAKE, "missing", threads=1)
     with pytest.raises(Gone, match="ValueError: two lines"):
         Worker(FAKE, "broken", threads=1)
 
 
-def test_a_contender_that_dies_takes_nobody_with_it(fake):
+def test_a_contender_that_dies_does_not_affect_the_others(fake):
     workers = {name: fake(name) for name in ("fast", "dying")}
     answers, gone = interleave(workers, ["step"], 3, 0.0)
     assert list(answers) == [("fast", "step")] and len(answers["fast", "step"]) == 3
     assert "ended with 3" in gone["dying"] and "out of luck" in gone["dying"]
 
 
-def test_a_silent_contender_is_given_up(fake, monkeypatch):
+def test_a_silent_contender_times_out(fake, monkeypatch):
     worker = fake("silent")
     monkeypatch.setattr("benchmarks.workers.ANSWER_SECONDS", 0.2)
     with pytest.raises(Gone, match="no answer"):
         worker.ask("step", 0.0)
 
 
-def test_the_slower_of_a_group_leaves_the_field():
+def test_only_the_fastest_of_a_group_is_measured():
     told = []
     with Field("v0.1", ["step"], 0.0, told.append) as field:
         for name in ("slow", "fast", "missing"):
@@ -140,7 +140,7 @@ def test_the_slower_of_a_group_leaves_the_field():
 # --- Training ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_loop_over_tokens_computes_the_same():
+def test_the_token_loop_matches_the_model():
     torch.manual_seed(0)
     mixture = AxionMoE(config_of("v0.1"))
     for parameter in mixture.parameters():
@@ -149,31 +149,31 @@ def test_a_loop_over_tokens_computes_the_same():
     torch.testing.assert_close(trainers.token_loop(mixture)(hidden), mixture(hidden))
 
 
-def test_every_entrant_is_known():
+def test_every_contender_has_a_label():
     for size in SIZES:
-        for name, _ in training.entrants(size, compiled=True):
+        for name, _ in training.contenders(size, compiled=True):
             assert name in training.LABELS
-        for contender in decoding.entrants(size, (1, 2), llama=True):
+        for contender in decoding.contenders(size, (1, 2), llama=True):
             assert contender.name in decoding.LABELS
-    assert not any("compile" in name for name, _ in training.entrants("v0.1", compiled=False))
+    assert not any("compile" in name for name, _ in training.contenders("v0.1", compiled=False))
 
 
-def test_another_loss_is_another_model():
+def test_a_contender_with_a_different_loss_is_excluded():
     told = {Contender(name, "x", 1): {"loss": loss} for name, loss in (("transformers", 7.0), ("a", 7.01), ("b", 9.0))}
-    assert list(training.strangers(told)) == ["b"]
+    assert list(training.mismatches(told)) == ["b"]
     told[Contender("c", "x", 1)] = {"loss": float("nan")}
-    assert set(training.strangers(told)) == {"b", "c"}
+    assert set(training.mismatches(told)) == {"b", "c"}
 
 
-def test_a_runs_speed_leaves_out_its_first_quarter():
+def test_the_speed_of_a_run_excludes_its_first_quarter():
     seconds = np.array([0, 50, 51, 52, 53, 54, 55, 56, 57.0])
     assert training.speed_after_warm_up(Metrics({"tokens": 100 * np.arange(9.0), "seconds": seconds})) == 100
 
 
-# --- Writing and limits -----------------------------------------------------------------------------------------------
+# --- Generation and limits --------------------------------------------------------------------------------------------
 
 
-def test_texts_agree_up_to_the_first_other_token():
+def test_texts_agree_up_to_the_first_difference():
     assert decoding.agreement({"transformers": [1, 2, 3], "a": [1, 2, 3], "b": [1, 5, 3]}) == {
         "transformers": 3,
         "a": 3,
@@ -199,14 +199,14 @@ def test_a_contender_finds_its_folder(monkeypatch, tmp_path):
     assert [python for _, python in asked].count("python-of-llama") == 2
 
 
-def test_the_work_of_a_token_is_counted():
+def test_operations_and_bytes_per_token():
     config = config_of("v0.1")
     assert limits.training_operations(config, 512) == 6 * 245_920 + 3 * 4 * 4 * 32 * 512
     for size in (2, 4):
         assert limits.decoding_bytes(config, 512, size) == size * 245_920 + 4 * 512 * 12 * 4
 
 
-def test_the_share_of_a_limit_is_that_of_the_work():
+def test_the_share_of_the_limit():
     config = config_of("v0.1")
     trained = figure("axion-native", "growth", 10, kind="train 512")
     written = figure("axion-native", "growth", 10, kind="write 512")
@@ -219,20 +219,20 @@ def test_the_share_of_a_limit_is_that_of_the_work():
     assert growth.share(trained, found) == 0.5 and growth.share(written, found) == 0.25
 
 
-# --- The whole --------------------------------------------------------------------------------------------------------
+# --- The report -------------------------------------------------------------------------------------------------------
 
 
 def made_up_parts() -> dict:
-    """What every part would tell of a machine where each contender does the same."""
+    """The parts of a report in which all contenders have the same speed."""
     common = {"left_out": ["L, x: why"], "machine": {"processor": "P", "cores": 2}, "measured": "2026-01-01"}
     trained = [
-        figure(name, group, 2.0, 3.0, size=size) for size in SIZES for name, group in training.entrants(size, True)
+        figure(name, group, 2.0, 3.0, size=size) for size in SIZES for name, group in training.contenders(size, True)
     ]
     whole = [figure(training.WHOLE, training.WHOLE, 9.0), figure("axion-native+recipe", "bare step", 10.0)]
     written = [
         Figure(who.name, who.group, who.threads, size, kind, (1.0, 2.0))
         for size in SIZES
-        for who in decoding.entrants(size, (1, 2), llama=True)
+        for who in decoding.contenders(size, (1, 2), llama=True)
         for kind in decoding.KINDS
     ]
     grown = [figure("axion-native", "growth", 5.0, kind="train 512")]
@@ -256,14 +256,15 @@ def made_up_parts() -> dict:
     }
 
 
-def test_every_target_has_a_row_and_equals_give_one():
+def test_every_target_has_a_row():
     rows = list(performance.target_rows(made_up_parts()))
     assert len(rows) == 3 + 1 + 8 + 1
     assert {row.median for row in rows} == {1.0, 0.9}
-    assert all(row.at_least and row.aim for row in rows)
+    assert all(row.at_least for row in rows)
+    assert [row.name for row in rows if not row.aim] == [rows[-1].name]  # `generate` has no goal beyond 1.0
 
 
-def test_who_is_missing_has_no_row():
+def test_a_missing_contender_has_no_row():
     parts = made_up_parts()
     parts["decoding"]["figures"] = [r for r in parts["decoding"]["figures"] if not r["name"].startswith("llama")]
     rows = list(performance.target_rows({"decoding": parts["decoding"]}))
@@ -284,7 +285,7 @@ def test_the_page_has_a_block_for_each_part():
 def test_the_docs_have_the_measured_tables():
     kept = DOCS / "performance.json"
     if not kept.is_file():
-        pytest.skip("nothing was measured yet: make bench")
+        pytest.skip("nothing has been measured yet: make bench")
     report = json.loads(kept.read_text(encoding="utf-8"))
     page = (DOCS / "performance.md").read_text(encoding="utf-8")
     assert all(block in page for block in performance.blocks(report).values())
@@ -292,8 +293,8 @@ def test_the_docs_have_the_measured_tables():
 
 
 @pytest.mark.slow
-def test_without_a_compiler_it_says_so(monkeypatch):
-    """The kernels and the limits alike: a line instead of a figure."""
+def test_without_a_compiler_the_report_says_so(monkeypatch):
+    """For the kernels and the limits there is a line instead of a figure."""
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("AXION_KERNELS", os.devnull)
     tiny = Effort(**{**vars(QUICK), "rounds": 1, "seconds": 0.0, "window": 16, "batch": 1})
@@ -306,7 +307,7 @@ def test_without_a_compiler_it_says_so(monkeypatch):
 
 @pytest.mark.slow
 def test_a_quick_run_measures_everything(tmp_path):
-    """All contenders that this machine has, in a few minutes."""
+    """All contenders available on this machine, in a few minutes."""
     out = tmp_path / "report.json"
     command = [sys.executable, "-m", "benchmarks.performance", "--quick", "--json", str(out)]
     subprocess.run(command, check=True, capture_output=True, timeout=1200)

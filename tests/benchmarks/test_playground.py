@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic, that the table in docs/ is the one of the measured values, and that measuring works."""
+"""The page benchmark: its arithmetic, its tables in docs/, and that it can measure."""
 
 import json
 
@@ -20,7 +20,7 @@ def test_a_row_meets_its_target_by_its_median():
     assert Row("a", (0.1,)).met is None
 
 
-def test_the_table_tells_median_range_target_and_a_missed_target():
+def test_the_table_shows_median_range_target_and_outcome():
     fast, slow = Row("fast", (26.04, 30.0, 28.0), "/s", at_least=25), Row("slow", (1.5,), "s", at_most=0.3)
     assert to_markdown([fast, slow, Row("other", (1234.0,))]).splitlines()[2:] == [
         "| fast | 28 /s | 26 to 30 | ≥ 25 | met |",
@@ -36,7 +36,7 @@ def test_a_report_survives_json():
     assert report["machine"]["processor"] and report["libraries"]["gradio"] and report["runs"] == 2
 
 
-def test_a_block_is_replaced_between_its_markers_alone():
+def test_only_the_text_between_the_markers_is_replaced():
     text = "a\n<!-- x:start -->\nold\n<!-- x:end -->\n<!-- y:start -->\nkept\n<!-- y:end -->\n"
     assert replace_block(text, "x", "new\n") == text.replace("old", "new")
 
@@ -49,15 +49,15 @@ def test_the_docs_have_the_measured_tables(benchmark):
 
 
 @pytest.mark.browser
-def test_stop_and_a_closed_tab_are_measured(browser):
-    stopped, closed, busy = playground.measure_rest(browser, 1)
+def test_stopping_is_measured(browser):
+    stopped, closed, busy = playground.measure_stopping(browser, 1)
     assert 0 < stopped[0] < 10 and 0 < closed[0] < 10
     assert len(busy) == 2
 
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_the_page_is_measured_beside_two_textboxes(browser):
+def test_streaming_is_measured_against_two_textboxes(browser):
     streamed = playground.measure_streaming(browser, 1, "--speed", "500")
     assert set(streamed) == {"playground", "textbox", "textbox-each"}
     for [run] in streamed.values():
@@ -70,7 +70,7 @@ def test_the_page_is_measured_beside_two_textboxes(browser):
 
 
 @pytest.mark.browser
-def test_the_first_look_is_measured(browser):
+def test_opening_the_page_is_measured(browser):
     with served() as server:
         [opened] = playground.measure_opening(browser, server.address, playground.CELL, 1)
     assert 0.05 < opened.seconds < 60

@@ -1,4 +1,4 @@
-"""What the benchmark with many visitors calls a success."""
+"""When the benchmark with many visitors succeeds."""
 
 from benchmarks.visitors import Measured, rows
 
@@ -8,11 +8,11 @@ def missed(memory: list[int], errors: list[str], latencies: list[float]) -> list
     return [row.name for row in rows(measured, errors, 60.0) if row.met is False]
 
 
-def test_a_calm_run_is_a_success():
+def test_a_run_without_errors_succeeds():
     assert missed([100_000_000, 104_000_000], [], [1.0, 2.0]) == []
 
 
-def test_errors_memory_and_silence_are_failures():
+def test_errors_growing_memory_and_no_answers_are_failures():
     assert missed([100_000_000], ["ReadTimeout"], [1.0]) == ["requests that failed"]
     assert missed([100_000_000, 100_000_000, 120_000_000], [], [1.0]) == ["… at most so far from its mean"]
     assert missed([100_000_000], [], []) == ["requests answered"]

@@ -101,7 +101,7 @@ def test_every_phrasing_of_a_sum_is_seen():
             assert {47, 38} in [set(pair) for pair in asked(document)], phrasing
 
 
-def test_the_other_scan_sees_what_it_should():
+def test_the_independent_scan_works():
     assert scan("She has 48/2 = 24 and $1,200 x 3 but 5 apples + 13 apples.") == {(48, 2), (1200, 3), (5, 13)}
     assert scan("Quanto é 12 - 7?\n--\n# Resposta:\n5") == {(12, 7)}
 

@@ -75,6 +75,6 @@ def test_labels_are_the_tokens_that_carry_loss():
         assert labels == [token if token % 2 == 0 else IGNORED for token in ids]
 
 
-def test_too_little_for_a_window():
+def test_too_few_tokens_for_a_window():
     with pytest.raises(AxionError, match="5 tokens, less than one window of 16"):
         windows(documents=TokenDocuments.in_memory([[1, 2, 3], [4, 5]]))

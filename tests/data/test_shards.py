@@ -52,7 +52,7 @@ def test_masks(tmp_path):
         write(tmp_path, [Encoded([1, 2], [True])])
 
 
-def test_nothing_and_what_is_broken(tmp_path):
+def test_empty_and_broken_shards(tmp_path):
     assert len(write(tmp_path, [])) == 0
     (tmp_path / "train-00000.documents.npy").unlink()
     with pytest.raises(OSError):

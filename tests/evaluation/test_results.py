@@ -1,4 +1,4 @@
-"""Results are laid out once, for terminal, page and card."""
+"""The layout of results, shared by terminal, page and card."""
 
 from copy import deepcopy
 
@@ -25,7 +25,7 @@ RESULTS = {
 RESULTS = {task: result | {"command": f"measure {task}"} for task, result in RESULTS.items()}
 
 
-def test_every_task_has_its_rows_in_order_and_its_command():
+def test_every_task_has_rows_in_order_and_a_command():
     assert list(RESULTS) == list(TASKS)
     rows = result_rows(RESULTS)
     assert list(dict.fromkeys(row.task for row in rows)) == list(TASKS)
@@ -33,7 +33,7 @@ def test_every_task_has_its_rows_in_order_and_its_command():
     assert len({row.label for row in rows}) == len(rows)
 
 
-def test_a_row_says_figure_and_circumstances():
+def test_a_row_has_a_value_and_a_note():
     rows = {row.label: (row.value, row.note) for row in result_rows(RESULTS)}
     assert rows["GSM8K, held-out problems: bits per byte"] == ("1.250", "12 problems, 3,456 tokens predicted")
     exact = ("95.0%", "1,234 of 1,300; 95% interval 90.0% to 97.0%")
@@ -74,7 +74,7 @@ def test_what_was_not_measured_has_no_row():
     assert result_rows({}) == []
 
 
-def test_results_of_another_form_are_an_error():
+def test_malformed_results_are_an_error():
     for broken in ({"arithmetic": {"scores": [{}]}}, {"gsm8k_test": {}}, {"speed": {"by_threads": []}}):
         with pytest.raises((KeyError, TypeError, ValueError)):
             result_rows(broken)

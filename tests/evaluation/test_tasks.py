@@ -1,4 +1,4 @@
-"""The measurements: what they count, what they leave out, and what they say when data is missing."""
+"""The evaluation tasks: what they measure, and what they report when data is missing."""
 
 import json
 import shutil
@@ -36,7 +36,9 @@ def few_prompts(monkeypatch):
     monkeypatch.setattr(evaluation, "REASONING_TOKENS", 8)
     monkeypatch.setattr(speed, "REPETITIONS", 1)
     monkeypatch.setattr(speed, "NEW_TOKENS", 10)
-    monkeypatch.setattr(speed, "measure_memory", lambda folder: {"libraries_bytes": 1, "peak_bytes": 2})  # a process
+    monkeypatch.setattr(
+        speed, "measure_memory", lambda folder: {"libraries_bytes": 1, "peak_bytes": 2}
+    )  # it starts a process
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def test_every_task_has_figures_and_a_command(release, local_data, few_prompts):
 
     validation = results["gsm8k_validation"]
     assert 0 < validation["documents"] < 60
-    # random weights know nothing: about ln(V) nats, somewhat more where they are confidently wrong
+    # random weights: about ln(V) nats, somewhat more where they are confidently wrong
     assert 4 < validation["nats_per_token"] < 12
     ratio = validation["tokens"] / validation["bytes"] / torch.log(torch.tensor(2.0)).item()
     assert validation["bits_per_byte"] == pytest.approx(validation["nats_per_token"] * ratio)
@@ -78,21 +80,21 @@ def test_every_task_has_figures_and_a_command(release, local_data, few_prompts):
         assert load["lowest"] == min(map(min, load["layers"])) and load["highest"] == max(map(max, load["layers"]))
 
 
-def test_without_real_data_its_tasks_are_skipped_with_the_reason(release, few_prompts):
+def test_tasks_without_their_data_are_skipped_with_a_reason(release, few_prompts):
     results = evaluate(release, SYNTHETIC)
     assert {task for task, result in results.items() if "skipped" in result} == {"gsm8k_validation", "gsm8k_test"}
     assert "no real data" in results["gsm8k_test"]["skipped"]
     assert set(results["expert_load"]) == {"together", "arithmetic", "command"}
 
 
-def test_what_is_known_is_not_measured_again(release, monkeypatch):
+def test_known_results_are_not_measured_again(release, monkeypatch):
     known = {"arithmetic": {"scores": [], "command": "some command"}}
     monkeypatch.setattr(evaluation, "complete", None)  # calling it would fail
     results = evaluate(release, SYNTHETIC, ["arithmetic", "expert_load"], known=known)
     assert results["arithmetic"] == known["arithmetic"] and "together" in results["expert_load"]
 
 
-def test_a_task_that_was_asked_for_is_not_skipped_silently(release):
+def test_a_requested_task_is_never_skipped(release):
     with pytest.raises(AxionError, match="no real data"):
         evaluate(release, SYNTHETIC, ["gsm8k_test"])
 
@@ -144,7 +146,7 @@ def test_a_model_that_knows_every_answer_scores_all(release, monkeypatch, few_pr
     assert [s["accuracy"] for s in scores] == [1.0] * 4
 
 
-def test_score_compares_what_is_written():
+def test_score_compares_the_written_answers():
     problems = [Problem("", "12"), Problem("", "5"), Problem("", "-3")]
     assert score(problems, ["12", "6", "-3"])["correct"] == 2
 
@@ -199,7 +201,7 @@ def test_the_text_does_not_end_before_all_tokens_are_drawn(release, monkeypatch)
     assert len([step for step in drawn[0] if not step.is_prompt]) == speed._new_tokens(release)
 
 
-def test_memory_is_that_of_a_fresh_process_not_of_this_one(release):
+def test_memory_is_measured_in_a_fresh_process(release):
     ballast = bytearray(1_500_000_000)  # getrusage would count the parent's memory as the child's
     ballast[::4096] = b"x" * len(ballast[::4096])
     memory = speed.measure_memory(release.folder)

@@ -1,4 +1,4 @@
-"""Releases with random weights in many shapes: what an export has to carry over."""
+"""Releases with random weights in many shapes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SHAPES = {
     "yarn, no factors": {"rope_parameters": YARN | {"attention_factor": 1.0}},
     "yarn, factor 1": {"rope_parameters": YARN | {"factor": 1.0}},
 }
-"""Changes to the tiny release's config, by what they bring in."""
+"""What a shape exercises → its changes to the tiny release's config."""
 
 
 @pytest.fixture

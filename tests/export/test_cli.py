@@ -1,4 +1,4 @@
-"""The command `export`: where files go, what it prints, what it refuses to replace."""
+"""The command `export`: its files, its output, and what it refuses to replace."""
 
 import json
 
@@ -55,7 +55,7 @@ def test_an_export_replaces_an_earlier_one(export, tmp_path):
 
 
 @pytest.mark.parametrize("to", ["native", "gguf"])
-def test_it_never_replaces_what_is_not_its_own(to, export, tmp_path):
+def test_it_never_replaces_other_files(to, export, tmp_path):
     assert export("--to", to, "--out", "out")[0] == 0
     name = "model.safetensors" if to == "native" else "axion-tiny-f32.gguf"
     mine = tmp_path / "out" / name

@@ -1,4 +1,4 @@
-"""The GGUF file has the model's weights, shapes, words and origin, where llama.cpp looks for them."""
+"""The GGUF file has the model's weights, shapes, vocabulary and origin where llama.cpp expects them."""
 
 import json
 import math
@@ -93,7 +93,7 @@ def test_rotary_pairs_become_neighbours(make_release, read):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_matrices_are_rounded_and_the_small_rest_is_not(dtype, make_release, read):
+def test_only_matrices_are_rounded(dtype, make_release, read):
     release = make_release()
     fields, tensors = read(release, dtype)
     assert fields["general.file_type"] == DTYPES[dtype][1]
@@ -109,13 +109,13 @@ def test_matrices_are_rounded_and_the_small_rest_is_not(dtype, make_release, rea
     stored, weight = value(tensors["token_embd.weight"]), release.model.model.embed_tokens.weight
     if dtype == "q8_0":
         step = weight.unflatten(1, (-1, 32)).abs().amax(-1, keepdim=True).expand(-1, -1, 32).flatten(1) / 127
-        # half a step, and up to 127 times the error of the step itself, which is kept in half precision
+        # half a step, plus up to 127 times the rounding error of the step, which is stored in half precision
         assert ((stored - weight).abs() <= step * (0.5 + 127 * 2**-11)).all()
     else:
         assert torch.equal(stored, weight.half().float() if dtype == "f16" else weight)
 
 
-def test_the_shapes_are_told(make_release, read):
+def test_the_metadata_describes_the_shapes(make_release, read):
     changes = {
         "n_routed_experts": 8,
         "n_group": 4,
@@ -157,7 +157,7 @@ def test_the_shapes_are_told(make_release, read):
     }
 
 
-def test_yarn_is_told_as_deepseeks_converter_tells_it(make_release, read):
+def test_yarn_metadata_matches_deepseeks_converter(make_release, read):
     fields, _ = read(make_release(rope_parameters=YARN | {"mscale": 1.0, "mscale_all_dim": 1.0}))
     told = {name: content for name, content in fields.items() if name.startswith("deepseek2.rope.scaling")}
     assert told == {
@@ -183,17 +183,17 @@ def test_yarn_is_told_as_deepseeks_converter_tells_it(make_release, read):
         ({"mscale_all_dim": 0.8, "attention_factor": 1.0}, 1, 1 + 0.08 * math.log(4)),
     ],
 )
-def test_yarns_two_factors_come_out_as_ours(extra, on_rotation, on_scores, make_release, read):
+def test_both_yarn_factors_match_the_model(extra, on_rotation, on_scores, make_release, read):
     fields, _ = read(make_release(rope_parameters=YARN | extra))
     scaling = {name.rpartition(".")[2]: content for name, content in fields.items() if "rope.scaling" in name}
-    # what llama.cpp makes of them (src/llama-context.cpp, src/models/deepseek2.cpp)
+    # as in llama.cpp (src/llama-context.cpp, src/models/deepseek2.cpp)
     multiplier = scaling.get("yarn_log_multiplier", 0.0) / 0.1
     rotation = scaling.get("attn_factor", 1.0) * (1.0 if multiplier else 1 + 0.1 * math.log(4))
     assert rotation == pytest.approx(on_rotation, rel=1e-6)
     assert rotation * (1 + 0.1 * multiplier * math.log(4)) == pytest.approx(on_scores, rel=1e-6)
 
 
-def test_the_words_are_the_tokenizers(make_release, read):
+def test_the_vocabulary_is_the_tokenizers(make_release, read):
     release = make_release()  # the embedding has more rows than there are tokens
     count, rows = len(release.tokenizer), release.config.vocab_size
     assert count < rows
@@ -219,14 +219,14 @@ def test_the_words_are_the_tokenizers(make_release, read):
     }
 
 
-def test_a_chat_template_comes_along(make_release, read):
+def test_the_chat_template_is_included(make_release, read):
     release = make_release()
     assert "tokenizer.chat_template" not in read(release)[0]
     release.tokenizer.chat_template = "{{ messages[0]['content'] }}"
     assert read(release)[0]["tokenizer.chat_template"] == "{{ messages[0]['content'] }}"
 
 
-def test_the_origin_is_told(read):
+def test_the_metadata_names_the_origin(read):
     release = open_release(RELEASES / "axion1-v0.1")
     fields, _ = read(release, repo_id="ana/Axion1-350k-A250k")
     info, url = release.info, "https://huggingface.co/ana/Axion1-350k-A250k"
@@ -248,7 +248,7 @@ def test_the_origin_is_told(read):
     assert {name: fields[name] for name in expected} == expected
 
 
-def test_a_run_that_was_never_released_is_told_by_name(make_release, read):
+def test_an_unreleased_run_is_named(make_release, read):
     fields, _ = read(make_release())
     assert fields["general.name"] == "axion-shaped" and "general.license" not in fields
 
@@ -269,7 +269,7 @@ def test_a_run_that_was_never_released_is_told_by_name(make_release, read):
     ids=str,
 )
 def test_what_llama_cpp_cannot_run_is_refused_in_one_line(changes):
-    """tests/export/test_llama_cpp.py has the proof, for each, that llama.cpp fails or computes something else."""
+    """tests/export/test_llama_cpp.py shows for each that llama.cpp fails or computes something else."""
     from axion.model.configuration_axion import AxionConfig
 
     check_model(AxionConfig())
@@ -278,7 +278,7 @@ def test_what_llama_cpp_cannot_run_is_refused_in_one_line(changes):
     assert "\n" not in str(refusal.value)
 
 
-def test_lite_models_without_a_query_rank_are_fine():
+def test_lite_models_without_a_query_rank_are_accepted():
     from axion.model.configuration_axion import AxionConfig
 
     check_model(AxionConfig(num_hidden_layers=27, q_lora_rank=None))

@@ -1,4 +1,4 @@
-"""llama.cpp runs the GGUF files: the same words, the same numbers, and texts as close as the rounding allows.
+"""llama.cpp runs the GGUF files with the same tokens, logits and, up to rounding, the same texts.
 
 Optional: needs llama-cpp-python, which is compiled where it is installed (`make test-llama`). Everything that llama.cpp
 rounds by itself is turned off (its cache is half precision otherwise), so that what is left is the file's own doing.
@@ -30,18 +30,18 @@ pytestmark = pytest.mark.slow
 EXACT = 1e-5
 """f32: of the largest logit. Measured: 4e-6 on the bundled release, 1.5e-6 on random weights of every shape."""
 NEAR_TIE = 1e-3
-"""Logits that lie closer than this may change places when sums are taken in another order."""
+"""Logits closer than this may swap when sums are computed in another order."""
 NEW_TOKENS = 40
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a rounded file keeps of the fp32 model, over every position of 20 prompts and their continuations."""
+    """Bounds on a rounded file's deviation from fp32, over every position of 20 prompts and continuations."""
 
     divergence: float
     """Mean Kullback-Leibler divergence of the next-token distribution from fp32's, in nats."""
     agreement: float
-    """Share of positions where the likeliest token is the same."""
+    """Share of positions with the same most likely token."""
 
 
 ROUNDED = {"f16": Bounds(2e-4, 0.99), "q8_0": Bounds(0.02, 0.95)}
@@ -147,13 +147,13 @@ def logits(model: llama_cpp.Llama, ids: list[int]) -> np.ndarray:
 
 @torch.no_grad()
 def reference(release: Release, ids: list[int]) -> np.ndarray:
-    """What our own model says: `[S, V]`."""
+    """Our own model's logits `[S, V]`."""
     return release.model(torch.tensor([ids])).logits[0].numpy()
 
 
 @pytest.fixture(scope="module")
 def continued(release) -> dict[str, list[int]]:
-    """Each of `PROMPTS` → it and the text that our model greedily goes on with, as ids."""
+    """Each of `PROMPTS` → the ids of it and its greedy continuation by our own model."""
     inputs = {prompt: release.tokenizer(prompt, return_tensors="pt") for prompt in PROMPTS}
     generate = release.model.generate
     return {
@@ -162,14 +162,14 @@ def continued(release) -> dict[str, list[int]]:
     }
 
 
-def test_the_words_have_the_same_ids(release, folder, load):
+def test_tokens_have_the_same_ids(release, folder, load):
     model = load(folder / "model-f32.gguf", vocab_only=True)
     for text in texts():
         ours = release.tokenizer(text, split_special_tokens=True)["input_ids"]
         assert model.tokenize(text.encode(), add_bos=True, special=False) == ours, repr(text)
 
 
-def test_special_tokens_are_told_from_text(release, folder, load):
+def test_special_tokens_are_distinguished_from_text(release, folder, load):
     model = load(folder / "model-f32.gguf", vocab_only=True)
     special = [*release.tokenizer.all_special_tokens, "<THINK>", "</THINK>", "<STEP>", "<|user|>", "<|end|>"]
     for text in [*special, "a<bos>b", "<THINK>2 + 2\n<STEP> 4</THINK>4<eos>", "<|user|> oi <|end|>\n<|assistant|>"]:
@@ -178,7 +178,7 @@ def test_special_tokens_are_told_from_text(release, folder, load):
     assert (model.token_bos(), model.token_eos()) == (release.tokenizer.bos_token_id, release.tokenizer.eos_token_id)
 
 
-def test_text_comes_back_as_it_was(release, folder, load):
+def test_text_survives_a_round_trip(release, folder, load):
     model = load(folder / "model-f32.gguf", vocab_only=True)
     for text in filter(None, (text.replace("\u0000", "") for text in texts())):
         ids = model.tokenize(text.encode(), add_bos=False, special=False)
@@ -204,7 +204,7 @@ def test_f32_writes_the_same_text(release, folder, load, continued):
                 break
         ours = ids[start:]
         for position, (token, own) in enumerate(zip(written, ours, strict=False)):
-            if token != own:  # allowed only where our own model is undecided; what follows is another text
+            if token != own:  # only where our own model is undecided; the texts diverge from here
                 choice = reference(release, ids[: start + position])[-1]
                 assert choice[own] - choice[token] <= NEAR_TIE, (prompt, position)
                 break
@@ -285,7 +285,7 @@ model.close()
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused_does_not_run(name, make_release, tmp_path, monkeypatch):
+def test_refused_models_fail_in_llama_cpp(name, make_release, tmp_path, monkeypatch):
     """Without the check, llama.cpp fails to load such a model, aborts, or computes something else."""
     release = make_release(**REFUSED[name])
     ids = random_ids(release)

@@ -1,4 +1,4 @@
-"""The native checkpoint is one that transformers' own DeepSeek-V3 opens, and it computes the same."""
+"""transformers' own DeepSeek-V3 opens the native checkpoint and computes the same."""
 
 import json
 import subprocess
@@ -16,12 +16,12 @@ from publish.release.exports import OLDEST_TRANSFORMERS
 from tests.export.conftest import SHAPES
 
 TOLERANCE = 1e-5
-"""Of the largest logit: where two orders of the same sums in fp32 may end."""
+"""Relative to the largest logit: the difference that another order of fp32 sums may make."""
 PROMPTS = ("# Pergunta:\nQuanto é 47 + 38?\n--\n# Resposta:\n", "# Pergunta:\nWhat is 12 - 7?\n--\n# Raciocínio:\n")
 
 
 def native(release, folder: Path) -> DeepseekV3ForCausalLM:
-    """What AutoModelForCausalLM makes of the export."""
+    """The export, opened with AutoModelForCausalLM."""
     write_native(release, folder)
     model, report = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, output_loading_info=True)
     assert type(model) is DeepseekV3ForCausalLM
@@ -57,7 +57,7 @@ def test_the_bundled_release_writes_the_same_text(tmp_path):
         assert torch.equal(ours, theirs)
 
 
-def test_the_checkpoint_has_the_names_of_deepseeks_own(make_release, tmp_path):
+def test_the_checkpoint_has_deepseeks_parameter_names(make_release, tmp_path):
     write_native(make_release(), tmp_path)
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
@@ -90,7 +90,7 @@ def test_the_checkpoint_has_the_names_of_deepseeks_own(make_release, tmp_path):
     assert (tokenizer["tokenizer_class"], tokenizer["model_max_length"]) == ("PreTrainedTokenizerFast", 128)
 
 
-def test_a_chat_template_comes_along(make_release, tmp_path):
+def test_the_chat_template_is_included(make_release, tmp_path):
     release = make_release()
     release.tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     write_native(release, tmp_path)
@@ -100,14 +100,14 @@ def test_a_chat_template_comes_along(make_release, tmp_path):
     assert chat == "2"
 
 
-def test_a_lone_expert_is_refused(make_release, tmp_path):
+def test_a_single_routed_expert_is_refused(make_release, tmp_path):
     lone = {"n_routed_experts": 1, "num_experts_per_tok": 1}
     with pytest.raises(AxionError, match="n_routed_experts is 1"):
         write_native(make_release(**lone), tmp_path)
     assert list(tmp_path.glob("*.safetensors")) == []
 
 
-def test_a_lone_expert_that_no_layer_has_is_not(make_release, tmp_path):
+def test_a_single_routed_expert_without_sparse_layers_is_accepted(make_release, tmp_path):
     release = make_release(n_routed_experts=1, num_experts_per_tok=1, first_k_dense_replace=2)
     ids = random_ids(release, 20)
     assert torch.allclose(logits(release.model, ids), logits(native(release, tmp_path / "native"), ids), atol=1e-5)

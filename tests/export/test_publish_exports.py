@@ -1,4 +1,4 @@
-"""The two folders that are published beside a release: whole, sealed, and described truly."""
+"""The two exported repositories: complete, with checksums and correct cards."""
 
 import ast
 import json
@@ -27,7 +27,7 @@ BOTH = pytest.mark.parametrize("form", FORMS)
 
 @pytest.fixture(scope="module")
 def staged(tmp_path_factory) -> dict:
-    """Form → what was staged of the bundled release. Read it, don't change it."""
+    """Form → its staged export of the bundled release. Read-only."""
     return dict(zip(FORMS, build_exports(RELEASE, REPO_ID, tmp_path_factory.mktemp("exports")), strict=True))
 
 
@@ -46,7 +46,7 @@ def test_the_repositories_are_named_after_the_original(staged):
     assert [form.folder.name for form in staged.values()] == ["Axion1-350k-A250k-native", "Axion1-350k-A250k-GGUF"]
 
 
-def test_the_folders_hold_these_files_and_no_other(staged):
+def test_the_folders_contain_exactly_these_files(staged):
     assert files_in(staged["native"].folder) == [
         "README.md",
         "config.json",
@@ -71,7 +71,7 @@ def test_the_manifest_seals_every_file(staged, facts, form):
 
 
 @BOTH
-def test_the_front_matter_hangs_it_under_the_original(staged, form):
+def test_the_front_matter_names_the_base_model(staged, form):
     data = ModelCard.load(staged[form].folder / "README.md").data
     assert (data.base_model, data.base_model_relation) == (REPO_ID, "quantized")
     assert data.library_name == {"native": "transformers", "gguf": "gguf"}[form]

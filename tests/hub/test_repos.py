@@ -42,7 +42,7 @@ def test_a_new_repository_has_its_first_commit(hub, api, kind):
     assert [commit.title for commit in api.list_repo_commits(REPO, repo_type=kind)] == ["initial commit"]
 
 
-def test_creating_it_twice_is_an_error_or_not_as_one_likes(hub, api):
+def test_creating_it_twice_is_an_error_unless_exist_ok(hub, api):
     api.create_repo(REPO)
     with pytest.raises(HfHubHTTPError, match="already created") as refused:
         api.create_repo(REPO)
@@ -58,7 +58,7 @@ def test_the_functions_without_a_client_reach_it_too(hub):
 
 
 @pytest.mark.parametrize("token", [accounts.SOMEONE_READS, accounts.SOMEONE_FINE, accounts.STRANGER])
-def test_who_may_not_create_here(hub, api, token):
+def test_creating_without_permission(hub, api, token):
     with pytest.raises(HfHubHTTPError, match="don't have the rights to create a model under the namespace") as refused:
         api.create_repo(REPO, token=token)
     assert refused.value.response.status_code == 403
@@ -75,7 +75,7 @@ def test_a_private_repository_is_invisible_to_others(hub, api):
     assert api.model_info(REPO, token=accounts.SOMEONE_READS).private
 
 
-def test_who_may_write(hub, api):
+def test_write_permissions(hub, api):
     api.create_repo(REPO)
     api.create_repo("someone/fine")
     api.create_repo("team/shared")
@@ -138,7 +138,7 @@ def test_tags_and_branches(hub, api):
         api.create_tag(REPO, tag="v0.2", revision="nowhere")
 
 
-def test_a_token_is_in_no_log(hub, api):
+def test_no_log_contains_a_token(hub, api):
     HfApi(token=accounts.STRANGER).whoami()
     api.create_repo(REPO)
     assert [entry.authorized for entry in hub.log] == [True, True]

@@ -15,7 +15,7 @@ def repo(api) -> str:
     return REPO
 
 
-def test_a_collection_grows(hub, api, repo):
+def test_items_are_added_to_a_collection(hub, api, repo):
     api.create_repo("someone/Axion-demo", repo_type="space", space_sdk="static")
     made = api.create_collection("Axion models", description="small ones")
     assert made.slug.startswith("someone/axion-models-") and made.items == [] and made.url.startswith(hub.url)

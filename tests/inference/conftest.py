@@ -1,4 +1,4 @@
-"""What the tests of this folder share."""
+"""Fixtures for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
 
 @pytest.fixture(scope="session")
 def release(tiny_release) -> Release:
-    """The tiny release, opened once: undo whatever you change in it."""
+    """The tiny release, opened once. Undo any changes."""
     return open_release(tiny_release)
 
 
 @pytest.fixture(params=["torch", "native"])
 def backend(request) -> str:
-    """Each backend; native is skipped where the kernels cannot be built."""
+    """Each backend; native is skipped if the kernels cannot be built."""
     if request.param == "native":
         from axion.kernels.build import Unavailable, compiler
 

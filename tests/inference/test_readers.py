@@ -1,4 +1,4 @@
-"""Both readers rewind, verify drafts, and draw a token by its seed and index alone."""
+"""Both readers rewind, verify drafts, and sample a token by seed and index alone."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def ids(release):
 
 @pytest.fixture
 def open_reader(release, ids, backend):
-    """Opens a reader of the tiny release that has read the prompt, or the first `read` tokens of it."""
+    """Opens a reader of the tiny release that has read the prompt or its first `read` tokens."""
 
     def open_(read=None, ends=(2,), sampling=SAMPLING):
         kind = NativeReader if backend == "native" else TorchReader
@@ -49,7 +49,7 @@ def draw(reader, count):
 
 
 def assert_same(found, wanted):
-    """The same draws, up to the rounding of passes over different numbers of tokens."""
+    """Assert equal draws, up to the rounding of passes over different numbers of tokens."""
     assert [drawn.token for drawn in found] == [drawn.token for drawn in wanted]
     for one, other in zip(found, wanted, strict=True):
         assert one.top_ids == other.top_ids and one.routing.experts == other.routing.experts
@@ -58,7 +58,7 @@ def assert_same(found, wanted):
 
 
 @pytest.mark.parametrize("number", range(len(RECORDED)))
-def test_links_made_before_give_the_same_texts(number, backend, bundled):
+def test_old_links_still_give_the_same_texts(number, backend, bundled):
     recorded = RECORDED[number]
     steps = stream(
         bundled.model,
@@ -96,7 +96,7 @@ def test_after_a_rewind_the_same_tokens_are_drawn_again(open_reader, ids):
     assert_same(draw(reader, 24), drawn)
 
 
-def test_a_rewind_into_the_prompt_lets_another_one_be_read(open_reader, ids):
+def test_after_a_rewind_into_the_prompt_another_can_be_read(open_reader, ids):
     reader, fresh = open_reader(), open_reader(10)
     draw(reader, 3)
     reader.rewind(10)
@@ -121,7 +121,7 @@ def test_rewinding_to_nothing_or_too_far(open_reader, ids):
     assert_same(draw(reader, 3), expected)
 
 
-def test_a_draft_is_kept_up_to_the_first_token_that_differs(open_reader, ids):
+def test_a_draft_is_accepted_up_to_the_first_difference(open_reader, ids):
     drawn = draw(open_reader(), 40)
     tokens = [one.token for one in drawn]
     reader, done = open_reader(), 0
@@ -134,7 +134,7 @@ def test_a_draft_is_kept_up_to_the_first_token_that_differs(open_reader, ids):
     assert_same(draw(reader, 40 - done), drawn[done:])
 
 
-def test_a_drafted_end_of_the_text_is_not_kept(open_reader):
+def test_a_drafted_end_of_text_token_is_not_accepted(open_reader):
     greedy = Sampling(max_new_tokens=20)
     tokens = [one.token for one in draw(open_reader(ends=(), sampling=greedy), 6)]
     end, before = tokens[4], tokens.index(tokens[4])

@@ -46,7 +46,7 @@ def test_route_gives_the_experts_that_the_layers_used(release, documents):
         assert torch.equal(gates_TK, weights_TK.gather(1, order_TK))
 
 
-def test_the_bias_moves_the_choice_and_the_gates_stay_ordered(release):
+def test_the_bias_changes_the_choice_and_gates_stay_sorted(release):
     router = routers(release.model)[RoutingRow(1)]
     logits_TE = torch.tensor([[3.0, 2.0, -1.0, -2.0]])
     before = router.e_score_correction_bias.clone()
@@ -55,7 +55,7 @@ def test_the_bias_moves_the_choice_and_the_gates_stay_ordered(release):
         gates_TK, experts_TK = route(release.model, [logits_TE, logits_TE])[RoutingRow(1)]
     finally:
         router.e_score_correction_bias[:] = before
-    assert experts_TK.tolist() == [[0, 3]]  # expert 3 by its bias, but its gate is light
+    assert experts_TK.tolist() == [[0, 3]]  # expert 3 is chosen by its bias, but its gate is small
     assert gates_TK[0, 0] > gates_TK[0, 1]
 
 
@@ -98,11 +98,11 @@ def test_a_model_without_experts_has_no_rows():
     assert RoutingRecorder(model)((), 3) == [TokenRouting((), [], [], [], [])] * 3
 
 
-def test_load_counts_every_real_token_once_whatever_the_batches(release, documents, monkeypatch):
+def test_load_counts_every_token_once_for_any_batching(release, documents, monkeypatch):
     counts_LE = expert_load(release.model, documents)
     tokens = sum(map(len, documents))
     assert counts_LE.sum(dim=1).tolist() == [tokens * 2, tokens * 2]
-    monkeypatch.setattr("axion.inference.routing.TOKENS_PER_BATCH", 1)  # one document a batch: no padding at all
+    monkeypatch.setattr("axion.inference.routing.TOKENS_PER_BATCH", 1)  # one document per batch, so no padding
     assert torch.equal(expert_load(release.model, documents), counts_LE)
 
 
@@ -112,7 +112,7 @@ def test_documents_longer_than_the_context_are_cut(release):
     assert reads_LEV.sum(dim=(1, 2)).tolist() == [600, 600]
 
 
-def test_favourites_are_those_of_a_count_by_hand(release, documents):
+def test_favourites_match_a_plain_count(release, documents):
     reads_LEV, seen_V = count_reads(release.model, documents)
     favourites = expert_favourites(release.model, release.tokenizer, documents, top=3, min_count=5)
     assert [(entry["layer"], entry["expert"]) for entry in favourites] == list(product((1, 2), (1, 2, 3, 4)))
@@ -133,7 +133,7 @@ def test_favourites_are_those_of_a_count_by_hand(release, documents):
     assert any(entry["tokens"] for entry in favourites)
 
 
-def test_batches_hold_every_sequence_once_and_keep_to_the_limit():
+def test_batches_contain_every_sequence_once_within_the_limit():
     sequences = [[0] * length for length in (3, 50, 7, 1, 20, 20, 0)]
     batches = list(batches_by_length(sequences, 40))
     assert sorted(index for batch in batches for index in batch) == [0, 1, 2, 3, 4, 5]  # the empty one has no tokens

@@ -1,4 +1,4 @@
-"""Speculative decoding writes the text of plain decoding, in fewer passes the better the drafts are."""
+"""Speculative decoding gives the text of plain decoding, in fewer passes with better drafts."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -23,7 +23,7 @@ SAMPLINGS = [
 
 @pytest.fixture(scope="module")
 def noisy(release):
-    """The tiny model with noise in its weights: it guesses some tokens right and some wrong."""
+    """The tiny model with noise in its weights, which drafts some tokens right and some wrong."""
     model = deepcopy(release.model)
     torch.manual_seed(3)
     with torch.no_grad():
@@ -61,7 +61,7 @@ def test_the_text_is_that_of_plain_decoding(sampling, backend, release, noisy):
     )
 
 
-def test_a_smaller_model_may_draft_and_good_drafts_save_passes(release, noisy, monkeypatch):
+def test_a_smaller_model_can_draft_and_good_drafts_save_passes(release, noisy, monkeypatch):
     passes = []
     forward = release.model.forward
     monkeypatch.setattr(release.model, "forward", lambda *args, **named: passes.append(1) or forward(*args, **named))
@@ -100,7 +100,7 @@ def test_the_text_ends_where_it_would_without_drafts(release, noisy, monkeypatch
     assert_same(generate(release, sampling, prompt, backend=backend, draft_model=noisy), ended)
 
 
-def test_a_drafter_with_a_shorter_context_stops_drafting(release):
+def test_a_draft_model_with_a_shorter_context_stops_drafting(release):
     prompt = len(release.tokenizer(PROMPT).input_ids)
     drafter = smaller(max_position_embeddings=prompt + 10)
     plain = generate(release, SAMPLINGS[1], backend="torch")

@@ -28,7 +28,7 @@ def new_tokens(release, sampling, prompt=PROMPT):
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
 @pytest.mark.parametrize("prompt", [PROMPT, "7", "ação 日本"])
-def test_greedy_is_generate(release, prompt, penalty):
+def test_greedy_matches_generate(release, prompt, penalty):
     inputs = release.tokenizer(prompt, return_tensors="pt")
     expected = release.model.generate(**inputs, do_sample=False, max_new_tokens=24, repetition_penalty=penalty)[0]
     expected = [token for token in expected[inputs.input_ids.shape[1] :].tolist() if token != 2]
@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_steps_and_another_seed_another_text(releas
 
 
 def test_draws_follow_the_filtered_distribution(release):
-    """Over many seeds, each token comes as often as transformers' own filtered probabilities say."""
+    """Over many seeds, token frequencies match transformers' filtered probabilities."""
     inputs = release.tokenizer("7", return_tensors="pt")
     with torch.inference_mode():
         logits_1V = release.model(**inputs).logits[:, -1]
@@ -81,7 +81,7 @@ def test_a_step_has_the_models_own_probability_and_alternatives(release):
         ]
 
 
-def test_the_routing_is_that_of_one_pass_over_the_whole_text(release):
+def test_the_routing_matches_one_pass_over_the_whole_text(release):
     steps = list(stream(release.model, release.tokenizer, PROMPT, GREEDY))
     ids = torch.tensor([[step.token_id for step in steps]])
     with torch.inference_mode():
@@ -94,8 +94,8 @@ def test_the_routing_is_that_of_one_pass_over_the_whole_text(release):
         torch.testing.assert_close(gates, gates_TK, atol=1e-5, rtol=0)
 
 
-def test_the_texts_of_the_steps_add_up_even_inside_characters(release):
-    prompt = "é日🦊é"  # the tiny tokenizer knows these as single bytes
+def test_the_texts_of_the_steps_add_up_even_within_characters(release):
+    prompt = "é日🦊é"  # the tiny tokenizer encodes these as single bytes
     steps = list(stream(release.model, release.tokenizer, prompt, replace(GREEDY, max_new_tokens=1)))
     prompt_steps = [step for step in steps if step.is_prompt]
     assert "".join(step.text for step in prompt_steps) == prompt
@@ -150,7 +150,7 @@ def test_stopping_and_closing_end_the_generation(release, monkeypatch):
     assert sum(not step.is_prompt for step in stopped) == 3
 
 
-def test_between_steps_grad_mode_is_the_caller_s(release):
+def test_grad_mode_between_steps_is_the_callers(release):
     for _ in stream(release.model, release.tokenizer, "7", replace(GREEDY, max_new_tokens=2)):
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
@@ -235,7 +235,7 @@ def test_the_text_continues_from_a_forced_token(release):
     forced = [*drawn[:2], other]
     steps = [s for s in stream(release.model, release.tokenizer, PROMPT, GREEDY, forced=forced) if not s.is_prompt]
     assert [step.token_id for step in steps[:3]] == forced
-    assert steps[2].probability < steps[2].alternatives[0][2]  # the greedy one was likelier
+    assert steps[2].probability < steps[2].alternatives[0][2]  # the greedy token was more likely
     ids = [*release.tokenizer(PROMPT).input_ids, *forced]
     rest = stream(release.model, release.tokenizer, ids, replace(GREEDY, max_new_tokens=GREEDY.max_new_tokens - 3))
     assert [step.token_id for step in steps[3:]] == [step.token_id for step in rest if not step.is_prompt]

@@ -1,4 +1,4 @@
-"""Models with random weights that use every part of the kernels. Each shape is a build of its own, so they are few."""
+"""Models with random weights that use every part of the kernels. Each shape is compiled, so there are few."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SHAPES = {
         "rope_parameters": YARN,
     },
 }
-"""Changes to the tiny model's config, by what they bring in."""
+"""What a shape exercises → its changes to the tiny model's config."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,8 +72,8 @@ def _compiler() -> None:
 def make_model(monkeypatch) -> Callable[..., AxionForCausalLM]:
     """Builds the tiny model with other shapes; norms and routing biases are random too.
 
-    The kernels for other shapes are built with -O1, in less than half the time. Those of the tiny model itself are
-    shared with the rest of the tests.
+    Kernels for other shapes are compiled with -O1, which takes less than half the time. Those for the tiny model itself
+    are shared with all other tests.
     """
 
     def make(**changes) -> AxionForCausalLM:

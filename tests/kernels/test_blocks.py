@@ -1,4 +1,4 @@
-"""The kernels give PyTorch's losses, logits and gradients, for every shape and every division of a batch."""
+"""The kernels compute the losses, logits and gradients of PyTorch, for every shape and any split of a batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from axion.training.losses import sequence_balance_loss
 from tests.kernels.conftest import SHAPES
 
 EXACT = 1e-5
-"""Tolerance, relative to the largest number of a tensor."""
+"""Tolerance, relative to the largest absolute value of a tensor."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def tokens(model, batch: int, positions: int) -> torch.Tensor:
 
 
 def backward(model, ids, labels=None, alpha=0.1, scale=1.0, **kwargs) -> torch.Tensor:
-    """The loss, with the sequence-wise balance loss where there are experts; gradients are added to."""
+    """Accumulate gradients of the loss, with the sequence-wise balance loss if there are experts; returns the loss."""
     labels = ids if labels is None else labels
     output = model(ids, labels=labels, use_cache=False, output_router_logits=True, **kwargs)
     loss = output.loss
@@ -66,7 +66,7 @@ def test_loss_logits_and_every_gradient(make_model, shape):
     for batch, positions in ((3, 37), (1, 1 + 64), (2, 128)):
         ids = tokens(slow, batch, positions)
         assert_close(backward(fast, ids), backward(slow, ids))
-    assert_same_gradients(slow, fast)  # of all three: they were added up, as accumulation does
+    assert_same_gradients(slow, fast)  # accumulated over all three batches
     with torch.inference_mode():
         assert_close(fast(ids, use_cache=False).logits, slow(ids, use_cache=False).logits)
         kept = fast(ids, use_cache=False, logits_to_keep=2).logits
@@ -94,7 +94,7 @@ def test_every_recipe(version):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize(("batch", "positions"), [(1, 100), (4, 33), (5, 16)])
 def test_any_number_of_threads(make_model, threads, batch, positions):
-    """Few sequences are each shared by all threads; many are divided among the threads."""
+    """All threads share each sequence of a small batch; a large batch is divided among them."""
     slow, fast = pair(make_model())
     ids = tokens(slow, batch, positions)
     wanted = backward(slow, ids)
@@ -104,7 +104,7 @@ def test_any_number_of_threads(make_model, threads, batch, positions):
     first = [parameter.grad.clone() for parameter in fast.parameters()]
     fast.zero_grad()
     backward(fast, ids)
-    assert all(torch.equal(a, b.grad) for a, b in zip(first, fast.parameters(), strict=True))  # to the last bit
+    assert all(torch.equal(a, b.grad) for a, b in zip(first, fast.parameters(), strict=True))  # bit for bit
 
 
 def test_one_token(make_model):
@@ -121,7 +121,7 @@ def test_more_tokens_than_a_chunk_of_the_experts(make_model):
     assert_same_gradients(slow, fast)
 
 
-def test_labels_that_are_left_out_and_padding(make_model):
+def test_ignored_labels_and_padding(make_model):
     slow, fast = pair(make_model())
     ids = tokens(slow, 3, 40)
     labels = ids.clone()
@@ -130,13 +130,13 @@ def test_labels_that_are_left_out_and_padding(make_model):
     mask[1, 30:] = 0
     labels[mask == 0] = IGNORED
     for given in (None, mask):
-        # the balance loss counts padding too, whose hidden states differ between the kernels and PyTorch
+        # the balance loss includes padding, whose hidden states differ between the kernels and PyTorch
         wanted = backward(slow, ids, labels, alpha=0.0, attention_mask=given)
         assert_close(backward(fast, ids, labels, alpha=0.0, attention_mask=given), wanted)
         assert_same_gradients(slow, fast)
 
 
-def test_accumulated_parts_make_the_whole(make_model):
+def test_accumulated_gradients_match_the_whole_batch(make_model):
     slow, fast = pair(make_model())
     ids = tokens(slow, 4, 32)
     backward(slow, ids, alpha=0.0)
@@ -152,7 +152,7 @@ def test_the_loss_over_a_given_number_of_items(make_model):
     assert_close(losses[1], losses[0])
 
 
-def test_a_label_that_is_no_token_is_refused_as_by_pytorch(make_model):
+def test_invalid_labels_raise_the_error_that_pytorch_raises(make_model):
     _, fast = pair(make_model())
     ids = tokens(fast, 1, 10)
     for label in (fast.config.vocab_size, -5):
@@ -169,7 +169,7 @@ def test_frozen_parameters_get_no_gradient(make_model):
     assert fast.model.layers[1].self_attn.o_proj.weight.grad is not None
 
 
-def test_what_the_kernels_do_not_cover_takes_pytorch(make_model):
+def test_calls_that_the_kernels_do_not_cover_use_pytorch(make_model):
     slow, fast = pair(make_model().eval())
     ids = tokens(slow, 2, 12)
     left = torch.ones_like(ids)
@@ -186,11 +186,11 @@ def test_what_the_kernels_do_not_cover_takes_pytorch(make_model):
             assert got.keys() == wanted.keys()
     embeddings = slow.model.embed_tokens(ids).detach()
     assert torch.equal(fast(inputs_embeds=embeddings).logits, slow(inputs_embeds=embeddings).logits)
-    fast(ids, use_cache=False).logits.sum().backward()  # a loss of somebody's own: gradients must reach the weights
+    fast(ids, use_cache=False).logits.sum().backward()  # a custom loss must reach the weights too
     assert fast.model.embed_tokens.weight.grad.abs().sum() > 0
 
 
-def test_the_balancer_counts_what_it_counts_on_pytorch(make_model):
+def test_the_balancer_counts_match_pytorch(make_model):
     model = make_model().train()
     slow, fast = ExpertBalancer(model, speed=0.0), ExpertBalancer(other := copy.deepcopy(model), speed=0.0)
     use_kernels(other, on_routing=fast.count)
@@ -204,7 +204,7 @@ def test_the_balancer_counts_what_it_counts_on_pytorch(make_model):
     assert fast.step().sum() == 0
 
 
-def test_other_kinds_of_model_are_refused(make_model):
+def test_unsupported_models_are_refused(make_model):
     with pytest.raises(Unavailable, match="float32 on the CPU, not bfloat16 on cpu"):
         use_kernels(make_model().to(torch.bfloat16))
     with pytest.raises(Unavailable, match="attention_dropout"):

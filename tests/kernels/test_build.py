@@ -1,4 +1,4 @@
-"""Building the kernels: once, by any number of processes, for any processor; and what happens without a compiler."""
+"""Building the kernels: once for any number of processes, for any processor; and without a compiler."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHOOSE += f"print(choose('auto', AxionConfig(**{TINY!r})))"
 
 
 def start(folder: Path, **environment: str) -> subprocess.Popen:
-    """Another process that picks a backend, with its builds in `folder`."""
+    """Start another process that picks a backend and builds in `folder`."""
     return subprocess.Popen(
         [sys.executable, "-c", CHOOSE],
         cwd=ROOT,
@@ -41,12 +41,12 @@ def test_a_model_with_the_same_dimensions_is_not_built_again(monkeypatch):
     assert library(AxionConfig(**TINY, bos_token_id=5)) is library(CONFIG)
 
 
-def test_two_processes_at_once_leave_one_whole_build(tmp_path):
+def test_two_concurrent_processes_leave_one_complete_build(tmp_path):
     processes = [start(tmp_path) for _ in range(2)]
     for process in processes:
         out, error = process.communicate()
         assert out.startswith("native kernels:"), error
-    [built] = tmp_path.iterdir()  # and nothing half-made
+    [built] = tmp_path.iterdir()  # and nothing unfinished
     assert (built / build.LIBRARY).is_file()
 
     third = start(tmp_path)
@@ -55,14 +55,14 @@ def test_two_processes_at_once_leave_one_whole_build(tmp_path):
     assert "compiling" not in error
 
 
-def test_without_a_compiler_it_is_pytorch_and_one_line(tmp_path):
+def test_without_a_compiler_pytorch_is_chosen_with_one_line(tmp_path):
     process = start(tmp_path, CXX="no-such-compiler")
     out, error = process.communicate()
     assert out == "PyTorch: no-such-compiler (from $CXX) was not found\n"
     assert error == ""
 
 
-def test_insisting_on_kernels_without_a_compiler(monkeypatch):
+def test_requiring_kernels_without_a_compiler_is_an_error(monkeypatch):
     build._load.cache_clear()
     monkeypatch.setattr(build.shutil, "which", lambda command: None)
     monkeypatch.delenv("CXX", raising=False)
@@ -108,7 +108,7 @@ def test_the_choice():
         choose("fast", CONFIG)
 
 
-def test_the_environment_decides_where_nobody_insists(monkeypatch):
+def test_the_environment_variable_is_the_default(monkeypatch):
     monkeypatch.setenv("AXION_BACKEND", "torch")
     assert choose("auto", CONFIG).name == "torch"
     assert choose("native", CONFIG).name == "native"
@@ -128,8 +128,8 @@ def test_nothing_is_compiled_when_the_package_is_imported(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("march", ["x86-64-v3", "x86-64-v2"])
-def test_other_processors_of_the_family(tmp_path, march):
-    """AVX2 and SSE: built, and compared with PyTorch in a process of its own."""
+def test_other_x86_instruction_sets(tmp_path, march):
+    """AVX2 and SSE: compiled, and compared with PyTorch in a separate process."""
     if platform.machine() not in {"x86_64", "AMD64"}:
         pytest.skip("these are x86 processors")
     test = "tests/kernels/test_blocks.py::test_loss_logits_and_every_gradient[odd widths, one head, dense first layer]"
@@ -145,9 +145,9 @@ def test_other_processors_of_the_family(tmp_path, march):
 
 @pytest.mark.slow
 def test_nothing_is_read_or_written_out_of_bounds():
-    """The other tests of this folder again, under the address and undefined-behaviour sanitizers."""
+    """Run the other tests of this folder with the address and undefined-behaviour sanitizers."""
     command = build.compiler()
-    # The sanitizer has to be there before Python, and so has what it watches exceptions of.
+    # The sanitizer must be loaded before Python, and so must libstdc++, whose exceptions it intercepts.
     preloaded = [
         subprocess.run([command, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
         for name in ("libasan.so", "libstdc++.so")
@@ -160,7 +160,7 @@ def test_nothing_is_read_or_written_out_of_bounds():
         | {
             "AXION_KERNELS_FLAGS": "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all",
             "LD_PRELOAD": " ".join(preloaded),
-            "ASAN_OPTIONS": "detect_leaks=0",  # Python itself leaves memory to the system
+            "ASAN_OPTIONS": "detect_leaks=0",  # Python itself does not free all memory at exit
             "OMP_NUM_THREADS": "2",
         },
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Which configs the kernels take, and what is said of one that they leave to PyTorch."""
+"""Which configs the kernels cover, and the reason given for one that they don't."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OUTSIDE = {
     "_output_attentions": [True],
     "return_dict": [False],
 }
-"""Values that the kernels must refuse; of any other field 0, -1, 1.5, True and None."""
+"""Values that the kernels must refuse; for all other fields these are 0, -1, 1.5, True and None."""
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -98,8 +98,8 @@ def test_other_architectures():
     assert "num_nextn_predict_layers=1" in (unsupported_reason(DeepseekV3Config()) or "")
 
 
-def test_what_does_not_change_the_computation(tmp_path):
-    """Token ids, names, dtype and implementations, also as a file of another transformers brings them."""
+def test_fields_that_do_not_affect_the_computation(tmp_path):
+    """Token ids, names, dtype and implementations, also in the form of other transformers versions."""
     changes = {"bos_token_id": 7, "dtype": "bfloat16", "architectures": ["Other"], "initializer_range": 0.1}
     config = AxionConfig(**TINY | changes)
     config._attn_implementation = "eager"

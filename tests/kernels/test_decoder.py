@@ -1,4 +1,4 @@
-"""The compiled decoder against the PyTorch model: logits, routing, draws, rewinding, drafts and independence."""
+"""The compiled decoder against the PyTorch model: logits, routing, sampling, rewinding, drafts, concurrency."""
 
 import gc
 import threading
@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.kernels.conftest import SHAPES
 
 WIDE_LATENTS = {"kv_lora_rank": 64, "q_lora_rank": 64}
-"""Where applying the up-projections separately needs fewer products than absorbing them."""
+"""A shape for which applying the up-projections takes fewer products than absorbing them."""
 
 PROMPT = "# Pergunta:\nQuanto é 47 + 38?\n--\n# Resposta:\n"
 NEAR = 1e-5
@@ -38,7 +38,7 @@ def random_ids(model, count, seed=0):
 
 @torch.inference_mode()
 def reference(model, ids):
-    """The model's own logits [T, V] and routing of each token."""
+    """The model's logits [T, V] and the routing of each token."""
     output = model(torch.tensor([ids]), output_router_logits=True)
     return output.logits[0], RoutingRecorder(model)(output.router_logits, len(ids))
 
@@ -75,7 +75,7 @@ def test_every_shape_gives_the_models_logits_and_routing(shape, make_model):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
-def test_a_prompt_in_pieces_is_the_prompt(threads, release):
+def test_a_prompt_can_be_read_in_pieces(threads, release):
     ids = random_ids(release.model, 300)
     expected_TV, routing = reference(release.model, ids)
     decoder = NativeDecoder(release.model, threads=threads)
@@ -86,12 +86,12 @@ def test_a_prompt_in_pieces_is_the_prompt(threads, release):
     assert decoder.length == 300
 
 
-def test_256_greedy_tokens_are_the_models(release):
+def test_256_greedy_tokens_match_the_model(release):
     ids = release.tokenizer(PROMPT).input_ids
     decoder = NativeDecoder(release.model)
     decoder.read(ids)
     written = [decoder.draw() for _ in range(256)]
-    # The model reads the written tokens; each must be its own choice, unless two are nearly tied.
+    # Each token must be the model's own choice, unless two are nearly tied.
     best = reference(release.model, [*ids, *written])[0][len(ids) - 1 : -1].topk(2)
     for token, (first, second), (likeliest, _) in zip(written, best.values, best.indices, strict=True):
         if first - second < 1e-4:
@@ -99,7 +99,7 @@ def test_256_greedy_tokens_are_the_models(release):
         assert token == likeliest
     else:
         return
-    pytest.fail(f"two logits near {first:.4f} are closer than 1e-4: use another prompt")
+    pytest.fail(f"two logits near {first:.4f} are closer than 1e-4; use another prompt")
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_256_greedy_tokens_are_the_models(release):
     ],
     ids=str,
 )
-def test_draws_are_those_of_transformers_filters(settings, release):
-    """Compared on the decoder's own logits, so that only the filters and the draw can differ."""
+def test_draws_match_transformers_filters(settings, release):
+    """Both use the decoder's logits, so that only filters and sampling can differ."""
     ends = {2, 260, 300, 10**6}  # the last is not in the vocabulary
     prompt = release.tokenizer(PROMPT).input_ids
     for seed in range(3):
@@ -162,8 +162,8 @@ def decoder_for(model, sampling, prompt, ends, weights="fp32", threads=1):
     return decoder
 
 
-def test_equal_logits_are_filtered_as_transformers_does(make_model):
-    """With all tokens equally likely; not for top-p, where torch.sort leaves open which tokens are kept."""
+def test_ties_are_filtered_as_in_transformers(make_model):
+    """All tokens are equally likely. top-p is excluded, since torch.sort does not define which ties it keeps."""
     model = make_model()
     with torch.no_grad():
         model.lm_head.weight.zero_()
@@ -181,7 +181,7 @@ def test_equal_logits_are_filtered_as_transformers_does(make_model):
     [{}, {"temperature": 0.8, "top_p": 0.95, "seed": 4}, {"repetition_penalty": 1.2, "min_new_tokens": 30}],
     ids=str,
 )
-def test_the_stream_is_that_of_pytorch(settings, release):
+def test_the_stream_matches_pytorch(settings, release):
     sampling = Sampling(max_new_tokens=40, **settings)
     forced = [300, 20, 21]
     for tokens in ((), forced):
@@ -204,7 +204,7 @@ def test_the_stream_is_that_of_pytorch(settings, release):
                 assert fast_K == pytest.approx(slow_K, abs=5e-5)
 
 
-def test_the_context_ends_and_a_rewound_decoder_starts_again(release):
+def test_a_full_context_is_an_error_and_rewinding_restarts(release):
     model = release.model
     context = model.config.max_position_embeddings
     ids = random_ids(model, context)
@@ -225,7 +225,7 @@ def test_the_context_ends_and_a_rewound_decoder_starts_again(release):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_after_a_rewind_the_logits_are_those_of_a_decoder_that_read_no_more(threads, release):
+def test_logits_after_a_rewind_match_a_fresh_decoder(threads, release):
     ids = random_ids(release.model, 150)
     rewound, fresh = (NativeDecoder(release.model, threads=threads) for _ in range(2))
     rewound.read(ids[:100])
@@ -251,7 +251,7 @@ def test_after_a_rewind_the_logits_are_those_of_a_decoder_that_read_no_more(thre
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("kind", ["fp32", "bf16"])
-def test_a_draft_is_kept_up_to_the_first_token_that_differs(kind, threads, release):
+def test_a_draft_is_accepted_up_to_the_first_difference(kind, threads, release):
     sampling = Sampling(temperature=1.5, repetition_penalty=1.4, min_new_tokens=200, max_new_tokens=200)
     prompt, ends = release.tokenizer(PROMPT).input_ids, {2, 300}
     uniforms = Uniforms(5)
@@ -261,7 +261,7 @@ def test_a_draft_is_kept_up_to_the_first_token_that_differs(kind, threads, relea
         text.append(plain.draw(uniforms[index]))
         probabilities.append(plain.probabilities())
     done = 0
-    for good, bad in [(0, 3), (5, 0), (3, 4), (1, 1), (105, 7), (2, 0)]:  # 105: more than one thread reads at once
+    for good, bad in [(0, 3), (5, 0), (3, 4), (1, 1), (105, 7), (2, 0)]:  # 105 tokens are read by several threads
         wrong = [(token + 1) % 1024 for token in text[done + good : done + good + bad]]
         draft = text[done : done + good] + wrong
         assert drafted.choose(uniforms[done]) == text[done]
@@ -282,7 +282,7 @@ def test_a_draft_is_kept_up_to_the_first_token_that_differs(kind, threads, relea
     ]
 
 
-def test_a_token_that_ends_the_text_is_never_kept(release):
+def test_an_end_of_text_token_is_never_accepted(release):
     prompt = release.tokenizer(PROMPT).input_ids
     free = decoder_for(release.model, Sampling(), prompt, set())
     text = [free.draw() for _ in range(6)]
@@ -295,7 +295,7 @@ def test_a_token_that_ends_the_text_is_never_kept(release):
 
 
 @pytest.mark.parametrize("ids", [[], [-1], [1024], [5, 10**9]])
-def test_tokens_outside_of_the_vocabulary_are_refused(ids, release):
+def test_tokens_outside_the_vocabulary_are_refused(ids, release):
     decoder = NativeDecoder(release.model)
     with pytest.raises(AxionError, match="0 tokens" if not ids else f"no token {ids[-1]}"):
         decoder.read(ids)
@@ -304,7 +304,7 @@ def test_tokens_outside_of_the_vocabulary_are_refused(ids, release):
         decoder.draw(forced=1024)
 
 
-def test_streams_in_several_threads_do_not_mix(release):
+def test_concurrent_streams_are_independent(release):
     samplings = [Sampling(temperature=1.0, max_new_tokens=100, min_new_tokens=100, seed=seed) for seed in range(4)]
 
     def write(sampling):
@@ -338,7 +338,7 @@ def test_weights_are_packed_once_and_again_after_a_change(make_model):
     assert NativeDecoder(model)._packed is changed._packed  # requesting router logits changed nothing
 
 
-def test_a_deleted_model_s_packed_weights_are_freed(make_model):
+def test_packed_weights_are_freed_with_the_model(make_model):
     model = make_model()
     decoder = NativeDecoder(model)
     packed, kept = weakref.ref(decoder._packed), len(pack._cache)
@@ -347,7 +347,7 @@ def test_a_deleted_model_s_packed_weights_are_freed(make_model):
     assert packed() is None and len(pack._cache) == kept - 1
 
 
-def test_bf16_is_near(release):
+def test_bf16_is_close(release):
     ids = release.tokenizer(PROMPT * 8).input_ids[:256]
     expected_TV, _ = reference(release.model, ids)
     decoder = NativeDecoder(release.model, "bf16")
@@ -365,7 +365,7 @@ def test_bf16_is_near(release):
     assert_near(decoder.logits(), expected_TV[-1], 0.08)
 
 
-def test_modified_models_are_left_to_pytorch(make_model):
+def test_modified_models_use_pytorch(make_model):
     model = make_model()
     assert unsupported_reason(model) is None
     handle = model.model.layers[0].register_forward_hook(lambda *_: None)

@@ -1,4 +1,4 @@
-"""The model with what others put around it: compilers, hooks, offloading, quantized weights."""
+"""The model with compilers, hooks, offloading and quantized weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROMPT = 6
 
 
 def read_with_cache(model, ids: torch.Tensor) -> torch.Tensor:
-    """The logits of a prompt read at once and of the tokens after it, one by one."""
+    """The logits of a prompt that is prefilled, and of the tokens after it, one at a time."""
     with torch.no_grad():
         outputs = model(ids[:, :PROMPT], use_cache=True)
         pieces = [outputs.logits]
@@ -28,7 +28,7 @@ def cached_tensors(cache: DynamicCache) -> list[torch.Tensor]:
 
 
 class Prefill(nn.Module):
-    """A prompt in, logits and the cached tensors out."""
+    """Takes a prompt; returns its logits and the cached tensors."""
 
     def __init__(self, model):
         super().__init__()
@@ -40,7 +40,7 @@ class Prefill(nn.Module):
 
 
 class CachedStep(nn.Module):
-    """A token and the cached tensors in, logits and the longer cache out."""
+    """Takes a token and the cached tensors; returns its logits and the updated cache."""
 
     def __init__(self, model):
         super().__init__()
@@ -78,7 +78,7 @@ def test_prefill_and_a_cached_step_are_one_graph(how):
 
 
 @pytest.mark.slow
-def test_inductor_compiles_generation():
+def test_inductor_compiles_cached_decoding():
     model = build(num_hidden_layers=2)
     model.set_experts_implementation("batched_mm")
     ids = tokens(model, 1, 9)
@@ -107,7 +107,7 @@ def test_a_changed_up_projection_changes_cached_and_full_logits_alike(kind):
 
 
 class Int8Weight(torch.Tensor):
-    """A weight stored in 8 bits, as torchao has them: a tensor subclass that only `F.linear` can read."""
+    """An int8 weight like torchao's: a tensor subclass that only `F.linear` supports."""
 
     @staticmethod
     def __new__(cls, weight: torch.Tensor):

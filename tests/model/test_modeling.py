@@ -1,4 +1,4 @@
-"""The model against transformers' own DeepSeek-V3, and against itself: cached, uncached, absorbed, saved, adapted."""
+"""The model against transformers' DeepSeek-V3, and against itself: cached, absorbed, saved, with adapters."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ CONFIGS = {
 
 
 def build(name: str = "plain", **changes) -> AxionForCausalLM:
-    """A seeded model with routing biases that matter, in eval mode."""
+    """A seeded model in eval mode, whose routing biases affect the choice of experts."""
     torch.manual_seed(0)
     model = AxionForCausalLM(AxionConfig(**{**SMALL, **CONFIGS[name], **changes})).eval()
     for module in model.modules():
@@ -102,7 +102,7 @@ def test_cached_uncached_and_absorbed_logits_agree(name, attention, batch):
 
 
 @pytest.mark.parametrize("implementation", ["grouped_mm", "batched_mm"])
-def test_the_experts_of_transformers_give_the_same(implementation):
+def test_transformers_experts_implementations_match(implementation):
     model = build()
     assert model.config._experts_implementation == "eager"
     ids = tokens(model)
@@ -130,14 +130,14 @@ def test_an_expert_without_tokens_has_a_gradient_of_zeros():
     assert experts.down_proj.grad[1:].abs().max() == 0
 
 
-def test_cache_holds_the_latents_alone():
+def test_the_cache_contains_only_latents():
     model = build()
     cache = model(tokens(model, length=7), use_cache=True).past_key_values
     assert cache.layers[0].keys.shape == (2, 1, 7, model.config.kv_lora_rank)
     assert cache.layers[0].values.shape == (2, 1, 7, model.config.qk_rope_head_dim)
 
 
-def test_v01_has_exactly_the_parameters_of_the_design():
+def test_v01_has_344224_parameters():
     model = AxionForCausalLM(load_recipe("axion1-v0.1").build_config())
     assert sum(parameter.numel() for parameter in model.parameters()) == 344_224
 
@@ -147,12 +147,12 @@ def test_closed_groups_are_never_chosen():
     router = AxionRouter(config)
     router.e_score_correction_bias.copy_(torch.tensor([-2.0, -2.0, -3.0, -3.0, -4.0, -4.0, -5.0, -5.0]))
     weights, experts = router.choose(torch.zeros(5, 8))
-    # every corrected score is negative: a mask of zeros instead of minus infinity would open the closed groups
+    # all corrected scores are negative, so a mask of zeros instead of minus infinity would prefer the closed groups
     assert set(experts.flatten().tolist()) == {0, 1}
     assert torch.allclose(weights.sum(-1), torch.ones(5))
 
 
-def test_bias_changes_the_choice_and_not_the_weights():
+def test_the_bias_changes_the_choice_but_not_the_weights():
     router = AxionRouter(AxionConfig(**{**SMALL, "num_experts_per_tok": 1, "norm_topk_prob": False}))
     logits = torch.linspace(-1, 1, 8).unsqueeze(0)
     router.e_score_correction_bias[2] = 5.0
@@ -247,7 +247,7 @@ def test_lora_trains_through_peft():
     wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=["q_b_proj", "kv_b_proj", "o_proj"]))
     before = wrapped(ids).logits
     optimizer = torch.optim.SGD([p for p in wrapped.parameters() if p.requires_grad], lr=1.0)
-    for _ in range(2):  # the first step moves the zero-initialised half alone
+    for _ in range(2):  # the first step only moves the zero-initialised half
         wrapped(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
     whole = wrapped(ids).logits
@@ -275,7 +275,7 @@ def test_sequence_balance_loss_is_one_when_even_and_more_when_not():
     assert sequence_balance_loss((even,), config, 2).item() == pytest.approx(1.0)
     assert sequence_balance_loss((even, even), config, 2).item() == pytest.approx(2.0)
     assert sequence_balance_loss((collapsed,), config, 2).item() > 1.2
-    # each sequence counts by itself: even over the batch is not enough
+    # the loss is per sequence: balance over the whole batch is not enough
     halves = 4.0 * torch.eye(4)[[0] * 6 + [1] * 6 + [2] * 6 + [3] * 6]
     assert sequence_balance_loss((halves,), config, 2).item() > sequence_balance_loss((halves,), config, 1).item()
 

@@ -271,7 +271,7 @@ def test_a_run_can_be_named(here, request_for):
         run_steps(request_for(run=chosen))
 
 
-def test_what_is_released_is_not_trained_anew(here, request_for, the_hub, monkeypatch):
+def test_a_released_version_is_not_trained_again(here, request_for, the_hub, monkeypatch):
     run_steps(request_for(dry_run=False))
     shutil.rmtree(here / "runs")
     monkeypatch.setattr(pipeline, "train", None)  # calling it would fail
@@ -383,7 +383,7 @@ def test_the_other_forms_are_published_too(the_hub, command, capsys):
     assert f"{REPO_ID}-GGUF" in card and f"{REPO_ID}-native" in card
 
 
-def test_all_walks_the_series(the_hub, command, capsys, monkeypatch, recipe_file, here):
+def test_all_publishes_the_series(the_hub, command, capsys, monkeypatch, recipe_file, here):
     made = pipeline.series.Member("axion-tiny", "0.1", "Axion tiny", "Axion-tiny", True, 1, 1)
     planned = replace(made, name="axion1-v0.1", repo_name="Unmade")
     monkeypatch.setattr(pipeline.series, "walk", lambda: iter([made, planned]))

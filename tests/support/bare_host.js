@@ -1,5 +1,5 @@
-// A host without anything behind it (see Host in playground/views/toolkit.js): a test changes the props and `busy`, and
-// reads what the view asked for.
+// A stub of Host (see playground/views/toolkit.js): a test changes the props and `busy`, and reads what the view
+// triggered.
 
 export function bareHost(element, props) {
   const watchers = [];

@@ -1,4 +1,4 @@
-"""A view of playground/views alone in a page: no server, no Gradio, and a host that the test speaks for."""
+"""A single view of playground/views in a page without server or Gradio; the test controls its host."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ADDRESS = "http://localhost/view"
-"""Where the page seems to be; nothing listens there, and browsers let a local address use the clipboard."""
+"""The page's address. Nothing listens there; browsers let local addresses use the clipboard."""
 HOST = Path(__file__).with_name("bare_host.js")
 TEXTS = {
     "trace": by_language("trace"),
@@ -28,7 +28,7 @@ TEXTS = {
     "charts": None,
 }
 IDS = {"compare": "comparison", "charts": "about"}
-"""The id of a view's root on the Gradio page, where it is not the view's name: tests find parts by it on both pages."""
+"""The id of a view's root on the Gradio page, if it is not the view's name. Selectors then work on both pages."""
 PROPS = {
     "trace": {"defaults": asdict(Sampling())},
     "chat": {"most": MAX_PROMPT_CHARACTERS, "mostMessages": MAX_MESSAGES},
@@ -55,8 +55,8 @@ def write_page(
     """The HTML of a page that shows one view.
 
     Args:
-        template: for a view without a template of its own, the HTML that it stands on.
-        props: what the view reads beside its texts, language and value.
+        template: the HTML for a view that has no template.
+        props: further props besides texts, language and value.
     """
     texts = TEXTS[view] and TEXTS[view][language]
     values = {"texts": texts, "language": language, "value": value} | PROPS.get(view, {}) | props
@@ -73,7 +73,7 @@ def write_page(
 
 
 class View:
-    """A view in a browser's page, and its host's side of the conversation."""
+    """A view in a browser page, and control of its host."""
 
     def __init__(self, page: "Page", name: str, language: str) -> None:
         self.page = page
@@ -81,7 +81,7 @@ class View:
         self._texts = TEXTS[name]
 
     def change(self, busy: str | None = None, **props: object) -> None:
-        """Give props other values, and `busy` another state; returns when the view has drawn them."""
+        """Change props and `busy`; returns when the view has drawn them."""
         self.page.evaluate(
             "([props, busy]) => { host.change(props, busy); "
             "return new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))); }",
@@ -89,23 +89,23 @@ class View:
         )
 
     def show(self, events: Iterable[Mapping]) -> None:
-        """A generation from beginning to end: the host waits, and all its events come at once."""
+        """Show a whole generation, all of whose events arrive at once."""
         self.change("waiting")
         self.change("running", value=to_text(events))
         self.change("idle")
 
-    def speak(self, language: str) -> None:
-        """Another language."""
+    def set_language(self, language: str) -> None:
+        """Switch the language."""
         self.language = language
         self.change(texts=self._texts[language], language=language)
 
     def asked(self, event: str = "submit") -> list[dict]:
-        """The data of every such event that the view has asked for."""
+        """The data of every event of this name that the view has triggered."""
         return [data for name, data in self.page.evaluate("host.asked") if name == event]
 
 
 def to_text(events: Iterable[Mapping]) -> str:
-    """Events as the value of a view."""
+    """Events in the form of a view's value."""
     return "".join(map(to_line, events))
 
 
@@ -113,7 +113,7 @@ def to_text(events: Iterable[Mapping]) -> str:
 def open_view(
     browser: "Browser", name: str, language: str = "en", context: Mapping[str, object] | None = None, **page: object
 ) -> Iterator[View]:
-    """A page of its own with this view, made by `write_page` with `page`. Fails if a script error was raised in it.
+    """Open a new page with this view, made by `write_page` with `page`. Fails on script errors.
 
     Args:
         context: options of the browser's context, such as `viewport`.

@@ -29,7 +29,7 @@ class NoChromium(AxionError):
 
 @contextmanager
 def chromium() -> Iterator["Browser"]:
-    """A browser that is closed at the end of the `with` block. Raises NoChromium."""
+    """Start a browser, closed at the end of the `with` block. Raises NoChromium."""
     try:
         from playwright.sync_api import sync_playwright
     except ModuleNotFoundError:

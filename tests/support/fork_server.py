@@ -1,4 +1,4 @@
-"""A process that has imported what others need, and from which they fork in milliseconds."""
+"""A process with imports already done, from which others fork in milliseconds."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from multiprocessing.context import ForkServerContext
 
 @contextmanager
 def fork_server(module: str) -> Iterator[ForkServerContext]:
-    """A fork server that has imported `module`, in the environment of this moment, for as long as the block lasts.
+    """Run a fork server that has imported `module`, with the current environment, until the end of the block.
 
-    Python keeps a single one for good, which would serve later tests with the imports and the environment of the first.
+    Python would otherwise keep a single one, with the imports and the environment of its first use.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([module])

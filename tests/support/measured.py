@@ -1,4 +1,4 @@
-"""Releases of random weights that carry what a real one carries: favourites, results, a log, a chat template."""
+"""Releases with random weights and made-up results, metrics, favourite tokens and chat templates."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def make_release(tiny_release: Path, folder: Path, **config: object) -> Path:
 
 
 def make_chatty(source: Path, folder: Path, template: str = CHAT_TEMPLATE) -> Path:
-    """A copy of a release, with a chat template."""
+    """Copy a release and add a chat template."""
     shutil.copytree(source, folder)
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     return folder
@@ -47,7 +47,7 @@ def write_trace(folder: Path, **trace: object) -> None:
 
 
 def expert_load(layers: int, experts: int, start: float = 0.5) -> dict:
-    """Loads that are all different, and differ from set to set."""
+    """Expert loads that all differ, also between sets."""
     sets = {}
     for offset, name in enumerate(LOAD_SETS):
         rows = [
@@ -59,7 +59,7 @@ def expert_load(layers: int, experts: int, start: float = 0.5) -> dict:
 
 
 def favourites(layers: int, experts: int, texts: list[str], first_layer: int = 1) -> list[dict]:
-    """For every expert the same texts, with figures of its own."""
+    """Favourite tokens: the same texts for every expert, with different figures."""
     return [
         {
             "layer": layer,
@@ -76,7 +76,7 @@ def favourites(layers: int, experts: int, texts: list[str], first_layer: int = 1
 
 
 def write_metrics(folder: Path, rows: int = 12, layers: int = 2) -> list[dict]:
-    """A metrics.csv with an evaluation in every fourth row; returns its rows."""
+    """Write a metrics.csv with an evaluation in every fourth row; returns its rows."""
     written = [
         {
             "step": 25 * row,

@@ -1,4 +1,4 @@
-"""A playground in a process of its own, for tests, pictures and benchmarks."""
+"""The playground in a separate process, for tests, pictures and benchmarks."""
 
 import os
 import socket
@@ -43,12 +43,12 @@ def served(
     app: Sequence[str] = APP,
     start_seconds: float = START_SECONDS,
 ) -> Iterator[Server]:
-    """`python app.py` on a free port until the end of the `with` block; its standard error is passed through.
+    """Run `python app.py` on a free port until the end of the `with` block; its standard error is passed through.
 
     Args:
         models: the releases for `--models`; without any, the app's default.
         environment: variables that are added to those of this process.
-        app: another script than app.py, or "-m" and a module; it has to take `--port`.
+        app: another script than app.py, or "-m" and a module; it must accept `--port`.
         start_seconds: how long the first response may take.
 
     Raises:

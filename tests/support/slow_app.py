@@ -1,9 +1,9 @@
-"""The playground with a pause at every token, so that a text lasts long enough to be watched, stopped or left.
+"""The playground with a pause at every token, so that a generation can be watched, stopped or left.
 
     python -m tests.support.slow_app [--tokens-per-second N] [options of app.py]
 
-Without the pauses a text is done before a browser has moved the mouse. With `--tokens-per-second`, made for films, only
-new tokens are held back, and the page still states the model's own speed.
+Without pauses a text is complete before a browser can react. With `--tokens-per-second`, which is for films, only new
+tokens are delayed, and the page still shows the model's own speed.
 """
 
 import argparse
@@ -16,15 +16,15 @@ from axion.inference.stream import Step, stream
 from playground.server.launch import main
 
 START_PAUSE = 0.2
-"""Seconds before the first token, while the page waits for it."""
+"""Seconds before the first token."""
 PAUSE = 0.008
 """Seconds after each of the first tokens."""
 LATER, LATER_PAUSE = 128, 0.02
-"""After so many tokens the pause is longer, so that long texts last for many seconds even on a busy machine."""
+"""After this many tokens the pause is longer, so that long texts take many seconds."""
 
 
 def slow_stream(*arguments, **named) -> Iterator[Step]:
-    """`axion.inference.stream.stream` with pauses. Like it, checks its arguments before the first step is asked for."""
+    """`axion.inference.stream.stream` with pauses. Like it, checks its arguments at the call."""
     return _pausing(stream(*arguments, **named))
 
 
@@ -39,7 +39,7 @@ def _pausing(steps: Iterator[Step]) -> Iterator[Step]:
 
 
 def paced_stream(*arguments, tokens_per_second: float, **named) -> Iterator[Step]:
-    """`stream` at a fixed number of new tokens a second; a step's seconds count the model's work alone."""
+    """`stream` at a fixed number of new tokens per second; a step's seconds only count the model's work."""
     steps, worked = stream(*arguments, **named), 0.0
     while True:
         before = time.perf_counter()

@@ -1,7 +1,7 @@
-"""What a visitor does on the page, and what the view of a trace shows, for tests and pictures in Chromium.
+"""Drives the page in Chromium and reads the view of a trace, for tests and pictures.
 
-A view alone in a page (`tests.support.bare_page`) has the same ids as on the Gradio page, so what reads a view works on
-both. What uses the page's controls needs the Gradio page.
+Views in a bare page (`tests.support.bare_page`) have the same ids as on the Gradio page, so functions that read a view
+work on both. Functions that use the page's controls need the Gradio page.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from playground.locales import by_language
 TABLE = by_language("trace")
 
 READY = ".axion-view:not([data-state=empty])"
-"""There once the page has drawn its first trace."""
+"""Present once the page has drawn its first trace."""
 
 VIEW = "#trace .axion-view"
 TEXT = "#trace [data-part=text]"
@@ -25,11 +25,11 @@ RIBBON = "#trace [data-part=columns]"
 POPOVER = "#trace [data-part=popover]"
 
 PLAY = {"temperature": 0.8, "seed": 3, "max_new_tokens": 4}
-"""The settings of the recorded example, which the controls start with."""
+"""The settings of the recorded example, which the controls have at first."""
 
 
 def part(page, name: str):
-    """The part of the view that the script calls by this name."""
+    """The part of the view with this `data-part`."""
     return page.locator(f"#trace [data-part={name}]")
 
 
@@ -57,7 +57,7 @@ def wait_until(page, state: str) -> None:
 
 
 def record_states(page) -> None:
-    """Collects the view's states in `window.states`: a short one may be over before a poll would see it."""
+    """Collect the view's states in `window.states`, since polling could miss a short one."""
     page.evaluate(
         "selector => { const view = document.querySelector(selector); window.states = [];"
         " new MutationObserver(() => window.states.push(view.dataset.state))"
@@ -67,14 +67,14 @@ def record_states(page) -> None:
 
 
 def replay(page) -> None:
-    """Clicks Replay and waits until it ends."""
+    """Click Replay and wait until it ends."""
     record_states(page)
     part(page, "replay").click()
     page.wait_for_function("() => window.states.includes('replaying') && window.states.at(-1) !== 'replaying'")
 
 
 def wait_for_status(page, text: str) -> str:
-    """Waits until the view's status line holds `text`; returns the line."""
+    """Wait until the view's status line contains `text`; returns the line."""
     page.wait_for_function(
         "text => document.querySelector('#trace [data-part=status]').textContent.includes(text)", arg=text
     )
@@ -86,14 +86,14 @@ def read_tokens(page) -> list[str]:
 
 
 def read_routing(page) -> list[list[str]]:
-    """Per column of the ribbon, its cells' colours and strengths."""
+    """The colours and strengths of the cells in each column of the ribbon."""
     return page.locator(f"{RIBBON} .av-col").evaluate_all(
         "columns => columns.map(column => [...column.querySelectorAll('i')].map(cell => cell.getAttribute('style')))"
     )
 
 
 def read_trace(page) -> dict:
-    """What the button JSON gives."""
+    """Download the trace with the JSON button."""
     with page.expect_download() as download:
         part(page, "json").click()
     assert download.value.suggested_filename == "axion-trace.json"
@@ -110,13 +110,13 @@ def expected_tokens(folder: Path, prompt: str, **sampling) -> list[str]:
 
 
 def assert_is(trace: dict, steps: list[Step]) -> None:
-    """The shown trace has these steps, with their routing, to the last number that is carried."""
+    """Assert that the shown trace has exactly these steps, routing included."""
     records = [{name: value for name, value in step.items() if name != "s"} for step in trace["steps"]]
     assert records == [step.to_record() for step in steps]
 
 
 def wait_for_words(page, language: str, name: str = "copy", word: str = "copy") -> None:
-    """Waits until the part called `name` shows the words `word` in this language."""
+    """Wait until the part `name` shows the text `word` in this language."""
     page.wait_for_function(
         "([name, text]) => document.querySelector(`#trace [data-part=${name}]`).textContent === text",
         arg=[name, TABLE[language][word]],
@@ -131,12 +131,12 @@ def open_token(page, index: int):
 
 
 def first_new(page) -> int:
-    """The index of the first token that is not of the prompt."""
+    """The index of the first token after the prompt."""
     return page.locator(f"{TEXT} .av-tok.av-prompt").count()
 
 
 def open_tab(page, name: str) -> None:
-    """Show the tab of that name, also where a narrow page has put it into the menu of the rest."""
+    """Open a tab, also if a narrow page has moved it into the overflow menu."""
     strip = page.locator(".ax-tabs > .tab-wrapper")
     strip.locator(".visually-hidden button", has_text=name).wait_for(state="attached")
     tab = strip.get_by_role("tab", name=name, exact=True)
@@ -148,12 +148,12 @@ def open_tab(page, name: str) -> None:
 
 
 def choose_language(page, code: str) -> None:
-    """Press EN or PT in the page's head."""
+    """Click EN or PT in the page's header."""
     page.locator("#language label", has_text=code.upper()).click()
 
 
 def choose_theme(page, scheme: str) -> None:
-    """Make the page light or dark by its own button."""
+    """Switch the page to light or dark with its button."""
     if page.evaluate("document.body.classList.contains('dark')") != (scheme == "dark"):
         page.locator("#theme").click()
     page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark")

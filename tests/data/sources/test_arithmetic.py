@@ -31,7 +31,7 @@ def test_count_and_seed():
     assert first == again != other
 
 
-def test_the_output_is_that_of_its_version():
+def test_the_output_matches_its_version():
     """Whoever changes the problems raises Arithmetic.version, and then this digest."""
     source = Arithmetic(count=32_000)  # beyond the enumerated part
     assert (source.version, digest(source)) == (1, "3bf40669ddc57f78")
@@ -111,7 +111,7 @@ def test_one_digit_tests_are_the_whole_space():
 
 
 @pytest.mark.parametrize("wrong", [(3, "pt", 0.05), (1, "fr", 0.05), (2, "pt", 0.0)])
-def test_tests_that_cannot_be(wrong):
+def test_impossible_tests_are_refused(wrong):
     digits, language, holdout = wrong
     with pytest.raises(AxionError):
         arithmetic_tests(digits, language, 10, 0, holdout)

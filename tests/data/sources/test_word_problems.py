@@ -27,7 +27,7 @@ def test_count_seed_and_holdout(by_language):
     assert not any(shows_held_out(problem.document(), HOLDOUT) for problem in some)
 
 
-def test_the_output_is_that_of_its_version():
+def test_the_output_matches_its_version():
     """Whoever changes the problems raises WordProblems.version, and then this digest."""
     source = WordProblems(count=1500)
     assert (source.version, digest(source)) == (1, "a8004148b994d2a2")
@@ -75,7 +75,7 @@ def test_at_least_300_skeletons(by_language, language):
 
 
 @pytest.mark.parametrize("language", ["pt", "en"])
-def test_no_template_is_left_open(by_language, language):
+def test_no_placeholder_is_left(by_language, language):
     for problem in by_language[language]:
         text = problem.question + problem.reasoning
         assert not re.search(r"[{}\[\]|]|  | [.,?]", text), text

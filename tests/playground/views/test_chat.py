@@ -203,7 +203,7 @@ def test_hostile_text_runs_nothing(view, untaught):
     page.keyboard.press("ArrowRight")
     shown.change(value=to_line({"kind": "error", "message": attack}))
     assert page.locator("[data-part=error]").text_content() == attack
-    shown.speak("pt")  # draws it anew
+    shown.set_language("pt")  # draws it anew
     assert page.locator("[data-part=retry]").text_content() == TEXT["pt"]["retry"]
     page.wait_for_timeout(100)  # an image that fails to load tells so later
     assert page.evaluate("window.hacked") is None

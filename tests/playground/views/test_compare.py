@@ -152,7 +152,7 @@ def test_the_language_changes_words_and_numbers(view, different):
     shown.show(different)
     cells = shown.page.locator(".av-cell span")
     english = cells.all_text_contents()
-    shown.speak("pt")
+    shown.set_language("pt")
     assert shown.page.locator("[data-text=ribbons]").text_content() == WORDS["pt"]["ribbons"]
     assert WORDS["pt"]["stat_speed"] in part(shown.page, "side-a").text_content()
     assert cells.all_text_contents() == [text.replace(".", ",") for text in english] != english

@@ -131,7 +131,7 @@ def test_what_is_missing_is_said(view, value, tiny_release, tmp_path):
 
 def test_another_language_changes_the_words(view, value):
     shown = view("experts", value=value)
-    shown.speak("pt")
+    shown.set_language("pt")
     assert read(shown.page, ".ax-experts h3") == ["Camada 1", "Camada 2"]
     assert "A parcela justa é 50% de todos os tokens" in shown.page.locator("[data-part=verdicts]").text_content()
     assert "recebe 13,0% dos tokens" in read(shown.page, ".ax-card header")[2]

@@ -271,14 +271,14 @@ def test_another_language_changes_every_word(view, long):
         return {*spoken.evaluate_all("nodes => nodes.map(node => node.ariaLabel)"), *shown.all_text_contents()}
 
     english = words()
-    shown.speak("pt")
+    shown.set_language("pt")
     portuguese = words()
     same = {text for text in english & portuguese if re.search(r"[a-z]{3}", text)}
     same = {text for text in same if not re.match(r"tokens?\b", text, re.IGNORECASE)}
     assert not same, "a word that is another one in Portuguese"
     assert part(page, "status").text_content().startswith("endless · temperatura 0,8 · semente 3")
     assert page.locator(TEXT).get_attribute("data-end") == WORDS["pt"]["end_of_text"]
-    shown.speak("en")
+    shown.set_language("en")
     assert words() == english
 
 

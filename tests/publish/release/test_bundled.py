@@ -21,26 +21,26 @@ def bundled():
     return open_release(FOLDER)
 
 
-def test_it_holds_what_a_release_holds_unchanged(bundled):
+def test_it_is_complete_and_unchanged(bundled):
     assert lint(FOLDER) == []
     check_files(FOLDER)
 
 
-def test_it_is_small_enough_to_come_along():
+def test_it_is_small():
     assert sum((FOLDER / name).stat().st_size for name in files_in(FOLDER)) < 2.5e6
 
 
-def test_its_code_is_the_code_of_today():
+def test_its_code_is_current():
     for source in build.code_files():
         assert (FOLDER / source.name).read_bytes() == source.read_bytes(), REFRESH
 
 
-def test_its_card_is_what_its_figures_give_today(bundled):
+def test_its_card_is_current(bundled):
     for name, text in card_files(bundled.info).items():
         assert (FOLDER / name).read_text(encoding="utf-8") == text, REFRESH
 
 
-def test_its_roadmap_is_that_of_today(bundled):
+def test_its_roadmap_is_current(bundled):
     assert bundled.info["roadmap"] == roadmap("axion1"), REFRESH
 
 
@@ -48,5 +48,5 @@ def test_every_result_was_measured(bundled):
     assert [task for task, result in bundled.info["results"].items() if "skipped" in result] == []
 
 
-def test_its_result_on_the_benchmark_comes_along():
+def test_its_benchmark_result_is_included():
     assert ".eval_results/gsm8k.yaml" in files_in(FOLDER)
