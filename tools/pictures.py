@@ -81,7 +81,7 @@ def open_page(
 
 def tabs_of(page: "Page") -> Iterator[str]:
     """Open every tab of the page in turn; yields a file name once the content is drawn."""
-    # Gradio keeps a hidden copy of the tab strip for measuring, which includes the tabs in a narrow page's overflow menu.
+    # Gradio keeps a hidden copy of the tab strip, which includes the tabs that a narrow page moves into a menu.
     names = page.locator(".ax-tabs > .tab-wrapper .visually-hidden button")
     for number in range(names.count()):
         page.wait_for_load_state("networkidle")
@@ -170,7 +170,7 @@ def write_film(path: Path, frames: Sequence[Image.Image], seconds: Sequence[floa
     size, length = path.stat().st_size, sum(seconds)
     if size > MOST_BYTES or length > MOST_SECONDS:
         raise AxionError(
-            f"{path.name} is {size:,} bytes and {length:.1f} s long; at most {MOST_BYTES:,} and {MOST_SECONDS:g} s allowed"
+            f"{path.name} is {size:,} bytes and {length:.1f} s long; at most {MOST_BYTES:,} and {MOST_SECONDS:g} s"
         )
 
 

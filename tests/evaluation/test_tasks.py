@@ -36,9 +36,7 @@ def few_prompts(monkeypatch):
     monkeypatch.setattr(evaluation, "REASONING_TOKENS", 8)
     monkeypatch.setattr(speed, "REPETITIONS", 1)
     monkeypatch.setattr(speed, "NEW_TOKENS", 10)
-    monkeypatch.setattr(
-        speed, "measure_memory", lambda folder: {"libraries_bytes": 1, "peak_bytes": 2}
-    )  # it starts a process
+    monkeypatch.setattr(speed, "measure_memory", lambda folder: {"libraries_bytes": 1, "peak_bytes": 2})
 
 
 @pytest.fixture
