@@ -114,7 +114,7 @@ def test_a_contender_that_dies_does_not_affect_the_others(fake):
     workers = {name: fake(name) for name in ("fast", "dying")}
     answers, gone = interleave(workers, ["step"], 3, 0.0)
     assert list(answers) == [("fast", "step")] and len(answers["fast", "step"]) == 3
-    assert "ended with 3" in gone["dying"] and "out of luck" in gone["dying"]
+    assert "exited with 3" in gone["dying"] and "out of luck" in gone["dying"]
 
 
 def test_a_silent_contender_times_out(fake, monkeypatch):
