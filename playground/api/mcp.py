@@ -19,7 +19,6 @@ from axion.inference.sampling import Sampling
 from playground.api.responses import FINISH, ROUTING_HEAD
 from playground.content.experts import describe_experts
 from playground.generate.catalogue import Catalogue, OpenModel
-from playground.generate.chat import can_chat
 from playground.generate.events import live_events
 from playground.generate.request import DEFAULTS, LIMITS, Request, read_request, settings_of
 from playground.locales import DEFAULT, format_number, texts
@@ -135,9 +134,10 @@ class Tools:
         Returns an object: models, a list of objects. Each has name (the argument of the other tools), default (whether
         it is used when none is named), parameters with total, active (used for one token) and embedding (the part of
         total in the token embedding), layers (how many have experts), first_layer (the number of the first of them,
-        from 1), experts (in each of these layers), experts_per_token, shared_experts, context_tokens, and can_chat
-        (whether it was trained to hold a conversation; others only continue a text). A model that cannot be opened has
-        name and error.
+        from 1; null without any), experts (in each of these layers), experts_per_token, shared_experts,
+        context_tokens, and can_chat (whether it was trained to hold a conversation; others only continue a text). A
+        model that has not been downloaded yet has only name and default, and one that cannot be opened has name and
+        error.
         """
         default = self._catalogue.default()
         return {"models": [self._describe(name, name == default) for name in self._catalogue.names]}
@@ -161,21 +161,23 @@ class Tools:
 
     def _describe(self, name: str, default: bool) -> dict:
         try:
-            model = self._open(name)
+            known = self._catalogue.facts_for_program(name)
         except AxionError as error:
             return {"name": name, "error": str(error)}
-        facts = model.facts
+        if known is None:
+            return {"name": name, "default": default}
+        facts, can_chat = known
         return {
             "name": name,
             "default": default,
             "parameters": {"total": facts.total, "active": facts.active, "embedding": facts.embedding},
             "layers": facts.layers,
-            "first_layer": facts.first_layer,
+            "first_layer": facts.first_layer if facts.layers else None,
             "experts": facts.experts,
             "experts_per_token": facts.experts_per_token,
             "shared_experts": facts.shared_experts,
             "context_tokens": facts.context,
-            "can_chat": can_chat(model),
+            "can_chat": can_chat,
         }
 
     def _open(self, name: object) -> OpenModel:

@@ -31,7 +31,7 @@ from axion.inference.stream import encode_prompt
 from playground.api.requests import ApiError, CompletionRequest, Kind, parse_json, read_body, refuse
 from playground.api.responses import Answer, ChatResponse, CompletionResponse, Delta, with_logprobs
 from playground.generate.catalogue import Catalogue, OpenModel
-from playground.generate.chat import can_chat, conversation_prompt
+from playground.generate.chat import answer_prompt
 from playground.generate.events import UPDATES_PER_SECOND, live_events
 from playground.generate.rate_limits import (
     GENERATIONS_AT_ONCE,
@@ -190,14 +190,8 @@ def generate(catalogue: Catalogue, asked: CompletionRequest) -> Generator[dict[s
 
 
 def _conversation(model: OpenModel, asked: CompletionRequest) -> str:
-    if not can_chat(model):
-        refuse(
-            f"{model.name} was not trained to chat; send a text for it to continue to /v1/completions",
-            "model",
-            "not_a_chat_model",
-        )
     try:
-        return conversation_prompt(model, asked.messages)
+        return answer_prompt(model, asked.messages)
     except AxionError as error:
         refuse(str(error), "messages")
 

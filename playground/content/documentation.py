@@ -16,37 +16,21 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from jinja2 import Environment, StrictUndefined
 
-from axion.data.format import Problem
 from axion.errors import AxionError
 from axion.inference.routing import routers
 from axion.model.configuration_axion import AxionConfig
 from axion.recipe import recipe_fields
+from playground.content.experts import FEW_EXPERTS
 from playground.generate.catalogue import OpenModel
+from playground.generate.presets import WORKED
 from playground.generate.rate_limits import BURST, STARTS_PER_MINUTE
 from playground.generate.request import LIMITS, Limit
 from playground.locales import Language, format_number, format_percent, texts
 
 PAGES = Path(__file__).parent / "pages"
-MANY_EXPERTS = 8
-"""Of layers with more experts, only the lowest and the highest bias are shown."""
-
 _BEGIN = re.compile(r"^<!-- (\w+) -->\n## (.+)$", re.MULTILINE)
 _ARGUMENT = re.compile(r"^        (\w[\w, ]*): (.+(?:\n            .+)*)", re.MULTILINE)
 _WORD = re.compile(r"[\w.+-]{1,40}")
-
-WORKED = {
-    "en": Problem(
-        "Tom has 3 boxes with 6 pencils in each. He gives 4 pencils to Mia. How many pencils does Tom have left?",
-        "14",
-        "Tom has 3 * 6 = 18 pencils.\nHe has 18 - 4 = 14 pencils left.",
-    ),
-    "pt": Problem(
-        "Ana tem 12 maçãs e compra mais 8. Depois dá metade a Pedro. Com quantas maçãs Ana fica?",
-        "10",
-        "Ana tem 12 + 8 = 20 maçãs.\nDá 20 / 2 = 10 maçãs a Pedro.",
-    ),
-}
-"""An example in the form of the training data."""
 
 
 class Written(str):
@@ -151,7 +135,7 @@ def bias_table(model: OpenModel, language: Language) -> Written:
     if not biases:
         return Written("")
     experts = len(next(iter(biases.values())))
-    many = experts > MANY_EXPERTS
+    many = experts > FEW_EXPERTS  # then only the lowest and the highest bias are shown
     names = [words[key] for key in ("lowest", "highest")] if many else [f"E{n + 1}" for n in range(experts)]
 
     def write(bias: float) -> str:

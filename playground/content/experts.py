@@ -16,8 +16,8 @@ DEAD_BELOW = 0.1
 ERROR_RATE = 0.05
 """The probability of one false positive among all tests together."""
 
-FEW = 8
-"""Of models with more experts per layer, fewer favourites are shown."""
+FEW_EXPERTS = 8
+"""With more experts per layer, less is shown of each; the colours of views/routing.js are for so many experts too."""
 
 TOKENS_OF_FEW, TOKENS_OF_MANY = 12, 6
 LONGEST_TEXT = 40
@@ -140,7 +140,7 @@ def _read_favourites(model: OpenModel) -> list[list[dict | None]] | None:
     special = set(model.release.tokenizer.all_special_tokens)
     for layer in cards:
         _add_kinds([card for card in layer if card], special, tests=facts.layers * facts.experts * len(KINDS))
-    most = TOKENS_OF_FEW if facts.experts <= FEW else TOKENS_OF_MANY
+    most = TOKENS_OF_FEW if facts.experts <= FEW_EXPERTS else TOKENS_OF_MANY
     for card in (card for layer in cards for card in layer if card):
         # Highest lift first. All tokens that an expert always reads have the same lift; of these the most frequent
         # first.

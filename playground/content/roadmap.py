@@ -6,23 +6,9 @@ from functools import cache
 
 from axion.errors import AxionError
 from axion.evaluation.results import measured
-from axion.series import families, series
+from axion.series import Member, families, series
 
 TASK = "gsm8k_validation"
-
-
-@dataclass(frozen=True)
-class Stop:
-    """A version of a series."""
-
-    name: str
-    version: str
-    title: str
-    parameters: int
-    """Counted where the version is released, else nominal."""
-    active: int | None
-    """Parameters used for one token; None where the version is planned."""
-    released: bool
 
 
 @dataclass(frozen=True)
@@ -35,7 +21,7 @@ class Measured:
     documents: int
 
 
-def read_roadmap(info: dict) -> list[Stop]:
+def read_roadmap(info: dict) -> list[Member]:
     """The series of the release with this release.json, smallest first; [] if it belongs to none.
 
     Without the project's recipes, as on a Space, the roadmap is the one stored in the release when it was built.
@@ -44,29 +30,28 @@ def read_roadmap(info: dict) -> list[Stop]:
         AxionError: the release's roadmap is malformed, or the series' file is broken.
     """
     family = info.get("family")
-    if stops := _read_series(family) if family in families() else ():
-        return list(stops)
+    if family in families() and (members := _read_series(family)):
+        return list(members)
     try:
-        return [
-            Stop(
-                str(entry["name"]),
-                str(entry["version"]),
-                str(entry["title"]),
-                int(entry["parameters"]),
-                None if entry["active"] is None else int(entry["active"]),
-                bool(entry["released"]),
-            )
-            for entry in info.get("roadmap") or ()
-        ]
+        return [_read_member(entry) for entry in info.get("roadmap") or ()]
     except (KeyError, TypeError, ValueError) as error:
         raise AxionError(f"release.json is broken: its roadmap lacks {error}; build the release again") from None
 
 
 @cache
-def _read_series(family: str) -> tuple[Stop, ...]:
-    return tuple(
-        Stop(member.name, member.version, member.title, member.parameters, member.active, member.released)
-        for member in series(family)
+def _read_series(family: str) -> tuple[Member, ...]:
+    return tuple(series(family))
+
+
+def _read_member(entry: dict) -> Member:
+    return Member(
+        name=str(entry["name"]),
+        version=str(entry["version"]),
+        title=str(entry["title"]),
+        repo_name=str(entry.get("repo_name", "")),  # which releases do not state
+        released=bool(entry["released"]),
+        parameters=int(entry["parameters"]),
+        active=None if entry["active"] is None else int(entry["active"]),
     )
 
 

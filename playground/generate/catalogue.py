@@ -4,13 +4,12 @@ import logging
 import os
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
 from axion.errors import AxionError
-from axion.inference.routing import routers
 from axion.inference.stream import Step, stream
 from axion.params import report
 from axion.release import RELEASES, Release, list_releases, open_release
@@ -22,7 +21,7 @@ Stream = Callable[..., Generator[Step, None, None]]
 log = logging.getLogger(__name__)
 
 _COMMIT = re.compile(r"@([0-9a-f]{8})[0-9a-f]{32}$")
-"""A revision that is a full commit hash, of which visitors see eight digits."""
+"""Matches a full commit hash as the revision; visitors see its first eight digits."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,10 @@ class Facts:
 def read_facts(release: Release) -> Facts:
     """Count what the page shows about `release`."""
     config, counted = release.config, report(release.name, release.config, release.family)
-    rows = routers(release.model)
-    layers = len(rows)
+    layers = len(config.mixture_layers)
     return Facts(
         layers=layers,
-        first_layer=min((row.layer for row in rows), default=config.num_hidden_layers + 1),
+        first_layer=config.mixture_layers.start + 1,
         experts=config.n_routed_experts if layers else 0,
         experts_per_token=config.num_experts_per_tok if layers else 0,
         shared_experts=config.n_shared_experts if layers else 0,
@@ -80,6 +78,11 @@ class OpenModel:
     facts: Facts
     stream: Stream = stream
     """Generates with it, step by step."""
+
+
+def can_chat(release: Release) -> bool:
+    """Whether the release has a chat template."""
+    return bool(release.tokenizer.chat_template)
 
 
 class Catalogue:
@@ -133,24 +136,38 @@ class Catalogue:
     def open_for_program(self, name: object) -> OpenModel:
         """As `open`, but what is wrong with a release goes to the log, since it is the operator's business."""
         name = self.check_name(name)
-        try:
+        with _errors_to_log(name):
             return self.open(name)
-        except AxionError as error:
-            log.error("%s cannot be opened: %s", name, error)
-            raise AxionError(f"the model {name} cannot be opened; the server's log says more") from None
+
+    def facts_for_program(self, name: object) -> tuple[Facts, bool] | None:
+        """The model's facts, and whether it can chat, without loading its weights.
+
+        Raises:
+            AxionError: as `open_for_program`, where the config or the tokenizer is broken.
+
+        Returns:
+            None where the release would have to be downloaded.
+        """
+        name = self.check_name(name)
+        with _errors_to_log(name):
+            release = self._find_release(name)
+            return release and (read_facts(release), can_chat(release))
 
     def describe_others(self) -> list[tuple[str, dict]]:
         """Name and release.json of each model that is loaded or in a local folder; the others would be downloads."""
-        known = {name: model.release for name, model in self._loaded.items()}
-        for name, reference in self._references.items():
-            if name not in known and (Path(reference).is_dir() or reference in list_releases()):
-                with suppress(AxionError):  # a visitor who chooses it sees what is wrong with it
-                    known[name] = open_release(reference)
         described = []
-        for name in filter(known.__contains__, self._references):
-            with suppress(AxionError):
-                described.append((name, known[name].info))
+        for name in self._references:
+            with suppress(AxionError):  # a visitor who chooses it sees what is wrong with it
+                if release := self._find_release(name):
+                    described.append((name, release.info))
         return described
+
+    def _find_release(self, name: str) -> Release | None:
+        """The release, its weights perhaps not loaded; None where it would have to be downloaded."""
+        if name in self._loaded:
+            return self._loaded[name].release
+        reference = self._references[name]
+        return open_release(reference) if Path(reference).is_dir() or reference in list_releases() else None
 
     def default(self) -> str:
         """The first model that opens; the first of all when none does, and then the page says what is wrong with it."""
@@ -161,6 +178,16 @@ class Catalogue:
                 continue
             return name
         return self.names[0]
+
+
+@contextmanager
+def _errors_to_log(name: str) -> Iterator[None]:
+    """Log an AxionError, and raise another one in its place that says nothing of the server."""
+    try:
+        yield
+    except AxionError as error:
+        log.error("%s cannot be opened: %s", name, error)
+        raise AxionError(f"the model {name} cannot be opened; the server's log says more") from None
 
 
 def _open(name: str, reference: str, stream: Stream) -> OpenModel:

@@ -2,7 +2,7 @@
 
 A release that was trained to chat has a chat template, which formats the whole conversation. Any other release only
 completes texts: the last question alone is put into the form of its training data, and the model sees nothing before
-it.
+it. A conversation that ends with the assistant's message asks for the rest of that answer.
 """
 
 import re
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from axion.errors import AxionError
 from axion.inference.stream import encode_prompt
-from playground.generate.catalogue import OpenModel
+from playground.generate.catalogue import OpenModel, can_chat
 from playground.generate.events import live_events
 from playground.generate.presets import problem_prompt
 from playground.generate.refusal import Refusal, tell
@@ -52,7 +52,7 @@ def answer_events(
         yield {"kind": "error", "message": tell(error, language)}
         return
     yield {"kind": "turn", "turn": turn, "left_out": left_out}
-    with closing(live_events(model, request, cut=False)) as events:
+    with closing(live_events(model, request, cut=False, language=language)) as events:
         for event in events:
             if event["kind"] != "step":
                 yield event
@@ -63,16 +63,16 @@ def answer_events(
 def _read_question(model: OpenModel, asked: object, settings: Mapping[str, object]) -> tuple[Request, int]:
     """The request, with the seed of this attempt, and how many messages were left out of its prompt."""
     if not isinstance(asked, Mapping) or not _is_count(attempt := asked.get("attempt")):
-        raise AxionError("a question must come with its messages and the number of its attempt")
+        raise Refusal("no_question")
     seed = settings.get("seed")
     if _is_count(seed):
         settings = {**settings, "seed": (seed + attempt) % (int(LIMITS["seed"].high) + 1)}
     sampling = check_settings(settings)
-    messages = check_messages(asked.get("messages"))
-    if can_chat(model):
-        prompt, left_out = fit_conversation(model, asked["messages"], sampling.max_new_tokens)
+    messages = asked.get("messages")
+    if can_chat(model.release):
+        prompt, left_out = fit_conversation(model, messages, sampling.max_new_tokens)
     else:
-        prompt, left_out = problem_prompt(messages[-1][1]), 0
+        prompt, left_out = question_prompt(messages), 0
     return Request(model.name, check_prompt(prompt), sampling), left_out
 
 
@@ -80,37 +80,48 @@ def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
-def can_chat(model: OpenModel) -> bool:
-    """Whether the release has a chat template."""
-    return bool(model.release.tokenizer.chat_template)
+def answer_prompt(model: OpenModel, messages: object) -> str:
+    """The text that the model continues with its answer: the conversation, or without a chat template the question."""
+    return conversation_prompt(model, messages) if can_chat(model.release) else question_prompt(messages)
+
+
+def question_prompt(messages: object) -> str:
+    """The user's last message alone, in the form of the training data, for a model that was not trained to chat.
+
+    Raises:
+        Refusal: the messages are not a conversation.
+    """
+    checked = check_messages(messages)
+    last = max(index for index, (role, _) in enumerate(checked) if role == "user")
+    begun = "".join(text for role, text in checked[last + 1 :] if role == "assistant")
+    return problem_prompt(checked[last][1]) + begun
 
 
 def conversation_prompt(model: OpenModel, messages: object) -> str:
-    """The whole conversation as one text, up to where the model's next answer starts.
+    """The whole conversation as one text, up to where the model's next answer starts or is to be continued.
 
     The release's chat template formats it. The token that starts every text is left to `encode_prompt`. The name of a
     special token inside a message is broken by a space, so that no message can pretend to come from another role.
 
     Args:
-        messages: `{"role": "system" | "user" | "assistant", "content": str}` each, the last one from the user. Other
-            keys are ignored.
+        messages: `{"role": "system" | "user" | "assistant", "content": str}` each, the last one from the user, or from
+            the assistant as the start of the answer. Other keys are ignored.
 
     Raises:
-        AxionError: the messages are malformed, too many or too long; the model was not trained to chat; its template
+        Refusal: the messages are malformed, too many or too long; the model was not trained to chat; its template
             rejects this conversation.
     """
     checked = check_messages(messages)
     tokenizer = model.release.tokenizer
-    if not can_chat(model):
-        raise AxionError(
-            f"{model.name} was not trained to chat: it has no chat template; use completions, which continue a text"
-        )
+    if not can_chat(model.release):
+        raise Refusal("cannot_chat", model=model.name)
     safe = [{"role": role, "content": _break_special(tokenizer, text)} for role, text in checked]
+    begun = safe.pop()["content"] if safe[-1]["role"] == "assistant" else ""
     try:
         prompt = str(tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=True))
     except Exception as error:  # a template is the release's own code, and may raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise AxionError(f"the chat template of {model.name} rejects this conversation: {reason}") from None
+        raise Refusal("template", model=model.name, reason=reason) from None
     begin = tokenizer.bos_token
     if (
         isinstance(begin, str)
@@ -120,8 +131,8 @@ def conversation_prompt(model: OpenModel, messages: object) -> str:
     ):
         prompt = prompt.removeprefix(begin)
     if not prompt:
-        raise AxionError(f"the chat template of {model.name} writes nothing for this conversation")
-    return prompt
+        raise Refusal("empty_template", model=model.name)
+    return prompt + begun
 
 
 def fit_conversation(model: OpenModel, messages: object, max_new_tokens: int) -> tuple[str, int]:
@@ -131,7 +142,7 @@ def fit_conversation(model: OpenModel, messages: object, max_new_tokens: int) ->
     the context, and the prompt is at most MAX_PROMPT_CHARACTERS long.
 
     Raises:
-        AxionError: as `conversation_prompt`, or the last message alone is too long.
+        Refusal: as `conversation_prompt`, or the last message alone is too long.
     """
     checked = [{"role": role, "content": text} for role, text in check_messages(messages)]
     starts = [index for index, message in enumerate(checked) if message["role"] == "user"]
@@ -155,37 +166,37 @@ def fit_conversation(model: OpenModel, messages: object, max_new_tokens: int) ->
 
 
 def check_messages(messages: object) -> list[tuple[str, str]]:
-    """The messages as (role, text). Raises AxionError unless they are a conversation that ends with the user."""
+    """The messages as (role, text). Raises Refusal unless they are a conversation that asks for an answer."""
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
-        raise AxionError("messages must be a list of at least one message, each with a role and a content")
+        raise Refusal("no_messages")
     if len(messages) > MAX_MESSAGES:
         raise Refusal("many_messages", count=len(messages), most=MAX_MESSAGES)
     checked = [_check_message(number, message) for number, message in enumerate(messages, start=1)]
     total = sum(len(text) for _, text in checked)
     if total > MAX_CONVERSATION_CHARACTERS:
         raise Refusal("long_conversation", count=total, most=MAX_CONVERSATION_CHARACTERS)
-    role, text = checked[-1]
-    if role != "user":
-        raise AxionError("the last message must be the user's, since that is the one to answer")
-    if not text.strip():
-        raise AxionError("the last message is empty; write something for the model to answer")
+    questions = [text for role, text in checked if role == "user"]
+    if checked[-1][0] == "system" or not questions:
+        raise Refusal("no_user")
+    if not questions[-1].strip() or not checked[-1][1].strip():
+        raise Refusal("empty_message")
     return checked
 
 
 def _check_message(number: int, message: object) -> tuple[str, str]:
     if not isinstance(message, Mapping):
-        raise AxionError(f"message {number} must be an object with a role and a content")
+        raise Refusal("no_message", number=number)
     role, text = message.get("role"), message.get("content")
     if not isinstance(role, str) or role not in ROLES:
-        raise AxionError(f"the role of message {number} must be one of {', '.join(ROLES)}")
+        raise Refusal("role", number=number, roles=", ".join(ROLES))
     if not isinstance(text, str):
-        raise AxionError(f"the content of message {number} must be text")
+        raise Refusal("content", number=number)
     if len(text) > MAX_PROMPT_CHARACTERS:
         raise Refusal("long_message", number=number, count=len(text), most=MAX_PROMPT_CHARACTERS)
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise AxionError(f"message {number} contains a lone surrogate; send valid Unicode text") from None
+        raise Refusal("broken_message", number=number) from None
     return role, text
 
 
@@ -193,7 +204,7 @@ def _break_special(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     """The text with a space after the first character of every special token's name: `<|end|>` → `< |end|>`.
 
     Raises:
-        AxionError: a part of it would still be tokenized as a special token.
+        Refusal: a part of it would still be tokenized as a special token.
     """
     special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     names = sorted(filter(None, special.values()), key=len, reverse=True)
@@ -201,5 +212,5 @@ def _break_special(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
         pattern = re.compile("|".join(map(re.escape, names)))
         text = pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
     if not special.keys().isdisjoint(tokenizer(text, add_special_tokens=False).input_ids):
-        raise AxionError("a message contains the name of a special token; leave it out")
+        raise Refusal("special_token")
     return text

@@ -7,13 +7,18 @@ from typing import Any
 from axion.errors import AxionError
 from playground.generate.catalogue import Catalogue
 from playground.generate.events import MAX_SECONDS, live_events
+from playground.generate.refusal import tell
 from playground.generate.request import Request
+from playground.locales import DEFAULT, Language
 
 SIDES = ("a", "b")
 
 
 def compared_events(
-    catalogue: Catalogue, requests: Mapping[str, Request | AxionError], max_seconds: float = MAX_SECONDS
+    catalogue: Catalogue,
+    requests: Mapping[str, Request | AxionError],
+    max_seconds: float = MAX_SECONDS,
+    language: Language = DEFAULT,
 ) -> Generator[dict[str, Any], None, None]:
     """The events of each side's generation, one of each in turn, so that both texts grow together.
 
@@ -22,8 +27,9 @@ def compared_events(
 
     Args:
         requests: side → its request, or the error that becomes that side's only event.
+        language: of the error messages, where they are translated.
     """
-    running = {side: _side_events(catalogue, request, max_seconds) for side, request in requests.items()}
+    running = {side: _side_events(catalogue, request, max_seconds, language) for side, request in requests.items()}
     spent = dict.fromkeys(running, 0.0)
     try:
         while running:
@@ -42,9 +48,9 @@ def compared_events(
 
 
 def _side_events(
-    catalogue: Catalogue, request: Request | AxionError, max_seconds: float
+    catalogue: Catalogue, request: Request | AxionError, max_seconds: float, language: Language
 ) -> Generator[dict[str, Any], None, None]:
     if isinstance(request, AxionError):
-        yield {"kind": "error", "message": str(request)}
+        yield {"kind": "error", "message": tell(request, language)}
     else:
-        yield from live_events(catalogue.open(request.model), request, max_seconds)
+        yield from live_events(catalogue.open(request.model), request, max_seconds, language=language)

@@ -22,7 +22,9 @@ from axion.errors import AxionError
 from axion.inference.routing import routers
 from axion.inference.stream import Step, encode_prompt, end_tokens
 from playground.generate.catalogue import OpenModel
+from playground.generate.refusal import Refusal, tell
 from playground.generate.request import Request
+from playground.locales import DEFAULT, Language
 
 UPDATES_PER_SECOND = 40
 """At most: the page draws once per frame and skips frames while it does."""
@@ -78,13 +80,18 @@ def start_event(
 
 
 def live_events(
-    model: OpenModel, request: Request, max_seconds: float = MAX_SECONDS, cut: bool = True
+    model: OpenModel,
+    request: Request,
+    max_seconds: float = MAX_SECONDS,
+    cut: bool = True,
+    language: Language = DEFAULT,
 ) -> Generator[dict[str, Any], None, None]:
     """Generate, and yield the events. Closing this iterator closes the model's stream at once.
 
     Args:
         model: the one that `request` names, opened.
         cut: whether a prompt that is longer than the context is cut at its start; otherwise it is an error.
+        language: of the error messages, where they are translated.
     """
     try:
         ids, dropped = _fit(model, request) if cut else (encode_prompt(model.release.tokenizer, request.prompt), 0)
@@ -102,10 +109,10 @@ def live_events(
                     return
         yield {"kind": "end", "reason": _reason(model, request, last, new_tokens)}
     except AxionError as error:
-        yield {"kind": "error", "message": str(error)}
+        yield {"kind": "error", "message": tell(error, language)}
     except Exception:
         log.exception("a generation failed")
-        yield {"kind": "error", "message": "the server failed during generation; its log says more"}
+        yield {"kind": "error", "message": Refusal("failed").tell(language)}
 
 
 def _fit(model: OpenModel, request: Request) -> tuple[list[int], int]:

@@ -1,11 +1,11 @@
-"""A visitor's mistake, told in the language of the page."""
+"""A visitor's mistake, reported in the language of the page."""
 
 from axion.errors import AxionError
 from playground.locales import DEFAULT, Language, fill, texts
 
 
 class Refusal(AxionError):
-    """A mistake of a visitor's that can be told in every language of the page; as an exception it speaks English.
+    """A visitor's mistake, with a text in every language of the page; as an exception its text is English.
 
     Args:
         mistake: the key of its text in the part "errors" of the locale files.

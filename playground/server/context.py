@@ -8,11 +8,12 @@ import gradio as gr
 from gradio.blocks import Block
 
 from axion.errors import AxionError
+from playground.content.markup import render
 from playground.generate.catalogue import Catalogue, OpenModel
 from playground.generate.rate_limits import GENERATIONS_AT_ONCE, RateLimiter
-from playground.locales import DEFAULT, Language
+from playground.generate.refusal import tell
+from playground.locales import Language
 from playground.server.labels import Labels
-from playground.server.markup import render
 
 QUEUE: dict[str, Any] = {"concurrency_limit": GENERATIONS_AT_ONCE, "concurrency_id": "generation"}
 """Arguments of every event that runs a model: page and tools share the places."""
@@ -36,9 +37,9 @@ class PageContext:
     """The model that the page opens with; None if its release is broken."""
 
 
-def error_html(message: str) -> str:
+def error_html(message: str, language: Language) -> str:
     """An error message in place of some content."""
-    return render("error.html", DEFAULT, message=message)
+    return render("error.html", language, message=message)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Panel:
     component: Block
     content: Callable[[OpenModel, Language], object]
     """A value or a `gr.update`. May raise AxionError, whose message is then shown."""
-    broken: Callable[[str], object] = error_html
+    broken: Callable[[str, Language], object] = error_html
     """The content for a model that cannot be opened, given the error message."""
     follows_language: bool = True
     """Whether the content depends on the language."""
@@ -58,4 +59,4 @@ class Panel:
         try:
             return self.content(catalogue.open(name), language)
         except AxionError as error:
-            return self.broken(str(error))
+            return self.broken(tell(error, language), language)

@@ -6,10 +6,11 @@ import gradio as gr
 
 from playground.api.requests import PARAMETER_NAMES
 from playground.content.documentation import chapter_markdown, read_page
+from playground.content.markup import render
 from playground.generate.catalogue import OpenModel
 from playground.locales import DEFAULT, Language, texts
 from playground.server.context import PageContext, Panel
-from playground.server.markup import SERVER, render, script
+from playground.server.markup import SERVER, script
 
 FORMULAS = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
 
@@ -31,7 +32,7 @@ def build_documentation(context: PageContext) -> list[Panel]:
                 card = gr.Markdown(
                     latex_delimiters=FORMULAS, elem_id=f"doc-{chapter.anchor}", elem_classes="ax-doc-card"
                 )
-                panels.append(Panel(card, _chapter(index), broken=lambda _: gr.update(value="", visible=False)))
+                panels.append(Panel(card, _chapter(index), broken=lambda *_: gr.update(value="", visible=False)))
     return panels
 
 

@@ -1,51 +1,15 @@
-"""HTML made on the server: Jinja templates that escape every value, for the parts that no model wrote."""
+"""The scripts and styles of the page: the views, each bundled with all that it imports and with Gradio's host."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
-from jinja2.runtime import Context
-
-from playground.content.charts import readings
-from playground.locales import Language, fill, format_bytes, format_number, format_percent, format_short
-
 SERVER = Path(__file__).parent
-TEMPLATES = SERVER / "templates"
 VIEWS = SERVER.parent / "views"
 STYLES = [path for folder in (SERVER, VIEWS) for path in sorted((folder / "css").glob("*.css"))]
 """The page's style sheets: Gradio's surroundings first, then the views."""
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
 _COMMENT = re.compile(r"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)\n", re.MULTILINE)
-
-
-_templates = Environment(
-    loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
-
-
-def _by_language(function: Callable[..., str]) -> Callable[..., str]:
-    """The function as a filter: its argument `language` is that of the page."""
-
-    @pass_context
-    def write(context: Context, value: object, /, *arguments: object, **named: object) -> str:
-        return function(value, *arguments, language=context["language"], **named)
-
-    return write
-
-
-_templates.filters["number"] = _by_language(format_number)
-_templates.filters["percent"] = _by_language(format_percent)
-_templates.filters["short"] = _by_language(format_short)
-_templates.filters["bytes"] = _by_language(format_bytes)
-_templates.filters["fill"] = _by_language(fill)
-_templates.filters["readings"] = readings
-
-
-def render(template: str, language: Language, **values: object) -> str:
-    """Fill in a template of playground/server/templates, with numbers as the language writes them."""
-    return _templates.get_template(template).render(language=language, **values)
 
 
 def bundle(*modules: Path) -> str:

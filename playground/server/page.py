@@ -8,13 +8,13 @@ from gradio.themes import Default, LocalFont
 
 from axion.errors import AxionError
 from playground.api.mcp import build_tools
+from playground.content.markup import TEMPLATES, render
 from playground.generate.catalogue import Catalogue, OpenModel
 from playground.generate.rate_limits import RateLimiter
 from playground.locales import DEFAULT, LANGUAGES, Language, by_language, choose_language, texts
 from playground.server.admission import admit_call
 from playground.server.context import QUEUE, QUIET, PageContext, Panel
 from playground.server.labels import Labels
-from playground.server.markup import TEMPLATES, render
 from playground.server.tabs import api, chat, compare, experts, model, playground
 
 TABS = ("playground", "chat", "experts", "compare", "model", "api")
@@ -88,7 +88,7 @@ def build_page(catalogue: Catalogue, limiter: RateLimiter) -> gr.Blocks:
         title=texts("page", DEFAULT)["title"], analytics_enabled=False, fill_width=False, delete_cache=(3600, 3600)
     ) as page:
         with gr.Row(elem_classes="ax-header"):
-            facts = Panel(gr.HTML(apply_default_css=False, elem_id="facts"), _facts, broken=lambda _: _no_facts())
+            facts = Panel(gr.HTML(apply_default_css=False, elem_id="facts"), _facts, broken=_no_facts)
             choice = labels.make(
                 gr.Dropdown,
                 "page",
@@ -191,5 +191,5 @@ def _facts(model: OpenModel, language: Language) -> str:
     return render("facts.html", language, error=False, facts=model.facts, text=texts("page", language))
 
 
-def _no_facts() -> str:
-    return render("facts.html", DEFAULT, error=True, text=texts("page", DEFAULT))
+def _no_facts(_: str, language: Language) -> str:
+    return render("facts.html", language, error=True, text=texts("page", language))

@@ -23,7 +23,7 @@ def build_trace_view(labels: Labels, text: str = "", elem_id: str | None = None)
     `stop` for the end of the one that runs.
     """
 
-    def words(language: Language) -> dict[str, Any]:
+    def properties(language: Language) -> dict[str, Any]:
         return {"texts": texts("trace", language), "language": language}
 
     view = gr.HTML(
@@ -33,6 +33,6 @@ def build_trace_view(labels: Labels, text: str = "", elem_id: str | None = None)
         apply_default_css=False,
         elem_id=elem_id,
         defaults=asdict(Sampling()),
-        **words(DEFAULT),
+        **properties(DEFAULT),
     )
-    return labels.add(view, words)
+    return labels.add(view, properties)

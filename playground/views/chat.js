@@ -11,7 +11,7 @@ const NAMED = 5; // with many experts, the number of the busiest ones that are n
 
 export function start(host) {
   const { props, watch } = host;
-  const { part, fill, translate, visible, watchValue, percent, count } = createToolkit(host);
+  const { part, fill, describeSampling, translate, visible, watchValue, percent, count } = createToolkit(host);
   const view = part("view");
   let seen = ""; // the part of the value that was read
   let turns = []; // see addTurn
@@ -46,7 +46,7 @@ export function start(host) {
     if (event.kind === "model") described = event;
     view.dataset.model = event.model || "";
     part("notice").hidden = event.kind !== "model";
-    drawWords();
+    drawTexts();
   }
 
   function take(event) {
@@ -221,8 +221,7 @@ export function start(host) {
   }
 
   function describeRun({ model, sampling }, outcome) {
-    const draw = sampling.temperature === 0 ? fill("greedy") : fill("seeded", sampling);
-    return [model, draw, outcome ? fill(outcome.reason, outcome) : ""].filter(Boolean).join(" · ");
+    return [model, describeSampling(sampling), outcome ? fill(outcome.reason, outcome) : ""].filter(Boolean).join(" · ");
   }
 
   // Each expert's share of the reads over all tokens and layers, or the experts of one token by layer.
@@ -292,13 +291,13 @@ export function start(host) {
     });
   }
 
-  // ---------------------------------------------------------------------------------------------------- words and fields
+  // ---------------------------------------------------------------------------------------------------- texts and fields
 
-  function drawWords() {
+  function drawTexts() {
     translate();
-    const taught = described.chat ? "taught" : "untaught";
-    part("notice-title").textContent = fill(taught);
-    part("notice-note").textContent = fill(`${taught}_note`, { context: count(described.context) });
+    const ability = described.chat ? "can_chat" : "cannot_chat";
+    part("notice-title").textContent = fill(ability);
+    part("notice-note").textContent = fill(`${ability}_note`, { context: count(described.context) });
     part("input").placeholder = fill("likely_1");
     part("clear").title = fill("clear_hint");
     drawStarters();
@@ -378,7 +377,7 @@ export function start(host) {
   });
   watch("busy", followHost);
   watchValue(readValue);
-  watch("texts", drawWords);
+  watch("texts", drawTexts);
   readValue();
-  drawWords();
+  drawTexts();
 }

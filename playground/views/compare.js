@@ -1,8 +1,9 @@
-// The view of two generations from one prompt: their texts side by side, and their ribbons above each other, as wide as
-// their letters, so that the same place in both texts stands at the same x. The value is NDJSON that only grows, each line
-// with its `side` (see playground/generate/comparison.py); what was added is drawn in the next animation frame.
+// The view of two generations from one prompt: their texts side by side, and one ribbon above the other. A column is as
+// wide as its token's text, so that the same place in both texts has the same x. The value is NDJSON that only grows, each
+// line with its `side` (see playground/generate/comparison.py); what was added is drawn in the next animation frame.
 
 import { buildLoadTable, makeColumn, makeLayerChoice, makeRowLabels, makeToken, paint, PALETTE, zeroCounts } from "./routing.js";
+import { countToken, drawStats, listStats, newTally } from "./stats.js";
 import { createToolkit, FAR, indexAt, isAtEnd, KEY_STEPS, make, readLines } from "./toolkit.js";
 
 const SIDES = ["a", "b"];
@@ -10,11 +11,10 @@ const SIDES = ["a", "b"];
 export function start(host) {
   const { props, watch } = host;
   const toolkit = createToolkit(host);
-  const { part, fill, visible, percent, count, oneDigit, twoDigits, bytes } = toolkit;
+  const { part, fill, visible, percent, count, oneDigit, twoDigits } = toolkit;
   const view = part("view");
   let seen = ""; // the part of the value that was read
   let sides = {}; // side → its state, see newSide
-  let stopped = false;
   let settled = false; // both have ended, and the end was announced
   let following = true; // the ribbons keep their end in sight, unless the reader scrolled away
   let common = 0; // the length of the two answers' common prefix, in characters
@@ -26,6 +26,7 @@ export function start(host) {
   // ---------------------------------------------------------------------------------------------------- reading events
 
   function readValue() {
+    if (host.busy === "stopped") return; // late data
     const text = props.value || "";
     if (!text.startsWith(seen) || !text) reset();
     const { events, end } = readLines(text, seen.length);
@@ -38,17 +39,16 @@ export function start(host) {
   function reset() {
     seen = "";
     sides = {};
-    stopped = settled = false;
+    settled = false;
     following = true;
     common = 0;
     for (const name of ["side-a", "side-b", "ribbon-a", "ribbon-b", "verdict", "token", "common"]) part(name).replaceChildren();
-    part("parting").hidden = true;
+    part("divergence").hidden = true;
     view.dataset.state = "empty";
   }
 
   function take(event) {
     const side = (sides[event.side] ??= newSide(event.side));
-    if (side.ended) return; // late data of a generation that was stopped
     if (event.kind === "start") begin(side, event);
     else if (event.kind === "step") addToken(side, event);
     else {
@@ -59,10 +59,10 @@ export function start(host) {
   }
 
   // `letters` is the whole text by character; the first `prompt` of them are the prompt's. Each of `tokens` has the range
-  // from … to. `surprise` is the sum of −log p over the `fresh` (new) tokens; `batch` holds the nodes to append next.
+  // from … to. `surprise` is the sum of −log p over the new tokens; `batch` holds the nodes to append next.
   function newSide(key) {
-    const figures = { fresh: 0, surprise: 0, ready: 0, first: undefined, last: undefined };
     const batch = { text: new DocumentFragment(), lane: new DocumentFragment() };
+    const figures = { tally: newTally(), surprise: 0 };
     return { key, run: null, tokens: [], letters: [], prompt: 0, layer: 0, ended: false, pinned: -1, ...figures, batch };
   }
 
@@ -78,15 +78,9 @@ export function start(host) {
     const from = side.letters.length;
     side.letters.push(...step.t);
     const to = side.letters.length;
-    if (step.prompt) {
-      side.prompt = to;
-      side.ready = step.s;
-    } else {
-      side.fresh++;
-      side.surprise -= Math.log(step.p);
-      side.first ??= step.s;
-      side.last = step.s;
-    }
+    countToken(side.tally, step);
+    if (step.prompt) side.prompt = to;
+    else side.surprise -= Math.log(step.p);
     step.e.forEach((experts, row) => experts.forEach((expert) => side.counts[row][expert]++));
 
     const span = makeToken(step, side.layer, run.experts);
@@ -172,15 +166,16 @@ export function start(host) {
   }
 
   function draw() {
-    const ended = (stopped || both().length === SIDES.length) && both().every((side) => side.ended);
+    const complete = host.busy === "stopped" || both().length === SIDES.length;
+    const ended = complete && both().every((side) => side.ended);
     view.dataset.state = ended ? "done" : "running";
     for (const side of both()) drawSide(side);
     alignRibbons();
     if (!ended && following) part("scroll").scrollLeft = FAR;
-    drawParting(ended);
+    drawDivergence(ended);
     if (!ended || settled) return;
     settled = true;
-    revealParting();
+    revealDivergence();
     part("live").textContent = fill("announce_both", { verdict: part("verdict").textContent });
   }
 
@@ -199,15 +194,13 @@ export function start(host) {
     nodes.lane.setAttribute("aria-label", fill("ribbon_of", { side: side.key.toUpperCase() }));
     nodes.load.setAttribute("aria-label", fill("load_note"));
     side.counts.forEach((row, rowIndex) => row.forEach((_, expert) => drawCell(side, rowIndex, expert)));
-    drawStats(side);
+    drawFigures(side);
   }
 
   function describeState({ run, outcome, ended }) {
-    const { temperature, seed } = run.sampling;
-    const draw = temperature === 0 ? fill("greedy") : fill("seeded", { seed, temperature });
-    const parts = [fill("done", { model: run.model, draw })];
+    const parts = [fill("done", { model: run.model, draw: toolkit.describeSampling(run.sampling) })];
     if (outcome) parts.push(fill(outcome.reason, outcome));
-    else if (ended && stopped) parts.push(fill("stopped"));
+    else if (ended && host.busy === "stopped") parts.push(fill("stopped"));
     return parts.join(" · ");
   }
 
@@ -221,23 +214,11 @@ export function start(host) {
     root.setAttribute("aria-label", fill("load_cell", { layer: run.first_layer + row, expert: expert + 1, ...tally, times }));
   }
 
-  function drawStats({ run, tokens, fresh, surprise, ready, first, last, nodes }) {
-    const prompt = tokens.length - fresh;
-    const plainCache = bytes(tokens.length * run.plain_cache_bytes);
-    const figures = [
-      ["stat_tokens", count(tokens.length), fill("stat_tokens_note", { prompt: count(prompt), new: count(fresh) })],
-      ["stat_speed", last > ready ? `${count(fresh / (last - ready))}/s` : "–", fill("own_time")],
-      ["stat_first", first === undefined ? "–" : `${count(1000 * first)} ms`, fill("own_time")],
-      ["perplexity", fresh ? twoDigits(Math.exp(surprise / fresh)) : "–", fill("perplexity_note")],
-      ["stat_cache", bytes(tokens.length * run.cache_bytes), fill("stat_cache_note", { plain: plainCache })],
-    ];
-    nodes.stats.replaceChildren(
-      ...figures.map(([key, value, note]) => {
-        const figure = make("div", "");
-        figure.append(make("dt", "", fill(key)), make("dd", "", value), make("dd", "", note));
-        return figure;
-      }),
-    );
+  function drawFigures({ run, tally, surprise, nodes }) {
+    const stats = listStats(toolkit, run, tally, fill("own_time"));
+    const perplexity = tally.fresh ? twoDigits(Math.exp(surprise / tally.fresh)) : "–";
+    stats.splice(-1, 0, ["perplexity", perplexity, fill("perplexity_note")]);
+    drawStats(toolkit, nodes.stats, stats);
   }
 
   // Both answers begin at the same x, even if one side's prompt was cut.
@@ -250,7 +231,7 @@ export function start(host) {
     for (const side of drawn) side.nodes.lane.style.setProperty("--prompt", side.prompt);
   }
 
-  // ------------------------------------------------------------------------------------------------- where the texts part
+  // ------------------------------------------------------------------------------------------------- where the texts differ
 
   // `common`, or null while it may still grow.
   function commonLength(ended) {
@@ -262,9 +243,9 @@ export function start(host) {
 
   const firstAfter = (side, length) => side.tokens.find(({ to }) => to > side.prompt + length);
 
-  function drawParting(ended) {
+  function drawDivergence(ended) {
     const verdict = part("verdict");
-    part("parting").hidden = true;
+    part("divergence").hidden = true;
     if (!sides.a?.run || !sides.b?.run) {
       verdict.textContent = "";
       return;
@@ -276,22 +257,22 @@ export function start(host) {
     }
     const [a, b] = [sides.a, sides.b].map((side) => firstAfter(side, length));
     if (a || b) {
-      const words = { count: count(length), a: describeNext(a), b: describeNext(b) };
-      verdict.textContent = fill(length ? "parted" : "parted_at_once", words);
-      part("parting").hidden = false;
+      const next = { count: count(length), a: describeNext(a), b: describeNext(b) };
+      verdict.textContent = fill(length ? "diverged" : "diverged_at_once", next);
+      part("divergence").hidden = false;
       part("track").style.setProperty("--common", length);
       for (const side of both()) markOwn(side, length);
-    } else verdict.textContent = fill(sides.a.fresh || sides.b.fresh ? "identical" : "nothing");
+    } else verdict.textContent = fill(sides.a.tally.fresh || sides.b.tally.fresh ? "identical" : "nothing");
     if (ended) drawCommon(a, b);
   }
 
   const describeNext = (token) =>
-    token ? fill("goes_on", { word: visible(token.step.t), p: percent(token.step.p) }) : fill("ends");
+    token ? fill("next_token", { word: visible(token.step.t), p: percent(token.step.p) }) : fill("ends");
 
   // Scrolls so that the line stands at a third of the width.
-  function revealParting() {
+  function revealDivergence() {
     const box = part("scroll");
-    if (!part("parting").hidden) box.scrollLeft = part("parting").offsetLeft - box.clientWidth / 3;
+    if (!part("divergence").hidden) box.scrollLeft = part("divergence").offsetLeft - box.clientWidth / 3;
   }
 
   // Marks each side's tokens from the first difference on.
@@ -305,7 +286,7 @@ export function start(host) {
     }
   }
 
-  // Routing depends on text and weights only: before the texts differ, one model routes both sides alike.
+  // Routing depends only on the text and the weights, so one model routes both sides the same way until the texts differ.
   function drawCommon(firstA, firstB) {
     const { a, b } = sides;
     part("common").textContent = "";
@@ -383,9 +364,9 @@ export function start(host) {
     event.preventDefault();
   }
 
-  // ------------------------------------------------------------------------------------------------------ words and start
+  // ------------------------------------------------------------------------------------------------------ texts and start
 
-  function drawWords() {
+  function drawTexts() {
     toolkit.translate();
     for (const side of both()) if (side.run) buildLayers(side);
     if (both().length) draw();
@@ -403,7 +384,6 @@ export function start(host) {
 
   // A stopped generation sends no end event.
   function stop() {
-    stopped = true;
     for (const side of both()) side.ended = true;
     if (both().length) draw();
     else reset();
@@ -411,7 +391,7 @@ export function start(host) {
 
   watch("busy", followHost);
   toolkit.watchValue(readValue);
-  watch("texts", drawWords);
+  watch("texts", drawTexts);
   readValue();
-  drawWords();
+  drawTexts();
 }

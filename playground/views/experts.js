@@ -4,7 +4,6 @@
 import { makeExpert, paint, PALETTE } from "./routing.js";
 import { createToolkit, make, NARROW } from "./toolkit.js";
 
-const FEW = 8; // with up to this many experts all layers are shown at once, except on a narrow screen
 const ALL = -1;
 const NUMBERED = 32; // a heat map of more experts has no room for numbers, and for few names only
 const NAMED = 8; // the number of dead experts that are named
@@ -20,8 +19,8 @@ export function start(host) {
     data = props.value ? JSON.parse(props.value) : { layers: 0 };
     const sets = Object.keys(data.load || {});
     if (!sets.includes(shownSet)) shownSet = sets[0] || "";
-    const few = data.experts <= FEW && !NARROW.matches;
-    shownLayer = few ? ALL : 0;
+    const all = data.experts <= PALETTE && !NARROW.matches; // more would not fit
+    shownLayer = all ? ALL : 0;
     draw();
   }
 
@@ -32,11 +31,11 @@ export function start(host) {
     const dense = !data.error && !data.layers;
     part("empty").hidden = !dense;
     part("empty").textContent = dense ? fill("no_experts") : "";
-    for (const name of ["work", "liking"]) part(name).hidden = !data.layers;
+    for (const name of ["load", "favourites"]) part(name).hidden = !data.layers;
     if (!data.layers) return;
     part("view").classList.toggle("ax-many", data.experts > PALETTE);
-    drawWork();
-    drawLiking();
+    drawLoad();
+    drawFavourites();
   }
 
   // Radio buttons that look like one switch; `options` are pairs of value and label.
@@ -54,9 +53,9 @@ export function start(host) {
     }
   }
 
-  // ------------------------------------------------------------------------------------------------------- who does what
+  // ------------------------------------------------------------------------------------------------------- the load
 
-  function drawWork() {
+  function drawLoad() {
     const sets = Object.keys(data.load);
     part("sets").hidden = sets.length === 0;
     const options = sets.map((set) => [set, fill(`set_${set}`)]);
@@ -90,11 +89,11 @@ export function start(host) {
       heat.append(make("span", "", `L${data.first_layer + row}`));
       layer.forEach((share, expert) => {
         const cell = make("i", "", twoDigits(share));
-        const told = fill("load_cell", { layer: data.first_layer + row, expert: expert + 1, times: twoDigits(share) });
+        const label = fill("load_cell", { layer: data.first_layer + row, expert: expert + 1, times: twoDigits(share) });
         cell.style.setProperty("--heat", Math.min(share, 2) / 2); // the fair share is in the middle
-        cell.title = told;
+        cell.title = label;
         cell.setAttribute("role", "img");
-        cell.setAttribute("aria-label", told);
+        cell.setAttribute("aria-label", label);
         heat.append(cell);
       });
     });
@@ -132,9 +131,9 @@ export function start(host) {
     return fill(dead.length ? "dead" : "none_dead", { below: data.dead_below, experts: names.join(", ") });
   }
 
-  // ------------------------------------------------------------------------------------------------- what each one likes
+  // ------------------------------------------------------------------------------------------------- the favourite tokens
 
-  function drawLiking() {
+  function drawFavourites() {
     const known = data.cards !== null;
     part("layers").hidden = !known;
     const fair = data.per_token / data.experts;
@@ -142,8 +141,8 @@ export function start(host) {
     part("note").textContent = fill(known ? "favourites_note" : "no_favourites", note);
     part("rule").textContent = known ? describeRule() : "";
     const layers = Array.from({ length: data.layers }, (_, row) => [row, `L${data.first_layer + row}`]);
-    if (data.experts <= FEW) layers.unshift([ALL, fill("all_layers")]);
-    drawChoice(part("layers"), "axion-liking-layer", fill("layers"), layers, shownLayer, (layer) => {
+    if (data.experts <= PALETTE) layers.unshift([ALL, fill("all_layers")]);
+    drawChoice(part("layers"), "axion-favourites-layer", fill("layers"), layers, shownLayer, (layer) => {
       shownLayer = layer;
       drawCards();
     });
@@ -180,7 +179,7 @@ export function start(host) {
     article.append(head, make("div", "ax-card-load"));
     drawCardLoad(article);
     if (card && card.tokens.length) {
-      article.append(describeLiking(card));
+      article.append(describeFavourites(card));
       const list = make("ul", "ax-chips");
       const head = make("li", "ax-chips-head");
       head.append(...["column_token", "column_lift", "column_count"].map((key) => make("span", "", fill(key))));
@@ -208,8 +207,8 @@ export function start(host) {
     place.title = fill("card_load", { times: twoDigits(share) });
   }
 
-  // "Leans to digits: …" if that is statistically significant, else the kinds of tokens in the list.
-  function describeLiking({ kinds, leaning, tokens }) {
+  // "Prefers digits: …" if that is statistically significant, else the kinds of tokens in the list.
+  function describeFavourites({ kinds, leaning, tokens }) {
     const line = make("p", "");
     if (leaning) {
       const [kind, of, total, pool_count, pool_total] = leaning;

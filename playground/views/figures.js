@@ -2,16 +2,17 @@
 // figures. A token is counted when it comes, so that a frame costs the same at the end of a long text as at its start.
 
 import { buildLoadTable, PALETTE, zeroCounts } from "./routing.js";
+import { countToken, drawStats, listStats, newTally } from "./stats.js";
 
 const EVEN = 1.25; // loads up to this multiple of the fair share count as even
 const FEW = 20; // with fewer tokens than this no expert is called unused
 
 export function createFigures(trace) {
-  const { part, fill, count, oneDigit, bytes } = trace.toolkit;
+  const { part, fill, count, oneDigit } = trace.toolkit;
   let counts = []; // [layer][expert]: how many tokens the expert read
   let cells = []; // [layer][expert]: {root, bar, label}
   let most = null; // the cell of the highest load
-  let tally = null; // how many tokens are the prompt's, how many new, and when they came
+  let tally = newTally();
 
   const total = () => tally.prompt + tally.fresh;
   const times = (row, expert) => (counts[row][expert] / total() / trace.run.experts_per_token) * trace.run.experts;
@@ -20,7 +21,7 @@ export function createFigures(trace) {
     counts = [];
     cells = [];
     most = null;
-    tally = { prompt: 0, fresh: 0, ready: 0, first: undefined, last: undefined };
+    tally = newTally();
     for (const name of ["load", "verdict"]) part(name).replaceChildren();
   }
 
@@ -43,14 +44,7 @@ export function createFigures(trace) {
     step.e.forEach((experts, row) => {
       for (const expert of experts) counts[row][expert]++;
     });
-    if (step.prompt) {
-      tally.prompt++;
-      tally.ready = step.s ?? 0; // the time of new tokens starts when the prompt has been read
-    } else {
-      tally.fresh++;
-      tally.first ??= step.s;
-      tally.last = step.s;
-    }
+    countToken(tally, step);
     return tally.fresh;
   }
 
@@ -66,7 +60,7 @@ export function createFigures(trace) {
 
   function draw() {
     if (!trace.run) return;
-    drawStats();
+    drawStats(trace.toolkit, part("stats"), listStats(trace.toolkit, trace.run, tally));
     if (!trace.run.layers) part("verdict").textContent = fill("no_experts");
     else if (total()) drawLoad();
   }
@@ -103,23 +97,6 @@ export function createFigures(trace) {
       if (idle.length) sentences.push(fill("verdict_idle", { experts: idle.join(", ") }));
     }
     return sentences.join(" ");
-  }
-
-  function drawStats() {
-    const { run } = trace;
-    const { prompt, fresh, ready, first, last } = tally;
-    const show = (name, value, note = "") => {
-      part(`stat-${name}`).textContent = value;
-      part(`stat-${name}-note`).textContent = note;
-    };
-    const absent = run.recorded ? fill("stat_recorded") : "";
-    show("tokens", count(total()), fill("stat_tokens_note", { prompt: count(prompt), new: count(fresh) }));
-    if (last > ready) show("speed", count(fresh / (last - ready)), fill("stat_speed_unit"));
-    else show("speed", "–", absent);
-    if (first !== undefined) show("first", `${count(1000 * first)} ms`, fill("stat_first_note"));
-    else show("first", "–", absent);
-    const plain = bytes(total() * run.plain_cache_bytes);
-    show("cache", bytes(total() * run.cache_bytes), fill("stat_cache_note", { plain }));
   }
 
   return { clear, begin, add, draw, fresh: () => tally.fresh };

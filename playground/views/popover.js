@@ -125,7 +125,7 @@ export function createPopover(trace) {
       bar.style.transform = `scaleX(${p})`;
       const word = endsText(id) ? make("em", "", fill("end_of_text")) : make("q", "", visible(text));
       button.append(bar, word, make("span", "", percent(p)));
-      if (id === step.id) button.append(make("small", "", fill("stands_here")));
+      if (id === step.id) button.append(make("small", "", fill("chosen_here")));
       button.setAttribute("aria-label", fill("branch_to", { word: wordOf(id, text), p: percent(p) }));
       button.addEventListener("click", () => branch(step, id));
       const item = make("li", "");

@@ -13,7 +13,7 @@ export function createReplay(trace) {
     trace.clear();
     replayed = { events, times: timesOf(events), next: 0, started: performance.now(), shown: -Infinity, frame: 0 };
     playOn();
-    trace.drawWords();
+    trace.drawTexts();
   }
 
   function playOn() {
@@ -31,7 +31,7 @@ export function createReplay(trace) {
     trace.takeAll(events.slice(next, replayed.next));
     if (replayed.next < events.length) return;
     end();
-    trace.drawWords();
+    trace.drawTexts();
   }
 
   function end() {

@@ -2,7 +2,7 @@
 
 import { make } from "./toolkit.js";
 
-export const PALETTE = 8; // experts that have a colour of their own; beyond, position tells them apart
+export const PALETTE = 8; // colours of experts; of more experts, all have one hue and are told apart by position
 
 /** Few experts have a colour each. Many have one hue, and the place in the cell says which it is (--place, 0 to 1). */
 export function paint(node, expert, experts) {

@@ -60,6 +60,11 @@ export function createToolkit(/** @type {Host} */ host) {
     return props.texts[key].replace(/\{(\w+)\}/g, (_, name) => show(values[name]));
   }
 
+  /** How the tokens of a generation are chosen. */
+  function describeSampling({ temperature, seed }) {
+    return temperature === 0 ? fill("greedy") : fill("seeded", { temperature, seed });
+  }
+
   /** Sets the texts and spoken names that the template asks for by key. */
   function translate() {
     for (const node of element.querySelectorAll("[data-text]")) node.textContent = fill(node.dataset.text);
@@ -85,7 +90,7 @@ export function createToolkit(/** @type {Host} */ host) {
   }
 
   const numbers = { plain, count, oneDigit, twoDigits, threeDigits, percent, precisePercent, shortPercent, compact, bytes };
-  return { part, fill, translate, visible, watchValue, ...numbers };
+  return { part, fill, describeSampling, translate, visible, watchValue, ...numbers };
 }
 
 /** A new element with a class and a text. */

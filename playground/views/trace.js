@@ -32,7 +32,7 @@ export function start(host) {
     announce,
     clear,
     takeAll,
-    drawWords,
+    drawTexts,
   };
   const figures = (trace.figures = createFigures(trace));
   const popover = (trace.popover = createPopover(trace));
@@ -55,7 +55,8 @@ export function start(host) {
   function readValue() {
     const text = props.value || "";
     if (!seen || !text.startsWith(seen)) {
-      if (isExample(text) && !exampleDue) return; // too late: a generation was requested after the model was chosen
+      // Too late: a generation was requested after the model was chosen, or this one was stopped while it waited.
+      if (isExample(text) ? !exampleDue : host.busy === "stopped" || host.busy === "refused") return;
       reset();
     }
     const { events, end } = readLines(text, seen.length);
@@ -189,9 +190,9 @@ export function start(host) {
   // -------------------------------------------------------------------------------------------------- asking and waiting
 
   // Only one generation runs at a time.
-  function ask({ model, prompt, sampling, forced }, replacedWord) {
+  function ask({ model, prompt, sampling, forced }, replaced) {
     if (host.busy === "waiting" || host.busy === "running") host.trigger("stop", {});
-    asked = { forced, instead: replacedWord };
+    asked = { forced, instead: replaced };
     host.trigger("submit", { model, prompt, sampling, forced });
   }
 
@@ -228,9 +229,9 @@ export function start(host) {
     else if (state() === "waiting") endWait();
   }
 
-  // ---------------------------------------------------------------------------------------------------------------- words
+  // ---------------------------------------------------------------------------------------------------------------- texts
 
-  function drawWords() {
+  function drawTexts() {
     toolkit.translate();
     part("replay").textContent = fill(replay.isRunning() ? "replay_stop" : "replay");
     part("replay").setAttribute("aria-pressed", replay.isRunning());
@@ -254,9 +255,7 @@ export function start(host) {
     const { run, outcome } = trace;
     if (name === "waiting") return fill("waiting");
     if (!run || name === "error") return "";
-    const { temperature, seed } = run.sampling;
-    const draw = temperature === 0 ? fill("greedy") : fill("seeded", { seed, temperature });
-    const parts = [fill(name, { model: run.model, draw })];
+    const parts = [fill(name, { model: run.model, draw: toolkit.describeSampling(run.sampling) })];
     if (name === "done" && outcome) parts.push(fill(outcome.reason, outcome));
     if (run.forced.length && (trace.branchIndex >= 0 || trace.ended)) parts.push(describeBranch());
     return parts.join(" · ");
@@ -296,12 +295,12 @@ export function start(host) {
   // ---------------------------------------------------------------------------------------------------------------- start
 
   toolkit.watchValue(readValue);
-  watch("texts", drawWords);
+  watch("texts", drawTexts);
   watch("busy", followHost);
   watch("model", () => (exampleDue = true));
   figures.clear();
   readValue();
-  drawWords();
+  drawTexts();
 }
 
 const same = (one, other) => one.length === other.length && one.every((id, index) => id === other[index]);

@@ -48,7 +48,7 @@ HOSTILE = [
 @pytest.fixture(scope="session")
 def releases(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of releases, RELEASES: `plain`, `endless` (its text never ends, its routers are biased), `hostile`,
-    `broken`, `measured` (with all that is measured of a real one), `talkative` (taught to chat, and never ends).
+    `broken`, `measured` (with all that is measured of a real one), `talkative` (trained to chat, and never ends).
 
     The example of `hostile` has markup in its tokens, and the end of the text among its alternatives; so does all that
     it says of itself.

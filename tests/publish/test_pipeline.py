@@ -279,7 +279,7 @@ def test_a_released_version_is_not_trained_again(here, request_for, the_hub, mon
         run_steps(request_for(dry_run=False, skip_train=False))
 
 
-def test_training_starts_goes_on_or_is_done(here, request_for, monkeypatch):
+def test_training_starts_resumes_or_is_finished(here, request_for, monkeypatch):
     calls = []
 
     def train(recipe, resume):

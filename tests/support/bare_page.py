@@ -22,7 +22,7 @@ ADDRESS = "http://localhost/view"
 HOST = Path(__file__).with_name("bare_host.js")
 TEXTS = {
     "trace": by_language("trace"),
-    "chat": by_language("chat"),
+    "chat": by_language("trace", "chat"),
     "compare": by_language("trace", "comparison"),
     "experts": by_language("experts"),
     "charts": None,

@@ -10,6 +10,7 @@ from gradio.route_utils import get_root_url
 from axion.errors import AxionError
 from playground.api import snippets
 from playground.api.mcp import has_mcp
+from playground.content.markup import render
 from playground.generate.catalogue import OpenModel
 from playground.generate.presets import FIRST_PRESET
 from playground.generate.refusal import Refusal
@@ -18,7 +19,6 @@ from playground.locales import DEFAULT, Language, known_language, texts
 from playground.server.context import QUIET, PageContext, Panel
 from playground.server.controls import Controls
 from playground.server.documentation import build_documentation
-from playground.server.markup import render
 
 KINDS: dict[str, Literal["shell", "python", "json"]] = {
     "curl": "shell",

@@ -11,11 +11,12 @@ import gradio as gr
 from gradio.components import Component
 
 from axion.errors import AxionError
-from playground.generate.catalogue import OpenModel
-from playground.generate.chat import MAX_MESSAGES, answer_events, can_chat
+from playground.generate.catalogue import OpenModel, can_chat
+from playground.generate.chat import MAX_MESSAGES, answer_events
 from playground.generate.events import error_text, growing_text, to_line
+from playground.generate.refusal import tell
 from playground.generate.request import DEFAULTS, MAX_PROMPT_CHARACTERS
-from playground.locales import DEFAULT, Language, known_language, texts
+from playground.locales import DEFAULT, Language, by_language, known_language
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, PageContext, Panel
 from playground.server.controls import build_settings
@@ -31,7 +32,7 @@ def build(context: PageContext) -> list[Panel]:
         with gr.Column(scale=1, min_width=320, elem_classes="ax-output"):
             view = build_chat_view(context.labels)
     _connect(context, settings, view)
-    return [Panel(view, lambda model, _: model_text(model), broken=error_text, follows_language=False)]
+    return [Panel(view, lambda model, _: model_text(model), lambda text, _: error_text(text), follows_language=False)]
 
 
 def build_chat_view(labels: Labels) -> gr.HTML:
@@ -44,7 +45,7 @@ def build_chat_view(labels: Labels) -> gr.HTML:
     def properties(language: Language) -> dict[str, Any]:
         # All of them every time: in a tab that was never opened, an update replaces all properties.
         return {
-            "texts": texts("chat", language),
+            "texts": by_language("trace", "chat")[language],
             "language": language,
             "most": MAX_PROMPT_CHARACTERS,
             "mostMessages": MAX_MESSAGES,
@@ -62,20 +63,23 @@ def build_chat_view(labels: Labels) -> gr.HTML:
 
 def model_text(model: OpenModel) -> str:
     """The view's text for a newly chosen model: what it can do. The conversation stays."""
-    return to_line({"kind": "model", "model": model.name, "chat": can_chat(model), "context": model.facts.context})
+    return to_line(
+        {"kind": "model", "model": model.name, "chat": can_chat(model.release), "context": model.facts.context}
+    )
 
 
 def _connect(context: PageContext, settings: Mapping[str, Component], view: Any) -> None:
     names = tuple(settings)
 
     def run(event: gr.EventData, language: str, model_name: str, *values: object) -> Iterator[str]:
+        chosen = known_language(language)
         try:
             model = context.catalogue.open(model_name)
         except AxionError as error:
-            yield error_text(str(error))
+            yield error_text(tell(error, chosen))
             return
         asked = dict(zip(names, values, strict=True))
-        yield from growing_text(answer_events(model, event._data, asked, known_language(language)))
+        yield from growing_text(answer_events(model, event._data, asked, chosen))
 
     def check(visitor: gr.Request, language: str, model_name: str, *values: object) -> list[dict]:
         # The messages have no control that could show a problem; the view shows it.

@@ -10,7 +10,6 @@ from axion.errors import AxionError
 from playground.generate.comparison import SIDES, compared_events
 from playground.generate.events import growing_text
 from playground.generate.presets import STEP_BY_STEP
-from playground.generate.refusal import tell
 from playground.generate.request import DEFAULTS, LIMITS, MAX_PROMPT_CHARACTERS, Request, read_request
 from playground.locales import DEFAULT, Language, by_language, known_language, texts
 from playground.server.admission import count_starts, find_problems, validation
@@ -60,7 +59,9 @@ def build(context: PageContext) -> list[Panel]:
     swapped = [*sides["b"].values(), *sides["a"].values()]
     swap.click(None, swapped, everything, js="(...values) => values", api_visibility="private")
     _connect(context, prompt, shared, sides, view, make, stop)
-    return [Panel(sides["a"]["model"], lambda model, _: model.name, broken=lambda _: gr.skip(), follows_language=False)]
+    return [
+        Panel(sides["a"]["model"], lambda model, _: model.name, broken=lambda *_: gr.skip(), follows_language=False)
+    ]
 
 
 def build_comparison_view(labels: Labels) -> gr.HTML:
@@ -130,9 +131,9 @@ def _connect(
         return requests
 
     def run(language: object, prompt_text: str, *values: object) -> Iterator[str]:
-        chosen = known_language(language)
-        requests = {side: _check(context, asked, chosen) for side, asked in read(prompt_text, *values).items()}
-        yield from growing_text(compared_events(context.catalogue, requests))
+        requests = {side: _check(context, asked) for side, asked in read(prompt_text, *values).items()}
+        events = compared_events(context.catalogue, requests, language=known_language(language))
+        yield from growing_text(events)
 
     def check(visitor: gr.Request, language: object, prompt_text: str, *values: object) -> list[dict]:
         problems = {}
@@ -159,10 +160,10 @@ def _connect(
     stop.click(None, js=tell_host("comparison", "stop"), cancels=comparison, api_visibility="private")
 
 
-def _check(context: PageContext, asked: Mapping, language: Language) -> Request | AxionError:
+def _check(context: PageContext, asked: Mapping) -> Request | AxionError:
     try:
         request = read_request(context.catalogue, asked)
         context.catalogue.open(request.model)
         return request
     except AxionError as error:
-        return AxionError(tell(error, language))
+        return error

@@ -26,7 +26,7 @@ def build(context: PageContext) -> list[Panel]:
         **properties(DEFAULT),
     )
     context.labels.add(view, properties)
-    return [Panel(view, lambda model, _: experts_json(model), broken=error_json, follows_language=False)]
+    return [Panel(view, lambda model, _: experts_json(model), error_json, follows_language=False)]
 
 
 def experts_json(model: OpenModel) -> str:
@@ -34,6 +34,6 @@ def experts_json(model: OpenModel) -> str:
     return json.dumps(describe_experts(model), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def error_json(message: str) -> str:
+def error_json(message: str, _: Language = DEFAULT) -> str:
     """The view's value for a model that cannot be shown."""
     return json.dumps({"error": message, "layers": 0})

@@ -1,100 +1,19 @@
-"""The Model & training tab: where the parameters are, how the model was trained, and what was measured."""
-
-from collections.abc import Iterable
-from functools import partial
+"""The Model & training tab; see `playground.content.model`."""
 
 import gradio as gr
 
-from axion.errors import AxionError
-from axion.evaluation.results import Row, result_rows
-from playground.content.charts import Chart, curve, linear_axis, log_axis
-from playground.content.metrics import Curves, read_curves
-from playground.content.roadmap import Measured, compare_sizes, read_roadmap
-from playground.content.training import draw_overload, draw_training, list_evaluations, list_facts, smoothing
+from playground.content.model import model_html
 from playground.generate.catalogue import OpenModel
-from playground.locales import DEFAULT, Language, LocaleNumbers, format_number, format_short, texts
+from playground.locales import DEFAULT, Language
 from playground.server.context import PageContext, Panel
-from playground.server.markup import render, script
+from playground.server.markup import script
 
 
 def build(context: PageContext) -> list[Panel]:
-    """Add the tab's only component; its charts are SVG, see playground/content/charts.py."""
+    """Add the tab's only component."""
     view = gr.HTML(js_on_load=script("charts"), apply_default_css=False, language=DEFAULT, elem_id="about")
 
     def content(model: OpenModel, language: Language) -> dict:
         return gr.update(value=model_html(model, language, context.catalogue.describe_others()), language=language)
 
     return [Panel(view, content)]
-
-
-def model_html(model: OpenModel, language: Language, others: Iterable[tuple[str, dict]] = ()) -> str:
-    """The content of the tab.
-
-    Args:
-        others: names and release.json files of other models, to compare it with.
-
-    Raises:
-        AxionError: its release.json is broken.
-    """
-    facts, info = model.facts, model.release.info
-    metrics, problem = _read_curves(model)
-    results = _results(model, language)
-    return render(
-        "model.html",
-        language,
-        facts=facts,
-        components=sorted(facts.components.items(), key=lambda item: -item[1]),
-        results=results,
-        commands=list(dict.fromkeys(row.command for row in results if row.command)),
-        training=list_facts(model, language),
-        again=(info.get("training") or {}).get("command"),
-        problem=problem,
-        window=smoothing(metrics.train_loss) if metrics else 0,
-        charts=draw_training(metrics, language) if metrics else [],
-        overload=draw_overload(metrics, facts.first_layer, language) if metrics else [],
-        overload_window=smoothing(max(metrics.overload, key=len, default=())) if metrics else 0,
-        evaluations=list_evaluations(metrics) if metrics else [],
-        roadmap=read_roadmap(info),
-        current=info.get("name"),
-        scaling=draw_scaling(compare_sizes(model.name, info, others), model.name, language),
-        text=texts("model", language),
-    )
-
-
-def draw_scaling(points: list[Measured], current: str, language: Language) -> tuple[Chart, int] | None:
-    """The bits per byte of releases over their size, and the number of documents; None for fewer than two releases."""
-    text = texts("model", language)
-    if len(points) < 2:
-        return None
-    values = [point.bits_per_byte for point in points]
-    room = (max(values) - min(values)) / 3  # for the names beside the points
-    x = log_axis([point.parameters for point in points], partial(format_short, language=language))
-    y = linear_axis([max(min(values) - room, 0), max(values) + room], ticks=4, language=language)
-    places = [(float(point.parameters), point.bits_per_byte) for point in points]
-    marks = tuple(
-        {
-            "x": x.place(point.parameters),
-            "y": y.place(point.bits_per_byte),
-            "label": point.name,
-            "note": f"{format_short(point.parameters, language)} · {format_number(point.bits_per_byte, language, 3)}",
-            "current": point.name == current,
-        }
-        for point in points
-    )
-    line = curve("ax-line-raw", tuple(places), x, y)
-    return Chart(text["scaling"], x, y, (line,), text["scaling_axis"], marks), points[0].documents
-
-
-def _read_curves(model: OpenModel) -> tuple[Curves | None, str]:
-    """The run's curves, or None and what is wrong with them ("" if the release has none)."""
-    try:
-        return read_curves(model.release.folder / "metrics.csv"), ""
-    except AxionError as error:
-        return None, f"{model.name}: {error}"
-
-
-def _results(model: OpenModel, language: Language) -> list[Row]:
-    try:
-        return result_rows(model.release.info.get("results", {}), texts("results", language), LocaleNumbers(language))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise AxionError(f"{model.name}: release.json is broken: its results lack {error}; build it again") from None

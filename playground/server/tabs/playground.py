@@ -20,7 +20,7 @@ from playground.generate.request import (
     read_request,
     settings_of,
 )
-from playground.locales import choose_language, known_language
+from playground.locales import DEFAULT, Language, choose_language, known_language
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, QUIET, PageContext
 from playground.server.controls import Controls, build_presets, build_settings
@@ -59,12 +59,17 @@ def build(context: PageContext) -> Controls:
             build_presets(labels, prompt)
             controls = Controls(prompt, build_settings(labels, start_settings))
         with gr.Column(scale=1, min_width=320, elem_classes="ax-output"):
-            view = build_trace_view(labels, _recorded(context, context.model.value), elem_id="trace")
+            view = build_trace_view(labels, _recorded(context, context.model.value, DEFAULT), elem_id="trace")
 
     _connect(context, controls, generate, stop, view)
     _open_links(context, controls, view)
     # Not a Panel: when a link chooses a model, the model's example must not replace what the link generates.
-    context.model.input(lambda name: _recorded(context, name), context.model, view, **QUIET)
+    context.model.input(
+        lambda name, language: _recorded(context, name, known_language(language)),
+        [context.model, context.language],
+        view,
+        **QUIET,
+    )
     return controls
 
 
@@ -80,13 +85,14 @@ def _connect(context: PageContext, controls: Controls, generate: gr.Button, stop
         return {"model": model_name, "prompt": prompt_text, "sampling": dict(zip(names, values, strict=True))}
 
     def run(event: gr.EventData, language: str, model_name: str, prompt_text: str, *values: object) -> Iterator[str]:
+        chosen = known_language(language)
         try:
             request = read_request(context.catalogue, read(event, model_name, prompt_text, values))
             model = context.catalogue.open(request.model)
         except AxionError as error:
-            yield error_text(tell(error, known_language(language)))
+            yield error_text(tell(error, chosen))
             return
-        yield from growing_text(live_events(model, request))
+        yield from growing_text(live_events(model, request, language=chosen))
 
     def check(
         event: gr.EventData, visitor: gr.Request, language: str, model_name: str, prompt_text: str, *values: object
@@ -143,11 +149,11 @@ def _open_text(asked: Request) -> str:
     return to_line({"kind": "open", "model": asked.model, **described})
 
 
-def _recorded(context: PageContext, name: str) -> str:
+def _recorded(context: PageContext, name: str, language: Language) -> str:
     try:
         return recorded_text(context.catalogue.open(name))
     except AxionError as error:
-        return error_text(str(error), of="example")
+        return error_text(tell(error, language), of="example")
 
 
 def recorded_text(model: OpenModel) -> str:

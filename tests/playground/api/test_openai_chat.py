@@ -1,15 +1,15 @@
 """Chat completions with the official client."""
 
-import openai
 import pytest
 
 from playground.api.responses import token_bytes
-from playground.generate.request import MAX_PROMPT_CHARACTERS
+from playground.generate.chat import answer_events
+from playground.generate.request import DEFAULTS, MAX_PROMPT_CHARACTERS
 from tests.playground.api.openai_server import case_id, check_error, expected_steps, records, text_of
 from tests.playground.generate.test_chat import say
 
 
-def test_chat_with_a_model_that_was_taught_to(client, catalogue):
+def test_chat_with_a_model_that_was_trained_to(client, catalogue):
     messages = say("Olá", "Olá!", "Quanto é 2 + 2?", system="Responde.")
     wish = {"model": "chatty", "messages": messages, "max_completion_tokens": 20, "seed": 8, "temperature": 0.9}
     written = "".join(f"<|{message['role']}|>{message['content']}<|end|>" for message in messages) + "<|assistant|>"
@@ -35,10 +35,16 @@ def test_chat_with_a_model_that_was_taught_to(client, catalogue):
     assert chunks[-1].usage == answer.usage
 
 
-def test_chat_with_a_model_that_was_not(client):
-    with pytest.raises(openai.BadRequestError, match="/v1/completions") as error:
-        client.chat.completions.create(model="plain", messages=say("Olá"))
-    assert error.value.code == "not_a_chat_model"
+def test_chat_with_a_model_that_was_not(client, catalogue):
+    """It gives the answer of the page's Chat."""
+    wish = {"model": "plain", "max_tokens": 12, "temperature": 0, "seed": 3}
+    answer = client.chat.completions.create(**wish, messages=say("Olá", "Olá!", "2 + 2", system="Responde."))
+    events = answer_events(
+        catalogue.open("plain"),
+        {"turn": 1, "attempt": 0, "messages": say("2 + 2")},
+        DEFAULTS | {"max_new_tokens": 12, "seed": 3},
+    )
+    assert answer.choices[0].message.content == "".join(event["t"] for event in events if event["kind"] == "step")
 
 
 def test_no_special_token_is_forged_in_a_chat(client):
@@ -58,7 +64,6 @@ def test_no_special_token_is_forged_in_a_chat(client):
         ({"messages": "hi"}, "messages"),
         ({"messages": [{"role": "king", "content": "hi"}]}, "messages"),
         ({"messages": [{"role": "user", "content": 7}]}, "messages"),
-        ({"messages": say("a", "b")}, "messages"),
         ({"messages": say("1" * 500)}, "messages"),
         ({"messages": say("x" * (MAX_PROMPT_CHARACTERS + 1))}, "messages"),
         ({"top_logprobs": 2}, "top_logprobs"),

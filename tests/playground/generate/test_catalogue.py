@@ -10,6 +10,7 @@ import pytest
 from axion.errors import AxionError
 from axion.params import report
 from axion.release import list_releases
+from playground.api.mcp import Tools
 from playground.generate.catalogue import Catalogue
 from playground.server.launch import parse
 from tests.playground.conftest import ROOT
@@ -84,6 +85,16 @@ def test_facts_are_counted(catalogue):
     assert model.facts.cache_bytes == counted["cache"]["bytes_per_token"]
     assert (model.facts.layers, model.facts.first_layer, model.facts.experts) == (2, 1, 4)
     assert catalogue.open("plain") is model
+
+
+def test_facts_are_given_without_loading_a_model_or_downloading_it(releases, monkeypatch):
+    catalogue = Catalogue([*(str(releases / name) for name in ("talkative", "plain")), f"someone/model@{COMMIT}"])
+    expected = [(catalogue.open(name).facts, name == "talkative") for name in ("talkative", "plain")]
+    catalogue = Catalogue([*(str(releases / name) for name in ("talkative", "plain")), f"someone/model@{COMMIT}"])
+    monkeypatch.setattr("axion.release.Release._model", property(lambda _: pytest.fail("a model was loaded")))
+    monkeypatch.setattr("axion.release._download", lambda *_: pytest.fail("a model was downloaded"))
+    assert [catalogue.facts_for_program(name) for name in catalogue.names[:3]] == [*expected, None]
+    assert [model["name"] for model in Tools(catalogue).list_models()["models"]] == catalogue.names
 
 
 def test_numbers_that_no_browser_reads_are_told(releases, tmp_path):

@@ -16,6 +16,7 @@ from playground.generate.chat import (
     MAX_CONVERSATION_CHARACTERS,
     MAX_MESSAGES,
     answer_events,
+    answer_prompt,
     can_chat,
     conversation_prompt,
     fit_conversation,
@@ -40,7 +41,7 @@ def chatty(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Open
 
 
 @pytest.fixture(scope="module")
-def untaught(tiny_release: Path) -> OpenModel:
+def plain(tiny_release: Path) -> OpenModel:
     return open_model(tiny_release)
 
 
@@ -107,10 +108,10 @@ def test_a_special_token_that_cannot_be_broken_is_refused(chatty, tmp_path):
         conversation_prompt(open_model(folder), say("a # b"))
 
 
-def test_a_model_without_a_template_was_not_taught_to_chat(untaught, chatty):
-    assert can_chat(chatty) and not can_chat(untaught)
+def test_a_model_without_a_template_was_not_trained_to_chat(plain, chatty):
+    assert can_chat(chatty.release) and not can_chat(plain.release)
     with pytest.raises(AxionError, match=r"was not trained to chat.*completions"):
-        conversation_prompt(untaught, say("hi"))
+        conversation_prompt(plain, say("hi"))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,11 @@ def test_a_template_that_writes_nothing_is_told(tiny_release, tmp_path):
         ([{"role": "user", "content": [{"type": "text", "text": "hi"}]}], "the content of message 1 must be text"),
         ([{"role": "user", "content": None}], "the content of message 1 must be text"),
         (say("hi", "\ud800", "there"), "message 2 contains a lone surrogate"),
-        (say("hi", "ho"), "the last message must be the user's"),
+        (say(system="Contas."), "the last message must be the user's"),
+        ([*say("hi"), {"role": "system", "content": "Contas."}], "the last message must be the user's"),
+        ([{"role": "assistant", "content": "hi"}], "the last message must be the user's"),
+        (say("hi", " "), "the last message is empty"),
+        (say(" ", "ho"), "the last message is empty"),
         (say("hi", "ho", " \n"), "the last message is empty"),
         (say("x" * (MAX_PROMPT_CHARACTERS + 1)), "message 1 has 8,001 characters"),
         (say(*["x"] * (MAX_MESSAGES + 1)), "the conversation has 201 messages"),
@@ -156,6 +161,9 @@ def test_what_is_no_conversation_is_refused(chatty, messages, problem):
         conversation_prompt(chatty, messages)
     assert "\n" not in str(caught.value)
     assert problem in ask(chatty, messages)[-1]["message"]
+    asked = {"turn": 7, "attempt": 0, "messages": messages}
+    _, error = answer_events(chatty, asked, settings(), "pt")
+    assert error["message"] == caught.value.tell("pt") != str(caught.value)
 
 
 # ----------------------------------------------------------------------------------------------- what the context holds
@@ -202,18 +210,18 @@ def test_a_last_message_longer_than_the_context_is_refused(chatty):
         (" ", " "),
     ],
 )
-def test_a_question_is_put_into_the_form_that_was_taught(typed, prompt):
+def test_a_question_is_put_into_the_form_of_the_training_data(typed, prompt):
     assert problem_prompt(typed) == prompt
 
 
 # ----------------------------------------------------------------------------------------------------------- the answer
 
 
-def test_an_untaught_model_sees_the_last_question_alone(untaught):
-    turn, start, *steps, end = ask(untaught, say("Who are you?", "I am 7.", "3 + 4"))
+def test_a_plain_model_sees_the_last_question_alone(plain):
+    turn, start, *steps, end = ask(plain, say("Who are you?", "I am 7.", "3 + 4"))
     assert turn == {"kind": "turn", "turn": 7, "left_out": 0}
     assert start["prompt"] == problem_prompt("3 + 4")
-    release = untaught.release
+    release = plain.release
     wanted = [
         step for step in stream(release.model, release.tokenizer, start["prompt"], Sampling(max_new_tokens=8))
         if not step.is_prompt
@@ -222,11 +230,23 @@ def test_an_untaught_model_sees_the_last_question_alone(untaught):
     assert end["kind"] == "end"
 
 
-def test_a_taught_model_sees_the_conversation(chatty):
+def test_a_chat_model_sees_the_conversation(chatty):
     messages = say("Who are you?", "I am 7.", "3 + 4")
     _, start, *_ = ask(chatty, messages)
     assert start["prompt"] == conversation_prompt(chatty, messages)
     assert start["dropped"] == 0
+
+
+@pytest.mark.parametrize("name", ["plain", "chatty"])
+def test_an_answer_that_has_begun_is_continued(request, name):
+    model = request.getfixturevalue(name)
+    messages = say("Who are you?", "I am 7.", "3 + 4")
+    begun = answer_prompt(model, [*messages, {"role": "assistant", "content": "7 <|end|>"}])
+    written = {"plain": "7 <|end|>", "chatty": "7 < |end|>"}[name]
+    assert begun == answer_prompt(model, messages) + written
+    assert answer_prompt(model, messages) == (
+        conversation_prompt(model, messages) if name == "chatty" else problem_prompt("3 + 4")
+    )
 
 
 def test_the_answer_says_how_many_messages_were_left_out(chatty):
@@ -236,32 +256,32 @@ def test_the_answer_says_how_many_messages_were_left_out(chatty):
     assert start["dropped"] == 0  # whole messages went, and nothing was cut
 
 
-def test_another_attempt_draws_with_the_next_seed(untaught):
-    seeds = [ask(untaught, say("1 + 1"), attempt, seed=5)[1]["sampling"]["seed"] for attempt in range(3)]
+def test_another_attempt_draws_with_the_next_seed(plain):
+    seeds = [ask(plain, say("1 + 1"), attempt, seed=5)[1]["sampling"]["seed"] for attempt in range(3)]
     assert seeds == [5, 6, 7]
     highest = int(LIMITS["seed"].high)
-    assert ask(untaught, say("1 + 1"), 1, seed=highest)[1]["sampling"]["seed"] == 0
+    assert ask(plain, say("1 + 1"), 1, seed=highest)[1]["sampling"]["seed"] == 0
 
 
 @pytest.mark.parametrize(
     "asked", [None, [], "ask", {}, {"messages": say("1")}, {"turn": 1, "attempt": -1, "messages": say("1")},
              {"turn": 1, "attempt": True, "messages": say("1")}, {"turn": 1, "attempt": 2.5, "messages": say("1")}]
 )  # fmt: skip
-def test_a_request_that_no_page_sends_is_an_error(untaught, asked):
-    turn, error = answer_events(untaught, asked, settings())
+def test_a_request_that_no_page_sends_is_an_error(plain, asked):
+    turn, error = answer_events(plain, asked, settings())
     assert turn["kind"] == "turn" and error["kind"] == "error"
 
 
 @pytest.mark.parametrize("wrong", [{"seed": None}, {"temperature": float("nan")}, {"max_new_tokens": 10**9}])
-@pytest.mark.parametrize("name", ["untaught", "chatty"])
+@pytest.mark.parametrize("name", ["plain", "chatty"])
 def test_a_setting_out_of_range_is_an_error(request, name, wrong):
     assert ask(request.getfixturevalue(name), say("1"), **wrong)[-1]["kind"] == "error"
 
 
-def test_closing_the_answer_closes_the_generation(untaught, monkeypatch):
+def test_closing_the_answer_closes_the_generation(plain, monkeypatch):
     closed = []
 
-    def live_events(model, request, cut):
+    def live_events(model, request, **settings):
         try:
             yield {"kind": "start"}
             yield {"kind": "end"}
@@ -269,7 +289,7 @@ def test_closing_the_answer_closes_the_generation(untaught, monkeypatch):
             closed.append(True)
 
     monkeypatch.setattr("playground.generate.chat.live_events", live_events)
-    events = answer_events(untaught, {"turn": 1, "attempt": 0, "messages": say("1")}, settings())
+    events = answer_events(plain, {"turn": 1, "attempt": 0, "messages": say("1")}, settings())
     assert [next(events)["kind"], next(events)["kind"]] == ["turn", "start"]
     events.close()
     assert closed == [True]

@@ -7,6 +7,7 @@ from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
 from playground.generate.catalogue import Catalogue
 from playground.generate.comparison import compared_events
+from playground.generate.refusal import Refusal
 from playground.generate.request import Request
 
 PROMPT = "# Pergunta:\nQuanto é 2 + 2?\n"
@@ -37,6 +38,12 @@ def test_each_side_has_its_own_stream_and_they_take_turns(catalogue):
         assert (start["kind"], end["kind"]) == ("start", "end")
     both_run = events[: 2 * min(sum(event["side"] == side for event in events) for side in "ab")]
     assert {event["side"] for event in both_run[::2]} == {"a"} and {event["side"] for event in both_run[1::2]} == {"b"}
+
+
+def test_a_side_that_fails_says_so_in_the_page_s_language(catalogue):
+    requests = {"a": Refusal("no_prompt"), "b": AxionError("broken")}
+    events = list(compared_events(catalogue, requests, language="pt"))
+    assert [event["message"] for event in events] == [Refusal("no_prompt").tell("pt"), "broken"]
 
 
 def test_seconds_count_the_work_of_their_own_side(releases, monkeypatch):

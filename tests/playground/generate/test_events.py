@@ -13,6 +13,7 @@ from axion.inference.stream import stream
 from playground.generate import events as session
 from playground.generate.catalogue import Catalogue
 from playground.generate.request import Request
+from playground.locales import LANGUAGES, texts
 
 PROMPT = "# Pergunta:\nQuanto é 2 + 2?\n"
 
@@ -132,8 +133,9 @@ def test_a_failure_is_told_without_its_details(model, caplog):
     def fail(*_, **__):
         raise RuntimeError("secret")
 
-    *_, last = session.live_events(replace(model, stream=fail), Request("plain", PROMPT, Sampling()))
-    assert last["kind"] == "error" and "secret" not in last["message"]
+    failing, request = replace(model, stream=fail), Request("plain", PROMPT, Sampling())
+    messages = [list(session.live_events(failing, request, language=language))[-1]["message"] for language in LANGUAGES]
+    assert messages == [texts("errors", language)["failed"] for language in LANGUAGES]
     assert "secret" in caplog.text
 
 

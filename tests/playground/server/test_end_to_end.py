@@ -37,7 +37,7 @@ from tests.support.steering import (
     wait_until,
 )
 
-CHAT = by_language("chat")
+CHAT = by_language("trace", "chat")
 COMPARE = by_language("trace", "comparison")
 PAGE = by_language("page")
 WORDS = by_language("trace")
@@ -224,7 +224,7 @@ def test_a_broken_release_shows_why_and_the_others_work(page):
     assert not part(page, "error").is_visible()
 
 
-def test_presets_and_the_taught_form_fill_the_prompt(page):
+def test_presets_and_the_training_form_fill_the_prompt(page):
     filled = "wanted => document.querySelector('#prompt textarea').value === wanted"
     page.get_by_role("button", name="Quanto é 5 + 3?").click()
     page.wait_for_function(filled, arg="# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n")

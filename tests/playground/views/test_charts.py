@@ -2,8 +2,8 @@
 
 import pytest
 
+from playground.content.model import model_html
 from playground.generate.catalogue import Catalogue
-from playground.server.tabs.model import model_html
 from tests.support.measured import make_release, write_metrics
 
 pytestmark = pytest.mark.browser

@@ -19,7 +19,7 @@ from tests.playground.generate.test_chat import say
 from tests.support.bare_page import View, to_text
 from tests.support.measured import make_chatty
 
-TEXT = by_language("chat")
+TEXT = by_language("trace", "chat")
 
 pytestmark = pytest.mark.browser
 WORDS = TEXT["en"]
@@ -28,18 +28,18 @@ LINK = "[click](javascript:window.hacked=3)"
 
 @pytest.fixture(scope="module")
 def models(tiny_release, tmp_path_factory) -> Catalogue:
-    """`untaught`, and `chatty`, which was taught to chat and whose answers never end."""
+    """`plain`, and `chatty`, which was trained to chat and whose answers never end."""
     root = tmp_path_factory.mktemp("chat-view")
-    shutil.copytree(tiny_release, root / "untaught")
+    shutil.copytree(tiny_release, root / "plain")
     make_chatty(tiny_release, root / "chatty")
     generation = root / "chatty" / "generation_config.json"
     generation.write_text(json.dumps(json.loads(generation.read_text()) | {"eos_token_id": 10**6}))  # no such token
-    return Catalogue([str(root / "untaught"), str(root / "chatty")])
+    return Catalogue([str(root / "plain"), str(root / "chatty")])
 
 
 @pytest.fixture(scope="module")
-def untaught(models) -> OpenModel:
-    return models.open("untaught")
+def plain(models) -> OpenModel:
+    return models.open("plain")
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +77,14 @@ def last(shown: View, part: str) -> str:
     return shown.page.locator(f".ac-turn:last-child .ac-{part}").text_content()
 
 
-def test_an_untaught_model_is_asked_each_question_alone(view, untaught):
-    shown = view("chat", value=model_text(untaught))
-    assert shown.page.locator(".ac-notice").text_content() == f"{WORDS['untaught']} {WORDS['untaught_note']}"
+def test_a_plain_model_is_asked_each_question_alone(view, plain):
+    shown = view("chat", value=model_text(plain))
+    assert shown.page.locator(".ac-notice").text_content() == f"{WORDS['cannot_chat']} {WORDS['cannot_chat_note']}"
     assert shown.page.locator(".ac-starters button").count() == 4
     shown.page.get_by_role("button", name=WORDS["likely_3"]).click()
     assert state(shown) == "waiting" and last(shown, "text") == WORDS["waiting"]
-    answer(shown, untaught)
-    events = ask(shown, untaught, "1 + 2", by_key=False)
+    answer(shown, plain)
+    events = ask(shown, plain, "1 + 2", by_key=False)
     assert shown.asked()[-1]["messages"] == say("1 + 2")
     assert last(shown, "given pre") == problem_prompt("1 + 2")
     wanted = "".join(event["t"] for event in events if event["kind"] == "step")
@@ -93,9 +93,9 @@ def test_an_untaught_model_is_asked_each_question_alone(view, untaught):
     assert shown.page.locator(".ac-starters").is_hidden()
 
 
-def test_a_taught_model_reads_the_whole_conversation(view, chatty):
+def test_a_chat_model_reads_the_whole_conversation(view, chatty):
     shown = view("chat", value=model_text(chatty))
-    title, note = WORDS["taught"], WORDS["taught_note"].format(context=chatty.facts.context)
+    title, note = WORDS["can_chat"], WORDS["can_chat_note"].format(context=chatty.facts.context)
     assert shown.page.locator(".ac-notice").text_content() == f"{title} {note}"
     ask(shown, chatty, "2 + 3")
     first = last(shown, "text")
@@ -187,11 +187,11 @@ def test_what_was_refused_is_said_and_left_out_of_the_next_question(view, chatty
     assert shown.asked()[-1]["messages"] == say("1 + 1")
 
 
-def test_hostile_text_runs_nothing(view, untaught):
-    shown = view("chat", value=model_text(untaught))
+def test_hostile_text_runs_nothing(view, plain):
+    shown = view("chat", value=model_text(plain))
     page = shown.page
     question, attack = "".join(HOSTILE[:2]), "".join([*HOSTILE, LINK])
-    events = ask(shown, untaught, question)
+    events = ask(shown, plain, question)
     assert last(shown, "question") == question
     assert last(shown, "given pre") == problem_prompt(question)
     page.get_by_role("button", name="Retry").click()

@@ -81,7 +81,7 @@ def test_the_first_difference_is_marked(view, different):
     verdict = part(page, "verdict").text_content()
     start = f"They differ after {common} equal characters: A" if common else "They differ from the start: A"
     assert verdict.startswith(start)
-    assert part(page, "parting").is_visible()
+    assert part(page, "divergence").is_visible()
     assert part(page, "live").text_content() == f"Finished. {verdict}"
     count = int(part(page, "common").text_content().split()[0])
     shared = len(list(takewhile(lambda pair: pair[0]["id"] == pair[1]["id"], zip(a, b, strict=False))))
@@ -94,7 +94,7 @@ def test_equal_texts_have_no_mark_and_stand_at_equal_places(view, equal):
     page = shown.page
     assert read_tokens(page, "a") == read_tokens(page, "b")
     assert part(page, "verdict").text_content() in (EN["identical"], EN["nothing"])
-    assert not part(page, "parting").is_visible()
+    assert not part(page, "divergence").is_visible()
     total = len(read_tokens(page, "a"))
     assert part(page, "common").text_content() == f"{total} of {total} common tokens were routed to the same experts."
     places = [
@@ -136,6 +136,8 @@ def test_a_stop_and_a_refusal_leave_nothing_waiting(view, different):
     for end in ("refused", "stopped", "idle"):
         shown.change("waiting")
         shown.change(end)
+        if end == "stopped":
+            shown.change(value=to_text(different[:30]))  # was already on its way
         assert state(shown) == "empty"
     shown.change("waiting")
     shown.change("running", value=to_text(different[:30]))
@@ -145,6 +147,12 @@ def test_a_stop_and_a_refusal_leave_nothing_waiting(view, different):
     count = len(read_tokens(page, "a"))
     shown.change(value=to_text(different))  # was still on its way
     assert len(read_tokens(page, "a")) == count
+    shown.change("waiting", value="")
+    side_a = [event for event in different if event["side"] == "a"]
+    shown.change("running", value=to_text(side_a[:9]))  # B has not started yet
+    shown.change("stopped")
+    shown.change(value=to_text([*side_a[:9], *different]))
+    assert state(shown) == "done" and not read_tokens(page, "b")
 
 
 def test_the_language_changes_words_and_numbers(view, different):

@@ -121,8 +121,8 @@ def test_what_is_missing_is_said(view, value, tiny_release, tmp_path):
     assert "This model has no experts" in page.locator(".ax-experts").text_content()
     assert page.locator(".ax-panel:visible").count() == 0
     shown.change(value=bare)
-    assert "they are missing in its trace.json" in page.locator(".ax-experts").text_content()
-    assert "expert_load is missing in its release.json" in page.locator("[data-part=verdicts]").text_content()
+    assert "its trace.json has no favourites" in page.locator(".ax-experts").text_content()
+    assert "its release.json has no expert_load" in page.locator("[data-part=verdicts]").text_content()
     shown.change(value=error_json("odd: trace.json is broken"))
     assert page.locator(".ax-error").text_content() == "odd: trace.json is broken"
     shown.change(value=value)

@@ -115,3 +115,12 @@ def test_a_weak_choice_keeps_its_experts_full_colour(view, catalogue, scheme):
         assert pixels[4, middle] == pytest.approx(mixed, abs=0.01)
         strengths.add(float(strength))
     assert min(strengths) < 0.8  # else nothing was weakened
+
+
+def test_the_style_sheets_use_our_own_variables_alone():
+    given = {"font", "font-mono"}  # by the host, see palette.css
+    sheets = "".join(path.read_text(encoding="utf-8") for path in sorted((VIEWS / "css").glob("*.css")))
+    scripts = "".join(path.read_text(encoding="utf-8") for path in sorted(VIEWS.glob("*.js")))
+    defined = set(re.findall(r"(?:^|[;{])\s*--([\w-]+):", sheets))
+    drawn = set(re.findall(r'setProperty\("--([\w-]+)"', scripts))
+    assert set(re.findall(r"var\(--([\w-]+)", sheets)) <= defined | drawn | given

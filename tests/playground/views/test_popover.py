@@ -73,7 +73,7 @@ def test_the_popover_tells_all_about_a_token(shown):
     assert buttons.count() == len(listed)
     assert buttons.locator("q").all_text_contents()[-5:] == [visible(text) for _, text, _ in step["alt"]]
     assert buttons.locator("span").all_text_contents()[-5:] == [percent(p) for *_, p in step["alt"]]
-    assert popover.get_by_text(EN["stands_here"]).count() == 1
+    assert popover.get_by_text(EN["chosen_here"]).count() == 1
     bars = buttons.locator("i").evaluate_all("bars => bars.map(bar => bar.style.transform)")
     assert bars[-1] == f"scaleX({step['alt'][-1][2]:g})"
 
@@ -174,7 +174,7 @@ def test_a_branch_asks_for_what_was_kept_and_marks_it(shown, catalogue):
 def test_the_token_that_was_drawn_anyway_gives_the_same_run(shown, catalogue):
     page = shown.page
     tokens, routing = read_tokens(page), read_routing(page)
-    open_token(page, first_new(page) + 4).locator(".av-alt", has_text=EN["stands_here"]).click()
+    open_token(page, first_new(page) + 4).locator(".av-alt", has_text=EN["chosen_here"]).click()
     shown.show(answer(catalogue, shown.asked()[-1]))
     assert "branch" in status(page) and "instead" not in status(page)
     assert (read_tokens(page), read_routing(page)) == (tokens, routing)

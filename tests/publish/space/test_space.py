@@ -80,7 +80,7 @@ def test_it_holds_what_the_page_needs_and_nothing_else(built):
 
 
 def test_every_asset_of_the_page_goes_with_it(built):
-    for assets in (Path("playground/views"), Path("playground/views/css"), Path("playground/server/templates")):
+    for assets in (Path("playground/views"), Path("playground/views/css"), Path("playground/content/templates")):
         there = {path.name for path in (space_build.ROOT / assets).iterdir() if path.suffix in space_build.ASSETS}
         assert {path.name for path in (built / assets).iterdir() if path.suffix in space_build.ASSETS} == there
 

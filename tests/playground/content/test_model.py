@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from html import unescape
 
@@ -16,11 +17,11 @@ from axion.release import RELEASES, open_release
 from axion.series import families, series
 from playground.content.charts import SIZE, curve, linear_axis, log_axis, span_axis
 from playground.content.metrics import read_curves, smooth, thin
+from playground.content.model import model_html
 from playground.content.roadmap import compare_sizes, read_roadmap
 from playground.content.training import MOST_POINTS, draw_overload, draw_training, list_evaluations, list_facts
 from playground.generate.catalogue import Catalogue
 from playground.locales import LocaleNumbers, by_language, format_number, format_short, texts
-from playground.server.tabs.model import model_html
 from tests.support.measured import VALIDATION, make_release, measured_info, write_info, write_metrics
 
 short = partial(format_short, language="en")
@@ -109,6 +110,16 @@ def test_a_dense_model_uses_every_weight(tiny_release, tmp_path):
     shown = words(model_html(opened(folder), "en"))
     assert f"{report('dense', open_release(folder).config)['total']:,} in total, all of them active" in shown
     assert "dense feed-forward" in shown and "routed" not in shown
+
+
+@pytest.mark.parametrize(
+    ("shared", "said"),
+    [(0, "in each layer with experts, 2 of"), (1, "the shared expert and 2 of"), (3, "3 shared experts and 2 of")],
+)
+def test_the_shared_experts_are_counted(folder, shared, said):
+    model = opened(folder)
+    model = replace(model, facts=replace(model.facts, shared_experts=shared))
+    assert f"{said} the 4 routed experts" in words(model_html(model, "en"))
 
 
 def test_the_cache_is_told_for_one_token_and_for_the_whole_context(folder):
