@@ -1,18 +1,39 @@
-"""The base of every part of a recipe, and the types that its fields share."""
+"""The base of every part of a recipe, and the types that its fields share. Numbers are finite, and integers bounded."""
 
+import os
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+LARGEST = 2**31 - 1
+
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""NumPy's generators take no larger seed."""
 Share = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0)]
-Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
-"""One path or a list of paths."""
+
+
+def _each_once(paths: list[str]) -> list[str]:
+    seen: set[str] = set()
+    for path in paths:
+        if (absolute := os.path.abspath(path)) in seen:
+            raise ValueError(f"{path} is listed twice")
+        seen.add(absolute)
+    return paths
+
+
+Paths = Annotated[
+    list[Annotated[str, Field(min_length=1)]],
+    Field(min_length=1),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    AfterValidator(_each_once),
+]
+"""One path or a list of different paths."""
 
 
 class Section(BaseModel):
-    """Base of every part of a recipe: immutable, no unknown keys."""
+    """Base of every part of a recipe: immutable, no unknown keys, no NaN or infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)

@@ -5,12 +5,9 @@ What `prepare` writes can be opened and read: train.txt and validation.txt have 
 
 import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,17 +18,18 @@ from transformers import PreTrainedTokenizerFast
 
 from axion.data.mixture import Mixture
 from axion.data.recipe import DataRecipe, TokenizerRecipe
-from axion.data.shards import Encoded, ShardWriter, TokenDocuments
+from axion.data.shards import Encoded, ShardCounts, ShardWriter, TokenDocuments
 from axion.data.sources.base import Document, Source
 from axion.data.split import Side
 from axion.errors import AxionError
-from axion.files import read_json, write_json
+from axion.files import new_folder, read_json, scratch_folder, write_json
 from axion.tokenizer import bos_and_eos, encode_texts, load_tokenizer, save_tokenizer, special_id, train_tokenizer
 
 FORMAT = 1
 """Raise it when the same documents give other prepared files: their layout, tokens, order or counts."""
 
-ENCODE_BATCH = 4096
+ENCODE_DOCUMENTS = 4096
+ENCODE_CHARACTERS = 2**22
 DATA_FILE = "data.json"
 _SIDES = (Side.TRAIN, Side.VALIDATION)
 
@@ -101,15 +99,13 @@ def prepare(
     if prepared := _open(folder, fingerprint, data):
         return prepared
 
-    root.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=root) as temporary,
+        new_folder(folder, is_complete=lambda: _open(folder, fingerprint, data) is not None) as staging,
+        scratch_folder(root, folder.name) as spool,
         tqdm(total=3, desc="data", unit="step", disable=not progress) as bar,
     ):
-        staging = Path(temporary, "complete")
-        staging.mkdir()
         bar.set_postfix_str("collecting documents")
-        mixture = Mixture(data, Path(temporary))
+        mixture = Mixture(data, spool)
         bar.update()
         bar.set_postfix_str("training the tokenizer")
         tokenizer = train_tokenizer(mixture.tokenizer_texts(), recipe.tokenizer.vocab_size)
@@ -118,7 +114,6 @@ def prepare(
         bar.set_postfix_str("encoding")
         counts = {side: _write(staging, side, mixture.documents(side), tokenizer, data.kinds) for side in _SIDES}
         write_json(staging / DATA_FILE, _summarize(fingerprint, data, mixture, counts))
-        _keep(staging, folder, is_complete=lambda: _open(folder, fingerprint, data) is not None)
         bar.update()
     prepared = _open(folder, fingerprint, data)
     if prepared is None:
@@ -146,8 +141,8 @@ class Counts:
     def __init__(self) -> None:
         self._counts: dict[str, dict[str, Counter[str]]] = {"by_source": {}, "by_language": {}}
         self._all: Counter[str] = Counter()
-        self.special_tokens: Counter[str] = Counter()
-        """By source: tokens that stand for no bytes, such as `<bos>`."""
+        self.plain: dict[str, Counter[str]] = {}
+        """By source: bytes and tokens without those of special tokens, such as `<bos>` and `<|user|>`."""
 
     def add(self, document: Document, tokens: int) -> None:
         added = {"documents": 1, "bytes": len(document.text.encode()), "tokens": tokens}
@@ -155,11 +150,11 @@ class Counts:
         self._counts["by_source"].setdefault(document.source, Counter()).update(added)
         if document.language is not None:
             self._counts["by_language"].setdefault(document.language, Counter()).update(added)
-        self.special_tokens[document.source] += 2 + sum(span.special for span in document.spans)
-
-    @property
-    def by_source(self) -> dict[str, Counter[str]]:
-        return self._counts["by_source"]
+        special = [span.text for span in document.spans if span.special]
+        self.plain.setdefault(document.source, Counter()).update(
+            bytes=added["bytes"] - len("".join(special).encode()),
+            tokens=tokens - len(special) - len(("<bos>", "<eos>")),
+        )
 
     def as_json(self) -> dict[str, Any]:
         tables = {name: {key: dict(row) for key, row in table.items()} for name, table in self._counts.items()}
@@ -168,20 +163,32 @@ class Counts:
 
 def _write(
     folder: Path, side: Side, documents: Iterable[Document], tokenizer: PreTrainedTokenizerFast, kinds: Sequence[str]
-) -> Counts:
+) -> tuple[Counts, ShardCounts]:
     """Writes one side of the split as text and as shards."""
     counts = Counts()
     with (
         (folder / f"{side}.txt").open("w", encoding="utf-8", newline="\n") as text,
         ShardWriter(folder, side, len(tokenizer)) as shards,
     ):
-        documents = iter(documents)
-        while batch := list(islice(documents, ENCODE_BATCH)):
+        for batch in _batches(documents):
             for document, encoded in zip(batch, encode(tokenizer, batch), strict=True):
                 text.write(f"{document.text}\n<eos>\n")
                 shards.write(encoded._replace(source=kinds.index(document.source)))
                 counts.add(document, len(encoded.ids))
-    return counts
+    return counts, shards.counts
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """The documents in batches that are encoded at once, which takes 40 times the memory of their text."""
+    batch, size = [], 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if len(batch) == ENCODE_DOCUMENTS or size >= ENCODE_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) -> Iterator[Encoded]:
@@ -202,26 +209,28 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) ->
         yield Encoded([*ids, eos], mask, document.num_bytes)
 
 
-def _summarize(fingerprint: str, data: DataRecipe, mixture: Mixture, counts: dict[Side, Counts]) -> dict[str, Any]:
+def _summarize(
+    fingerprint: str, data: DataRecipe, mixture: Mixture, written: dict[Side, tuple[Counts, ShardCounts]]
+) -> dict[str, Any]:
     sources = data.released()["sources"]
     return {
         "fingerprint": fingerprint,
         "sources": sources,
         "files": [file for source in sources for file in source.get("local_files") or ()],
         "dropped_for_held_out_pairs": mixture.dropped,
-        "bytes_per_token": _bytes_per_token(counts.values()),
-        **{side.value: counted.as_json() for side, counted in counts.items()},
+        "bytes_per_token": _bytes_per_token([counts for counts, _ in written.values()]),
+        "shards": {side.value: shards._asdict() for side, (_, shards) in written.items()},
+        **{side.value: counts.as_json() for side, (counts, _) in written.items()},
     }
 
 
-def _bytes_per_token(sides: Iterable[Counts]) -> dict[str, float]:
-    """Mean bytes per token of each source, over both sides. Special tokens stand for no bytes and don't count."""
+def _bytes_per_token(sides: Sequence[Counts]) -> dict[str, float]:
+    """Mean bytes per token of each source, over both sides. Special tokens and their text don't count."""
     total: dict[str, Counter[str]] = {}
     for side in sides:
-        for source, counted in side.by_source.items():
-            tokens = counted["tokens"] - side.special_tokens[source]
-            total.setdefault(source, Counter()).update(bytes=counted["bytes"], tokens=tokens)
-    return {source: round(counted["bytes"] / max(counted["tokens"], 1), 4) for source, counted in total.items()}
+        for source, plain in side.plain.items():
+            total.setdefault(source, Counter()).update(plain)
+    return {source: round(plain["bytes"] / max(plain["tokens"], 1), 4) for source, plain in total.items()}
 
 
 def validation_documents(
@@ -245,27 +254,16 @@ def _validation_document(document: Encoded, source: str) -> ValidationDocument:
 # --- The prepared folder ----------------------------------------------------------------------------------------------
 
 
-def _keep(staging: Path, folder: Path, is_complete: Callable[[], bool]) -> None:
-    """Renames the new folder; if another process was first and its folder is complete, that one is kept."""
-    try:
-        os.rename(staging, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        if not is_complete():  # a file was deleted or changed by hand
-            os.rename(folder, staging.with_name("broken"))
-            os.rename(staging, folder)
-
-
 def _open(folder: Path, fingerprint: str, data: DataRecipe) -> Prepared | None:
     """What an earlier `prepare` wrote; None where there is nothing, or not all of it."""
     try:
         summary = read_json(folder / DATA_FILE)
         if summary["fingerprint"] != fingerprint:
             return None
-        train, held_out = (TokenDocuments.open(folder, side) for side in _SIDES)
+        counts = [ShardCounts(**summary["shards"][side]) for side in _SIDES]
+        train, held_out = (TokenDocuments.open(folder, *each) for each in zip(_SIDES, counts, strict=True))
+        validation = [_validation_document(document, data.kinds[document.source]) for document in held_out]
         tokenizer = load_tokenizer(folder)
-    except (OSError, ValueError, LookupError, TypeError, AxionError):
+    except Exception:  # whatever a missing or damaged file leads to; tokenizers raises bare Exceptions
         return None
-    validation = [_validation_document(document, data.kinds[document.source]) for document in held_out]
     return Prepared(folder, tokenizer, train, validation, summary, data)

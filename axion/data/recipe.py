@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from axion.data.sources import AnySource, Arithmetic, FileSource, Gsm8k, Source, WordProblems
 from axion.data.split import Split
 from axion.errors import AxionError
-from axion.settings import Count, Positive, Section, Share
+from axion.settings import Positive, Section, Seed, Share
 
 Kind = TypeVar("Kind", bound=Source)
 
@@ -33,11 +33,11 @@ class DataRecipe(Section):
     """The sources, each a `kind` with the settings of that kind; see `axion/data/sources/`."""
     max_documents: Positive | None = None
     """At most this many documents in all, for quick trials."""
-    seed: Count = 1
+    seed: Seed = 1
     """Seed of the generated sources."""
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of documents held out for validation, by a hash of their text."""
-    split_seed: Count = 0
+    split_seed: Seed = 0
     holdout_fraction: Share = 0.05
     """Share of operand pairs that no training document contains, so that arithmetic is tested on unseen pairs."""
 
@@ -66,8 +66,8 @@ class DataRecipe(Section):
         return next((source for source in self.sources if isinstance(source, kind)), None)
 
     def hub_source(self) -> FileSource | None:
-        """The first source that has a data set on the Hub."""
-        return next((source for source in self.sources if isinstance(source, FileSource) and source.hub_id), None)
+        """The first source whose documents are those of a data set on the Hub."""
+        return next((source for source in self.sources if isinstance(source, FileSource) and source.is_from_hub), None)
 
     def generated(self) -> Self:
         """This section with the generated sources alone. Raises AxionError where it has none."""
@@ -153,8 +153,8 @@ def with_sources(content: dict[str, Any]) -> dict[str, Any]:
     Recipes up to v0.1 had one data set and two generators in fixed keys, and `--set` still takes these keys:
 
     - `hub_id`, `hub_config`, `files`, `test_files`, `local_files`, `question_field`, `answer_field` and
-      `direct_fraction` are those of the gsm8k source, which is added where there is none. It is removed when neither
-      `hub_id` nor files are left, as in `hub_id: null`.
+      `direct_fraction` are those of the gsm8k source. `hub_id` or `files` add one where there is none. It is removed
+      when neither `hub_id` nor files are left, as in `hub_id: null`.
     - `arithmetic: N` and `word_problems: N` are the `count` of these sources, added where there are none; 0 removes
       them.
 
@@ -168,7 +168,11 @@ def with_sources(content: dict[str, Any]) -> dict[str, Any]:
         return content  # for pydantic to refuse, or built already
     sources = [dict(source) for source in listed]
     gsm8k = {key: value for key, value in content.items() if key in _GSM8K_KEYS}
-    if gsm8k:
+    names_data = gsm8k.get("hub_id") or gsm8k.get("files")
+    if gsm8k and not names_data and all(source.get("kind") != "gsm8k" for source in sources):
+        if unused := [key for key, value in gsm8k.items() if value is not None]:
+            raise ValueError(f"data.{unused[0]} is a setting of a gsm8k source, and the recipe has none")
+    elif gsm8k:
         source = _only(sources, "gsm8k", next(iter(gsm8k)), position=0)
         source |= gsm8k
         default = Gsm8k.model_fields["hub_id"].default

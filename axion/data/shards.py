@@ -7,7 +7,8 @@ A split is one or more shards, numbered from 0. Each has up to three files that 
 - `train-00000.documents.npy`: one row per document, its number of `tokens`, of `bytes`, and the index of its `source`
 - `train-00000.loss.npy`: one bool per token, whether it carries loss; left out where all do
 
-A document is never split between shards.
+A document is never split between shards. How many shards there are, and how many of them have a mask, is recorded
+beside them (`ShardCounts`): files that are lost would otherwise be a smaller set, or one without a mask.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -54,6 +54,16 @@ class Encoded(NamedTuple):
         return ids if self.loss is None else np.where(self.loss, ids, IGNORED)
 
 
+class ShardCounts(NamedTuple):
+    """How much a split has, for comparison when it is opened."""
+
+    shards: int
+    masked_shards: int
+    """Those in which some token carries no loss."""
+    documents: int
+    tokens: int
+
+
 class ShardWriter:
     """Writes the documents of one split to shards; memory is bounded by one shard.
 
@@ -63,14 +73,15 @@ class ShardWriter:
     def __init__(self, folder: Path, split: str, vocab_size: int, shard_tokens: int = SHARD_TOKENS):
         self._folder, self._split, self._shard_tokens = folder, split, shard_tokens
         self._vocab_size, self._type = vocab_size, token_type(vocab_size)
-        self._shards = 0
+        self.counts = ShardCounts(0, 0, 0, 0)
+        """What has been written; complete when the block has ended."""
         self._clear()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and (self._rows or not self._shards):
+        if kind is None and (self._rows or not self.counts.shards):
             self._flush()
 
     def write(self, document: Encoded) -> None:
@@ -89,14 +100,20 @@ class ShardWriter:
             self._flush()
 
     def _flush(self) -> None:
-        stem = f"{self._split}-{self._shards:05d}"
+        before = self.counts
+        stem = f"{self._split}-{before.shards:05d}"
         empty = np.empty(0, self._type)
         np.save(self._folder / f"{stem}.tokens.npy", np.concatenate([empty, *self._tokens]))
         np.save(self._folder / f"{stem}.documents.npy", np.array(self._rows, dtype=DOCUMENT))
         loss = np.concatenate([np.empty(0, bool), *self._loss])
-        if not loss.all():
+        if is_masked := not loss.all():
             np.save(self._folder / f"{stem}.loss.npy", loss)
-        self._shards += 1
+        self.counts = ShardCounts(
+            before.shards + 1,
+            before.masked_shards + is_masked,
+            before.documents + len(self._rows),
+            before.tokens + self._size,
+        )
         self._clear()
 
     def _clear(self) -> None:
@@ -112,6 +129,10 @@ class Shard:
 
     tokens: np.ndarray
     loss: np.ndarray | None
+
+    def has_length(self, tokens: int) -> bool:
+        """Whether it has as many tokens, and its mask too."""
+        return all(part.shape == (tokens,) for part in (self.tokens, self.loss) if part is not None)
 
 
 class TokenDocuments(Sequence[Encoded]):
@@ -129,23 +150,30 @@ class TokenDocuments(Sequence[Encoded]):
         self._first_documents = np.cumsum([0, *map(len, rows)])
 
     @classmethod
-    def open(cls, folder: Path, split: str) -> Self:
+    def open(cls, folder: Path, split: str, expected: ShardCounts) -> Self:
         """Opens what a `ShardWriter` wrote; nothing but the table of documents is read.
 
+        Args:
+            expected: the writer's `counts`.
+
         Raises:
-            OSError: there is no such split, or a file is missing.
-            ValueError: a file is broken.
+            OSError: a file is missing.
+            ValueError: a file is broken, or the split has more or less than `expected`.
         """
         shards, rows = [], []
-        for number in count():
-            stem = folder / f"{split}-{number:05d}"
-            path = stem.with_name(f"{stem.name}.tokens.npy")
-            if number and not path.is_file():
-                break
-            loss = stem.with_name(f"{stem.name}.loss.npy")
-            shards.append(Shard(_map(path), _map(loss) if loss.is_file() else None))
-            rows.append(np.load(stem.with_name(f"{stem.name}.documents.npy")))
-        return cls(shards, rows)
+        for number in range(expected.shards):
+            stem = f"{split}-{number:05d}"
+            loss = folder / f"{stem}.loss.npy"
+            shard = Shard(_map(folder / f"{stem}.tokens.npy"), _map(loss) if loss.is_file() else None)
+            table = np.load(folder / f"{stem}.documents.npy")
+            if table.dtype != DOCUMENT or not shard.has_length(table["tokens"].sum()):
+                raise ValueError(f"{stem} is broken: its files do not fit each other")
+            shards.append(shard)
+            rows.append(table)
+        opened = cls(shards, rows)
+        if opened.counts != expected:
+            raise ValueError(f"{split} has {opened.counts}; it must have {expected}")
+        return opened
 
     @classmethod
     def in_memory(cls, documents: Sequence[Sequence[int]], loss: Sequence[Sequence[bool]] | None = None) -> Self:
@@ -161,6 +189,12 @@ class TokenDocuments(Sequence[Encoded]):
         starts = np.cumsum(self.lengths) - self.lengths
         first_tokens = np.cumsum([0, *(len(shard.tokens) for shard in self.shards)])[:-1]
         return starts - np.repeat(first_tokens, np.diff(self._first_documents))
+
+    @property
+    def counts(self) -> ShardCounts:
+        """How much there is."""
+        masked = sum(shard.loss is not None for shard in self.shards)
+        return ShardCounts(len(self.shards), masked, len(self), int(self.lengths.sum()))
 
     @property
     def is_masked(self) -> bool:

@@ -50,7 +50,7 @@ def test_an_item_is_a_function_of_seed_and_index(tmp_path):
     with ShardWriter(tmp_path, "train", 300, shard_tokens=50) as writer:  # on disk, in many shards
         for document in DOCUMENTS:
             writer.write(Encoded(document))
-    fresh = windows(epochs=9, documents=TokenDocuments.open(tmp_path, "train"))
+    fresh = windows(epochs=9, documents=TokenDocuments.open(tmp_path, "train", writer.counts))
     assert len(fresh.documents.shards) > 5
     for item in np.random.default_rng(1).permutation(len(in_order)):
         assert torch.equal(fresh[int(item)]["input_ids"], in_order[item])

@@ -1,9 +1,11 @@
-"""What `prepare` makes, when it is made again, and that two processes may make it at once."""
+"""What `prepare` makes, when it is made again, and that many may make it at once."""
 
 import json
-import multiprocessing
+import os
 import shutil
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from axion.data.recipe import DataRecipe
 from axion.data.shards import IGNORED
 from axion.data.sources import Arithmetic, hub
 from axion.errors import AxionError
-from axion.tokenizer import encode_document
+from axion.tokenizer import encode_document, encode_texts
 from tests.data.conftest import problems, texts, write_jsonl
 
 
@@ -114,6 +116,14 @@ def test_prepared_data_is_reused_until_something_changes(made, copy, monkeypatch
     assert [path.name for path in copy.iterdir()] == [first.folder.name]
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "", '{"fingerprint": 1}', "\xff"])
+def test_a_damaged_folder_is_made_again(made, copy, content):
+    recipe, first = made
+    (copy / first.folder.name / "data.json").write_text(content, encoding="latin-1")
+    again = prepare(recipe, copy, progress=False)
+    assert again.summary == first.summary and list(copy.iterdir()) == [copy / first.folder.name]
+
+
 def test_two_recipes_of_one_name_are_kept_side_by_side(small_recipe, tmp_path):
     recipes = [small_recipe(f"data.seed={seed}", "data.arithmetic=50", "data.val_fraction=0.3") for seed in (1, 2)]
     first, second = (prepare(recipe, tmp_path, progress=False) for recipe in recipes)
@@ -164,31 +174,52 @@ def test_an_interrupted_preparation_leaves_nothing(small_recipe, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
-def _prepare(recipe, root: str, barrier, results) -> None:
-    usual = module._keep
-
-    def keep(*arguments, **named):
-        barrier.wait(60)  # both have written everything, and now rename
-        usual(*arguments, **named)
-
-    module._keep = keep
-    prepared = prepare(recipe, Path(root), progress=False)
-    results.put((str(prepared.folder), len(prepared.train)))
+def test_what_a_killed_preparation_left_is_deleted(small_recipe, tmp_path):
+    if (child := os.fork()) == 0:
+        module.train_tokenizer = lambda *_: os._exit(0)  # as if killed: no block ends
+        prepare(small_recipe(), tmp_path, progress=False)
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 2
+    prepared = prepare(small_recipe(), tmp_path, progress=False)
+    assert list(tmp_path.iterdir()) == [prepared.folder]
 
 
-def test_two_processes_prepare_at_once(small_recipe, tmp_path):
-    context = multiprocessing.get_context("fork")
-    barrier, results = context.Barrier(2), context.Queue()
-    recipe = small_recipe("data.arithmetic=40", "data.word_problems=20", "data.val_fraction=0.3")
-    arguments = (recipe, str(tmp_path), barrier, results)
-    processes = [context.Process(target=_prepare, args=arguments) for _ in range(2)]
-    for process in processes:
-        process.start()
-    first, second = (results.get(timeout=60) for _ in processes)
-    for process in processes:
-        process.join()
-    assert first == second and [process.exitcode for process in processes] == [0, 0]
-    assert [str(path) for path in tmp_path.iterdir()] == [first[0]]
+def _prepare_often(recipes, root: Path, seed: int) -> list[str]:
+    """What is wrong with what `prepare` returns, for many calls in a random order."""
+    wrong = []
+    for _ in range(20):
+        recipe = recipes[(seed := seed * 69_069 % 2**32) % len(recipes)]
+        prepared = prepare(recipe, root, progress=False)
+        expected = module._fingerprint(recipe, recipe.data)
+        read = texts(prepared.folder, "train.txt")[0]
+        if (
+            prepared.summary["fingerprint"] != expected
+            or prepared.tokenizer.decode(prepared.train[0].ids[1:-1]) != read
+        ):
+            wrong.append(f"{prepared.folder}: {read!r}")
+    return wrong
+
+
+def test_recipes_of_one_name_that_are_prepared_at_once_never_mix(small_recipe, tmp_path):
+    """In threads and processes, while one of them damages what another has just made."""
+    recipes = [
+        small_recipe(f"data.seed={seed}", "data.arithmetic=40", "data.word_problems=20", "data.val_fraction=0.3")
+        for seed in (1, 2, 3)
+    ]
+    first = prepare(recipes[0], tmp_path, progress=False).folder
+    children = []
+    for seed in (3, 5):
+        if (child := os.fork()) == 0:
+            os._exit(len(_prepare_often(recipes, tmp_path, seed)))
+        children.append(child)
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(_prepare_often, recipes, tmp_path, seed) for seed in (7, 11, 13)]
+        for _ in range(5):
+            (first / "validation-00000.tokens.npy").unlink(missing_ok=True)
+            time.sleep(0.02)
+        assert [each.result() for each in running] == [[]] * 3
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 # --- How much ---------------------------------------------------------------------------------------------------------
@@ -251,6 +282,10 @@ def test_conversations_carry_loss_on_the_assistants_tokens_alone(small_recipe, t
         assert learned[-1] == tokenizer.convert_tokens_to_ids("<|end|>") and not special & set(learned[:-1].tolist())
         assert document.num_bytes == len(answer.removesuffix("<|end|>").encode())
     assert len(chats) > 4
+    contents = [message["content"] for row in rows for message in row["messages"]]
+    tokens = sum(map(len, encode_texts(tokenizer, contents)))  # special tokens and their text don't count
+    expected = round(len("".join(contents).encode()) / tokens, 4)
+    assert prepared.summary["bytes_per_token"]["chat"] == expected
     sums = [document for document in prepared.validation if document.source == "arithmetic"]
     assert sums and all((document.labels == document.ids).all() for document in sums)
 
@@ -262,7 +297,7 @@ def test_the_revision_is_resolved_recorded_and_part_of_the_fingerprint(made, tmp
     commits = iter(["a" * 40, "b" * 40])
     monkeypatch.setattr("axion.data.sources.base.resolve_revision", lambda *asked: asked[2] or next(commits))
     monkeypatch.setattr(
-        "axion.data.sources.gsm8k.read_hub",
+        "axion.data.sources.base.read_hub",
         lambda hub_id, config, split, revision: [hub.Record(row, revision) for row in problems(40)],
     )
     data = DataRecipe.model_validate({"arithmetic": 20, "word_problems": 0, "val_fraction": 0.3})

@@ -1,9 +1,11 @@
 """Shards: every token and every mask comes back, whatever the vocabulary, and memory is bounded."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from axion.data.shards import IGNORED, Encoded, ShardWriter, TokenDocuments, token_type
+from axion.data.shards import IGNORED, Encoded, ShardCounts, ShardWriter, TokenDocuments, token_type
 from axion.errors import AxionError
 
 
@@ -11,7 +13,7 @@ def write(folder, documents, vocab_size=300, shard_tokens=8):
     with ShardWriter(folder, "train", vocab_size, shard_tokens) as writer:
         for document in documents:
             writer.write(document)
-    return TokenDocuments.open(folder, "train")
+    return TokenDocuments.open(folder, "train", writer.counts)
 
 
 def test_documents_come_back_from_many_shards(tmp_path):
@@ -52,13 +54,40 @@ def test_masks(tmp_path):
         write(tmp_path, [Encoded([1, 2], [True])])
 
 
-def test_empty_and_broken_shards(tmp_path):
-    assert len(write(tmp_path, [])) == 0
-    (tmp_path / "train-00000.documents.npy").unlink()
-    with pytest.raises(OSError):
-        TokenDocuments.open(tmp_path, "train")
-    with pytest.raises(OSError):
-        TokenDocuments.open(tmp_path, "validation")
+def test_nothing(tmp_path):
+    assert write(tmp_path, []).counts == ShardCounts(1, 0, 0, 0)
     with pytest.raises(RuntimeError), ShardWriter(tmp_path / "gone", "train", 10) as writer:
         writer.write(Encoded([1]))
         raise RuntimeError  # nothing is written where the caller failed
+
+
+def change(*columns: str):
+    """Damages a shard's table of documents."""
+
+    def damage(path):
+        table = np.load(path)
+        for column in columns:
+            table[column] += 1
+        np.save(path, table)
+
+    return damage
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        *[(part, Path.unlink) for part in ("tokens", "documents", "loss")],
+        *[(part, lambda path: path.write_bytes(path.read_bytes()[:-1])) for part in ("tokens", "documents", "loss")],
+        ("tokens", lambda path: np.save(path, np.arange(99))),
+        ("loss", lambda path: np.save(path, np.ones(99, bool))),
+        ("documents", change("tokens")),
+        ("documents", lambda path: np.save(path, np.load(path)["tokens"])),
+    ],
+)
+def test_a_shard_that_is_lost_or_damaged_is_noticed(tmp_path, number, part, damage):
+    counts = write(tmp_path, [Encoded([5, 6, 7, 8, 9, 1, 2, 3], [False] + [True] * 7)] * 3).counts
+    assert counts == ShardCounts(3, 3, 3, 24)
+    damage(tmp_path / f"train-{number:05d}.{part}.npy")
+    with pytest.raises((OSError, ValueError)):
+        TokenDocuments.open(tmp_path, "train", counts)

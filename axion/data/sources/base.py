@@ -3,16 +3,18 @@
 A kind of source is one file in this folder with one subclass of `Source`, listed in `axion.data.sources.SOURCES`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, Self
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-from axion.data.sources.files import check_exists
-from axion.data.sources.hub import resolve_revision
+from axion.data.sources.files import Record, check_file, read_records
+from axion.data.sources.hub import read_hub, resolve_revision
 from axion.data.split import Side, Split
 from axion.errors import AxionError
-from axion.files import identify
+from axion.files import identify, sha256
 from axion.settings import Paths, Section
 
 
@@ -71,6 +73,11 @@ class Source(Section):
     is_real: ClassVar[bool]
     """Whether people wrote the texts. Their loss is then the headline, and all of them teach the tokenizer."""
 
+    @property
+    def data_name(self) -> str:
+        """What was measured where results are measured on these documents, for tables: a data set, files, or a kind."""
+        return self.kind.replace("_", " ")
+
     def documents(self, split: Split, seed: int) -> Iterator[Document]:
         """All documents in their order, each with its side of `split`; the same for the same arguments.
 
@@ -104,8 +111,15 @@ class Source(Section):
         return {**self.released(), "version": self.version}
 
 
+Part = Literal["train", "test"]
+"""A split of a data set as it is published. All that an Axion model trains or is validated on is of its train split."""
+
+
 class FileSource(Source):
     """A source that reads local files, or else a data set on the Hub."""
+
+    hub_copies: ClassVar[Mapping[str, Mapping[Part, str]]] = MappingProxyType({})
+    """Data set → split → SHA-256 of a local file that holds exactly this split."""
 
     hub_id: str | None = None
     """Data set on the Hub."""
@@ -117,31 +131,76 @@ class FileSource(Source):
     local_files: list[LocalFile] | None = None
     """Filled in by a release: what `files` were."""
 
+    @property
+    def is_from_hub(self) -> bool:
+        """Whether the documents are those of the data set `hub_id`: read from it, or from a known copy."""
+        if self.files:
+            return self._is_copy([sha256(check_file(file)) for file in self.files], "train")
+        sums = [file.sha256 for file in self.local_files or ()]
+        return self.hub_id is not None and (not sums or self._is_copy(sums, "train"))
+
+    @property
+    def data_name(self) -> str:
+        names = [*(self.files or ())] or [file.name for file in self.local_files or ()]
+        return str(self.hub_id) if self.is_from_hub or not names else names_of(names)
+
+    def _is_copy(self, sums: list[str], part: Part) -> bool:
+        """Whether files with these SHA-256 hold exactly one split of `hub_id`."""
+        return sums == [self.hub_copies.get(self.hub_id or "", {}).get(part)]
+
     def local_paths(self) -> list[str]:
         return self.files or []
 
-    def no_data(self, setting: str = "files") -> AxionError:
-        """The error of a source that has neither files nor a data set on the Hub.
+    def records(self) -> Iterator[Record]:
+        """The records of the local JSONL files, or else of the Hub's train split.
 
-        Args:
-            setting: the setting that would name the files.
+        Raises:
+            AxionError: a file is missing or broken; the data set cannot be loaded; neither is given, or the source was
+                read from files that are not at hand.
         """
+        if self.files:
+            return read_records(self.files)
+        if not self.is_from_hub:
+            raise self._no_data()
+        return self._hub_records("train")
+
+    def _hub_records(self, part: Part) -> Iterator[Record]:
+        setting = "files" if part == "train" else "test_files"
+        try:
+            yield from read_hub(str(self.hub_id), self.hub_config, part, self.revision)
+        except AxionError as error:
+            raise AxionError(f"{error}; {self._advice(setting)} reads a local copy") from None
+
+    def _no_data(self) -> AxionError:
         names = ", ".join(file.name for file in self.local_files or ())
         reason = f"the {self.kind} source was read from {names}" if names else f"the {self.kind} source names no data"
-        return AxionError(f"{reason}; give --set data.sources.{self.kind}.{setting}=FILE")
+        return AxionError(f"{reason}; give {self._advice('files')}")
+
+    def _advice(self, setting: str) -> str:
+        return f"--set data.sources.{self.kind}.{setting}=FILE"
 
     def pinned(self) -> Self:
-        if self.hub_id is None or self.files:
+        if self.files or not self.is_from_hub:
             return self
-        return self.model_copy(update={"revision": resolve_revision(self.hub_id, self.hub_config, self.revision)})
+        try:
+            revision = resolve_revision(str(self.hub_id), self.hub_config, self.revision)
+        except AxionError as error:
+            raise AxionError(f"{error}; {self._advice('files')} reads a local copy") from None
+        return self.model_copy(update={"revision": revision})
 
     def settings(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude={"files", "test_files"})
 
     def released(self) -> dict[str, Any]:
         for file in self.local_paths():
-            check_exists(file)
+            check_file(file)
         return self.settings() | ({"local_files": identify(self.files)} if self.files else {})
+
+
+def names_of(paths: list[str]) -> str:
+    """The names of at most two files."""
+    first, *rest = [Path(path).name for path in paths]
+    return first if not rest else f"{first}, {rest[0]}" if len(rest) == 1 else f"{first} and {len(rest)} other files"
 
 
 def plain(text: str, source: str, side: Side, language: str | None) -> Document:

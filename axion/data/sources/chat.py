@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from axion.data.sources.base import Document, FileSource, Span
-from axion.data.sources.files import Record, read_records
-from axion.data.sources.hub import read_hub
+from axion.data.sources.files import Record
 from axion.data.split import Split
 from axion.errors import AxionError
 
@@ -33,17 +32,10 @@ class Chat(FileSource):
 
     def documents(self, split: Split, seed: int) -> Iterator[Document]:
         """Held out by a hash of the text; documents in training show no held-out operand pair."""
-        for record in self._records():
+        for record in self.records():
             spans = tuple(span for message in self._messages(record) for span in _spans(**message))
             text = "".join(span.text for span in spans)
             yield Document(spans, self.kind, split.side(text), self.language)
-
-    def _records(self) -> Iterator[Record]:
-        if self.files:
-            return read_records(self.files)
-        if self.hub_id:
-            return read_hub(self.hub_id, self.hub_config, "train", self.revision)
-        raise self.no_data()
 
     def _messages(self, record: Record) -> list[dict[str, str]]:
         messages = record.fields.get(self.messages_field)

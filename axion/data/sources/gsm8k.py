@@ -1,17 +1,29 @@
 """GSM8K, and other questions whose answers have GSM8K's form: from the Hub, or from local JSONL files."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from axion.data.format import Problem, problem_from_gsm8k
-from axion.data.sources.base import Document, FileSource, plain
-from axion.data.sources.files import read_records
-from axion.data.sources.hub import read_hub
+from axion.data.sources.base import Document, FileSource, Part, names_of, plain
+from axion.data.sources.files import Record, check_file, read_records
 from axion.data.split import Side, Split
+from axion.errors import AxionError
+from axion.files import sha256
 from axion.settings import Paths
+
+GSM8K = "openai/gsm8k"
+COPIES: Mapping[Part, str] = MappingProxyType(
+    {
+        "train": "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
+        "test": "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
+    }
+)
+"""SHA-256 of train.jsonl and test.jsonl in https://github.com/openai/grade-school-math, from which the data set on the
+Hub was made."""
 
 
 class Gsm8k(FileSource):
@@ -20,10 +32,11 @@ class Gsm8k(FileSource):
     kind: Literal["gsm8k"] = "gsm8k"
     version: ClassVar[int] = 1
     """Raise it when the documents made of the same problems, their order or their split change."""
-    label: ClassVar[str] = "GSM8K, real problems with their solutions"
+    label: ClassVar[str] = "real problems with their solutions"
     is_real: ClassVar[bool] = True
+    hub_copies = MappingProxyType({GSM8K: COPIES})
 
-    hub_id: str | None = "openai/gsm8k"
+    hub_id: str | None = GSM8K
     """Data set on the Hub, its train split for training and its test split for evaluation."""
     hub_config: str | None = "main"
     test_files: Paths | None = None
@@ -35,23 +48,41 @@ class Gsm8k(FileSource):
     language: str = "en"
     """Language of the problems, a code of ISO 639-1."""
 
-    def problems(self, split: Literal["train", "test"] = "train") -> Iterator[Problem]:
+    @property
+    def data_name(self) -> str:
+        return "GSM8K" if (name := super().data_name) == GSM8K else name
+
+    @property
+    def test_is_from_hub(self) -> bool:
+        """Whether the test problems are those of the data set `hub_id`: read from it, or from a known copy."""
+        if self.test_files:
+            return self._is_copy([sha256(check_file(file)) for file in self.test_files], "test")
+        return self.is_from_hub
+
+    @property
+    def test_name(self) -> str:
+        """What the test problems are called in tables."""
+        if self.test_files and not self.test_is_from_hub:
+            return names_of(self.test_files)
+        return "GSM8K" if self.hub_id == GSM8K else str(self.hub_id)
+
+    def problems(self, part: Part = "train") -> Iterator[Problem]:
         """The problems of a split in their order. The test split is for evaluation only.
 
         Raises:
             AxionError: a file is missing, a line is broken, a field is missing or not a text, or the Hub's data set
-                cannot be loaded.
+                cannot be loaded; no file is given where the source was not read from the Hub.
         """
-        files = self.files if split == "train" else self.test_files
-        if files:
-            records = read_records(files)
-        elif self.hub_id:
-            records = read_hub(self.hub_id, self.hub_config, split, self.revision)
-        else:
-            raise self.no_data("files" if split == "train" else "test_files")
-        for record in records:
+        for record in self.records() if part == "train" else self._test_records():
             question = record.text(self.question_field, "question_field")
             yield problem_from_gsm8k(question, record.text(self.answer_field, "answer_field"))
+
+    def _test_records(self) -> Iterator[Record]:
+        if self.test_files:
+            return read_records(self.test_files)
+        if not self.is_from_hub:
+            raise AxionError(f"the {self.kind} source names no test data; give {self._advice('test_files')}")
+        return self._hub_records("test")
 
     def documents(self, split: Split, seed: int) -> Iterator[Document]:
         """A problem's side is decided by its whole form, so that its direct form is never on the other one.

@@ -1,7 +1,7 @@
 """Data sets on the Hugging Face Hub, at a revision that is resolved once and recorded.
 
-Without a connection, the copy that `datasets` cached is used. Its commit is known from the cache, so that a recipe that
-pins a revision still gets exactly that one, or an error.
+A copy that `datasets` has cached is found by its commit, without a connection. A recipe that pins a commit gets exactly
+that one, or an error.
 """
 
 from collections.abc import Iterator
@@ -14,45 +14,75 @@ from axion.errors import AxionError, one_line
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_LOCAL_COPY = "for a local copy give --set data.files=train.jsonl or --set data.test_files=test.jsonl"
+CARD = "README.md"
+"""The file that tells the commit of a revision; `datasets` reads it too, so that it is cached."""
 
 
 def resolve_revision(hub_id: str, config: str | None, revision: str | None) -> str | None:
     """The commit that a revision of a data set stands for, where None is the default branch.
 
-    Without a connection it is the commit of the cached train split, or `revision` itself where the cache doesn't tell.
+    If the Hub cannot be reached or refuses to answer, it is the commit that the revision stood for when it was last
+    resolved on this machine. For the default branch, any cached copy will do: its commit, or None if that is unknown.
 
     Raises:
-        AxionError: the data set or the revision does not exist, or there is neither a connection nor a cached copy.
+        AxionError: the data set or the revision does not exist, or the Hub cannot be reached and nothing is cached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import (
+        HFValidationError,
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     if _is_commit(revision):
         return revision
+    api = HfApi()
     try:
-        return HfApi().dataset_info(hub_id, revision=revision).sha
-    except HFValidationError as error:
+        try:
+            return Path(api.hf_hub_download(hub_id, CARD, repo_type="dataset", revision=revision)).parent.name
+        except RemoteEntryNotFoundError:
+            return api.dataset_info(hub_id, revision=revision).sha
+    except (RevisionNotFoundError, RepositoryNotFoundError, HFValidationError) as error:
         raise _cannot_load(hub_id, error) from None
-    except HfHubHTTPError as error:
-        if error.response is not None and error.response.status_code < 500:
-            raise _cannot_load(hub_id, error) from None
-    except Exception:  # no connection, offline mode: each HTTP library raises its own
-        pass
-    return _commit(_load(hub_id, config, "train", revision)) or revision
+    except Exception as error:  # no connection, offline mode, too many requests: each library raises its own
+        reason = error
+    if revision is not None:
+        raise _cannot_load(f"{hub_id} at the revision {revision}", reason)
+    return _commit(_load(hub_id, config, "train", None))
 
 
 def read_hub(hub_id: str, config: str | None, split: str, revision: str | None) -> Iterator[Record]:
     """The records of one split.
 
     Raises:
-        AxionError: it cannot be loaded, is empty, or the cached copy is of another commit than `revision`.
+        AxionError: it cannot be loaded, is empty, or the only copy that can be had is of another commit than
+            `revision`.
     """
-    rows = _load(hub_id, config, split, revision)
+    rows = _load_cached(hub_id, config, split, revision) if _is_commit(revision) else None
+    if rows is None:
+        rows = _load(hub_id, config, split, revision)
     if len(rows) == 0:
         raise AxionError(f"{hub_id} ({split}) is empty; it must have at least one record")
     for number, row in enumerate(rows, start=1):
         yield Record(cast("dict[str, Any]", row), f"{hub_id} ({split}), row {number}")
+
+
+def _load_cached(hub_id: str, config: str | None, split: str, commit: str | None) -> "Dataset | None":
+    """The copy of one commit that `datasets` keeps; None where it has none that can be read."""
+    from datasets.packaged_modules.cache.cache import Cache
+
+    try:
+        builder = Cache(
+            repo_id=hub_id,
+            dataset_name=hub_id.rpartition("/")[2],
+            config_name=config or "default",
+            version="0.0.0",
+            hash=commit,
+        )
+        return cast("Dataset", builder.as_dataset(split=split)) if Path(builder.cache_dir).is_dir() else None
+    except Exception:  # a cached copy that is broken, or of another version of `datasets`
+        return None
 
 
 def _load(hub_id: str, config: str | None, split: str, revision: str | None) -> "Dataset":
@@ -62,7 +92,7 @@ def _load(hub_id: str, config: str | None, split: str, revision: str | None) -> 
         rows = load_dataset(hub_id, config, split=split, revision=revision)
     except Exception as error:  # datasets, the Hub client and the network each raise their own
         raise _cannot_load(hub_id, error) from None
-    # Without a connection, datasets takes the newest cached copy, whatever `revision` says.
+    # If the Hub does not answer, datasets takes the newest cached copy, whatever `revision` says.
     commit = _commit(rows)
     if _is_commit(revision) and commit is not None and commit != revision:
         raise AxionError(
@@ -82,5 +112,5 @@ def _is_commit(revision: str | None) -> bool:
     return revision is not None and len(revision) == 40 and set(revision) <= set("0123456789abcdef")
 
 
-def _cannot_load(hub_id: str, error: Exception) -> AxionError:
-    return AxionError(f"cannot load {hub_id} from the Hub: {one_line(error, 200)}; {_LOCAL_COPY}")
+def _cannot_load(what: str, error: Exception) -> AxionError:
+    return AxionError(f"cannot load {what} from the Hub: {one_line(error, 200)}")

@@ -1,5 +1,7 @@
 """Plain text: stories, books, articles, from local files or a data set on the Hub."""
 
+import re
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -7,10 +9,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from axion.data.sources.base import Document, FileSource, plain
-from axion.data.sources.files import Record, check_exists, read_lines, read_records
-from axion.data.sources.hub import read_hub
+from axion.data.sources.files import MAX_DOCUMENT_BYTES, Record, read_lines, read_records
 from axion.data.split import Split
 from axion.errors import AxionError
+from axion.settings import Positive
 
 TEXT_SUFFIXES = {".txt", ".md"}
 DEFAULT_SEPARATOR = "<|endoftext|>"
@@ -32,9 +34,9 @@ class Text(FileSource):
 
     text_field: str = "text"
     """Field of a record that has the text."""
-    separator: str = DEFAULT_SEPARATOR
-    """What stands between two documents of a text file."""
-    document_bytes: Annotated[int, Field(ge=1)] = 4096
+    separator: Annotated[str, Field(min_length=1)] = DEFAULT_SEPARATOR
+    """What stands between two documents of a text file; it may have line breaks."""
+    document_bytes: Positive = 4096
     """Length from which a text without separators is cut at the next blank line."""
     language: str | None = None
     """Language of the text, a code of ISO 639-1."""
@@ -47,15 +49,11 @@ class Text(FileSource):
                 found = True
                 yield plain(text, self.kind, split.side(text), self.language)
         if not found:
-            names = ", ".join(Path(file).name for file in self.files or ()) or self.hub_id
-            raise AxionError(f"{names} has no text; give a file with at least two documents")
+            raise AxionError(f"{self.data_name} has no text; give a file with at least two documents")
 
     def _texts(self) -> Iterator[str]:
         if not self.files:
-            if self.hub_id is None:
-                raise self.no_data()
-            records = read_hub(self.hub_id, self.hub_config, "train", self.revision)
-            yield from map(self._text_of, records)
+            yield from map(self._text_of, self.records())
         for file in self.files or ():
             suffix = Path(file).suffix.lower()
             if suffix == ".jsonl":
@@ -70,19 +68,54 @@ class Text(FileSource):
 
     def _cut(self, file: str) -> Iterator[str]:
         """The documents of a text file, read line by line."""
-        check_exists(file)
-        separated = any(self.separator in line for line in read_lines(file))
-        lines, size = [], 0
-        for line in read_lines(file):
-            if separated and self.separator in line:
-                head, *rest = line.split(self.separator)
-                yield "".join([*lines, head])
-                yield from rest[:-1]
-                lines = rest[-1:]
-            else:
-                lines.append(line)
-            size += len(line.encode())
-            if not separated and not line.strip() and size >= self.document_bytes:
-                yield "".join(lines)
-                lines, size = [], 0
-        yield "".join(lines)
+        # a line break in the separator stands for that of Windows too
+        separator = re.compile(re.escape(self.separator).replace("\\\n", r"\r?\n"))
+        if _has(file, separator, 1 + self.separator.count("\n")):
+            return _at_separators(file, separator)
+        return _at_blank_lines(file, self.document_bytes)
+
+
+def _has(file: str, separator: re.Pattern[str], num_lines: int) -> bool:
+    """Whether a file has a separator, which spans `num_lines` lines."""
+    window: deque[str] = deque(maxlen=num_lines)
+    for line in read_lines(file):
+        window.append(line)
+        if separator.search("".join(window)):
+            return True
+    return False
+
+
+def _at_separators(file: str, separator: re.Pattern[str]) -> Iterator[str]:
+    overlap = len(separator.pattern)  # at least the length of a separator
+    before: list[str] = []
+    tail, size = "", 0  # the end of the text so far, in which a separator may have begun
+    for number, line in enumerate(read_lines(file), start=1):
+        tail, size = tail + line, size + len(line)
+        while found := separator.search(tail):
+            yield "".join([*before, tail[: found.start()]])
+            before, tail = [], tail[found.end() :]
+            size = len(tail)
+        before.append(tail[:-overlap])
+        tail = tail[-overlap:]
+        _check_size(size, file, number)
+    yield "".join([*before, tail])
+
+
+def _at_blank_lines(file: str, document_bytes: int) -> Iterator[str]:
+    lines, size = [], 0
+    for number, line in enumerate(read_lines(file), start=1):
+        lines.append(line)
+        size += len(line.encode())
+        if not line.strip() and size >= document_bytes:
+            yield "".join(lines)
+            lines, size = [], 0
+        _check_size(size, file, number)
+    yield "".join(lines)
+
+
+def _check_size(size: int, file: str, line: int) -> None:
+    if size > MAX_DOCUMENT_BYTES:
+        raise AxionError(
+            f"{file}: a document has reached {MAX_DOCUMENT_BYTES // 2**20} MiB at line {line}; put blank lines between "
+            "paragraphs, or the separator between documents"
+        )

@@ -1,10 +1,12 @@
 """Sources of real text: local files and data sets on the Hub, read record by record."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
-from axion.data.sources import Chat, Gsm8k, Text, hub
+from axion.data.sources import Chat, Gsm8k, Text, files, hub
 from axion.data.split import Side, Split
 from axion.errors import AxionError
 from tests.data.conftest import digest, problems, write_jsonl
@@ -45,6 +47,14 @@ GOOD = b'{"question": "1 + 1?", "answer": "2"}\n'
         (b'{"question": 7, "answer": "2"}\n', "line 1: field 'question' is 7"),
         (GOOD + b'{"question": " ", "answer": "2"}\n', "line 2: field 'question'"),
         (GOOD + b'{"question": "\xff"}\n', "line 2: not UTF-8"),
+        (GOOD + rb'{"question": "\ud83e", "answer": "2"}', "line 2: not JSON: a text has .*half of a surrogate pair"),
+        (GOOD + b'{"question": "1", "question": "2"}', "line 2: not JSON: the key 'question' is given twice"),
+        (GOOD + b'{"question": ' + b"9" * 5000 + b"}", "line 2: not JSON: .*digits"),
+        (GOOD + b"[" * 100_000, "line 2: not JSON: it is nested too deeply"),
+        (
+            b'{"question": ' + b"[1," * 99 + b"1" + b"]" * 99 + b"}",
+            r"'question' is \[1, \[1.{60,80}; it must be a text",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file(tmp_path, content, message):
@@ -60,6 +70,10 @@ def test_a_missing_file(tmp_path, kind):
     source = kind(files=str(tmp_path / "absent.jsonl"))
     for attempt in (lambda: documents(source), source.identity, source.released):
         with pytest.raises(AxionError, match=r"no file .*absent\.jsonl"):
+            attempt()
+    os.mkfifo(tmp_path / "absent.jsonl")
+    for attempt in (lambda: documents(source), source.identity, source.released):
+        with pytest.raises(AxionError, match=r"absent\.jsonl is not a regular file"):
             attempt()
 
 
@@ -77,6 +91,28 @@ def test_text_is_cut_at_the_separator(tmp_path):
         assert text(tmp_path / "a.txt", joined) == stories
     assert text(tmp_path / "a.md", "One.\n***\nTwo.\n", separator="***") == ["One.", "Two."]
     assert text(tmp_path / "b.txt", "\ufeffOlá.\r\n") == ["Olá."]
+
+
+def test_a_separator_may_have_line_breaks(tmp_path):
+    stories = ["One.\nMore of one.", "Two.\n\nIts end.", "Three."]
+    for separator in ("\n***\n", "\n\n\n", "\n--", "--\n"):
+        joined = separator.join(stories)
+        assert text(tmp_path / "a.txt", joined, separator=separator) == stories
+        windows = text(tmp_path / "a.txt", joined.replace("\n", "\r\n"), separator=separator)
+        assert [story.replace("\r\n", "\n") for story in windows] == stories
+    assert text(tmp_path / "a.txt", "One.\n\nTwo.\n\n\n\nThree.", separator="\n\n") == ["One.", "Two.", "Three."]
+
+
+def test_a_document_too_long_for_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_DOCUMENT_BYTES", 2**20)
+    monkeypatch.setattr("axion.data.sources.text.MAX_DOCUMENT_BYTES", 2**20)
+    with pytest.raises(AxionError, match=r"a\.txt, line 2: longer than 1 MiB; break it into several lines"):
+        text(tmp_path / "a.txt", "One.\n" + "x" * (2**20 + 1))
+    for lines in (long := f"{'x' * 1023}\n" * 1025, f"<|endoftext|>{long}"):
+        with pytest.raises(AxionError, match=r"a\.txt: a document has reached 1 MiB at line 102\d; put blank lines"):
+            text(tmp_path / "a.txt", lines)
+    with pytest.raises(AxionError, match=r"a\.jsonl, line 1: longer than 1 MiB"):
+        documents(Text(files=str(write_jsonl(tmp_path / "a.jsonl", [{"text": "x" * 2**20}]))))
 
 
 def test_text_without_a_separator_is_cut_at_blank_lines(tmp_path):
@@ -156,83 +192,168 @@ def test_what_is_wrong_with_a_conversation(tmp_path, messages, message):
 
 # --- The Hub ----------------------------------------------------------------------------------------------------------
 
-FIRST, SECOND = "1" * 40, "2" * 40
-
-
-class Cached(list):
-    """Rows as `datasets` gives them, loaded from the cache of a commit."""
-
-    def __init__(self, rows, commit):
-        super().__init__(rows)
-        self.cache_files = [{"filename": f"/cache/openai___gsm8k/main/0.0.0/{commit}/gsm8k-train.arrow"}]
+FIRST, SECOND, THIRD = "1" * 40, "2" * 40, "3" * 40
 
 
 @pytest.fixture
-def the_hub(monkeypatch):
-    """A Hub whose default branch is at SECOND; it can be cut off, and then the cache has FIRST."""
+def the_hub(monkeypatch, tmp_path):
+    """A Hub whose default branch is at SECOND and whose tag v1 is at FIRST.
+
+    A commit that was loaded is in the cache of `datasets`. The Hub's answer can be replaced by an error; as in the real
+    library, the newest cached copy is then loaded, whatever was asked for.
+    """
     import datasets
     import huggingface_hub
-    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.errors import RemoteEntryNotFoundError
 
     class Hub:
-        connected, asked = True, []
+        refs = {None: SECOND, "v1": FIRST}  # noqa: RUF012
+        has_card = True
+        error: Exception | None = None
+
+        def __init__(self):
+            self.loaded: list[str] = []
+            self.resolved: dict[str | None, str] = {}
 
         def load_dataset(self, hub_id, config, split, revision):
-            self.asked.append((hub_id, config, split, revision))
-            return Cached(problems(3), (revision or SECOND) if self.connected else FIRST)
+            if not self.error:
+                self.loaded.append(revision := revision or SECOND)
+                return cache(tmp_path, revision)
+            if not self.loaded:
+                raise self.error
+            return cache(tmp_path, self.loaded[-1])
+
+        def hf_hub_download(self, api, hub_id, name, repo_type, revision=None):
+            assert (name, repo_type) == ("README.md", "dataset")
+            if not self.has_card:
+                raise RemoteEntryNotFoundError("no card", response=response(404))
+            if not self.error:
+                self.resolved[revision] = self.refs[revision]
+            if revision not in self.resolved:
+                raise self.error
+            return f"/cache/datasets--openai--gsm8k/snapshots/{self.resolved[revision]}/README.md"
 
         def dataset_info(self, api, hub_id, revision=None):
-            if not self.connected:
-                raise OfflineModeIsEnabled("no connection")
-            return huggingface_hub.DatasetInfo(id=hub_id, sha={None: SECOND, "v1": FIRST}[revision])
+            if self.error:
+                raise self.error
+            return huggingface_hub.DatasetInfo(id=hub_id, sha=self.refs[revision])
 
     hub = Hub()
-    hub.asked = []
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     monkeypatch.setattr(datasets, "load_dataset", hub.load_dataset)
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *a, **k: hub.dataset_info(*a, **k))
+    for name in ("hf_hub_download", "dataset_info"):
+        method = getattr(hub, name)
+        monkeypatch.setattr(huggingface_hub.HfApi, name, lambda *args, method=method, **named: method(*args, **named))
     return hub
 
 
-def test_a_data_set_is_pinned_to_the_commit_of_today(the_hub):
+def response(status: int):
+    from httpx import Request, Response
+
+    return Response(status, request=Request("GET", "https://huggingface.co"))
+
+
+def cache(root: Path, commit: str):
+    """Puts rows that name their commit where `datasets` keeps those of this commit, and loads them."""
+    import datasets
+    from datasets.arrow_writer import ArrowWriter
+
+    folder = root / "openai___gsm8k" / "main" / "0.0.0" / commit
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        splits = {}
+        for split in ("train", "test"):
+            with ArrowWriter(path=str(folder / f"gsm8k-{split}.arrow")) as writer:
+                for number in range(3):
+                    writer.write({"question": f"{commit} {split} {number}?", "answer": "1"})
+                writer.finalize()
+            splits[split] = {"name": split, "num_examples": 3, "dataset_name": "gsm8k"}
+        fields = {name: {"dtype": "string", "_type": "Value"} for name in ("question", "answer")}
+        info = {
+            "dataset_name": "gsm8k",
+            "config_name": "main",
+            "version": "0.0.0",
+            "features": fields,
+            "splits": splits,
+        }
+        (folder / "dataset_info.json").write_text(json.dumps(info))
+    return datasets.Dataset.from_file(str(folder / "gsm8k-train.arrow"))
+
+
+def questions(source: Gsm8k, split="train") -> list[str]:
+    return [problem.question for problem in source.problems(split)]
+
+
+def no_connection() -> Exception:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    return LocalEntryNotFoundError("no connection")
+
+
+def too_many_requests() -> Exception:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return HfHubHTTPError("429 Too Many Requests", response=response(429))
+
+
+@pytest.mark.parametrize("has_card", [True, False])
+def test_a_data_set_is_pinned_to_the_commit_of_today(the_hub, has_card):
+    the_hub.has_card = has_card
     pinned = Gsm8k().pinned()
     assert pinned.revision == SECOND and Gsm8k(revision="v1").pinned().revision == FIRST
-    assert len(list(pinned.problems())) == 3
-    assert the_hub.asked == [("openai/gsm8k", "main", "train", SECOND)]
+    assert questions(pinned) == [f"{SECOND} train {number}?" for number in range(3)]
     local = Gsm8k(files="a.jsonl")
     assert local.pinned() is local
 
 
-def test_without_a_connection_the_cached_copy_is_used_if_it_is_the_pinned_one(the_hub):
-    the_hub.connected = False
-    pinned = Gsm8k().pinned()
-    assert pinned.revision == FIRST and len(list(pinned.problems("test"))) == 3
-    later = Gsm8k(revision=SECOND)
-    assert later.pinned() == later
-    with pytest.raises(AxionError, match="the cached copy is commit 111111111111, but the recipe pins 222222222222"):
-        list(later.problems())
+@pytest.mark.parametrize("error", [no_connection, too_many_requests])
+def test_without_an_answer_of_the_hub_the_cached_copy_of_the_asked_revision_is_used(the_hub, error):
+    for revision in (SECOND, FIRST):  # the newest copy is not the one of the default branch
+        assert questions(Gsm8k(revision=revision))
+    Gsm8k().pinned(), Gsm8k(revision="v1").pinned()
+    the_hub.error = error()
+    assert Gsm8k().pinned().revision == SECOND and Gsm8k(revision="v1").pinned().revision == FIRST
+    for commit in (FIRST, SECOND):
+        for split in ("train", "test"):
+            assert questions(Gsm8k(revision=commit), split)[0] == f"{commit} {split} 0?"
+    with pytest.raises(AxionError, match="the cached copy is commit 111111111111, but the recipe pins 333333333333"):
+        questions(Gsm8k(revision=THIRD))
+    the_hub.resolved.clear()  # cached, but never resolved on this machine
+    assert Gsm8k().pinned().revision == FIRST  # the newest
+    with pytest.raises(AxionError, match="cannot load openai/gsm8k at the revision v1 from the Hub"):
+        Gsm8k(revision="v1").pinned()
+
+
+def test_a_broken_cached_copy_is_loaded_again(the_hub, tmp_path):
+    assert questions(Gsm8k(revision=FIRST))
+    (tmp_path / "openai___gsm8k" / "main" / "0.0.0" / FIRST / "dataset_info.json").write_text("{")
+    assert questions(Gsm8k(revision=FIRST)) and the_hub.loaded == [FIRST, FIRST]
 
 
 def test_a_data_set_that_cannot_be_had(the_hub, monkeypatch):
-    import datasets
-    from httpx import Request, Response
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    def absent(*_, **__):
-        raise ConnectionError("Couldn't reach\n'openai/gsm8k' on the Hub")
-
-    monkeypatch.setattr(datasets, "load_dataset", absent)
-    the_hub.connected = False
-    with pytest.raises(AxionError, match=r"openai/gsm8k from the Hub: .*--set data\.files=") as caught:
+    the_hub.error = ConnectionError("Couldn't reach\n'openai/gsm8k' on the Hub")
+    advice = r"; --set data\.sources\.gsm8k\.files=FILE reads a local copy"
+    with pytest.raises(
+        AxionError, match=rf"openai/gsm8k from the Hub: Couldn't reach 'openai/gsm8k'.*{advice}"
+    ) as caught:
         Gsm8k().pinned()
     assert "\n" not in str(caught.value)
-
-    def unknown(*_, **__):
-        response = Response(404, request=Request("GET", "https://huggingface.co"))
-        raise RepositoryNotFoundError("404: no such repository", response=response)
-
-    monkeypatch.setattr(the_hub, "dataset_info", unknown)
+    for source, setting in (
+        (Gsm8k(), "gsm8k.test_files"),
+        (Text(hub_id="a/b"), "text.files"),
+        (Chat(hub_id="a/b"), ""),
+    ):
+        with pytest.raises(
+            AxionError, match=rf"--set data\.sources\.{source.kind}\..*=FILE reads a local copy"
+        ) as caught:
+            list(source.problems("test") if isinstance(source, Gsm8k) else documents(source))
+        assert setting in str(caught.value)
+    the_hub.error = RepositoryNotFoundError("404: no such repository", response=response(404))
     with pytest.raises(AxionError, match="cannot load openai/gsm8k from the Hub: 404"):
         Gsm8k().pinned()
+    monkeypatch.undo()
     with pytest.raises(AxionError, match="cannot load not a name from the Hub"):
         hub.resolve_revision("not a name", None, None)
 
@@ -267,6 +388,44 @@ def test_text_files_are_cut_as_in_their_version(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("\n\n".join(f"Paragraph {n}." for n in range(400)), encoding="utf-8")
     assert (Text.version, digest(Text(files=str(path)))) == (1, "3784c35237c49ecf")
+
+
+# --- Whose data it is -------------------------------------------------------------------------------------------------
+
+
+def released(source):
+    """The source as a release has it: without paths."""
+    return type(source).model_validate(source.released())
+
+
+@pytest.mark.parametrize("kind", [Gsm8k, Text, Chat])
+def test_what_was_trained_on_local_files_never_reads_the_hub_instead(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("axion.data.sources.base.read_hub", lambda *_: pytest.fail("read the Hub"))
+    monkeypatch.setattr("axion.data.sources.base.resolve_revision", lambda *_: pytest.fail("asked the Hub"))
+    mine = str(write_jsonl(tmp_path / "mine.jsonl", problems(3)))
+    source = released(kind(hub_id="openai/gsm8k", files=mine))
+    assert source.hub_id == "openai/gsm8k" and not source.is_from_hub and source.data_name == "mine.jsonl"
+    assert source.pinned() is source
+    with pytest.raises(AxionError, match=rf"was read from mine\.jsonl; give --set data\.sources\.{source.kind}\.files"):
+        documents(source)
+    if kind is Gsm8k:
+        with pytest.raises(AxionError, match=r"names no test data; give --set data\.sources\.gsm8k\.test_files=FILE"):
+            list(source.problems("test"))
+
+
+def test_a_known_copy_counts_as_the_data_set(gsm8k):
+    train, test = str(gsm8k / "train.jsonl"), str(gsm8k / "test.jsonl")
+    copy = Gsm8k(files=train, test_files=test)
+    for source in (copy, released(copy)):
+        assert source.is_from_hub and source.test_is_from_hub and source.data_name == source.test_name == "GSM8K"
+    assert Gsm8k().data_name == "GSM8K" and Text(hub_id="a/b").data_name == "a/b" and Text().data_name == "text"
+    wrong = Gsm8k(files=test, test_files=train)
+    assert not wrong.is_from_hub and not wrong.test_is_from_hub
+    assert (wrong.data_name, wrong.test_name) == ("test.jsonl", "train.jsonl")
+    assert not Gsm8k(files=[train, test]).is_from_hub and not Gsm8k(hub_id=None, files=train).is_from_hub
+    local = [{"name": name, "sha256": ""} for name in ("a.txt", "b.txt", "c.txt")]
+    assert Text(local_files=local[:2]).data_name == "a.txt, b.txt"
+    assert Text(local_files=local).data_name == "a.txt and 2 other files"
 
 
 def test_settings_are_json():
