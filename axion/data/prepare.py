@@ -22,7 +22,7 @@ from axion.data.shards import Encoded, ShardCounts, ShardWriter, TokenDocuments
 from axion.data.sources.base import Document, Source
 from axion.data.split import Side
 from axion.errors import AxionError
-from axion.files import new_folder, read_json, scratch_folder, write_json
+from axion.files import new_folder, read_json, scratch_folder, write_json, writing
 from axion.tokenizer import bos_and_eos, encode_texts, load_tokenizer, save_tokenizer, special_id, train_tokenizer
 
 FORMAT = 1
@@ -100,6 +100,7 @@ def prepare(
         return prepared
 
     with (
+        writing(folder),
         new_folder(folder, is_complete=lambda: _open(folder, fingerprint, data) is not None) as staging,
         scratch_folder(root, folder.name) as spool,
         tqdm(total=3, desc="data", unit="step", disable=not progress) as bar,

@@ -1,5 +1,6 @@
 """Local files of records or text, read one record at a time, with errors that name the file and the line."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +69,7 @@ def read_lines(path: str) -> Iterator[str]:
     """The lines of a UTF-8 text file with their line ends, without a byte order mark.
 
     Raises:
-        AxionError: the file is missing, or a line is too long or not UTF-8.
+        AxionError: the file is missing or cannot be read, or a line is too long or not UTF-8.
     """
     with check_file(path).open("rb") as file:
         number = 0
@@ -84,9 +85,11 @@ def read_lines(path: str) -> Iterator[str]:
 
 
 def check_file(path: str) -> Path:
-    """The path. Raises AxionError where there is no such file, or where it is a folder, a pipe or a device."""
+    """The path. Raises AxionError where it is not a file that can be read: a folder, a pipe or a device is none."""
     if not Path(path).exists():
         raise AxionError(f"no file {path}; give the path of a local file")
     if not Path(path).is_file():
         raise AxionError(f"{path} is not a regular file; give the path of a local file")
+    if not os.access(path, os.R_OK):
+        raise AxionError(f"{path} may not be read; change its permissions")
     return Path(path)
