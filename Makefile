@@ -25,11 +25,11 @@ demo: .venv/installed
 	$(BIN)/python app.py
 
 test: lint chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 3 --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 3 --dist loadgroup --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
 	@echo "Tests marked slow were not run; make test-slow runs them."
 
 test-slow: .venv/installed-dev cross-compiler
-	$(BIN)/python -m pytest -ra -n 2 --dist loadgroup -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -ra -n 2 --dist loadgroup --no-loadscope-reorder -m slow $(PYTEST_ARGS)
 
 test-llama: .venv-llama/installed
 	.venv-llama/bin/python -m pytest -ra tests/export/test_llama_cpp.py $(PYTEST_ARGS)

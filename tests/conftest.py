@@ -21,6 +21,11 @@ os.environ.setdefault("AXION_KERNELS", str(ROOT / "build" / "kernels"))  # not i
 REAL_DATA = ROOT.parent / "shared" / "data"
 """GSM8K and other real texts beside the clone; tests that need them are skipped if they are absent."""
 
+SHARED_FIXTURES = ("server", "browser")
+"""Fixtures of the session that take seconds to start: all tests of one of them run on one worker."""
+LONGEST_GROUPS = ("server", "tests/publish/", "tests/playground/", "browser", "tests/kernels/", "tests/training/")
+"""Groups of tests, by the start of their name, in the order in which they are given out."""
+
 TINY = {
     "vocab_size": 320,
     "hidden_size": 32,
@@ -50,16 +55,24 @@ TINY = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Group the tests for `--dist loadgroup`.
+    """Group the tests for `--dist loadgroup`: by the server or browser that they share, all others by file.
 
-    Tests that use the page's server run on one worker, which starts it once, and so do tests that only use a browser.
-    All others are grouped by file.
+    With `--no-loadscope-reorder`, groups are given out in the order of the tests. The longest come first, so that none
+    is left for the end, when the other workers have nothing to do.
     """
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            fixtures = getattr(item, "fixturenames", ())
-            shared = next((name for name in ("server", "browser") if name in fixtures), str(item.path))
-            item.add_marker(pytest.mark.xdist_group(shared))
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: [not groups[item].startswith(prefix) for prefix in LONGEST_GROUPS])
+
+
+def _group(item: pytest.Item) -> str:
+    for name in SHARED_FIXTURES:
+        if definitions := item._fixtureinfo.name2fixturedefs.get(name):
+            return f"{name} of {definitions[-1].baseid}"
+    return str(item.path.relative_to(ROOT))
 
 
 def tiny_documents() -> list[str]:

@@ -43,8 +43,7 @@ class Unavailable(AxionError):
 def library(config: AxionConfig) -> ctypes.CDLL:
     """The compiled kernels for a model's dimensions, built on first use.
 
-    Builds are kept in `$AXION_KERNELS`, or in `axion/kernels` in the user's cache folder (`$XDG_CACHE_HOME` or
-    ~/.cache).
+    Builds are kept in `builds_folder()`.
 
     Raises:
         Unavailable: there is no compiler, ninja or OpenMP, the compiler fails, or the kernels do not cover the config.
@@ -133,7 +132,7 @@ def _load(header: str, more_flags: str) -> ctypes.CDLL:
     known = [header, compiler_version(command), *flags, _processor(), torch.__version__]
     known += [f"{path.relative_to(SOURCES)}\n{path.read_text(encoding='utf-8')}" for path in sources]
     name = hashlib.sha256("\0".join(known).encode()).hexdigest()[:20]
-    built = _folder() / name / LIBRARY
+    built = builds_folder() / name / LIBRARY
     if not built.is_file():
         _build(command, flags, header, sources, built.parent)
     # The OpenMP library is torch's own: the loader reuses a library of the same name.
@@ -221,7 +220,11 @@ def _first_error(text: str) -> str:
     return (lines[1] if len(lines) > 1 else lines[0] if lines else text.strip().splitlines()[-1])[:200]
 
 
-def _folder() -> Path:
+def builds_folder() -> Path:
+    """The folder of all builds: `$AXION_KERNELS`, or `axion/kernels` in the user's cache folder.
+
+    The cache folder is `$XDG_CACHE_HOME`, or ~/.cache.
+    """
     if folder := os.environ.get("AXION_KERNELS"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "axion" / "kernels"

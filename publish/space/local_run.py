@@ -15,6 +15,7 @@ from urllib.request import urlopen
 from huggingface_hub import constants
 
 from axion.errors import AxionError
+from axion.kernels.build import builds_folder
 
 PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
 START_SECONDS = 180
@@ -106,7 +107,9 @@ def _environment(scratch: Path, models: Sequence[str]) -> dict[str, str]:
         if not name.startswith(HIDDEN_PREFIXES) or name in KEPT_VARIABLES
     }
     hub = {"HF_ENDPOINT": constants.ENDPOINT} if models else {"HF_HUB_OFFLINE": "1"}
-    own = {"HOME": str(scratch), "HF_HOME": str(scratch / "hf"), "OMP_NUM_THREADS": "1"}
+    # Compiled kernels are shared: their folder is named by a hash of the sources, and compiling takes half a minute.
+    own = {"HOME": str(scratch), "HF_HOME": str(scratch / "hf"), "AXION_KERNELS": str(builds_folder().resolve())}
+    own["OMP_NUM_THREADS"] = "1"
     return kept | hub | own | {"AXION_MODELS": " ".join(models)}
 
 
