@@ -89,14 +89,18 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows per optimizer step.")] = None,
     grad_accum: Annotated[int | None, typer.Option(help="Micro-batches per optimizer step.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint, if any.")] = False,
     backend: Annotated[
         str, typer.Option(help="What computes: torch, native (the kernels), or auto: the kernels where they can.")
     ] = "auto",
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/VERSION by default.")] = None,
 ) -> None:
-    """Train a model from scratch, as its recipe says."""
+    """Train a model from scratch, as its recipe says.
+
+    Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save a checkpoint and end the run, which --resume continues. Under torchrun,
+    export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 if the scheduler sends SIGUSR1.
+    """
     from axion.recipe import load_recipe
     from axion.training.run import Interrupted
     from axion.training.run import train as train_model

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass
+from itertools import chain
 
 import torch
+from torch import nn
 
 from axion.families import ROUTED_EXPERTS, Family, family_of
 from axion.model.configuration_axion import AxionConfig
@@ -17,6 +19,12 @@ from axion.model.modeling_axion import AxionForCausalLM
 
 BYTES_PER_VALUE = 4
 """Releases are opened in fp32, and so are the values of their cache."""
+
+
+def first_non_finite(model: nn.Module) -> str | None:
+    """The name of the first parameter or buffer with a NaN or infinite value; None if all values are finite."""
+    tensors = chain(model.named_parameters(), model.named_buffers())
+    return next((name for name, tensor in tensors if not torch.isfinite(tensor).all()), None)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,11 @@ class TrainingRecipe(Section):
     evaluations: Positive = 20
     """How often the validation loss is measured in a run."""
     checkpoints: Positive = 20
-    """How often a checkpoint is saved in a run; the last two are kept."""
+    """How often a checkpoint is saved in a run."""
+    keep_checkpoints: Positive = 2
+    """How many checkpoints are kept, the newest ones."""
+    keep_best: bool = False
+    """Also save and keep a checkpoint wherever the validation loss is lower than at every measurement before."""
     trackers: list[Literal["tensorboard", "trackio"]] = []  # noqa: RUF012 (pydantic copies defaults)
     """Trackers to report to besides metrics.csv, if installed."""
 

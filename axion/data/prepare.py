@@ -122,6 +122,11 @@ def prepare(
     return prepared
 
 
+def data_fingerprint(recipe: Recipe, earlier: DataRecipe | None = None) -> str:
+    """The fingerprint of the data that `prepare` would give, without making it; raises the same errors for sources."""
+    return _fingerprint(recipe, recipe.data.pinned(earlier))
+
+
 def _fingerprint(recipe: Recipe, data: DataRecipe) -> str:
     """A hash of all that the prepared files depend on. The code counts by its version numbers, not by its text."""
     inputs = {

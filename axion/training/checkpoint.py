@@ -5,13 +5,14 @@ import re
 import shutil
 from pathlib import Path
 
+from safetensors.torch import load_model
+from torch import nn
+
 from axion.errors import AxionError
-from axion.files import read_json, sha256, write_json
+from axion.files import read_json, sha256, sync_to_disk, write_json
 
 STAGING = ".staging"
 MANIFEST = "manifest.json"
-KEEP = 2
-"""How many checkpoints a run keeps."""
 
 
 def step_of(checkpoint: Path) -> int:
@@ -25,20 +26,37 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
-def commit(staged: Path, run: Path) -> Path:
-    """Writes the manifest of a staged checkpoint, renames it into the run and deletes all but the newest two.
+def commit(staged: Path, run: Path, keep: int, best: int | None = None) -> Path:
+    """Writes the manifest of a staged checkpoint, renames it into the run and deletes old ones.
 
     The manifest maps every file to its SHA-256.
+
+    Args:
+        staged: the folder `checkpoint-N` in the run's staging folder.
+        run: the run's folder.
+        keep: how many checkpoints stay, the newest ones.
+        best: the step of one that stays besides.
     """
     sums = {path.name: sha256(path) for path in sorted(staged.iterdir())}
     write_json(staged / MANIFEST, sums)
+    sync_to_disk(staged)
     target = run / staged.name
     if target.exists():
         _discard(target)
     os.replace(staged, target)
-    for old in checkpoints(run)[:-KEEP]:
-        _discard(old)
+    for old in checkpoints(run)[:-keep]:
+        if step_of(old) != best:
+            _discard(old)
     return target
+
+
+def load_weights(checkpoint: Path, model: nn.Module) -> None:
+    """Copies a checkpoint's weights into a model that was built from the same config.
+
+    The model keeps its own memory. `from_pretrained` would leave its parameters in the mapped file, where they are not
+    aligned as a new model's are, and PyTorch rounds differently.
+    """
+    load_model(model, checkpoint / "model.safetensors")
 
 
 def clear_staging(run: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from axion.errors import AxionError, one_line
-from axion.files import staged
+from axion.files import staged, writing
 
 METRICS_FILE = "metrics.csv"
 MAX_ROWS = 400
@@ -141,8 +141,11 @@ class MetricsFile:
         return kept
 
     def append(self, row: Mapping[str, float]) -> None:
-        """Adds a row; columns that it lacks stay empty."""
-        with self.path.open("a", newline="", encoding="utf-8") as file:
+        """Adds a row; columns that it lacks stay empty. Raises AxionError where it cannot be written."""
+        with (
+            writing(self.path, "free some space and continue with --resume"),
+            self.path.open("a", newline="", encoding="utf-8") as file,
+        ):
             csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
 
 

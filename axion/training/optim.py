@@ -10,6 +10,7 @@ Shape suffixes in names: N matrices, R rows, C columns.
 """
 
 import ctypes
+import math
 
 import torch
 from torch import nn
@@ -146,18 +147,23 @@ def build_optimizer(model: PreTrainedModel, training: TrainingRecipe, kernels: c
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, training: TrainingRecipe, steps: int) -> LambdaLR:
-    """The learning-rate factor per step: warm-up, then constant and linear decay (wsd), or half a cosine."""
+    """The learning-rate factor of each step: warm-up, then constant and linear decay (wsd), or half a cosine.
+
+    The warm-up ends with a factor of 1, and the last step has `final_rate`, unless the schedule has no decay: it is all
+    warm-up, or wsd with a `decay_fraction` of 0.
+    """
 
     def factor(step: int) -> float:
+        """For the step after `step` others."""
         warmup = min(training.warmup_steps, steps)
         if step < warmup:
             return (step + 1) / warmup
+        left = max(steps - 1 - step, 0)
         if training.schedule == "wsd":
-            decay_steps = max(round(steps * training.decay_fraction), 1)
-            remaining = min((steps - step) / decay_steps, 1.0)
+            decay_steps = round(steps * training.decay_fraction)
+            remaining = min(left / decay_steps, 1.0) if decay_steps else 1.0
         else:
-            progress = (step - warmup) / max(steps - warmup, 1)
-            remaining = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * progress)).item())
+            remaining = 0.5 * (1 - math.cos(math.pi * left / (steps - warmup)))
         return training.final_rate + (1 - training.final_rate) * remaining
 
     return LambdaLR(optimizer, factor)

@@ -1,9 +1,9 @@
 """The Trainer callback of a run: balances the experts, writes metrics.csv, shows progress and stops on signals."""
 
-import os
-import signal
+import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from axion.recipe import Recipe
 from axion.training import parallel
 from axion.training.balance import ExpertBalancer, max_violation
 from axion.training.metrics import METRICS_FILE, MetricsFile, row_interval, violation_column
+from axion.training.signals import StopSignals
 from axion.training.validation import validation_loss
 
 RECORDER_STATE = "recorder.json"
@@ -23,7 +24,7 @@ RECORDER_STATE = "recorder.json"
 
 
 class Recorder(TrainerCallback):
-    """Balances the experts after every step, writes metrics.csv, shows the progress bar and handles Ctrl-C.
+    """Balances the experts after every step, writes metrics.csv, shows the progress bar and ends the run on a signal.
 
     Sums since the last row are saved with each checkpoint, so that a resumed run writes the same rows.
 
@@ -34,6 +35,7 @@ class Recorder(TrainerCallback):
         run: the run's folder.
         steps: the number of optimizer steps.
         windows_per_epoch: the number of training windows in an epoch.
+        stop: whether a signal asks the run to end.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Recorder(TrainerCallback):
         run: Path,
         steps: int,
         windows_per_epoch: int,
+        stop: StopSignals,
     ):
         self.recipe = recipe
         self.model = model
@@ -59,26 +62,33 @@ class Recorder(TrainerCallback):
         self.metrics = MetricsFile(run / METRICS_FILE, self.layers, self.row_every)
         # evaluations are made where rows are written
         self.evaluate_every = self.row_every * max(steps // self.row_every // recipe.training.evaluations, 1)
+        self.stop = stop
         self.interrupted = False
+        """Whether a signal, to any of the processes, ended the run."""
+        self.best_step: int | None = None
+        """The step of the lowest validation loss, where the recipe keeps the best checkpoint."""
         self.log: Callable[[dict[str, float]], None] = lambda row: None
         """Receives each row, for the trackers."""
         self._loss_sum, self._steps_summed, self._counts_LE, self._rate = 0.0, 0, None, 0.0
         self._seconds_before, self._started, self._row_started = 0.0, 0.0, (0.0, 0)
+        self._best_loss = math.inf
         self._bar: tqdm | None = None
-        self._previous_handler = None
 
     # --- What a checkpoint saves
 
     def state(self) -> dict:
-        """The sums since the last row. Every process has to call this; one of them saves it."""
+        """The sums since the last row, and the best loss. Every process has to call this; one of them saves it."""
         counts = None if self._counts_LE is None else self._counts_LE.tolist()
         loss_sum = parallel.mean_over_processes(self._loss_sum)
-        return {"loss_sum": loss_sum, "steps_summed": self._steps_summed, "counts": counts}
+        best = None if self.best_step is None else {"step": self.best_step, "val_loss": self._best_loss}
+        return {"loss_sum": loss_sum, "steps_summed": self._steps_summed, "counts": counts, "best": best}
 
     def restore(self, state: dict) -> None:
         """Continues from the `state()` of a checkpoint."""
         self._loss_sum, self._steps_summed = state["loss_sum"], state["steps_summed"]
         self._counts_LE = None if state["counts"] is None else torch.tensor(state["counts"])
+        if best := state.get("best"):
+            self.best_step, self._best_loss = best["step"], best["val_loss"]
 
     # --- Events, in the order in which Trainer calls them
 
@@ -89,7 +99,7 @@ class Recorder(TrainerCallback):
             self._seconds_before = self.metrics.start(state.global_step)
             self._bar = tqdm(total=self.steps, initial=state.global_step, desc=self.recipe.name, unit="step")
         self._row_started = (self._seconds(), state.global_step)
-        self._previous_handler = signal.signal(signal.SIGINT, self._interrupt)
+        self.stop.is_training = True
 
     def add_loss(self, loss: torch.Tensor, accumulation: int) -> None:
         """Adds the loss of one of `accumulation` micro-batches of a step."""
@@ -104,26 +114,35 @@ class Recorder(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         step = state.global_step
-        self.interrupted = parallel.any_process(self.interrupted)  # all processes stop after the same step
+        self.interrupted = parallel.any_process(self.stop.requested)  # all processes stop after the same step
         if self.interrupted or step >= self.steps:
             control.should_training_stop = control.should_save = True
-        if self._bar:
-            self._bar.update()
         if step % self.row_every == 0 or step == self.steps:
             self._write_row(step)
+            if self.recipe.training.keep_best and parallel.any_process(self.best_step == step):
+                self.best_step = step
+                control.should_save = True
+        self._show_step()
         return control
 
     def on_train_end(self, args, state, control, **kwargs):
         self.close()
 
     def close(self) -> None:
-        """Restores the signal handler, ends the progress bar and removes the hooks from the model."""
+        """Ends the progress bar and removes the hooks from the model; a signal ends the process again."""
         if self._bar:
-            self._bar.close()
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGINT, self._previous_handler)
-            self._previous_handler = None
+            with suppress(OSError):
+                self._bar.close()
+            self._bar = None
+        self.stop.is_training = False
         self.balancer.remove()
+
+    def _show_step(self) -> None:
+        if self._bar:
+            try:
+                self._bar.update()
+            except OSError:  # nobody reads it any more; the run goes on
+                self._bar = None
 
     # --- Rows
 
@@ -155,6 +174,8 @@ class Recorder(TrainerCallback):
         if step % self.evaluate_every == 0 or step == self.steps:
             result = validation_loss(self.model, self.validation)
             row |= {"val_loss": result.nats_per_token, "val_bits_per_byte": result.bits_per_byte}
+            if result.nats_per_token < self._best_loss:
+                self.best_step, self._best_loss = step, result.nats_per_token
         assert self._counts_LE is not None
         violations = zip(self.layers, max_violation(self._counts_LE), strict=True)
         return row | {violation_column(layer): violation for layer, violation in violations}
@@ -162,11 +183,3 @@ class Recorder(TrainerCallback):
     def _seconds(self) -> float:
         """Wall-clock seconds of training so far, those before a resume included."""
         return self._seconds_before + time.perf_counter() - self._started
-
-    def _interrupt(self, signum, frame) -> None:
-        if self.interrupted and not parallel.is_distributed():
-            raise KeyboardInterrupt  # a second Ctrl-C stops at once; torchrun itself sends the signal twice
-        self.interrupted = True
-        if self.main:
-            # not print: the signal may arrive while the progress bar is writing
-            os.write(2, b"\nstopping after this step and saving; press Ctrl-C again to stop at once\n")

@@ -1,52 +1,77 @@
 """Whether a run may start or resume in a folder, and from which checkpoint."""
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 
-from axion.data.prepare import Prepared
+from axion.data.prepare import Prepared, data_fingerprint
 from axion.data.recipe import DataRecipe
-from axion.errors import AxionError
+from axion.errors import AxionError, one_line
+from axion.files import parse_yaml
 from axion.kernels.backend import Choice
 from axion.recipe import Recipe
 from axion.training import checkpoint, parallel
-from axion.training.runfile import RUN_FILE, read_run_file, write_started
+from axion.training.metrics import METRICS_FILE
+from axion.training.runfile import FINAL, RECIPE_FILE, RUN_FILE, read_run_file, write_started
 
-MAY_CHANGE = {"training.checkpoints", "training.trackers"}
+MAY_CHANGE = {f"training.{name}" for name in ("checkpoints", "keep_checkpoints", "keep_best", "trackers")}
 """Keys of a recipe that may differ when a run is resumed: they do not change what it computes."""
 
 
-def open_run(run: Path, recipe: Recipe, data: Prepared, backend: Choice, resume: bool) -> Path | None:
-    """Creates the run's folder, or checks that the run in it can be resumed.
+@dataclass(frozen=True)
+class EarlierRun:
+    """The run that a folder holds already, of the same recipe and data."""
 
-    Returns:
-        The checkpoint to resume from; None for a new run, and for one that was stopped before its first checkpoint.
+    finished: bool
+    backend: str
+    """What computed it."""
+    data: DataRecipe
+    """The data section of its recipe, with the revisions that it was started with."""
+    checkpoint: Path | None
+    """The newest, with every file verified; None if the run was stopped before its first."""
+
+
+def find_earlier(run: Path, recipe: Recipe, resume: bool) -> EarlierRun | None:
+    """The run to resume, or None for a new one. Nothing is prepared, compiled or written before this check.
+
+    Args:
+        run: the folder.
+        recipe: what is to be trained.
+        resume: continue what the folder holds; if it holds nothing, a new run starts.
 
     Raises:
-        AxionError: a new run in a folder that holds one; nothing to resume; a finished run; another recipe, backend or
-            data than the run was started with; a broken checkpoint.
+        AxionError: without `resume`, the folder holds a run or files that a run would overwrite; with it, a run of
+            another recipe or other data, or a broken checkpoint.
     """
     saved = checkpoint.checkpoints(run)
-    exists = bool(saved) or (run / RUN_FILE).exists()
-    if resume and not exists:
-        raise AxionError(f"{run} holds no run to resume; start without --resume")
-    if exists and not resume:
+    if not saved and not (run / RUN_FILE).exists():
+        _check_free(run)
+        return None
+    if not resume:
         raise AxionError(f"{run} holds a run already; --resume continues it, --out DIR starts another")
-    if resume:
-        _check_unchanged(run, recipe, data, backend)
+    info, recorded = read_run_file(run), _recorded_recipe(run)
+    if changed := changed_since(run, recipe):
+        raise AxionError(f"{run} was started with another recipe; resume with the same {', '.join(changed)}")
+    backend = info.get("backend", "torch")
+    if info.get("finished") and (run / FINAL / "config.json").is_file():
+        return EarlierRun(True, backend, recorded.data, None)
+    if info.get("data", {}).get("fingerprint") != data_fingerprint(recipe, recorded.data):
+        raise AxionError(f"the data has changed since {run} was started; restore it, or start a new run with --out DIR")
+    return EarlierRun(False, backend, recorded.data, checkpoint.newest_complete(run) if saved else None)
+
+
+def open_run(run: Path, recipe: Recipe, data: Prepared, backend: Choice, earlier: EarlierRun | None) -> None:
+    """Creates the folder of a new run, or clears what an interrupted write left in that of an earlier one."""
     parallel.barrier()  # every process has made its checks before one of them writes
     if parallel.is_main_process():
         run.mkdir(parents=True, exist_ok=True)
         checkpoint.clear_staging(run)
-        if not resume:
+        if earlier is None:
             write_started(run, recipe, data, backend)
     parallel.barrier()
-    return checkpoint.newest_complete(run) if saved else None
-
-
-def recorded_data(run: Path) -> DataRecipe | None:
-    """The data section that a run was started with; None if there is no run."""
-    return _recorded_recipe(run).data if (run / RUN_FILE).exists() else None
 
 
 def changed_since(run: Path, recipe: Recipe) -> list[str]:
@@ -59,22 +84,6 @@ def changed_since(run: Path, recipe: Recipe) -> list[str]:
     return differences(yaml.safe_load(recorded.to_yaml()), yaml.safe_load(current.to_yaml()))
 
 
-def _recorded_recipe(run: Path) -> Recipe:
-    return Recipe.model_validate(yaml.safe_load(read_run_file(run)["recipe"]))
-
-
-def _check_unchanged(run: Path, recipe: Recipe, data: Prepared, backend: Choice) -> None:
-    info = read_run_file(run)
-    if info["finished"]:
-        raise AxionError(f"{run} is finished; --out DIR starts another run")
-    if changed := changed_since(run, recipe):
-        raise AxionError(f"{run} was started with another recipe; resume with the same {', '.join(changed)}")
-    if (before := info.get("backend", "torch")) != backend.name:  # they round differently
-        raise AxionError(f"{run} was started with another backend; resume with --backend {before}")
-    if info["data"]["fingerprint"] != data.summary["fingerprint"]:
-        raise AxionError(f"the data has changed since {run} was started; restore it, or start a new run with --out DIR")
-
-
 def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
     """The dotted keys whose values differ between two recipes, without those of MAY_CHANGE."""
     names = []
@@ -85,3 +94,23 @@ def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
         elif old != new and path not in MAY_CHANGE:
             names.append(path)
     return names
+
+
+def _recorded_recipe(run: Path) -> Recipe:
+    """The recipe that a run was started with. Raises AxionError where this version cannot read it."""
+    try:
+        return Recipe.model_validate(parse_yaml(read_run_file(run)["recipe"]))
+    except (ValueError, ValidationError) as error:
+        raise AxionError(f"the recipe in {run / RUN_FILE} cannot be read: {one_line(error)}") from None
+
+
+def _check_free(run: Path) -> None:
+    """Checks that a new run can write into a folder without replacing anything."""
+    if run.exists() and not run.is_dir():
+        raise AxionError(f"{run} is a file; give a folder for the run as --out DIR")
+    for name in (FINAL, METRICS_FILE, RECIPE_FILE, checkpoint.STAGING):
+        if (run / name).exists():
+            raise AxionError(f"{run / name} exists and belongs to no run; move it away, or give another --out DIR")
+    existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
+    if not os.access(existing, os.W_OK):
+        raise AxionError(f"{existing} is not writable; give another --out DIR")

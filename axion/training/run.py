@@ -14,72 +14,87 @@ from transformers.utils.logging import disable_progress_bar
 from axion.data.packing import PackedWindows
 from axion.data.prepare import Prepared, ValidationDocument, prepare
 from axion.errors import AxionError
-from axion.files import read_json
+from axion.files import read_json, sha256, sync_to_disk, writing
 from axion.kernels.backend import Choice, choose
 from axion.kernels.blocks import use_kernels
 from axion.kernels.build import library
 from axion.machine import keep_freed_memory
 from axion.model.modeling_axion import AxionForCausalLM
+from axion.params import first_non_finite
 from axion.recipe import Recipe, TrainingRecipe
 from axion.tokenizer import save_tokenizer
 from axion.training import checkpoint, parallel
+from axion.training.environment import describe_changes, environment
 from axion.training.optim import build_optimizer, build_schedule
 from axion.training.recorder import RECORDER_STATE, Recorder
-from axion.training.resume import open_run, recorded_data
-from axion.training.runfile import write_finished
+from axion.training.resume import find_earlier, open_run
+from axion.training.runfile import FINAL, write_finished
+from axion.training.signals import StopSignals
 from axion.training.trainer import AxionTrainer
+from axion.training.validation import check_documents
 
 
 class Interrupted(AxionError):
-    """Ctrl-C stopped the run after a checkpoint was saved; the message says how to resume it."""
+    """A signal, such as Ctrl-C, ended the run after a checkpoint was saved; the message says how to resume it."""
 
 
 def train(recipe: Recipe, out: Path | None = None, resume: bool = False, backend: str = "auto") -> Path:
     """Trains a recipe's model and returns the run's folder.
 
-    During the run the folder holds recipe.yaml, metrics.csv and the last two checkpoints. At the end it gets final/
-    (the model as `save_pretrained` writes it, with the tokenizer) and run.json with `"finished": true`. Under torchrun
-    every process calls this, and each trains on its share of the batch.
+    During the run the folder holds run.json, recipe.yaml, metrics.csv and the newest checkpoints. At the end it gets
+    final/ (the model as `save_pretrained` writes it, with the tokenizer), and run.json says `"finished": true`. Under
+    torchrun every process calls this, and each trains on its share of the batch. SIGINT, SIGTERM, SIGHUP and SIGUSR1
+    end the run after the current step, with a checkpoint.
 
     Args:
         recipe: what to train.
         out: the run's folder; runs/<name> by default.
-        resume: continue from the newest checkpoint. The result is bit for bit that of an uninterrupted run.
-        backend: "native" for the kernels, "torch" for PyTorch, "auto" for the kernels where they work.
+        resume: continue from the newest checkpoint. The result is bit for bit that of an uninterrupted run, as long as
+            the machine, its threads and the software stay the same; otherwise one line says what has changed. Where
+            there is no run, a new one starts; a finished one stays as it is.
+        backend: "native" for the kernels, "torch" for PyTorch, "auto" for the kernels where they work, and for what a
+            resumed run was started with.
 
     Raises:
-        AxionError: the folder already holds a run, or none to resume, or a run of another recipe; a broken checkpoint;
-            data that cannot be read; a loss that is not finite; a backend that is not available.
-        Interrupted: Ctrl-C; a checkpoint was saved.
+        AxionError: the folder already holds a run, or one of another recipe, or files that a run would replace; a
+            broken checkpoint; data that cannot be read; a loss that is not finite; a backend that is not available; a
+            full disk.
+        Interrupted: a signal; a checkpoint was saved.
     """
     out = Path(out) if out else Path("runs") / recipe.name
-    with parallel.process_group():
-        _train(recipe, out, resume, backend)
+    with StopSignals() as stop, parallel.process_group():
+        _train(recipe, out, resume, backend, stop)
     return out
 
 
-def _train(recipe: Recipe, out: Path, resume: bool, backend: str) -> None:
+def _train(recipe: Recipe, out: Path, resume: bool, backend: str, stop: StopSignals) -> None:
     training = recipe.training
     windows_per_pass = _windows_per_pass(training, parallel.world_size())
     _check_trackers(training)
+    earlier = find_earlier(out, recipe, resume)
+    if earlier and earlier.finished:
+        _report(f"{out} is finished already; --out DIR starts another run")
+        return
 
     with parallel.main_process_first():
-        earlier = recorded_data(out) if resume else None
-        data = prepare(recipe, progress=parallel.is_main_process(), earlier=earlier)
+        data = prepare(recipe, progress=parallel.is_main_process(), earlier=earlier and earlier.data)
     recipe = recipe.model_copy(update={"data": data.data})
+    validation = _validation_documents(data)
     windows = PackedWindows(data.train, training.window, training.epochs, recipe.seed)
     steps = _count_steps(training, windows)
     with parallel.main_process_first():
-        choice = _choose_backend(recipe, backend)
-    resumed_from = open_run(out, recipe, data, choice, resume)
+        choice = _choose_backend(recipe, earlier.backend if earlier and backend == "auto" else backend)
+    open_run(out, recipe, data, choice, earlier)
+    resumed_from = earlier and earlier.checkpoint
 
     set_seed(recipe.seed)
     keep_freed_memory()
     disable_progress_bar()  # transformers shows one for every file it reads or writes
     config = recipe.build_config()
-    model = AxionForCausalLM.from_pretrained(resumed_from) if resumed_from else AxionForCausalLM(config)
-    recorder = Recorder(recipe, model, _validation_documents(data), out, steps, windows.windows_per_epoch)
+    model = AxionForCausalLM(config)
+    recorder = Recorder(recipe, model, validation, out, steps, windows.windows_per_epoch, stop)
     if resumed_from:
+        checkpoint.load_weights(resumed_from, model)
         recorder.restore(read_json(resumed_from / RECORDER_STATE))
     kernels = None
     if choice.name == "native":
@@ -87,8 +102,10 @@ def _train(recipe: Recipe, out: Path, resume: bool, backend: str) -> None:
         use_kernels(model, on_routing=recorder.balancer.count)
     elif torch.cuda.is_available():
         model.set_experts_implementation("grouped_mm")
-    if parallel.is_main_process():
-        print(f"training with {choice}", file=sys.stderr)
+    _report(f"training with {choice}")
+    conditions = environment(choice, kernels)
+    if resumed_from and (changes := describe_changes(resumed_from, conditions)):
+        _report(changes)
 
     optimizer = build_optimizer(model, training, kernels)
     trainer = AxionTrainer(
@@ -96,6 +113,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, backend: str) -> None:
         recorder,
         args=_arguments(recipe, out, steps, windows_per_pass, choice),
         windows=windows,
+        environment=conditions,
         optimizers=(optimizer, build_schedule(optimizer, training, steps)),
     )
     recorder.log = trainer.log
@@ -116,6 +134,11 @@ def _train(recipe: Recipe, out: Path, resume: bool, backend: str) -> None:
     if parallel.is_main_process():
         _write_final(model, data.tokenizer, out)
         write_finished(out, recipe, data, choice, steps)
+
+
+def _report(line: str) -> None:
+    if parallel.is_main_process():
+        print(line, file=sys.stderr)
 
 
 def _windows_per_pass(training: TrainingRecipe, processes: int) -> int:
@@ -158,14 +181,16 @@ def _choose_backend(recipe: Recipe, requested: str) -> Choice:
 def _validation_documents(data: Prepared) -> list[ValidationDocument]:
     """The held-out documents whose loss a release reports: those of real text, or all if there is none."""
     headline = [document for document in data.validation if document.source in data.data.headline_kinds]
-    return headline or data.validation
+    documents = headline or data.validation
+    check_documents(documents)
+    return documents
 
 
 def _arguments(recipe: Recipe, out: Path, steps: int, windows_per_pass: int, backend: Choice) -> TrainingArguments:
     training = recipe.training
     cpu = not torch.cuda.is_available()
     auto_bf16 = training.precision == "auto" and backend.name == "torch" and _supports_bf16(cpu)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(out),
         max_steps=steps,
         per_device_train_batch_size=windows_per_pass,
@@ -188,6 +213,9 @@ def _arguments(recipe: Recipe, out: Path, steps: int, windows_per_pass: int, bac
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,  # every process moves its biases by the same counts
     )
+    # without torchrun, Trainer would split each batch over all GPUs of the machine in one process
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def _supports_bf16(cpu: bool) -> bool:
@@ -196,13 +224,27 @@ def _supports_bf16(cpu: bool) -> bool:
 
 
 def _write_final(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Writes final/: staged, then renamed."""
-    staged = out / checkpoint.STAGING / "final"
-    shutil.rmtree(staged, ignore_errors=True)
-    ids = {name: getattr(model.config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    model.generation_config = GenerationConfig(**ids)
-    model.save_pretrained(staged)
-    save_tokenizer(tokenizer, staged)
-    shutil.rmtree(out / "final", ignore_errors=True)
-    os.replace(staged, out / "final")
+    """Writes final/: staged, then renamed.
+
+    Raises:
+        AxionError: a weight is not finite, final/ cannot be written, or a folder of that name belongs to someone else.
+    """
+    if name := first_non_finite(model):
+        raise AxionError(f"{name} is NaN or infinite at the end of the run; try a lower learning rate")
+    final, staged = out / FINAL, out / checkpoint.STAGING / FINAL
+    with writing(final, "free some space and continue with --resume"):
+        shutil.rmtree(staged, ignore_errors=True)
+        ids = {name: getattr(model.config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        model.generation_config = GenerationConfig(**ids)
+        model.save_pretrained(staged)
+        save_tokenizer(tokenizer, staged)
+        sync_to_disk(staged)
+        if not final.exists():
+            os.replace(staged, final)
+        elif _sums(final) != _sums(staged):  # else the run was killed between this rename and its run.json
+            raise AxionError(f"{final} was not written by this run; move it away and continue with --resume")
     checkpoint.clear_staging(out)
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in folder.rglob("*") if path.is_file()}

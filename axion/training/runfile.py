@@ -13,14 +13,20 @@ from axion.recipe import Recipe
 from axion.training.metrics import METRICS_FILE, read_metrics
 
 RUN_FILE = "run.json"
+RECIPE_FILE = "recipe.yaml"
+FINAL = "final"
+"""The folder of a finished run that holds its model; it opens like a release."""
 
 
 def read_run_file(run: Path) -> dict:
     """The content of a run's run.json. Raises AxionError if it is missing or cannot be read."""
     try:
-        return read_json(run / RUN_FILE)
+        content = read_json(run / RUN_FILE)
     except (OSError, ValueError):
-        raise AxionError(f"{run} is not a run: it has no readable {RUN_FILE}; start another with --out DIR") from None
+        content = None
+    if not isinstance(content, dict) or not isinstance(content.get("recipe"), str):
+        raise AxionError(f"{run} is not a run: it has no readable {RUN_FILE}; start another with --out DIR")
+    return content
 
 
 def write_started(run: Path, recipe: Recipe, data: Prepared, backend: Choice) -> None:
@@ -33,7 +39,7 @@ def write_finished(run: Path, recipe: Recipe, data: Prepared, backend: Choice, s
     training = recipe.training
     info = _describe(recipe, data, backend) | {
         "finished": True,
-        "git_commit": read_run_file(run)["git_commit"],
+        "git_commit": read_run_file(run).get("git_commit"),
         "steps": steps,
         "tokens": steps * training.batch_size * training.window,
         "seconds": read_metrics(run / METRICS_FILE)["seconds"][-1].item(),
@@ -58,8 +64,8 @@ def _describe(recipe: Recipe, data: Prepared, backend: Choice) -> dict:
 
 
 def _write(run: Path, info: dict) -> None:
-    write_text(run / "recipe.yaml", info["recipe"])
-    write_json(run / RUN_FILE, info)
+    write_json(run / RUN_FILE, info)  # first: it marks the folder as a run's
+    write_text(run / RECIPE_FILE, info["recipe"])
 
 
 def latest_run(name: str, root: Path = Path("runs")) -> Path | None:

@@ -7,9 +7,11 @@ from transformers import Trainer
 
 from axion.data.packing import PackedWindows
 from axion.errors import AxionError
-from axion.files import write_json
+from axion.files import write_json, writing
+from axion.params import first_non_finite
 from axion.recipe import Recipe
 from axion.training import checkpoint, parallel
+from axion.training.environment import ENVIRONMENT_FILE
 from axion.training.losses import count_predicted, sequence_balance_loss
 from axion.training.recorder import RECORDER_STATE, Recorder
 
@@ -21,17 +23,19 @@ class AxionTrainer(Trainer):
         recipe: the run's recipe.
         recorder: of the model to train; receives each micro-batch's loss, and gives each checkpoint its state.
         windows: what it trains on.
+        environment: see `axion.training.environment`; each checkpoint records it.
         kwargs: further arguments of Trainer.
     """
 
     # Trainer divides each micro-batch's loss by the accumulation steps, data parallelism by the processes.
     loss_is_scaled_for_ga = False
 
-    def __init__(self, recipe: Recipe, recorder: Recorder, windows: PackedWindows, **kwargs):
+    def __init__(self, recipe: Recipe, recorder: Recorder, windows: PackedWindows, environment: dict, **kwargs):
         super().__init__(model=recorder.model, train_dataset=windows, callbacks=[recorder], **kwargs)
         self.recipe = recipe
         self.config = recipe.build_config()
         self.recorder = recorder
+        self.environment = environment
         self.masked = windows.documents.is_masked
         self._staging: Path | None = None
 
@@ -39,7 +43,7 @@ class AxionTrainer(Trainer):
         """Mean next-token loss, plus α times the sequence-wise balance loss if the recipe asks for it.
 
         Raises:
-            AxionError: the loss is not a finite number.
+            AxionError: the loss is not a finite number, or no token of the batch has one.
         """
         alpha = self.recipe.training.sequence_balance_weight
         inputs = self._split(inputs)
@@ -48,9 +52,9 @@ class AxionTrainer(Trainer):
         )
         loss = outputs.loss
         if not torch.isfinite(loss):
-            raise AxionError(self._not_finite_message())
+            raise AxionError(self._explain_loss(inputs["labels"]))
         self.recorder.add_loss(loss.detach(), self.current_gradient_accumulation_steps)
-        if alpha > 0:
+        if alpha > 0 and outputs.router_logits:
             balance = sequence_balance_loss(outputs.router_logits, self.config, len(inputs["input_ids"]))
             loss = loss + alpha * balance
         return (loss, outputs) if return_outputs else loss
@@ -84,12 +88,17 @@ class AxionTrainer(Trainer):
         if wrong := sorted(missing | set(load_result.unexpected_keys)):
             raise AxionError(f"the checkpoint's weights do not fit the recipe: {wrong[0]} is missing or unknown")
 
-    def _not_finite_message(self) -> str:
+    def _explain_loss(self, labels_BS: torch.Tensor) -> str:
+        """Why a loss is not a number."""
+        if count_predicted(labels_BS) == 0:
+            window = labels_BS.shape[1]
+            return f"windows of {window} tokens predict nothing; lengthen training.window and training.short_window"
+        return self._not_finite("the loss", self.state.global_step + 1)
+
+    def _not_finite(self, what: str, step: int) -> str:
         saved = checkpoint.checkpoints(self.recorder.run)
         kept = f"{saved[-1]} is kept" if saved else "no checkpoint was saved yet"
-        return (
-            f"the loss became NaN or infinite at step {self.state.global_step + 1}; {kept}; try a lower learning rate"
-        )
+        return f"{what} became NaN or infinite at step {step}; {kept}; try a lower learning rate"
 
     # Trainer writes straight into checkpoint-N. Here it writes into a staging folder, which is then renamed.
 
@@ -97,18 +106,23 @@ class AxionTrainer(Trainer):
         return str(self._staging or self.args.output_dir)
 
     def _save_checkpoint(self, model, trial=None) -> None:
-        if not all(torch.isfinite(parameter).all() for parameter in self.recorder.model.parameters()):
-            raise AxionError(self._not_finite_message())
-        run = self.recorder.run
+        run, step, training = self.recorder.run, self.state.global_step, self.recipe.training
+        if name := first_non_finite(self.recorder.model):
+            raise AxionError(self._not_finite(name, step))
         self._staging = run / checkpoint.STAGING
+        staged = self._staging / f"checkpoint-{step}"
         try:
-            super()._save_checkpoint(model, trial)
-            recorded = self.recorder.state()
-            parallel.barrier()
-            if self.args.should_save:
-                staged = self._staging / f"checkpoint-{self.state.global_step}"
-                write_json(staged / RECORDER_STATE, recorded)
-                checkpoint.commit(staged, run)
+            with writing(run / staged.name, "free some space and continue with --resume"):
+                super()._save_checkpoint(model, trial)
+                recorded = self.recorder.state()
+                parallel.barrier()
+                if self.args.should_save:
+                    write_json(staged / RECORDER_STATE, recorded)
+                    write_json(staged / ENVIRONMENT_FILE, self.environment)
+                    best = self.recorder.best_step if training.keep_best else None
+                    checkpoint.commit(staged, run, training.keep_checkpoints, best)
             parallel.barrier()
         finally:
             self._staging = None
+            if self.args.should_save:
+                checkpoint.clear_staging(run)

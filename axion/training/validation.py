@@ -57,16 +57,21 @@ def validation_loss(model: AxionForCausalLM, documents: Iterable[Document]) -> V
         AxionError: no document has a predicted token, or none has text that carries loss.
     """
     documents = list(documents)
-    num_bytes = sum(document.num_bytes for document in documents)
+    check_documents(documents)
     was_training = model.training
     model.eval()
     try:
         nats, tokens = _sum_loss(model, documents)
     finally:
         model.train(was_training)
-    if tokens == 0 or num_bytes == 0:
-        raise AxionError("no held-out document has text that carries loss; hold out more data (data.val_fraction)")
+    num_bytes = sum(document.num_bytes for document in documents)
     return ValidationResult(nats / tokens, nats / math.log(2) / num_bytes, tokens, num_bytes)
+
+
+def check_documents(documents: Iterable[Document]) -> None:
+    """Raises AxionError where no document has a predicted token and text, over which a loss would be measured."""
+    if not any(document.num_bytes and (np.asarray(document.labels[1:]) != IGNORED).any() for document in documents):
+        raise AxionError("no held-out document has text that carries loss; hold out more data (data.val_fraction)")
 
 
 def _sum_loss(model: AxionForCausalLM, documents: Sequence[Document]) -> tuple[float, int]:

@@ -94,16 +94,22 @@ def test_router_embeddings_and_norms_stay_with_adamw():
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [
-        ("wsd", {0: 0.1, 9: 1.0, 10: 1.0, 50: 1.0, 75: 0.55, 100: 0.1}),
-        ("cosine", {0: 0.1, 9: 1.0, 10: 1.0, 55: 0.55, 100: 0.1}),
+        ("wsd", {0: 0.1, 9: 1.0, 10: 1.0, 49: 1.0, 74: 0.55, 99: 0.1}),
+        ("cosine", {0: 0.1, 9: 1.0, 54: 0.55, 99: 0.1}),
     ],
 )
-def test_schedule(schedule, expected):
+def test_the_schedule_rises_to_the_peak_and_ends_at_the_final_rate(schedule, expected):
     parameter = torch.nn.Parameter(torch.zeros(1))
     training = TrainingRecipe(schedule=schedule, warmup_steps=10, decay_fraction=0.5, final_rate=0.1)
     scheduler = build_schedule(torch.optim.SGD([parameter], lr=1.0), training, steps=100)
     factor = scheduler.lr_lambdas[0]
     assert {step: factor(step) for step in expected} == pytest.approx(expected)
+
+
+def test_a_schedule_without_decay_stays_at_the_peak():
+    training = TrainingRecipe(warmup_steps=0, decay_fraction=0.0, final_rate=0.1)
+    scheduler = build_schedule(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), training, steps=10)
+    assert [scheduler.lr_lambdas[0](step) for step in (0, 9)] == [1.0, 1.0]
 
 
 def test_balancer_lifts_idle_experts_and_lowers_busy_ones():

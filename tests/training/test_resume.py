@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from axion.errors import AxionError
@@ -19,8 +20,10 @@ from axion.recipe import load_recipe
 from axion.training import checkpoint
 from axion.training.metrics import read_metrics
 from axion.training.recorder import Recorder
-from axion.training.resume import changed_since
+from axion.training.resume import changed_since, find_earlier
 from axion.training.run import Interrupted, train
+from axion.training.signals import StopSignals
+from axion.training.validation import ValidationResult
 
 OLD_RECIPE = Path(__file__).parents[1] / "data" / "recipe-v0.1.yaml"
 TIMES = {"seconds", "tokens_per_second"}
@@ -90,6 +93,14 @@ def broken_off(tiny, folder, tmp_path_factory) -> Path:
 def stopped(broken_off, tmp_path) -> Path:
     """A copy of the run that broke off."""
     return shutil.copytree(broken_off, tmp_path / "run")
+
+
+def unfinished_copy(run: Path, target: Path) -> Path:
+    """A copy of a finished run as it was just before it wrote its last run.json."""
+    copy = shutil.copytree(run, target)
+    content = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(content | {"finished": False}))
+    return copy
 
 
 def test_killed_at_random_moments_and_inside_checkpoint_writes(start_run, tmp_path, reference):
@@ -164,10 +175,8 @@ def test_a_damaged_checkpoint_is_refused(tiny, stopped):
 
 
 def test_a_run_killed_after_its_last_checkpoint_only_finishes(tiny, tmp_path, reference):
-    cut = shutil.copytree(reference, tmp_path / "cut")
+    cut = unfinished_copy(reference, tmp_path / "cut")
     shutil.rmtree(cut / "final")
-    run_file = cut / "run.json"
-    run_file.write_text(run_file.read_text().replace('"finished": true', '"finished": false'))
     train(tiny(), cut, resume=True)
     assert_same_end(cut, reference)
 
@@ -183,16 +192,200 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tiny, stop
         train(tiny(), stopped)
     with pytest.raises(AxionError, match=r"another recipe; resume with the same training\.batch_size"):
         train(tiny("training.batch_size=8"), stopped, resume=True)
-    with pytest.raises(AxionError, match="was started with another backend; resume with --backend native"):
-        train(tiny(), stopped, resume=True, backend="torch")
-    with pytest.raises(AxionError, match="holds no run to resume"):
-        train(tiny(), tmp_path / "nowhere", resume=True)
-    with pytest.raises(AxionError, match="is finished"):
-        train(tiny(), reference, resume=True)
+    with pytest.raises(AxionError, match=r"another recipe; resume with the same training\.batch_size"):
+        train(tiny("training.batch_size=8"), reference, resume=True)
+
+
+def test_a_refused_run_prepares_and_compiles_nothing(tiny, stopped, tmp_path, monkeypatch):
+    def unexpected(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr("axion.training.run.prepare", unexpected)
+    monkeypatch.setattr("axion.training.run.choose", unexpected)
+    with pytest.raises(AxionError, match="holds a run already"):
+        train(tiny(), stopped)
+    with pytest.raises(AxionError, match="another recipe"):
+        train(tiny("training.batch_size=8"), stopped, resume=True)
+    content = json.loads((stopped / "run.json").read_text())
+    content["data"]["fingerprint"] = "0" * 64
+    (stopped / "run.json").write_text(json.dumps(content))
+    with pytest.raises(AxionError, match="the data has changed since"):
+        train(tiny(), stopped, resume=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(AxionError, match="is a file; give a folder"):
+        train(tiny(), tmp_path / "file")
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(tiny, reference, capsys):
+    before = {path: path.stat().st_mtime_ns for path in reference.rglob("*")}
+    assert train(tiny(), reference, resume=True) == reference
+    assert f"{reference} is finished already" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in reference.rglob("*")} == before
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "nothing", '{"recipe": "name: tiny"}', '{"recipe": ["a"]}'])
+def test_a_broken_run_file_is_one_line(tiny, tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(AxionError, match=r"no readable run\.json|the recipe in .*run\.json cannot be read") as caught:
+        train(tiny(), tmp_path, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["final", "metrics.csv", "recipe.yaml"])
+def test_files_of_others_are_neither_deleted_nor_replaced(tiny, tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "mine").touch()
+    for resume in (False, True):
+        with pytest.raises(AxionError, match=f"{name} exists and belongs to no run; move it away"):
+            train(tiny(), tmp_path, resume=resume)
+    assert [path.name for path in tmp_path.rglob("*")] == [name, "mine"]
+
+
+def test_a_folder_called_final_that_appears_during_the_run_is_kept(tiny, tmp_path, reference):
+    cut = unfinished_copy(reference, tmp_path / "cut")
+    (cut / "final" / "mine").touch()
+    with pytest.raises(AxionError, match=r"final was not written by this run; move it away and continue with --resume"):
+        train(tiny(), cut, resume=True)
+    assert (cut / "final" / "mine").exists()
+    (cut / "final" / "mine").unlink()  # as a run leaves it that was killed before its run.json
+    train(tiny(), cut, resume=True)
+    assert json.loads((cut / "run.json").read_text())["finished"]
+
+
+def test_equal_recipes_resume_however_they_are_written(tiny, stopped):
+    content = json.loads((stopped / "run.json").read_text())
+    recipe = yaml.safe_load(content["recipe"])
+    del recipe["license"], recipe["training"]["keep_best"]  # defaults
+    content["recipe"] = yaml.safe_dump(recipe)
+    (stopped / "run.json").write_text(json.dumps(content))
+    assert find_earlier(stopped, tiny(), resume=True).checkpoint == stopped / "checkpoint-8"
+
+
+def kept(run: Path) -> list[str]:
+    return sorted(path.name for path in run.glob("checkpoint-*"))
 
 
 def test_the_last_two_checkpoints_are_kept(reference):
-    assert sorted(path.name for path in reference.glob("checkpoint-*")) == ["checkpoint-20", "checkpoint-24"]
+    assert kept(reference) == ["checkpoint-20", "checkpoint-24"]
+
+
+def test_the_last_checkpoint_and_the_best_are_kept(tiny, tmp_path, monkeypatch):
+    losses = iter([3.0, 1.0, 2.0, 1.5])
+    measured = lambda *_: ValidationResult(next(losses), 1.0, 1, 1)  # noqa: E731
+    monkeypatch.setattr("axion.training.recorder.validation_loss", measured)
+    options = ("max_steps=8", "evaluations=4", "checkpoints=2", "keep_checkpoints=1", "keep_best=true")
+    run = train(tiny(*(f"training.{option}" for option in options)), tmp_path / "run")
+    assert kept(run) == ["checkpoint-4", "checkpoint-8"]  # measured after steps 2, 4, 6 and 8
+    assert json.loads((run / "checkpoint-8/recorder.json").read_text())["best"] == {"step": 4, "val_loss": 1.0}
+
+
+BACKENDS = {
+    "kernels": (("training.window=37",), "native"),
+    "PyTorch, odd windows": (("training.window=37",), "torch"),
+    "PyTorch, AdamW": (("training.optimizer=adamw",), "torch"),
+    "PyTorch, accumulation": (("training.grad_accum=2",), "torch"),
+}
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_backend_and_optimizer_resumes_bit_for_bit(tiny, tmp_path, capsys, name):
+    options, backend = BACKENDS[name]
+    recipe = tiny("training.max_steps=6", "training.checkpoints=2", "training.keep_checkpoints=9", *options)
+    whole = train(recipe, tmp_path / "whole", backend=backend)
+    part = unfinished_copy(whole, tmp_path / "part")
+    shutil.rmtree(part / "checkpoint-6")
+    shutil.rmtree(part / "final")
+    capsys.readouterr()
+    train(recipe, part, resume=True)  # with the backend that it was started with
+    assert "conditions" not in capsys.readouterr().err
+    assert_same_end(part, whole)
+
+
+class Trained(Exception):
+    """Ends a run before its first step; its argument is the model."""
+
+
+def end_before_training(trainer, **_):
+    raise Trained(trainer.model)
+
+
+def test_the_weights_of_a_resumed_run_are_in_memory_as_a_new_run_has_it(tiny, stopped, monkeypatch):
+    """Not in the mapped file, where they are not aligned and some processors round differently."""
+    monkeypatch.setattr("axion.training.run.AxionTrainer.train", end_before_training)
+    with pytest.raises(Trained) as caught:
+        train(tiny(), stopped, resume=True)
+    saved = load_file(stopped / "checkpoint-8" / "model.safetensors")
+    for name, parameter in caught.value.args[0].named_parameters():
+        assert parameter.data_ptr() % 64 == 0 and torch.equal(parameter, saved[name])
+
+
+def test_a_run_says_what_has_changed_since_its_checkpoint(tiny, stopped, monkeypatch, capsys):
+    monkeypatch.setattr("axion.training.run.AxionTrainer.train", end_before_training)
+    saved = json.loads((stopped / "checkpoint-8" / "environment.json").read_text())
+    assert {"threads", "processes", "compiler flags", "floats per vector"} <= saved.keys()
+    torch.set_num_threads(2)
+    with pytest.raises(Trained):
+        train(tiny(), stopped, resume=True, backend="torch")
+    torch.set_num_threads(1)
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "conditions" in line]
+    assert "checkpoint-8 was saved under other conditions (backend native → torch, threads 1 → 2): the result" in line
+    assert line.endswith("may differ in its last bits from that of an uninterrupted run")
+
+
+def test_a_signal_saves_and_ends_the_run(tiny, tmp_path, monkeypatch):
+    def receive(self, args, state, control, **kwargs):
+        if state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return on_step_end(self, args, state, control, **kwargs)
+
+    handler, on_step_end = signal.getsignal(signal.SIGTERM), Recorder.on_step_end
+    monkeypatch.setattr(Recorder, "on_step_end", receive)
+    with pytest.raises(Interrupted, match=r"stopped at step [23] of 24; .*checkpoint-[23] is saved"):
+        train(tiny(), tmp_path / "run", backend="torch")
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_each_signal_asks_the_run_to_stop(name):
+    with StopSignals() as stop:
+        stop.is_training = True
+        send(getattr(signal, name))
+        assert stop.requested
+
+
+def test_signals_at_other_times():
+    with StopSignals() as stop:
+        with pytest.raises(KeyboardInterrupt):  # nothing could be saved, so it ends at once
+            send(signal.SIGTERM)
+        stop.is_training = True
+        send(signal.SIGUSR1)
+        send(signal.SIGTERM)  # a scheduler may send both
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with StopSignals():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_checkpoint_before(tiny, stopped, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("axion.model.modeling_axion.AxionForCausalLM.save_pretrained", full)
+    message = r"checkpoint-12 cannot be written: No space left on device; free some space and continue with --resume"
+    with pytest.raises(AxionError, match=message):
+        train(tiny(), stopped, resume=True)
+    assert checkpoint.newest_complete(stopped) == stopped / "checkpoint-8"
+    assert not (stopped / checkpoint.STAGING).exists()
 
 
 def test_a_finished_run_belongs_to_its_recipe_whatever_revision_it_recorded(tmp_path):

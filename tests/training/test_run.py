@@ -181,6 +181,8 @@ OPTIONS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "sequence_balance_weight": (("training.sequence_balance_weight=0.5",), {"loss"}),
     "evaluations": (("training.evaluations=6",), {"evaluations"}),
     "checkpoints": (("training.checkpoints=12",), {"saves"}),
+    "keep_checkpoints": (("training.keep_checkpoints=5",), {"kept"}),
+    "keep_best": (("training.keep_best=true",), {"kept"}),
     "trackers": (("training.trackers=[tensorboard]",), {"trackers"}),
 }
 """Field of TrainingRecipe → overrides that set it, and what they change of `observe`, and nothing else."""
@@ -241,6 +243,7 @@ def observe(recipe, out: Path) -> dict:
                 "bias": gate.e_score_correction_bias.tolist(),
                 "evaluations": ends,
                 "saves": self.args.save_steps,
+                "kept": (self.recipe.training.keep_checkpoints, self.recipe.training.keep_best),
                 "trackers": self.args.report_to,
             }
         )

@@ -21,7 +21,8 @@ NOT_SHOWN = re.compile(
     | parameters\.cache\..*bytes_per_.*  # the card states the cache in numbers, and in bytes as measured
     | data\.bytes_per_token\..* | data\..*\.bytes
     | training\.machine\.torch_threads | results\.speed\.machine\.torch_threads
-    | training\.recipe\.(grad_accum|muon_momentum|weight_decay|adam_.*|final_rate|max_grad_norm|evaluations|checkpoints)
+    | training\.recipe\.(grad_accum|muon_momentum|weight_decay|adam_.*|final_rate|max_grad_norm)
+    | training\.recipe\.(evaluations|(keep_)?checkpoints|keep_best)
     | results\.gsm8k_validation\.bytes
     | results\.expert_load\.\w+\.layers\..*  # these are in the picture
     """,
