@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,48 +56,48 @@ def test_two_concurrent_processes_leave_one_complete_build(tmp_path):
     assert "compiling" not in error
 
 
-def test_without_a_compiler_pytorch_is_chosen_with_one_line(tmp_path):
-    process = start(tmp_path, CXX="no-such-compiler")
-    out, error = process.communicate()
-    assert out == "PyTorch: no-such-compiler (from $CXX) was not found\n"
-    assert error == ""
-
-
-def test_requiring_kernels_without_a_compiler_is_an_error(monkeypatch):
+@pytest.fixture
+def fresh(monkeypatch, tmp_path) -> Iterator[Path]:
+    """An empty folder of builds, and nothing loaded in this process."""
+    builds = tmp_path / "builds"
+    monkeypatch.setenv("AXION_KERNELS", str(builds))
     build._load.cache_clear()
+    yield builds
+    build._load.cache_clear()
+
+
+def test_without_a_compiler_pytorch_is_chosen_and_requiring_kernels_is_an_error(fresh, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert str(choose("auto", CONFIG)) == "PyTorch: no-such-compiler (from $CXX) was not found"
+    monkeypatch.delenv("CXX")
     monkeypatch.setattr(build.shutil, "which", lambda command: None)
-    monkeypatch.delenv("CXX", raising=False)
     choice = choose("auto", CONFIG)
     assert (choice.name, str(choice)) == ("torch", "PyTorch: no C++ compiler was found (g++ or clang++)")
     with pytest.raises(AxionError, match=r"cannot be used: no C\+\+ compiler was found .*; use --backend auto or"):
         choose("native", CONFIG)
 
 
-def test_a_compiler_that_fails_is_named_with_its_first_error(tmp_path):
+def test_a_compiler_that_fails_is_named_with_its_first_error(fresh, monkeypatch, tmp_path, capsys):
     broken = tmp_path / "g++"
     broken.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && echo broken 1.0 && exit\necho "error: out of order" >&2; exit 1\n'
     )
     broken.chmod(0o755)
-    out, _ = start(tmp_path / "builds", CXX=str(broken)).communicate()
-    assert out == f"PyTorch: {broken} could not build the kernels: error: out of order\n"
-    assert list((tmp_path / "builds").iterdir()) == []
+    monkeypatch.setenv("CXX", str(broken))
+    assert str(choose("auto", CONFIG)) == f"PyTorch: {broken} could not build the kernels: error: out of order"
+    assert list(fresh.iterdir()) == []
+    assert capsys.readouterr().out == ""
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").touch()
-    out, _ = start(tmp_path / "file").communicate()
-    assert out.startswith(f"PyTorch: {tmp_path / 'file'} cannot be written (")
-    assert out.count("\n") == 1
+def test_a_folder_that_cannot_be_written(fresh):
+    fresh.touch()
+    assert str(choose("auto", CONFIG)).startswith(f"PyTorch: {fresh} cannot be written (")
 
 
-def test_ninja_is_found_where_the_environment_is_not_active(tmp_path):
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for name in (build.compiler(), "as", "ld", "sh"):
-        (tools / name).symlink_to(shutil.which(name))
-    out, error = start(tmp_path / "builds", PATH=str(tools)).communicate()
-    assert out.startswith("native kernels:"), out + error
+def test_ninja_is_found_where_the_environment_is_not_active(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert shutil.which("ninja") is None
+    assert shutil.which("ninja", path=build._path_with_ninja())
 
 
 def test_the_choice():
