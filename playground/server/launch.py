@@ -3,8 +3,10 @@
 import argparse
 import io
 import os
+import socket
 import sys
-from contextlib import redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from threading import Event
 from typing import TYPE_CHECKING, NoReturn
 
@@ -73,6 +75,8 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
     Raises:
         AxionError: there is no release to offer, or the address cannot be listened on.
     """
+    with _listening(options):
+        _check_address(options.host, options.port)
     set_environment()
     import playground.server.zero_gpu  # noqa: F401 (must be imported before the launch)
     from axion.inference.stream import stream as model_stream
@@ -87,29 +91,23 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
     page = build_page(catalogue, limiter)
     page.queue(api_open=False, max_size=MAX_WAITING)
     with_mcp = has_mcp()
-    try:
-        with redirect_stdout(io.StringIO()):  # Gradio prints some lines even with quiet=True
-            _, local_address, public_address = page.launch(
-                server_name=options.host,
-                server_port=options.port,
-                share=options.share,
-                theme=build_theme(),
-                css_paths=STYLES,
-                favicon_path=FAVICON,
-                app_kwargs=GUARDS | {"routes": build_routes(catalogue, limiter)},
-                mcp_server=with_mcp,
-                footer_links=["gradio", "settings"],
-                ssr_mode=False,
-                enable_monitoring=False,
-                max_file_size=MAX_UPLOAD,
-                quiet=True,
-                prevent_thread_lock=True,
-            )
-    except OSError as error:
-        raise AxionError(
-            f"cannot listen on {options.host}:{options.port}: the port is taken, or this machine has no such address; "
-            "choose others with --port and --host"
-        ) from error
+    with _listening(options), redirect_stdout(io.StringIO()):  # Gradio prints some lines even with quiet=True
+        _, local_address, public_address = page.launch(
+            server_name=options.host,
+            server_port=options.port,
+            share=options.share,
+            theme=build_theme(),
+            css_paths=STYLES,
+            favicon_path=FAVICON,
+            app_kwargs=GUARDS | {"routes": build_routes(catalogue, limiter)},
+            mcp_server=with_mcp,
+            footer_links=["gradio", "settings"],
+            ssr_mode=False,
+            enable_monitoring=False,
+            max_file_size=MAX_UPLOAD,
+            quiet=True,
+            prevent_thread_lock=True,
+        )
     if with_mcp:
         answer_in_json(page)
     address = (public_address or local_address).rstrip("/")
@@ -120,6 +118,26 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
         print("  no public link: Gradio's sharing service cannot be reached", flush=True)
     _wait_for_ctrl_c()
     page.close(verbose=False)  # otherwise Gradio waits for open pages to disconnect
+
+
+@contextmanager
+def _listening(options: argparse.Namespace) -> Iterator[None]:
+    """Report an address that cannot be listened on in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise AxionError(
+            f"cannot listen on {options.host}:{options.port}: the port is taken, or this machine has no such address; "
+            "choose others with --port and --host"
+        ) from error
+
+
+def _check_address(host: str, port: int) -> None:
+    """Try an address before the page is built, which takes seconds. Raises OSError."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
 
 
 def _wait_for_ctrl_c() -> None:

@@ -49,6 +49,7 @@ def test_the_docs_have_the_measured_tables(benchmark):
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_stopping_is_measured(browser):
     stopped, closed, busy = playground.measure_stopping(browser, 1)
     assert 0 < stopped[0] < 10 and 0 < closed[0] < 10
@@ -70,6 +71,7 @@ def test_streaming_is_measured_against_two_textboxes(browser):
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_opening_the_page_is_measured(browser):
     with served() as server:
         [opened] = playground.measure_opening(browser, server.address, playground.CELL, 1)

@@ -24,7 +24,10 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=8, do_sample=Fals
 """
 ANSWER = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n8\n"
 
-pytestmark = pytest.mark.skipif(not (RELEASES / "axion1-v0.1").is_dir(), reason="releases/axion1-v0.1 is not built")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (RELEASES / "axion1-v0.1").is_dir(), reason="releases/axion1-v0.1 is not built"),
+]
 
 
 class Watch(threading.Thread):

@@ -107,27 +107,25 @@ def test_mcp(written, model, request_):
     assert json.loads(run_async(ask()))["text"] == generate(model, request_)["text"]
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_transformers(tmp_path, temperature):
+def test_transformers(tmp_path):
+    """Greedy, sampled twice, and with a hostile prompt, one after another in one process."""
     bundled = Catalogue().open("axion1-v0.1")
     a, b = random.randrange(10), random.randrange(10)
     prompt = f"# Pergunta:\nQuanto é {a} + {b}?\n--\n# Resposta:\n"
-    request = Request(bundled.name, prompt, Sampling(temperature, min_p=0.02, max_new_tokens=7, seed=11))
-    text = write_snippets("http://127.0.0.1:1", bundled, request, "en")["transformers"]
-    assert 'name = "releases/axion1-v0.1"\n' in text
-    said = run_python(text, HF_HOME=str(tmp_path))
-    if temperature == 0:
-        assert said == generate(bundled, request)["text"] + "\n"
-    else:
-        assert said == run_python(text, HF_HOME=str(tmp_path))  # its own draws, and the same every time
-
-
-def test_transformers_reads_any_prompt_as_it_is(tmp_path):
-    bundled = Catalogue().open("axion1-v0.1")
-    request = Request(bundled.name, hostile_prompt(), Sampling(max_new_tokens=4))
-    text = snippets.transformers(find_place(bundled.release), request)
-    said = run_python(text.replace("print(", "print(prompt == EXPECTED, ").replace("EXPECTED", ascii(request.prompt)))
-    assert said == f"True {generate(bundled, request)['text']}\n"
+    requests = [
+        Request(bundled.name, prompt, Sampling(0.0, min_p=0.02, max_new_tokens=7, seed=11)),
+        *2 * [Request(bundled.name, prompt, Sampling(0.8, min_p=0.02, max_new_tokens=7, seed=11))],
+        Request(bundled.name, hostile_prompt(), Sampling(0.0, max_new_tokens=4)),
+    ]
+    programs = [write_snippets("http://127.0.0.1:1", bundled, request, "en")["transformers"] for request in requests]
+    assert all('name = "releases/axion1-v0.1"\n' in program for program in programs)
+    mark = "=== next ==="
+    programs[-1] = programs[-1].replace("print(", f"print(prompt == {requests[-1].prompt!a}, ")
+    said = run_python(f"\nprint({mark!r})\n".join(programs), HF_HOME=str(tmp_path)).split(f"{mark}\n")
+    greedy, sampled, again, hostile = said
+    assert greedy == generate(bundled, requests[0])["text"] + "\n"
+    assert sampled == again  # its own draws, and the same every time
+    assert hostile == f"True {generate(bundled, requests[-1])['text']}\n"
 
 
 # --- What they name ---------------------------------------------------------------------------------------------------

@@ -42,29 +42,23 @@ def started(folder: Path, *command: str) -> Iterator[tuple[str, Path, Path, subp
         process.wait(20)
 
 
-def test_it_says_where_it_is_and_nothing_else(tmp_path):
-    with started(tmp_path, "app.py") as (address, said, complained, _):
-        assert urlopen(address).status == 200
-        assert urlopen(f"{address}/v1/models").status == 200
-        lines = said.read_text().splitlines()
-        assert lines[0] == f"Axion playground: {address}  (Ctrl-C stops it)"
-        assert f"{address}/v1 " in lines[1]
-        assert f"{address}/gradio_api/mcp/" in lines[1]
-        assert len(lines) == 2
-        assert complained.read_text() == ""
-
-
 @pytest.mark.browser
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
-def test_ctrl_c_ends_it_soon_though_a_page_is_open(tmp_path, browser):
+def test_it_says_where_it_is_and_ctrl_c_ends_it_soon_though_a_page_is_open(tmp_path, browser):
     with started(tmp_path, "app.py") as (address, said, complained, process):
+        assert urlopen(f"{address}/v1/models").status == 200
         page = new_visitor(browser)
         page.goto(address)
         page.wait_for_selector(".av-col")
         process.send_signal(signal.SIGINT)
         assert process.wait(11) == 0  # Gradio's own end takes twelve seconds
         page.close()
-        assert len(said.read_text().splitlines()) == 2 and complained.read_text() == ""
+        lines = said.read_text().splitlines()
+        assert lines[0] == f"Axion playground: {address}  (Ctrl-C stops it)"
+        assert f"{address}/v1 " in lines[1]
+        assert f"{address}/gradio_api/mcp/" in lines[1]
+        assert len(lines) == 2
+        assert complained.read_text() == ""
 
 
 @pytest.mark.parametrize(
@@ -102,18 +96,18 @@ def test_without_mcp_the_page_is_served_and_says_so(tmp_path):
         assert caught.value.code in (404, 405)
 
 
-def test_a_port_that_is_taken_is_one_line_and_exit_code_2():
-    with socket.socket() as listener:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "192.0.2.1", "no.such.host.invalid"])
+def test_an_address_that_cannot_be_had_is_one_line_and_exit_code_2(host, capsys):
+    with socket.socket() as listener, pytest.raises(SystemExit) as caught:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        done = subprocess.run(
-            [sys.executable, "app.py", "--port", str(port)], cwd=ROOT, capture_output=True, text=True, timeout=120
-        )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    [line] = done.stderr.splitlines()
-    assert line.startswith(f"app.py: cannot listen on 127.0.0.1:{port}: the port is taken, or")
+        launch.main(["--host", host, "--port", str(port)])
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    [line] = captured.err.splitlines()
+    assert line.startswith(f"app.py: cannot listen on {host}:{port}: the port is taken, or")
 
 
 @pytest.mark.parametrize(
