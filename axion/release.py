@@ -90,7 +90,11 @@ class Release:
 
     @property
     def model(self) -> AxionForCausalLM:
-        """The model in fp32, in eval mode. Raises AxionError when the weights are broken or don't fit the config."""
+        """The model in fp32, in eval mode.
+
+        Raises:
+            AxionError: the weights are broken, don't fit the config, or are not all finite.
+        """
         with self._loading:  # a server's threads may ask at the same time
             return self._model
 
@@ -99,6 +103,7 @@ class Release:
         import torch
 
         from axion.model.modeling_axion import AxionForCausalLM
+        from axion.params import first_non_finite
 
         try:
             with _quiet():
@@ -117,6 +122,8 @@ class Release:
             if names := sorted(map(str, report[problem])):
                 kind = problem.removesuffix("_keys")
                 raise AxionError(f"{self.name}: model.safetensors does not fit config.json: {kind} {names[0]}")
+        if name := first_non_finite(model):
+            raise AxionError(f"{self.name}: model.safetensors is broken: {name} has NaN or infinite values")
         return model.eval()
 
     @cached_property
@@ -163,13 +170,22 @@ def open_release(reference: str | Path) -> Release:
     if reference in list_releases() and not (is_folder and (folder / "config.json").is_file()):
         return _checked(Release(reference, RELEASES / reference))
     if is_folder:
-        return _checked(Release(folder.resolve().name, folder))
+        return _checked(Release(folder_name(folder), folder))
     if reference.count("/") == 1 and not reference.startswith((".", "/")):
         return _checked(Release(reference, _download(*reference.partition("@")[::2])))
     known = ", ".join(list_releases()) or "none yet"
     raise AxionError(
         f"no release {reference!r}; here: {known}; or give a folder, or a Hub id like someone/Axion1-350k-A250k"
     )
+
+
+def folder_name(folder: Path) -> str:
+    """A folder's own name. Those inside a training run, such as final/, are named after the run: every run has them."""
+    folder = folder.resolve()
+    run = folder.parent
+    if not (run / "run.json").is_file():
+        return folder.name
+    return run.name if folder.name == "final" else f"{run.name}-{folder.name}"
 
 
 def _checked(release: Release) -> Release:

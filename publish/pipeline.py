@@ -13,15 +13,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 from axion import series
 from axion.errors import AxionError
 from axion.export import check_export
 from axion.families import get_family
 from axion.recipe import Recipe, load_recipe
 from axion.release import RELEASES
-from axion.training.resume import changed_since, differences
+from axion.training.resume import changed_since
 from axion.training.run import Interrupted, train
 from axion.training.runfile import RUN_FILE, latest_run, read_run_file
 from publish.check import lint
@@ -154,9 +152,9 @@ def _find_run(request: PublishRequest, recipe: Recipe, tag: ReleaseTag, did: Cal
         return _train_or_resume(request, recipe, tag, did)
     run = request.run or latest_run(recipe.name)
     if run is not None:
-        changed = differences(yaml.safe_load(read_run(run)["recipe"]), yaml.safe_load(recipe.to_yaml()))
-        changed = [key for key in changed if not key.startswith("data.")]  # local paths may differ
-        note = f", whose {', '.join(changed)} differs from the recipe" if changed else ""
+        read_run(run)  # it has to be finished
+        changed = changed_since(run, recipe)
+        note = f", whose recipe differed in {', '.join(changed)}" if changed else ""
         chosen = "the run is" if request.run else "the newest finished run is"
         did(f"skipped: {chosen} {_relative(run)}{note}")
     elif (RELEASES / recipe.name / "release.json").is_file():

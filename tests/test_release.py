@@ -75,6 +75,16 @@ def test_a_training_run_points_to_its_final_folder(copy, tmp_path):
         open_release(run)
 
 
+def test_a_training_run_gives_its_model_its_name(copy, tmp_path):
+    for name in ("one", "other"):
+        shutil.copytree(copy, tmp_path / name / "final")
+        (tmp_path / name / "run.json").touch()
+    names = {open_release(tmp_path / name / "final").name for name in ("one", "other")}
+    assert names == {"one", "other"}
+    shutil.copytree(copy, tmp_path / "one" / "checkpoint-8")
+    assert open_release(tmp_path / "one" / "checkpoint-8").name == "one-checkpoint-8"
+
+
 def damaged_weights(copy):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
@@ -83,6 +93,12 @@ def damaged_weights(copy):
 def missing_weight(copy):
     weights = load_file(copy / "model.safetensors")
     del weights["model.norm.weight"]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+
+
+def not_a_number(copy):
+    weights = load_file(copy / "model.safetensors")
+    weights["model.layers.0.mlp.gate.e_score_correction_bias"][1] = float("nan")
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -107,6 +123,7 @@ def broken_config(copy):
     [
         (damaged_weights, r"model\.safetensors cannot be read"),
         (missing_weight, r"does not fit config\.json: missing model\.norm\.weight"),
+        (not_a_number, r"broken: model\.layers\.0\.mlp\.gate\.e_score_correction_bias has NaN or infinite values"),
         (other_shape, r"model\.safetensors (does not fit config\.json: mismatched|cannot be read)"),
         (other_family, r"type 'llama'"),
         (impossible_shape, r"config\.json is broken: num_experts_per_tok"),

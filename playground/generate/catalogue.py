@@ -12,7 +12,7 @@ from threading import Lock
 from axion.errors import AxionError
 from axion.inference.stream import Step, stream
 from axion.params import report
-from axion.release import RELEASES, Release, list_releases, open_release
+from axion.release import RELEASES, Release, folder_name, list_releases, open_release
 from playground.generate.refusal import Refusal
 
 Stream = Callable[..., Generator[Step, None, None]]
@@ -248,7 +248,7 @@ def _label(references: Sequence[str]) -> Iterator[tuple[str, str]]:
         if (place := _find_place(reference)) in places:
             continue  # named twice, for example as a folder and by its name under releases/
         places.add(place)
-        stem = place.name if isinstance(place, Path) else _COMMIT.sub(r"@\1", place)
+        stem = folder_name(place) if isinstance(place, Path) else _COMMIT.sub(r"@\1", place)
         label, copy = stem, 2
         while label in taken:
             label, copy = f"{stem} ({copy})", copy + 1

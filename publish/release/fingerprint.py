@@ -17,14 +17,15 @@ def fingerprint(content: object) -> str:
 def code_fingerprint(module: str, others: Iterable[Path] = ()) -> str:
     """One sha256 over the project's files that a module depends on, and over `others`.
 
-    These are the module itself and its direct and indirect imports; changes anywhere else do not matter.
+    These are the module itself, its direct and indirect imports, and the C++ that they compile; changes anywhere else
+    do not matter.
     """
     files = {path.relative_to(ROOT).as_posix(): sha256(path) for path in {*code_behind(module), *others}}
     return fingerprint(files)
 
 
 def code_behind(module: str) -> set[Path]:
-    """The project's files that a module depends on: its own, and those of its direct and indirect imports."""
+    """The project's files that a module depends on: its own, those of its imports, and the C++ that they compile."""
     found: set[Path] = set()
     waiting = [module]
     while waiting:
@@ -32,6 +33,7 @@ def code_behind(module: str) -> set[Path]:
         if path is None or path in found:
             continue
         found.add(path)
+        found.update(file for file in (path.parent / "csrc").rglob("*") if file.is_file())
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 waiting += [alias.name for alias in node.names]

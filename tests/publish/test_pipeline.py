@@ -265,6 +265,8 @@ def test_skip_train_with_nothing_to_take(unbuilt, request_for):
 def test_a_run_can_be_named(here, request_for):
     chosen = shutil.move(here / "runs", here / "elsewhere") / "axion-tiny"
     assert f"the run is {chosen.relative_to(here)}" in run_steps(request_for(skip_train=False, run=chosen))["train"]
+    other = request_for(run=chosen, overrides=(*SYNTHETIC, "data.arithmetic=301", "training.epochs=3"))
+    assert "whose recipe differed in data.sources, training.epochs" in run_steps(other)["train"]
     content = json.loads((chosen / "run.json").read_text())
     (chosen / "run.json").write_text(json.dumps(content | {"name": "another"}))
     with pytest.raises(AxionError, match="is a run of another, not of axion-tiny"):

@@ -76,6 +76,10 @@ def test_equal_folder_names_are_told_apart(releases, tmp_path):
     shutil.copytree(releases / "plain", tmp_path / "plain")
     names = Catalogue([str(releases / "plain"), str(tmp_path / "plain")]).names
     assert names[:2] == ["plain", "plain (2)"]
+    for run in ("one", "other"):  # the models of runs are called after the runs
+        shutil.copytree(releases / "plain", tmp_path / run / "final")
+        (tmp_path / run / "run.json").touch()
+    assert Catalogue([str(tmp_path / run / "final") for run in ("one", "other")]).names[:2] == ["one", "other"]
 
 
 def test_facts_are_counted(catalogue):
