@@ -18,6 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from axion.errors import AxionError
+from axion.families import ExportFormat
 from axion.files import system_error
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def evaluate(
 def export(
     release: ReleaseName,
     to: Annotated[
-        Literal["native", "gguf"],
+        ExportFormat,
         typer.Option(help="native: for transformers without remote code; gguf: for llama.cpp."),
     ],
     out: Annotated[
@@ -269,25 +270,29 @@ def _experts_table(release: Release, steps: Sequence[Step]) -> str:
     if not new:
         return "\nno token was generated, so there is no routing to show"
     config, rows = release.config, new[0].routing.rows
+    if not rows:
+        return "\nthe model has no experts: every token passes through all of its weights"
+    labels = [row.label(rows) for row in rows]
     experts, chosen = config.n_routed_experts, config.num_experts_per_tok
+    margin = max(10, *map(len, labels))
     lines = [
         "",
         f"experts that read the {len(new)} new tokens, {chosen} of {experts} a layer (fair: {chosen / experts:.0%})",
-        " " * 10 + "".join(f"{f'E{expert + 1}':>6}" for expert in range(experts)),
+        " " * margin + "".join(f"{f'E{expert + 1}':>6}" for expert in range(experts)),
     ]
-    for index, row in enumerate(rows):
+    for index, label in enumerate(labels):
         reads = [expert for step in new for expert in step.routing.experts[index]]
         shares = "".join(f"{reads.count(expert) / len(new):>6.0%}" for expert in range(experts))
-        lines.append(f"layer {row.layer:<4}{shares}")
-    width = 3 * chosen + 2
+        lines.append(f"{label:<{margin}}{shares}")
+    width = max(3 * chosen, *map(len, labels)) + 2
     lines += [
         "",
-        f"{'token':<14}{'p':>6}" + "".join(f"{f'layer {row.layer}':>{width + 2}}" for row in rows),
+        f"{'token':<14}{'p':>6}" + "".join(f"{label:>{width}}" for label in labels),
     ]
     for step in new[-MAX_TOKEN_ROWS:]:
         cells = (" ".join(f"E{expert + 1}" for expert in layer_experts) for layer_experts in step.routing.experts)
         text = json.dumps(step.text, ensure_ascii=False)[:13]
-        lines.append(f"{text:<14}{step.probability:>6.2f}" + "".join(f"{cell:>{width + 2}}" for cell in cells))
+        lines.append(f"{text:<14}{step.probability:>6.2f}" + "".join(f"{cell:>{width}}" for cell in cells))
     return "\n".join(lines)
 
 

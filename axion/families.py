@@ -1,4 +1,4 @@
-"""The model families: for each, what its weights are, what it caches, how it is exported and which card it gets.
+"""The model families: the components, cache size, export formats and model card of each.
 
 All families are configurations of one decoder, so a family is data and a few functions of a configuration. Callers ask
 the family of a recipe or a release; nothing else in the project compares family names. A new family is one more entry

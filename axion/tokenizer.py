@@ -12,7 +12,7 @@ from typing import cast
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
-from transformers import PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from axion.errors import AxionError
 from axion.files import read_json, staged_folder, write_json, write_text
@@ -32,6 +32,9 @@ SPECIAL_TOKENS = (
     "<|end|>",
 )
 NUM_BYTES = 256
+
+SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+"""What configs of models and tokenizers call the ids of the special tokens that generation needs."""
 
 # An exact copy of transformers.models.qwen2.tokenization_qwen2.PRETOKENIZE_REGEX, which llama.cpp recognises.
 SPLIT_REGEX = (
@@ -99,6 +102,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not Path(folder, "tokenizer.json").is_file():
         raise AxionError(f"no tokenizer.json in {Path(folder).name}; give the folder of a run or a release")
     return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def generation_config(config: PreTrainedConfig) -> GenerationConfig:
+    """The generation settings of a model: greedy decoding with the special tokens of its config."""
+    return GenerationConfig(**{name: getattr(config, name) for name in SPECIAL_IDS})
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:

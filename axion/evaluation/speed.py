@@ -127,7 +127,7 @@ def _window(release: Release) -> list[int]:
 @torch.inference_mode()
 def _fill_window(release: Release) -> tuple[int, int]:
     """Prefills a full window with PyTorch; returns its length in tokens and the size of the filled cache in bytes."""
-    input_ids = torch.tensor([_window(release)])
+    input_ids = torch.tensor([_window(release)], device=release.model.device)
     window = input_ids.shape[1]
     cache = DynamicCache(config=release.config)
     release.model(input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)

@@ -206,6 +206,7 @@ def complete(
     texts = [""] * len(ids)
     for batch in batches_by_length(ids, PROMPT_TOKENS_PER_BATCH):
         inputs = tokenizer.pad({"input_ids": [ids[index] for index in batch]}, padding_side="left", return_tensors="pt")
+        inputs = inputs.to(model.device)
         width = inputs["input_ids"].shape[1]
         outputs = model.generate(  # pyright: ignore[reportAttributeAccessIssue] (hidden by transformers' lazy imports)
             **inputs,

@@ -49,10 +49,10 @@ def deliver(write: Callable[[Path], object], target: Path) -> list[Path]:
         AxionError: `target` holds a file of the same name that is not, unchanged, from an earlier export.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as workshop:
-        write(Path(workshop))
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as staging:
+        write(Path(staging))
         target.mkdir(exist_ok=True)
-        written = sorted(path.name for path in Path(workshop).iterdir())
+        written = sorted(path.name for path in Path(staging).iterdir())
         known = _read_manifest(target)
         for name in written:
             if (target / name).exists() and known.get(name) != sha256(target / name):
@@ -60,11 +60,11 @@ def deliver(write: Callable[[Path], object], target: Path) -> list[Path]:
                     f"{target / name} exists and is not an unchanged file of an earlier export; "
                     "move it away or give another --out"
                 )
-        known |= {name: sha256(Path(workshop, name)) for name in written}
-        write_json(Path(workshop, MANIFEST), {"files": known})
+        known |= {name: sha256(Path(staging, name)) for name in written}
+        write_json(Path(staging, MANIFEST), {"files": known})
         for name in (*written, MANIFEST):
-            Path(workshop, name).chmod(0o644)  # safetensors lets nobody else read what it writes
-            os.replace(Path(workshop, name), target / name)
+            Path(staging, name).chmod(0o644)  # safetensors lets nobody else read what it writes
+            os.replace(Path(staging, name), target / name)
     return [target / name for name in written]
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, GenerationConfig
+from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
 from axion.errors import AxionError
 from axion.files import read_json, write_json
 from axion.model.configuration_axion import AxionConfig
 from axion.release import Release
-from axion.tokenizer import save_tokenizer
+from axion.tokenizer import generation_config, save_tokenizer
 
 DEEPSEEK_SWITCHES = {"scoring_func": "sigmoid", "topk_method": "noaux_tc", "moe_layer_freq": 1}
-"""What DeepSeek-V3's own config.json says of its router. vLLM, SGLang and llama.cpp read it; transformers does not."""
+"""Settings of the router in DeepSeek-V3's own config.json. vLLM, SGLang and llama.cpp read them, transformers ignores
+them."""
 
 
 def write_native(release: Release, folder: Path) -> None:
@@ -30,8 +31,7 @@ def write_native(release: Release, folder: Path) -> None:
     config = native_config(release.config)
     model = DeepseekV3ForCausalLM(config)
     model.load_state_dict(release.model.state_dict(), strict=True)
-    ids = ("bos_token_id", "eos_token_id", "pad_token_id")
-    model.generation_config = GenerationConfig(**{name: getattr(config, name) for name in ids})
+    model.generation_config = generation_config(config)
     model.save_pretrained(folder)
     _add_old_rotary_fields(folder / "config.json")
     release.tokenizer.model_max_length = config.max_position_embeddings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 import torch
 from transformers.cache_utils import DynamicCache
@@ -12,8 +12,9 @@ from axion.errors import AxionError
 from axion.inference.routing import RoutingRecorder, TokenRouting, routers
 from axion.inference.sampling import Sampler, Sampling, Uniforms
 from axion.kernels.backend import Choice, choose
-from axion.kernels.decoder import ALTERNATIVES, NativeDecoder, unsupported_reason
-from axion.model.configuration_axion import AxionConfig
+from axion.kernels.decoder import NativeDecoder, check_tokens, check_vocabulary
+from axion.kernels.dimensions import ALTERNATIVES
+from axion.kernels.plain import unsupported_reason
 from axion.model.modeling_axion import AxionForCausalLM
 
 
@@ -28,7 +29,7 @@ def pick_backend(model: AxionForCausalLM, backend: str = "auto") -> Choice:
         AxionError: an unknown backend, or "native" where the kernels cannot be used.
     """
     reason = None if backend == "torch" else unsupported_reason(model)
-    return choose(backend, cast(AxionConfig, model.config), model.device.type, reason)
+    return choose(backend, model.config, model.device.type, reason)
 
 
 class Drawn(NamedTuple):
@@ -49,6 +50,10 @@ class Reader(Protocol):
     Args:
         prompt_length: how many tokens precede the first new one.
         end_ids: the tokens that end a text.
+
+    Raises:
+        AxionError: from `read` and `verify`, for no tokens, more than fit into the context, or tokens outside of the
+            vocabulary; from `choose`, `draw` and `verify`, before the whole prompt was read.
     """
 
     def __init__(self, model: AxionForCausalLM, sampling: Sampling, prompt_length: int, end_ids: set[int]): ...
@@ -83,7 +88,7 @@ class Reader(Protocol):
         ...
 
     def rewind(self, length: int) -> None:
-        """Forgets all but the first `length` tokens. Raises AxionError if fewer were read."""
+        """Truncates to the first `length` tokens. Raises AxionError if fewer were read."""
         ...
 
 
@@ -122,7 +127,8 @@ class NativeReader:
         return self._decoder.choose(self._uniforms[self.length - self._prompt_length])
 
     def draw(self, forced: int | None = None) -> Drawn | None:
-        token = self._decoder.draw(self._uniforms[self.length - self._prompt_length], forced)
+        uniform = self._uniforms[self.length - self._prompt_length] if forced is None else 0.0
+        token = self._decoder.draw(uniform, forced)
         if token is None:
             return None
         return Drawn(token, *self._decoder.probabilities(), self._routing(self.length - 1))
@@ -165,15 +171,21 @@ class TorchReader:
         return self._model.config.max_position_embeddings - self.length
 
     def read(self, ids: Sequence[int]) -> list[TokenRouting]:
+        check_tokens(ids, self.room, self._model.config.vocab_size)
         logits_1V, routing = self._pass(ids, 1)
         self._next_logits_V = logits_1V[0]
         return routing
 
     def choose(self) -> int | None:
-        token = self._chosen(self.length, self._find_next_logits())
+        uniform = self._uniforms[self.length - self._prompt_length]
+        token = self._sample(self._sequence, self._find_next_logits(), uniform)
         return None if token in self._end_ids else token
 
     def draw(self, forced: int | None = None) -> Drawn | None:
+        if forced is not None:
+            check_vocabulary([forced], self._model.config.vocab_size)
+        if self.room == 0:
+            raise AxionError("the context is full")
         token = self.choose() if forced is None else forced
         if token is None or token in self._end_ids:
             return None
@@ -181,12 +193,16 @@ class TorchReader:
         return Drawn(token, *probabilities, *self.read([token]))
 
     def verify(self, draft: Sequence[int]) -> list[Drawn]:
-        start, first_V = self.length, self._find_next_logits()
+        start, first = self.length, self.length - self._prompt_length
+        uniforms = [self._uniforms[first + index] for index in range(len(draft))]
+        check_tokens(draft, self.room, self._model.config.vocab_size)
+        first_V = self._find_next_logits()
         after_TV, routing = self._pass(draft, len(draft))
         logits = [first_V, *after_TV]  # logits[i] are those that draft[i] is drawn from
         kept: list[Drawn] = []
-        for token, logits_V, token_routing in zip(draft, logits, routing, strict=False):
-            if token in self._end_ids or token != self._chosen(start + len(kept), logits_V):
+        for token, logits_V, uniform, token_routing in zip(draft, logits, uniforms, routing, strict=False):
+            read = self._sequence[: start + len(kept)]
+            if token in self._end_ids or token != self._sample(read, logits_V, uniform):
                 break
             kept.append(Drawn(token, *_probabilities(token, logits_V), token_routing))
         self.rewind(start + len(kept))
@@ -203,16 +219,19 @@ class TorchReader:
 
     @torch.inference_mode()
     def _pass(self, ids: Sequence[int], logits_to_keep: int) -> tuple[torch.Tensor, list[TokenRouting]]:
-        """Reads tokens; returns the logits [T, V] after the last `logits_to_keep` of them, and the routing of each."""
+        """Reads tokens; returns the logits [T, V] after the last `logits_to_keep` of them, and the routing of each.
+
+        Tokens are drawn on the CPU, wherever the model is: its results are the same on every machine.
+        """
         output = self._model(
-            torch.tensor([list(ids)]),
+            torch.tensor([list(ids)], device=self._model.device),
             past_key_values=self._cache,
             use_cache=True,
             output_router_logits=True,
             logits_to_keep=logits_to_keep,
         )
         self._sequence.extend(ids)
-        return output.logits[0].float(), self._record_routing(output.router_logits, len(ids))
+        return output.logits[0].float().cpu(), self._record_routing(output.router_logits, len(ids))
 
     def _find_next_logits(self) -> torch.Tensor:
         """The logits [V] of the next token; after a rewind, the last token has to be read again for them."""
@@ -224,11 +243,6 @@ class TorchReader:
             self.read([last])
             assert self._next_logits_V is not None
         return self._next_logits_V
-
-    @torch.inference_mode()
-    def _chosen(self, length: int, logits_V: torch.Tensor) -> int:
-        """The token drawn from these logits after the first `length` tokens."""
-        return self._sample(self._sequence[:length], logits_V, self._uniforms[length - self._prompt_length])
 
 
 @torch.inference_mode()

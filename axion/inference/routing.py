@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from axion.data.batches import TOKENS_PER_BATCH, batches_by_length
-from axion.model.configuration_axion import AxionConfig
 from axion.model.mixture_axion import AxionMoE, AxionRouter
 from axion.model.modeling_axion import AxionForCausalLM
 
@@ -28,6 +27,11 @@ class RoutingRow(NamedTuple):
     """The decoder layer, numbered from 1; dense layers count too, so the first row need not be layer 1."""
     loop: int = 1
     """Which pass through the layer, numbered from 1; always 1 in a layer that is not looped."""
+
+    def label(self, rows: Sequence[RoutingRow]) -> str:
+        """Its name among the rows of a model, which says the loop where the layer has more than one."""
+        looped = any(row.layer == self.layer and row.loop != self.loop for row in rows)
+        return f"layer {self.layer}, loop {self.loop}" if looped else f"layer {self.layer}"
 
 
 class Selection(NamedTuple):
@@ -82,7 +86,7 @@ class RoutingRecorder:
         self._model = model
         self._rows = tuple(routers(model))
         # A new router's bias is zero; `choose` uses no other parameter.
-        self._unbiased = AxionRouter(cast(AxionConfig, model.config)) if self._rows else None
+        self._unbiased = AxionRouter(model.config).to(model.device) if self._rows else None
 
     def __call__(self, router_logits: Sequence[torch.Tensor], tokens: int) -> list[TokenRouting]:
         """The routing of `tokens` tokens, from router logits as `route` takes them; without rows for a dense model."""
@@ -114,14 +118,14 @@ def expert_load(model: AxionForCausalLM, documents: Sequence[Sequence[int]]) -> 
 def count_reads(model: AxionForCausalLM, documents: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """How often each expert read each token of the vocabulary, integers [L, E, V], and each token's count, [V]."""
     vocabulary, experts = model.config.vocab_size, model.config.n_routed_experts
-    reads_LEV = torch.zeros(len(routers(model)), experts, vocabulary, dtype=torch.long)
-    seen_V = torch.zeros(vocabulary, dtype=torch.long)
+    reads_LEV = torch.zeros(len(routers(model)), experts, vocabulary, dtype=torch.long, device=model.device)
+    seen_V = torch.zeros(vocabulary, dtype=torch.long, device=model.device)
     for tokens_T, routing in _routed_batches(model, documents):
         seen_V += tokens_T.bincount(minlength=vocabulary)
         for reads_EV, selection in zip(reads_LEV, routing.values(), strict=True):
             cells = selection.experts_TK * vocabulary + tokens_T.unsqueeze(-1)
             reads_EV += cells.flatten().bincount(minlength=experts * vocabulary).view_as(reads_EV)
-    return reads_LEV, seen_V
+    return reads_LEV.cpu(), seen_V.cpu()
 
 
 def expert_favourites(
@@ -137,8 +141,8 @@ def expert_favourites(
     fewer than `min_count` times are left out, because their lift is noise.
 
     Returns:
-        One entry for each expert of each layer, both numbered from 1, with the share of all tokens that the expert
-        reads: {"layer", "expert", "share", "tokens": [{"text", "count", "seen", "lift", "z"}, …]}. Tokens are sorted
+        One entry for each expert of each row, all numbered from 1, with the share of all tokens that the expert reads:
+        {"layer", "loop", "expert", "share", "tokens": [{"text", "count", "seen", "lift", "z"}, …]}. Tokens are sorted
         by descending lift, at most `top` of them, all with a lift above 1. `count` is how often the expert read the
         token, `seen` how often the token occurred, and `z` how many standard deviations `count` is from chance.
     """
@@ -165,7 +169,7 @@ def expert_favourites(
                 for token in order.tolist()
                 if lift_V[token] > 1
             ]
-            favourites.append({"layer": row.layer, "expert": expert, "share": round(share, 4), "tokens": tokens})
+            favourites.append({**row._asdict(), "expert": expert, "share": round(share, 4), "tokens": tokens})
     return favourites
 
 
@@ -179,8 +183,8 @@ def _routed_batches(
     for batch in batches_by_length(pieces, TOKENS_PER_BATCH):
         # Right padding needs no mask: with causal attention no real token sees it.
         rows = [torch.as_tensor(pieces[index], dtype=torch.long) for index in batch]
-        input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        lengths = torch.tensor([len(row) for row in rows])
-        real_T = (torch.arange(input_ids.shape[1]) < lengths.unsqueeze(-1)).flatten()
+        input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)
+        lengths = torch.tensor([len(row) for row in rows], device=model.device)
+        real_T = (torch.arange(input_ids.shape[1], device=model.device) < lengths.unsqueeze(-1)).flatten()
         logits = model(input_ids, use_cache=False, output_router_logits=True, logits_to_keep=1).router_logits
         yield input_ids.flatten()[real_T], route(model, [layer_TE[real_T] for layer_TE in logits])

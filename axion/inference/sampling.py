@@ -122,10 +122,10 @@ class Sampler:
         """The token after `sequence`: the inverse of the cumulative distribution, in token order, at `uniform`.
 
         Args:
-            logits_V: the model's logits [V] after `sequence`.
+            logits_V: the model's logits [V] after `sequence`, on the CPU.
             uniform: a random number in [0, 1); unused at temperature 0.
         """
-        input_ids = torch.LongTensor([list(sequence)])
+        input_ids = torch.tensor([list(sequence)], dtype=torch.long)
         scores_V = self._filters(input_ids, logits_V.unsqueeze(0).clone())[0]
         if self._greedy:
             return int(scores_V.argmax())
@@ -147,6 +147,9 @@ class Uniforms:
         self._numbers: list[float] = []
 
     def __getitem__(self, index: int) -> float:
+        """Raises AxionError for a negative index: there is no such number for a token of the prompt."""
+        if index < 0:
+            raise AxionError(f"{-index} tokens of the prompt were not read; read all of it before drawing a token")
         while index >= len(self._numbers):
             self._numbers += torch.rand(self.BLOCK, dtype=torch.float64, generator=self._generator).tolist()
         return self._numbers[index]

@@ -42,7 +42,11 @@ class Step:
     """Time since the stream was started."""
 
     def to_record(self) -> dict:
-        """The compact JSON form of the page, the API and trace.json; numbers have four significant digits."""
+        """The compact JSON form of the page, the API and trace.json; numbers have four significant digits.
+
+        Each of the lists "e", "g", "a" and "d" has one entry for each of `routing.rows`. These are the same for every
+        step, so they are not repeated here.
+        """
         return {
             "i": self.position,
             "id": self.token_id,
@@ -212,8 +216,8 @@ def make_trace(
 ) -> dict:
     """The contents of a release's trace.json, format 1: one generation, and the experts' favourite tokens.
 
-    A step's lists "e", "g", "a" and "d" have one entry for each layer with routed experts; dense layers come first, so
-    the last entry belongs to the model's last layer.
+    A step's lists "e", "g", "a" and "d" have one entry for each of "rows", the [layer, loop] of each pass through a
+    layer with routed experts. Traces without "rows" have one for each of the model's last "layers" layers.
 
     Args:
         documents: token ids in which favourites are counted; none are counted without them.
@@ -224,6 +228,7 @@ def make_trace(
         "prompt": prompt,
         "sampling": asdict(sampling),
         "layers": len(routers(model)),
+        "rows": [list(row) for row in routers(model)],
         "experts": model.config.n_routed_experts,
         "experts_per_token": model.config.num_experts_per_tok,
         "steps": [step.to_record() for step in stream(model, tokenizer, prompt, sampling)],

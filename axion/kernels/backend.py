@@ -30,7 +30,7 @@ def choose(requested: str, config: AxionConfig, device: str = "cpu", unsupported
 
     Args:
         requested: "auto" uses the kernels wherever they work; "torch" and "native" force one of the two. The value of
-            `$AXION_BACKEND`, if it is set, replaces "auto".
+            `$AXION_BACKEND`, if it is set and not empty, replaces "auto".
         config: the model's config, checked by `axion.kernels.coverage`.
         device: where the model is, "cpu" or "cuda".
         unsupported_reason: why the kernels cannot be used, where the caller knows of a reason.
@@ -38,12 +38,12 @@ def choose(requested: str, config: AxionConfig, device: str = "cpu", unsupported
     Raises:
         AxionError: `requested` is not in BACKENDS, or it is "native" and the kernels cannot be used.
     """
-    backend = requested if requested != "auto" else os.environ.get(VARIABLE, "auto")
+    backend = requested if requested != "auto" else os.environ.get(VARIABLE) or "auto"
     if backend not in BACKENDS:
         name = "backend" if backend == requested else f"${VARIABLE}"
         raise AxionError(f"{name} must be {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not {backend!r}")
     if backend == "torch":
-        return Choice("torch", "as asked")
+        return Choice("torch", "as requested")
     try:
         if device != "cpu":
             raise Unavailable(f"the model is on {device}")

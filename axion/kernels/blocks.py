@@ -10,7 +10,7 @@ experts per token, V vocabulary.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import MethodType
 from typing import cast
 
@@ -19,6 +19,7 @@ from torch import nn
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from axion.kernels.build import Unavailable, library
+from axion.kernels.plain import HARMLESS_HOOKS, ROUTING_HOOKS, unsupported_reason
 from axion.model.mixture_axion import AxionMLP, AxionMoE
 from axion.model.modeling_axion import AxionDecoderLayer, AxionForCausalLM
 
@@ -49,17 +50,17 @@ def use_kernels(model: AxionForCausalLM, on_routing: OnRouting | None = None) ->
         plain = AxionForCausalLM(model.config)
     if _shapes(model) != _shapes(plain):
         raise Unavailable("the model has parameters that its config does not describe (an adapter?)")
-    wrong = {f"{p.dtype} on {p.device.type}".removeprefix("torch.") for p in model.parameters() if not _fits(p)}
-    if wrong:
-        raise Unavailable(f"the kernels need float32 on the CPU, not {', '.join(sorted(wrong))}")
-    passes = _Passes(model, on_routing)
+    harmless_hooks = HARMLESS_HOOKS if on_routing is None else HARMLESS_HOOKS | ROUTING_HOOKS
+    if (reason := unsupported_reason(model, harmless_hooks)) is not None:
+        raise Unavailable(reason)
+    passes = _Passes(model, on_routing, harmless_hooks)
+    original = cast(MethodType, model.forward)
 
     def forward(self: AxionForCausalLM, input_ids=None, labels=None, logits_to_keep=0, **kwargs):
-        if passes.cover(input_ids, labels, kwargs) and (parameters := passes.gather()) is not None:
-            return passes(parameters, input_ids, labels, logits_to_keep, **kwargs)
-        return AxionForCausalLM.forward(
-            self, input_ids=input_ids, labels=labels, logits_to_keep=logits_to_keep, **kwargs
-        )
+        is_copy = self is not model  # made by copy.deepcopy, which does not copy functions
+        if not is_copy and passes.cover(input_ids, labels, kwargs):
+            return passes(input_ids, labels, logits_to_keep, **kwargs)
+        return original.__func__(self, input_ids=input_ids, labels=labels, logits_to_keep=logits_to_keep, **kwargs)
 
     model.forward = MethodType(forward, model)
 
@@ -68,15 +69,12 @@ def _shapes(model: nn.Module) -> dict[str, torch.Size]:
     return {name: parameter.shape for name, parameter in model.named_parameters()}
 
 
-def _fits(tensor: torch.Tensor) -> bool:
-    return tensor.dtype is torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous()
-
-
 class _Passes:
     """The forward pass of one model, block by block."""
 
-    def __init__(self, model: AxionForCausalLM, on_routing: OnRouting | None):
+    def __init__(self, model: AxionForCausalLM, on_routing: OnRouting | None, harmless_hooks: Collection[str]):
         self.model = model
+        self.harmless_hooks = harmless_hooks
         self.layers = cast("list[AxionDecoderLayer]", list(model.model.layers))
         self.library = _typed(library(model.config))
         self.on_routing = on_routing
@@ -95,17 +93,18 @@ class _Passes:
             and (labels is not None or not torch.is_grad_enabled())  # gradients start at the loss
             and _labels_are_tokens(labels, self.model.config.vocab_size)
             and _padding_is_right(kwargs.get("attention_mask"), labels)
+            and self._is_still_plain()
         )
 
-    def gather(self) -> list[Parameters] | None:
-        """The current parameters of each block: two blocks per layer, then the head.
+    def _is_still_plain(self) -> bool:
+        """Whether nothing below the model itself was changed since `use_kernels`."""
+        changes = (unsupported_reason(part, self.harmless_hooks) for part in self.model.children())
+        return not any(changes) and all(parameter.is_contiguous() for parameter in self.model.parameters())
 
-        None if the kernels cannot read all of them.
-        """
+    def _parameters(self) -> list[Parameters]:
+        """The current parameters of each block: two blocks per layer, then the head."""
         blocks = [of(layer) for layer in self.layers for of in (_attention_parameters, _feed_forward_parameters)]
-        blocks.append([self.model.model.norm.weight, self.model.lm_head.weight])
-        fit = all(_fits(parameter) for block in blocks for parameter in block if parameter is not None)
-        return blocks if fit else None
+        return [*blocks, [self.model.model.norm.weight, self.model.lm_head.weight]]
 
     def _angles(self, positions: int) -> list[torch.Tensor]:
         """Cosines and sines [S, P/2] of the first positions. They are computed once, for the whole context."""
@@ -116,7 +115,7 @@ class _Passes:
         return [part_CP[:positions] for part_CP in self._angles_CP]
 
     def __call__(
-        self, parameters, input_ids, labels, logits_to_keep, output_router_logits=None, num_items_in_batch=None, **_
+        self, input_ids, labels, logits_to_keep, output_router_logits=None, num_items_in_batch=None, **_
     ) -> MoeCausalLMOutputWithPast:
         if output_router_logits is None:
             output_router_logits = self.model.config.output_router_logits
@@ -124,7 +123,7 @@ class _Passes:
         hidden_BSD = decoder.embed_tokens(input_ids)
         angles = self._angles(input_ids.shape[1])
         router_logits = []
-        *of_layers, head = parameters
+        *of_layers, head = self._parameters()
         for layer, attention, feed_forward in zip(self.layers, of_layers[::2], of_layers[1::2], strict=True):
             hidden_BSD = _Attention.apply(self.library, *angles, hidden_BSD, *attention)
             if isinstance(layer.mlp, AxionMoE):
@@ -195,12 +194,12 @@ def _typed(loaded: ctypes.CDLL) -> ctypes.CDLL:
     return loaded
 
 
-def _at(tensor: torch.Tensor | None) -> ctypes.c_void_p:
+def _address(tensor: torch.Tensor | None) -> ctypes.c_void_p:
     """The address of a tensor's data; null for None."""
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
-def _table(tensors: Sequence[torch.Tensor | None]) -> ctypes.Array:
+def _pointers(tensors: Sequence[torch.Tensor | None]) -> ctypes.Array:
     """A C struct of the addresses of tensors."""
     return (ctypes.c_void_p * len(tensors))(*(None if t is None else t.data_ptr() for t in tensors))
 
@@ -219,10 +218,10 @@ class _Attention(torch.autograd.Function):
         heads = hidden_BSD.new_empty(batch, positions, kernels.axion_heads_row())
         sums_BHS = hidden_BSD.new_empty(batch, kernels.axion_heads(), positions)
         result_BSD = torch.empty_like(hidden_BSD)
-        angles = (_at(cos_Sp), _at(sin_Sp))
-        given, made = _at(hidden_BSD), (_at(result_BSD), _at(heads), _at(sums_BHS))
+        angles = (_address(cos_Sp), _address(sin_Sp))
+        given, made = _address(hidden_BSD), (_address(result_BSD), _address(heads), _address(sums_BHS))
         kernels.axion_attention_forward(
-            _table(parameters), *angles, batch, positions, given, *made, torch.get_num_threads()
+            _pointers(parameters), *angles, batch, positions, given, *made, torch.get_num_threads()
         )
         ctx.kernels = kernels
         ctx.save_for_backward(cos_Sp, sin_Sp, hidden_BSD, heads, sums_BHS, *parameters)
@@ -233,11 +232,11 @@ class _Attention(torch.autograd.Function):
         cos_Sp, sin_Sp, hidden_BSD, heads, sums_BHS, *parameters = ctx.saved_tensors
         dresult_BSD = dresult_BSD.contiguous()
         dhidden_BSD, gradients = torch.empty_like(hidden_BSD), _empty_like(parameters)
-        angles = (_at(cos_Sp), _at(sin_Sp))
-        given = (_at(hidden_BSD), _at(heads), _at(sums_BHS), _at(dresult_BSD))
-        made = (_at(dhidden_BSD), _table(gradients))
+        angles = (_address(cos_Sp), _address(sin_Sp))
+        given = (_address(hidden_BSD), _address(heads), _address(sums_BHS), _address(dresult_BSD))
+        made = (_address(dhidden_BSD), _pointers(gradients))
         ctx.kernels.axion_attention_backward(
-            _table(parameters), *angles, *hidden_BSD.shape[:2], *given, *made, torch.get_num_threads()
+            _pointers(parameters), *angles, *hidden_BSD.shape[:2], *given, *made, torch.get_num_threads()
         )
         return None, None, None, dhidden_BSD, *gradients
 
@@ -256,12 +255,12 @@ class _Mixture(torch.autograd.Function):
         saved = (logits_TE, experts_TK, routed, shared)
         result_BSD = torch.empty_like(hidden_BSD)
         kernels.axion_mixture_forward(
-            _table(parameters),
-            _at(bias_E),
+            _pointers(parameters),
+            _address(bias_E),
             tokens,
-            _at(hidden_BSD),
-            _at(result_BSD),
-            _table(saved),
+            _address(hidden_BSD),
+            _address(result_BSD),
+            _pointers(saved),
             torch.get_num_threads(),
         )
         ctx.kernels = kernels
@@ -278,15 +277,15 @@ class _Mixture(torch.autograd.Function):
         dlogits_TE = None if dlogits_TE is None else dlogits_TE.contiguous()
         dhidden_BSD, gradients = torch.empty_like(hidden_BSD), _empty_like(parameters)
         ctx.kernels.axion_mixture_backward(
-            _table(parameters),
-            _at(bias_E),
+            _pointers(parameters),
+            _address(bias_E),
             len(saved[0]),
-            _at(hidden_BSD),
-            _table(saved),
-            _at(dresult_BSD),
-            _at(dlogits_TE),
-            _at(dhidden_BSD),
-            _table(gradients),
+            _address(hidden_BSD),
+            _pointers(saved),
+            _address(dresult_BSD),
+            _address(dlogits_TE),
+            _address(dhidden_BSD),
+            _pointers(gradients),
             torch.get_num_threads(),
         )
         return None, None, None, dhidden_BSD, *gradients
@@ -301,8 +300,8 @@ class _Dense(torch.autograd.Function):
         tokens = hidden_BSD.shape[0] * hidden_BSD.shape[1]
         saved = hidden_BSD.new_empty(tokens, kernels.axion_dense_row())
         result_BSD = torch.empty_like(hidden_BSD)
-        tensors = (_at(hidden_BSD), _at(result_BSD), _at(saved))
-        kernels.axion_dense_forward(_table(parameters), tokens, *tensors, torch.get_num_threads())
+        tensors = (_address(hidden_BSD), _address(result_BSD), _address(saved))
+        kernels.axion_dense_forward(_pointers(parameters), tokens, *tensors, torch.get_num_threads())
         ctx.kernels = kernels
         ctx.save_for_backward(hidden_BSD, saved, *parameters)
         return result_BSD
@@ -312,9 +311,9 @@ class _Dense(torch.autograd.Function):
         hidden_BSD, saved, *parameters = ctx.saved_tensors
         dresult_BSD = dresult_BSD.contiguous()
         dhidden_BSD, gradients = torch.empty_like(hidden_BSD), _empty_like(parameters)
-        tensors = (_at(hidden_BSD), _at(saved), _at(dresult_BSD), _at(dhidden_BSD))
+        tensors = (_address(hidden_BSD), _address(saved), _address(dresult_BSD), _address(dhidden_BSD))
         ctx.kernels.axion_dense_backward(
-            _table(parameters), len(saved), *tensors, _table(gradients), torch.get_num_threads()
+            _pointers(parameters), len(saved), *tensors, _pointers(gradients), torch.get_num_threads()
         )
         return None, dhidden_BSD, *gradients
 
@@ -327,12 +326,12 @@ class _Loss(torch.autograd.Function):
         hidden_BSD = hidden_BSD.contiguous()
         made = [torch.empty_like(tensor) for tensor in (hidden_BSD, *parameters)] if wanted else []
         loss = kernels.axion_head_loss(
-            _table(parameters),
+            _pointers(parameters),
             targets_BS.numel(),
-            _at(hidden_BSD),
-            _at(targets_BS),
-            _at(made[0] if wanted else None),
-            _table(made[1:]) if wanted else None,
+            _address(hidden_BSD),
+            _address(targets_BS),
+            _address(made[0] if wanted else None),
+            _pointers(made[1:]) if wanted else None,
             torch.get_num_threads(),
         )
         ctx.save_for_backward(*made)
@@ -348,5 +347,6 @@ def _logits(kernels, hidden_BSD: torch.Tensor, norm: torch.Tensor, head: torch.T
     hidden_BSD = hidden_BSD.contiguous()
     logits_BSV = hidden_BSD.new_empty(*hidden_BSD.shape[:2], len(head))
     tokens = hidden_BSD.shape[0] * hidden_BSD.shape[1]
-    kernels.axion_head_logits(_table([norm, head]), tokens, _at(hidden_BSD), _at(logits_BSV), torch.get_num_threads())
+    tensors = (_address(hidden_BSD), _address(logits_BSV))
+    kernels.axion_head_logits(_pointers([norm, head]), tokens, *tensors, torch.get_num_threads())
     return logits_BSV

@@ -16,24 +16,27 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from io import StringIO
 from pathlib import Path
+from threading import Lock
 
 import torch
 
 from axion.errors import AxionError
 from axion.kernels.coverage import unsupported_reason
-from axion.model.attention_axion import softmax_scale
-from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
+from axion.kernels.dimensions import dimensions_header
+from axion.model.configuration_axion import AxionConfig
 
 SOURCES = Path(__file__).resolve().parent / "csrc"
 LIBRARY = "axion_kernels.so"
 
 FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wno-psabi")
 """-Wno-psabi: GCC warns that wide vectors are passed differently without AVX-512; none is passed between libraries."""
+
+
+_lock = Lock()
 
 
 class Unavailable(AxionError):
@@ -46,11 +49,12 @@ def library(config: AxionConfig) -> ctypes.CDLL:
     Builds are kept in `builds_folder()`.
 
     Raises:
-        Unavailable: there is no compiler, ninja or OpenMP, the compiler fails, or the kernels do not cover the config.
+        Unavailable: there is no compiler or OpenMP, the compiler fails, or the kernels do not cover the config.
     """
     if (reason := unsupported_reason(config)) is not None:
         raise Unavailable(reason)
-    return _load(dimensions_header(config), os.environ.get("AXION_KERNELS_FLAGS", ""))
+    with _lock:
+        return _load(dimensions_header(config), os.environ.get("AXION_KERNELS_FLAGS", ""))
 
 
 def vector_lanes(kernels: ctypes.CDLL) -> int:
@@ -71,44 +75,10 @@ def compiler() -> str:
     raise Unavailable(f"{chosen} (from $CXX) was not found" if chosen else "no C++ compiler was found (g++ or clang++)")
 
 
-def dimensions_header(config: AxionConfig) -> str:
-    """The text of dimensions.h: the sizes and constants of the model in C++."""
-    sizes = {
-        "kVocabulary": config.vocab_size,
-        "kHidden": config.hidden_size,
-        "kLayers": config.num_hidden_layers,
-        "kDenseLayers": config.first_k_dense_replace,
-        "kDenseWidth": config.intermediate_size,
-        "kHeads": config.num_attention_heads,
-        "kQueryRank": config.q_lora_rank or 0,  # 0: queries are projected by one full matrix
-        "kLatent": config.kv_lora_rank,
-        "kNope": config.qk_nope_head_dim,
-        "kRope": config.qk_rope_head_dim,
-        "kValue": config.v_head_dim,
-        "kExperts": config.n_routed_experts,
-        "kChosen": config.num_experts_per_tok,
-        "kExpertWidth": config.moe_intermediate_size,
-        "kSharedWidth": config.moe_intermediate_size * config.n_shared_experts,
-        "kGroups": config.n_group,
-        "kTopGroups": config.topk_group,
-    }
-    switches = {"kNormalise": config.norm_topk_prob, "kInterleave": config.rope_interleave}
-    numbers = {
-        "kRoutedScale": config.routed_scaling_factor,
-        "kSoftmaxScale": softmax_scale(config),
-        "kNormEpsilon": config.rms_norm_eps,
-        "kLatentEpsilon": LATENT_NORM_EPS,
-    }
-    lines = [f"constexpr int {name} = {value};" for name, value in sizes.items()]
-    lines += [f"constexpr bool {name} = {str(bool(value)).lower()};" for name, value in switches.items()]
-    lines += [f"constexpr float {name} = {float(value)!r};" for name, value in numbers.items()]
-    return "\n".join(["// Written by axion/kernels/build.py for one model.", "#pragma once", *lines, ""])
-
-
 @cache
 def processor_flags() -> tuple[str, ...]:
     """The compiler's option for the processor: this one, or the one that `$AXION_KERNELS_MARCH` names."""
-    name = os.environ.get("AXION_KERNELS_MARCH", "native")
+    name = os.environ.get("AXION_KERNELS_MARCH") or "native"
     return (f"-march={name}",) if platform.machine() in {"x86_64", "AMD64"} else (f"-mcpu={name}",)
 
 
@@ -144,9 +114,6 @@ def _load(header: str, more_flags: str) -> ctypes.CDLL:
 
 def _build(command: str, flags: Sequence[str], header: str, sources: Sequence[Path], folder: Path) -> None:
     """Builds in a temporary folder and renames it to `folder`."""
-    # Imported lazily: it takes a second, and only a new build needs it.
-    from torch.utils import cpp_extension
-
     print("compiling the kernels for this model (once) …", file=sys.stderr)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -157,67 +124,37 @@ def _build(command: str, flags: Sequence[str], header: str, sources: Sequence[Pa
         ) from None
     try:
         (staged / "dimensions.h").write_text(header, encoding="utf-8")
-        with (
-            _environment(CXX=command, PATH=_path_with_ninja()),
-            redirect_stdout(StringIO()),  # it prints the path of its cache
-        ):
-            cpp_extension.load(
-                name=f"axion_{folder.name}",
-                sources=[str(path) for path in sources if path.suffix == ".cpp"],
-                extra_cflags=list(flags),
-                extra_ldflags=["-fopenmp", *(flag for flag in flags if flag.startswith("-fsanitize"))],
-                extra_include_paths=[str(SOURCES), str(staged)],
-                build_directory=str(staged),
-                is_python_module=False,
-                keep_intermediates=False,
-            )
-        [made] = staged.glob("*.so")  # a name used twice in one process gets a number appended
-        made.rename(staged / LIBRARY)
+        compile_one = [command, *flags, "-fPIC", "-I", str(SOURCES), "-I", str(staged)]
+        units = {staged / f"{source.stem}.o": source for source in sources if source.suffix == ".cpp"}
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            compiled = [
+                threads.submit(_run, [*compile_one, "-c", str(source), "-o", str(unit)])
+                for unit, source in units.items()
+            ]
+        for unit in compiled:
+            unit.result()
+        _run([command, *flags, "-shared", *map(str, units), "-o", str(staged / LIBRARY)])
+        for unit in units:
+            unit.unlink()
         try:
             os.rename(staged, folder)
         except OSError:  # another process was first
             if not (folder / LIBRARY).is_file():
                 raise
-    except (RuntimeError, subprocess.CalledProcessError) as error:
-        raise Unavailable(f"{command} could not build the kernels: {_first_error(str(error))}") from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def _path_with_ninja() -> str:
-    """`$PATH`, preceded by the folder of pip's ninja, which is not in it unless the environment is activated.
-
-    Raises:
-        Unavailable: ninja is not installed.
-    """
-    path = os.environ.get("PATH", "")
-    try:
-        import ninja
-    except ImportError:
-        if shutil.which("ninja") is None:
-            raise Unavailable("ninja was not found; pip install ninja") from None
-        return path
-    return f"{ninja.BIN_DIR}{os.pathsep}{path}"
+def _run(command: Sequence[str]) -> None:
+    """Runs the compiler. Raises Unavailable with the first error that it prints."""
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode != 0:
+        raise Unavailable(f"{command[0]} could not build the kernels: {_first_error(done.stderr)}")
 
 
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Sets environment variables for the duration of a block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _first_error(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if "error" in line.lower()]
-    return (lines[1] if len(lines) > 1 else lines[0] if lines else text.strip().splitlines()[-1])[:200]
+def _first_error(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it gave no reason")[:200]
 
 
 def builds_folder() -> Path:

@@ -70,7 +70,7 @@ COVERED: dict[str, Rule] = {
     "attention_bias": _is_one_of(False),
     "attention_dropout": _is_one_of(0),
     "num_nextn_predict_layers": _is_one_of(0),
-    # What a forward pass returns beside logits and loss.
+    # What a forward pass returns besides logits and loss.
     "output_hidden_states": _is_one_of(False, None),
     "_output_attentions": _is_one_of(False, None),
     "return_dict": _is_one_of(True),
@@ -81,7 +81,7 @@ NOT_COMPUTED = {
     *("pad_token_id", "bos_token_id", "eos_token_id", "initializer_range", "use_cache", "output_router_logits"),
     "auto_map",
 }
-"""Fields of a release's config that do not change the computation, beside those of transformers' base config."""
+"""Fields of a release's config that do not change the computation, besides those of transformers' base config."""
 
 
 def unsupported_reason(config: PreTrainedConfig) -> str | None:

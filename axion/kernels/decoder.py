@@ -10,35 +10,19 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
-from transformers.activations import ACT2FN
 
 from axion.errors import AxionError
 from axion.kernels.build import Unavailable, library
+from axion.kernels.dimensions import ALTERNATIVES
 from axion.kernels.pack import packed_weights
-from axion.model.attention_axion import AxionAttention, AxionRMSNorm, AxionRotaryEmbedding
-from axion.model.configuration_axion import AxionConfig
-from axion.model.mixture_axion import AxionExperts, AxionMLP, AxionMoE, AxionRouter
-from axion.model.modeling_axion import AxionDecoderLayer, AxionForCausalLM, AxionModel
-
-ALTERNATIVES = 5
-"""How many of the likeliest next tokens a draw reports, at most."""
+from axion.kernels.plain import unsupported_reason
+from axion.model.modeling_axion import AxionForCausalLM
 
 MAX_THREADS = 16
-
-SUPPORTED_MODULES = {
-    *(AxionForCausalLM, AxionModel, AxionDecoderLayer, AxionAttention, AxionMLP, AxionMoE, AxionExperts, AxionRouter),
-    *(AxionRMSNorm, AxionRotaryEmbedding, nn.ModuleList, nn.Linear, nn.Embedding, type(ACT2FN["silu"])),
-}
-"""The module types that the kernels implement. A wrapped or replaced module may compute something else."""
-
-HARMLESS_HOOKS = {"transformers.utils.output_capturing", "axion.kernels.blocks"}
-"""Python modules whose hooks and patched methods are allowed: transformers' stay on the model after router logits were
-requested and only record; those of the training kernels compute the same result."""
 
 
 class TokenProbabilities(NamedTuple):
@@ -72,7 +56,7 @@ class NativeDecoder:
             raise AxionError(f"threads must be 1 to {MAX_THREADS}, not {threads}")
         if (reason := unsupported_reason(model)) is not None:
             raise Unavailable(reason)
-        self.config = config = cast(AxionConfig, model.config)
+        self.config = config = model.config
         self._library = _declare(library(config))
         self._packed = packed = packed_weights(model, weights, self._library)
         positions, chosen = config.max_position_embeddings, config.num_experts_per_tok
@@ -139,7 +123,7 @@ class NativeDecoder:
         Raises:
             AxionError: `ids` is empty, does not fit into the context, or has a token outside of the vocabulary.
         """
-        tokens_T = self._checked(ids)
+        tokens_T = self._as_array(ids)
         if not self._library.axion_decoder_read(self._state, tokens_T.ctypes.data, len(tokens_T)):
             raise MemoryError("not enough memory to read the tokens")
         self.length += len(tokens_T)
@@ -173,8 +157,8 @@ class NativeDecoder:
         self._check_started()
         if self.room == 0:
             raise AxionError("the context is full")
-        if forced is not None and not 0 <= forced < self.config.vocab_size:
-            raise AxionError(self._no_token(forced))
+        if forced is not None:
+            check_vocabulary([forced], self.config.vocab_size)
         token = self._step(self._state, uniform, -1 if forced is None else forced)
         if token < 0:
             return None
@@ -197,7 +181,7 @@ class NativeDecoder:
             AxionError: nothing was read yet, or the draft cannot be read; see `read`.
         """
         self._check_started()
-        tokens_T = self._checked(draft)
+        tokens_T = self._as_array(draft)
         uniforms_T = np.asarray(uniforms, np.float64)
         if len(uniforms_T) != len(tokens_T):
             raise AxionError(f"{len(tokens_T)} tokens need as many random numbers, not {len(uniforms_T)}")
@@ -211,7 +195,7 @@ class NativeDecoder:
         return _probabilities(drawn[:kept])
 
     def rewind(self, length: int) -> None:
-        """Forgets all but the first `length` tokens; sampling settings stay. Nothing is read again.
+        """Truncates to the first `length` tokens; sampling settings stay. Nothing is read again.
 
         Raises:
             AxionError: `length` is negative, or more than was read.
@@ -251,36 +235,37 @@ class NativeDecoder:
         if self.length == 0:
             raise AxionError("nothing was read yet; read a prompt first")
 
-    def _checked(self, ids: Sequence[int]) -> np.ndarray:
+    def _as_array(self, ids: Sequence[int]) -> np.ndarray:
         """The tokens as the kernels take them, after the checks that `read` describes."""
-        if not 0 < len(ids) <= self.room:
-            raise AxionError(f"cannot read {len(ids)} tokens; from 1 to {self.room} fit into the rest of the context")
-        if wrong := [token for token in ids if not 0 <= token < self.config.vocab_size]:
-            raise AxionError(self._no_token(wrong[0]))
+        check_tokens(ids, self.room, self.config.vocab_size)
         return np.asarray(ids, np.int32)
 
-    def _no_token(self, token: int) -> str:
-        return f"the model has no token {token}; its tokens are 0 to {self.config.vocab_size - 1}"
+
+def check_tokens(ids: Sequence[int], room: int, vocabulary: int) -> None:
+    """Checks tokens that are to be read, whatever reads them.
+
+    Args:
+        room: how many tokens fit into the rest of the context.
+        vocabulary: the number of tokens that the model has.
+
+    Raises:
+        AxionError: `ids` is empty, does not fit into the context, or has a token outside of the vocabulary.
+    """
+    if not 0 < len(ids) <= room:
+        raise AxionError(f"cannot read {len(ids)} tokens; from 1 to {room} fit into the rest of the context")
+    check_vocabulary(ids, vocabulary)
+
+
+def check_vocabulary(ids: Sequence[int], vocabulary: int) -> None:
+    """Raises AxionError for the first of the tokens that the model does not have."""
+    for token in ids:
+        if not 0 <= token < vocabulary:
+            raise AxionError(f"the model has no token {token}; its tokens are 0 to {vocabulary - 1}")
 
 
 def _probabilities(drawn: np.ndarray) -> list[TokenProbabilities]:
     columns = (drawn[name].tolist() for name in TokenProbabilities._fields)
     return [TokenProbabilities(*row) for row in zip(*columns, strict=True)]
-
-
-def unsupported_reason(model: nn.Module) -> str | None:
-    """Why the decoder cannot run this model: a modified module, or weights not in fp32 on the CPU. None if it can."""
-    for name, module in model.named_modules():
-        changes = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-        changes += [vars(module)["forward"]] if "forward" in vars(module) else []
-        harmless = all(getattr(change, "__module__", "") in HARMLESS_HOOKS for change in changes)
-        if type(module) not in SUPPORTED_MODULES or not harmless:
-            return f"the kernels run unmodified models only, and its module {name or 'model'!r} was changed"
-    for name, weight in model.named_parameters():
-        if weight.device.type != "cpu" or weight.dtype != torch.float32:
-            found = f"{str(weight.dtype).removeprefix('torch.')} on {weight.device}"
-            return f"the kernels read fp32 weights on the CPU, and {name} is {found}"
-    return None
 
 
 class _Sampling(ctypes.Structure):

@@ -32,10 +32,10 @@ def muon_update(
         rate, momentum, decay: the learning rate, β and the decoupled weight decay.
     """
     matrices = []
-    for weight, gradient, moving in stacks:
+    for weight, gradient, averaged in stacks:
         count, rows, columns = weight.shape
         size = rows * columns * weight.element_size()
-        starts = (weight.data_ptr(), gradient.data_ptr(), moving.data_ptr())
+        starts = (weight.data_ptr(), gradient.data_ptr(), averaged.data_ptr())
         matrices += [_Matrix(*(start + n * size for start in starts), rows, columns) for n in range(count)]
     settings = (ctypes.c_float(value) for value in (rate, momentum, decay))
     kernels.axion_muon((_Matrix * len(matrices))(*matrices), len(matrices), *settings, torch.get_num_threads())

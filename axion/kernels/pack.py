@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from axion.kernels.build import Unavailable
+from axion.kernels.dimensions import absorbs_keys, absorbs_values
 from axion.model.attention_axion import AxionAttention, softmax_scale
 from axion.model.configuration_axion import AxionConfig
 from axion.model.mixture_axion import AxionMLP
@@ -75,7 +76,7 @@ def packed_weights(model: AxionForCausalLM, kind: str, library: ctypes.CDLL) -> 
 
 def dense_matrices(model: AxionForCausalLM) -> Iterator[torch.Tensor]:
     """The matrices [in, out] as `fill` takes them (decoder_weights.h), norms and up-projections multiplied in."""
-    config, decoder = cast(AxionConfig, model.config), model.model
+    config, decoder = model.config, model.model
     yield decoder.embed_tokens.weight
     for layer in cast(Iterable[AxionDecoderLayer], decoder.layers):
         gain_D = layer.input_layernorm.weight.double()
@@ -107,8 +108,7 @@ def _mlp_matrices(mlp: AxionMLP, gain_D: torch.Tensor) -> Iterator[torch.Tensor]
 
 
 def _attention_matrices(attention: AxionAttention, config: AxionConfig, gain_D: torch.Tensor) -> Iterator[torch.Tensor]:
-    heads, latent, hidden = config.num_attention_heads, config.kv_lora_rank, config.hidden_size
-    nope, value = config.qk_nope_head_dim, config.v_head_dim
+    heads, nope, value = config.num_attention_heads, config.qk_nope_head_dim, config.v_head_dim
     compress = _folded(gain_D, attention.kv_a_proj_with_mqa.weight)
     if config.q_lora_rank is None:
         query_Qx = _folded(gain_D, attention.q_proj.weight)
@@ -122,18 +122,15 @@ def _attention_matrices(attention: AxionAttention, config: AxionConfig, gain_D: 
         1, (heads, -1)
     )
     key_up_RHN, value_up_RHv = expanded_RHx.split([nope, value], dim=-1)
-    query_input = len(query_QHx)
-    absorb_keys = query_input * latent <= query_input * nope + nope * latent
-    absorb_values = latent * hidden <= latent * value + value * hidden
-    if absorb_keys:
+    if absorbs_keys(config):
         nope_QHN, rope_QHP = query_QHx.split([nope, config.qk_rope_head_dim], dim=-1)
         query_QHx = torch.cat([torch.einsum("qhn,rhn->qhr", nope_QHN, key_up_RHN), rope_QHP], dim=-1)
     output_HvD = attention.o_proj.weight.double().T.unflatten(0, (heads, -1))
     yield compress
     yield query_QHx.flatten(1)
-    if not absorb_keys:
+    if not absorbs_keys(config):
         yield from key_up_RHN.permute(1, 2, 0)
-    if absorb_values:
+    if absorbs_values(config):
         output_HvD = torch.einsum("rhv,hvd->hrd", value_up_RHv, output_HvD)
     else:
         yield from value_up_RHv.permute(1, 0, 2)

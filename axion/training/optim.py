@@ -17,12 +17,10 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
+from axion.kernels.dimensions import NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS
 from axion.kernels.muon import muon_update
 from axion.model.mixture_axion import AxionExperts, AxionRouter
 from axion.recipe import TrainingRecipe
-
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-NEWTON_SCHULZ_STEPS = 5
 
 
 def orthogonalise(matrices_NRC: torch.Tensor) -> torch.Tensor:
@@ -76,8 +74,8 @@ class MuonAdamW(torch.optim.AdamW):
             self.param_groups = groups
 
     def _muon_step(self, group: dict) -> None:
-        moving = [parameter for parameter in group["params"] if parameter.grad is not None]
-        for parameter in moving:
+        parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+        for parameter in parameters:
             state = self.state[parameter]
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(parameter)
@@ -89,12 +87,12 @@ class MuonAdamW(torch.optim.AdamW):
                     self._as_matrices(parameter, parameter.grad.contiguous()),
                     self._as_matrices(parameter, self.state[parameter]["momentum"]),
                 )
-                for parameter in moving
+                for parameter in parameters
             ]
             muon_update(self._kernels, stacks, group["lr"], group["momentum"], group["weight_decay"])
             return
         by_shape: dict[tuple, list] = {}
-        for parameter in moving:
+        for parameter in parameters:
             momentum = self.state[parameter]["momentum"]
             momentum.lerp_(parameter.grad, 1 - group["momentum"])
             nesterov = parameter.grad.lerp(momentum, group["momentum"])

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerFast, TrainingArguments, set_seed
+from transformers import PreTrainedTokenizerFast, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
 
@@ -22,7 +22,7 @@ from axion.machine import keep_freed_memory
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.params import first_non_finite
 from axion.recipe import Recipe, TrainingRecipe
-from axion.tokenizer import save_tokenizer
+from axion.tokenizer import generation_config, save_tokenizer
 from axion.training import checkpoint, parallel
 from axion.training.environment import describe_changes, environment
 from axion.training.optim import build_optimizer, build_schedule
@@ -234,8 +234,7 @@ def _write_final(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, ou
     final, staged = out / FINAL, out / checkpoint.STAGING / FINAL
     with writing(final, "free some space and continue with --resume"):
         shutil.rmtree(staged, ignore_errors=True)
-        ids = {name: getattr(model.config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-        model.generation_config = GenerationConfig(**ids)
+        model.generation_config = generation_config(model.config)
         model.save_pretrained(staged)
         save_tokenizer(tokenizer, staged)
         sync_to_disk(staged)

@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn
 
 from axion.errors import AxionError
 from axion.inference.sampling import Sampling
-from axion.kernels.decoder import ALTERNATIVES
+from axion.kernels.dimensions import ALTERNATIVES
 from playground.generate.chat import check_messages
 from playground.generate.refusal import Refusal
 from playground.generate.request import DEFAULTS, LIMITS, Prompt, check_prompt, check_settings

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from axion.errors import AxionError
 from axion.families import get_family
@@ -18,7 +18,7 @@ from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.release import open_release
-from axion.tokenizer import save_tokenizer, write_legacy_tokenizer
+from axion.tokenizer import SPECIAL_IDS, generation_config, save_tokenizer, write_legacy_tokenizer
 from axion.training.metrics import METRICS_FILE, read_metrics
 from publish.manifest import (
     CODE,
@@ -187,7 +187,7 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
 
 def _write_model(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write config.json, generation_config.json and model.safetensors, with tied weights stored once."""
-    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    ids = {name: getattr(tokenizer, name) for name in SPECIAL_IDS}
     for name, token_id in ids.items():
         if token_id is None or getattr(model.config, name) != token_id:
             raise AxionError(f"{name} is {getattr(model.config, name)} in the model and {token_id} in the tokenizer")
@@ -196,7 +196,7 @@ def _write_model(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, fo
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.config.auto_map = AUTO_MAP
     model.config.use_cache = True  # training disables it
-    model.generation_config = GenerationConfig(**ids)
+    model.generation_config = generation_config(model.config)
     model.save_pretrained(folder)
 
 

@@ -115,10 +115,40 @@ def test_rewinding_to_nothing_or_too_far(open_reader, ids):
     reader.rewind(0)
     assert reader.length == 0
     for work in (reader.choose, reader.draw, lambda: reader.verify([5])):
-        with pytest.raises(AxionError, match="nothing was read"):
+        with pytest.raises(AxionError, match=f"{len(ids)} tokens of the prompt were not read"):
             work()
     reader.read(ids)
     assert_same(draw(reader, 3), expected)
+
+
+def test_inside_the_prompt_nothing_is_drawn(open_reader, ids):
+    """A negative index would otherwise take a random number from the end of a list, whose length varies."""
+    with pytest.raises(AxionError, match="2 tokens of the prompt were not read; read all of it"):
+        Uniforms(1)[-2]
+    reader = open_reader(len(ids) - 2)
+    for work in (reader.choose, reader.draw, lambda: reader.verify([5])):
+        with pytest.raises(AxionError, match="2 tokens of the prompt were not read"):
+            work()
+    assert reader.length == len(ids) - 2
+    assert reader.draw(ids[-2]).token == ids[-2]  # a forced token needs no random number
+    reader.read(ids[-1:])
+    assert_same(draw(reader, 3), draw(open_reader(), 3))
+
+
+def test_what_cannot_be_read_is_refused_before_anything_is_read(open_reader, ids):
+    reader = open_reader()
+    room = reader.room
+    for tokens in ([], [5] * (room + 1)):
+        for work in (reader.read, reader.verify):
+            with pytest.raises(AxionError, match=f"cannot read {len(tokens)} tokens; from 1 to {room} fit"):
+                work(tokens)
+    for work in (reader.read, reader.verify, lambda tokens: reader.draw(tokens[-1])):
+        with pytest.raises(AxionError, match="the model has no token 320; its tokens are 0 to 319"):
+            work([5, 320])
+    assert reader.length == len(ids)
+    reader.read([5] * room)
+    with pytest.raises(AxionError, match="the context is full"):
+        reader.draw()
 
 
 def test_a_draft_is_accepted_up_to_the_first_difference(open_reader, ids):

@@ -79,9 +79,14 @@ def test_rows_are_labelled_with_the_model_s_own_layers(release):
     assert list(routers(model)) == [RoutingRow(layer=3, loop=1), RoutingRow(layer=4, loop=1)]
     assert routers(model)[RoutingRow(4)] is model.model.layers[3].mlp.gate
     favourites = expert_favourites(model, release.tokenizer, [[20, 21, 22]])
-    assert [entry["layer"] for entry in favourites] == [3] * 4 + [4] * 4
+    assert [(entry["layer"], entry["loop"]) for entry in favourites] == [(3, 1)] * 4 + [(4, 1)] * 4
     [step] = stream(model, release.tokenizer, [1], Sampling(max_new_tokens=1), stop=lambda: True, backend="torch")
     assert step.routing.rows == (RoutingRow(3), RoutingRow(4)) and len(step.routing.experts) == 2
+
+
+def test_a_row_is_named_by_its_loop_where_its_layer_has_several():
+    rows = [RoutingRow(1), RoutingRow(2, 1), RoutingRow(2, 2)]
+    assert [row.label(rows) for row in rows] == ["layer 1", "layer 2, loop 1", "layer 2, loop 2"]
 
 
 def test_a_model_without_experts_has_no_rows():

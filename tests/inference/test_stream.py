@@ -14,7 +14,7 @@ from axion.errors import AxionError
 from axion.inference.routing import route
 from axion.inference.sampling import LIMITS, Sampler, Sampling, Uniforms
 from axion.inference.stream import make_trace, stream
-from axion.kernels.decoder import ALTERNATIVES
+from axion.kernels.dimensions import ALTERNATIVES
 from axion.tokenizer import encode_documents
 from tests.conftest import tiny_documents
 from tests.inference.conftest import PROMPT
@@ -210,6 +210,7 @@ def test_the_trace_is_compact_json_of_the_stream(release):
     steps = list(stream(release.model, release.tokenizer, PROMPT, GREEDY))
     assert trace["steps"] == [step.to_record() for step in steps]
     assert (trace["format"], trace["model"], trace["prompt"]) == (1, "axion-tiny", PROMPT)
+    assert trace["rows"] == [[1, 1], [2, 1]]
     assert (trace["layers"], trace["experts"], trace["experts_per_token"]) == (2, 4, 2)
     assert Sampling(**trace["sampling"]) == GREEDY
     assert len(trace["favourites"]) == 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from axion.recipe import known_versions, load_recipe
 from axion.training.balance import ExpertBalancer
 from axion.training.losses import sequence_balance_loss
 from tests.kernels.conftest import SHAPES
+from tests.support.int8 import Int8Weight
 
 EXACT = 1e-5
 """Tolerance, relative to the largest absolute value of a tensor."""
@@ -204,8 +206,72 @@ def test_the_balancer_counts_match_pytorch(make_model):
     assert fast.step().sum() == 0
 
 
+def changes(model) -> dict[str, Callable[[], object]]:
+    """Ways to change what a model computes without changing the shapes of its parameters."""
+    attention, mixture = model.model.layers[0].self_attn, model.model.layers[1].mlp
+
+    def quantise():
+        attention.kv_b_proj.weight = torch.nn.Parameter(Int8Weight(attention.kv_b_proj.weight.data), False)
+
+    return {
+        "forward hook": lambda: mixture.register_forward_hook(lambda _, inputs, output: 2 * output),
+        "forward pre-hook": lambda: mixture.register_forward_pre_hook(lambda _, inputs: (2 * inputs[0],)),
+        "backward hook": lambda: mixture.register_full_backward_hook(lambda _, gradients, __: (2 * gradients[0],)),
+        "replaced forward": lambda: setattr(attention, "forward", lambda hidden, **_: (torch.zeros_like(hidden), None)),
+        "another module": lambda: setattr(attention, "o_proj", Doubled(attention.o_proj)),
+        "int8 weight": quantise,
+    }
+
+
+class Doubled(torch.nn.Linear):
+    """A layer with the parameters of another that computes something else."""
+
+    def __init__(self, layer: torch.nn.Linear):
+        super().__init__(layer.in_features, layer.out_features, bias=False)
+        self.weight = layer.weight
+
+    def forward(self, inputs):
+        return 2 * super().forward(inputs)
+
+
+@pytest.mark.parametrize(
+    "change", ["forward hook", "forward pre-hook", "backward hook", "replaced forward", "another module", "int8 weight"]
+)
+def test_a_changed_model_is_refused_or_takes_pytorch(make_model, change):
+    model = make_model()
+    changes(model)[change]()
+    with pytest.raises(Unavailable, match=r"unmodified models only|plain parameters"):
+        use_kernels(model)
+
+    slow, fast = pair(make_model())  # and the same change after the kernels were put in place
+    for either in (slow, fast):
+        changes(either)[change]()
+    ids = tokens(slow, 2, 12)
+    assert torch.equal(backward(fast, ids), backward(slow, ids))
+    for wanted, got in zip(slow.parameters(), fast.parameters(), strict=True):
+        assert wanted.grad is None or torch.equal(got.grad, wanted.grad)
+
+
+def test_a_copy_of_a_model_computes_with_its_own_weights(make_model):
+    _, fast = pair(make_model())
+    copied = copy.deepcopy(fast)
+    with torch.no_grad():
+        copied.model.norm.weight.mul_(3)
+        ids = tokens(fast, 1, 9)
+        logits = copied(ids, use_cache=False).logits
+        assert_close(logits, 3 * fast(ids, use_cache=False).logits)
+
+
+def test_hooks_of_the_balancer_need_another_way_to_count(make_model):
+    model = make_model()
+    balancer = ExpertBalancer(model, speed=0.0)
+    with pytest.raises(Unavailable, match=r"'model\.layers\.0\.mlp\.gate' was changed"):
+        use_kernels(model)
+    use_kernels(model, on_routing=balancer.count)
+
+
 def test_unsupported_models_are_refused(make_model):
-    with pytest.raises(Unavailable, match="float32 on the CPU, not bfloat16 on cpu"):
+    with pytest.raises(Unavailable, match=r"float32 parameters on the CPU, and .* is bfloat16 on cpu"):
         use_kernels(make_model().to(torch.bfloat16))
     with pytest.raises(Unavailable, match="attention_dropout"):
         use_kernels(make_model(attention_dropout=0.1))

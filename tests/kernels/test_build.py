@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ import pytest
 from axion.errors import AxionError
 from axion.kernels import build
 from axion.kernels.backend import choose
-from axion.kernels.build import dimensions_header, library
+from axion.kernels.build import library
+from axion.kernels.dimensions import dimensions_header
 from axion.model.configuration_axion import AxionConfig
 from tests.conftest import ROOT, TINY
 
@@ -95,10 +97,22 @@ def test_a_folder_that_cannot_be_written(fresh):
     assert str(choose("auto", CONFIG)).startswith(f"PyTorch: {fresh} cannot be written (")
 
 
-def test_ninja_is_found_where_the_environment_is_not_active(monkeypatch):
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert shutil.which("ninja") is None
-    assert shutil.which("ninja", path=build._path_with_ninja())
+def test_threads_share_one_build_and_nothing_else_of_the_process_changes(fresh, monkeypatch, capfd):
+    monkeypatch.setenv("AXION_KERNELS_FLAGS", "-O0")
+    environment, stdout, seen = dict(os.environ), sys.stdout, []
+    run = subprocess.run
+
+    def compile_and_look(*args, **kwargs):
+        seen.append((dict(os.environ) == environment, sys.stdout is stdout))
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(build.subprocess, "run", compile_and_look)
+    with ThreadPoolExecutor(3) as threads:
+        first, *others = threads.map(lambda _: library(CONFIG), range(3))
+    assert all(other is first for other in others)
+    assert set(seen) == {(True, True)}
+    assert sys.stdout is stdout and dict(os.environ) == environment
+    assert len(list(fresh.iterdir())) == 1 and capfd.readouterr().err.count("compiling") == 1
 
 
 def test_the_choice():
@@ -114,14 +128,15 @@ def test_the_environment_variable_is_the_default(monkeypatch):
     monkeypatch.setenv("AXION_BACKEND", "torch")
     assert choose("auto", CONFIG).name == "torch"
     assert choose("native", CONFIG).name == "native"
+    monkeypatch.setenv("AXION_BACKEND", "")  # as a shell or a container leaves it
+    assert choose("auto", CONFIG).name == "native"
     monkeypatch.setenv("AXION_BACKEND", "fast")
     with pytest.raises(AxionError, match=r"\$AXION_BACKEND must be auto, torch or native, not 'fast'"):
         choose("auto", CONFIG)
 
 
 def test_nothing_is_compiled_when_the_package_is_imported(tmp_path):
-    code = "import axion.cli, axion.inference.stream, axion.training.run, playground.server.launch, sys; "
-    code += "sys.exit('torch.utils.cpp_extension' in sys.modules)"
+    code = "import axion.cli, axion.inference.stream, axion.training.run, playground.server.launch"
     subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, env=os.environ | {"AXION_KERNELS": str(tmp_path)}
     )

@@ -9,15 +9,18 @@ import pytest
 import torch
 
 from axion.errors import AxionError
+from axion.inference.readers import pick_backend
 from axion.inference.routing import RoutingRecorder, TokenRouting
 from axion.inference.sampling import Sampler, Sampling, Uniforms
 from axion.inference.stream import stream
 from axion.kernels import pack
 from axion.kernels.build import Unavailable
-from axion.kernels.decoder import NativeDecoder, unsupported_reason
+from axion.kernels.decoder import NativeDecoder
+from axion.kernels.plain import unsupported_reason
 from axion.release import open_release
 from tests.conftest import ROOT
 from tests.kernels.conftest import SHAPES
+from tests.support.int8 import Int8Weight
 
 WIDE_LATENTS = {"kv_lora_rank": 64, "q_lora_rank": 64}
 """A shape for which applying the up-projections takes fewer products than absorbing them."""
@@ -378,6 +381,16 @@ def test_modified_models_use_pytorch(make_model):
     with pytest.raises(Unavailable, match="unmodified models"):
         NativeDecoder(model)
     assert "float64 on cpu" in unsupported_reason(make_model().double())
+
+
+def test_weights_in_a_tensor_subclass_are_left_to_pytorch(make_model):
+    model = make_model()
+    projection = model.model.layers[0].self_attn.kv_b_proj
+    projection.weight = torch.nn.Parameter(Int8Weight(projection.weight.data), requires_grad=False)
+    assert unsupported_reason(model) == (
+        "the kernels read plain parameters, and model.layers.0.self_attn.kv_b_proj.weight is a Int8Weight"
+    )
+    assert pick_backend(model).name == "torch"
 
 
 @pytest.mark.parametrize(("arguments", "word"), [({"weights": "int8"}, "int8"), ({"threads": 0}, "threads")])

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import DynamicCache
 
 from tests.model.test_modeling import assert_close, build, tokens
+from tests.support.int8 import Int8Weight
 
 PROMPT = 6
 
@@ -104,31 +105,6 @@ def test_a_changed_up_projection_changes_cached_and_full_logits_alike(kind):
         whole = model(ids, use_cache=False).logits
     assert (whole - before).abs().max() > 0.1 * before.abs().max()
     assert_close(read_with_cache(model, ids), whole, "cached logits")
-
-
-class Int8Weight(torch.Tensor):
-    """An int8 weight like torchao's: a tensor subclass that only `F.linear` supports."""
-
-    @staticmethod
-    def __new__(cls, weight: torch.Tensor):
-        return torch.Tensor._make_wrapper_subclass(cls, weight.shape, dtype=weight.dtype, requires_grad=False)
-
-    def __init__(self, weight: torch.Tensor):
-        self.scale = weight.abs().amax(dim=1, keepdim=True) / 127
-        self.stored = (weight / self.scale).round().to(torch.int8)
-
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
-        if function is nn.functional.linear:
-            inputs, weight, *bias = args
-            return nn.functional.linear(inputs, weight.stored * weight.scale, *bias)
-        return super().__torch_function__(function, types, args, kwargs or {})
-
-    @classmethod
-    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
-        if function is torch.ops.aten.detach.default:
-            return args[0]
-        raise NotImplementedError(f"{function} on an int8 weight")
 
 
 def test_a_quantized_up_projection_gives_cached_and_full_logits_alike():

@@ -68,7 +68,7 @@ def test_a_run_learns_and_leaves_what_a_release_needs(finished):
 def test_a_run_says_what_it_runs_on_and_both_backends_train_alike(tiny, tmp_path, capsys, finished):
     assert "training with native kernels: " in finished.errors
     run = train(tiny(), tmp_path / "torch", backend="torch")
-    assert "training with PyTorch: as asked\n" in capsys.readouterr().err
+    assert "training with PyTorch: as requested\n" in capsys.readouterr().err
     assert column(run, "train_loss") == pytest.approx(column(finished.run, "train_loss"), abs=2e-3)
     for folder, backend in ((finished.run, "native"), (run, "torch")):
         assert json.loads((folder / "run.json").read_text())["backend"] == backend

@@ -466,7 +466,7 @@ int axion_decoder_read(State* state, const int32_t* tokens, int count) {
   }
 }
 
-// Forgets all but the first `length` tokens.
+// Truncates to the first `length` tokens.
 void axion_decoder_rewind(State* state, int length) { state->rewind(length); }
 
 // The functions below require that at least one token has been read.

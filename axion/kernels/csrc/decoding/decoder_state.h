@@ -16,7 +16,6 @@
 
 namespace axion::decoding {
 
-constexpr int kMaxThreads = 16;
 constexpr int kRowsAtOnce = 96;  // tokens that one thread takes through all layers together
 constexpr int kWidestExpert = kExpertWidth > kSharedWidth ? kExpertWidth : kSharedWidth;
 constexpr int kWidest = kDenseLayers > 0 && kDenseWidth > kWidestExpert ? kDenseWidth : kWidestExpert;
@@ -127,7 +126,7 @@ struct State {
     logits_ready = false;
   }
 
-  // Forgets all but the first `kept` tokens. What is stored for the others is overwritten by the next ones.
+  // Truncates to the first `kept` tokens. What is stored for the others is overwritten by the next ones.
   void rewind(int kept) {
     while (length > kept) --seen_V[tokens_T[--length]];
     logits_ready = false;

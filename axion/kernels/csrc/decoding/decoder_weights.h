@@ -14,8 +14,6 @@
 namespace axion::decoding {
 
 constexpr int kQueryInput = kQueryRank > 0 ? kQueryRank : kHidden;
-constexpr bool kAbsorbKeys = kQueryInput * kLatent <= kQueryInput * kNope + kNope * kLatent;
-constexpr bool kAbsorbValues = kLatent * kHidden <= kLatent * kValue + kValue * kHidden;
 
 constexpr int kQueryHead = (kAbsorbKeys ? kLatent : kNope) + kRope;  // a head of the query projection's output
 constexpr int kContextHead = kAbsorbValues ? kLatent : kValue;       // a head of the output projection's input

@@ -16,7 +16,6 @@
 
 namespace axion::decoding {
 
-constexpr int kAlternatives = kVocabulary < 5 ? kVocabulary : 5;
 constexpr int kPaddedVocabulary = padded(kVocabulary);
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 

@@ -281,15 +281,15 @@ extern "C" void axion_attention_backward(const axion::Parameters* parameters, co
   Scratch scratch;
   Block block(*parameters, cos, sin, scratch);
   block.pack_backward(*parameters, scratch);
-  std::vector<float*> of_threads(threads);
-  for (float*& mine : of_threads) mine = scratch.take_zeros(kGradients);
+  std::vector<float*> thread_gradients(threads);
+  for (float*& mine : thread_gradients) mine = scratch.take_zeros(kGradients);
   team.each_whole(batch, [&](int b, const Team& team) {
     backward_sequence(block, tokens, hidden + (long)b * tokens * kHidden, heads + (long)b * tokens * kHeadsRow,
                       lambda + (long)b * kHeads * tokens, dresult + (long)b * tokens * kHidden,
-                      dhidden + (long)b * tokens * kHidden, of_threads.data(), team);
+                      dhidden + (long)b * tokens * kHidden, thread_gradients.data(), team);
   });
   const auto sum = [&](size_t at, int out, int in, float* to) {
-    sum_gradients(of_threads.data(), at, threads, out, in, to, Team{});  // too small to divide among threads
+    sum_gradients(thread_gradients.data(), at, threads, out, in, to, Team{});  // too small to divide among threads
   };
   sum(kNormGainAt, 1, kHidden, gradients->norm_gain);
   if (kQueryRank > 0) {

@@ -72,12 +72,12 @@ extern "C" void axion_dense_backward(const axion::Parameters* parameters, int to
   const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
   Dense dense;
   dense.pack_backward(parameters->dense, scratch.take(Dense::kBackwardSpace));
-  std::vector<float*> of_threads(threads);
-  for (float*& mine : of_threads) mine = scratch.take_zeros(kGradients);
+  std::vector<float*> thread_gradients(threads);
+  for (float*& mine : thread_gradients) mine = scratch.take_zeros(kGradients);
   team.blocks(tokens, kChunk, [&](int begin, int end, int thread) {
     backward_chunk(norm, dense, end - begin, hidden + (long)begin * kHidden, saved + (long)begin * Dense::kSavedRow,
-                   dresult + (long)begin * kHidden, dhidden + (long)begin * kHidden, of_threads[thread]);
+                   dresult + (long)begin * kHidden, dhidden + (long)begin * kHidden, thread_gradients[thread]);
   });
-  sum_gradients(of_threads.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, team);
-  Dense::sum_threads(of_threads.data(), kDenseAt, threads, gradients->dense, team);
+  sum_gradients(thread_gradients.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, team);
+  Dense::sum_threads(thread_gradients.data(), kDenseAt, threads, gradients->dense, team);
 }

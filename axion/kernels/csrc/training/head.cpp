@@ -92,18 +92,18 @@ extern "C" double axion_head_loss(const axion::Parameters* parameters, int token
   Head head;
   head.pack_forward(parameters->head, scratch.take(Head::kForwardSpace));
   if (gradients) head.pack_backward(parameters->head, scratch.take(Head::kBackwardSpace));
-  std::vector<float*> of_threads(threads);
+  std::vector<float*> thread_gradients(threads);
   if (gradients) {
-    for (float*& mine : of_threads) mine = scratch.take_zeros(kGradients);
+    for (float*& mine : thread_gradients) mine = scratch.take_zeros(kGradients);
   }
   std::vector<double> losses((tokens + kBlock - 1) / kBlock);
   team.blocks(tokens, kBlock, [&](int begin, int end, int thread) {
     losses[begin / kBlock] = block_loss(norm, head, end - begin, hidden + (long)begin * kHidden, targets + begin,
-                                        gradients ? dhidden + (long)begin * kHidden : nullptr, of_threads[thread]);
+                                        gradients ? dhidden + (long)begin * kHidden : nullptr, thread_gradients[thread]);
   });
   if (gradients) {
-    sum_gradients(of_threads.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, team);
-    sum_gradients(of_threads.data(), kHeadAt, threads, kVocabulary, kHidden, gradients->head, team);
+    sum_gradients(thread_gradients.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, team);
+    sum_gradients(thread_gradients.data(), kHeadAt, threads, kVocabulary, kHidden, gradients->head, team);
   }
   double total = 0;
   for (double loss : losses) total += loss;

@@ -59,14 +59,14 @@ struct Linear {
 };
 
 // Parameter gradient [out][in] = Σ over the threads' [out][padded(in)], always in the same order.
-inline void sum_gradients(const float* const* of_threads, size_t offset, int threads, int out, int in, float* gradient,
+inline void sum_gradients(const float* const* thread_gradients, size_t offset, int threads, int out, int in, float* gradient,
                           const Team& team) {
   const int row = padded(in);
   team.blocks(out, 16, [&](int begin, int end, int) {
     for (int o = begin; o < end; ++o) {
       for (int i = 0; i < in; ++i) {
         float total = 0;
-        for (int t = 0; t < threads; ++t) total += of_threads[t][offset + (size_t)o * row + i];
+        for (int t = 0; t < threads; ++t) total += thread_gradients[t][offset + (size_t)o * row + i];
         gradient[(size_t)o * in + i] = total;
       }
     }

@@ -216,18 +216,18 @@ extern "C" void axion_mixture_backward(const axion::Parameters* parameters, cons
   Scratch scratch;
   Block block(*parameters, bias);
   block.pack_backward(*parameters, scratch, team);
-  std::vector<float*> of_threads(threads);
-  for (float*& mine : of_threads) mine = scratch.take_zeros(kGradients);
+  std::vector<float*> thread_gradients(threads);
+  for (float*& mine : thread_gradients) mine = scratch.take_zeros(kGradients);
   team.blocks(tokens, kChunk, [&](int begin, int end, int thread) {
     backward_chunk(block, end - begin, hidden + (long)begin * kHidden, from_token(*saved, begin),
                    dresult + (long)begin * kHidden, dlogits ? dlogits + (long)begin * kExperts : nullptr,
-                   dhidden + (long)begin * kHidden, of_threads[thread]);
+                   dhidden + (long)begin * kHidden, thread_gradients[thread]);
   });
   const Team alone{};
-  sum_gradients(of_threads.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, alone);
-  sum_gradients(of_threads.data(), kRouterAt, threads, kExperts, kHidden, gradients->router, alone);
-  Shared::sum_threads(of_threads.data(), kSharedAt, threads, gradients->shared, alone);
+  sum_gradients(thread_gradients.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, alone);
+  sum_gradients(thread_gradients.data(), kRouterAt, threads, kExperts, kHidden, gradients->router, alone);
+  Shared::sum_threads(thread_gradients.data(), kSharedAt, threads, gradients->shared, alone);
   team.each(kExperts, [&](int e, int) {
-    Expert::sum_threads(of_threads.data(), kExpertsAt + e * Expert::kGradients, threads, gradients->expert(e), alone);
+    Expert::sum_threads(thread_gradients.data(), kExpertsAt + e * Expert::kGradients, threads, gradients->expert(e), alone);
   });
 }

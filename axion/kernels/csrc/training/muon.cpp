@@ -1,22 +1,20 @@
 // Muon's update of a matrix W from its gradient g (axion/training/optim.py has the source):
 //
 //   m ← β·m + (1 − β)·g      x = β·m + (1 − β)·g      x ← x / |x|
-//   five times:  x ← a·x + x·(b·G + c·G²),  G = xᵀ·x         moves all singular values of x to about 1
+//   repeated:    x ← a·x + x·(b·G + c·G²),  G = xᵀ·x         moves all singular values of x to about 1
 //   W ← W·(1 − rate·decay) − rate·0.2·√(longest side)·x
 //
 // x is stored with its shorter side in the rows, so that G is as small as possible; xᵀ·x and x·(…) then need no
 // transposition. One matrix is one piece of work, so that it stays in the cache of one core.
 #include <cmath>
 
+#include "dimensions.h"
 #include "matrix.h"
 #include "scratch.h"
 #include "team.h"
 
 namespace axion {
 namespace {
-
-constexpr float kA = 3.4445f, kB = -4.7750f, kC = 2.0315f;
-constexpr int kIterations = 5;
 
 struct Matrix {
   float* weight;  // [rows][columns], as are the other two
@@ -37,12 +35,12 @@ void orthogonalise(int tall, int thin, float* x) {
   for (int i = 0; i < tall * row; ++i) squares += x[i] * x[i];
   const float scale = 1 / (std::sqrt(squares) + 1e-7f);
   for (int i = 0; i < tall * row; ++i) x[i] *= scale;
-  for (int iteration = 0; iteration < kIterations; ++iteration) {
+  for (int step = 0; step < kNewtonSchulzSteps; ++step) {
     multiply<false>(thin, row, tall, x, 1, row, x, row, gram, row);
     multiply<false>(thin, row, thin, gram, row, 1, gram, row, mixed, row);
-    for (int i = 0; i < thin * row; ++i) mixed[i] = kB * gram[i] + kC * mixed[i];
+    for (int i = 0; i < thin * row; ++i) mixed[i] = kNewtonSchulzB * gram[i] + kNewtonSchulzC * mixed[i];
     multiply<false>(tall, row, thin, x, row, 1, mixed, row, next, row);
-    for (int i = 0; i < tall * row; ++i) x[i] = kA * x[i] + next[i];
+    for (int i = 0; i < tall * row; ++i) x[i] = kNewtonSchulzA * x[i] + next[i];
   }
 }
 
@@ -55,11 +53,11 @@ void update(const Matrix& matrix, float rate, float momentum, float decay) {
   float* x = scratch.take_zeros((size_t)tall * row);
   for (int r = 0; r < matrix.rows; ++r) {
     const float* gradient = matrix.gradient + r * matrix.columns;
-    float* moving = matrix.momentum + r * matrix.columns;
+    float* averaged = matrix.momentum + r * matrix.columns;
 #pragma omp simd
     for (int c = 0; c < matrix.columns; ++c) {
-      moving[c] += (1 - momentum) * (gradient[c] - moving[c]);
-      x[kTurned ? c * row + r : r * row + c] = gradient[c] + momentum * (moving[c] - gradient[c]);
+      averaged[c] += (1 - momentum) * (gradient[c] - averaged[c]);
+      x[kTurned ? c * row + r : r * row + c] = gradient[c] + momentum * (averaged[c] - gradient[c]);
     }
   }
   orthogonalise(tall, thin, x);

@@ -87,11 +87,11 @@ struct Swiglu {
     up.template backward_input<true>(rows, dsaved + kRow, kSavedRow, dx, kHiddenRow);
   }
 
-  static void sum_threads(const float* const* of_threads, size_t at, int threads, const SwigluParameters& to,
+  static void sum_threads(const float* const* thread_gradients, size_t at, int threads, const SwigluParameters& to,
                           const Team& team) {
-    sum_gradients(of_threads, at, threads, kWidth, kHidden, to.gate, team);
-    sum_gradients(of_threads, at + kUpAt, threads, kWidth, kHidden, to.up, team);
-    sum_gradients(of_threads, at + kDownAt, threads, kHidden, kWidth, to.down, team);
+    sum_gradients(thread_gradients, at, threads, kWidth, kHidden, to.gate, team);
+    sum_gradients(thread_gradients, at + kUpAt, threads, kWidth, kHidden, to.up, team);
+    sum_gradients(thread_gradients, at + kDownAt, threads, kHidden, kWidth, to.down, team);
   }
 };
 

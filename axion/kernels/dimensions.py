@@ -1,0 +1,72 @@
+"""What is constant in the compiled code: the sizes of one model and the kernels' own constants, as dimensions.h.
+
+Constants that Python and C++ share are defined here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from axion.model.attention_axion import softmax_scale
+from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
+
+ALTERNATIVES = 5
+"""How many of the likeliest next tokens a draw reports, at most."""
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the Newton–Schulz iteration in Muon (Keller Jordan, 2024)."""
+
+NEWTON_SCHULZ_STEPS = 5
+
+
+def absorbs_keys(config: AxionConfig) -> bool:
+    """Whether the decoder multiplies W_uk into the query weights: where that needs fewer products than applying it."""
+    query_input = config.q_lora_rank or config.hidden_size
+    latent, nope = config.kv_lora_rank, config.qk_nope_head_dim
+    return query_input * latent <= query_input * nope + nope * latent
+
+
+def absorbs_values(config: AxionConfig) -> bool:
+    """Whether the decoder multiplies W_uv into the output weights: where that needs fewer products than applying it."""
+    hidden, latent, value = config.hidden_size, config.kv_lora_rank, config.v_head_dim
+    return latent * hidden <= latent * value + value * hidden
+
+
+def dimensions_header(config: AxionConfig) -> str:
+    """The text of dimensions.h for a model."""
+    sizes = {
+        "kVocabulary": config.vocab_size,
+        "kHidden": config.hidden_size,
+        "kLayers": config.num_hidden_layers,
+        "kDenseLayers": config.first_k_dense_replace,
+        "kDenseWidth": config.intermediate_size,
+        "kHeads": config.num_attention_heads,
+        "kQueryRank": config.q_lora_rank or 0,  # 0: queries are projected by one full matrix
+        "kLatent": config.kv_lora_rank,
+        "kNope": config.qk_nope_head_dim,
+        "kRope": config.qk_rope_head_dim,
+        "kValue": config.v_head_dim,
+        "kExperts": config.n_routed_experts,
+        "kChosen": config.num_experts_per_tok,
+        "kExpertWidth": config.moe_intermediate_size,
+        "kSharedWidth": config.moe_intermediate_size * config.n_shared_experts,
+        "kGroups": config.n_group,
+        "kTopGroups": config.topk_group,
+        "kAlternatives": min(ALTERNATIVES, config.vocab_size),
+        "kNewtonSchulzSteps": NEWTON_SCHULZ_STEPS,
+    }
+    switches = {
+        "kNormalise": config.norm_topk_prob,
+        "kInterleave": config.rope_interleave,
+        "kAbsorbKeys": absorbs_keys(config),
+        "kAbsorbValues": absorbs_values(config),
+    }
+    numbers = {
+        "kRoutedScale": config.routed_scaling_factor,
+        "kSoftmaxScale": softmax_scale(config),
+        "kNormEpsilon": config.rms_norm_eps,
+        "kLatentEpsilon": LATENT_NORM_EPS,
+        **{f"kNewtonSchulz{name}": value for name, value in zip("ABC", NEWTON_SCHULZ, strict=True)},
+    }
+    lines = [f"constexpr int {name} = {value};" for name, value in sizes.items()]
+    lines += [f"constexpr bool {name} = {str(bool(value)).lower()};" for name, value in switches.items()]
+    lines += [f"constexpr float {name} = {float(value)!r};" for name, value in numbers.items()]
+    return "\n".join(["// Written by axion/kernels/dimensions.py for one model.", "#pragma once", *lines, ""])

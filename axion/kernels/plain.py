@@ -1,0 +1,61 @@
+"""Whether a model is the plain one that the kernels compute: its own modules, no hooks, fp32 parameters on the CPU.
+
+The kernels read the parameters and call no module. Whatever changes a module's result without changing its parameters
+would be ignored, so such a model runs on PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+
+from axion.model.attention_axion import AxionAttention, AxionRMSNorm, AxionRotaryEmbedding
+from axion.model.mixture_axion import AxionExperts, AxionMLP, AxionMoE, AxionRouter
+from axion.model.modeling_axion import AxionDecoderLayer, AxionForCausalLM, AxionModel
+
+SUPPORTED_MODULES = {
+    *(AxionForCausalLM, AxionModel, AxionDecoderLayer, AxionAttention, AxionMLP, AxionMoE, AxionExperts, AxionRouter),
+    *(AxionRMSNorm, AxionRotaryEmbedding, nn.ModuleList, nn.Linear, nn.Embedding, type(ACT2FN["silu"])),
+}
+"""The module types that the kernels implement. A wrapped or replaced module may compute something else."""
+
+HARMLESS_HOOKS = frozenset({"transformers.utils.output_capturing", "axion.kernels.blocks"})
+"""Python modules whose hooks and patched methods are allowed: transformers' stay on the model after router logits were
+requested and only record; those of the training kernels compute the same result."""
+
+ROUTING_HOOKS = frozenset({"axion.training.balance"})
+"""Python modules whose hooks only count the choices of the routers."""
+
+
+def unsupported_reason(model: nn.Module, harmless_hooks: Collection[str] = HARMLESS_HOOKS) -> str | None:
+    """Why the kernels cannot compute this model, in one line; None where they can.
+
+    Args:
+        harmless_hooks: names of the Python modules whose hooks and patched methods may be ignored.
+    """
+    for name, module in model.named_modules():
+        if type(module) not in SUPPORTED_MODULES or not _changes(module) <= {*harmless_hooks}:
+            return f"the kernels run unmodified models only, and its module {name or 'model'!r} was changed"
+    for name, parameter in model.named_parameters():
+        if type(parameter) is not nn.Parameter:
+            return f"the kernels read plain parameters, and {name} is a {type(parameter).__name__}"
+        if not is_fp32_on_cpu(parameter):
+            found = f"{str(parameter.dtype).removeprefix('torch.')} on {parameter.device.type}"
+            return f"the kernels read float32 parameters on the CPU, and {name} is {found}"
+    return None
+
+
+def is_fp32_on_cpu(tensor: torch.Tensor) -> bool:
+    return tensor.dtype is torch.float32 and tensor.device.type == "cpu"
+
+
+def _changes(module: nn.Module) -> set[str]:
+    """The names of the Python modules of a module's hooks and of its patched forward."""
+    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    if "forward" not in vars(module) and not any(hooks):
+        return set()
+    changes = [*(hook for of_kind in hooks for hook in of_kind.values()), vars(module).get("forward")]
+    return {getattr(change, "__module__", "") for change in changes if change is not None}
