@@ -125,7 +125,7 @@ class Sampler:
             logits_V: the model's logits [V] after `sequence`, on the CPU.
             uniform: a random number in [0, 1); unused at temperature 0.
         """
-        input_ids = torch.tensor([list(sequence)], dtype=torch.long)
+        input_ids = torch.LongTensor([list(sequence)])
         scores_V = self._filters(input_ids, logits_V.unsqueeze(0).clone())[0]
         if self._greedy:
             return int(scores_V.argmax())

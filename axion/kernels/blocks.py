@@ -102,9 +102,8 @@ class _Passes:
         return not any(changes) and all(parameter.is_contiguous() for parameter in self.model.parameters())
 
     def _parameters(self) -> list[Parameters]:
-        """The current parameters of each block: two blocks per layer, then the head."""
-        blocks = [of(layer) for layer in self.layers for of in (_attention_parameters, _feed_forward_parameters)]
-        return [*blocks, [self.model.model.norm.weight, self.model.lm_head.weight]]
+        """The current parameters of each block, two blocks per layer."""
+        return [of(layer) for layer in self.layers for of in (_attention_parameters, _feed_forward_parameters)]
 
     def _angles(self, positions: int) -> list[torch.Tensor]:
         """Cosines and sines [S, P/2] of the first positions. They are computed once, for the whole context."""
@@ -123,8 +122,8 @@ class _Passes:
         hidden_BSD = decoder.embed_tokens(input_ids)
         angles = self._angles(input_ids.shape[1])
         router_logits = []
-        *of_layers, head = self._parameters()
-        for layer, attention, feed_forward in zip(self.layers, of_layers[::2], of_layers[1::2], strict=True):
+        blocks, head = self._parameters(), (decoder.norm.weight, self.model.lm_head.weight)
+        for layer, attention, feed_forward in zip(self.layers, blocks[::2], blocks[1::2], strict=True):
             hidden_BSD = _Attention.apply(self.library, *angles, hidden_BSD, *attention)
             if isinstance(layer.mlp, AxionMoE):
                 bias_E = layer.mlp.gate.e_score_correction_bias
