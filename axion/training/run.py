@@ -100,8 +100,8 @@ def _train(recipe: Recipe, out: Path, resume: bool, backend: str, stop: StopSign
     if choice.name == "native":
         kernels = library(config)
         use_kernels(model, on_routing=recorder.balancer.count)
-    elif torch.cuda.is_available():
-        model.set_experts_implementation("grouped_mm")
+    elif torch.cuda.is_available() and not (config.hidden_size % 4 or config.moe_intermediate_size % 4):
+        model.set_experts_implementation("grouped_mm")  # it needs rows of a multiple of 16 bytes
     _report(f"training with {choice}")
     conditions = environment(choice, kernels)
     if resumed_from and (changes := describe_changes(resumed_from, conditions)):

@@ -66,3 +66,9 @@ def test_a_run_with_broken_rows_is_not_resumed(tmp_path, rows):
     with pytest.raises(AxionError, match=r"metrics\.csv is broken: .*; restore it, or start a new run with --out DIR"):
         MetricsFile(tmp_path / "metrics.csv", layers=[1]).start(step=1)
     assert (tmp_path / "metrics.csv").read_text() == rows
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    (tmp_path / "metrics.csv").symlink_to("/dev/full")
+    with pytest.raises(AxionError, match=r"metrics\.csv cannot be written: No space left on device; free some space"):
+        MetricsFile(tmp_path / "metrics.csv", layers=[1]).append({"step": 1})

@@ -14,6 +14,7 @@ from axion.errors import AxionError
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import TrainingRecipe
 from axion.training.metrics import read_metrics
+from axion.training.recorder import Recorder
 from axion.training.run import train
 from axion.training.runfile import latest_run
 from axion.training.trainer import AxionTrainer
@@ -105,6 +106,39 @@ def test_a_loss_of_nan_stops_the_run_and_names_the_last_good_checkpoint(tiny, tm
         train(tiny(), tmp_path / "run")
     weights = load_file(tmp_path / "run" / "checkpoint-4" / "model.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+
+
+def test_a_routing_bias_of_nan_is_named_and_never_saved(tiny, tmp_path, monkeypatch):
+    def poisoned(self, *args, **kwargs):
+        self.model.model.layers[1].mlp.gate.e_score_correction_bias.fill_(float("nan"))
+        return on_optimizer_step(self, *args, **kwargs)
+
+    on_optimizer_step = Recorder.on_optimizer_step
+    monkeypatch.setattr(Recorder, "on_optimizer_step", poisoned)
+    monkeypatch.setattr(AxionTrainer, "compute_loss", lambda self, model, *_, **__: model.lm_head.weight.sum())
+    name = r"model\.layers\.1\.mlp\.gate\.e_score_correction_bias"
+    with pytest.raises(AxionError, match=rf"{name} became NaN or infinite at step 1; no checkpoint was saved yet"):
+        train(tiny("training.max_steps=1"), tmp_path / "run", backend="torch")
+    assert not (tmp_path / "run" / "final").exists()
+
+
+def test_windows_that_predict_nothing_are_not_blamed_on_the_learning_rate(tiny, tmp_path):
+    recipe = tiny()
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"window": 1})})
+    with pytest.raises(AxionError, match=r"windows of 1 tokens predict nothing; lengthen training\.window"):
+        train(recipe, tmp_path / "run", backend="torch")
+
+
+def test_a_dense_model_trains_and_has_no_columns_of_balance(tiny, tmp_path):
+    options = ("training.max_steps=2", "architecture.first_k_dense_replace=2", "training.sequence_balance_weight=0.1")
+    run = train(tiny(*options), tmp_path / "run", backend="torch")
+    metrics = read_metrics(run / "metrics.csv")
+    assert len(metrics) == 2 and metrics.violation_columns == []
+
+
+def test_the_columns_of_balance_are_those_of_decoder_layers(tiny, tmp_path):
+    run = train(tiny("training.max_steps=1", "architecture.first_k_dense_replace=1"), tmp_path / "run", backend="torch")
+    assert read_metrics(run / "metrics.csv").violation_columns == ["max_violation_layer_2"]
 
 
 def test_weights_that_are_not_finite_are_never_saved(tiny, tmp_path):
