@@ -118,7 +118,7 @@ def _submit(request: PublishRequest, arguments: list[str], hardware: dict[str, s
 
     recipe, _ = preflight(request)
     given = {name: value for name, value in hardware.items() if value}
-    job = submit(JobRequest(recipe.name, _without(arguments, "--on", *(f"--{name}" for name in given)), **given))
+    job = submit(JobRequest(recipe, _without(arguments, "--on", *(f"--{name}" for name in given)), **given))
     print(json.dumps({"job": job.id, "url": job.url}) if as_json else describe(job))
 
 

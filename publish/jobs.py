@@ -19,14 +19,15 @@ from pathlib import Path
 from huggingface_hub import JobInfo, JobStage, Volume, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
+from axion.data.sources import FileSource
 from axion.errors import AxionError
 from axion.files import ROOT
+from axion.recipe import Recipe
 from publish.check.lint import scan_text_files
 from publish.check.secrets import find_secrets
 from publish.hub import client as hub
 from publish.manifest import files_in
 
-_LOCAL_FILES = re.compile(r"data\.(sources\.\w+\.)?(test_)?files=")
 SOURCE = (
     "app.py",
     "axion",
@@ -68,8 +69,8 @@ ACTIVE = (JobStage.RUNNING, JobStage.SCHEDULING)
 class JobRequest:
     """A Job to submit."""
 
-    name: str
-    """The recipe's name, which identifies another Job for the same run."""
+    recipe: Recipe
+    """Its name identifies another Job for the same run."""
     arguments: tuple[str, ...]
     """The arguments of `python -m publish` in the Job."""
     flavor: str = FLAVOR
@@ -89,11 +90,11 @@ def submit(request: JobRequest) -> JobInfo:
     """
     check_request(request)
     user = hub.whoami()["name"]
-    api = hub.api()
-    with hub.hub_errors(f"the Job for {request.name}"):
-        if job := find_active(request.name, user):
+    api, name = hub.api(), request.recipe.name
+    with hub.hub_errors(f"the Job for {name}"):
+        if job := find_active(name, user):
             raise AxionError(
-                f"a Job for {request.name} is active, and two would write to the same run: wait for {job.url}, "
+                f"a Job for {name} is active, and two would write to the same run: wait for {job.url}, "
                 f"or cancel it with `hf jobs cancel {job.id}`"
             )
         with tempfile.TemporaryDirectory(prefix="axion-job-") as scratch:
@@ -110,7 +111,7 @@ def submit(request: JobRequest) -> JobInfo:
                 secrets={"HF_TOKEN": get_token()},
                 flavor=request.flavor,
                 timeout=request.timeout,
-                labels=_labels(request.name),
+                labels=_labels(name),
                 volumes=[
                     Volume(type="bucket", source=bucket, path="source", mount_path="/source", read_only=True),
                     Volume(type="bucket", source=bucket, path="runs", mount_path="/runs", read_only=False),
@@ -138,15 +139,21 @@ def check_request(request: JobRequest) -> None:
     """Check a request before anything is uploaded.
 
     Raises:
-        AxionError: the timeout is invalid, or an argument names something that only exists on this machine.
+        AxionError: the timeout is invalid, or the recipe or an argument names something that only exists on this
+            machine.
     """
     if not re.fullmatch(r"\d+(\.\d+)?[smhd]", request.timeout) or float(request.timeout[:-1]) == 0:
         raise AxionError(
             f"--timeout {request.timeout!r} is not a duration; write a number and s, m, h or d, such as {TIMEOUT}"
         )
+    for source in request.recipe.data.sources:
+        released = [file.name for file in source.local_files or ()] if isinstance(source, FileSource) else []
+        if files := [*source.local_paths(), *source.test_paths(), *released]:
+            raise AxionError(
+                f"a Job cannot read files of this machine, but the {source.kind} source of the recipe names {files[0]}: "
+                "put the data on the Hub and name it as the source's hub_id"
+            )
     for argument in request.arguments:
-        if _LOCAL_FILES.match(argument.removeprefix("--set=")):
-            raise AxionError("a Job cannot read files of this machine: remove data.files to use the data on the Hub")
         if argument.partition("=")[0] == "--from":
             raise AxionError("a Job cannot read runs of this machine: remove --from to train or resume there")
         if any(find_secrets(argument)):

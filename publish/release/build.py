@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 from transformers import PreTrainedTokenizerFast
 
+from axion.data.format import prompt
 from axion.errors import AxionError
 from axion.families import get_family
 from axion.files import sha256
@@ -39,7 +40,7 @@ AUTO_MAP = {
     "AutoModel": "modeling_axion.AxionModel",
     "AutoModelForCausalLM": "modeling_axion.AxionForCausalLM",
 }
-TRACE_PROMPT = "# Pergunta:\nQuanto é 47 + 38?\n--\n# Resposta:\n"
+TRACE_PROMPT = prompt("Quanto é 47 + 38?")
 TRACE_SAMPLING = Sampling()  # the defaults of the page and of the command line
 
 _TOKENIZER = Path(__file__).parent / "assets" / "tokenizer.py"

@@ -5,7 +5,6 @@ The only constants are published facts about other models (DeepSeek-V3, the orig
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -13,18 +12,19 @@ import jinja2
 import yaml
 from huggingface_hub import ModelCardData
 
-from axion.data.sources import SOURCES
+from axion.data.sources import SOURCES, FileSource
 from axion.errors import AxionError
 from axion.evaluation.results import LANGUAGES, LOAD_SETS, digits_label, measured, megabytes, result_rows, skipped_tasks
 from axion.families import get_family, latent_cache_values
+from axion.files import ROOT
 from axion.model.configuration_axion import AxionConfig
 from axion.recipe import Recipe
 from publish.manifest import OPTIONAL_FILES
 from publish.markdown import python_snippets
-from publish.release.metadata import check_front_matter, check_repo_name, check_tag
+from publish.release.metadata import check_dataset, check_front_matter, check_repo_name, check_tag
 from publish.release.results import benchmark_results, evaluation_results
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "model_cards"
+TEMPLATES = ROOT / "model_cards"
 
 DEEPSEEK_ARXIV = "2412.19437"
 DEEPSEEK_V3 = {
@@ -170,6 +170,9 @@ def check_metadata(recipe: Recipe) -> None:
         raise AxionError(f"title is {recipe.title!r}; write one line without spaces around it")
     _template(recipe.family)
     known = recipe.model_dump(include={"license", "languages", "title", "family"})
+    for source in recipe.data.sources:
+        if isinstance(source, FileSource):
+            check_dataset(source)
     hub = recipe.data.hub_source()
     metadata = card_metadata(known | {"dataset": hub and hub.hub_id, "dataset_config": None, "results": {}})
     check_front_matter(yaml.safe_load(metadata.to_yaml()))

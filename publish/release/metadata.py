@@ -9,6 +9,7 @@ from pathlib import Path
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from axion.data.sources import FileSource
 from axion.errors import AxionError
 from publish.check.vocabulary import LICENSES, languages
 
@@ -31,11 +32,16 @@ def check_front_matter(metadata: dict) -> None:
         raise AxionError(f"the card's metadata lacks {missing[0]}")
     check_license(metadata["license"])
     check_languages(metadata["language"])
-    for name in metadata.get("datasets", []):
-        check_repo_name(name, "data.hub_id")
-        if Path(name).exists():
+
+
+def check_dataset(source: FileSource) -> None:
+    """Raises AxionError if a source's `hub_id` cannot be a data set on the Hub."""
+    key = f"data.sources.{source.kind}"
+    if source.hub_id is not None:
+        check_repo_name(source.hub_id, f"{key}.hub_id")
+        if Path(source.hub_id).exists():
             raise AxionError(
-                f"data.hub_id is {name!r}, which is a path of this machine; put local data into data.files"
+                f"{key}.hub_id is {source.hub_id!r}, which is a path of this machine; write it as {key}.files"
             )
 
 

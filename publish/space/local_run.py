@@ -14,10 +14,11 @@ from urllib.request import urlopen
 
 from huggingface_hub import constants
 
+from axion.data.format import prompt
 from axion.errors import AxionError
 from axion.kernels.build import builds_folder
 
-PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
+PROMPT = prompt("Quanto é 5 + 3?")
 START_SECONDS = 180
 """Long enough to download the models."""
 HIDDEN_PREFIXES = ("PYTHON", "HF_", "HUGGING", "TRANSFORMERS_", "GRADIO_", "AXION_", "SPACE", "SYSTEM")

@@ -14,11 +14,12 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import filter_repo_objects
 
 from axion.errors import AxionError
+from axion.files import ROOT
 from axion.release import NEEDED, WANTED_FROM_HUB
 from publish.hub import client as hub
 from publish.manifest import files_in
 from publish.release.metadata import check_repo_name
-from publish.space.build import BUNDLED, ROOT, ZERO_GPU, PublishedModel, build_space
+from publish.space.build import BUNDLED, ZERO_GPU, PublishedModel, build_space
 from publish.space.local_run import run_locally
 from publish.steps import Steps
 

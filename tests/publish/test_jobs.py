@@ -12,12 +12,14 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from axion.errors import AxionError
+from axion.recipe import load_recipe
 from publish import jobs
 from publish.jobs import JobRequest, describe, submit
 from publish.manifest import files_in
 
 ARGUMENTS = ("axion1-v0.1", "--repo-id", "someone/Axion1-350k-A250k", "--set", "training.epochs=1")
-REQUEST = JobRequest("axion1-v0.1", ARGUMENTS)
+RECIPE = load_recipe("axion1-v0.1")
+REQUEST = JobRequest(RECIPE, ARGUMENTS)
 BUCKET = "someone/axion"
 
 
@@ -59,7 +61,7 @@ def test_runs_are_in_the_bucket_so_that_a_second_job_goes_on(hub, few_files):
     assert runs == {"type": "bucket", "source": BUCKET, "path": "runs", "mountPath": "/runs", "readOnly": False}
     assert source == {"type": "bucket", "source": BUCKET, "path": "source", "mountPath": "/source", "readOnly": True}
     only_job(hub)["stage"] = "ERROR"  # it timed out
-    submit(JobRequest("axion1-v0.1", ARGUMENTS, flavor="t4-small", timeout="1.5d"))
+    submit(JobRequest(RECIPE, ARGUMENTS, flavor="t4-small", timeout="1.5d"))
     first, second = (job["spec"] for job in hub.store.jobs.values())
     assert second["volumes"] == first["volumes"]
     assert second["environment"] == first["environment"]  # the same files give the same archive
@@ -91,7 +93,7 @@ def test_two_jobs_never_write_to_the_same_run(hub, few_files):
     job = submit(REQUEST)
     with pytest.raises(AxionError, match=f"a Job for axion1-v0.1 is active.*hf jobs cancel {job.id}"):
         submit(REQUEST)
-    submit(JobRequest("axion1-v0.2", ("axion1-v0.2", "--repo-id", "someone/other")))
+    submit(JobRequest(load_recipe("axion1-v0.1", ["name=other"]), ("other", "--repo-id", "someone/other")))
     assert len(hub.store.jobs) == 2
 
 
@@ -121,16 +123,29 @@ def test_payment_errors_are_explained(hub, few_files, monkeypatch):
         ({"timeout": "soon"}, "'soon' is not a duration"),
         ({"timeout": "0h"}, "'0h' is not a duration"),
         ({"timeout": "30"}, "'30' is not a duration"),
-        ({"arguments": (*ARGUMENTS, "--set", "data.files=[a.jsonl]")}, "cannot read files of this machine"),
-        ({"arguments": (*ARGUMENTS, "--set=data.files=[a.jsonl]")}, "cannot read files of this machine"),
         ({"arguments": (*ARGUMENTS, "--from", "runs/mine")}, "cannot read runs of this machine"),
         ({"arguments": (*ARGUMENTS, "hf_" + "q7Zx" * 9)}, "the arguments contain a token"),
     ],
 )
 def test_what_cannot_run_there_is_refused_before_anything_is_sent(hub, changes, wrong):
     with pytest.raises(AxionError, match=wrong) as caught:
-        submit(JobRequest(**{"name": "axion1-v0.1", "arguments": ARGUMENTS} | changes))
+        submit(JobRequest(**{"recipe": RECIPE, "arguments": ARGUMENTS} | changes))
     assert "q7Zx" not in str(caught.value)
+    assert not hub.calls("POST *")
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("data.files=[a.jsonl]", "the gsm8k source of the recipe names a.jsonl"),
+        ("data.test_files=b.jsonl", "the gsm8k source of the recipe names b.jsonl"),
+        ("data.sources=[{kind: text, files: [c.txt]}]", "the text source of the recipe names c.txt"),
+        ("data.sources=[{kind: chat, hub_id: a/b, local_files: [{name: d.jsonl, sha256: ab}]}]", "names d.jsonl"),
+    ],
+)
+def test_a_recipe_that_reads_local_files_is_refused_before_anything_is_sent(hub, override, named):
+    with pytest.raises(AxionError, match=f"a Job cannot read files of this machine.*{named}"):
+        submit(JobRequest(load_recipe("axion1-v0.1", [override]), ARGUMENTS))
     assert not hub.calls("POST *")
 
 
