@@ -7,10 +7,12 @@ would end up in the shell's history.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -54,7 +56,12 @@ Private = Annotated[bool, typer.Option("--private", help="Make a new repository 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Build and verify, but push nothing. With --skip-train, no network is needed.")
 ]
-ReplaceCard = Annotated[bool, typer.Option("--replace-card", help="Overwrite edits of the card made on the Hub.")]
+ReplaceCard = Annotated[bool, typer.Option("--replace-card", help="Discard others' edits of the card on the Hub.")]
+Overwrite = Annotated[
+    list[str] | None,
+    typer.Option("--overwrite", metavar="FILE", help="Discard others' edits of this file on the Hub; repeatable."),
+]
+Hardware = Annotated[str | None, typer.Option(help="The Space's hardware, such as zero-a10g (free) or cpu-basic.")]
 Exports = Annotated[
     bool, typer.Option("--exports", help="Also publish the -native and -GGUF forms, each in a repository of its own.")
 ]
@@ -79,7 +86,9 @@ def release(
     pull_request: Annotated[bool, typer.Option("--pr", help="Open a pull request, which is not tagged.")] = False,
     exports: Exports = False,
     space: Annotated[bool, typer.Option("--space", help="Also publish a Space that shows this release.")] = False,
+    hardware: Hardware = None,
     replace_card: ReplaceCard = False,
+    overwrite: Overwrite = None,
     machine: Annotated[
         Machine, typer.Option("--on", help="Run here, or as a Job on rented hardware of the Hub.")
     ] = Machine.HERE,
@@ -95,15 +104,17 @@ def release(
 
     if branch is not None and pull_request:
         raise AxionError("--branch and --pr cannot be combined: a pull request has a branch of its own")
+    if hardware and not space:
+        raise AxionError("--hardware is the Space's: add --space, or omit it; --flavor is the hardware of a Job")
     if machine is Machine.HERE and (flavor or timeout):
         raise AxionError(f"{'--flavor' if flavor else '--timeout'} only applies to Jobs: add --on jobs, or omit it")
     if machine is Machine.JOBS and dry_run:
         raise AxionError("a Job costs money even if it publishes nothing: omit --dry-run or --on jobs")
     _quiet()
-    push = PushOptions(private, branch, pull_request, replace_card)
+    push = PushOptions(private, branch, pull_request, _overwritten(overwrite, replace_card))
     steps = _steps(as_json)
     request = PublishRequest(
-        version, repo_id, tuple(overrides or ()), dry_run, skip_train, run_folder, exports, space, push
+        version, repo_id, tuple(overrides or ()), dry_run, skip_train, run_folder, exports, space, hardware, push
     )
     if machine is Machine.JOBS:
         _submit(request, context.obj, {"flavor": flavor, "timeout": timeout}, as_json)
@@ -120,6 +131,10 @@ def _submit(request: PublishRequest, arguments: list[str], hardware: dict[str, s
     given = {name: value for name, value in hardware.items() if value}
     job = submit(JobRequest(recipe, _without(arguments, "--on", *(f"--{name}" for name in given)), **given))
     print(json.dumps({"job": job.id, "url": job.url}) if as_json else describe(job))
+
+
+def _overwritten(files: list[str] | None, replace_card: bool) -> frozenset[str]:
+    return frozenset([*(files or ()), *(["README.md"] if replace_card else [])])
 
 
 def _without(arguments: list[str], *options: str) -> tuple[str, ...]:
@@ -139,6 +154,7 @@ def release_all(
     dry_run: DryRun = False,
     exports: Exports = False,
     replace_card: ReplaceCard = False,
+    overwrite: Overwrite = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
@@ -147,7 +163,7 @@ def release_all(
     from publish.pipeline import PublishRequest, publish_all
 
     _quiet()
-    steps, push = _steps(as_json), PushOptions(private=private, replace_card=replace_card)
+    steps, push = _steps(as_json), PushOptions(private, overwrite=_overwritten(overwrite, replace_card))
 
     def request(version: str, repo_id: str) -> PublishRequest:
         return PublishRequest(version, repo_id, tuple(overrides or ()), dry_run, exports=exports, push=push)
@@ -196,12 +212,11 @@ def publish_space(
             help="A published model to show; by default the bundled release.",
         ),
     ] = None,
-    hardware: Annotated[str | None, typer.Option(help="The hardware, such as zero-a10g (free) or cpu-basic.")] = None,
+    hardware: Hardware = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new Space private.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build it and run it here, without a network.")] = False,
-    replace_card: Annotated[
-        bool, typer.Option("--replace-card", help="Overwrite edits of README.md made on the Hub.")
-    ] = False,
+    replace_card: ReplaceCard = False,
+    overwrite: Overwrite = None,
     as_json: Json = False,
 ) -> None:
     """Publish the playground as a Space: run it here first, push it, and wait until it runs."""
@@ -210,7 +225,8 @@ def publish_space(
 
     _quiet()
     steps = _steps(as_json)
-    where = publish(SpaceRequest(repo_id, tuple(models or ()), private, dry_run, hardware, replace_card), steps)
+    discarded = _overwritten(overwrite, replace_card)
+    where = publish(SpaceRequest(repo_id, tuple(models or ()), private, dry_run, hardware, discarded), steps)
     print(json.dumps({"space": where, "steps": steps.as_json()}) if as_json else where)
 
 
@@ -243,4 +259,10 @@ def _finish(summaries: list[dict], steps: Steps, as_json: bool) -> None:
 
 def main() -> None:
     """The console script `axion-publish`."""
+    signal.signal(signal.SIGTERM, _end)
     run_and_exit(app)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """End as after an error, so that temporary folders are removed and child processes are stopped."""
+    sys.exit(128 + number)

@@ -11,7 +11,6 @@ import io
 import re
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,9 @@ from axion.recipe import Recipe
 from publish.check.lint import scan_text_files
 from publish.check.secrets import find_secrets
 from publish.hub import client as hub
+from publish.hub.errors import hub_errors, retry
 from publish.manifest import files_in
+from publish.scratch import scratch_folder
 
 SOURCE = (
     "app.py",
@@ -91,15 +92,15 @@ def submit(request: JobRequest) -> JobInfo:
     check_request(request)
     user = hub.whoami()["name"]
     api, name = hub.api(), request.recipe.name
-    with hub.hub_errors(f"the Job for {name}"):
+    with hub_errors(f"the Job for {name}"):
         if job := find_active(name, user):
             raise AxionError(
                 f"a Job for {name} is active, and two would write to the same run: wait for {job.url}, "
                 f"or cancel it with `hf jobs cancel {job.id}`"
             )
-        with tempfile.TemporaryDirectory(prefix="axion-job-") as scratch:
-            arguments = copy_project(Path(scratch), request.arguments)
-            archive = pack(Path(scratch))
+        with scratch_folder("job") as scratch:
+            arguments = copy_project(scratch, request.arguments)
+            archive = pack(scratch)
         bucket = f"{user}/{BUCKET}"
         source = _upload(archive, bucket)
         try:
@@ -150,8 +151,8 @@ def check_request(request: JobRequest) -> None:
         released = [file.name for file in source.local_files or ()] if isinstance(source, FileSource) else []
         if files := [*source.local_paths(), *source.test_paths(), *released]:
             raise AxionError(
-                f"a Job cannot read files of this machine, but the {source.kind} source of the recipe names {files[0]}: "
-                "put the data on the Hub and name it as the source's hub_id"
+                f"a Job cannot read files of this machine, but the {source.kind} source of the recipe names "
+                f"{files[0]}: put the data on the Hub and name it as the source's hub_id"
             )
     for argument in request.arguments:
         if argument.partition("=")[0] == "--from":
@@ -162,7 +163,7 @@ def check_request(request: JobRequest) -> None:
 
 def find_active(name: str, user: str) -> JobInfo | None:
     """The scheduled or running Job for a run; None if there is none."""
-    jobs = hub.retry(lambda: list(hub.api().list_jobs(status=list(ACTIVE), labels=_labels(name), namespace=user)))
+    jobs = retry(lambda: list(hub.api().list_jobs(status=list(ACTIVE), labels=_labels(name), namespace=user)))
     wanted = _labels(name).items()
     return next((job for job in jobs if job.status.stage in ACTIVE and wanted <= (job.labels or {}).items()), None)
 
@@ -219,12 +220,12 @@ def pack(folder: Path) -> bytes:
 def _upload(archive: bytes, bucket: str) -> str:
     """Upload the archive to the bucket, which is created if it does not exist; returns the archive's name."""
     api = hub.api()
-    hub.retry(lambda: api.create_bucket(bucket, private=True, exist_ok=True))
-    if not hub.retry(lambda: api.bucket_info(bucket)).private:
+    retry(lambda: api.create_bucket(bucket, private=True, exist_ok=True))
+    if not retry(lambda: api.bucket_info(bucket)).private:
         raise AxionError(
             f"the bucket {bucket} is public: make it private, since it holds checkpoints of private models"
         )
     name = f"{hashlib.sha256(archive).hexdigest()[:16]}.tar.gz"
     # A bucket has no empty folders, and only existing folders can be mounted.
-    hub.retry(lambda: api.batch_bucket_files(bucket, add=[(archive, f"source/{name}"), (b"", "runs/.keep")]))
+    retry(lambda: api.batch_bucket_files(bucket, add=[(archive, f"source/{name}"), (b"", "runs/.keep")]))
     return name

@@ -1,11 +1,12 @@
 """What a release folder holds: the allowed files, and `release.json`, which lists each with its sha256."""
 
+import hashlib
 import json
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import axion.model
-from axion.errors import AxionError
+from axion.errors import AxionError, one_line
 from axion.files import read_json, sha256, write_json
 
 CODE = Path(axion.model.__path__[0])
@@ -13,6 +14,7 @@ CODE = Path(axion.model.__path__[0])
 REMOTE_CODE = tuple(sorted(path.name for path in CODE.glob("*_axion.py")))
 """The remote code that this version of Axion writes. Older releases have other files, see `remote_code`."""
 
+MANIFEST = "release.json"
 REQUIRED_FILES = (
     "README.md",
     "config.json",
@@ -23,7 +25,7 @@ REQUIRED_FILES = (
     "model.safetensors",
     "model.vocab",
     "recipe.yaml",
-    "release.json",
+    MANIFEST,
     "tokenizer.json",
     "tokenizer.py",
     "tokenizer_config.json",
@@ -100,26 +102,54 @@ def read_manifest(folder: Path) -> dict:
     """The content of a folder's `release.json`.
 
     Raises:
-        AxionError: there is none, it is not valid JSON, or it lists no files.
+        AxionError: there is none, it is not valid JSON, or it does not list the files with their sha256.
     """
     try:
-        info = read_json(folder / "release.json")
+        info = read_json(folder / MANIFEST)
     except FileNotFoundError:
         info = {}
-    except ValueError as error:
-        raise AxionError(f"{folder / 'release.json'} is not valid JSON: {error}") from None
-    if not isinstance(info, dict) or not info.get("files"):
+    except (ValueError, RecursionError) as error:
+        raise AxionError(f"{folder / MANIFEST} is not valid JSON: {one_line(error)}") from None
+    files = info.get("files") if isinstance(info, dict) else None
+    if not isinstance(files, dict) or not files or not all(map(_is_entry, files.items())):
         raise AxionError(
             f"{folder} has no release.json with the sha256 of its files; build the release with `python -m publish`"
         )
     return info
 
 
+def _is_entry(entry: tuple[str, object]) -> bool:
+    """Whether this is the relative path of a file, and its sha256."""
+    name, digest = entry
+    inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
+    return inside and isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) is not None
+
+
 def write_manifest(folder: Path, info: dict) -> None:
-    """Write `release.json`: `info`, and the sha256 of every other file of the folder."""
-    files = {name: sha256(folder / name) for name in files_in(folder) if name != "release.json"}
-    content = {key: value for key, value in info.items() if key != "files"} | {"files": files}
-    write_json(folder / "release.json", content)
+    """Write `release.json`: `info`, the sha256 of every other file of the folder, and a digest of all that."""
+    files = {name: sha256(folder / name) for name in files_in(folder) if name != MANIFEST}
+    content = {key: value for key, value in info.items() if key not in ("files", "digest")} | {"files": files}
+    write_json(folder / MANIFEST, content | {"digest": _digest(content)})
+
+
+def is_as_written(info: dict) -> bool:
+    """Whether the content of a `release.json` is as `write_manifest` wrote it; earlier ones cannot be checked."""
+    return "digest" not in info or info["digest"] == _digest(info)
+
+
+def _digest(info: dict) -> str:
+    content = {key: value for key, value in info.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def require(info: dict, *keys: str) -> None:
+    """Check that the content of a `release.json` has these keys, each with a text.
+
+    Raises:
+        AxionError: it lacks one, so it is not of a complete release.
+    """
+    if missing := [key for key in keys if not isinstance(info.get(key), str)]:
+        raise AxionError(f"release.json has no {missing[0]}; build the release with `python -m publish`")
 
 
 def check_files(folder: Path) -> dict:

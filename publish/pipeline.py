@@ -7,13 +7,14 @@ therefore continues when the same command is run again.
 
 import re
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from axion import series
+from axion.data.sources import Gsm8k
+from axion.data.sources.files import check_exists
 from axion.errors import AxionError
 from axion.export import check_export
 from axion.families import get_family
@@ -25,15 +26,16 @@ from axion.training.runfile import RUN_FILE, latest_run, read_run_file
 from publish.check import lint
 from publish.hub import announce
 from publish.hub import client as hub
-from publish.hub.delivery import Checks, PushOptions, ReleaseUpload, deliver
+from publish.hub.delivery import AlreadyReleased, Checks, PushOptions, ReleaseUpload, deliver
 from publish.hub.verify import verify_download, verify_export, verify_release
-from publish.manifest import check_files, files_in, read_manifest
+from publish.manifest import check_files, files_in, read_manifest, remote_code, require
 from publish.release import exports
-from publish.release.build import Ingredients, build_release, is_built, refresh
+from publish.release.build import Ingredients, build_release, code_files, is_built, refresh
 from publish.release.card import check_metadata
 from publish.release.facts import read_run
 from publish.release.measure import measure
-from publish.space.publish import SpaceRequest, publish_space
+from publish.scratch import scratch_folder
+from publish.space.publish import SpaceRequest, check_space, publish_space
 from publish.steps import Steps
 
 BRANCH = re.compile(r"(?!.*(\.\.|//|\.lock$))[A-Za-z0-9](?:[\w./-]*[\w-])?", re.ASCII)
@@ -60,7 +62,14 @@ class PublishRequest:
     """Also publish the native and GGUF forms, each in a repository of its own."""
     space: bool = False
     """Also publish the playground, as the Space USER/NAME-playground that shows this release."""
+    hardware: str | None = None
+    """The Space's hardware, see `publish.space.publish.SpaceRequest`."""
     push: PushOptions = field(default_factory=PushOptions)
+
+    @property
+    def space_id(self) -> str:
+        """The name of the Space."""
+        return f"{self.repo_id}-playground"
 
 
 def publish(request: PublishRequest, steps: Steps) -> dict:
@@ -87,8 +96,8 @@ def publish(request: PublishRequest, steps: Steps) -> dict:
             steps.skip(name, f"{_relative(folder)} is already built")
     else:
         folder = _build(request, recipe, run, steps)
-    with tempfile.TemporaryDirectory(prefix="axion-publish-") as scratch:
-        copy = _copy_release(folder, request, Path(scratch) / folder.name)
+    with scratch_folder("publish") as scratch:
+        copy = _copy_release(folder, request, scratch / folder.name)
         checks = Checks({"lint": lint.check_folder, "reload": verify_release}, verify_download)
         if request.dry_run:
             for name, check in checks.before_push.items():
@@ -98,7 +107,7 @@ def publish(request: PublishRequest, steps: Steps) -> dict:
             return {"name": recipe.name, "repo_id": request.repo_id, "tag": tag.name}
         upload = ReleaseUpload(copy, request.repo_id, tag.name, f"Release {recipe.name}")
         commit = deliver(upload, request.push, checks, steps)
-        others = _deliver_exports(copy, request, tag.name, Path(scratch), steps) if request.exports else []
+        others = _deliver_exports(copy, request, tag.name, scratch, steps) if request.exports else []
     return _announce(request, recipe, tag.name, commit, steps) | {"exports": others}
 
 
@@ -122,14 +131,16 @@ def preflight(request: PublishRequest) -> tuple[Recipe, ReleaseTag]:
     check_metadata(recipe)
     if request.run and (name := read_run(request.run)["name"]) != recipe.name:
         raise AxionError(f"{_relative(request.run)} is a run of {name}, not of {recipe.name}")
-    if request.exports:
-        family = get_family(recipe.family)
-        for form in family.exports:
-            check_export(recipe.build_config(), family, form)
-    if request.space and (request.push.private or not request.push.is_release):
-        raise AxionError(
-            "--space shows a public release: omit --private, --branch and --pr, or publish without a Space"
-        )
+    forms = get_family(recipe.family).exports if request.exports else {}
+    for form in forms:
+        hub.check_repo_id(request.repo_id + exports.SUFFIXES[form], "--exports makes the name")
+        check_export(recipe.build_config(), get_family(recipe.family), form)
+    if request.space:
+        hub.check_repo_id(request.space_id, "--space makes the name")
+        if request.push.private or not request.push.is_release:
+            raise AxionError(
+                "--space shows a public release: omit --private, --branch and --pr, or publish without a Space"
+            )
     if (branch := request.push.branch) is not None and (branch == "main" or not BRANCH.fullmatch(branch)):
         raise AxionError(
             f"--branch {branch!r} is not allowed; choose a valid name other than main, such as trial or test/2"
@@ -137,10 +148,32 @@ def preflight(request: PublishRequest) -> tuple[Recipe, ReleaseTag]:
     tag = f"v{recipe.version}"
     if request.push.branch == tag:
         raise AxionError(f"--branch {tag} is ambiguous, since the tag has that name; choose another, such as trial")
+    if request.run is None and not request.skip_train:
+        check_local_files(recipe)
     if request.dry_run:
         return recipe, ReleaseTag(tag, None)
-    hub.check_access(request.repo_id)
-    return recipe, ReleaseTag(tag, hub.tags(request.repo_id).get(tag) if request.push.is_release else None)
+    user, push = hub.whoami(), request.push
+    access = {"private": push.private, "pull_request": push.pull_request, "user": user}
+    exists = hub.check_access(request.repo_id, **access)
+    for form in forms:
+        hub.check_access(request.repo_id + exports.SUFFIXES[form], **access)
+    if request.space:
+        check_space(SpaceRequest(request.space_id, hardware=request.hardware), user)
+    return recipe, ReleaseTag(tag, hub.tags(request.repo_id).get(tag) if exists and push.is_release else None)
+
+
+def check_local_files(recipe: Recipe) -> None:
+    """Check that the recipe's local data files exist, and read those that would only be read after training.
+
+    Raises:
+        AxionError: a file is missing, or a line of it is broken.
+    """
+    for source in recipe.data.sources:
+        for path in [*source.local_paths(), *source.test_paths()]:
+            check_exists(path)
+        if isinstance(source, Gsm8k) and source.test_files:
+            for _ in source.problems("test"):
+                pass
 
 
 # --- Train and build --------------------------------------------------------------------------------------------------
@@ -212,6 +245,7 @@ def _build(request: PublishRequest, recipe: Recipe, run: Path, steps: Steps) -> 
 def _copy_release(folder: Path, request: PublishRequest, target: Path) -> Path:
     """Copy a release; the card of the copy names this repository and the other published forms."""
     info = check_files(folder)
+    require(info, "family", "repo_id", "tag")
     forms = tuple(get_family(info["family"]).exports) if request.exports else _published_forms(request, info["tag"])
     if (info["repo_id"], tuple(info.get("exports", ()))) == (request.repo_id, forms):
         return shutil.copytree(folder, target)
@@ -223,7 +257,10 @@ def _published_forms(request: PublishRequest, tag: str) -> tuple[str, ...]:
     """The other forms of this release that are on the Hub already."""
     if request.dry_run:
         return ()
-    return tuple(form for form, suffix in exports.SUFFIXES.items() if tag in hub.tags(request.repo_id + suffix))
+    names = {form: request.repo_id + suffix for form, suffix in exports.SUFFIXES.items()}
+    return tuple(
+        form for form, name in names.items() if hub.is_repo_id(name) and tag in hub.tags(name, must_exist=False)
+    )
 
 
 # --- After the release ------------------------------------------------------------------------------------------------
@@ -253,8 +290,11 @@ def _announce(request: PublishRequest, recipe: Recipe, tag: str, commit: str, st
             if old and (linked := announce.link_to_new_version(f"{owner}/{old.repo_name}", request.repo_id)):
                 did(linked)
     if request.space:
-        space = SpaceRequest(f"{request.repo_id}-playground", models=(f"{request.repo_id}@{revision}",))
-        summary["space"] = publish_space(space, steps)
+        space = SpaceRequest(request.space_id, (f"{request.repo_id}@{revision}",), hardware=request.hardware)
+        try:
+            summary["space"] = publish_space(space, steps)
+        except AxionError as error:
+            raise AxionError(f"{request.repo_id} is released as {tag}, but its Space is not: {error}") from None
     if request.push.branch:
         url += f"/tree/{request.push.branch}"
     elif request.push.pull_request:
@@ -296,10 +336,24 @@ def publish_all(request_for: Callable[[str, str], PublishRequest], user: str | N
             continue
         owner = user or _owner(folder, dry_run)
         request = replace(request_for(member.name, f"{owner}/{member.repo_name}"), skip_train=exists)
-        summaries.append(publish(request, steps))
+        try:
+            summaries.append(publish(request, steps))
+        except AlreadyReleased as error:
+            if not error.different <= _written_anew(folder):
+                raise
+            steps.skip(member.name, f"{error.tag} was released with an earlier version of the code")
     return summaries
+
+
+def _written_anew(folder: Path) -> set[str]:
+    """The files of a release that depend on this version's code alone, not on the run."""
+    return {path.name for path in code_files()} | remote_code(folder) | {"config.json", "LICENSE"}
 
 
 def _owner(folder: Path, dry_run: bool) -> str:
     """The token's user, or in a dry run, which has no network, the owner that the release's card names."""
-    return read_manifest(folder)["repo_id"].partition("/")[0] if dry_run else hub.whoami()["name"]
+    if not dry_run:
+        return hub.whoami()["name"]
+    info = read_manifest(folder)
+    require(info, "repo_id")
+    return info["repo_id"].partition("/")[0]

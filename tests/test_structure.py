@@ -43,7 +43,7 @@ ROOMS = {
         hub
         release
         check
-        markdown manifest steps
+        markdown manifest steps scratch
     """,
 }
 """The rooms of each package, from top to bottom. A room imports only from lines below its own, or from its own line."""

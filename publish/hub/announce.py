@@ -1,17 +1,20 @@
 """After a release: add it to its series' collection, and link to it from the version that it follows."""
 
-import tempfile
-from pathlib import Path
+import shutil
 
+import yaml
 from huggingface_hub import metadata_load, metadata_save
 from huggingface_hub.errors import HfHubHTTPError
 
+from axion.errors import one_line
 from publish.hub import client as hub
+from publish.hub.errors import hub_errors, retry
+from publish.scratch import scratch_folder
 
 SNIPPET = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 repo, revision = "{repo_id}", "{revision}"
-tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision)
+tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision, trust_remote_code=True)
 model = AutoModelForCausalLM.from_pretrained(repo, revision=revision, trust_remote_code=True)"""
 
 DESCRIPTION = "Tiny language models with DeepSeek-V3's architecture, trained from scratch on a CPU"
@@ -32,13 +35,13 @@ def add_to_collection(repo_id: str, title: str) -> str:
         AxionError: the Hub refused, or cannot be reached.
     """
     owner, api = repo_id.partition("/")[0], hub.api()
-    with hub.hub_errors(f"the collection {title}"):
+    with hub_errors(f"the collection {title}"):
         try:
-            collection = hub.retry(
+            collection = retry(
                 lambda: api.create_collection(title, namespace=owner, description=DESCRIPTION, exists_ok=True)
             )
             if repo_id not in {item.item_id for item in collection.items}:
-                hub.retry(lambda: api.add_collection_item(collection.slug, repo_id, "model", exists_ok=True))
+                retry(lambda: api.add_collection_item(collection.slug, repo_id, "model", exists_ok=True))
         except HfHubHTTPError as error:
             if error.response.status_code not in {401, 403}:
                 raise
@@ -50,7 +53,8 @@ def link_to_new_version(old_repo_id: str, new_repo_id: str) -> str | None:
     """Set `new_version` on the card of the preceding version, in one commit.
 
     Returns:
-        What was done; None if the old version has no card on the Hub.
+        What was done, or why nothing was: others may have edited the card, and a token may be for one repository alone;
+        None if the old version has no card on the Hub.
 
     Raises:
         AxionError: the Hub refused, or cannot be reached.
@@ -58,16 +62,20 @@ def link_to_new_version(old_repo_id: str, new_repo_id: str) -> str | None:
     parent = hub.head(old_repo_id)
     if parent is None or "README.md" not in hub.files_at(old_repo_id, parent):
         return None
-    with tempfile.TemporaryDirectory(prefix="axion-card-") as scratch:
-        downloaded = hub.download(old_repo_id, parent, Path(scratch) / "cache", ["README.md"]) / "README.md"
-        folder = Path(scratch) / "card"
+    with scratch_folder("card") as scratch:
+        folder = scratch / "card"
         folder.mkdir()
         card = folder / "README.md"
-        card.write_bytes(downloaded.read_bytes())
-        metadata = metadata_load(card) or {}
-        if metadata.get("new_version") == new_repo_id:
-            return f"{old_repo_id} already links to it"
-        metadata_save(card, metadata | {"new_version": new_repo_id})
+        shutil.copyfile(hub.download(old_repo_id, parent, scratch / "cache", ["README.md"]) / "README.md", card)
+        try:
+            metadata = metadata_load(card) or {}
+            if metadata.get("new_version") == new_repo_id:
+                return f"{old_repo_id} already links to it"
+            metadata_save(card, metadata | {"new_version": new_repo_id})
+        except (ValueError, TypeError, yaml.YAMLError) as error:
+            return f"no link from {old_repo_id}, whose card cannot be read: {one_line(error, 100)}"
+        if not hub.may_write(old_repo_id):
+            return f"no link from {old_repo_id}: the token has no write access to it"
         hub.push(folder, old_repo_id, f"Link to the new version {new_repo_id}", parent=parent)
     return f"{old_repo_id} links to it"
 

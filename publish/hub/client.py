@@ -1,50 +1,34 @@
 """Calls to the Hugging Face Hub, all through `huggingface_hub`.
 
 This module adds what the client leaves to its callers: retries of calls that the client does not retry, a check whether
-a commit was created although its response was lost, and error messages of one line that say what to do. Tokens come
-from the environment or from the client's own store; they are never an argument, and never part of a message.
+a commit was created although its response was lost, and error messages of one line that say what to do (see
+`publish.hub.errors`). Tokens come from the environment or from the client's own store; they are never an argument, and
+never part of a message.
 """
 
-import re
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token, snapshot_download
 from huggingface_hub.errors import (
-    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     HTTPError,  # pyright: ignore[reportPrivateImportUsage] (the base class of the client's HTTP library)
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import parse_ratelimit_headers, validate_repo_id
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
 
-from axion.errors import AxionError
+from axion.errors import AxionError, one_line
+from publish.hub.errors import hide_tokens, hub_errors, retry
 from publish.manifest import files_in
 
-T = TypeVar("T")
-
-RETRY_DELAYS = (1, 2, 4, 8)
-"""Seconds to wait before each retry of a call that failed with a transient error."""
-TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
 DOWNLOAD_ATTEMPTS = 3
 """How often to download a snapshot whose checksums don't match."""
-
-_TOKEN = re.compile(r"\b(?:hf|api_org)_\w+")
-_ADVICE = {
-    401: "the token is invalid: create one at https://huggingface.co/settings/tokens and run `hf auth login`",
-    402: "this needs a paid plan",
-    403: "the token has no write access: give it the write role, or publish under your own name",
-    409: "the repository is being changed by somebody else: run the same command again",
-    412: "the repository has changed in the meantime: run the same command again",
-    429: "the rate limit is exceeded: wait a few minutes, then run the same command again",
-}
 
 
 def api() -> HfApi:
@@ -52,78 +36,16 @@ def api() -> HfApi:
     return HfApi(endpoint=constants.ENDPOINT, library_name="axion")
 
 
-# --- Retries and errors -----------------------------------------------------------------------------------------------
-
-
-def retry(call: Callable[[], T]) -> T:
-    """Call the Hub, and retry after a delay if that fails with a transient error.
-
-    `call` must be idempotent, since it may have taken effect although it failed.
-
-    Raises:
-        HfHubHTTPError, HTTPError: the last failure.
-    """
-    for delay in RETRY_DELAYS:
-        try:
-            return call()
-        except HTTPError as error:
-            if not _is_transient(error):
-                raise
-            time.sleep(max(delay, _requested_delay(error)))
-    return call()
-
-
-def _is_transient(error: HTTPError) -> bool:
-    """Whether the same call may succeed later: the Hub is busy, or the connection broke."""
-    return error.response.status_code in TRANSIENT_STATUSES if isinstance(error, HfHubHTTPError) else True
-
-
-def _requested_delay(error: HTTPError) -> int:
-    """The seconds that a 429 response asks to wait; 0 for other errors."""
-    if not isinstance(error, HfHubHTTPError) or error.response.status_code != 429:
-        return 0
-    limit = parse_ratelimit_headers(error.response.headers)
-    after = error.response.headers.get("Retry-After", "")
-    return limit.reset_in_seconds if limit else int(after) if after.isdigit() else 0
-
-
-@contextmanager
-def hub_errors(what: str) -> Iterator[None]:
-    """Turn the client's exceptions into an AxionError that says what to do.
-
-    Args:
-        what: what the call is about, mostly a repository's id.
-    """
-    try:
-        yield
-    except OfflineModeIsEnabled:
-        raise AxionError("HF_HUB_OFFLINE is set, but this needs the Hub: unset it") from None
-    except GatedRepoError:
-        raise AxionError(f"{what} is gated: accept its terms on its page on the Hub") from None
-    except RevisionNotFoundError as error:
-        raise AxionError(
-            f"{what} has no such revision on the Hub: {_one_line(error.server_message or error)}"
-        ) from None
-    except RepositoryNotFoundError:
-        raise AxionError(f"{what} is not on the Hub, or the token has no access to it: {_ADVICE[403]}") from None
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        reason = _ADVICE.get(status) or _one_line(error.server_message or error)
-        raise AxionError(f"the Hub refused {what} (HTTP {status}): {reason}") from None
-    except (HTTPError, OSError) as error:
-        raise AxionError(
-            f"the Hub at {constants.ENDPOINT} cannot be reached ({_one_line(error)}): "
-            "check the connection, then run the same command again"
-        ) from None
-
-
-def _one_line(error: object) -> str:
-    """The first line of a message, with anything that looks like a token removed."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return _TOKEN.sub("hf_…", lines[0])
-
-
 # --- Names and permissions --------------------------------------------------------------------------------------------
+
+
+def is_repo_id(repo_id: str) -> bool:
+    """Whether a name follows the Hub's rules."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        return False
+    return True
 
 
 def check_repo_id(repo_id: str, label: str = "--repo-id") -> None:
@@ -135,24 +57,43 @@ def check_repo_id(repo_id: str, label: str = "--repo-id") -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        reason = _one_line(error).removesuffix(" Use `repo_type` argument if needed.")
+        reason = one_line(error).removesuffix(" Use `repo_type` argument if needed.")
         raise AxionError(f"{label} {repo_id!r} is not a valid name; write USER/NAME: {reason}") from None
     if "/" not in repo_id:
         raise AxionError(f"{label} {repo_id!r} has no owner; write USER/{repo_id}")
 
 
-def check_access(repo_id: str, repo_type: str = "model") -> None:
+def check_access(
+    repo_id: str,
+    repo_type: str = "model",
+    *,
+    private: bool = False,
+    pull_request: bool = False,
+    user: Mapping[str, Any] | None = None,
+) -> bool:
     """Check that there is a valid token that can write to `repo_id`, or create it.
 
+    Args:
+        repo_id: USER/NAME.
+        repo_type: "model" or "space".
+        private: what is pushed must stay private, so an existing repository must not be public.
+        pull_request: only a pull request is opened, for which it is enough to read an existing repository.
+        user: what `whoami` returns, if that is known already: the Hub limits how often it can be asked.
+
+    Returns:
+        Whether the repository exists.
+
     Raises:
-        AxionError: there is not; the message says what to do.
+        AxionError: it is not so; the message says what to do.
     """
-    user = whoami()
+    user = user or whoami()
     owner = repo_id.partition("/")[0]
     with hub_errors(repo_id):
         try:
-            retry(lambda: api().auth_check(repo_id, repo_type=repo_type, write=True))
-            return
+            retry(lambda: api().auth_check(repo_id, repo_type=repo_type, write=not pull_request))
+            if private:
+                check_private(repo_id, repo_type)
+            return True
         except RepositoryNotFoundError:
             pass  # then it must be possible to create it
     if owner not in {user["name"], *(organisation["name"] for organisation in user.get("orgs", ()))}:
@@ -162,6 +103,37 @@ def check_access(repo_id: str, repo_type: str = "model") -> None:
         )
     if not _can_create(user.get("auth", {}).get("accessToken", {}), owner):
         raise AxionError(f"{repo_id} cannot be created: give the token write access to the repositories of {owner}")
+    return False
+
+
+def may_write(repo_id: str) -> bool:
+    """Whether the token can write to an existing model's repository.
+
+    Raises:
+        AxionError: the Hub cannot be reached.
+    """
+    with hub_errors(repo_id):
+        try:
+            retry(lambda: api().auth_check(repo_id, write=True))
+        except HfHubHTTPError as error:
+            if error.response.status_code not in {401, 403, 404}:
+                raise
+            return False
+        return True
+
+
+def check_private(repo_id: str, repo_type: str = "model") -> None:
+    """Check that a repository is private, since `--private` does not change an existing one.
+
+    Raises:
+        AxionError: it is public, or the Hub refused or cannot be reached.
+    """
+    with hub_errors(repo_id):
+        if not retry(lambda: api().repo_info(repo_id, repo_type=repo_type)).private:
+            raise AxionError(
+                f"{repo_id} exists and is public, and --private does not change that: make it private in its settings "
+                "on the Hub, or omit --private"
+            )
 
 
 def _can_create(token: dict, owner: str) -> bool:
@@ -172,7 +144,7 @@ def _can_create(token: dict, owner: str) -> bool:
     return any(scope["entity"].get("name") == owner and "repo.write" in scope["permissions"] for scope in scopes)
 
 
-def whoami() -> dict:
+def whoami() -> dict[str, Any]:
     """The Hub's description of the token's user.
 
     Raises:
@@ -181,7 +153,10 @@ def whoami() -> dict:
     if not get_token():
         raise AxionError("no Hugging Face token: run `hf auth login` or set HF_TOKEN; --dry-run needs no token")
     with hub_errors("the token"):
-        return retry(api().whoami)
+        user = retry(api().whoami)
+        if "name" not in user:
+            raise KeyError("name")
+        return user
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
@@ -200,8 +175,12 @@ def head(repo_id: str, revision: str = "main", repo_type: str = "model") -> str 
             return None
 
 
-def tags(repo_id: str) -> dict[str, str]:
-    """The tags of a model's repository, name → commit; empty if the repository does not exist.
+def tags(repo_id: str, must_exist: bool = True) -> dict[str, str]:
+    """The tags of a model's repository, name → commit.
+
+    Args:
+        repo_id: USER/NAME.
+        must_exist: whether a missing repository is an error; else it has no tags.
 
     Raises:
         AxionError: the Hub refused, or cannot be reached.
@@ -210,18 +189,15 @@ def tags(repo_id: str) -> dict[str, str]:
         try:
             return {ref.name: ref.target_commit for ref in retry(lambda: api().list_repo_refs(repo_id)).tags}
         except RepositoryNotFoundError:
+            if must_exist:
+                raise
             return {}
 
 
-def contains(
-    folder: Path,
-    repo_id: str,
-    commit: str,
-    repo_type: str = "model",
-    absent: Collection[str] = (),
-    ignore: Collection[str] = (),
-) -> bool:
-    """Whether a commit has all files of a folder, with the same content.
+def differences(
+    folder: Path, repo_id: str, commit: str, repo_type: str = "model", absent: Collection[str] = ()
+) -> set[str]:
+    """The files of a folder that a commit lacks or has with other content.
 
     The commit may have more files than the folder, since others may add some.
 
@@ -230,8 +206,7 @@ def contains(
         repo_id: USER/NAME.
         commit: its sha.
         repo_type: "model" or "space".
-        absent: files that the commit must not have.
-        ignore: files whose content may differ.
+        absent: files that the commit must not have; those that it has are included in the result.
 
     Raises:
         AxionError: the Hub refused, or cannot be reached.
@@ -240,18 +215,21 @@ def contains(
         compared = retry(
             lambda: api().verify_repo_checksums(repo_id, repo_type=repo_type, revision=commit, local_dir=folder)
         )
-    different = {mismatch["path"] for mismatch in compared.mismatches} | set(compared.extra_paths)
-    return different <= set(ignore) and not set(absent) & set(compared.missing_paths)
+        different = {mismatch["path"] for mismatch in compared.mismatches} | set(compared.extra_paths)
+        return different | set(absent) & set(compared.missing_paths)
 
 
-def files_at(repo_id: str, commit: str) -> set[str]:
-    """The names of all files in a model's repository at a commit.
+def files_at(repo_id: str, commit: str, repo_type: str = "model") -> dict[str, RepoFile]:
+    """The files of a repository at a commit, by name.
 
     Raises:
         AxionError: the Hub refused, or cannot be reached.
     """
     with hub_errors(repo_id):
-        return set(retry(lambda: api().list_repo_files(repo_id, revision=commit)))
+        entries = retry(
+            lambda: list(api().list_repo_tree(repo_id, recursive=True, revision=commit, repo_type=repo_type))
+        )
+        return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 
 def commit_history(repo_id: str, commit: str) -> list[str]:
@@ -306,16 +284,30 @@ def create_repo(repo_id: str, private: bool = False, branch: str | None = None) 
 
     Args:
         repo_id: USER/NAME.
-        private: make a new repository private; an existing one is not changed.
+        private: make a new repository private.
         branch: created from main.
 
     Raises:
-        AxionError: the Hub refused, or cannot be reached.
+        AxionError: `private` is set and the repository exists and is public, or the Hub refused or cannot be reached.
     """
     with hub_errors(repo_id):
         retry(lambda: api().create_repo(repo_id, private=private or None, exist_ok=True))
+        if private:
+            check_private(repo_id)
         if branch:
             retry(lambda: api().create_branch(repo_id, branch=branch, exist_ok=True))
+
+
+def empty_head(repo_id: str, branch: str = "main") -> str:
+    """The commit that a repository begins with.
+
+    Raises:
+        AxionError: the repository has files, so somebody else has put them there in the meantime.
+    """
+    commit = head(repo_id, branch)
+    if commit is None or files_at(repo_id, commit).keys() - {".gitattributes"}:
+        raise AxionError(f"{repo_id} has changed in the meantime: run the same command again")
+    return commit
 
 
 def push(
@@ -359,12 +351,21 @@ def push(
         if head(repo_id, revision, repo_type) != parent:
             raise AxionError(f"{repo_id} has changed in the meantime: run the same command again")
         # Created anew for each attempt, since the client marks operations as uploaded.
-        operations = [CommitOperationAdd(name, folder / name) for name in files_in(folder)]
-        operations += [CommitOperationDelete(name) for name in sorted(remove)]
+        additions = [CommitOperationAdd(name, folder / name) for name in files_in(folder)]
+        deletions = [CommitOperationDelete(name) for name in sorted(remove)]
         with _commit_errors(repo_id):
+            api().preupload_lfs_files(
+                repo_id,
+                additions,
+                repo_type=repo_type,
+                revision=revision,
+                create_pr=as_pull_request,
+                free_memory=False,  # the content is also needed for the comparison with what is there
+            )
+            _check_ignored(repo_id, additions)
             made = api().create_commit(
                 repo_id,
-                operations,
+                [*additions, *deletions],
                 commit_message=message,
                 repo_type=repo_type,
                 revision=revision,
@@ -385,6 +386,15 @@ def push(
         return retry(commit_or_find)
 
 
+def _check_ignored(repo_id: str, additions: Collection[CommitOperationAdd]) -> None:
+    """The client silently leaves out what a .gitignore on the Hub names (huggingface_hub#1826)."""
+    if ignored := [addition.path_in_repo for addition in additions if addition._should_ignore]:
+        raise AxionError(
+            f"the .gitignore of {repo_id} names {ignored[0]}, which the Hub would therefore leave out: delete the "
+            ".gitignore there, or remove that line"
+        )
+
+
 @contextmanager
 def _commit_errors(repo_id: str) -> Iterator[None]:
     """Unwrap what the client and hf_xet raise as other exceptions: failed uploads, and a card that the Hub refuses."""
@@ -397,7 +407,7 @@ def _commit_errors(repo_id: str) -> Iterator[None]:
     except JSONDecodeError:  # an error page of a proxy
         raise HTTPError("the response is not JSON") from None
     except ValueError as error:
-        raise AxionError(f"the Hub refused {repo_id}: {_TOKEN.sub('hf_…', ' '.join(str(error).split()))}") from None
+        raise AxionError(f"the Hub refused {repo_id}: {hide_tokens(one_line(error))}") from None
 
 
 def _find(
@@ -408,7 +418,7 @@ def _find(
     if as_pull_request:
         refs = retry(lambda: api().list_repo_refs(repo_id, repo_type=repo_type, include_pull_requests=True))
         commits += [ref.target_commit for ref in reversed(refs.pull_requests or [])]
-    return next((commit for commit in commits if commit and contains(folder, repo_id, commit, repo_type, remove)), None)
+    return next((at for at in commits if at and not differences(folder, repo_id, at, repo_type, remove)), None)
 
 
 def tag(repo_id: str, name: str, commit: str) -> bool:
@@ -424,7 +434,10 @@ def tag(repo_id: str, name: str, commit: str) -> bool:
     with hub_errors(repo_id):
         if not existed:
             retry(lambda: api().create_tag(repo_id, tag=name, revision=commit, exist_ok=True))
-    if (tagged := tags(repo_id)[name]) != commit:
+    tagged = tags(repo_id).get(name)
+    if tagged is None:
+        raise AxionError(f"the Hub does not show the new tag {name} of {repo_id} yet: run the same command again")
+    if tagged != commit:
         raise AxionError(
             f"{repo_id} has the tag {name} on another commit ({tagged[:8]}), and release tags are never moved: "
             "give the recipe a new version, or delete the tag on the Hub"

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from publish.manifest import allowed_files, check_files, files_in, read_manifest
 from publish.markdown import python_snippets
 from publish.release.build import AUTO_MAP, code_files
 from publish.release.card import python_of_card
+from publish.scratch import scratch_folder
 from publish.steps import Steps
 
 TIMEOUT_SECONDS = 300
@@ -45,8 +45,8 @@ def verify_release(folder: Path) -> str:
     """
     release = open_release(folder)
     info = check_files(folder)
-    with tempfile.TemporaryDirectory(prefix="axion-verify-") as scratch:
-        theirs = run_clean(folder, Path(scratch))
+    with scratch_folder("verify") as scratch:
+        theirs = run_clean(folder, scratch)
     _compare(release, theirs)
     return f"{len(info['files'])} checksums match, logits and text are bit-identical, the card's snippets run"
 
@@ -100,8 +100,8 @@ def _run_download(download: Download, info: dict) -> dict[str, torch.Tensor]:
     refs = download.folder.parent.parent / "refs"
     refs.mkdir(exist_ok=True)
     (refs / info["tag"]).write_text(download.commit, encoding="utf-8")
-    with tempfile.TemporaryDirectory(prefix="axion-verify-") as scratch:
-        return run_clean(download.folder, Path(scratch), download=download)
+    with scratch_folder("verify") as scratch:
+        return run_clean(download.folder, scratch, download=download)
 
 
 def verify_published(reference: str, steps: Steps, trust_remote_code: bool = False) -> None:
@@ -123,9 +123,9 @@ def verify_published(reference: str, steps: Steps, trust_remote_code: bool = Fal
     commit = hub.head(repo_id, revision or "main")
     if commit is None:
         raise AxionError(f"{reference} is not on the Hub, or the token has no access to it; write USER/NAME@v0.1")
-    with tempfile.TemporaryDirectory(prefix="axion-fresh-cache-") as cache:
+    with scratch_folder("cache") as cache:
         with steps.step("download") as did:
-            download = Download(repo_id, commit, Path(cache), hub.download(repo_id, commit, Path(cache)))
+            download = Download(repo_id, commit, cache, hub.download(repo_id, commit, cache))
             did(f"{repo_id} at {commit[:8]}")
         info = _read_release(download)
         with steps.step("verify") as did:

@@ -5,22 +5,25 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
 from huggingface_hub import constants
 
 from axion.data.format import prompt
-from axion.errors import AxionError
+from axion.errors import AxionError, one_line
 from axion.kernels.build import builds_folder
+from publish.scratch import scratch_folder
 
 PROMPT = prompt("Quanto é 5 + 3?")
 START_SECONDS = 180
 """Long enough to download the models."""
+GENERATION_SECONDS = 300
+"""Long enough to compile the kernels."""
 HIDDEN_PREFIXES = ("PYTHON", "HF_", "HUGGING", "TRANSFORMERS_", "GRADIO_", "AXION_", "SPACE", "SYSTEM")
 """Environment variables with these prefixes are hidden from the Space: local settings, including tokens."""
 KEPT_VARIABLES = ("HF_HUB_DISABLE_XET", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
@@ -60,7 +63,12 @@ def run_locally(folder: Path, models: Sequence[str] = (), python: str = sys.exec
         AxionError: it does not start, or a model does not generate.
     """
     with serve(folder, models, python) as address:
-        written = {model: write(address, model, PROMPT) for model in offered_models(address)}
+        try:
+            written = {model: write(address, model, PROMPT) for model in offered_models(address)}
+        except AxionError:
+            raise
+        except Exception as error:  # Gradio's client, its HTTP library and an odd page each raise their own
+            raise AxionError(f"the Space starts but does not generate: {one_line(error)}") from None
     return "; ".join(f"{model} answers 5 + 3 with {text.strip()!r}" for model, text in written.items())
 
 
@@ -75,12 +83,10 @@ def serve(folder: Path, models: Sequence[str] = (), python: str = sys.executable
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory(prefix="axion-try-") as scratch, tempfile.TemporaryFile() as log:
+    with scratch_folder("try") as scratch, (scratch / "log").open("w+b") as log:
         # -E and -s: no PYTHONPATH, no user site-packages. -B: no __pycache__.
         command = [python, "-E", "-s", "-B", "-X", "utf8", "-c", LAUNCH, str(folder.resolve()), "--port", str(port)]
-        process = subprocess.Popen(
-            command, cwd=scratch, env=_environment(Path(scratch), models), stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command, cwd=scratch, env=_environment(scratch, models), stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + START_SECONDS
             while not _answers(address):
@@ -118,7 +124,7 @@ def _answers(address: str) -> bool:
     try:
         with urlopen(address, timeout=5) as answer:
             return answer.status == 200
-    except OSError:
+    except (OSError, HTTPException):
         return False
 
 
@@ -152,7 +158,8 @@ def write(address: str, model: str, prompt: str) -> str:
     client.endpoints[event["id"]].is_valid = True  # the page does not offer it to API clients
     chosen = {ids["model"]: model, ids["prompt"]: prompt}
     values = [chosen.get(number, components[number].get("value")) for number in event["inputs"]]
-    lines = [json.loads(line) for line in client.predict(*values, fn_index=event["id"]).splitlines()]
+    written = client.submit(*values, fn_index=event["id"]).result(timeout=GENERATION_SECONDS)
+    lines = [json.loads(line) for line in written.splitlines()]
     if lines[-1]["kind"] != "end":
         raise AxionError(f"the Space's page shows for {model}: {lines[-1].get('message', 'no complete text')}")
     return "".join(line["t"] for line in lines if line["kind"] == "step" and not line["prompt"])

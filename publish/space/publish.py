@@ -1,13 +1,13 @@
 """Publish the playground as a Space: build it, run it locally, push one commit, and wait until it runs."""
 
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import SpaceHardware, SpaceRuntime, SpaceStage, constants
 from huggingface_hub.errors import HfHubHTTPError
@@ -17,8 +17,10 @@ from axion.errors import AxionError
 from axion.files import ROOT
 from axion.release import NEEDED, WANTED_FROM_HUB
 from publish.hub import client as hub
+from publish.hub.errors import hub_errors, retry
 from publish.manifest import files_in
 from publish.release.metadata import check_repo_name
+from publish.scratch import scratch_folder
 from publish.space.build import BUNDLED, ZERO_GPU, PublishedModel, build_space
 from publish.space.local_run import run_locally
 from publish.steps import Steps
@@ -49,8 +51,8 @@ class SpaceRequest:
     """Build the Space with the bundled release under build/ and run it locally, without a network."""
     hardware: str | None = None
     """A name such as cpu-basic or zero-a10g; by default the Hub's default, or the Space's current hardware."""
-    replace_card: bool = False
-    """Overwrite edits of README.md that were made on the Hub."""
+    overwrite: frozenset[str] = frozenset()
+    """Files whose edits on the Hub are discarded."""
 
 
 def publish_space(request: SpaceRequest, steps: Steps) -> str:
@@ -71,18 +73,17 @@ def publish_space(request: SpaceRequest, steps: Steps) -> str:
         steps.skip("push", "dry run")
         return str(DRY_RUN_FOLDER)
     with steps.step("preflight") as did:
-        hub.check_access(request.repo_id, "space")
+        check_space(request, hub.whoami())
         models = [find_model(reference) for reference in request.models]
         did(", ".join(f"{model.repo_id} at {model.commit[:8]}" for model in models) or f"the bundled {BUNDLED}")
-    with tempfile.TemporaryDirectory(prefix="axion-space-") as scratch:
-        folder = Path(scratch) / "space"
+    with scratch_folder("space") as scratch:
+        folder = scratch / "space"
         _build(folder, models, steps)
         if commit := _find_pushed(folder, request, models):
             for name in ("test", "push"):
                 steps.skip(name, f"{request.repo_id} has these files at {commit[:8]}")
         else:
-            if not request.replace_card:
-                check_readme(request.repo_id)
+            check_edits(folder, request.repo_id, request.overwrite)
             _run(folder, models, steps)
             with steps.step("push") as did:
                 did(push_space(folder, request.repo_id, models, private=request.private, hardware=request.hardware))
@@ -114,6 +115,23 @@ def check_hardware(name: str | None) -> None:
         raise AxionError(f"--hardware {name!r} is unknown; choose one of {', '.join(known)}")
 
 
+def check_space(request: SpaceRequest, user: Mapping[str, Any]) -> None:
+    """Check that the Space can be pushed to, or created and run.
+
+    Args:
+        request: the Space.
+        user: what `publish.hub.client.whoami` returns.
+
+    Raises:
+        AxionError: it can not; the message says what to do.
+    """
+    check_hardware(request.hardware)
+    exists = hub.check_access(request.repo_id, "space", private=request.private, user=user)
+    is_free = request.repo_id.partition("/")[0] == user["name"] and not user.get("isPro", True)
+    if not exists and is_free and request.hardware in (None, SpaceHardware.CPU_BASIC.value):
+        raise AxionError(_paid_plan(request.hardware))
+
+
 def find_model(reference: str) -> PublishedModel:
     """Look up a model on the Hub, and pin it to the commit that its revision points to now.
 
@@ -127,8 +145,8 @@ def find_model(reference: str) -> PublishedModel:
     if "/" not in repo_id:
         raise AxionError(f"--model {reference!r} has no owner; write USER/{reference}")
     check_repo_name(repo_id, "--model")
-    with hub.hub_errors(reference):
-        info = hub.retry(lambda: hub.api().model_info(repo_id, revision=revision or None))
+    with hub_errors(reference):
+        info = retry(lambda: hub.api().model_info(repo_id, revision=revision or None))
     if info.private or info.gated:
         raise AxionError(
             f"{repo_id} is {'private' if info.private else 'gated'}, so the Space could not read it: "
@@ -139,11 +157,10 @@ def find_model(reference: str) -> PublishedModel:
     )
     if missing := sorted(set(NEEDED) - set(files)):
         raise AxionError(f"{reference} is not an Axion release: it has no {missing[0]}; publish it first")
-    datasets = (info.card_data or {}).get("datasets") or ()
+    datasets = (info.card_data or {}).get("datasets")
+    listed = [datasets] if isinstance(datasets, str) else datasets if isinstance(datasets, list) else []
     assert info.sha is not None
-    return PublishedModel(
-        repo_id, info.sha, tuple(files), (datasets,) if isinstance(datasets, str) else tuple(datasets)
-    )
+    return PublishedModel(repo_id, info.sha, tuple(files), tuple(name for name in listed if hub.is_repo_id(name)))
 
 
 # --- On the Hub -------------------------------------------------------------------------------------------------------
@@ -169,8 +186,8 @@ def push_space(
     """
     api = hub.api()
     space_hardware = None if hardware is None else SpaceHardware(hardware)
-    with hub.hub_errors(space_id), _paid_plans(hardware):
-        hub.retry(
+    with hub_errors(space_id), _paid_plans(hardware):
+        retry(
             lambda: api.create_repo(
                 space_id,
                 repo_type="space",
@@ -180,15 +197,17 @@ def push_space(
                 space_hardware=space_hardware,
             )
         )
+        if private:
+            hub.check_private(space_id, "space")
         if space_hardware is not None and not _has_hardware(space_id, space_hardware):
-            hub.retry(lambda: api.request_space_hardware(space_id, space_hardware))
+            retry(lambda: api.request_space_hardware(space_id, space_hardware))
         # Before the commit, which starts the build, so that the Space starts with these variables.
         changed = _find_other_variables(space_id, models)
         for key, value in changed.items():
             if value:
-                hub.retry(lambda key=key, value=value: api.add_space_variable(space_id, key, value))
+                retry(lambda key=key, value=value: api.add_space_variable(space_id, key, value))
             else:  # the Hub allows no empty values
-                hub.retry(lambda key=key: api.delete_space_variable(space_id, key))
+                retry(lambda key=key: api.delete_space_variable(space_id, key))
         before = hub.head(space_id, repo_type="space")
         commit = hub.push(
             folder,
@@ -208,46 +227,56 @@ def _find_pushed(folder: Path, request: SpaceRequest, models: Sequence[Published
     head = hub.head(space_id, repo_type="space")
     if head is None:
         return None
-    with hub.hub_errors(space_id):
+    with hub_errors(space_id):
         obsolete = _find_obsolete(folder, space_id)
     if not hub.contains(folder, space_id, head, "space", absent=obsolete):
         return None
-    with hub.hub_errors(space_id):
+    with hub_errors(space_id):
         as_requested = request.hardware is None or _has_hardware(space_id, request.hardware)
         return head if as_requested and not _find_other_variables(space_id, models) else None
 
 
 def _has_hardware(space_id: str, hardware: str) -> bool:
-    runtime = hub.retry(lambda: hub.api().get_space_runtime(space_id))
+    runtime = retry(lambda: hub.api().get_space_runtime(space_id))
     return hardware in (runtime.requested_hardware, runtime.hardware)
 
 
 def _find_other_variables(space_id: str, models: Sequence[PublishedModel]) -> dict[str, str]:
     """The variables to change; an empty value removes one. Each change restarts the Space."""
     wanted = VARIABLES | {"AXION_MODELS": " ".join(model.reference for model in models)}
-    current = hub.retry(lambda: hub.api().get_space_variables(space_id))
+    current = retry(lambda: hub.api().get_space_variables(space_id))
     return {key: value for key, value in wanted.items() if (current[key].value if key in current else "") != value}
 
 
-def check_readme(space_id: str) -> None:
-    """Check that the Space's README.md was not edited on the Hub since the last push.
+def check_edits(folder: Path, space_id: str, overwrite: Collection[str] = ()) -> None:
+    """Check that a push would not revert others' edits of the Space.
+
+    Files that differ between the Space's head and this project's last commit were edited. Where this project has not
+    pushed yet, every file counts that was not there from the beginning.
+
+    Args:
+        folder: what is to be pushed.
+        space_id: USER/NAME of the Space.
+        overwrite: files whose edits are discarded.
 
     Raises:
-        AxionError: it was edited.
+        AxionError: a file was edited that the push would change or delete.
     """
-    api = hub.api()
-    with hub.hub_errors(space_id):
-        if (head := hub.head(space_id, repo_type="space")) is None:
-            return
-        commits = hub.retry(lambda: api.list_repo_commits(space_id, repo_type="space", revision=head))
-        ours = next((commit.commit_id for commit in commits if commit.title.startswith(COMMIT_PREFIX)), head)
-        now, then = (
-            hub.retry(lambda at=at: api.get_paths_info(space_id, ["README.md"], revision=at, repo_type="space"))
-            for at in (head, ours)
-        )
-    if [getattr(file, "blob_id", None) for file in now] != [getattr(file, "blob_id", None) for file in then]:
+    if (head := hub.head(space_id, repo_type="space")) is None:
+        return
+    with hub_errors(space_id):
+        commits = retry(lambda: hub.api().list_repo_commits(space_id, repo_type="space", revision=head))
+        obsolete = _find_obsolete(folder, space_id)
+    base = next((commit for commit in commits if commit.title.startswith(COMMIT_PREFIX)), commits[-1])
+    now, then = (hub.files_at(space_id, commit, "space") for commit in (head, base.commit_id))
+    changed = {name for name in now if name not in then or now[name].blob_id != then[name].blob_id}
+    changed |= then.keys() - now.keys()
+    pushed = hub.differences(folder, space_id, head, "space") | obsolete
+    if conflicts := sorted(changed & pushed - set(overwrite)):
+        advice = "".join(f" --overwrite {name}" for name in conflicts)
         raise AxionError(
-            f"the README.md of {space_id} was edited on the Hub: undo it there, or overwrite it with --replace-card"
+            f"others have changed files of the Space {space_id} on the Hub: {', '.join(conflicts)}; undo that there, "
+            f"or discard it with{advice}"
         )
 
 
@@ -263,15 +292,19 @@ def _paid_plans(hardware: str | None) -> Iterator[None]:
             raise AxionError(
                 "free accounts are limited to two Spaces on ZeroGPU: delete one, or see https://huggingface.co/pricing"
             ) from None
-        raise AxionError(
-            f"Gradio Spaces on {hardware or SpaceHardware.CPU_BASIC.value} need a paid plan; "
-            f"ZeroGPU is free for two Spaces: add --hardware {ZERO_GPU}"
-        ) from None
+        raise AxionError(_paid_plan(hardware)) from None
+
+
+def _paid_plan(hardware: str | None) -> str:
+    return (
+        f"Gradio Spaces on {hardware or SpaceHardware.CPU_BASIC.value} need a paid plan; "
+        f"ZeroGPU is free for two Spaces: add --hardware {ZERO_GPU}"
+    )
 
 
 def _find_obsolete(folder: Path, space_id: str) -> set[str]:
     """Files of an earlier push in the project's own folders; all other files of the Space are kept."""
-    present = hub.retry(lambda: hub.api().list_repo_files(space_id, repo_type="space"))
+    present = retry(lambda: hub.api().list_repo_files(space_id, repo_type="space"))
     ours = {"axion", "playground", "releases"}
     return {name for name in present if name.partition("/")[0] in ours and not (folder / name).exists()}
 
@@ -288,8 +321,8 @@ def wait_until_running(space_id: str) -> str:
     head = hub.head(space_id, repo_type="space")
     deadline = time.monotonic() + MAX_WAIT_SECONDS
     for wait in chain(POLL_INTERVALS, repeat(POLL_INTERVALS[-1])):
-        with hub.hub_errors(space_id):
-            runtime = hub.retry(lambda: hub.api().get_space_runtime(space_id))
+        with hub_errors(space_id):
+            runtime = retry(lambda: hub.api().get_space_runtime(space_id))
         if problem := _find_failure(space_id, runtime):
             raise AxionError(problem)
         # Right after a push the Hub may still report the previous run; if it reports a commit, compare it.

@@ -1,7 +1,9 @@
 """The outermost layer of the server: logs requests and injects faults.
 
 A fault occurs at the nth request that matches it. The kinds of faults:
-    429, 503, …      a response of that status, without an effect; 429 with Retry-After: 0 and RateLimit headers
+    429, 503, …      a response of that status, without an effect; 429 with Retry-After: 0 and RateLimit headers, 404
+                     as for a missing repository
+    not JSON         a page of HTML instead of the response, without an effect, as from a proxy
     reset before     the connection is reset, without an effect
     reset after      the request takes effect, but the connection is reset instead of a response
     reset within     the connection is reset after half of the response's body
@@ -20,11 +22,11 @@ from fnmatch import fnmatch
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.routing import Match
 
 STATUSES = {str(status): status for status in range(400, 600)}
-KINDS = ("reset before", "reset after", "reset within", "truncated", "corrupted")
+KINDS = ("not JSON", "reset before", "reset after", "reset within", "truncated", "corrupted")
 
 
 @dataclass
@@ -98,7 +100,7 @@ class Wire:
             run_call(fault)
         if kind == "reset before":
             return await reset(send, receive)
-        messages = await (refuse(kind, scope, entry.n) if kind in STATUSES else self.answer(scope, body))
+        messages = await (refuse(kind, scope, entry.n) if kind in {*STATUSES, "not JSON"} else self.answer(scope, body))
         if kind == "reset after":
             run_call(fault)
             return await reset(send, receive)
@@ -157,7 +159,12 @@ async def refuse(kind: str, scope: dict, n: int) -> list[dict]:
             "RateLimit": '"api";r=0;t=0',
             "RateLimit-Policy": '"fixed window";"api";q=500;w=300',
         }
-    await JSONResponse({"error": f"A fault: {kind}"}, STATUSES[kind], headers)(scope, None, collect)
+    if kind == "404":
+        headers["X-Error-Code"] = "RepoNotFound"
+    if kind == "not JSON":
+        await HTMLResponse("<html>Please log in</html>", 200, headers)(scope, None, collect)
+    else:
+        await JSONResponse({"error": f"A fault: {kind}"}, STATUSES[kind], headers)(scope, None, collect)
     return messages
 
 

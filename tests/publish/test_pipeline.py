@@ -16,14 +16,16 @@ from axion.release import RELEASES
 from axion.training.run import Interrupted
 from publish import pipeline
 from publish.cli import app
-from publish.hub.delivery import PushOptions
+from publish.hub.delivery import AlreadyReleased, PushOptions, ReleaseUpload
 from publish.manifest import REMOTE_CODE, REQUIRED_FILES, files_in
-from publish.pipeline import PublishRequest, publish
+from publish.pipeline import PublishRequest, publish, publish_all
 from publish.release import measure
 from publish.release.build import Ingredients, build_release
 from publish.steps import Steps
 
 REPO_ID = "someone/Axion-tiny"
+LONG = f"someone/{'x' * 90}"
+"""A valid name, which has no room for a suffix."""
 BUNDLED = RELEASES / "axion1-v0.1"
 SYNTHETIC = ("data.hub_id=null", "data.arithmetic=300", "data.word_problems=0")
 """Data that is generated in a second, without a network."""
@@ -340,6 +342,84 @@ def test_a_mistake_is_one_line_and_exit_2(here, recipe_file, capsys, arguments, 
     printed = capsys.readouterr()
     assert code == 2 and printed.out == "" and "secret" not in printed.err
     assert line in printed.err and len(printed.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"repo_id": f"someone/{'x' * 90}", "exports": True},
+            "--exports makes the name .*x-native' is not a valid name",
+        ),
+        (
+            {"repo_id": f"someone/{'x' * 90}", "space": True},
+            "--space makes the name .*x-playground' is not a valid name",
+        ),
+        ({"skip_train": False, "overrides": ("data.test_files=missing.jsonl",)}, "no file missing.jsonl"),
+        ({"skip_train": False, "overrides": ("data.files=missing.jsonl",)}, "no file missing.jsonl"),
+        (
+            {"skip_train": False, "overrides": ("data.test_files=broken.jsonl",)},
+            "line 2: no field 'answer'",
+        ),
+    ],
+)
+def test_what_would_fail_hours_later_is_refused_at_once(unbuilt, request_for, monkeypatch, changes, line):
+    (unbuilt / "broken.jsonl").write_text('{"question": "?", "answer": "1"}\n{"question": "?"}\n')
+    monkeypatch.setattr(pipeline, "_find_run", None)  # calling it would fail
+    with pytest.raises(AxionError, match=line):
+        run_steps(request_for(**changes))
+
+
+def test_the_rights_to_all_repositories_are_checked_before_anything_is_pushed(here, request_for, the_hub, monkeypatch):
+    def check_access(repo_id, repo_type="model", **options):
+        if repo_id.endswith(refused):
+            raise AxionError(f"no access to {repo_id}")
+        return False
+
+    monkeypatch.setattr(pipeline.hub, "check_access", check_access)
+    for refused, changes in (("-GGUF", {"exports": True}), ("-playground", {"space": True})):
+        with pytest.raises(AxionError, match=f"no access to {REPO_ID}{refused}"):
+            run_steps(request_for(dry_run=False, **changes))
+    monkeypatch.undo()
+
+
+def test_a_free_account_is_told_about_the_space_before_the_release_is_pushed(here, command, the_hub, capsys):
+    the_hub.store.free.add("someone")
+    assert run(app, [*command, "--space"]) == 2
+    assert "need a paid plan" in (error := capsys.readouterr().err) and "add --hardware zero-a10g" in error
+    assert run(app, [*command, "--hardware", "zero-a10g"]) == 2
+    assert "--hardware is the Space's: add --space" in capsys.readouterr().err
+    assert the_hub.snapshot()["repos"] == {}
+
+
+def test_a_space_that_fails_does_not_hide_that_the_release_is_there(here, request_for, the_hub, monkeypatch):
+    def fail(request, steps):
+        raise AxionError(f"{request.repo_id} on {request.hardware} failed to build")
+
+    monkeypatch.setattr(pipeline, "publish_space", fail)
+    monkeypatch.setattr(pipeline, "deliver", lambda *arguments: "c" * 40)
+    monkeypatch.setattr(pipeline.announce, "add_to_collection", lambda repo_id, title: "in a collection")
+    line = f"{REPO_ID} is released as v0.1, but its Space is not: {REPO_ID}-playground on t4-small failed to build"
+    with pytest.raises(AxionError, match=line):
+        run_steps(request_for(dry_run=False, space=True, hardware="t4-small"))
+
+
+def test_all_continues_after_a_version_whose_code_has_changed_since(here, the_hub, monkeypatch, request_for):
+    """The tag of a released version stays with its code; what was trained anew is still an error."""
+    made = pipeline.series.Member("axion-tiny", "0.1", "Axion tiny", "Axion-tiny", True, 1, 1)
+    monkeypatch.setattr(pipeline.series, "walk", lambda: iter([made, made]))
+    upload, lines = ReleaseUpload(here, REPO_ID, "v0.1", "Release"), []
+
+    def publish_again(request, steps):
+        raise AlreadyReleased(upload, "c" * 40, different)
+
+    monkeypatch.setattr(pipeline, "publish", publish_again)
+    different = {"modeling_axion.py", "config.json"}
+    assert publish_all(lambda version, repo_id: request_for(dry_run=False), None, Steps(lines.append)) == []
+    assert len(lines) == 2 and all("v0.1 was released with an earlier version of the code" in line for line in lines)
+    different = {"modeling_axion.py", "model.safetensors"}
+    with pytest.raises(AxionError, match=r"with other files \(model\.safetensors, modeling_axion\.py\)"):
+        publish_all(lambda version, repo_id: request_for(dry_run=False), None, Steps(lines.append))
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@ This module does not import torch, so that processes that are killed start fast.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.utils import disable_progress_bars
 
 from publish.hub.announce import add_to_collection, link_to_new_version
@@ -44,6 +46,33 @@ def make_folder(folder: Path, repo_id: str = REPO, word: str = "yes", tag: str =
     (folder / "model.safetensors").write_bytes(word.encode() * 1000)
     write_manifest(folder, {"repo_id": repo_id, "tag": tag})
     return folder
+
+
+def edit(repo_id: str, name: str, change: Callable[[str], str]) -> None:
+    """Edit a file on the Hub, as somebody else."""
+    api = HfApi()
+    text = Path(api.hf_hub_download(repo_id, name)).read_bytes().decode()
+    add(repo_id, {name: change(text)})
+
+
+def add(repo_id: str, files: dict[str, str | None]) -> None:
+    """Write files on the Hub, as somebody else; None deletes one."""
+    operations = [
+        CommitOperationDelete(name) if text is None else CommitOperationAdd(name, text.encode())
+        for name, text in files.items()
+    ]
+    HfApi().create_commit(repo_id, operations, commit_message="An edit on the Hub")
+
+
+def tree(hub, repo_id: str = REPO, ref: str = "refs/heads/main") -> dict:
+    """The number of commits of a ref on the Hub, and the sha256 of each file."""
+    return hub.snapshot()["repos"][f"models/{repo_id}"]["refs"][ref]
+
+
+def text_of(hub, repo_id: str, name: str = "README.md") -> str:
+    """The text of a file at the head of main."""
+    repo = hub.store.repos["models", repo_id]
+    return repo.commits[repo.refs["refs/heads/main"]].tree[name].data.decode()
 
 
 def send(

@@ -9,6 +9,8 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from axion.errors import AxionError
 from publish.hub import client as publish_hub
+from publish.hub import errors
+from publish.hub.errors import hub_errors
 from tests.hub import accounts
 
 REPO = "someone/Tiny"
@@ -26,17 +28,22 @@ def refusal(status: int, message: str = "no", **headers) -> HfHubHTTPError:
     [
         (refusal(401), "hf auth login"),
         (refusal(402), "paid plan"),
-        (refusal(403), "write role"),
+        (refusal(403, "You are not in the team"), "You are not in the team; the token has no write access: give"),
         (refusal(412), "has changed in the meantime"),
         (refusal(429), "wait a few minutes"),
         (refusal(500, "it is broken\nmore lines"), "it is broken$"),
         (OfflineModeIsEnabled("offline"), "HF_HUB_OFFLINE is set"),
         (httpx2.ConnectError("no route to host"), "cannot be reached"),
+        (ConnectionResetError(104, "Connection reset by peer"), "cannot be reached"),
+        (RuntimeError("an upload of hf_xet failed"), "cannot be reached"),
+        (JSONDecodeError("Expecting value", "<html>", 0), "did not answer about someone/Tiny in JSON"),
+        (KeyError("sha"), r"answer about someone/Tiny cannot be read \(KeyError"),
+        (refusal(429, **{"RateLimit": '"api";r=0;t=3000'}), "it asks to wait 3000 seconds"),
         (refusal(400, f"bad token {SECRET}"), "bad token hf_…$"),
     ],
 )
 def test_errors_are_one_line_of_advice_without_a_token(error, advice):
-    with pytest.raises(AxionError, match=advice) as caught, publish_hub.hub_errors(REPO):
+    with pytest.raises(AxionError, match=advice) as caught, hub_errors(REPO):
         raise error
     assert "\n" not in str(caught.value) and SECRET not in str(caught.value)
 
@@ -71,7 +78,7 @@ def test_permissions_are_checked_before_any_work(hub, monkeypatch, token, line):
 def test_somebody_elses_repository_is_refused(hub, monkeypatch, token):
     HfApi().create_repo(REPO)
     monkeypatch.setenv("HF_TOKEN", getattr(accounts, token))
-    with pytest.raises(AxionError, match=r"the Hub refused someone/Tiny .*write role|is not on the Hub, or the token"):
+    with pytest.raises(AxionError, match=r"the Hub refused someone/Tiny .*write|is not on the Hub, or"):
         publish_hub.check_access(REPO)
 
 
@@ -97,35 +104,98 @@ def test_without_a_token_no_request_is_made(hub, monkeypatch):
 
 
 def test_missing_repositories_and_revisions(hub):
-    assert publish_hub.head(REPO) is None and publish_hub.tags(REPO) == {}
+    assert publish_hub.head(REPO) is None and publish_hub.tags(REPO, must_exist=False) == {}
     publish_hub.create_repo(REPO)
     assert publish_hub.head(REPO, "v9") is None and len(publish_hub.head(REPO)) == 40
 
 
 def test_retries_wait_as_long_as_the_hub_asks(monkeypatch):
     slept, answers = [], [refusal(429, **{"RateLimit": '"api";r=0;t=55'}), refusal(503), None]
-    monkeypatch.setattr(publish_hub.time, "sleep", slept.append)
+    monkeypatch.setattr(errors.time, "sleep", slept.append)
 
     def call():
         if (answer := answers.pop(0)) is not None:
             raise answer
         return "done"
 
-    assert publish_hub.retry(call) == "done" and slept == [55, publish_hub.RETRY_DELAYS[1]]
+    assert errors.retry(call) == "done" and slept == [55, errors.RETRY_DELAYS[1]]
+
+
+def test_a_wait_that_the_hub_asks_for_is_told_and_has_a_limit(monkeypatch, caplog):
+    monkeypatch.setattr(errors.time, "sleep", lambda seconds: None)
+    answers = [refusal(429, **{"Retry-After": "55"}), refusal(429, **{"Retry-After": "3600"})]
+
+    def call():
+        raise answers.pop(0)
+
+    with pytest.raises(HfHubHTTPError):
+        errors.retry(call)
+    assert answers == [] and [record.getMessage() for record in caplog.records] == [
+        "The Hub's rate limit is exceeded, waiting 55 seconds as it asks"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(28, "No space left on device", "some/file"), "^some/file: No space left on device$"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "^someone/Tiny: No space left on device$"),
+    ],
+)
+def test_a_full_disk_is_not_taken_for_the_network(error, line):
+    with pytest.raises(AxionError, match=line), hub_errors(REPO):
+        raise error
+
+
+@pytest.mark.parametrize("on", ["GET /api/whoami-v2", "GET */auth-check/write", "GET */revision/*", "GET */refs"])
+def test_a_page_instead_of_an_answer_is_one_line(hub, monkeypatch, on):
+    monkeypatch.setattr(errors.time, "sleep", lambda seconds: None)
+    publish_hub.create_repo(REPO)
+    hub.fail("not JSON", on, sticky=True)
+    reported = []
+    for call in (publish_hub.check_access, publish_hub.head, publish_hub.tags):
+        try:
+            call(REPO)
+        except AxionError as error:
+            reported.append(str(error))
+    # The client does not look at the body of an auth-check.
+    assert len(reported) == ("auth-check" not in on) and all("in JSON, as the Hub does" in line for line in reported)
+    hub.heal()
+    hub.fail("not JSON", on)
+    publish_hub.check_access(REPO)
+    assert publish_hub.tags(REPO) == {} and publish_hub.head(REPO)
+
+
+def test_private_needs_a_repository_that_is_new_or_private(hub):
+    assert publish_hub.check_access(REPO, private=True) is False
+    publish_hub.create_repo(REPO, private=True)
+    assert publish_hub.check_access(REPO, private=True) is True
+    HfApi().update_repo_settings(REPO, private=False)
+    for call in (publish_hub.check_access, publish_hub.create_repo):
+        with pytest.raises(AxionError, match=r"exists and is public.*make it private in its settings"):
+            call(REPO, private=True)
+
+
+def test_a_pull_request_to_somebody_elses_repository_is_fine(hub, monkeypatch):
+    HfApi().create_repo(REPO)
+    monkeypatch.setenv("HF_TOKEN", accounts.STRANGER)
+    assert publish_hub.check_access(REPO, pull_request=True) is True
+    with pytest.raises(AxionError, match="publish as stranger/other"):
+        publish_hub.check_access("someone/other", pull_request=True)
 
 
 def test_transient_errors_are_retried_and_others_are_not(monkeypatch):
     calls = []
-    monkeypatch.setattr(publish_hub.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(errors.time, "sleep", lambda seconds: None)
 
     def fail(status):
         calls.append(status)
         raise refusal(status)
 
-    expected = dict.fromkeys(publish_hub.TRANSIENT_STATUSES, len(publish_hub.RETRY_DELAYS) + 1)
+    expected = dict.fromkeys(errors.TRANSIENT_STATUSES, len(errors.RETRY_DELAYS) + 1)
     for status, times in {**expected, 403: 1, 412: 1}.items():
         with pytest.raises(HfHubHTTPError):
-            publish_hub.retry(lambda status=status: fail(status))
+            errors.retry(lambda status=status: fail(status))
         assert calls.count(status) == times
 
 

@@ -1,15 +1,14 @@
 """Deliveries to the loopback Hub through the real client: pushed, verified, tagged, and repeated."""
 
-import json
-from pathlib import Path
-
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, metadata_load
 
 from axion.errors import AxionError
 from publish.hub.delivery import PushOptions
 from publish.manifest import write_manifest
-from tests.publish.uploads import OLD_REPO, REPO, make_folder, send
+from tests.hub import accounts
+from tests.hub.store import Blob
+from tests.publish.uploads import OLD_REPO, REPO, edit, make_folder, send, text_of, tree
 
 
 @pytest.fixture
@@ -19,23 +18,6 @@ def folder(tmp_path):
 
 def by_name(steps: list[dict]) -> dict[str, dict]:
     return {step["name"]: step for step in steps}
-
-
-def edit(repo_id: str, name: str, change) -> None:
-    """Edit a file on the Hub, as somebody else."""
-    api = HfApi()
-    text = Path(api.hf_hub_download(repo_id, name)).read_bytes().decode()
-    operation = CommitOperationAdd(name, change(text).encode())
-    api.create_commit(repo_id, [operation], commit_message="An edit on the Hub")
-
-
-def tree(hub, repo_id: str = REPO, ref: str = "refs/heads/main") -> dict:
-    return hub.snapshot()["repos"][f"models/{repo_id}"]["refs"][ref]
-
-
-def text_of(hub, repo_id: str, name: str = "README.md") -> str:
-    repo = hub.store.repos["models", repo_id]
-    return repo.commits[repo.refs["refs/heads/main"]].tree[name].data.decode()
 
 
 def test_a_new_repository_gets_one_commit_and_a_tag_on_it(hub, folder):
@@ -102,7 +84,7 @@ def test_readers_edits_of_the_card_survive(hub, folder):
     steps = by_name(send(folder))
     card = text_of(hub, REPO)
     assert "A reader's note." in card and "Load it well." in card and "widget: []" in card
-    assert "kept" in steps["card"]["did"]
+    assert "kept" in steps["merge"]["did"]
 
 
 def test_an_edit_survives_any_number_of_publications(hub, folder, tmp_path):
@@ -132,7 +114,7 @@ def test_an_edit_of_our_own_text_is_refused_unless_the_card_is_to_be_replaced(hu
     with pytest.raises(AxionError, match=r"use.*--replace-card"):
         send(folder)
     assert hub.snapshot() == before
-    send(folder, options=PushOptions(replace_card=True))
+    send(folder, options=PushOptions(overwrite=frozenset(["README.md"])))
     assert "Load it well." in text_of(hub, REPO) and "Burn it." not in text_of(hub, REPO)
 
 
@@ -246,8 +228,67 @@ def test_a_check_that_fails_pushes_nothing(hub, folder):
     assert hub.snapshot()["repos"] == {}
 
 
-def test_a_manifest_broken_by_an_edit_is_replaced(hub, folder):
+def test_a_repository_that_somebody_else_creates_meanwhile_is_not_overwritten(hub, folder):
+    """Between the first look, which finds nothing, and the push, a colleague creates the repository with a card."""
+
+    def create():
+        repo = hub.store.create_repo("models", REPO, "teammate")
+        head = repo.commits[repo.refs["refs/heads/main"]]
+        tree = head.tree | {"README.md": Blob(b"# A colleague's card")}
+        repo.add_commit("refs/heads/main", tree, "mine", "", "teammate", 99)
+
+    hub.fail("reset before", "POST /api/repos/create", call=create)
+    with pytest.raises(AxionError, match="has changed in the meantime: run the same command again"):
+        send(folder)
+    assert text_of(hub, REPO) == "# A colleague's card"
+    assert list(hub.snapshot()["repos"][f"models/{REPO}"]["refs"]) == ["refs/heads/main"]
+
+
+def test_a_repository_that_seems_missing_for_a_moment_is_not_overwritten(hub, folder):
     send(folder)
-    edit(REPO, "release.json", lambda text: text[:20])
+    edit(REPO, "README.md", lambda card: card + "\nA reader's note.\n")
+    before = hub.snapshot()
+    for nth in (1, 2):  # the branch, which is main, and main itself
+        hub.fail("404", "GET */revision/main", nth)
+    with pytest.raises(AxionError, match="has changed in the meantime: run the same command again"):
+        send(folder)
+    assert hub.snapshot() == before
+
+
+def test_private_onto_a_public_repository_is_refused(hub, folder):
+    HfApi().create_repo(REPO)
+    before = hub.snapshot()
+    with pytest.raises(AxionError, match="exists and is public, and --private does not change that"):
+        send(folder, options=PushOptions(private=True))
+    assert hub.snapshot() == before
+
+
+def test_a_gitignore_that_would_drop_a_file_is_an_error_that_names_it(hub, folder):
+    api = HfApi()
+    api.create_repo(REPO)
+    api.create_commit(REPO, [CommitOperationAdd(".gitignore", b"*.safetensors\n")], commit_message="mine")
+    before = hub.snapshot()
+    with pytest.raises(AxionError, match=r"the \.gitignore of someone/Tiny-2 names model\.safetensors"):
+        send(folder)
+    assert hub.snapshot() == before
+    api.create_commit(REPO, [CommitOperationAdd(".gitignore", b"*.tmp\n")], commit_message="mine")
     send(folder)
-    assert json.loads(text_of(hub, REPO, "release.json"))["tag"] == "v0.2"
+    assert ".gitignore" in tree(hub)["tree"]
+
+
+def test_a_pull_request_needs_no_write_access(hub, folder, monkeypatch, tmp_path):
+    send(folder)
+    monkeypatch.setenv("HF_TOKEN", accounts.STRANGER)
+    (folder / "config.json").write_text('{"model_type": "axion", "more": 1}\n')
+    write_manifest(folder, {"repo_id": REPO, "tag": "v0.2"})
+    with pytest.raises(AxionError, match="HTTP 403"):
+        send(folder, options=PushOptions(branch="trial"))
+    send(folder, options=PushOptions(pull_request=True))
+    [pull] = hub.snapshot()["repos"][f"models/{REPO}"]["pulls"]
+    assert pull["status"] == "open"
+
+
+def test_a_tag_that_the_hub_does_not_show_is_one_line(hub, folder, monkeypatch):
+    monkeypatch.setattr(HfApi, "create_tag", lambda *arguments, **options: None)
+    with pytest.raises(AxionError, match=r"does not show the new tag v0\.2 .*run the same command again"):
+        send(folder)

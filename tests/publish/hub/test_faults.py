@@ -16,6 +16,7 @@ from huggingface_hub import constants
 
 from axion.errors import AxionError
 from publish.hub import client as publish_hub
+from publish.hub import errors
 from tests.publish import uploads
 from tests.publish.uploads import OLD_REPO, REPO, make_folder, send
 from tests.support.fork_server import fork_server
@@ -64,7 +65,7 @@ class Range:
 
 @pytest.fixture
 def range_(hub, tmp_path, monkeypatch):
-    monkeypatch.setattr(publish_hub.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(errors.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # all bytes go over HTTP, where they can be damaged
     return Range(hub, tmp_path)
 

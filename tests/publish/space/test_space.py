@@ -5,9 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from urllib.request import urlopen
 
+import httpx2
 import pytest
 import yaml
 
@@ -16,6 +18,7 @@ from axion.release import RELEASES, WANTED_FROM_HUB
 from publish.hub import client as hub_calls
 from publish.manifest import files_in
 from publish.space import build as space_build
+from publish.space import local_run
 from publish.space import publish as space
 from publish.space.build import PublishedModel, build_space, check_front_matter
 from publish.space.local_run import PROMPT, offered_models, run_locally, serve, write
@@ -188,6 +191,17 @@ def test_a_folder_that_does_not_start_is_reported_by_its_last_line(built, tmp_pa
         run_locally(tmp_path / "copy")
 
 
+@pytest.mark.parametrize("answer", [TimeoutError("timed out"), KeyError("components"), httpx2.ReadTimeout("slow")])
+def test_a_page_that_starts_but_does_not_answer_is_one_line(tmp_path, monkeypatch, answer):
+    def fail(address):
+        raise answer
+
+    monkeypatch.setattr(local_run, "serve", lambda *arguments: nullcontext("http://127.0.0.1:1"))
+    monkeypatch.setattr(local_run, "offered_models", fail)
+    with pytest.raises(AxionError, match="the Space starts but does not generate: "):
+        run_locally(tmp_path)
+
+
 @pytest.mark.slow
 def test_it_runs_on_the_oldest_torch_of_zero_gpu_with_nothing_but_its_requirements(built, tmp_path):
     """PyPI's torch includes gigabytes of CUDA, which are removed with the environment."""
@@ -292,20 +306,43 @@ def test_files_of_an_earlier_push_go_and_others_stay(hub, small):
     assert set(files_in(small)) <= files
 
 
-def test_somebody_s_edit_of_the_readme_is_not_written_over(hub, small):
-    space.check_readme(SPACE)  # no Space yet
-    hub_calls.api().create_repo(SPACE, repo_type="space", space_sdk="gradio")
-    space.check_readme(SPACE)  # a README.md that the Hub wrote
-    make_space(small)
-    space.check_readme(SPACE)
-    edited = (small / "README.md").read_bytes().replace("🔬".encode(), "🦔".encode())
+def edit_space(name: str, content: bytes) -> None:
+    """Edit a file of the Space, as somebody else."""
     hub_calls.api().upload_file(
-        path_or_fileobj=edited, path_in_repo="README.md", repo_id=SPACE, repo_type="space", commit_message="Hedgehog"
+        path_or_fileobj=content, path_in_repo=name, repo_id=SPACE, repo_type="space", commit_message="Mine"
     )
-    with pytest.raises(AxionError, match=r"README\.md of .* was edited on the Hub: .*--replace-card$"):
-        space.check_readme(SPACE)
+
+
+def test_others_edits_are_not_overwritten_unless_they_are_to_be_discarded(hub, small):
+    space.check_edits(small, SPACE)  # no Space yet
+    hub_calls.api().create_repo(SPACE, repo_type="space", space_sdk="gradio")
+    space.check_edits(small, SPACE)  # a README.md that the Hub wrote
     make_space(small)
-    space.check_readme(SPACE)
+    edit_space("notes.md", b"a reader's")
+    space.check_edits(small, SPACE)
+    edit_space("README.md", (small / "README.md").read_bytes().replace("🔬".encode(), "🦔".encode()))
+    edit_space("app.py", b"print('mine')\n")
+    with pytest.raises(AxionError, match=r"README\.md, app\.py; .* --overwrite README\.md --overwrite app\.py$"):
+        space.check_edits(small, SPACE)
+    with pytest.raises(AxionError, match=r"on the Hub: app\.py; undo that there"):
+        space.check_edits(small, SPACE, ["README.md"])
+    make_space(small)
+    space.check_edits(small, SPACE)
+
+
+def test_a_space_of_somebody_else_s_making_is_not_overwritten(hub, small):
+    hub_calls.api().create_repo(SPACE, repo_type="space", space_sdk="gradio")
+    edit_space("app.py", b"print('mine')\n")
+    with pytest.raises(AxionError, match=r"on the Hub: app\.py; undo that there"):
+        space.check_edits(small, SPACE)
+
+
+def test_private_onto_a_public_space_is_refused(hub, small):
+    make_space(small)
+    with pytest.raises(AxionError, match="exists and is public"):
+        space.check_space(SpaceRequest(SPACE, private=True), hub_calls.whoami())
+    with pytest.raises(AxionError, match="exists and is public"):
+        push_space(small, SPACE, [PINNED], private=True)
 
 
 def test_other_models_change_a_variable_and_one_commit(hub, small, tmp_path):
@@ -321,6 +358,9 @@ def test_other_models_change_a_variable_and_one_commit(hub, small, tmp_path):
 
 def test_a_free_account_is_shown_the_way_to_zero_gpu(hub, small, quick):
     hub.store.free.add("someone")
+    with pytest.raises(AxionError, match=r"on cpu-basic need a paid plan.*--hardware zero-a10g$"):
+        space.check_space(SpaceRequest(SPACE), hub_calls.whoami())
+    space.check_space(SpaceRequest(SPACE, hardware="zero-a10g"), hub_calls.whoami())
     with pytest.raises(AxionError, match=r"on cpu-basic need a paid plan.*--hardware zero-a10g$"):
         make_space(small)
     assert not hub.calls("POST */commit/*")
