@@ -14,7 +14,7 @@ from pathlib import Path
 
 from axion import series
 from axion.data.sources import Gsm8k
-from axion.data.sources.files import check_exists
+from axion.data.sources.files import check_file
 from axion.errors import AxionError
 from axion.export import check_export
 from axion.families import get_family
@@ -170,7 +170,7 @@ def check_local_files(recipe: Recipe) -> None:
     """
     for source in recipe.data.sources:
         for path in [*source.local_paths(), *source.test_paths()]:
-            check_exists(path)
+            check_file(path)
         if isinstance(source, Gsm8k) and source.test_files:
             for _ in source.problems("test"):
                 pass
