@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 from transformers.cache_utils import DynamicCache
+from transformers.generation.logits_process import LogitsProcessor
 
 from axion.errors import AxionError
 from axion.inference.routing import RoutingRecorder, TokenRouting, routers
@@ -149,11 +150,22 @@ class NativeReader:
 
 
 class TorchReader:
-    """A reader on the PyTorch model, the reference."""
+    """A reader on the PyTorch model, the reference.
 
-    def __init__(self, model: AxionForCausalLM, sampling: Sampling, prompt_length: int, end_ids: set[int]):
+    Args:
+        processors: see `Sampler`.
+    """
+
+    def __init__(
+        self,
+        model: AxionForCausalLM,
+        sampling: Sampling,
+        prompt_length: int,
+        end_ids: set[int],
+        processors: Sequence[LogitsProcessor] = (),
+    ):
         self._model = model
-        self._sample = Sampler(sampling, prompt_length, end_ids)
+        self._sample = Sampler(sampling, prompt_length, end_ids, processors)
         self._uniforms = Uniforms(sampling.seed)
         self._prompt_length = prompt_length
         self._end_ids = end_ids

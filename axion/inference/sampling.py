@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import torch
 from transformers.generation.logits_process import (
+    LogitsProcessor,
     LogitsProcessorList,
     MinNewTokensLengthLogitsProcessor,
     MinPLogitsWarper,
@@ -99,10 +100,17 @@ class Sampler:
     Args:
         prompt_length: tokens before the first new one.
         end_ids: the tokens that end a text, which `min_new_tokens` suppresses.
+        processors: what changes the logits before all filters.
     """
 
-    def __init__(self, sampling: Sampling, prompt_length: int, end_ids: set[int]):
-        filters = LogitsProcessorList()
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt_length: int,
+        end_ids: set[int],
+        processors: Sequence[LogitsProcessor] = (),
+    ):
+        filters = LogitsProcessorList(processors)
         if sampling.repetition_penalty != 1:
             filters.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
         if sampling.min_new_tokens > 0 and end_ids:

@@ -13,6 +13,7 @@ from typing import cast
 
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.generation.logits_process import LogitsProcessor
 
 from axion.errors import AxionError
 from axion.inference.readers import Drawn, NativeReader, Reader, TorchReader, pick_backend
@@ -74,6 +75,7 @@ def stream(
     forced: Sequence[int] = (),
     backend: str = "auto",
     draft_model: AxionForCausalLM | None = None,
+    processors: Sequence[LogitsProcessor] = (),
 ) -> Generator[Step]:
     """Yields the prompt's steps, then one for each new token, until the text, the context or max_new_tokens ends.
 
@@ -89,6 +91,8 @@ def stream(
             are almost tied.
         draft_model: a cheaper model with the same tokenizer that drafts tokens for speculative decoding. It changes the
             speed and, like the backend, the text only where logits are almost tied.
+        processors: change the logits before the filters of `sampling`, as in transformers' `generate`. With any of them
+            the tokens are drawn in PyTorch, whatever the backend.
 
     Raises:
         AxionError: the prompt is empty, not valid Unicode, or does not fit into the context; a forced token is not in
@@ -110,6 +114,8 @@ def stream(
     ends = end_tokens(model, tokenizer)
 
     def open_reader(of: AxionForCausalLM) -> Reader:
+        if processors:
+            return TorchReader(of, sampling, len(ids), ends, processors)
         reader = NativeReader if pick_backend(of, backend).name == "native" else TorchReader
         return reader(of, sampling, len(ids), ends)
 

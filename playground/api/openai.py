@@ -1,6 +1,6 @@
 """The OpenAI-compatible API: /v1/models, /v1/completions and /v1/chat/completions.
 
-    POST /v1/completions → parse_json, read_body → the queue → generate (in a thread) → Answer → Response
+    POST /v1/completions → parse_json, read_body → the queue → generate (in a thread) → parts → Response
 
 Beyond OpenAI's API: top_k, min_p, repetition_penalty, min_tokens, `routing: true`, and the seed in every response.
 There are no keys and no cookies, and nothing is stored.
@@ -20,20 +20,19 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from contextlib import aclosing, closing, contextmanager, suppress
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Any
+from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from axion.errors import AxionError
-from axion.inference.stream import encode_prompt
-from playground.api.requests import ApiError, CompletionRequest, Kind, parse_json, read_body, refuse
-from playground.api.responses import Answer, ChatResponse, CompletionResponse, Delta, with_logprobs
-from playground.generate.catalogue import Catalogue, OpenModel
-from playground.generate.chat import answer_prompt
-from playground.generate.events import UPDATES_PER_SECOND, live_events
+from playground.api.generation import generate
+from playground.api.requests import ApiError, CompletionRequest, Kind, parse_json, read_body
+from playground.api.responses import Part, Response, Usage
+from playground.generate.catalogue import Catalogue
+from playground.generate.events import UPDATES_PER_SECOND
 from playground.generate.rate_limits import (
+    BURST,
     GENERATIONS_AT_ONCE,
     MAX_WAITING_CALLS,
     RateLimiter,
@@ -41,8 +40,6 @@ from playground.generate.rate_limits import (
     address_of,
 )
 from playground.generate.refusal import Refusal
-from playground.generate.request import Request as GenerationRequest
-from playground.generate.request import check_prompt
 
 MAX_BODY_BYTES = 256 * 1024
 BODY_SECONDS = 20.0
@@ -53,10 +50,11 @@ RETRY_SECONDS = 5
 STOP_SECONDS = 5.0
 """How long the server waits for running generations when it ends; a step of a model takes less."""
 
-RESPONSES = {"completion": CompletionResponse, "chat": ChatResponse}
 SERVER_FAILED = "the server failed; its log says more"
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -99,10 +97,8 @@ class Worker:
         finally:
             self._queue.discard(ticket)
 
-    async def batches(
-        self, ticket: object, events: Generator[dict[str, Any], None, None]
-    ) -> AsyncGenerator[list[dict[str, Any]], None]:
-        """Wait for a thread, generate the events in it, and yield them in batches. Closing this cancels the work.
+    async def batches(self, ticket: object, parts: Generator[T, None, None]) -> AsyncGenerator[list[T], None]:
+        """Wait for a thread, generate the parts in it, and yield them in batches. Closing this cancels the work.
 
         The thread is free again when the generation is over, however slowly the client reads.
         """
@@ -110,15 +106,15 @@ class Worker:
         self._queue.discard(ticket)
         self._working += 1
         loop = asyncio.get_running_loop()
-        ready: asyncio.Queue[list[dict] | Exception | None] = asyncio.Queue()
+        ready: asyncio.Queue[list[T] | Exception | None] = asyncio.Queue()
         unwanted = Event()
 
-        def hand_over(batch: list[dict] | Exception | None) -> None:
+        def hand_over(batch: list[T] | Exception | None) -> None:
             loop.call_soon_threadsafe(ready.put_nowait, batch)
 
         def work() -> None:
             with suppress(RuntimeError):  # the event loop is closed: the server has ended
-                _hand_over_all(events, hand_over, lambda: unwanted.is_set() or self._stopping.is_set())
+                _hand_over_all(parts, hand_over, lambda: unwanted.is_set() or self._stopping.is_set())
                 loop.call_soon_threadsafe(self._free_place)
 
         self._jobs.put(work)
@@ -139,18 +135,16 @@ class Worker:
         self._places.release()
 
 
-def _hand_over_all(
-    events: Generator[dict[str, Any], None, None], hand_over: Callable, unwanted: Callable[[], bool]
-) -> None:
-    """The first event at once, the others at most UPDATES_PER_SECOND times a second; an error or None comes last."""
-    batch: list[dict] = []
+def _hand_over_all(parts: Generator[T, None, None], hand_over: Callable, unwanted: Callable[[], bool]) -> None:
+    """The first part at once, the others at most UPDATES_PER_SECOND times a second; an error or None comes last."""
+    batch: list[T] = []
     handed = -float("inf")
     try:
-        with closing(events):
-            for event in events:
+        with closing(parts):
+            for part in parts:
                 if unwanted():
                     return
-                batch.append(event)
+                batch.append(part)
                 if time.monotonic() - handed >= 1 / UPDATES_PER_SECOND:
                     hand_over(batch)
                     batch, handed = [], time.monotonic()
@@ -159,41 +153,6 @@ def _hand_over_all(
         hand_over(None)
     except Exception as error:  # raised again in `batches`
         hand_over(error)
-
-
-def generate(catalogue: Catalogue, asked: CompletionRequest) -> Generator[dict[str, Any], None, None]:
-    """The events of a request (see `playground.generate.events`). Raises ApiError where the model cannot serve it."""
-    try:
-        model = catalogue.open_for_program(asked.model)
-    except AxionError as error:  # the name is known, so its release is broken
-        raise ApiError(500, str(error), "model") from None
-    prompt, param = (_conversation(model, asked), "messages") if asked.kind == "chat" else (asked.prompt, "prompt")
-    tokenizer, context = model.release.tokenizer, model.facts.context
-    try:
-        request = GenerationRequest(model.name, check_prompt(prompt), asked.sampling)
-        count = len(encode_prompt(tokenizer, prompt))
-    except AxionError as error:
-        refuse(str(error), param)
-    if count >= context:
-        refuse(
-            f"the prompt has {count} tokens; it must leave room in the model's context of {context} tokens",
-            param,
-            "context_length_exceeded",
-        )
-    with closing(live_events(model, request, cut=False)) as events:
-        for event in events:
-            if event["kind"] == "error":
-                raise ApiError(500, event["message"])
-            if event["kind"] == "step" and asked.top is not None:
-                event = with_logprobs(event, tokenizer, asked.top)
-            yield event
-
-
-def _conversation(model: OpenModel, asked: CompletionRequest) -> str:
-    try:
-        return answer_prompt(model, asked.messages)
-    except AxionError as error:
-        refuse(str(error), "messages")
 
 
 async def receive_body(request: Request) -> bytes:
@@ -340,39 +299,34 @@ class Api:
             asked = read_body(kind, parse_json(await receive_body(request)))
             self._known(asked.model)
             with self._worker.queued() as ticket:
-                self._admit(request)
+                self._admit(request, asked.generations)
                 await unless_client_leaves(request.receive, self._respond(asked, ticket, reply))
 
         return handle
 
     async def _respond(self, asked: CompletionRequest, ticket: object, reply: Reply) -> None:
         """Generate, and send what the model writes."""
-        total = Delta()
+        response = Response(asked)
+        whole: list[Part | Usage] = []
         async with aclosing(self._worker.batches(ticket, generate(self._catalogue, asked))) as batches:
-            start, *batch = await anext(batches)
-            answer = Answer(asked, start)
-            response = RESPONSES[asked.kind](answer)
-            while True:
-                delta = _take_all(answer, batch)
+            async for batch in batches:
                 if not asked.stream:
-                    total.add(delta)
-                else:
-                    for chunk in response.chunks(delta):
-                        await reply.event(_to_json(chunk))
-                if answer.ended_by:
-                    break
-                batch = await anext(batches)
+                    whole += batch
+                    continue
+                for chunk in response.chunks(batch):
+                    await reply.event(_to_json(chunk))
         if not asked.stream:
-            await reply.whole(200, response.whole(total))
+            await reply.whole(200, response.whole(whole))
             return
         for chunk in response.last_chunks():
             await reply.event(_to_json(chunk))
         await reply.event("[DONE]")
         await reply.end()
 
-    def _admit(self, request: Request) -> None:
+    def _admit(self, request: Request, generations: int) -> None:
+        """Count the request as so many starts, as far as a visitor may have them at once."""
         try:
-            self._limiter.admit(address_of(request))
+            self._limiter.admit(address_of(request), min(generations, BURST))
         except TooManyRequests as error:
             headers = {"Retry-After": str(error.seconds)}
             raise ApiError(429, str(error), code="rate_limit_exceeded", headers=headers) from None
@@ -386,15 +340,6 @@ class Api:
     def _model(self, name: str) -> dict:
         """`created` is the start of this server."""
         return {"id": name, "object": "model", "created": self._since, "owned_by": "axion"}
-
-
-def _take_all(answer: Answer, events: list[dict]) -> Delta:
-    total = Delta()
-    for event in events:
-        if answer.ended_by:
-            break
-        total.add(answer.take(event))
-    return total
 
 
 def build_routes(

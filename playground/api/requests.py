@@ -8,7 +8,7 @@ import json
 import math
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn
 
 from axion.errors import AxionError
@@ -20,17 +20,18 @@ from playground.generate.request import DEFAULTS, LIMITS, Prompt, check_prompt, 
 
 Kind = Literal["completion", "chat"]
 
-MAX_STOPS = 4
+MAX_CHOICES = 128
+"""Of one request: texts that are generated for all of its prompts together."""
+MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 200
 COMPLETION_TOKENS = 16
 """Default max_tokens of a completion, as at OpenAI; a chat's default is the highest value."""
 
+PENALTIES = ("presence_penalty", "frequency_penalty")
+MOST_PENALTY, MOST_BIAS = 2, 100
+"""The largest absolute values of a penalty and of a number in logit_bias, as at OpenAI."""
+
 NEUTRAL: dict[str, tuple[object, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
     "suffix": ("",),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
@@ -38,16 +39,25 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "store": (False,),
-    "service_tier": ("auto", "default"),
     "audio": (),
     "prediction": (),
-    "reasoning_effort": (),
-    "verbosity": (),
     "web_search_options": (),
-    "metadata": ({},),
 }
 """OpenAI's parameters that are not supported here, and the values that change nothing and are accepted."""
+
+IGNORED = {
+    "metadata",
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning_effort",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "user",
+    "verbosity",
+}
+"""OpenAI's parameters that mean nothing to these models, or to a server without accounts; any value is accepted."""
 
 SETTINGS = {
     "temperature": "temperature",
@@ -64,9 +74,10 @@ LENGTHS = ("max_tokens", "max_completion_tokens")
 PARAMETER_NAMES = SETTINGS | {"max_new_tokens": LENGTHS[0]}
 """Every setting's name → its parameter."""
 
-SHARED = {"model", "stream", "stream_options", "stop", "logprobs", "routing", "user", *LENGTHS, *SETTINGS.values()}
+SHARED = {"model", "n", "stream", "stream_options", "stop", "logprobs", "logit_bias", "routing"}
+SHARED |= {*PENALTIES, *LENGTHS, *SETTINGS.values()}
 PARAMETERS: dict[Kind, set[str]] = {
-    "completion": SHARED | {"prompt", "echo"},
+    "completion": SHARED | {"prompt", "echo", "best_of"},
     "chat": SHARED | {"messages", "top_logprobs"},
 }
 
@@ -99,11 +110,21 @@ class CompletionRequest:
 
     kind: Kind
     model: str
-    prompt: Prompt
-    """Empty for a chat."""
+    prompts: tuple[Prompt | tuple[int, ...], ...]
+    """Texts, or token ids; empty for a chat."""
     messages: list[dict[str, Any]]
     """The conversation of a chat; empty for a completion."""
     sampling: Sampling
+    """Choice number k of a prompt, from 0, takes the seed plus k."""
+    generates: bool = True
+    """False where no token is asked for (max_tokens: 0)."""
+    n: int = 1
+    """Choices for each prompt."""
+    best_of: int = 1
+    """Texts that are generated for each prompt; the `n` most probable ones are its choices."""
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     stops: tuple[str, ...] = ()
     top: int | None = None
     """How many alternatives to list with each token's log probability; None for no log probabilities."""
@@ -111,6 +132,11 @@ class CompletionRequest:
     stream: bool = False
     include_usage: bool = False
     routing: bool = False
+
+    @property
+    def generations(self) -> int:
+        """How many texts are generated for all prompts together."""
+        return max(1, len(self.prompts)) * self.best_of
 
 
 def refuse(message: str, param: str | None = None, code: str | None = None) -> NoReturn:
@@ -167,12 +193,19 @@ def read_body(kind: Kind, body: Mapping[str, object], draw_seed: Callable[[], in
     if not isinstance(model, str):
         refuse("model must be the name of a model; /v1/models lists them", "model")
     stream = _flag(given, "stream")
+    n = _read_count(given, "n", 1)
     request = CompletionRequest(
         kind=kind,
         model=model,
-        prompt=_read_prompt(given.get("prompt")) if kind == "completion" else Prompt(""),
+        prompts=_read_prompts(given.get("prompt")) if kind == "completion" else (),
         messages=_read_messages(given.get("messages")) if kind == "chat" else [],
         sampling=_read_sampling(kind, given, draw_seed or _random_seed),
+        generates=kind == "chat" or not any(_same(given.get(name), 0) for name in LENGTHS),
+        n=n,
+        best_of=_read_count(given, "best_of", n),
+        presence_penalty=_read_penalty(given, "presence_penalty"),
+        frequency_penalty=_read_penalty(given, "frequency_penalty"),
+        logit_bias=_read_bias(given.get("logit_bias", {})),
         stops=_read_stops(given.get("stop", ())),
         top=_read_top(kind, given),
         echo=_flag(given, "echo"),
@@ -180,8 +213,11 @@ def read_body(kind: Kind, body: Mapping[str, object], draw_seed: Callable[[], in
         include_usage=_read_include_usage(given.get("stream_options"), stream),
         routing=_flag(given, "routing"),
     )
-    if not isinstance(given.get("user", ""), str):
-        refuse("user must be a string", "user")
+    if request.best_of < n or (stream and request.best_of > n):
+        refuse("best_of must be at least n, and equal to n for a stream", "best_of")
+    if request.generations > MAX_CHOICES:
+        many = "prompt" if len(request.prompts) > 1 else "n"
+        refuse(f"{many} asks for {request.generations} texts; the limit is {MAX_CHOICES}", many)
     return request
 
 
@@ -198,7 +234,7 @@ def _check_names(kind: Kind, given: Mapping[str, object]) -> None:
                 values = " or ".join(map(json.dumps, NEUTRAL[name]))
                 problem = f"only {values} is supported for {name}" if values else f"{name} is not supported"
                 refuse(f"{problem}; leave it out", name, "unsupported_parameter")
-        elif name not in PARAMETERS[kind]:
+        elif name not in PARAMETERS[kind] | IGNORED:
             known = ", ".join(sorted(PARAMETERS[kind]))
             refuse(f"unknown parameter {shorten(name)}; the parameters are {known}", shorten(name), "unknown_parameter")
 
@@ -214,23 +250,48 @@ def _flag(given: Mapping[str, object], name: str) -> bool:
     return value
 
 
-def _read_prompt(value: object) -> Prompt:
+def _read_prompts(value: object) -> tuple[Prompt | tuple[int, ...], ...]:
+    """One text, one list of token ids, or a list of such prompts."""
+    if isinstance(value, list) and value and not _is_token(value[0]):
+        return tuple(map(_read_prompt, value))
+    return (_read_prompt(value),)
+
+
+def _read_prompt(value: object) -> Prompt | tuple[int, ...]:
     if isinstance(value, list):
-        if len(value) != 1:
-            refuse(f"prompt must be one string, or a list of one string, not a list of {len(value)}", "prompt")
-        value = value[0]
+        if not value or not all(map(_is_token, value)):
+            refuse("prompt must be a text, a list of token ids, or a list of these, and none of them empty", "prompt")
+        return tuple(value)
     try:
         return check_prompt(value)
     except AxionError as error:
         refuse(str(error), "prompt")
 
 
+def _is_token(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def _read_messages(value: Any) -> list[dict[str, Any]]:
+    messages: Any = list(map(_plain_message, value)) if isinstance(value, list) else value
     try:
-        check_messages(value)
+        check_messages(messages)
     except AxionError as error:
         refuse(str(error), "messages")
-    return value
+    return messages
+
+
+def _plain_message(message: object) -> object:
+    """The message with its content as one text, and a developer's as the system's; what is malformed stays."""
+    if not isinstance(message, dict):
+        return message
+    role, content = message.get("role"), message.get("content")
+    if isinstance(content, list):
+        if not all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+            refuse("the parts of a message's content must be of the type text", "messages", "unsupported_parameter")
+        texts = [part.get("text") for part in content]
+        content = "\n".join(texts) if all(isinstance(text, str) for text in texts) else None
+    return {"role": "system" if role == "developer" else role, "content": content}
 
 
 def _random_seed() -> int:
@@ -245,6 +306,7 @@ def _read_sampling(kind: Kind, given: Mapping[str, object], draw_seed: Callable[
     length = COMPLETION_TOKENS if kind == "completion" else int(LIMITS["max_new_tokens"].high)
     default = DEFAULTS | {"temperature": 1.0, "max_new_tokens": length}  # as at OpenAI
     settings = {ours: given.get(theirs, default[ours]) for ours, theirs in names.items()}
+    settings["max_new_tokens"] = _clamp_length(kind, settings["max_new_tokens"])
     if "seed" not in given:
         settings["seed"] = draw_seed()
     try:
@@ -254,6 +316,43 @@ def _read_sampling(kind: Kind, given: Mapping[str, object], draw_seed: Callable[
         for ours in ("max_new_tokens", "min_new_tokens"):
             message = message.replace(ours, names[ours])
         refuse(message, names.get(str(error.values.get("name"))))
+
+
+def _clamp_length(kind: Kind, length: object) -> object:
+    """Clients ask for as much as their own models can give; and for nothing, to score a prompt."""
+    limit = LIMITS["max_new_tokens"]
+    if isinstance(length, int | float) and not isinstance(length, bool):
+        if length > limit.high:
+            return int(limit.high)
+        if length == 0 and kind == "completion":
+            return int(limit.low)
+    return length
+
+
+def _read_count(given: Mapping[str, object], name: str, default: int) -> int:
+    count = given.get(name, default)
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_CHOICES:
+        refuse(f"{name} must be a whole number from 1 to {MAX_CHOICES}, not {shorten(count)}", name)
+    return count
+
+
+def _read_penalty(given: Mapping[str, object], name: str) -> float:
+    return _check_number(given.get(name, 0), name, name, MOST_PENALTY)
+
+
+def _read_bias(value: object) -> dict[int, float]:
+    if not isinstance(value, dict) or not all(token.isdecimal() and len(token) < 10 for token in value):
+        refuse('logit_bias must be an object of token ids and numbers, such as {"17": -100}', "logit_bias")
+    return {
+        int(token): _check_number(bias, f"the bias of token {token} in logit_bias", "logit_bias", MOST_BIAS)
+        for token, bias in value.items()
+    }
+
+
+def _check_number(value: object, what: str, param: str, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -most <= value <= most:
+        refuse(f"{what} must be a number from {-most} to {most}, not {shorten(value)}", param)
+    return float(value)
 
 
 def _read_stops(value: object) -> tuple[str, ...]:
@@ -283,7 +382,7 @@ def _read_include_usage(options: object, stream: bool) -> bool:
         return False
     if not stream:
         refuse("stream_options needs stream: true", "stream_options")
-    if not isinstance(options, dict) or not options.keys() <= {"include_usage"}:
-        refuse("stream_options must be an object with include_usage alone", "stream_options")
+    if not isinstance(options, dict) or not options.keys() <= {"include_usage", "include_obfuscation"}:
+        refuse("stream_options must be an object; its one option here is include_usage", "stream_options")
     given = {name: value for name, value in options.items() if value is not None}
     return _flag(given, "include_usage")

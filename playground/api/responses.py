@@ -1,20 +1,21 @@
 """Responses of the OpenAI-compatible API, from the events of a generation; no server is needed.
 
-`Answer` follows the events, cuts the text at a stop string and counts tokens; a `Response` puts what is ready into
-OpenAI's form.
+An `Answer` follows the events of one generation, cuts the text at a stop string and counts tokens; what is ready comes
+as `Part`s, which a `Response` puts into OpenAI's form.
 """
 
 import math
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from playground.api.requests import CompletionRequest
+from playground.api.logits import Score
+from playground.api.requests import CompletionRequest, Kind
 
 LEAST_LOGPROB = -9999.0
 """In place of the logarithm of 0, which JSON has no number for; the same value as at OpenAI."""
@@ -76,25 +77,28 @@ def _overlap(text: str, stop: str) -> int:
 class Answer:
     """Follows one generation, event by event."""
 
-    def __init__(self, request: CompletionRequest, start: Mapping[str, Any]) -> None:
-        self.request, self.start = request, start
-        self.prompt_tokens = self.new_tokens = 0
+    def __init__(self, stops: Sequence[str]) -> None:
+        self.new_tokens = 0
         self.ended_by: str | None = None
         self.limit: float | None = None
         """The server's time limit in seconds, where that ended the text."""
-        self._cut = StopCut(request.stops)
+        self._cut = StopCut(stops)
+        self._logprob = 0.0  # of all new tokens together
         self._fed = self._ready = 0  # characters that the model has written, and those that are ready
         self._waiting: list[tuple[int, int, Mapping[str, Any]]] = []  # incomplete tokens: first character, end, event
 
     def take(self, event: Mapping[str, Any]) -> Delta:
-        """What a `step` or `end` event makes ready; call it until `ended_by` is set."""
+        """What an event after the start makes ready; call it until `ended_by` is set."""
         if event["kind"] == "end":
             self.ended_by, self.limit = event["reason"], event.get("limit")
             return self._deliver(self._cut.rest())
+        if event["kind"] == "end_token":
+            self._waiting.append((self._fed, self._fed, event))
+            return Delta()
         if event["prompt"]:
-            self.prompt_tokens += 1
             return Delta(steps=[event])
         self.new_tokens += 1
+        self._logprob += _logprob(event["p"])
         end = self._fed + len(event["t"])
         self._waiting.append((self._fed, end, event))
         self._fed = end
@@ -114,134 +118,206 @@ class Answer:
         return Delta(text, [event for _, _, event in taken])
 
     @property
-    def usage(self) -> dict:
-        """Tokens read and generated, including those of a stop string that was cut off."""
-        new = self.new_tokens
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": new,
-            "total_tokens": self.prompt_tokens + new,
-        }
+    def mean_logprob(self) -> float:
+        """Of the new tokens."""
+        return self._logprob / max(1, self.new_tokens)
 
     @property
-    def ending(self) -> dict:
+    def ending(self) -> dict[str, Any] | None:
         """finish_reason, and the exact reason: eos, stop, length, context (it is full) or time (with the limit)."""
         if self.ended_by is None:
-            return {"finish_reason": None}
+            return None
         ending = {"finish_reason": FINISH[self.ended_by], "ended_by": self.ended_by}
         return ending if self.limit is None else ending | {"time_limit_seconds": self.limit}
 
 
-class Response:
-    """What both kinds of response have in common. Holds one answer, whose parts must be asked for in order."""
+@dataclass
+class Part:
+    """What became ready of one choice. The first part of each choice has its `start` event, the last its ending."""
 
-    prefix: str
-    whole_object: str
-    chunk_object: str
+    index: int
+    delta: Delta
+    start: Mapping[str, Any] | None = None
+    ending: Mapping[str, Any] | None = None
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer, self._request = answer, answer.request
-        self._headed = False
-        self._frame = {
-            "id": f"{self.prefix}-{secrets.token_hex(12)}",
-            "created": int(time.time()),
-            "model": answer.start["model"],
-            "seed": answer.start["sampling"]["seed"],  # so that a client that gave none can repeat the answer
-        }
+    def add(self, later: "Part") -> None:
+        """Append the next part of the same choice."""
+        self.delta.add(later.delta)
+        self.ending = later.ending
 
-    def whole(self, delta: Delta) -> dict:
-        """The whole response."""
-        choice = {"index": 0} | self._content(delta, True) | self._answer.ending | self._routing(delta, True)
-        return self._frame | {"object": self.whole_object, "choices": [choice], "usage": self._answer.usage}
 
-    def chunks(self, delta: Delta) -> Iterator[dict]:
-        """The chunk of this delta; none where it would tell the client nothing."""
-        first, self._headed = not self._headed, True
-        if first or delta.text or (delta.steps and (self._request.routing or self._request.top is not None)):
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of all prompts, and all that were generated: also those of a stop string, and of texts not returned."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    def to_json(self) -> dict[str, int]:
+        """OpenAI's form."""
+        return vars(self) | {"total_tokens": self.prompt_tokens + self.completion_tokens}
+
+
+class Choice:
+    """Writes one choice of a response in OpenAI's form, from its parts in order."""
+
+    def __init__(self, request: CompletionRequest, first: Part) -> None:
+        assert first.start is not None, "the first part has the start event"
+        self.request, self.start, self.index = request, first.start, first.index
+
+    def whole(self, part: Part) -> dict:
+        """The whole choice."""
+        content = self._content(part.delta, True)
+        return {"index": self.index, **content, **(part.ending or {}), **self._routing(part)}
+
+    def chunks(self, part: Part) -> Iterator[dict]:
+        """The chunks of a stream for this part; none where it would tell the client nothing."""
+        first, delta = part.start is not None, part.delta
+        if first or delta.text or (delta.steps and (self.request.routing or self.request.top is not None)):
             content = self._content(delta, first, chunk=True)
-            yield self._chunk({"index": 0} | content | {"finish_reason": None} | self._routing(delta, first))
+            yield {"index": self.index, **content, "finish_reason": None, **self._routing(part)}
+        if part.ending:
+            yield {"index": self.index, **self._content(Delta(), False, chunk=True, last=True), **part.ending}
 
-    def last_chunks(self) -> Iterator[dict]:
-        """The finish reason, and the usage where it was asked for."""
-        yield self._chunk({"index": 0} | self._content(Delta(), False, chunk=True) | self._answer.ending)
-        if self._request.include_usage:
-            yield self._frame | {"object": self.chunk_object, "choices": [], "usage": self._answer.usage}
-
-    def _chunk(self, choice: dict) -> dict:
-        usage = {"usage": None} if self._request.include_usage else {}
-        return self._frame | {"object": self.chunk_object, "choices": [choice]} | usage
-
-    def _routing(self, delta: Delta, first: bool) -> dict:
+    def _routing(self, part: Part) -> dict:
         """The field "routing" where it was asked for: the steps, and in the first part what holds for all tokens."""
-        if not self._request.routing:
+        if not self.request.routing:
             return {}
-        head = {name: self._answer.start[name] for name in ROUTING_HEAD} if first else {}
+        head = {name: self.start[name] for name in ROUTING_HEAD} if part.start else {}
         steps = [
-            {name: value for name, value in event.items() if name not in ("kind", "token")} for event in delta.steps
+            {name: value for name, value in event.items() if name not in ("kind", "token")}
+            for event in part.delta.steps
+            if event["kind"] == "step"
         ]
         return {"routing": head | {"steps": steps}}
 
-    def _content(self, delta: Delta, first: bool, chunk: bool = False) -> dict:
-        """The text and the log probabilities; `first` for the first part."""
+    def _content(self, delta: Delta, first: bool, chunk: bool = False, last: bool = False) -> dict:
+        """The text and the log probabilities; `first` for the first part, `last` for a chunk without any."""
         raise NotImplementedError
 
 
-class CompletionResponse(Response):
-    """The response of /v1/completions."""
+class CompletionChoice(Choice):
+    """A choice of /v1/completions."""
 
-    prefix = "cmpl"
-    whole_object = chunk_object = "text_completion"
+    def __init__(self, request: CompletionRequest, first: Part) -> None:
+        super().__init__(request, first)
+        self._offset = 0 if request.echo else len(self.start["prompt"])
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer)
-        self._offset = 0 if self._request.echo else len(self._request.prompt)
-
-    def _content(self, delta: Delta, first: bool, chunk: bool = False) -> dict:
-        text = self._request.prompt + delta.text if self._request.echo and first else delta.text
-        return {"text": text, "logprobs": None if self._request.top is None else self._logprobs(delta)}
+    def _content(self, delta: Delta, first: bool, chunk: bool = False, last: bool = False) -> dict:
+        text = self.start["prompt"] + delta.text if self.request.echo and first else delta.text
+        return {"text": text, "logprobs": None if self.request.top is None else self._logprobs(delta)}
 
     def _logprobs(self, delta: Delta) -> dict:
         shown: dict[str, list] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
         for event in delta.steps:
-            if event["prompt"] and not self._request.echo:
+            if event["prompt"] and not self.request.echo:
                 continue
             token = event["token"]
             named = {_name(other): other["logprob"] for other in [*token["top_logprobs"], token]}
             shown["tokens"].append(_name(token))
             shown["token_logprobs"].append(token["logprob"])
-            shown["top_logprobs"].append(None if event["prompt"] else named)
+            shown["top_logprobs"].append(None if token["logprob"] is None else named)
             shown["text_offset"].append(self._offset)
             self._offset += len(event["t"])
         return shown
 
 
-class ChatResponse(Response):
-    """The response of /v1/chat/completions."""
+class ChatChoice(Choice):
+    """A choice of /v1/chat/completions."""
 
-    prefix, whole_object, chunk_object = "chatcmpl", "chat.completion", "chat.completion.chunk"
-
-    def _content(self, delta: Delta, first: bool, chunk: bool = False) -> dict:
+    def _content(self, delta: Delta, first: bool, chunk: bool = False, last: bool = False) -> dict:
         logprobs = None
-        if self._request.top is not None:
+        if self.request.top is not None:
             logprobs = {"content": [event["token"] for event in delta.steps if not event["prompt"]], "refusal": None}
         if not chunk:
             message = {"role": "assistant", "content": delta.text, "refusal": None}
             return {"message": message, "logprobs": logprobs}
         role = {"role": "assistant"} if first else {}
-        ended = self._answer.ended_by is not None and not delta.text and not first
-        return {"delta": {} if ended else role | {"content": delta.text}, "logprobs": logprobs}
+        return {"delta": {} if last else role | {"content": delta.text}, "logprobs": logprobs}
 
 
-def with_logprobs(event: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, top: int) -> dict:
-    """The `step` event with a "token" in OpenAI's form, which lists `top` alternatives."""
+class Form(NamedTuple):
+    """The names that differ between the two endpoints."""
+
+    prefix: str
+    whole: str
+    chunk: str
+    choice: type[Choice]
+
+
+FORMS: dict[Kind, Form] = {
+    "completion": Form("cmpl", "text_completion", "text_completion", CompletionChoice),
+    "chat": Form("chatcmpl", "chat.completion", "chat.completion.chunk", ChatChoice),
+}
+
+
+class Response:
+    """Writes one response, whole or as the chunks of a stream."""
+
+    def __init__(self, request: CompletionRequest) -> None:
+        self._request, self._form = request, FORMS[request.kind]
+        self._choices: dict[int, Choice] = {}
+        self._usage = Usage(0, 0)
+        self._frame = {
+            "id": f"{self._form.prefix}-{secrets.token_hex(12)}",
+            "created": int(time.time()),
+            "model": request.model,
+            "seed": request.sampling.seed,  # so that a client that gave none can repeat the answer
+        }
+
+    def whole(self, batch: Iterable[Part | Usage]) -> dict:
+        """The whole response, from all parts."""
+        choices = [self._choice(part).whole(part) for part in self._merge(batch)]
+        return self._frame | {"object": self._form.whole, "choices": choices, "usage": self._usage.to_json()}
+
+    def chunks(self, batch: Iterable[Part | Usage]) -> Iterator[dict]:
+        """The chunks of the parts that became ready."""
+        usage = {"usage": None} if self._request.include_usage else {}
+        for part in self._merge(batch):
+            for choice in self._choice(part).chunks(part):
+                yield self._frame | {"object": self._form.chunk, "choices": [choice]} | usage
+
+    def last_chunks(self) -> Iterator[dict]:
+        """The usage, where it was asked for."""
+        if self._request.include_usage:
+            yield self._frame | {"object": self._form.chunk, "choices": [], "usage": self._usage.to_json()}
+
+    def _choice(self, part: Part) -> Choice:
+        if part.index not in self._choices:
+            self._choices[part.index] = self._form.choice(self._request, part)
+        return self._choices[part.index]
+
+    def _merge(self, batch: Iterable[Part | Usage]) -> list[Part]:
+        """The parts, successive ones of a choice together; notes the usage."""
+        merged: list[Part] = []
+        for part in batch:
+            if isinstance(part, Usage):
+                self._usage = part
+            elif merged and merged[-1].index == part.index:
+                merged[-1].add(part)
+            else:
+                merged.append(part)
+        return merged
+
+
+def with_logprobs(
+    event: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, top: int, score: Score | None = None
+) -> dict:
+    """The event of a token with a "token" in OpenAI's form, which lists `top` alternatives.
+
+    Args:
+        score: the probabilities of a token that was not drawn, and whose event has none.
+    """
 
     def entry(token: int, probability: float | None) -> dict:
         raw = token_bytes(tokenizer, token)
         logprob = None if probability is None else _logprob(probability)
         return {"token": raw.decode(errors="replace"), "logprob": logprob, "bytes": list(raw)}
 
-    others = [entry(token, probability) for token, _, probability in event["alt"][:top]]
-    return {**event, "token": entry(event["id"], event["p"]) | {"top_logprobs": others}}
+    if score is None:
+        score = Score(event["p"], [(token, probability) for token, _, probability in event["alt"]])
+    others = [entry(token, probability) for token, probability in score.likeliest[:top]]
+    return {**event, "token": entry(event["id"], score.probability) | {"top_logprobs": others}}
 
 
 def _logprob(probability: float) -> float:

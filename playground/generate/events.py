@@ -94,8 +94,15 @@ def live_events(
         language: of the error messages, where they are translated.
     """
     try:
-        ids, dropped = _fit(model, request) if cut else (encode_prompt(model.release.tokenizer, request.prompt), 0)
-        steps = model.stream(model.release.model, model.release.tokenizer, ids, request.sampling, forced=request.forced)
+        ids, dropped = _fit(model, request) if cut else (_encode(model, request), 0)
+        steps = model.stream(
+            model.release.model,
+            model.release.tokenizer,
+            ids,
+            request.sampling,
+            forced=request.forced,
+            processors=request.processors,
+        )
         last: Step | None = None
         new_tokens = 0
         with closing(steps):  # it has checked its arguments: a request that must fail never starts
@@ -115,13 +122,17 @@ def live_events(
         yield {"kind": "error", "message": Refusal("failed").tell(language)}
 
 
+def _encode(model: OpenModel, request: Request) -> list[int]:
+    return encode_prompt(model.release.tokenizer, request.prompt) if request.ids is None else list(request.ids)
+
+
 def _fit(model: OpenModel, request: Request) -> tuple[list[int], int]:
     """The prompt's token ids, and how many were cut off.
 
     A prompt that fills the context keeps its first token, which starts every text, and as much of its end as leaves
     room for the new tokens that were asked for, but for at most half of the context.
     """
-    ids = encode_prompt(model.release.tokenizer, request.prompt)
+    ids = _encode(model, request)
     context = model.release.config.max_position_embeddings
     if len(ids) < context:
         return ids, 0

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NewType
 
+from transformers import LogitsProcessor
+
 from axion.errors import AxionError
 from axion.inference import sampling
 from axion.inference.sampling import LEAST_TEMPERATURE, Sampling
@@ -53,6 +55,10 @@ class Request:
     sampling: Sampling
     forced: tuple[int, ...] = ()
     """The first new tokens, which are given and not drawn: what a branch keeps, and the token that it takes instead."""
+    ids: tuple[int, ...] | None = None
+    """The prompt as token ids, where a program gave it so; else it is tokenized."""
+    processors: tuple[LogitsProcessor, ...] = ()
+    """What changes the logits before sampling."""
 
 
 def settings_of(chosen: Sampling) -> dict[str, Any]:

@@ -41,6 +41,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=_port, default=7860, help="port (default %(default)s)")
     parser.add_argument("--share", action="store_true", help="also create a public link through Gradio")
     parser.add_argument(
+        "--no-rate-limit",
+        action="store_true",
+        help="let everyone start as many generations as they like, for a server that you use alone",
+    )
+    parser.add_argument(
         "--models",
         nargs="+",
         metavar="RELEASE",
@@ -87,7 +92,10 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
     from playground.server.markup import STYLES
     from playground.server.page import FAVICON, build_page, build_theme
 
-    catalogue, limiter = Catalogue(options.models, stream or model_stream), RateLimiter()
+    catalogue, limiter = (
+        Catalogue(options.models, stream or model_stream),
+        RateLimiter(limited=not options.no_rate_limit),
+    )
     page = build_page(catalogue, limiter)
     page.queue(api_open=False, max_size=MAX_WAITING)
     with_mcp = has_mcp()

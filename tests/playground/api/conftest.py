@@ -6,7 +6,7 @@ import httpx
 import openai
 import pytest
 
-from playground.api import openai as openai_api
+from playground.api import generation
 from playground.generate.catalogue import Catalogue
 from tests.playground.api.openai_server import Slow, listening
 from tests.support.measured import make_chatty
@@ -38,8 +38,8 @@ def http(address) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def slow(monkeypatch) -> Slow:
-    slow = Slow(openai_api.live_events)
-    monkeypatch.setattr(openai_api, "live_events", slow)
+    slow = Slow(generation.live_events)
+    monkeypatch.setattr(generation, "live_events", slow)
     return slow
 
 

@@ -104,7 +104,7 @@ class Slow:
             yield next(events)
             steps = [event for event in events if event["kind"] == "step"]
             while True:
-                yield from ({**step, "prompt": False} for step in steps)
+                yield from ({**step, "prompt": False, "p": 1.0} for step in steps)
                 time.sleep(self._pause)
         finally:
             with self._lock:

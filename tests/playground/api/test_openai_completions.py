@@ -6,8 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+import torch
 
-from playground.api import openai as openai_api
+from axion.inference.stream import encode_prompt
+from playground.api import generation
+from playground.api.requests import IGNORED
 from playground.api.responses import token_bytes
 from tests.playground.api.openai_server import PROMPT, expected_steps, good, records, text_of
 
@@ -92,8 +95,7 @@ def test_an_end_of_the_text_is_a_stop(client, catalogue):
 
 
 def test_the_server_s_time_limit_is_told(client, monkeypatch):
-    real = openai_api.live_events
-    monkeypatch.setattr(openai_api, "live_events", lambda *a, **k: real(*a, **k, max_seconds=0))
+    monkeypatch.setattr(generation, "MAX_SECONDS", 0)
     choice = client.completions.create(model="endless", prompt=PROMPT, max_tokens=500).choices[0]
     assert (choice.finish_reason, choice.ended_by, choice.time_limit_seconds) == ("length", "time", 0)
     *_, last = client.completions.create(model="endless", prompt=PROMPT, max_tokens=500, stream=True)
@@ -135,6 +137,7 @@ def test_logprobs_of_a_completion(client, catalogue):
     steps = expected_steps(catalogue, seed=4, temperature=1.0, max_new_tokens=12)
     new = [step for step in steps if not step.is_prompt]
     shown = client.completions.create(**wish).choices[0].logprobs
+    assert len(new) == 12, "the text does not end, so that there is no token that ends it"
     assert shown.token_logprobs == pytest.approx([math.log(step.probability) for step in new], abs=1e-3)
     tokenizer = catalogue.open("plain").release.tokenizer
     for step, top in zip(new, shown.top_logprobs, strict=True):
@@ -148,21 +151,130 @@ def test_logprobs_of_a_completion(client, catalogue):
     assert [name for part in parts for name in part.tokens] == shown.tokens
 
 
-def test_echo_puts_the_prompt_first(client):
+def test_echo_puts_the_prompt_first_and_scores_it(client, catalogue):
     wish = {"model": "plain", "prompt": [PROMPT], "max_tokens": 6, "seed": 4, "logprobs": 1}
     plain = client.completions.create(**wish)
     echoed = client.completions.create(**wish, echo=True)
     assert echoed.choices[0].text == PROMPT + plain.choices[0].text
     logprobs = echoed.choices[0].logprobs
-    assert len(logprobs.tokens) == echoed.usage.total_tokens
-    assert logprobs.token_logprobs[: echoed.usage.prompt_tokens] == [None] * echoed.usage.prompt_tokens
-    assert logprobs.text_offset[-plain.usage.completion_tokens :] == plain.choices[0].logprobs.text_offset
+    release = catalogue.open("plain").release
+    ids = encode_prompt(release.tokenizer, PROMPT)
+    expected, likeliest = score(release.model, ids)
+    assert logprobs.token_logprobs[: len(ids)] == [None, *(pytest.approx(value, abs=1e-5) for value in expected)]
+    assert logprobs.top_logprobs[0] is None
+    for place, (own, best) in enumerate(zip(expected, likeliest, strict=True), start=1):
+        assert max(logprobs.top_logprobs[place].values()) == pytest.approx(best, abs=1e-5)
+        assert (logprobs.token_logprobs[place] == max(logprobs.top_logprobs[place].values())) == (own == best)
+    assert logprobs.text_offset[len(ids) :] == plain.choices[0].logprobs.text_offset
+    assert logprobs.tokens[len(ids) :] == plain.choices[0].logprobs.tokens
     streamed = client.completions.create(**wish, echo=True, stream=True)
     assert "".join(chunk.choices[0].text for chunk in streamed) == echoed.choices[0].text
 
 
+def score(model, ids: list[int]) -> tuple[list[float], list[float]]:
+    """The log probabilities of the tokens after the first, and those of the likeliest tokens in their places."""
+    logprobs_TV = model(torch.tensor([ids])).logits[0].detach().double().log_softmax(-1)[:-1]
+    return logprobs_TV[range(len(ids) - 1), ids[1:]].tolist(), logprobs_TV.max(-1).values.tolist()
+
+
+def test_a_prompt_is_scored_without_a_new_token(client, catalogue):
+    """As token ids, exactly as they are given: none is added."""
+    release = catalogue.open("plain").release
+    ids = release.tokenizer(PROMPT, add_special_tokens=False).input_ids
+    wish = {"model": "plain", "max_tokens": 0, "logprobs": 0, "echo": True}
+    answer = client.completions.create(prompt=ids, **wish)
+    choice = answer.choices[0]
+    assert (choice.text, choice.finish_reason) == (PROMPT, "length")
+    assert choice.logprobs.token_logprobs[1:] == pytest.approx(score(release.model, ids)[0], abs=1e-5)
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(ids), 0)
+    assert client.completions.create(model="plain", prompt=ids, max_tokens=0).choices[0].text == ""
+
+
+def test_the_token_that_ends_the_text_is_among_its_log_probabilities(client, catalogue):
+    """Clients that score a prompt cut off the last token, which must not be one of the prompt's."""
+    release = catalogue.open("plain").release
+    wish = {"temperature": 2.0, "top_k": 0}
+    seed = next(
+        seed for seed in range(1000) if len(expected_steps(catalogue, seed=seed, max_new_tokens=30, **wish)) < 30
+    )
+    wish = {"model": "plain", "prompt": PROMPT, "seed": seed, "temperature": 2.0, "max_tokens": 200, "logprobs": 1}
+    choice = client.completions.create(**wish, echo=True).choices[0]
+    assert choice.ended_by == "eos" and choice.logprobs.tokens[-1] == "<eos>"
+    steps = expected_steps(catalogue, seed=seed, temperature=2.0, max_new_tokens=200)
+    ids = [*(step.token_id for step in steps), release.tokenizer.eos_token_id]
+    assert len(choice.logprobs.tokens) == len(ids)
+    assert choice.logprobs.token_logprobs[-1] == pytest.approx(score(release.model, ids)[0][-1], abs=1e-5)
+    streamed = list(client.completions.create(**wish, echo=True, stream=True))
+    assert [name for chunk in streamed for name in chunk.choices[0].logprobs.tokens] == choice.logprobs.tokens
+    message = {"messages": [{"role": "user", "content": "hi"}], "logprobs": True, "max_tokens": 200}
+    chat = client.chat.completions.create(model="chatty", seed=1, **message)
+    assert len(chat.choices[0].logprobs.content) == chat.usage.completion_tokens
+
+
+def test_several_prompts_and_choices_are_each_what_they_would_be_alone(client, catalogue):
+    tokenizer = catalogue.open("plain").release.tokenizer
+    texts = [PROMPT, "# Pergunta:\n", "7"]
+    wish = {"model": "plain", "max_tokens": 8, "temperature": 0.9, "seed": 5}
+    alone = [
+        client.completions.create(**wish | {"seed": 5 + number}, prompt=text).choices[0].text
+        for text in texts for number in range(2)
+    ]  # fmt: skip
+    ids = [tokenizer(text).input_ids for text in texts]
+    for prompt in (texts, ids):
+        answer = client.completions.create(**wish, prompt=prompt, n=2)
+        assert [choice.index for choice in answer.choices] == list(range(6))
+        assert [choice.text for choice in answer.choices] == alone
+    assert answer.usage.prompt_tokens == sum(map(len, ids))
+    written = dict.fromkeys(range(6), "")
+    ended = []
+    for chunk in client.completions.create(**wish, prompt=texts, n=2, stream=True):
+        written[chunk.choices[0].index] += chunk.choices[0].text
+        ended += [chunk.choices[0].index] if chunk.choices[0].finish_reason else []
+    assert list(written.values()) == alone and ended == list(range(6))
+
+
+def test_the_best_of_several_texts(client):
+    wish = {"model": "plain", "prompt": PROMPT, "max_tokens": 8, "seed": 5, "logprobs": 0}
+    every = client.completions.create(**wish, n=5)
+    best = client.completions.create(**wish, n=2, best_of=5)
+
+    def mean(choice) -> float:
+        tokens = [name for name in choice.logprobs.tokens if name != "<eos>"]
+        return sum(choice.logprobs.token_logprobs[: len(tokens)]) / len(tokens)
+
+    ranked = sorted(every.choices, key=mean, reverse=True)
+    assert [choice.text for choice in best.choices] == [choice.text for choice in ranked[:2]]
+    assert [choice.index for choice in best.choices] == [0, 1]
+    assert best.usage.completion_tokens == every.usage.completion_tokens
+
+
+def test_a_bias_and_penalties_change_what_is_drawn(client, catalogue):
+    wish = {"model": "endless", "prompt": PROMPT, "max_tokens": 30, "temperature": 0, "extra_body": {"routing": True}}
+
+    def drawn(**more: object) -> list[int]:
+        [choice] = client.completions.create(**wish, **more).choices
+        return [step["id"] for step in choice.routing["steps"] if not step["prompt"]]
+
+    plain = drawn()
+    assert drawn(logit_bias={"77": 100}) == [77] * 30
+    assert plain[0] not in drawn(logit_bias={str(plain[0]): -100})
+    assert drawn(presence_penalty=0, frequency_penalty=0.0, logit_bias={}) == plain
+    model = catalogue.open("endless").release.model
+    for presence, frequency in ((2.0, 0.0), (0.0, 1.5), (-1.0, 0.5)):
+        ids = list(encode_prompt(catalogue.open("endless").release.tokenizer, PROMPT))
+        expected: list[int] = []
+        for _ in range(30):
+            logits_V = model(torch.tensor([ids + expected])).logits[0, -1].detach()
+            for token in set(expected):
+                logits_V[token] -= presence + frequency * expected.count(token)
+            expected.append(int(logits_V.argmax()))
+        assert drawn(presence_penalty=presence, frequency_penalty=frequency) == expected != plain
+
+
 def test_what_asks_for_nothing_is_taken(http):
-    answer = http.post("/completions", json=good(n=1, frequency_penalty=0.0, presence_penalty=0, user="me", tools=None))
+    harmless = {name: {"any": ["value"]} for name in IGNORED}
+    harmless |= {"n": 1, "best_of": 1, "tools": None, "tool_choice": "auto"}
+    answer = http.post("/completions", json=good(**harmless, response_format={"type": "text"}))
     assert answer.status_code == 200
 
 

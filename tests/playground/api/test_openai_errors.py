@@ -7,6 +7,7 @@ import httpx
 import openai
 import pytest
 
+from playground.api import generation
 from playground.api import openai as openai_api
 from playground.api.openai import MAX_BODY_BYTES
 from playground.generate.request import MAX_PROMPT_CHARACTERS
@@ -16,7 +17,7 @@ from tests.playground.generate.test_chat import say
 
 def test_the_client_s_own_errors(client):
     with pytest.raises(openai.BadRequestError) as error:
-        client.completions.create(model="plain", prompt=PROMPT, n=2)
+        client.completions.create(model="plain", prompt=PROMPT, n=0)
     assert error.value.param == "n"
     with pytest.raises(openai.NotFoundError):
         client.completions.create(model="gpt-4", prompt=PROMPT)
@@ -43,24 +44,31 @@ BAD = [
     ({"seed": 2**53}, "seed"),
     ({"seed": 10**400}, "seed"),
     ({"seed": False}, "seed"),
-    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": -1}, "max_tokens"),
     ({"max_tokens": 4.5}, "max_tokens"),
-    ({"max_tokens": 10**9}, "max_tokens"),
     ({"max_tokens": True}, "max_tokens"),
     ({"min_tokens": 5}, "min_tokens"),
     ({"prompt": ""}, "prompt"),
     ({"prompt": None}, "prompt"),
     ({"prompt": 7}, "prompt"),
     ({"prompt": []}, "prompt"),
-    ({"prompt": ["a", "b"]}, "prompt"),
-    ({"prompt": [1, 2]}, "prompt"),
+    ({"prompt": ["a", ""]}, "prompt"),
+    ({"prompt": [1, "a"]}, "prompt"),
+    ({"prompt": ["a", 1]}, "prompt"),
+    ({"prompt": [1, -2]}, "prompt"),
+    ({"prompt": [[1], []]}, "prompt"),
+    ({"prompt": [[[1]]]}, "prompt"),
+    ({"prompt": [True]}, "prompt"),
+    ({"prompt": [1, 320]}, "prompt"),
+    ({"prompt": [[1], [5] * 200]}, "prompt"),
+    ({"prompt": ["a"] * 129}, "prompt"),
     ({"prompt": "x" * (MAX_PROMPT_CHARACTERS + 1)}, "prompt"),
     ({"prompt": "1" * 500}, "prompt"),
     ({"model": None}, "model"),
     ({"model": 3}, "model"),
     ({"stop": ""}, "stop"),
     ({"stop": ["a", ""]}, "stop"),
-    ({"stop": list("abcde")}, "stop"),
+    ({"stop": list("abcdefghijklmnopq")}, "stop"),
     ({"stop": {"a": 1}}, "stop"),
     ({"stop": 5}, "stop"),
     ({"stop": "x" * 300}, "stop"),
@@ -71,17 +79,25 @@ BAD = [
     ({"echo": 1}, "echo"),
     ({"stream": "yes"}, "stream"),
     ({"routing": 1}, "routing"),
-    ({"user": 1}, "user"),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"stream": True, "stream_options": []}, "stream_options"),
     ({"stream": True, "stream_options": {"other": 1}}, "stream_options"),
     ({"stream": True, "stream_options": {"include_usage": 1}}, "include_usage"),
-    ({"n": 2}, "n"),
+    ({"n": 0}, "n"),
+    ({"n": 129}, "n"),
     ({"n": True}, "n"),
-    ({"best_of": 3}, "best_of"),
-    ({"frequency_penalty": 0.5}, "frequency_penalty"),
-    ({"presence_penalty": -2}, "presence_penalty"),
+    ({"n": 2.0}, "n"),
+    ({"n": 3, "best_of": 2}, "best_of"),
+    ({"best_of": 3, "stream": True}, "best_of"),
+    ({"prompt": ["a", "b"], "best_of": 65}, "prompt"),
+    ({"frequency_penalty": 2.5}, "frequency_penalty"),
+    ({"presence_penalty": "1"}, "presence_penalty"),
+    ({"presence_penalty": False}, "presence_penalty"),
     ({"logit_bias": {"50256": -100}}, "logit_bias"),
+    ({"logit_bias": {"hi": 1}}, "logit_bias"),
+    ({"logit_bias": {"5": 101}}, "logit_bias"),
+    ({"logit_bias": {"5": None}}, "logit_bias"),
+    ({"logit_bias": [5]}, "logit_bias"),
     ({"tools": [{"type": "function"}]}, "tools"),
     ({"response_format": {"type": "json_object"}}, "response_format"),
     ({"messages": say("hi")}, "messages"),
@@ -138,6 +154,6 @@ def test_a_failure_is_told_without_details(http, monkeypatch, caplog, stream):
     def fail(*_, **__):
         raise RuntimeError("secret in /tmp/somewhere.py")
 
-    monkeypatch.setattr(openai_api, "encode_prompt", fail)
+    monkeypatch.setattr(generation, "encode_prompt", fail)
     assert "secret" not in check_error(http.post("/completions", json=good(stream=stream)), 500)
     assert "secret" in caplog.text

@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from playground.api import openai as openai_api
+from playground.api import generation
 from playground.generate.rate_limits import BURST, RateLimiter
 from tests.playground.api.openai_server import (
     PROMPT,
@@ -64,7 +64,7 @@ def test_the_queue_has_an_end_and_holds_no_threads(catalogue, slow):
 
 
 def test_a_slow_reader_holds_no_place(catalogue, monkeypatch):
-    real, drawn = openai_api.live_events, []
+    real, drawn = generation.live_events, []
 
     def much(*arguments, **settings) -> Iterator[dict]:
         start, *steps, end = real(*arguments, **settings)
@@ -77,7 +77,7 @@ def test_a_slow_reader_holds_no_place(catalogue, monkeypatch):
 
     with listening(catalogue, at_once=1) as address, httpx.Client(base_url=address, timeout=60) as http:
         with monkeypatch.context() as patch:
-            patch.setattr(openai_api, "live_events", much)
+            patch.setattr(generation, "live_events", much)
             unread = http.send(http.build_request("POST", "/completions", json=good(stream=True)), stream=True)
             wait_for(lambda: drawn)
         assert http.post("/completions", json=good()).status_code == 200
@@ -91,7 +91,7 @@ def test_a_visitor_who_asks_too_often_has_to_wait(catalogue):
         answer = httpx.post(f"{address}/completions", json=good())
         check_error(answer, 429, None, "rate_limit_exceeded")
         assert 1 <= int(answer.headers["retry-after"]) <= 60
-        check_error(httpx.post(f"{address}/completions", json=good(n=2)), 400)  # a mistake counts for nothing
+        check_error(httpx.post(f"{address}/completions", json=good(n=0)), 400)  # a mistake counts for nothing
         other = httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.9"))
         assert other.post(f"{address}/completions", json=good(max_tokens=1)).status_code == 200
         with (
@@ -99,6 +99,12 @@ def test_a_visitor_who_asks_too_often_has_to_wait(catalogue):
             openai.OpenAI(base_url=address, api_key="none", max_retries=0) as client,
         ):
             client.completions.create(model="plain", prompt=PROMPT)
+
+
+def test_several_texts_count_as_several_starts(catalogue):
+    with listening(catalogue, RateLimiter(clock=lambda: 0.0)) as address:
+        answers = [httpx.post(f"{address}/completions", json=good(n=BURST // 2, max_tokens=1)) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
 
 
 def test_a_full_queue_costs_a_visitor_nothing(catalogue, slow):

@@ -8,7 +8,7 @@ import httpx
 import openai
 import pytest
 
-from playground.api import openai as openai_api
+from playground.api import generation
 from playground.generate.events import UPDATES_PER_SECOND
 from playground.generate.request import LIMITS
 from tests.playground.api.openai_server import (
@@ -20,14 +20,14 @@ from tests.playground.conftest import run_async
 
 
 def test_an_error_in_the_middle_of_a_stream_is_raised(client, monkeypatch):
-    real = openai_api.live_events
+    real = generation.live_events
 
     def fails(*arguments, **settings):
         events = real(*arguments, **settings)
         yield from (next(events) for _ in range(5))
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(openai_api, "live_events", fails)
+    monkeypatch.setattr(generation, "live_events", fails)
     with pytest.raises(openai.APIError, match="its log says more") as error:
         list(client.completions.create(model="plain", prompt=PROMPT, max_tokens=20, stream=True))
     assert "secret" not in str(error.value.body)

@@ -106,8 +106,29 @@ def test_both_names_of_the_length_are_one():
     with pytest.raises(ApiError, match="mean the same"):
         read_body("completion", completion(max_completion_tokens=7, max_tokens=8))
     with pytest.raises(ApiError, match=r"^max_completion_tokens must be") as error:
-        read_body("completion", completion(max_completion_tokens=10**9))
+        read_body("completion", completion(max_completion_tokens=-1))
     assert error.value.param == "max_completion_tokens"
+
+
+def test_a_length_beyond_the_limit_is_the_limit_and_zero_is_no_token():
+    highest = LIMITS["max_new_tokens"].high
+    for kind, body in (("completion", completion()), ("chat", _chat())):
+        assert read_body(kind, body | {"max_completion_tokens": 10**9}).sampling.max_new_tokens == highest
+    assert not read_body("completion", completion(max_tokens=0)).generates
+    assert read_body("completion", completion(max_tokens=1)).generates
+    with pytest.raises(ApiError, match="max_tokens"):
+        read_body("chat", _chat(max_tokens=0))
+
+
+def test_messages_may_have_openai_s_other_forms():
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    asked = [{"role": "developer", "content": "Contas."}, {"role": "user", "content": parts, "name": "me"}]
+    expected = [{"role": "system", "content": "Contas."}, {"role": "user", "content": "one\ntwo"}]
+    assert read_body("chat", _chat(messages=asked)).messages == expected
+    for wrong in ([{"type": "image_url", "image_url": {"url": "x"}}], [{"type": "text"}], ["text"], []):
+        with pytest.raises(ApiError) as error:
+            read_body("chat", _chat(messages=[{"role": "user", "content": wrong}]))
+        assert error.value.param == "messages"
 
 
 def _chat(**more):

@@ -49,6 +49,13 @@ def test_several_starts_are_counted_together_or_not_at_all(limiter, clock):
     limiter.admit("a", starts=2)  # the time it was told is enough for both
 
 
+def test_without_a_limit_nobody_waits(clock):
+    limiter = RateLimiter(clock, limited=False)
+    for _ in range(10 * BURST):
+        limiter.admit("a")
+    assert len(limiter) == 0
+
+
 def test_visitors_are_counted_separately(limiter):
     use_up(limiter, "a")
     limiter.admit("b")

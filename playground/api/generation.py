@@ -1,0 +1,171 @@
+"""What the OpenAI-compatible API generates: from a checked request to the parts of its response."""
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import LogitsProcessor
+
+from axion.errors import AxionError
+from axion.inference.stream import encode_prompt, end_tokens
+from playground.api.logits import LogitBias, Penalties, score_tokens
+from playground.api.requests import ApiError, CompletionRequest, refuse
+from playground.api.responses import Answer, Delta, Part, Usage, with_logprobs
+from playground.generate.catalogue import Catalogue, OpenModel
+from playground.generate.chat import answer_prompt
+from playground.generate.events import MAX_SECONDS, live_events
+from playground.generate.request import LIMITS, Prompt, Request, check_prompt
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A prompt, as text and as token ids."""
+
+    text: Prompt
+    ids: tuple[int, ...]
+
+
+def generate(catalogue: Catalogue, asked: CompletionRequest) -> Generator[Part | Usage, None, None]:
+    """The parts of the response, choice by choice, and at the end the usage.
+
+    Raises:
+        ApiError: the model cannot serve the request, or failed.
+    """
+    try:
+        model = catalogue.open_for_program(asked.model)
+    except AxionError as error:  # the name is known, so its release is broken
+        raise ApiError(500, str(error), "model") from None
+    prompts = _encode_prompts(model, asked)
+    _check_ids(model, "logit_bias", asked.logit_bias)
+    deadline = time.monotonic() + MAX_SECONDS
+    new_tokens = 0
+    for number, prompt in enumerate(prompts):
+        answers = [Answer(asked.stops) for _ in range(asked.best_of)]
+        with closing(_generate_choices(model, asked, prompt, answers, deadline)) as parts:
+            for part in parts:
+                yield replace(part, index=number * asked.n + part.index)
+        new_tokens += sum(answer.new_tokens for answer in answers)
+    yield Usage(sum(len(prompt.ids) for prompt in prompts), new_tokens)
+
+
+def _encode_prompts(model: OpenModel, asked: CompletionRequest) -> list[_Encoded]:
+    if asked.kind == "completion":
+        return [_encode(model, prompt, "prompt") for prompt in asked.prompts]
+    try:
+        return [_encode(model, check_prompt(answer_prompt(model, asked.messages)), "messages")]
+    except AxionError as error:
+        refuse(str(error), "messages")
+
+
+def _encode(model: OpenModel, prompt: Prompt | tuple[int, ...], param: str) -> _Encoded:
+    tokenizer, context = model.release.tokenizer, model.facts.context
+    if isinstance(prompt, tuple):
+        _check_ids(model, param, prompt)
+        encoded = _Encoded(Prompt(str(tokenizer.decode(list(prompt), skip_special_tokens=True))), prompt)
+    else:
+        try:
+            encoded = _Encoded(prompt, tuple(encode_prompt(tokenizer, prompt)))
+        except AxionError as error:
+            refuse(str(error), param)
+    if (count := len(encoded.ids)) >= context:
+        refuse(
+            f"the prompt has {count} tokens; it must leave room in the model's context of {context} tokens",
+            param,
+            "context_length_exceeded",
+        )
+    return encoded
+
+
+def _check_ids(model: OpenModel, param: str, ids: Sequence[int] | Mapping[int, float]) -> None:
+    vocabulary = model.release.config.vocab_size
+    if wrong := [token for token in ids if token >= vocabulary]:
+        refuse(f"{param}: {model.name} has no token {wrong[0]}; its token ids are 0 to {vocabulary - 1}", param)
+
+
+def _generate_choices(
+    model: OpenModel, asked: CompletionRequest, prompt: _Encoded, answers: Sequence[Answer], deadline: float
+) -> Generator[Part, None, None]:
+    """The parts of all choices of one prompt, numbered from 0; each of `answers` follows one text."""
+    texts = (_generate_text(model, asked, prompt, *numbered, deadline) for numbered in enumerate(answers))
+    if asked.best_of == asked.n:
+        for parts in texts:
+            yield from parts
+        return
+    complete = [list(parts) for parts in texts]
+    order = sorted(range(asked.best_of), key=lambda number: -answers[number].mean_logprob)
+    for place, number in enumerate(order[: asked.n]):
+        yield from (replace(part, index=place) for part in complete[number])
+
+
+def _generate_text(
+    model: OpenModel, asked: CompletionRequest, prompt: _Encoded, number: int, answer: Answer, deadline: float
+) -> Generator[Part, None, None]:
+    """The parts of the text with this number among those of its prompt."""
+    seed = (asked.sampling.seed + number) % (int(LIMITS["seed"].high) + 1)
+    sampling = replace(asked.sampling, seed=seed)
+    request = Request(model.name, prompt.text, sampling, ids=prompt.ids, processors=_processors(asked, prompt))
+    with closing(_generate_events(model, asked, request, deadline)) as events:
+        for event in events:
+            if event["kind"] == "start":
+                yield Part(number, Delta(), start=event)
+            else:
+                delta = answer.take(event)
+                yield Part(number, delta, ending=answer.ending)
+            if answer.ended_by:
+                return
+
+
+def _processors(asked: CompletionRequest, prompt: _Encoded) -> tuple[LogitsProcessor, ...]:
+    processors: list[LogitsProcessor] = []
+    if asked.logit_bias:
+        processors.append(LogitBias(asked.logit_bias))
+    if asked.presence_penalty or asked.frequency_penalty:
+        processors.append(Penalties(len(prompt.ids), asked.presence_penalty, asked.frequency_penalty))
+    return tuple(processors)
+
+
+def _generate_events(
+    model: OpenModel, asked: CompletionRequest, request: Request, deadline: float
+) -> Generator[dict[str, Any], None, None]:
+    """The events of a generation (see `playground.generate.events`), with log probabilities where they were asked for.
+
+    The `end_token` event precedes the end of a completion with log probabilities: clients expect the token that ended
+    the text among them.
+    """
+    assert request.ids is not None, "the prompt was encoded"
+    release, ids = model.release, list(request.ids)
+    scored = asked.echo and asked.top is not None
+    scores = iter(score_tokens(release.model, ids, asked.top or 1) if scored else ())
+    with closing(live_events(model, request, max(0.0, deadline - time.monotonic()), cut=False)) as events:
+        for event in events:
+            if event["kind"] == "error":
+                raise ApiError(500, event["message"])
+            if event["kind"] == "step" and not event["prompt"]:
+                if not asked.generates:
+                    yield {"kind": "end", "reason": "length"}
+                    return
+                ids.append(event["id"])
+            if event["kind"] == "step" and asked.top is not None:
+                score = next(scores, None) if event["prompt"] and event["i"] > 0 else None
+                event = with_logprobs(event, release.tokenizer, asked.top, score)
+            if (
+                event["kind"] == "end"
+                and event["reason"] == "eos"
+                and asked.kind == "completion"
+                and asked.top is not None
+            ):
+                yield _end_token(model, ids, asked.top)
+            if "limit" in event:
+                event = event | {"limit": MAX_SECONDS}  # of all texts together
+            yield event
+
+
+def _end_token(model: OpenModel, ids: Sequence[int], top: int) -> dict[str, Any]:
+    """The likeliest of the tokens that end a text, after these tokens."""
+    release = model.release
+    ends = end_tokens(release.model, release.tokenizer)
+    score, token = max((score_tokens(release.model, [*ids, end], top)[-1], end) for end in ends)
+    event = {"kind": "end_token", "id": token, "t": "", "prompt": False, "p": score.probability, "alt": []}
+    return with_logprobs(event, release.tokenizer, top, score)
