@@ -1,0 +1,11 @@
+"""How the tests are given out."""
+
+import os
+
+import pytest
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="the tests run in one process")
+def test_groups_reach_the_scheduler(request):
+    """pytest-xdist appends its group to a test's id. Without groups, each worker sets up the fixtures of every file."""
+    assert request.node.nodeid.endswith("@tests/test_conftest.py")
