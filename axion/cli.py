@@ -180,12 +180,13 @@ def evaluate(
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Measure loss on held-out GSM8K, unseen sums, GSM8K's test set, expert load, speed and memory.
+    """Measure loss on held-out documents, unseen sums, GSM8K's test set, expert load, speed and memory.
 
-    The data is what the release's own recipe names, from the Hub; to use local copies:
-    --set data.sources.gsm8k.files=train.jsonl and --set data.sources.gsm8k.test_files=test.jsonl.
+    The data is what the release's own recipe names. What was trained on local files needs these files again, and a
+    data set on the Hub can be read from local copies: --set data.sources.gsm8k.files=train.jsonl and
+    --set data.sources.gsm8k.test_files=test.jsonl.
     """
-    from axion.evaluation.tasks import evaluate as measure
+    from axion.evaluation.evaluate import evaluate as measure
     from axion.recipe import load_recipe
 
     opened = _open(release)

@@ -19,8 +19,8 @@ from transformers import PreTrainedTokenizerFast
 from axion.data.mixture import Mixture
 from axion.data.recipe import DataRecipe, TokenizerRecipe
 from axion.data.shards import Encoded, ShardCounts, ShardWriter, TokenDocuments
-from axion.data.sources.base import Document, Source
-from axion.data.split import Side
+from axion.data.sources.base import Document
+from axion.data.split import HeldOut, Side
 from axion.errors import AxionError
 from axion.files import new_folder, read_json, scratch_folder, write_json, writing
 from axion.tokenizer import bos_and_eos, encode_texts, load_tokenizer, save_tokenizer, special_id, train_tokenizer
@@ -68,7 +68,10 @@ class Prepared:
     folder: Path
     tokenizer: PreTrainedTokenizerFast
     train: TokenDocuments
+    held_out: TokenDocuments
+    """All that is held out, of every source."""
     validation: list[ValidationDocument]
+    """The held-out documents of the headline sources, over which the loss is measured."""
     summary: dict[str, Any]
     """The content of data.json."""
     data: DataRecipe
@@ -224,6 +227,7 @@ def _summarize(
         "sources": sources,
         "files": [file for source in sources for file in source.get("local_files") or ()],
         "dropped_for_held_out_pairs": mixture.dropped,
+        "not_measured": mixture.not_measured,
         "bytes_per_token": _bytes_per_token([counts for counts, _ in written.values()]),
         "shards": {side.value: shards._asdict() for side, (_, shards) in written.items()},
         **{side.value: counts.as_json() for side, (counts, _) in written.items()},
@@ -239,15 +243,21 @@ def _bytes_per_token(sides: Sequence[Counts]) -> dict[str, float]:
     return {source: round(plain["bytes"] / max(plain["tokens"], 1), 4) for source, plain in total.items()}
 
 
-def validation_documents(
-    source: Source, data: DataRecipe, tokenizer: PreTrainedTokenizerFast
-) -> list[ValidationDocument]:
-    """The held-out documents of one source, read and encoded anew, as a release is evaluated without prepared data.
+def validation_documents(data: DataRecipe, tokenizer: PreTrainedTokenizerFast) -> list[ValidationDocument]:
+    """The held-out documents of the headline sources, read and encoded without prepared data.
+
+    They are those of `Prepared.validation` for the same data, unless `max_documents` made a choice there.
 
     Raises:
-        AxionError: the source cannot be read.
+        AxionError: a source cannot be read.
     """
-    documents = [each for each in source.documents(data.split, data.seed) if each.side is Side.VALIDATION]
+    documents = []
+    for source in data.headline_sources:
+        held_out = HeldOut[Document](data.split)
+        for document in source.documents(data.split, data.seed):
+            if document.side is Side.VALIDATION:
+                held_out.add(document.text, document)
+        documents += held_out.kept()
     encoded = encode(tokenizer, documents)
     return [_validation_document(each, document.source) for each, document in zip(encoded, documents, strict=True)]
 
@@ -268,8 +278,13 @@ def _open(folder: Path, fingerprint: str, data: DataRecipe) -> Prepared | None:
             return None
         counts = [ShardCounts(**summary["shards"][side]) for side in _SIDES]
         train, held_out = (TokenDocuments.open(folder, *each) for each in zip(_SIDES, counts, strict=True))
-        validation = [_validation_document(document, data.kinds[document.source]) for document in held_out]
+        kinds, headline = data.kinds, data.headline_kinds
+        validation = [
+            _validation_document(held_out[index], kinds[source])
+            for index, source in enumerate(held_out.sources)
+            if kinds[source] in headline
+        ]
         tokenizer = load_tokenizer(folder)
     except Exception:  # whatever a missing or damaged file leads to; tokenizers raises bare Exceptions
         return None
-    return Prepared(folder, tokenizer, train, validation, summary, data)
+    return Prepared(folder, tokenizer, train, held_out, validation, summary, data)

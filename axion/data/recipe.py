@@ -37,6 +37,8 @@ class DataRecipe(Section):
     """Seed of the generated sources."""
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of documents held out for validation, by a hash of their text."""
+    max_validation_bytes: Positive = 2**20
+    """Of each source, at most this much text is held out, so that measuring the loss of a run stays cheap."""
     split_seed: Seed = 0
     holdout_fraction: Share = 0.05
     """Share of operand pairs that no training document contains, so that arithmetic is tested on unseen pairs."""
@@ -48,7 +50,7 @@ class DataRecipe(Section):
 
     @property
     def split(self) -> Split:
-        return Split(self.val_fraction, self.split_seed, self.holdout_fraction)
+        return Split(self.val_fraction, self.split_seed, self.holdout_fraction, self.max_validation_bytes)
 
     @property
     def kinds(self) -> list[str]:
@@ -56,10 +58,14 @@ class DataRecipe(Section):
         return list(dict.fromkeys(source.kind for source in self.sources))
 
     @property
+    def headline_sources(self) -> list[Source]:
+        """The sources whose held-out loss stands for the model: those of real text, or else all."""
+        return [source for source in self.sources if source.is_real] or list(self.sources)
+
+    @property
     def headline_kinds(self) -> set[str]:
-        """Kinds of the sources whose held-out loss stands for the model: those of real text, or else all."""
-        real = {source.kind for source in self.sources if source.is_real}
-        return real or set(self.kinds)
+        """The kinds of the headline sources."""
+        return {source.kind for source in self.headline_sources}
 
     def find(self, kind: type[Kind]) -> Kind | None:
         """The first source of a kind."""

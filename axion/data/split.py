@@ -1,10 +1,16 @@
 """The rules that decide which documents train a model and which only measure it."""
 
 import hashlib
+import heapq
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from axion.data.holdout import shows_held_out
+
+Item = TypeVar("Item")
+
+RANKS = 2**64
 
 
 class Side(StrEnum):
@@ -25,11 +31,17 @@ class Split:
     seed: int
     holdout_fraction: float
     """Share of operand pairs that no training document may show."""
+    max_validation_bytes: int = 2**20
+    """How much text of each source is held out at most."""
+
+    def rank(self, text: str) -> int:
+        """A hash of a document's text, below RANKS; documents of low rank are held out."""
+        digest = hashlib.sha256(f"{self.seed}\n{text}".encode()).digest()
+        return int.from_bytes(digest[:8], "big")
 
     def is_validation(self, text: str) -> bool:
         """Whether the document with this text is held out for validation."""
-        digest = hashlib.sha256(f"{self.seed}\n{text}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") < self.fraction * 2**64
+        return self.rank(text) < self.fraction * RANKS
 
     def side(self, text: str, marks: str = "") -> Side:
         """The side of real text: held out by its hash, and dropped from training if it shows a held-out pair.
@@ -41,3 +53,33 @@ class Split:
         if self.is_validation(text):
             return Side.VALIDATION
         return Side.DROPPED if shows_held_out(f"{text}\n{marks}", self.holdout_fraction) else Side.TRAIN
+
+
+class HeldOut(Generic[Item]):
+    """The held-out documents of one source: those of the lowest ranks that fit into `max_validation_bytes`.
+
+    They are what a smaller `val_fraction` would have held out, whatever their order. One document is always kept.
+    """
+
+    def __init__(self, split: Split):
+        self._split = split
+        self._heap: list[tuple[int, int, int, Item]] = []  # the highest rank first: ranks are negated
+        self._bytes = self._added = 0
+
+    def add(self, text: str, item: Item) -> None:
+        """Adds what stands for the document with this text."""
+        size = len(text.encode())
+        heapq.heappush(self._heap, (-self._split.rank(text), -self._added, size, item))
+        self._added += 1
+        self._bytes += size
+        while self._bytes > self._split.max_validation_bytes and len(self._heap) > 1:
+            self._bytes -= heapq.heappop(self._heap)[2]
+
+    def kept(self) -> list[Item]:
+        """What was added for the documents that are kept, in its order."""
+        return [item for _, _, _, item in sorted(self._heap, key=lambda entry: -entry[1])]
+
+    @property
+    def left_out(self) -> int:
+        """How many documents are not kept."""
+        return self._added - len(self._heap)

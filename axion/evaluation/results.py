@@ -9,20 +9,23 @@ from typing import Protocol
 LANGUAGES = {"en": "English", "pt": "Portuguese"}
 LOAD_SETS = {
     "together": "all of it together",
-    "gsm8k_validation": "GSM8K's held-out problems",
+    "validation": "held-out documents",
     "arithmetic": "arithmetic",
 }
 """The sets of documents over which expert load is measured: name in the results → label."""
 
+EARLIER_TASKS = {"gsm8k_validation": "validation"}
+"""Names of tasks and of sets of documents in the results of releases up to v0.1 → today's names."""
+
 TEXTS: Mapping[str, str] = {
-    "bits_per_byte": "GSM8K, held-out problems: bits per byte",
-    "nats_per_token": "GSM8K, held-out problems: loss in nats per token",
-    "validation_note": "{documents} problems, {tokens} tokens predicted",
+    "bits_per_byte": "{data}, held-out documents: bits per byte",
+    "nats_per_token": "{data}, held-out documents: loss in nats per token",
+    "validation_note": "{documents} documents, {tokens} tokens predicted",
     "sums": "sums and differences, {digits}, {language}",
     "one_digit": "{digits} digit",
     "many_digits": "{digits} digits",
     **{f"language_{code}": name for code, name in LANGUAGES.items()},
-    "gsm8k_test": "GSM8K test set, exact match",
+    "gsm8k_test": "{data}, test set: exact match",
     "score_note": "{correct} of {total}; 95% interval {low} to {high}",
     "load": "load of an expert, times its fair share: {set}",
     **{f"set_{name}": label for name, label in LOAD_SETS.items()},
@@ -84,13 +87,28 @@ class Row:
 
 def skipped_tasks(results: dict) -> dict[str, str]:
     """Task → why it was not measured."""
-    return {task: result["skipped"] for task, result in results.items() if "skipped" in result}
+    return {task: result["skipped"] for task, result in with_names_of_today(results).items() if "skipped" in result}
 
 
 def measured(results: dict, task: str) -> dict | None:
     """A task's result; None if it was not measured."""
-    result = results.get(task)
+    result = with_names_of_today(results).get(task)
     return None if result is None or "skipped" in result else result
+
+
+def with_names_of_today(results: dict) -> dict:
+    """Results in the form of `axion.evaluation.evaluate`.
+
+    Releases up to v0.1 were measured on GSM8K alone: their results don't name the data, but the tasks do.
+    """
+    earlier = {"data": "GSM8K", "dataset": "openai/gsm8k"}
+    renamed = {EARLIER_TASKS.get(task, task): result for task, result in results.items()}
+    for task in ("validation", "gsm8k_test"):
+        if isinstance(result := renamed.get(task), dict) and "skipped" not in result:
+            renamed[task] = earlier | result
+    if isinstance(load := renamed.get("expert_load"), dict):
+        renamed["expert_load"] = {EARLIER_TASKS.get(name, name): part for name, part in load.items()}
+    return renamed
 
 
 def result_rows(results: dict, texts: Mapping[str, str] = TEXTS, numbers: NumberFormat = ENGLISH) -> list[Row]:
@@ -136,7 +154,8 @@ class _Language:
 def _validation(result: dict, language: _Language) -> list[Cells]:
     count = language.numbers.number
     note = language.fill("validation_note", documents=count(result["documents"]), tokens=count(result["tokens"]))
-    return [(language.texts[name], count(result[name], 3), note) for name in ("bits_per_byte", "nats_per_token")]
+    labels = {name: language.fill(name, data=result["data"]) for name in ("bits_per_byte", "nats_per_token")}
+    return [(label, count(result[name], 3), note) for name, label in labels.items()]
 
 
 def _arithmetic(result: dict, language: _Language) -> list[Cells]:
@@ -154,7 +173,7 @@ def _arithmetic(result: dict, language: _Language) -> list[Cells]:
 
 
 def _gsm8k_test(result: dict, language: _Language) -> list[Cells]:
-    return [(language.texts["gsm8k_test"], *_score(result, language))]
+    return [(language.fill("gsm8k_test", data=result["data"]), *_score(result, language))]
 
 
 def _expert_load(result: dict, language: _Language) -> list[Cells]:
@@ -191,7 +210,7 @@ def _speed(result: dict, language: _Language) -> list[Cells]:
 
 
 _LAYOUTS = {
-    "gsm8k_validation": _validation,
+    "validation": _validation,
     "arithmetic": _arithmetic,
     "gsm8k_test": _gsm8k_test,
     "expert_load": _expert_load,

@@ -8,7 +8,7 @@ from axion.errors import AxionError
 from axion.evaluation.results import measured
 from axion.series import Member, families, series
 
-TASK = "gsm8k_validation"
+TASK = "validation"
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,12 @@ def _read_validation(info: dict) -> dict | None:
 
 
 def _documents(result: dict) -> tuple:
-    return result.get("documents"), result.get("bytes")
+    return result.get("data"), result.get("documents"), result.get("bytes")
 
 
 def _measured(name: str, info: dict) -> Measured | None:
     try:
-        result = info["results"][TASK]
+        result = measured(info["results"], TASK) or {}
         size, quality = int(info["parameters"]["total"]), float(result["bits_per_byte"])
         return Measured(name, size, quality, int(result["documents"])) if size > 0 and quality > 0 else None
     except (KeyError, TypeError, ValueError):

@@ -14,7 +14,16 @@ from huggingface_hub import ModelCardData
 
 from axion.data.sources import SOURCES, FileSource
 from axion.errors import AxionError
-from axion.evaluation.results import LANGUAGES, LOAD_SETS, digits_label, measured, megabytes, result_rows, skipped_tasks
+from axion.evaluation.results import (
+    LANGUAGES,
+    LOAD_SETS,
+    digits_label,
+    measured,
+    megabytes,
+    result_rows,
+    skipped_tasks,
+    with_names_of_today,
+)
 from axion.families import get_family, latent_cache_values
 from axion.files import ROOT
 from axion.model.configuration_axion import AxionConfig
@@ -89,6 +98,7 @@ def render_card(info: dict) -> str:
         AxionError: the family is unknown, or `info` lacks a value that the template needs.
     """
     arithmetic = measured(info["results"], "arithmetic") or {"scores": []}
+    load = with_names_of_today(info["results"])["expert_load"]
     try:
         text = _template(info["family"]).render(
             info=info,
@@ -101,8 +111,8 @@ def render_card(info: dict) -> str:
             slips=[score for score in arithmetic["scores"] if score["correct"] < score["total"]],
             gsm8k_test=measured(info["results"], "gsm8k_test"),
             speed=measured(info["results"], "speed"),
-            load={label: info["results"]["expert_load"].get(name) for name, label in LOAD_SETS.items()},
-            load_command=info["results"]["expert_load"]["command"],
+            load={label: load.get(name) for name, label in LOAD_SETS.items()},
+            load_command=load["command"],
             pins=[pin(name, info["training"]["libraries"][name]) for name in ("torch", "transformers")],
             architecture=compare_architecture(info),
             deepseek_arxiv=DEEPSEEK_ARXIV,

@@ -7,8 +7,7 @@ from pathlib import Path
 import yaml
 
 from axion.data.recipe import DataRecipe
-from axion.data.sources import Gsm8k
-from axion.evaluation import tasks as evaluation
+from axion.evaluation import evaluate as evaluation
 from axion.evaluation.results import skipped_tasks
 from axion.files import identify, read_json, sha256, write_json
 from axion.inference.routing import expert_favourites
@@ -33,7 +32,7 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
         did: called with a summary of what was done.
 
     Returns:
-        "results": task → results, or why it was skipped (see `axion.evaluation.tasks.evaluate`);
+        "results": task → results, or why it was skipped (see `axion.evaluation.evaluate`);
         "favourites": each expert's favourite tokens, see `axion.inference.routing.expert_favourites`;
         "date": the day in UTC, ISO 8601; "files" and "test_files": the local data files, by name and sha256;
         "key": what the results depend on.
@@ -55,9 +54,8 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
     if kept and skipped.keys() == skipped_tasks(kept["results"]).keys():
         did(f"skipped: already measured{note}")
         return kept
-    if "gsm8k_validation" in skipped:
-        data = data.without(Gsm8k)  # not available, so don't ask for it again
-    documents = [ids for part in evaluation.load_documents(release, data).values() for ids in part]
+    sets = evaluation.load_documents(release, data, with_validation="validation" not in skipped)
+    documents = [ids for part in sets.values() for ids in part]
     favourites = expert_favourites(release.model, release.tokenizer, documents)
     today = datetime.now(UTC).date().isoformat()
     content = {"key": key, "date": today, **used, "results": results, "favourites": favourites}
@@ -69,7 +67,7 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
 def _known(kept: dict) -> dict[str, dict]:
     """The stored results that are reused."""
     known = {task: result for task, result in kept.get("results", {}).items() if "skipped" not in result}
-    if "gsm8k_validation" not in known:  # the expert load is measured on it too, once it is available
+    if "validation" not in known:  # the expert load is measured on it too, once it is available
         known.pop("expert_load", None)
     return known
 
@@ -88,7 +86,7 @@ def _key(run: Path, data: DataRecipe) -> dict[str, str]:
     return {
         "weights": sha256(run / "final" / "model.safetensors"),
         "data": fingerprint([data.settings(), _identify(data.local_paths()), _identify(data.test_paths())]),
-        "measure": code_fingerprint("axion.evaluation.tasks"),
+        "measure": code_fingerprint("axion.evaluation.evaluate"),
     }
 
 

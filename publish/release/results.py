@@ -16,15 +16,19 @@ Its leaderboard collects the `.eval_results` of models.
 def evaluation_results(info: dict) -> list[EvalResult]:
     """The model-index entries: every measured result that the Hub can show."""
     results, entries = info["results"], []
-    gsm8k = {"dataset_type": info["dataset"], "dataset_name": "GSM8K", "dataset_config": info["dataset_config"]}
     generation: dict[str, Any] = {"task_type": "text-generation", "task_name": "Text Generation"}
-    if info["dataset"] and (loss := measured(results, "gsm8k_validation")):
-        held_out = generation | gsm8k | {"dataset_split": "train", "dataset_args": {"held_out": info["val_fraction"]}}
+
+    def measured_on(result: dict, split: str) -> dict[str, Any]:
+        config = info["dataset_config"] if result["dataset"] == info["dataset"] else None
+        names = {"dataset_type": result["dataset"], "dataset_name": result["data"], "dataset_config": config}
+        return generation | names | {"dataset_split": split}
+
+    if (loss := measured(results, "validation")) and loss["dataset"]:
+        held_out = measured_on(loss, "train") | {"dataset_args": {"held_out": info["val_fraction"]}}
         for key, name in (("bits_per_byte", "Bits per byte"), ("nats_per_token", "Loss (nats per token)")):
             entries.append(EvalResult(**held_out, metric_type=key, metric_name=name, metric_value=round(loss[key], 4)))
-    if info["dataset"] and (score := measured(results, "gsm8k_test")):
-        test = generation | gsm8k | {"dataset_split": "test"}
-        entries.append(EvalResult(**test, **_exact_match(score)))
+    if (score := measured(results, "gsm8k_test")) and score["dataset"]:
+        entries.append(EvalResult(**measured_on(score, "test"), **_exact_match(score)))
     for score in (measured(results, "arithmetic") or {"scores": []})["scores"]:
         name = f"Axion arithmetic, {digits_label(score['digits'])}, {LANGUAGES[score['language']]}"
         config = (
@@ -46,7 +50,7 @@ def benchmark_results(info: dict) -> list[dict] | None:
     Source: https://huggingface.co/docs/hub/eval-results
     """
     score = measured(info["results"], "gsm8k_test")
-    if score is None or (info["dataset"], score["total"]) != (GSM8K, GSM8K_PROBLEMS):
+    if score is None or (score["dataset"], score["total"]) != (GSM8K, GSM8K_PROBLEMS):
         return None
     entry = EvalResultEntry(
         dataset_id=GSM8K,

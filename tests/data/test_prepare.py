@@ -13,7 +13,7 @@ import pytest
 
 from axion.data import mixture
 from axion.data import prepare as module
-from axion.data.prepare import prepare
+from axion.data.prepare import prepare, validation_documents
 from axion.data.recipe import DataRecipe
 from axion.data.shards import IGNORED
 from axion.data.sources import Arithmetic, hub
@@ -49,11 +49,15 @@ def test_prepared_files_agree_with_each_other(made):
     folder, tokenizer = prepared.folder, prepared.tokenizer
     train, validation = texts(folder, "train.txt"), texts(folder, "validation.txt")
     assert [encode_document(tokenizer, text) for text in train] == [each.ids.tolist() for each in prepared.train]
-    assert len(validation) == len(prepared.validation)
-    for text, document in zip(validation, prepared.validation, strict=True):
-        assert document.ids.tolist() == document.labels.tolist() == encode_document(tokenizer, text)
+    for text, document in zip(validation, prepared.held_out, strict=True):
+        assert document.ids.tolist() == document.labels().tolist() == encode_document(tokenizer, text)
         assert document.num_bytes == len(text.encode())
-    assert {document.source for document in prepared.validation} == {"gsm8k", "arithmetic", "word_problems"}
+    assert set(prepared.held_out.sources) == {0, 1, 2}
+    measured = [text for text in validation if "Ana number" in text or "has 21 coins" in text]
+    assert [tokenizer.decode(each.ids) for each in prepared.validation] == [f"<bos>{text}<eos>" for text in measured]
+    assert {document.source for document in prepared.validation} == {"gsm8k"}
+    anew = validation_documents(prepared.data, tokenizer)
+    assert [each.ids.tolist() for each in anew] == [each.ids.tolist() for each in prepared.validation]
 
     summary = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     assert summary == prepared.summary
@@ -61,7 +65,7 @@ def test_prepared_files_agree_with_each_other(made):
     assert summary["train"]["documents"] == len(train)
     assert summary["train"]["bytes"] == sum(len(text.encode()) for text in train)
     assert summary["train"]["tokens"] == prepared.train.lengths.sum()
-    assert summary["validation"]["tokens"] == sum(len(document.ids) for document in prepared.validation)
+    assert summary["validation"]["tokens"] == prepared.held_out.lengths.sum()
     for table in ("by_source", "by_language"):
         assert sum(row["documents"] for row in summary["train"][table].values()) == len(train)
     assert set(summary["train"]["by_language"]) == {"en", "pt"}
@@ -232,6 +236,27 @@ def test_max_documents_caps_the_total(small_recipe, tmp_path, limit):
     assert summary["validation"]["documents"] >= 1
 
 
+@pytest.mark.parametrize("maximum", [1, 300, 1500, 10**6])
+def test_max_validation_bytes_holds_out_what_a_smaller_share_would(made, tmp_path, maximum):
+    recipe, all_of_it = made
+    data = recipe.data.model_copy(update={"max_validation_bytes": maximum})
+    prepared = prepare(recipe.model_copy(update={"data": data}), tmp_path, progress=False)
+    asked = texts(all_of_it.folder, "validation.txt")
+    chosen = texts(prepared.folder, "validation.txt")
+    for kind in range(3):
+        of_kind = [text for text, source in zip(asked, all_of_it.held_out.sources, strict=True) if source == kind]
+        ranked = sorted(of_kind, key=data.split.rank)
+        fitting = next(
+            (count for count in range(1, len(ranked)) if len("".join(ranked[: count + 1]).encode()) > maximum),
+            len(ranked),
+        )
+        assert [text for text in chosen if text in of_kind] == [text for text in of_kind if text in ranked[:fitting]]
+    assert prepared.summary["not_measured"] == len(asked) - len(chosen)
+    assert texts(prepared.folder, "train.txt") == texts(all_of_it.folder, "train.txt")
+    anew = validation_documents(data, prepared.tokenizer)
+    assert [each.ids.tolist() for each in anew] == [each.ids.tolist() for each in prepared.validation]
+
+
 def test_too_little_data(small_recipe, tmp_path):
     for overrides, message in (
         (["data.word_problems=1", "data.arithmetic=0"], "no (training|validation) documents"),
@@ -286,8 +311,8 @@ def test_conversations_carry_loss_on_the_assistants_tokens_alone(small_recipe, t
     tokens = sum(map(len, encode_texts(tokenizer, contents)))  # special tokens and their text don't count
     expected = round(len("".join(contents).encode()) / tokens, 4)
     assert prepared.summary["bytes_per_token"]["chat"] == expected
-    sums = [document for document in prepared.validation if document.source == "arithmetic"]
-    assert sums and all((document.labels == document.ids).all() for document in sums)
+    sums = [document for document in prepared.held_out if document.source == 1]
+    assert sums and all((document.labels() == document.ids).all() for document in sums)
 
 
 # --- Pinned revisions -------------------------------------------------------------------------------------------------

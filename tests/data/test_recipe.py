@@ -140,6 +140,6 @@ def test_a_release_records_local_files_by_content_and_never_by_path(tmp_path):
 
 
 def test_the_headline_is_the_real_text():
-    assert load().headline_kinds == {"gsm8k"}
-    assert load("data.hub_id=null").headline_kinds == {"arithmetic", "word_problems"}
+    assert [source.kind for source in load().headline_sources] == ["gsm8k"]
+    assert [source.kind for source in load("data.hub_id=null").headline_sources] == ["arithmetic", "word_problems"]
     assert load().hub_source().hub_id == "openai/gsm8k" and load("data.hub_id=null").hub_source() is None

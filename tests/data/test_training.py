@@ -1,8 +1,6 @@
 """From sources to a trained model: any text, conversations with masked labels, and the data that a run records."""
 
-import csv
-import math
-
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -12,6 +10,7 @@ from axion.data.prepare import prepare
 from axion.data.shards import IGNORED
 from axion.files import read_json
 from axion.recipe import load_recipe
+from axion.training.metrics import METRICS_FILE, read_metrics
 from axion.training.run import train
 from tests.data.conftest import write_jsonl
 from tests.training.conftest import TINY_RECIPE
@@ -48,10 +47,9 @@ def test_text_and_conversations_train(recipe, tmp_path, monkeypatch, backend):
     assert any(empty) and not all(empty)
 
     run = train(recipe, tmp_path / "run", backend=backend)
-    rows = list(csv.DictReader((run / "metrics.csv").open(encoding="utf-8")))
-    losses = [float(row["train_loss"]) for row in rows]
-    assert len(losses) == 12 and all(map(math.isfinite, losses))
-    assert 0 < float(rows[-1]["val_bits_per_byte"]) < 20
+    metrics = read_metrics(run / METRICS_FILE)
+    assert len(metrics) == 12 and np.isfinite(metrics["train_loss"]).all()
+    assert 0 < metrics["val_bits_per_byte"][-1] < 20
     recorded = read_json(run / "run.json")
     assert [source["kind"] for source in recorded["data"]["sources"]] == ["text", "chat", "arithmetic"]
     assert [file["name"] for file in recorded["data"]["files"]] == ["stories.txt", "chat.jsonl"]

@@ -6,12 +6,21 @@ import pytest
 
 from axion.evaluation.results import LOAD_SETS, TEXTS, measured, result_rows, skipped_tasks
 from axion.evaluation.tasks import TASKS
+from axion.files import read_json
+from tests.conftest import ROOT
 
 SCORE = {"correct": 1234, "total": 1300, "accuracy": 0.95, "interval": [0.9, 0.97]}
 RESULTS = {
-    "gsm8k_validation": {"documents": 12, "nats_per_token": 2.5, "bits_per_byte": 1.25, "tokens": 3456, "bytes": 9},
+    "validation": {
+        "data": "GSM8K",
+        "documents": 12,
+        "nats_per_token": 2.5,
+        "bits_per_byte": 1.25,
+        "tokens": 3456,
+        "bytes": 9,
+    },
     "arithmetic": {"scores": [SCORE | {"digits": 1, "language": "pt"}, SCORE | {"digits": 2, "language": "en"}]},
-    "gsm8k_test": SCORE,
+    "gsm8k_test": SCORE | {"data": "GSM8K"},
     "expert_load": {"together": {"layers": [[0.5, 1.5]] * 3, "lowest": 0.5, "highest": 1.5}},
     "speed": {
         "by_threads": [
@@ -35,9 +44,9 @@ def test_every_task_has_rows_in_order_and_a_command():
 
 def test_a_row_has_a_value_and_a_note():
     rows = {row.label: (row.value, row.note) for row in result_rows(RESULTS)}
-    assert rows["GSM8K, held-out problems: bits per byte"] == ("1.250", "12 problems, 3,456 tokens predicted")
+    assert rows["GSM8K, held-out documents: bits per byte"] == ("1.250", "12 documents, 3,456 tokens predicted")
     exact = ("95.0%", "1,234 of 1,300; 95% interval 90.0% to 97.0%")
-    assert rows["GSM8K test set, exact match"] == rows["sums and differences, 1 digit, Portuguese"] == exact
+    assert rows["GSM8K, test set: exact match"] == rows["sums and differences, 1 digit, Portuguese"] == exact
     assert rows["sums and differences, 2 digits, English"] == exact
     load = rows["load of an expert, times its fair share: all of it together"]
     assert load == ("0.500 to 1.500", "least to most used of 3 layers with 2 experts each")
@@ -58,7 +67,11 @@ class Marked:
 def test_a_translation_replaces_every_text_and_number():
     translated = {key: text.upper() if "{" not in text else f"* {text}" for key, text in TEXTS.items()}
     rows = {(row.label, row.value, row.note) for row in result_rows(RESULTS, translated, Marked())}
-    assert ("GSM8K, HELD-OUT PROBLEMS: BITS PER BYTE", "<1.250>", "* <12> problems, <3456> tokens predicted") in rows
+    assert (
+        "* GSM8K, held-out documents: bits per byte",
+        "<1.250>",
+        "* <12> documents, <3456> tokens predicted",
+    ) in rows
     score = ("<0.9 of 1>", "* <1234> of <1300>; 95% interval <0.9 of 1> to <1.0 of 1>")
     assert ("* sums and differences, * 1 digit, PORTUGUESE", *score) in rows
     assert ("GENERATION, ONE TEXT AT A TIME", "* <201> tokens/s", "* 2 threads, A Processor") in rows
@@ -69,7 +82,7 @@ def test_what_was_not_measured_has_no_row():
     results = deepcopy(RESULTS) | {"gsm8k_test": {"skipped": "no data"}}
     results["speed"]["memory"] = None
     labels = [row.label for row in result_rows(results)]
-    assert not any(label.startswith(("GSM8K test", "peak memory")) for label in labels)
+    assert not any(label.startswith(("GSM8K, test set", "peak memory")) for label in labels)
     assert skipped_tasks(results) == {"gsm8k_test": "no data"} and measured(results, "gsm8k_test") is None
     assert result_rows({}) == []
 
@@ -80,5 +93,27 @@ def test_malformed_results_are_an_error():
             result_rows(broken)
 
 
+def test_the_data_is_called_what_it_is():
+    mine = deepcopy(RESULTS)
+    mine["validation"]["data"], mine["gsm8k_test"]["data"] = "stories.txt", "mine.jsonl"
+    labels = {row.label for row in result_rows(mine)}
+    assert {"stories.txt, held-out documents: bits per byte", "mine.jsonl, test set: exact match"} <= labels
+    assert not any("GSM8K" in label for label in labels)
+
+
+def test_results_of_the_first_release_are_read():
+    """They were measured on GSM8K alone, and name the task after it."""
+    results = read_json(ROOT / "releases" / "axion1-v0.1" / "release.json")["results"]
+    assert "gsm8k_validation" in results
+    rows = {row.label: row for row in result_rows(results)}
+    row = rows["GSM8K, held-out documents: bits per byte"]
+    assert (row.task, row.value, row.note) == ("validation", "1.323", "392 documents, 81,764 tokens predicted")
+    assert "GSM8K, test set: exact match" in rows
+    assert "load of an expert, times its fair share: held-out documents" in rows
+    assert measured(results, "validation")["dataset"] == "openai/gsm8k"
+    skipped = results | {"gsm8k_validation": {"skipped": "no network"}}
+    assert skipped_tasks(skipped) == {"validation": "no network"} and measured(skipped, "validation") is None
+
+
 def test_every_set_that_is_measured_has_a_name():
-    assert set(LOAD_SETS) == {"together", "gsm8k_validation", "arithmetic"}
+    assert set(LOAD_SETS) == {"together", "validation", "arithmetic"}

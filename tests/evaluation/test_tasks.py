@@ -8,11 +8,13 @@ import torch
 
 from axion.data.format import Problem, prompt
 from axion.data.recipe import DataRecipe
-from axion.data.sources import Gsm8k
+from axion.data.sources import Arithmetic, Gsm8k, Text, WordProblems
 from axion.errors import AxionError
-from axion.evaluation import speed
+from axion.evaluation import answers, speed
 from axion.evaluation import tasks as evaluation
-from axion.evaluation.tasks import TASKS, complete, evaluate, score, wilson_interval
+from axion.evaluation.answers import complete, score, wilson_interval
+from axion.evaluation.evaluate import evaluate
+from axion.evaluation.tasks import TASKS
 from axion.params import report
 from axion.release import open_release
 
@@ -50,17 +52,17 @@ def local_data(tmp_path):
     return DataRecipe(sources=(Gsm8k(files=files["train"], test_files=files["test"]),), val_fraction=0.3)
 
 
-SYNTHETIC = DataRecipe().generated()
+SYNTHETIC = DataRecipe(sources=(Arithmetic(count=800), WordProblems(count=60)))
 
 
 def test_every_task_has_figures_and_a_command(release, local_data, few_prompts):
     results = evaluate(release, local_data)
-    assert list(results) == ["gsm8k_validation", "arithmetic", "gsm8k_test", "expert_load", "speed"]
+    assert list(results) == ["validation", "arithmetic", "gsm8k_test", "expert_load", "speed"]
     for task, result in results.items():
         assert result["command"] == f"python -m axion eval axion-tiny --tasks {task}"
     json.dumps(results, allow_nan=False)
 
-    validation = results["gsm8k_validation"]
+    validation = results["validation"]
     assert 0 < validation["documents"] < 60
     # random weights: about ln(V) nats, somewhat more where they are confidently wrong
     assert 4 < validation["nats_per_token"] < 12
@@ -72,7 +74,7 @@ def test_every_task_has_figures_and_a_command(release, local_data, few_prompts):
     assert all(s["total"] == 6 and s["interval"][0] <= s["accuracy"] <= s["interval"][1] for s in scores)
     assert results["gsm8k_test"]["total"] == 60
 
-    for name in ("together", "gsm8k_validation", "arithmetic"):
+    for name in ("together", "validation", "arithmetic"):
         load = results["expert_load"][name]
         assert [sum(layer) for layer in load["layers"]] == pytest.approx([4, 4], abs=1e-3)
         assert load["lowest"] == min(map(min, load["layers"])) and load["highest"] == max(map(max, load["layers"]))
@@ -80,20 +82,44 @@ def test_every_task_has_figures_and_a_command(release, local_data, few_prompts):
 
 def test_tasks_without_their_data_are_skipped_with_a_reason(release, few_prompts):
     results = evaluate(release, SYNTHETIC)
-    assert {task for task, result in results.items() if "skipped" in result} == {"gsm8k_validation", "gsm8k_test"}
-    assert "no real data" in results["gsm8k_test"]["skipped"]
+    assert {task for task, result in results.items() if "skipped" in result} == {"gsm8k_test"}
+    assert results["gsm8k_test"]["skipped"] == "the recipe has no source of kind gsm8k"
+    assert (results["validation"]["data"], results["validation"]["dataset"]) == ("arithmetic, word problems", None)
+    assert set(results["expert_load"]) == {"together", "validation", "arithmetic", "command"}
+
+
+def test_a_text_only_release_has_figures_of_its_own_text(release, tmp_path):
+    (tmp_path / "stories.txt").write_text("<|endoftext|>".join(f"Story {n} of two words." for n in range(60)))
+    data = DataRecipe(sources=(Text(files=str(tmp_path / "stories.txt")), Arithmetic(count=400)), val_fraction=0.3)
+    result = evaluate(release, data, ["gsm8k_validation"])["validation"]  # the name in cards of earlier releases
+    assert (result["data"], result["dataset"]) == ("stories.txt", None)
+    assert 5 < result["documents"] < 40 and result["bytes"] < 40 * 25
+
+
+def test_local_data_that_is_not_at_hand_is_not_replaced_by_the_hubs(release, local_data, few_prompts, monkeypatch):
+    monkeypatch.setattr("axion.data.sources.base.read_hub", lambda *_: pytest.fail("read the Hub"))
+    released = DataRecipe.model_validate(local_data.released())
+    assert released.sources[0].hub_id == "openai/gsm8k"
+    results = evaluate(release, released)
+    assert "was read from train.jsonl; give --set data.sources.gsm8k.files" in results["validation"]["skipped"]
+    assert "give --set data.sources.gsm8k.test_files=FILE" in results["gsm8k_test"]["skipped"]
     assert set(results["expert_load"]) == {"together", "arithmetic", "command"}
+    with_files = evaluate(release, released.with_local_copies(local_data), ["validation", "gsm8k_test"])
+    assert [(result["data"], result["dataset"]) for result in with_files.values()] == [
+        ("train.jsonl", None),
+        ("test.jsonl", None),
+    ]
 
 
 def test_known_results_are_not_measured_again(release, monkeypatch):
     known = {"arithmetic": {"scores": [], "command": "some command"}}
-    monkeypatch.setattr(evaluation, "complete", None)  # calling it would fail
+    monkeypatch.setattr(answers, "complete", None)  # calling it would fail
     results = evaluate(release, SYNTHETIC, ["arithmetic", "expert_load"], known=known)
     assert results["arithmetic"] == known["arithmetic"] and "together" in results["expert_load"]
 
 
 def test_a_requested_task_is_never_skipped(release):
-    with pytest.raises(AxionError, match="no real data"):
+    with pytest.raises(AxionError, match="has no source of kind gsm8k"):
         evaluate(release, SYNTHETIC, ["gsm8k_test"])
 
 
@@ -118,7 +144,7 @@ def test_an_unknown_task_lists_the_known(release):
 def test_batches_and_padding_do_not_change_the_text(release, monkeypatch):
     prompts = [prompt(f"Quanto é {'1' * n} + 2?") for n in (1, 9, 3, 20)]
     together = complete(release, prompts, 10)
-    monkeypatch.setattr(evaluation, "PROMPT_TOKENS_PER_BATCH", 1)
+    monkeypatch.setattr(answers, "PROMPT_TOKENS_PER_BATCH", 1)
     assert complete(release, prompts, 10) == together
     for text, expected in zip(prompts, together, strict=True):
         inputs = release.tokenizer(text, return_tensors="pt")
@@ -130,7 +156,7 @@ def test_reasoning_without_an_answer_scores_nothing(release, monkeypatch):
     problems = [Problem("?", "7", "so"), Problem("?", "1,200", "so")]
     texts = ["7\nand so on", "so\n--\n# Resposta:\n1200"]
     monkeypatch.setattr(Gsm8k, "problems", lambda *_: problems)
-    monkeypatch.setattr(evaluation, "complete", lambda *_: texts)
+    monkeypatch.setattr(answers, "complete", lambda *_: texts)
     assert evaluate(release, DataRecipe(), ["gsm8k_test"])["gsm8k_test"]["correct"] == 1
 
 
@@ -139,7 +165,7 @@ def test_a_model_that_knows_every_answer_scores_all(release, monkeypatch, few_pr
         sums = [text.split("\n")[1].rstrip("?").split()[-3:] for text in prompts]
         return [str(int(a) + int(b) if sign == "+" else int(a) - int(b)) for a, sign, b in sums]
 
-    monkeypatch.setattr(evaluation, "complete", knows)
+    monkeypatch.setattr(answers, "complete", knows)
     scores = evaluate(release, SYNTHETIC, ["arithmetic"])["arithmetic"]["scores"]
     assert [s["accuracy"] for s in scores] == [1.0] * 4
 
@@ -166,8 +192,8 @@ def test_wilson_interval(correct, total, low, high):
 
 def test_the_held_out_documents_do_not_depend_on_the_model(release, local_data, tiny_release, tmp_path):
     twin = open_release(shutil.copytree(tiny_release, tmp_path / "twin"))
-    task = ["gsm8k_validation"]
-    first, second = (evaluate(each, local_data, task)["gsm8k_validation"] for each in (release, twin))
+    task = ["validation"]
+    first, second = (evaluate(each, local_data, task)["validation"] for each in (release, twin))
     assert first | {"command": ""} == second | {"command": ""}
 
 

@@ -73,7 +73,7 @@ def releases(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     write_metrics(root / "hostile")
 
     write_trace(make_release(tiny_release, root / "measured"), favourites=favourites(2, 4, ["a", "b", "c"]))
-    results = {"expert_load": expert_load(2, 4), "gsm8k_validation": VALIDATION | {"bits_per_byte": 1.5}}
+    results = {"expert_load": expert_load(2, 4), "validation": VALIDATION | {"bits_per_byte": 1.5}}
     write_info(root / "measured", name="measured", results=results)
     write_metrics(root / "measured")
     make_chatty(tiny_release, root / "talkative")
@@ -100,7 +100,7 @@ def hostile_info() -> dict:
         {"name": text, "version": text, "title": text, "parameters": 5, "active": None, "released": False}
         for text in HOSTILE
     ]
-    results = {"gsm8k_validation": VALIDATION | {"bits_per_byte": 1.5, "command": template}}
+    results = {"validation": VALIDATION | {"bits_per_byte": 1.5, "command": template}}
     texts = {"dataset": handlebars}
     return texts | {"training": training, "roadmap": roadmap, "results": results}
 

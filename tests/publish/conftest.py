@@ -83,13 +83,15 @@ def speed(threads: int, tokens_per_second: float) -> dict:
 COMMAND = "python -m axion eval axion-tiny --tasks "
 MEASURED = {
     "results": {
-        "gsm8k_validation": {
+        "validation": {
+            "data": "GSM8K",
+            "dataset": "openai/gsm8k",
             "documents": 50,
             "nats_per_token": 2.345,
             "bits_per_byte": 1.289,
             "tokens": 1500,
             "bytes": 2500,
-            "command": COMMAND + "gsm8k_validation",
+            "command": COMMAND + "validation",
         },
         "arithmetic": {
             "scores": [
@@ -99,7 +101,12 @@ MEASURED = {
             ],
             "command": COMMAND + "arithmetic",
         },
-        "gsm8k_test": score(7, 1319) | {"command": COMMAND + "gsm8k_test"},
+        "gsm8k_test": {
+            "data": "GSM8K",
+            "dataset": "openai/gsm8k",
+            **score(7, 1319),
+            "command": COMMAND + "gsm8k_test",
+        },
         "expert_load": {
             "together": load(0.91, 1.09),
             "arithmetic": load(0.87, 1.13),

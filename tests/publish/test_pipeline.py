@@ -8,8 +8,8 @@ import pytest
 
 from axion.cli import run
 from axion.errors import AxionError
+from axion.evaluation import evaluate as evaluation
 from axion.evaluation import speed
-from axion.evaluation import tasks as evaluation
 from axion.files import sha256
 from axion.recipe import load_recipe
 from axion.release import RELEASES
@@ -42,7 +42,7 @@ def measured_run(finished_run, recipe_file, tmp_path_factory):
     recipe = load_recipe(recipe_file, SYNTHETIC)
     (folder / "run.json").write_text(json.dumps(content | {"recipe": recipe.to_yaml()}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "ARITHMETIC_PROMPTS", 3)
+        patch.setattr("axion.evaluation.tasks.ARITHMETIC_PROMPTS", 3)
         patch.setattr(speed, "REPETITIONS", 1)
         patch.setattr(speed, "NEW_TOKENS", 2)
         measure.measure(folder, recipe, [].append)
@@ -112,12 +112,12 @@ def test_a_dry_run_measures_builds_and_verifies_but_does_not_push(unbuilt, reque
     said = run_steps(request_for())
     assert list(said) == DRY
     assert "newest finished run is runs/axion-tiny" in said["train"]
-    assert "not measured: gsm8k_validation, gsm8k_test" in said["evaluate"]
+    assert "not measured: validation, gsm8k_test" in said["evaluate"]
     assert f"releases/axion-tiny, {FILES} files" in said["build"] and said["build"].endswith(" s)")
     assert "verified axion-tiny" in said["reload"] and "dry run" in said["push"]
     info = json.loads((unbuilt / "releases/axion-tiny/release.json").read_text())
     assert info["results"]["arithmetic"]["scores"][0]["total"] == 3
-    assert info["results"]["gsm8k_test"]["skipped"].startswith("the recipe names no real data")
+    assert info["results"]["gsm8k_test"]["skipped"].startswith("the recipe has no source of kind gsm8k")
     trace = json.loads((unbuilt / "releases/axion-tiny/trace.json").read_text())
     assert {entry["expert"] for entry in trace["favourites"]} == {1, 2, 3, 4}
 
@@ -156,7 +156,7 @@ def test_figures_are_measured_once(here, request_for, recipe_file, measured, mon
 def test_the_data_is_split_as_the_run_split_it(here, recipe_file, measured, monkeypatch):
     calls = []
     monkeypatch.setattr(evaluation, "evaluate", lambda *a, **k: calls.append(a) or measured["results"])
-    monkeypatch.setattr(evaluation, "load_documents", lambda release, data: {})
+    monkeypatch.setattr(evaluation, "load_documents", lambda *_, **__: {})
     run_file = here / "runs/axion-tiny/run.json"
     trained = {"recipe": load_recipe(recipe_file).to_yaml()}  # with real data
     run_file.write_text(json.dumps(json.loads(run_file.read_text()) | trained))

@@ -10,8 +10,15 @@ from axion.model.modeling_axion import AxionForCausalLM
 from axion.tokenizer import load_tokenizer
 from tests.conftest import TINY
 
-LOAD_SETS = ("together", "gsm8k_validation", "arithmetic")
-VALIDATION = {"documents": 392, "nats_per_token": 2.5, "tokens": 81748, "bytes": 204708}
+LOAD_SETS = ("together", "validation", "arithmetic")
+VALIDATION = {
+    "data": "GSM8K",
+    "dataset": "openai/gsm8k",
+    "documents": 392,
+    "nats_per_token": 2.5,
+    "tokens": 81748,
+    "bytes": 204708,
+}
 
 
 CHAT_TEMPLATE = (
@@ -97,5 +104,5 @@ def write_metrics(folder: Path, rows: int = 12, layers: int = 2) -> list[dict]:
 
 def measured_info(name: str, total: int, bits_per_byte: float, **more: object) -> dict:
     """A release.json with a size and a validation result."""
-    results = {"gsm8k_validation": VALIDATION | {"bits_per_byte": bits_per_byte}}
+    results = {"validation": VALIDATION | {"bits_per_byte": bits_per_byte}}
     return {"name": name, "parameters": {"total": total}, "results": results, **more}

@@ -295,11 +295,11 @@ def test_without_the_recipes_a_release_tells_its_own_roadmap(monkeypatch):
 def test_sizes_are_compared_on_the_same_documents_only():
     small, large = measured_info("s", 1000, 1.5), measured_info("l", 5000, 1.25)
     other = measured_info("o", 3000, 9.9)
-    other["results"]["gsm8k_validation"] = VALIDATION | {"bits_per_byte": 9.9, "documents": 7}
+    other["results"]["validation"] = VALIDATION | {"bits_per_byte": 9.9, "documents": 7}
     strangers = [
         ("none", {}),
         ("odd", {"results": 3}),
-        ("listed", {"results": {"gsm8k_validation": []}}),
+        ("listed", {"results": {"validation": []}}),
         ("unsized", {"results": large["results"]}),
         ("other", other),
     ]

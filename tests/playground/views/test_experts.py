@@ -75,7 +75,7 @@ def test_the_loads_are_those_of_the_chosen_set(view, measured, value, language):
         "en": "Dead, below 0.1× the fair share: E3 of layer 2.",
         "pt": "Mortos, abaixo de 0,1× a parcela justa: E3 da camada 2.",
     }
-    for name, label in zip(("together", "gsm8k_validation", "arithmetic"), labels, strict=True):
+    for name, label in zip(("together", "validation", "arithmetic"), labels, strict=True):
         switch(page, "sets", label)
         expected = [f"{times:.2f}" for layer in load[name]["layers"] for times in layer]
         if language == "pt":

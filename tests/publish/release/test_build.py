@@ -128,7 +128,7 @@ def test_the_code_behind_a_module_is_what_it_imports_and_nothing_else():
     def names(module):
         return {path.relative_to(fingerprint.ROOT).as_posix() for path in fingerprint.code_behind(module)}
 
-    building, measuring = names("publish.release.build"), names("axion.evaluation.tasks")
+    building, measuring = names("publish.release.build"), names("axion.evaluation.evaluate")
     assert {
         "publish/release/build.py",
         "publish/release/card.py",

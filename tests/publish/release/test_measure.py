@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import pytest
 
-from axion.evaluation import tasks as evaluation
+from axion.evaluation import evaluate as evaluation
 from axion.evaluation.tasks import TASKS
 from axion.files import sha256
 from axion.recipe import load_recipe
@@ -32,7 +32,7 @@ def local(tmp_path):
 def evaluations(monkeypatch, measured):
     calls = []
     monkeypatch.setattr(evaluation, "evaluate", lambda *a, **k: calls.append(a) or measured["results"])
-    monkeypatch.setattr(evaluation, "load_documents", lambda release, data: {})
+    monkeypatch.setattr(evaluation, "load_documents", lambda *_, **__: {})
     return calls
 
 
@@ -64,7 +64,7 @@ def test_what_was_not_measured_is_tried_again_and_the_rest_stays(run, recipe_fil
         return deepcopy({task: known.get(task) or answers.get(task) or measured["results"][task] for task in TASKS})
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
-    monkeypatch.setattr(evaluation, "load_documents", lambda release, data: {})
+    monkeypatch.setattr(evaluation, "load_documents", lambda *_, **__: {})
     first = measure(run, load_recipe(recipe_file), said.append)
     before = (run / "evaluation.json").stat().st_mtime_ns
     answers["gsm8k_test"] = {"skipped": "another reason"}
@@ -80,8 +80,8 @@ def test_what_was_not_measured_is_tried_again_and_the_rest_stays(run, recipe_fil
 
 
 def test_the_load_is_measured_again_once_the_problems_are_at_hand(run, recipe_file, measured, monkeypatch):
-    monkeypatch.setattr(evaluation, "load_documents", lambda release, data: {})
-    results = measured["results"] | {"gsm8k_validation": {"skipped": "no network"}}
+    monkeypatch.setattr(evaluation, "load_documents", lambda *_, **__: {})
+    results = measured["results"] | {"validation": {"skipped": "no network"}}
     monkeypatch.setattr(evaluation, "evaluate", lambda *_, known, **__: seen.append(known) or results)
     seen = []
     for _ in "12":

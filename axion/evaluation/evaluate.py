@@ -1,0 +1,61 @@
+"""Runs the tasks on a release. One whose data is not available is reported as skipped, with the reason.
+
+Text is generated greedily, so a second run gives the same results, except for the speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from axion.data.recipe import DataRecipe
+from axion.errors import AxionError
+from axion.evaluation.results import EARLIER_TASKS
+from axion.evaluation.tasks import TASKS, NotAvailable, Subject
+from axion.release import Release
+
+
+def evaluate(
+    release: Release,
+    data: DataRecipe,
+    tasks: Sequence[str] | None = None,
+    progress: bool = False,
+    known: Mapping[str, dict] | None = None,
+) -> dict:
+    """Measures a release.
+
+    Args:
+        release: the model and its tokenizer.
+        data: the data section of the recipe that the model was trained with: what was held out, and from where.
+        tasks: names from TASKS, or those of earlier releases; by default all whose data is available.
+        progress: whether to show progress bars on standard error.
+        known: earlier results that still hold; these tasks are not measured again.
+
+    Returns:
+        Task → its results and the "command" that repeats the measurement, or {"skipped": reason}.
+
+    Raises:
+        AxionError: a task is unknown, a local data file is broken, or the data of a task in `tasks` is not available.
+    """
+    names = list(TASKS) if tasks is None else [EARLIER_TASKS.get(task, task) for task in tasks]
+    if unknown := sorted(set(names) - set(TASKS)):
+        raise AxionError(f"no task {unknown[0]!r}; known: {', '.join(TASKS)}")
+    subject = Subject(release, data, progress)
+    results, known = {}, known or {}
+    for task in dict.fromkeys(names):
+        if task in known:
+            results[task] = known[task]
+            continue
+        try:
+            figures = TASKS[task](subject)
+        except NotAvailable as reason:
+            if tasks is not None:
+                raise
+            results[task] = {"skipped": str(reason)}
+        else:
+            results[task] = figures | {"command": f"python -m axion eval {release.name} --tasks {task}"}
+    return results
+
+
+def load_documents(release: Release, data: DataRecipe, with_validation: bool = True) -> dict[str, list[list[int]]]:
+    """The documents over which expert load is measured, as token ids by set; see `Subject.load_documents`."""
+    return Subject(release, data).load_documents(with_validation)
