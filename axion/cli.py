@@ -1,4 +1,4 @@
-"""The command line: `python -m axion params|data|train|generate|eval|export`.
+"""The command line: `python -m axion params|data|train|generate|eval|export|play`.
 
 Bad input ends with one line on standard error and exit code 2, Ctrl-C with 130 and no message. `--json` prints one JSON
 object to standard output and nothing else. Each command imports the heavy libraries that it needs, so `--help` is fast.
@@ -240,6 +240,17 @@ def export(
     sizes = {str(path): path.stat().st_size for path in written}
     lines = [f"{path}  {size:,} bytes" for path, size in sizes.items()]
     print(json.dumps({"release": opened.name, "to": to, "files": sizes}) if as_json else "\n".join(lines))
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+def play(context: typer.Context) -> None:
+    """Serve the playground, a page that shows the experts at work; `axion play --help` lists its options."""
+    from importlib.metadata import entry_points
+
+    found = entry_points(group="axion.commands", name="play")  # the playground's own: nothing here imports it
+    if not found:
+        raise AxionError("the playground is not installed: run `python app.py` in a clone, or `pip install -e .` first")
+    next(iter(found)).load()(context.args, program="axion play")
 
 
 def _open(reference: str) -> Release:

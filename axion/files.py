@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,9 +30,7 @@ except ImportError:  # Windows
     fcntl = None
 
 from axion.errors import AxionError, one_line
-
-ROOT = Path(__file__).resolve().parent.parent
-"""The checkout: the folder that holds axion/, configs/ and releases/."""
+from axion.shipped import ROOT
 
 MAX_JSON_BYTES = 2**26
 """The largest JSON file that is read: 64 MiB."""
@@ -366,7 +365,12 @@ def write_json(path: Path, content: object) -> None:
 
 
 def git_commit() -> str | None:
-    """The checkout's commit, with `+changes` where tracked files differ from it; None outside of a checkout."""
+    """The commit of this code, with `+changes` if tracked files differ from it; None if it is not known.
+
+    It is that of the clone, or the one that pip recorded when it installed the project from a repository's address.
+    """
+    if not (ROOT / ".git").exists():  # git would look further up, and find the repository of another project
+        return _installed_commit()
     git = ["git", "-C", str(ROOT)]
     try:
         commit, changed = (
@@ -376,3 +380,11 @@ def git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit + ("+changes" if changed else "")
+
+
+def _installed_commit() -> str | None:
+    try:
+        origin = distribution("axion-lm").read_text("direct_url.json")  # PEP 610
+    except PackageNotFoundError:
+        return None
+    return parse_json(origin).get("vcs_info", {}).get("commit_id") if origin else None

@@ -17,11 +17,11 @@ from axion.data.recipe import DataRecipe, TokenizerRecipe, with_sources
 from axion.data.sources import SOURCES
 from axion.errors import AxionError, one_line
 from axion.families import get_family
-from axion.files import ROOT
 from axion.model.configuration_axion import AxionConfig
 from axion.settings import Count, Positive, Rate, Section, Share
+from axion.shipped import shipped
 
-CONFIGS = ROOT / "configs"
+CONFIGS = shipped("configs")
 
 
 def _known_family(name: str) -> str:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from axion.errors import AxionError, one_line
 from axion.families import Family, family_of, get_family
-from axion.files import ROOT, read_json
+from axion.files import read_json
+from axion.shipped import shipped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     from axion.model.configuration_axion import AxionConfig
     from axion.model.modeling_axion import AxionForCausalLM
 
-RELEASES = ROOT / "releases"
-"""The releases of this clone; axion1-v0.1 is bundled."""
+RELEASES = shipped("releases")
+"""The releases that come with Axion: axion1-v0.1."""
+
+BUILT = Path("releases")
+"""The releases that are built in the working directory, which in a clone is the same folder."""
 
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 """The files without which no text can be generated."""
@@ -153,9 +157,15 @@ class Release:
         return content
 
 
-def list_releases(root: Path | None = None) -> list[str]:
-    """The names of the releases in a folder, releases/ by default."""
-    return sorted(path.parent.name for path in (root or RELEASES).glob("*/config.json"))
+def list_releases() -> list[str]:
+    """The names of the releases in ./releases and of those that come with Axion."""
+    return sorted({path.parent.name for root in (BUILT, RELEASES) for path in root.glob("*/config.json")})
+
+
+def release_folder(name: str) -> Path:
+    """The folder of a release by its name: the one in ./releases, unless only Axion brings one of that name."""
+    own, ours = BUILT.absolute() / name, RELEASES / name
+    return ours if (ours / "config.json").is_file() and not (own / "config.json").is_file() else own
 
 
 def open_release(reference: str | Path) -> Release:
@@ -168,7 +178,7 @@ def open_release(reference: str | Path) -> Release:
     folder = Path(reference)
     is_folder = reference != "" and folder.is_dir()
     if reference in list_releases() and not (is_folder and (folder / "config.json").is_file()):
-        return _checked(Release(reference, RELEASES / reference))
+        return _checked(Release(reference, release_folder(reference)))
     if is_folder:
         return _checked(Release(folder_name(folder), folder))
     if reference.count("/") == 1 and not reference.startswith((".", "/")):

@@ -17,10 +17,11 @@ from axion.export.native import write_native
 from axion.kernels.build import Unavailable
 from axion.kernels.decoder import NativeDecoder
 from axion.release import Release, open_release
+from axion.shipped import ROOT
 from benchmarks.decoders import BATCH, NEW_TOKENS, PROMPT_TOKENS
 from benchmarks.figures import Contender, Effort, Field, Figure, read_figures, speed_table
 from benchmarks.sizes import BUNDLED, make_release
-from benchmarks.workers import ROOT, Gone, Worker
+from benchmarks.workers import Gone, Worker
 
 NATIVE, NATIVE_BF16, STREAM = "Axion's kernels", "Axion's kernels, bf16", "Axion's stream"
 STREAM_TORCH, TORCH = "Axion's stream, PyTorch", "Axion in PyTorch"

@@ -10,8 +10,9 @@ from pathlib import Path
 from statistics import median
 
 from axion.machine import libraries, machine
+from axion.shipped import ROOT
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = ROOT / "docs"
 
 
 @dataclass(frozen=True)

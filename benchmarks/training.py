@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from axion.shipped import ROOT
 from axion.training.metrics import METRICS_FILE, Metrics, read_metrics
 from benchmarks.figures import Contender, Effort, Field, Figure, best, read_figures, speed_table
 from benchmarks.sizes import BUNDLED
-from benchmarks.workers import ROOT, Gone, Worker
+from benchmarks.workers import Gone, Worker
 
 NATIVE, TORCH = "Axion's kernels", "Axion in PyTorch"
 STOCK, OTHER, BF16 = "transformers as it comes", "transformers otherwise", "transformers in bf16"

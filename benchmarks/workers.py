@@ -21,8 +21,8 @@ from pathlib import Path
 
 from axion.errors import AxionError
 from axion.machine import peak_bytes
+from axion.shipped import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 420.0
 """A compiled model takes a minute for its first steps, longer on a busy machine."""
 ANSWER_SECONDS = 300.0

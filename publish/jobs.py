@@ -20,8 +20,8 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from axion.data.sources import FileSource
 from axion.errors import AxionError
-from axion.files import ROOT
 from axion.recipe import Recipe
+from axion.shipped import shipped
 from publish.check.lint import scan_text_files
 from publish.check.secrets import find_secrets
 from publish.hub import client as hub
@@ -182,9 +182,9 @@ def copy_project(folder: Path, arguments: Sequence[str]) -> list[str]:
         AxionError: the files contain a secret or a local path.
     """
     for name in SOURCE:
-        source, target = ROOT / name, folder / name
+        source, target = shipped(name), folder / name
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"))
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "_shipped"))
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)

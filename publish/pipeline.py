@@ -19,7 +19,7 @@ from axion.errors import AxionError
 from axion.export import check_export
 from axion.families import get_family
 from axion.recipe import Recipe, load_recipe
-from axion.release import RELEASES
+from axion.release import BUILT, release_folder
 from axion.training.resume import changed_since
 from axion.training.run import Interrupted, train
 from axion.training.runfile import RUN_FILE, latest_run, read_run_file
@@ -91,7 +91,7 @@ def publish(request: PublishRequest, steps: Steps) -> dict:
     with steps.step("train") as did:
         run = _find_run(request, recipe, tag, did)
     if run is None:
-        folder = RELEASES / recipe.name
+        folder = release_folder(recipe.name)
         for name in ("evaluate", "build"):
             steps.skip(name, f"{_relative(folder)} is already built")
     else:
@@ -190,7 +190,7 @@ def _find_run(request: PublishRequest, recipe: Recipe, tag: ReleaseTag, did: Cal
         note = f", whose recipe differed in {', '.join(changed)}" if changed else ""
         chosen = "the run is" if request.run else "the newest finished run is"
         did(f"skipped: {chosen} {_relative(run)}{note}")
-    elif (RELEASES / recipe.name / "release.json").is_file():
+    elif (release_folder(recipe.name) / "release.json").is_file():
         did("skipped: no finished run, using the existing release")
     else:
         raise AxionError(
@@ -229,7 +229,7 @@ def _build(request: PublishRequest, recipe: Recipe, run: Path, steps: Steps) -> 
         measured = measure(run, recipe, did)
     with steps.step("build") as did:
         ingredients = Ingredients(run, measured, request.repo_id)
-        folder = RELEASES / recipe.name
+        folder = BUILT.absolute() / recipe.name
         if is_built(folder, ingredients):
             did(f"skipped: {_relative(folder)} is up to date")
             return folder
@@ -328,7 +328,7 @@ def publish_all(request_for: Callable[[str, str], PublishRequest], user: str | N
     """
     summaries = []
     for member in series.walk():
-        folder = RELEASES / member.name
+        folder = release_folder(member.name)
         exists = latest_run(member.name) is not None or (folder / "release.json").is_file()
         dry_run = request_for(member.name, "").dry_run
         if not exists and dry_run:

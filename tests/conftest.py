@@ -115,20 +115,21 @@ def gsm8k() -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """Creates an environment with another version of a library and this environment's torch; returns its python."""
+def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Creates an environment with other versions of some libraries, the rest as in this one; returns its python."""
 
-    def make(requirement: str) -> str:
+    def make(*requirements: str) -> str:
         folder = tmp_path_factory.mktemp("environment")
         python = folder / "bin" / "python"
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        install = [python, "-m", "pip", "install", "--quiet", requirement]
+        # Through a path file, which ranks below the new environment's own packages. pip takes what it finds there for
+        # installed, so it does not download torch again.
+        (packages,) = folder.glob("lib/python*/site-packages")
+        (packages / "rest.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        install = [python, "-m", "pip", "install", "--quiet", "--upgrade", *requirements]
         installed = subprocess.run(install, capture_output=True, text=True)
         if installed.returncode != 0:
-            pytest.skip(f"{requirement} can't be installed here: {installed.stderr.strip()[-200:]}")
-        # torch comes from this environment through a path file, which ranks below the new environment's own packages.
-        (packages,) = folder.glob("lib/python*/site-packages")
-        (packages / "torch.pth").write_text(sysconfig.get_path("purelib") + "\n")
+            pytest.skip(f"{' '.join(requirements)} can't be installed here: {installed.stderr.strip()[-200:]}")
         return str(python)
 
     return make

@@ -36,10 +36,13 @@ def test_a_folder_opens_with_model_and_tokenizer(tiny_release):
 def test_a_name_opens_a_folder_under_releases(tiny_release, monkeypatch, tmp_path):
     monkeypatch.setattr("axion.release.RELEASES", tiny_release.parent)
     monkeypatch.chdir(tmp_path)
-    assert list_releases(tiny_release.parent) == ["axion-tiny"]
+    assert list_releases() == ["axion-tiny"]
     assert open_release("axion-tiny").folder == tiny_release
     (tmp_path / "axion-tiny").mkdir()  # a folder of the same name that is not a release
     assert open_release("axion-tiny").folder == tiny_release
+    shutil.copytree(tiny_release, tmp_path / "releases" / "axion-tiny")  # one that was built here comes first
+    assert open_release("axion-tiny").folder == tmp_path / "releases" / "axion-tiny"
+    assert list_releases() == ["axion-tiny"]
 
 
 def test_info_and_trace_are_read(copy):
@@ -55,7 +58,8 @@ def test_the_code_inside_a_release_is_never_run(copy):
     assert type(open_release(copy).model).__module__ == "axion.model.modeling_axion"
 
 
-def test_an_unknown_name_lists_the_known_ones(tiny_release, monkeypatch):
+def test_an_unknown_name_lists_the_known_ones(tiny_release, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("axion.release.RELEASES", tiny_release.parent)
     with pytest.raises(AxionError, match="no release 'axion9'; here: axion-tiny"):
         open_release("axion9")

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Literal
 from PIL import Image
 
 from axion.errors import AxionError
+from axion.shipped import ROOT
 from tests.support.browsers import chromium
-from tests.support.servers import ROOT, served
+from tests.support.servers import served
 from tests.support.steering import READY, open_tab
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from axion.evaluation.results import result_rows
-from axion.files import ROOT
+from axion.shipped import ROOT
 from benchmarks import performance, playground, visitors
 from benchmarks.report import DOCS, replace_block, write_block
 

@@ -21,13 +21,13 @@ from transformers.cache_utils import DynamicCache
 
 from axion.data.format import prompt
 from axion.errors import AxionError
-from axion.files import ROOT
 from axion.inference.readers import pick_backend
 from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
 from axion.kernels.decoder import NativeDecoder
 from axion.machine import libraries, machine, peak_bytes
 from axion.release import Release, open_release
+from axion.shipped import ROOT
 
 REPETITIONS = 5
 NEW_TOKENS = 100

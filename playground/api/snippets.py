@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from axion.release import RELEASES, Release
+from axion.release import BUILT, RELEASES, Release
 from playground.api.mcp import MCP_PATH
 from playground.api.requests import PARAMETER_NAMES
 from playground.generate.request import DEFAULTS, Request, settings_of
@@ -33,7 +33,7 @@ class Place:
 
 def find_place(release: Release) -> Place:
     """Where others find this release."""
-    if release.folder.resolve().parent == RELEASES:
+    if release.folder.resolve().parent in (RELEASES, BUILT.resolve()):
         return Place(f"{RELEASES.name}/{release.folder.resolve().name}")
     if "/" in release.name:
         repo_id, _, revision = release.name.partition("@")

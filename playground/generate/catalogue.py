@@ -12,7 +12,7 @@ from threading import Lock
 from axion.errors import AxionError
 from axion.inference.stream import Step, stream
 from axion.params import report
-from axion.release import RELEASES, Release, folder_name, list_releases, open_release
+from axion.release import Release, folder_name, list_releases, open_release, release_folder
 from playground.generate.refusal import Refusal
 
 Stream = Callable[..., Generator[Step, None, None]]
@@ -234,7 +234,7 @@ def _check_exists(reference: str) -> None:
 
 def _find_place(reference: str) -> Path | str:
     """The folder, or else the Hub id."""
-    for folder in (Path(reference), RELEASES / reference):
+    for folder in (Path(reference), release_folder(reference)):
         if folder.is_dir():
             return folder.resolve()
     return reference.strip("/")

@@ -1,4 +1,4 @@
-"""The command line of `app.py`: parse the arguments, find the models, serve the page."""
+"""The command line of `app.py` and `axion play`: parse the arguments, find the models, serve the page."""
 
 import argparse
 import io
@@ -16,6 +16,8 @@ from playground.generate.rate_limits import GENERATIONS_AT_ONCE, MAX_WAITING, Ra
 if TYPE_CHECKING:
     from playground.generate.catalogue import Stream
 
+APP = "app.py"
+"""The program's name in messages."""
 MAX_UPLOAD = "64kb"  # nothing on the page takes a file
 
 
@@ -23,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
     """An ArgumentParser that reports a mistake in one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise AxionError(f"{message}; python app.py --help lists the options")
+        raise AxionError(f"{message}; {self.prog} --help lists the options")
 
 
 def _port(text: str) -> int:
@@ -32,9 +34,9 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse(arguments: list[str] | None = None, program: str = APP) -> argparse.Namespace:
     """Parse the command line. Raises AxionError on a mistake in it."""
-    parser = _Parser(prog="app.py", description="Serve the Axion playground.", allow_abbrev=False)
+    parser = _Parser(prog=program, description="Serve the Axion playground.", allow_abbrev=False)
     parser.add_argument(
         "--host", default="0.0.0.0" if _on_a_space() else "127.0.0.1", help="address to listen on (default %(default)s)"
     )
@@ -153,10 +155,10 @@ def _wait_for_ctrl_c() -> None:
         Event().wait()
 
 
-def main(arguments: list[str] | None = None, stream: "Stream | None" = None) -> None:
+def main(arguments: list[str] | None = None, stream: "Stream | None" = None, program: str = APP) -> None:
     """Run the command line. A user's mistake is reported in one line on standard error, with exit code 2."""
     try:
-        serve(parse(arguments), stream)
+        serve(parse(arguments, program), stream)
     except AxionError as error:
-        print(f"app.py: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -25,15 +25,15 @@ from axion.evaluation.results import (
     with_names_of_today,
 )
 from axion.families import get_family, latent_cache_values
-from axion.files import ROOT
 from axion.model.configuration_axion import AxionConfig
 from axion.recipe import Recipe
+from axion.shipped import shipped
 from publish.manifest import OPTIONAL_FILES
 from publish.markdown import python_snippets
 from publish.release.metadata import check_dataset, check_front_matter, check_repo_name, check_tag
 from publish.release.results import benchmark_results, evaluation_results
 
-TEMPLATES = ROOT / "model_cards"
+TEMPLATES = shipped("model_cards")
 
 DEEPSEEK_ARXIV = "2412.19437"
 DEEPSEEK_V3 = {

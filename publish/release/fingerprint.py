@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from axion.files import ROOT, sha256
+from axion.files import sha256
+from axion.shipped import ROOT
 
 
 def fingerprint(content: object) -> str:

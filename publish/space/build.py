@@ -21,8 +21,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from axion.errors import AxionError
-from axion.files import ROOT
 from axion.release import WANTED_FROM_HUB, open_release
+from axion.shipped import ROOT, path_in_repository, shipped
 from publish.check.lint import scan_text_files
 from publish.manifest import files_in
 from publish.release.card import TEMPLATES
@@ -31,8 +31,9 @@ from publish.release.metadata import check_license
 BUNDLED = "axion1-v0.1"
 """The release under releases/ that is copied into the Space if no published model is given."""
 
-KERNELS = ROOT / "axion" / "kernels" / "csrc"
+KERNELS = "axion/kernels/csrc"
 """Compiled on the Space if it has a compiler."""
+PACKAGES = {"axion", "playground"}
 ASSETS = {".css", ".html", ".js", ".json", ".md", ".svg"}
 TORCH = "torch>=2.8,<2.12"
 """The versions of ZeroGPU, instead of this project's pin. Source: https://huggingface.co/docs/hub/spaces-zerogpu"""
@@ -92,17 +93,18 @@ def build_space(folder: Path, models: Sequence[PublishedModel] = (), bundled: st
     """
     if folder.exists() and any(folder.iterdir()):
         raise AxionError(f"{folder} is not empty; choose a new folder for the Space")
-    modules, libraries = find_imports(ROOT / "app.py")
-    files = [*modules, *(file for file in (ROOT / "playground").rglob("*") if file.suffix in ASSETS)]
-    files += [*(file for file in KERNELS.rglob("*") if file.is_file()), ROOT / "LICENSE"]
+    modules, libraries = find_imports(shipped("app.py"))
+    sources = [*modules, *(file for file in shipped("playground").rglob("*") if file.suffix in ASSETS)]
+    sources += [*(file for file in shipped(KERNELS).rglob("*") if file.is_file()), shipped("LICENSE")]
+    files = {path_in_repository(source): source for source in sources}
     datasets = sorted({dataset for model in models for dataset in model.datasets})
     if not models:
         release = open_release(bundled)
         names = filter_repo_objects(files_in(release.folder), allow_patterns=WANTED_FROM_HUB)
-        files += [release.folder / name for name in names]
+        files |= {f"releases/{release.name}/{name}": release.folder / name for name in names}
         datasets = [release.info["dataset"]] if release.info.get("dataset") else []
-    for source in files:
-        target = folder / source.relative_to(ROOT)
+    for name, source in files.items():
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     (folder / "requirements.txt").write_text(requirements(libraries), encoding="utf-8")
@@ -118,11 +120,20 @@ def find_imports(script: Path) -> tuple[list[Path], set[str]]:
     Returns:
         The project's files, including the script, and the import names of other libraries.
     """
-    finder = ModuleFinder(path=[str(ROOT)])  # searches the project alone
+    finder = _ProjectFinder(path=[str(ROOT)])
     finder.run_script(str(script))
     files = sorted(Path(file) for module in finder.modules.values() if (file := getattr(module, "__file__", None)))
     libraries = {name.partition(".")[0] for name in finder.badmodules} - {file.parent.name for file in files}
     return files, libraries - stdlib_module_names - OPTIONAL_IMPORTS - TRAINING_IMPORTS
+
+
+class _ProjectFinder(ModuleFinder):
+    """Finds modules of this project only; in an installation, ROOT contains other libraries too."""
+
+    def find_module(self, name: str, path: Sequence[str] | None, parent: object = None):
+        if parent is None and name not in PACKAGES:
+            raise ImportError(name)
+        return super().find_module(name, path, parent)  # pyright: ignore[reportAttributeAccessIssue] (not in the stubs)
 
 
 def requirements(libraries: set[str]) -> str:
@@ -132,7 +143,7 @@ def requirements(libraries: set[str]) -> str:
         AxionError: a library is not pinned in this project's requirements.txt.
     """
     pins = {}
-    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+    for line in shipped("requirements.txt").read_text(encoding="utf-8").splitlines():
         if "==" in line and not line.startswith("#"):
             pins[_distribution(line)] = line
     pins["torch"] = TORCH

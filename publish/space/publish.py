@@ -14,7 +14,6 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import filter_repo_objects
 
 from axion.errors import AxionError
-from axion.files import ROOT
 from axion.release import NEEDED, WANTED_FROM_HUB
 from publish.hub import client as hub
 from publish.hub.errors import hub_errors, retry
@@ -25,7 +24,7 @@ from publish.space.build import BUNDLED, ZERO_GPU, PublishedModel, build_space
 from publish.space.local_run import run_locally
 from publish.steps import Steps
 
-DRY_RUN_FOLDER = ROOT / "build" / "space"
+DRY_RUN_FOLDER = Path("build") / "space"
 VARIABLES = {"OMP_NUM_THREADS": "1"}
 """A container sees all cores of its machine but may use two, so torch would start too many threads."""
 

@@ -42,6 +42,8 @@ def served(
     environment: Mapping[str, str] | None = None,
     app: Sequence[str] = APP,
     start_seconds: float = START_SECONDS,
+    python: str = sys.executable,
+    folder: Path = ROOT,
 ) -> Iterator[Server]:
     """Run `python app.py` on a free port until the end of the `with` block; its standard error is passed through.
 
@@ -50,13 +52,15 @@ def served(
         environment: variables that are added to those of this process.
         app: another script than app.py, or "-m" and a module; it must accept `--port`.
         start_seconds: how long the first response may take.
+        python: the interpreter.
+        folder: the working directory.
 
     Raises:
         AxionError: the process ended, or did not respond in time.
     """
     port = free_port()
-    command = [sys.executable, *app, "--port", str(port), *(["--models", *models] if models else [])]
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | dict(environment or {}), stdout=subprocess.DEVNULL)
+    command = [python, *app, "--port", str(port), *(["--models", *models] if models else [])]
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | dict(environment or {}), stdout=subprocess.DEVNULL)
     try:
         address = f"http://127.0.0.1:{port}"
         _wait_for(address, process, app[1] if app[0] == "-m" else app[0], start_seconds)

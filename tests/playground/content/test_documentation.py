@@ -254,14 +254,6 @@ def test_the_api_is_described_as_it_is(bundled, language):
     assert f" {BURST} " in page and f" {STARTS_PER_MINUTE} " in page
 
 
-def test_every_file_of_the_page_is_packaged():
-    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
-    folder = ROOT / "playground"
-    packaged = {path for pattern in data["playground"] for path in folder.glob(pattern)}
-    files = {path for path in folder.rglob("*.*") if path.suffix not in {".py", ".pyc"}}
-    assert len(files) > 30 and files <= packaged
-
-
 # ---------------------------------------------------------------------------------------------------------- the browser
 
 
