@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
@@ -28,6 +27,7 @@ PACKAGES = ("axion", "playground", "publish")
 SHIPPED = ("app.py", "configs", "LICENSE", "model_cards", "releases/axion1-v0.1", "requirements.txt")
 FROM_ENVIRONMENT = {"torch"}
 """Not installed again: gigabytes, and only this version has a CPU build on PyPI."""
+NO_HATCHLING = "hatchling is not installed: pip install -r requirements-dev.txt"
 PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
 
 
@@ -40,7 +40,8 @@ def files_under(path: Path) -> set[str]:
 
 
 def test_the_wheel_contains_the_packages_and_what_is_shipped():
-    packed = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    builder = pytest.importorskip("hatchling.builders.wheel", reason=NO_HATCHLING).WheelBuilder(str(ROOT))
+    packed = {file.distribution_path for file in builder.recurse_included_files()}
     code = set().union(*(files_under(ROOT / package) for package in PACKAGES))
     others = set().union(*(files_under(ROOT / name) for name in SHIPPED))
     assert packed == code | {f"axion/_shipped/{name}" for name in others}
@@ -118,6 +119,7 @@ def oldest(library: Requirement) -> str:
 @pytest.fixture(scope="module", params=["oldest", "newest"])
 def installed(request, make_environment, tmp_path_factory) -> Path:
     """The folder with the console scripts of an environment that has the wheel and these versions of all libraries."""
+    pytest.importorskip("hatchling", reason=NO_HATCHLING)
     wheels = tmp_path_factory.mktemp("wheels")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", wheels]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
