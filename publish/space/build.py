@@ -130,10 +130,10 @@ def find_imports(script: Path) -> tuple[list[Path], set[str]]:
 class _ProjectFinder(ModuleFinder):
     """Finds modules of this project only; in an installation, ROOT contains other libraries too."""
 
-    def find_module(self, name: str, path: Sequence[str] | None, parent: object = None):
+    def find_module(self, name, path, parent=None):
         if parent is None and name not in PACKAGES:
             raise ImportError(name)
-        return super().find_module(name, path, parent)  # pyright: ignore[reportAttributeAccessIssue] (not in the stubs)
+        return super().find_module(name, path, parent)
 
 
 def requirements(libraries: set[str]) -> str:
