@@ -128,6 +128,7 @@ def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
         (packages / "rest.pth").write_text(sysconfig.get_path("purelib") + "\n")
         install = [python, "-m", "pip", "install", "--quiet", "--upgrade", *requirements]
         installed = subprocess.run(install, capture_output=True, text=True)
+        assert "ResolutionImpossible" not in installed.stderr, installed.stderr
         if installed.returncode != 0:
             pytest.skip(f"{' '.join(requirements)} can't be installed here: {installed.stderr.strip()[-200:]}")
         return str(python)

@@ -65,7 +65,7 @@ def test_there_is_a_command_of_each_kind():
     assert {line[0] for line in commands("python -m publish")} == {"axion1-v0.1", "check", "verify", "all", "space"}
 
 
-@pytest.mark.parametrize("line", commands("python -m axion"), ids=" ".join)
+@pytest.mark.parametrize("line", commands("python -m axion") + commands("axion "), ids=" ".join)
 def test_every_option_exists(line):
     command = typer.main.get_command(app).commands[line[0]]
     command.make_context(line[0], line[1:])  # only parses, and raises on unknown options

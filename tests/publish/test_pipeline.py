@@ -62,7 +62,6 @@ def built_release(measured_run, tmp_path_factory):
 def unbuilt(tmp_path, monkeypatch, measured_run):
     """A working directory with the run, and no release yet."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pipeline, "RELEASES", tmp_path / "releases")
     monkeypatch.setattr(pipeline, "verify_release", lambda folder: f"verified {folder.name}")
     monkeypatch.setattr(pipeline, "verify_download", lambda download: f"verified {download.repo_id}")
     monkeypatch.setattr(pipeline, "verify_export", lambda download, release: f"verified {download.repo_id}")
@@ -467,21 +466,20 @@ def test_the_other_forms_are_published_too(the_hub, command, capsys):
 
 def test_all_publishes_the_series(the_hub, command, capsys, monkeypatch, recipe_file, here):
     made = pipeline.series.Member("axion-tiny", "0.1", "Axion tiny", "Axion-tiny", True, 1, 1)
-    planned = replace(made, name="axion1-v0.1", repo_name="Unmade")
+    planned = replace(made, name="axion1-v0.9", repo_name="Unmade")
     monkeypatch.setattr(pipeline.series, "walk", lambda: iter([made, planned]))
     monkeypatch.setattr(pipeline, "load_recipe", lambda version, overrides: load_recipe(recipe_file, overrides))
     steps_of = [part for part in command if part.startswith(("--set", "data."))]
     assert run(app, ["all", "--dry-run", "--user", "someone", *steps_of]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [*DRY, "axion1-v0.1"] and "would be trained" in lines[-1]
+    assert [line.split()[0] for line in lines] == [*DRY, "axion1-v0.9"] and "would be trained" in lines[-1]
     monkeypatch.setattr(pipeline.series, "walk", lambda: iter([made]))
     assert run(app, ["all", *steps_of]) == 0
     assert list(the_hub.snapshot()["repos"]) == [f"models/{REPO_ID}"]
 
 
 @pytest.mark.skipif(not BUNDLED.is_dir(), reason="releases/axion1-v0.1 is not built")
-def test_a_dry_run_of_the_whole_series_needs_no_hub_and_replaces_no_release(unbuilt, hub, capsys, monkeypatch):
-    monkeypatch.setattr(pipeline, "RELEASES", BUNDLED.parent)
+def test_a_dry_run_of_the_whole_series_needs_no_hub_and_replaces_no_release(unbuilt, hub, capsys):
     before = contents(BUNDLED)
     assert run(app, ["all", "--dry-run"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == DRY
