@@ -131,7 +131,7 @@ class _ProjectFinder(ModuleFinder):
     """Finds modules of this project only; in an installation, ROOT contains other libraries too."""
 
     def find_module(self, name, path, parent=None):
-        if parent is None and name not in PACKAGES:
+        if path is None and name not in PACKAGES:
             raise ImportError(name)
         return super().find_module(name, path, parent)
 
