@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from safetensors import SafetensorError
 
 from axion.cli import app, run
 from axion.inference.sampling import Sampling
@@ -156,6 +157,14 @@ def test_train_passes_its_options_on_and_its_model_generates(tiny_recipe, capsys
     assert axion("generate", "elsewhere/final", "7", "--max-new-tokens", 3, *TORCH) == 0
     capsys.readouterr()
     assert "holds a run already" in refused(capsys, "train", tiny_recipe, "--out", "elsewhere", *TORCH)
+
+
+def test_a_full_disk_is_one_line_whichever_library_writes(tiny_release, tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("axion.export.native.write_native", full)
+    assert "No space left on device" in refused(capsys, "export", tiny_release, "--to", "native", "--out", tmp_path)
 
 
 def test_interrupted_training_says_how_to_resume(tiny_recipe, capsys, monkeypatch):

@@ -93,13 +93,13 @@ class Recorder(TrainerCallback):
     # --- Events, in the order in which Trainer calls them
 
     def on_train_begin(self, args, state, control, **kwargs):
+        self.stop.is_training = True
         self._started = time.perf_counter()
         state.save_steps = int(args.save_steps)  # a resumed run may save at another interval
         if self.main:
             self._seconds_before = self.metrics.start(state.global_step)
             self._bar = tqdm(total=self.steps, initial=state.global_step, desc=self.recipe.name, unit="step")
         self._row_started = (self._seconds(), state.global_step)
-        self.stop.is_training = True
 
     def add_loss(self, loss: torch.Tensor, accumulation: int) -> None:
         """Adds the loss of one of `accumulation` micro-batches of a step."""

@@ -40,7 +40,7 @@ class StopSignals:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         again = self.requested and number == signal.SIGINT and not parallel.is_distributed()
-        if again or not self.is_training:
+        if again or not (self.is_training or self.requested):
             raise KeyboardInterrupt
         if not self.requested and parallel.is_main_process():
             with suppress(OSError):  # the terminal may be gone

@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -25,7 +27,8 @@ from axion.training.run import Interrupted, train
 from axion.training.signals import StopSignals
 from axion.training.validation import ValidationResult
 
-OLD_RECIPE = Path(__file__).parents[1] / "data" / "recipe-v0.1.yaml"
+ROOT = Path(__file__).resolve().parents[2]
+OLD_RECIPE = ROOT / "tests" / "data" / "recipe-v0.1.yaml"
 TIMES = {"seconds", "tokens_per_second"}
 STEPS = 24
 
@@ -67,7 +70,7 @@ def reference(tiny, folder, tmp_path_factory) -> Path:
     """An uninterrupted run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return train(tiny(), tmp_path_factory.mktemp("reference") / "run")
+        return train(tiny(), tmp_path_factory.mktemp("reference") / "run", resume=True)  # of nothing: a new run
 
 
 @pytest.fixture(scope="module")
@@ -345,6 +348,25 @@ def test_a_signal_saves_and_ends_the_run(tiny, tmp_path, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) == handler
 
 
+@pytest.mark.slow
+def test_a_signal_to_torchrun_saves_and_ends_every_process(folder, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "axion"]
+    options = ["--backend", "torch", "--set", "training.max_steps=80", "--out", str(tmp_path / "run")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [*launcher, "train", "tiny.yaml", *options]
+    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 240
+    metrics = tmp_path / "run" / "metrics.csv"
+    while not (metrics.exists() and "\n1," in metrics.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=240)
+    assert "is saved; continue with --resume" in errors, errors
+    assert process.returncode != 0 and checkpoint.newest_complete(tmp_path / "run")
+    done = subprocess.run([*command, "--resume"], cwd=folder, env=environment, timeout=240)
+    assert done.returncode == 0 and read_metrics(metrics)["step"].tolist() == list(range(1, 81))
+
+
 def send(number: int) -> None:
     os.kill(os.getpid(), number)
     time.sleep(0.01)
@@ -366,6 +388,8 @@ def test_signals_at_other_times():
         send(signal.SIGUSR1)
         send(signal.SIGTERM)  # a scheduler may send both
         assert stop.requested
+        stop.is_training = False
+        send(signal.SIGTERM)  # it is on its way to the end
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
