@@ -78,9 +78,7 @@ class Prepared:
     """The data section of the recipe, with the commit of every Hub data set filled in."""
 
 
-def prepare(
-    recipe: Recipe, root: Path = Path("data"), progress: bool = True, earlier: DataRecipe | None = None
-) -> Prepared:
+def prepare(recipe: Recipe, root: Path = Path("data"), progress: bool = True) -> Prepared:
     """Makes the data of a recipe, or opens what was made before.
 
     The folder is `root/NAME-FINGERPRINT`: data.json, train.txt and validation.txt (each document ends with a line
@@ -91,12 +89,11 @@ def prepare(
         recipe: whose data and tokenizer to make.
         root: the folder in which the data is kept.
         progress: whether to show a progress bar on standard error.
-        earlier: the pinned data section of a run that is resumed, see `DataRecipe.pinned`.
 
     Raises:
         AxionError: a source cannot be read or has too little data, or the vocabulary is too small.
     """
-    data = recipe.data.pinned(earlier)
+    data = recipe.data.pinned()
     fingerprint = _fingerprint(recipe, data)
     folder = root / f"{recipe.name}-{fingerprint[:12]}"
     if prepared := _open(folder, fingerprint, data):

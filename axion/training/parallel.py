@@ -4,12 +4,17 @@ Under torchrun each process trains on its share of the batch. Without it there i
 returns at once without communicating.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
+
+from axion.errors import AxionError
+
+Value = TypeVar("Value")
 
 
 @contextmanager
@@ -44,6 +49,27 @@ def is_main_process() -> bool:
 def main_process_first() -> AbstractContextManager[None]:
     """Runs the block in the main process first, then in all others: what it downloads or builds, they find."""
     return PartialState().main_process_first()
+
+
+def from_main_process(make: Callable[[], Value]) -> Value:
+    """What the main process makes, in every process: for what two processes might make differently.
+
+    Raises:
+        AxionError: in every process, where it is raised in the main one.
+    """
+    if not is_distributed():
+        return make()
+    shared: list = [None, None]
+    if is_main_process():
+        try:
+            shared[0] = make()
+        except AxionError as error:
+            shared[1] = str(error)
+    dist.broadcast_object_list(shared, src=0, device=_backend_device())
+    value, reason = shared
+    if reason is not None:
+        raise AxionError(reason)
+    return value
 
 
 def barrier() -> None:

@@ -76,9 +76,11 @@ def _train(recipe: Recipe, out: Path, resume: bool, backend: str, stop: StopSign
         _report(f"{out} is finished already; --out DIR starts another run")
         return
 
+    # resolved once: a data set may get a new commit between two processes' questions
+    pinned = parallel.from_main_process(lambda: recipe.data.pinned(earlier and earlier.data))
+    recipe = recipe.model_copy(update={"data": pinned})
     with parallel.main_process_first():
-        data = prepare(recipe, progress=parallel.is_main_process(), earlier=earlier and earlier.data)
-    recipe = recipe.model_copy(update={"data": data.data})
+        data = prepare(recipe, progress=parallel.is_main_process())
     validation = _validation_documents(data)
     windows = PackedWindows(data.train, training.window, training.epochs, recipe.seed)
     steps = _count_steps(training, windows)

@@ -24,7 +24,7 @@ def evaluation_results(info: dict) -> list[EvalResult]:
         return generation | names | {"dataset_split": split}
 
     if (loss := measured(results, "validation")) and loss["dataset"]:
-        held_out = measured_on(loss, "train") | {"dataset_args": {"held_out": info["val_fraction"]}}
+        held_out: dict[str, Any] = measured_on(loss, "train") | {"dataset_args": {"held_out": info["val_fraction"]}}
         for key, name in (("bits_per_byte", "Bits per byte"), ("nats_per_token", "Loss (nats per token)")):
             entries.append(EvalResult(**held_out, metric_type=key, metric_name=name, metric_value=round(loss[key], 4)))
     if (score := measured(results, "gsm8k_test")) and score["dataset"]:

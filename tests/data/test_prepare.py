@@ -335,4 +335,5 @@ def test_the_revision_is_resolved_recorded_and_part_of_the_fingerprint(made, tmp
     pinned = recipe.model_copy(update={"data": first.data})
     assert f"revision: {'a' * 40}" in pinned.to_yaml()
     assert prepare(pinned, tmp_path, progress=False).folder == first.folder
-    assert prepare(recipe, tmp_path, progress=False, earlier=first.data).folder == first.folder
+    resumed = recipe.model_copy(update={"data": recipe.data.pinned(first.data)})
+    assert prepare(resumed, tmp_path, progress=False).folder == first.folder

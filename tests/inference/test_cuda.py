@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from axion.evaluation.tasks import complete
+from axion.evaluation.answers import complete
 from axion.inference.readers import TorchReader, pick_backend
 from axion.inference.routing import count_reads, expert_favourites
 from axion.inference.sampling import Sampling

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from axion.evaluation.tasks import complete
+from axion.evaluation.answers import complete
 from axion.inference.readers import TorchReader
 from axion.inference.routing import count_reads
 from axion.inference.sampling import Sampling

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from axion.errors import AxionError
 from axion.training import parallel
 from axion.training.balance import ExpertBalancer
 from tests.training.test_optim import small_model
@@ -112,3 +113,31 @@ def test_a_single_process_reduces_nothing():
     assert parallel.sum_over_processes(tensor) is tensor
     assert parallel.mean_over_processes(3.0) == 3.0 and parallel.any_process(True) is True
     assert parallel.is_main_process() and parallel.world_size() == 1
+
+
+def test_a_data_sets_commit_is_resolved_by_one_process_and_given_to_all(monkeypatch):
+    asked, sent = [], []
+
+    def make():
+        asked.append(1)
+        if len(asked) == 2:
+            raise AxionError("cannot load it")
+        return "a" * 40
+
+    monkeypatch.setattr(parallel, "is_distributed", lambda: True)
+    monkeypatch.setattr(parallel, "_backend_device", lambda: torch.device("cpu"))
+    for is_main in (True, False):  # each process in turn; the second receives what the first has sent
+        monkeypatch.setattr(parallel, "is_main_process", lambda is_main=is_main: is_main)
+        received = iter(sent)
+
+        def broadcast(shared, src, device, is_main=is_main, received=received):
+            assert src == 0
+            sent.append(list(shared)) if is_main else shared.__setitem__(slice(None), next(received))
+
+        monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
+        assert parallel.from_main_process(make) == "a" * 40
+        with pytest.raises(AxionError, match="cannot load it"):
+            parallel.from_main_process(make)
+    assert len(asked) == 2
+    monkeypatch.setattr(parallel, "is_distributed", lambda: False)
+    assert parallel.from_main_process(make) == "a" * 40
