@@ -7,6 +7,7 @@ would end up in the shell's history.
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
 from enum import StrEnum
@@ -231,7 +232,7 @@ def publish_space(
 
 
 def _quiet() -> None:
-    """Turn off the libraries' progress bars, which would bury the lines of the steps."""
+    """Turn off the libraries' progress bars and hints, which would bury the lines of the steps."""
     from huggingface_hub.utils import disable_progress_bars
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
@@ -239,6 +240,7 @@ def _quiet() -> None:
     transformers_logging.disable_progress_bar()
     disable_progress_bars()
     hub_logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.WARNING)  # says what it waits for
 
 
 def _steps(as_json: bool) -> Steps:

@@ -90,7 +90,9 @@ def model_index(folder: Folder) -> Iterator[Problem]:
         if not isinstance(name, str) or not results:
             raise ValueError
         for result in results:
-            texts = (result.task_type, result.dataset_type, result.dataset_name, result.metric_type)
+            texts = [result.task_type, result.dataset_type, result.dataset_name, result.metric_type]
+            optional = (result.dataset_config, result.dataset_split, result.dataset_revision, result.metric_name)
+            texts += [text for text in optional if text is not None]
             value = result.metric_value
             if not all(isinstance(text, str) for text in texts) or not (isinstance(value, str) or _is_number(value)):
                 raise ValueError
@@ -236,12 +238,16 @@ def _wrong_result(entry: object) -> str | None:
         return "dataset"
     if not _is_repo_id(dataset.get("id")):
         return "dataset id"
-    if not isinstance(dataset.get("task_id"), str):
-        return "dataset task_id"
+    for key in _EVAL_DATASET - {"id"}:
+        if not isinstance(dataset.get(key, ""), str) or (key == "task_id" and key not in dataset):
+            return f"dataset {key}"
     if not _is_number(entry.get("value")):
         return "value"
     if when is not None and not _is_date(when):
         return "date"
+    for key in ("verifyToken", "notes"):
+        if not isinstance(entry.get(key, ""), str):
+            return key
     if source is not None and not (isinstance(source, dict) and isinstance(source.get("url"), str)):
         return "source"
     return None

@@ -1,9 +1,11 @@
 """Rules for the JSON files: config, generation config and tokenizer agree, and every version can read them."""
 
+import logging
 from collections.abc import Iterator
 
 from transformers import GenerationConfig
 
+from axion.errors import one_line
 from publish.check.folder import Folder, Problem, shown
 
 TOKENS = ("bos", "eos", "pad")
@@ -46,6 +48,20 @@ def generation_parameters(folder: Folder) -> Iterator[Problem]:
     """Generation parameters are in generation_config.json; transformers 5 drops them from config.json."""
     for name in sorted(GENERATION_PARAMETERS & set(folder.data("config.json"))):
         yield Problem("config.json", None, f"has the generation parameter {name}", "move it to generation_config.json")
+
+
+def generation_valid(folder: Folder) -> Iterator[Problem]:
+    """transformers accepts generation_config.json: it ignores a temperature beside `do_sample: false`, for example, and
+    warns whoever loads the model."""
+    name, log = "generation_config.json", logging.getLogger("transformers.generation.configuration_utils")
+    enabled, log.disabled = not log.disabled, True  # it also warns while it reads
+    try:
+        GenerationConfig.from_dict(folder.data(name)).validate(strict=True)
+    except Exception as error:  # each invalid field raises its own
+        reason = str(error).partition("\n- ")[2].partition("\n")[0] or str(error)
+        yield Problem(name, None, f"is not valid ({one_line(reason, 200)})", "correct or remove what it names")
+    finally:
+        log.disabled = not enabled
 
 
 def special_tokens(folder: Folder) -> Iterator[Problem]:

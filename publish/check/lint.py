@@ -36,6 +36,7 @@ RULES: tuple[Rule, ...] = (
     config.config_fields,
     config.outdated_fields,
     config.generation_parameters,
+    config.generation_valid,
     config.special_tokens,
     config.tokenizer_class,
     config.sizes,

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from safetensors.torch import load_file
@@ -27,6 +27,9 @@ from publish.steps import Steps
 TIMEOUT_SECONDS = 300
 KEPT_VARIABLES = {"PATH", "LANG", "SYSTEMROOT", "LD_LIBRARY_PATH", "OMP_NUM_THREADS"}
 """Environment variables that the clean process inherits."""
+DOCUMENTS = (".cff", ".csv", ".gif", ".jpeg", ".jpg", ".md", ".pdf", ".png", ".svg", ".txt", ".webp")
+"""Suffixes of files that others may add to a release: nothing loads them as code, configuration or weights."""
+DOCUMENT_NAMES = {"LICENSE", "LICENCE", "NOTICE", "AUTHORS", ".gitattributes", ".gitignore"}
 LOGIT_TOLERANCE = 1e-5
 """Largest difference of two logits, relative to the largest logit, where another implementation computed them."""
 
@@ -145,8 +148,8 @@ def _read_release(download: Download) -> dict:
         info = read_manifest(download.folder)
     except AxionError:
         raise AxionError(f"{name} is not an Axion release: it has no release.json that lists files") from None
-    if not isinstance(info["files"], dict) or not re.fullmatch(r"v\d[\w.]*", str(info.get("tag"))):
-        raise AxionError(f"{name} is not an Axion release: its release.json has no tag or no checksums")
+    if not re.fullmatch(r"v\d[\w.]*", str(info.get("tag"))):
+        raise AxionError(f"{name} is not an Axion release: its release.json has no tag")
     if info.get("repo_id") != name:
         raise AxionError(f"{name}: its release.json describes another repository, {info.get('repo_id')}")
     if "form" not in info and (
@@ -171,13 +174,13 @@ def _check_manifest(download: Download, info: dict) -> bool:
 def _check_code_is_ours(download: Download, info: dict) -> None:
     """Check that all code which the clean process would run is what this version of Axion writes.
 
-    transformers also looks for code under names of its own (custom_generate/, for example), so other files must not be
-    there at all.
+    transformers also looks for code under names of its own (custom_generate/, for example), so of other files only
+    documents may be there.
     """
     folder, advice = download.folder, "look at it, then allow it with --trust-remote-code"
     code = remote_code(folder)
-    allowed = allowed_files(code) | {".gitattributes"}
-    if unexpected := [name for name in files_in(folder) if name not in allowed]:
+    allowed = allowed_files(code)
+    if unexpected := [name for name in files_in(folder) if name not in allowed and not _is_document(name)]:
         raise AxionError(f"{download.repo_id}: {unexpected[0]} does not belong in a release; {advice}")
     ours = {source.name: source.read_bytes() for source in code_files()}
     for name in sorted(code | ours.keys()):
@@ -190,6 +193,12 @@ def _check_code_is_ours(download: Download, info: dict) -> None:
     # Compared with the template, not with a card rendered from release.json, which could itself inject code.
     if not set(python_snippets(card)) <= set(python_of_card(str(info.get("family")), download.repo_id, info["tag"])):
         raise AxionError(f"{download.repo_id}: the card's Python snippets differ from this version of Axion; {advice}")
+
+
+def _is_document(name: str) -> bool:
+    path = PurePosixPath(name)
+    is_result = str(path.parent) == ".eval_results" and path.suffix in (".yaml", ".yml")
+    return is_result or path.name in DOCUMENT_NAMES or path.suffix.lower() in DOCUMENTS
 
 
 def _auto_map(path: Path) -> object:

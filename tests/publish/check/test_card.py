@@ -48,6 +48,16 @@ BROKEN = [
         put(RESULT_FILE, RESULT.replace(", task_id: gsm8k", "")),
         "has invalid dataset task_id in result 1",
     ),
+    *[
+        (
+            rules.eval_results,
+            put(RESULT_FILE, RESULT.replace("}", f", {key}: 7}}")),
+            f"has invalid dataset {key} in result 1",
+        )
+        for key in ("config", "split", "revision")
+    ],
+    (rules.eval_results, put(RESULT_FILE, RESULT + "  verifyToken: 7\n"), "has invalid verifyToken in result 1"),
+    (rules.model_index, swap("README.md", "config: main", "config: 7"), "has an invalid model-index"),
     (rules.eval_results, put(RESULT_FILE, RESULT + "  date: yesterday\n"), "has invalid date in result 1"),
     (rules.eval_results, put(RESULT_FILE, RESULT + "  source: {name: a}\n"), "has invalid source in result 1"),
     (rules.finished, say("[more information needed]\n"), r"has '\[more information needed\]' "),

@@ -25,6 +25,12 @@ BROKEN = [
         "config.json has the generation parameter top_k: move",
     ),
     (
+        rules.generation_valid,
+        fields("generation_config.json", do_sample=False, temperature=0.7),
+        r"generation_config\.json is not valid \(.*temperature.* is only used in .*: correct or remove",
+    ),
+    (rules.generation_valid, fields("generation_config.json", max_new_tokens=-1), "`max_new_tokens` must be greater"),
+    (
         rules.special_tokens,
         fields("generation_config.json", eos_token_id=7),
         "generation_config.json has the eos_token_id 7",

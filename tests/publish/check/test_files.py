@@ -54,7 +54,7 @@ def test_the_manifest_vouches_for_every_file(release, tmp_path):
     folder = shutil.copytree(release, tmp_path / "release")
     with (folder / "metrics.csv").open("a") as file:
         file.write("9,9\n")
-    fields("release.json", files={"nowhere.txt": "0", "metrics.csv": "0"})(folder)
+    fields("release.json", files={"nowhere.txt": 64 * "0", "metrics.csv": 64 * "0"})(folder)
     found = [str(problem) for problem in rules.listed_files(Folder(folder))]
     assert "metrics.csv does not match its sha256 in release.json: build the release again" in found
     assert "release.json lists 'nowhere.txt', which does not exist: build the release again" in found

@@ -91,6 +91,10 @@ def published(release, hub, monkeypatch):
     return f"{REPO_ID}@v0.1"
 
 
+ENTRY = b'{"files": {"README.md": "0"}, "tag": "v1"}'
+RESULT = b"- dataset: {id: openai/gsm8k, task_id: gsm8k}\n  value: 1.3\n"
+
+
 def edit(name, change):
     content = change(Path(HfApi().hf_hub_download(REPO_ID, name)).read_text())
     HfApi().create_commit(REPO_ID, [CommitOperationAdd(name, content.encode())], commit_message="An edit")
@@ -143,6 +147,15 @@ def test_code_of_others_is_not_run_unless_it_is_trusted(published, monkeypatch, 
     with pytest.raises(AxionError, match=line) as caught:
         verify.verify_published(f"{REPO_ID}@main", Steps(lambda line: None))
     assert "--trust-remote-code" in str(caught.value)
+
+
+def test_documents_that_others_added_are_no_reason_to_distrust(published, monkeypatch):
+    monkeypatch.setattr(verify, "run_clean", lambda folder, scratch, download: compute_here(folder))
+    added = ("LICENSE", ".gitignore", "docs/picture.png", ".eval_results/mmlu.yaml")
+    HfApi().create_commit(REPO_ID, [CommitOperationAdd(name, RESULT) for name in added], commit_message="More")
+    lines = []
+    verify.verify_published(f"{REPO_ID}@main", Steps(lines.append))
+    assert "checksums match" in lines[1]
 
 
 def test_an_older_release_with_fewer_code_files_needs_trust_and_can_be_verified(release, hub, monkeypatch, tmp_path):
@@ -200,8 +213,9 @@ def test_other_weights_than_the_manifest_says(published, monkeypatch):
         ("config.json", b"{broken", "the auto_map of config.json differs"),
         ("config.json", b"[]", "the auto_map of config.json differs"),
         ("release.json", b"{}", "is not an Axion release"),
+        ("release.json", ENTRY, "is not an Axion release"),
         ("release.json", b'{"files": ["README.md"], "tag": "v0.1"}', "is not an Axion release"),
-        ("release.json", b'{"files": {"README.md": "0"}, "tag": "v0.1"}', "describes another repository"),
+        ("release.json", ENTRY.replace(b"0", 64 * b"0"), "describes another repository"),
         ("metrics.csv", None, "metrics.csv is missing"),
     ],
 )
