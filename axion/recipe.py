@@ -40,6 +40,8 @@ class TrainingRecipe(Section):
     """Cut every window into pieces of this length for the first `short_share` of the steps: attention then costs less,
     and the rest of the run teaches the whole window."""
     short_share: Share = 0.75
+    document_mask: bool = False
+    """Whether the documents that are packed into one window do not attend to each other."""
     batch_size: Positive = 8
     """Windows per optimizer step, over gradient accumulation and all processes together."""
     grad_accum: Positive = 1

@@ -19,14 +19,16 @@ class PackedWindows(Dataset):
     window, is dropped. Only the permutation of one epoch is in memory; the tokens are read from the shards.
 
     An item is {"input_ids": LongTensor[window], "labels": LongTensor[window]}. Labels are the ids, not shifted, and
-    −100 where a token carries no loss.
+    −100 where a token carries no loss. With `document_mask`, "position_ids" count from 0 in every document, by which a
+    model knows that the documents of a window must not attend to each other.
 
     Raises:
         AxionError: the documents have fewer tokens than one window.
     """
 
-    def __init__(self, documents: TokenDocuments, window: int, epochs: int, seed: int):
+    def __init__(self, documents: TokenDocuments, window: int, epochs: int, seed: int, document_mask: bool = False):
         self.documents = documents
+        self.document_mask = document_mask
         self.window, self.epochs, self.seed = window, epochs, seed
         tokens = int(documents.lengths.sum())
         self.windows_per_epoch = tokens // window
@@ -43,10 +45,11 @@ class PackedWindows(Dataset):
             raise IndexError(index)
         epoch, position = divmod(index, self.windows_per_epoch)
         self._shuffle(epoch)
-        tokens_S, loss_S = self._read(position * self.window)
+        tokens_S, loss_S, places_S = self._read(position * self.window)
         input_ids = torch.from_numpy(tokens_S)
         labels = torch.from_numpy(np.where(loss_S, tokens_S, IGNORED)) if self.documents.is_masked else input_ids
-        return {"input_ids": input_ids, "labels": labels}
+        item = {"input_ids": input_ids, "labels": labels}
+        return item | {"position_ids": torch.from_numpy(places_S)} if self.document_mask else item
 
     def _shuffle(self, epoch: int) -> None:
         """Sets the order of the documents in an epoch, and where in its stream of tokens each of them ends."""
@@ -55,9 +58,13 @@ class PackedWindows(Dataset):
             self._ends = np.cumsum(self.documents.lengths[self._order])
             self._epoch = epoch
 
-    def _read(self, start: int) -> tuple[np.ndarray, np.ndarray]:
-        """The window that begins at token `start` of the epoch: int64 ids `[window]` and its loss mask `[window]`."""
+    def _read(self, start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The window that begins at token `start` of the epoch: ids, loss mask and positions, each `[window]`.
+
+        Positions count from 0 in what the window holds of a document, so that they never exceed the context.
+        """
         tokens_S, loss_S = np.empty(self.window, np.int64), np.ones(self.window, bool)
+        places_S = np.empty(self.window, np.int64)
         place = int(np.searchsorted(self._ends, start, side="right"))
         filled = 0
         while filled < self.window:
@@ -67,7 +74,8 @@ class PackedWindows(Dataset):
             part = slice(filled, filled + min(length - first, self.window - filled))
             tokens, loss = self.documents.read(document, first, first + part.stop - part.start)
             tokens_S[part] = tokens
+            places_S[part] = np.arange(len(tokens))
             if loss is not None:
                 loss_S[part] = loss
             filled, place = part.stop, place + 1
-        return tokens_S, loss_S
+        return tokens_S, loss_S, places_S

@@ -37,7 +37,8 @@ def use_kernels(model: AxionForCausalLM, on_routing: OnRouting | None = None) ->
     """Makes `model(input_ids, …, use_cache=False)` run on the kernels.
 
     With `labels` the result has the loss and no logits, which are never computed as a whole. A call that the kernels do
-    not cover (a cache, embeddings as input, left padding, hidden states as output) takes the PyTorch path.
+    not cover (a cache, embeddings as input, left padding, hidden states as output) takes the PyTorch path. Where
+    `position_ids` restart, documents are packed into one sequence and do not attend to each other, as in transformers.
 
     Args:
         model: in fp32, on the CPU.
@@ -82,7 +83,7 @@ class _Passes:
 
     def cover(self, input_ids, labels, kwargs: dict) -> bool:
         """Whether the kernels compute this call as PyTorch would."""
-        known = {"attention_mask", "use_cache", "output_router_logits", "num_items_in_batch"}
+        known = {"attention_mask", "position_ids", "use_cache", "output_router_logits", "num_items_in_batch"}
         wanted = {name for name, value in kwargs.items() if value is not None and value is not False}
         return (
             input_ids is not None
@@ -93,6 +94,7 @@ class _Passes:
             and (labels is not None or not torch.is_grad_enabled())  # gradients start at the loss
             and _labels_are_tokens(labels, self.model.config.vocab_size)
             and _padding_is_right(kwargs.get("attention_mask"), labels)
+            and _documents_are_packed(input_ids, kwargs)
             and self._is_still_plain()
         )
 
@@ -114,17 +116,24 @@ class _Passes:
         return [part_CP[:positions] for part_CP in self._angles_CP]
 
     def __call__(
-        self, input_ids, labels, logits_to_keep, output_router_logits=None, num_items_in_batch=None, **_
+        self,
+        input_ids,
+        labels,
+        logits_to_keep,
+        position_ids=None,
+        output_router_logits=None,
+        num_items_in_batch=None,
+        **_,
     ) -> MoeCausalLMOutputWithPast:
         if output_router_logits is None:
             output_router_logits = self.model.config.output_router_logits
         decoder = self.model.model
         hidden_BSD = decoder.embed_tokens(input_ids)
-        angles = self._angles(input_ids.shape[1])
+        angles, starts_BS = self._angles(input_ids.shape[1]), _document_starts(position_ids)
         router_logits = []
         blocks, head = self._parameters(), (decoder.norm.weight, self.model.lm_head.weight)
         for layer, attention, feed_forward in zip(self.layers, blocks[::2], blocks[1::2], strict=True):
-            hidden_BSD = _Attention.apply(self.library, *angles, hidden_BSD, *attention)
+            hidden_BSD = _Attention.apply(self.library, *angles, starts_BS, hidden_BSD, *attention)
             if isinstance(layer.mlp, AxionMoE):
                 bias_E = layer.mlp.gate.e_score_correction_bias
                 hidden_BSD, logits_TE, experts_TK = _Mixture.apply(
@@ -158,6 +167,28 @@ def _padding_is_right(mask_BS: torch.Tensor | None, labels: torch.Tensor | None)
     if mask_BS.ndim != 2 or bool((mask_BS[:, 1:] > mask_BS[:, :-1]).any()):
         return False
     return labels is None or bool((labels[mask_BS == 0] == IGNORED).all())
+
+
+def _documents_are_packed(input_ids: torch.Tensor, kwargs: dict) -> bool:
+    """Whether the positions are those of documents that stand in a row, or are not given.
+
+    The kernels count positions from the start of the sequence. Attention depends on differences of positions alone, so
+    its result is the same for positions that are consecutive within each document. Transformers takes every other step
+    between two positions for the start of a document, unless there is a mask of padding too.
+    """
+    positions = kwargs.get("position_ids")
+    return positions is None or (positions.shape == input_ids.shape and kwargs.get("attention_mask") is None)
+
+
+def _document_starts(position_ids_BS: torch.Tensor | None) -> torch.Tensor | None:
+    """int32 [B, S]: where the document of each position begins; None where every sequence is one document."""
+    if position_ids_BS is None:
+        return None
+    begins_BS = nn.functional.pad(position_ids_BS.diff(dim=1) != 1, (1, 0))
+    if not begins_BS.any():
+        return None
+    indices_S = torch.arange(position_ids_BS.shape[1])
+    return torch.where(begins_BS, indices_S, 0).cummax(dim=1).values.int()
 
 
 # --- The parameters of each block, in the order of its C++ -----------------------------------------------------------
@@ -211,33 +242,33 @@ class _Attention(torch.autograd.Function):
     """x + attention(norm(x)): csrc/training/attention_block.cpp."""
 
     @staticmethod
-    def forward(ctx, kernels, cos_Sp, sin_Sp, hidden_BSD, *parameters):
+    def forward(ctx, kernels, cos_Sp, sin_Sp, starts_BS, hidden_BSD, *parameters):
         hidden_BSD = hidden_BSD.contiguous()
         batch, positions, _ = hidden_BSD.shape
         heads = hidden_BSD.new_empty(batch, positions, kernels.axion_heads_row())
         sums_BHS = hidden_BSD.new_empty(batch, kernels.axion_heads(), positions)
         result_BSD = torch.empty_like(hidden_BSD)
-        angles = (_address(cos_Sp), _address(sin_Sp))
+        places = (_address(cos_Sp), _address(sin_Sp), _address(starts_BS))
         given, made = _address(hidden_BSD), (_address(result_BSD), _address(heads), _address(sums_BHS))
         kernels.axion_attention_forward(
-            _pointers(parameters), *angles, batch, positions, given, *made, torch.get_num_threads()
+            _pointers(parameters), *places, batch, positions, given, *made, torch.get_num_threads()
         )
         ctx.kernels = kernels
-        ctx.save_for_backward(cos_Sp, sin_Sp, hidden_BSD, heads, sums_BHS, *parameters)
+        ctx.save_for_backward(cos_Sp, sin_Sp, starts_BS, hidden_BSD, heads, sums_BHS, *parameters)
         return result_BSD
 
     @staticmethod
     def backward(ctx, dresult_BSD):
-        cos_Sp, sin_Sp, hidden_BSD, heads, sums_BHS, *parameters = ctx.saved_tensors
+        cos_Sp, sin_Sp, starts_BS, hidden_BSD, heads, sums_BHS, *parameters = ctx.saved_tensors
         dresult_BSD = dresult_BSD.contiguous()
         dhidden_BSD, gradients = torch.empty_like(hidden_BSD), _empty_like(parameters)
-        angles = (_address(cos_Sp), _address(sin_Sp))
+        places = (_address(cos_Sp), _address(sin_Sp), _address(starts_BS))
         given = (_address(hidden_BSD), _address(heads), _address(sums_BHS), _address(dresult_BSD))
         made = (_address(dhidden_BSD), _pointers(gradients))
         ctx.kernels.axion_attention_backward(
-            _pointers(parameters), *angles, *hidden_BSD.shape[:2], *given, *made, torch.get_num_threads()
+            _pointers(parameters), *places, *hidden_BSD.shape[:2], *given, *made, torch.get_num_threads()
         )
-        return None, None, None, dhidden_BSD, *gradients
+        return None, None, None, None, dhidden_BSD, *gradients
 
 
 class _Mixture(torch.autograd.Function):

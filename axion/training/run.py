@@ -82,7 +82,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, backend: str, stop: StopSign
     with parallel.main_process_first():
         data = prepare(recipe, progress=parallel.is_main_process())
     validation = _validation_documents(data)
-    windows = PackedWindows(data.train, training.window, training.epochs, recipe.seed)
+    windows = PackedWindows(data.train, training.window, training.epochs, recipe.seed, training.document_mask)
     steps = _count_steps(training, windows)
     with parallel.main_process_first():
         choice = _choose_backend(recipe, earlier.backend if earlier and backend == "auto" else backend)

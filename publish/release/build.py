@@ -32,13 +32,14 @@ from publish.manifest import (
 )
 from publish.release import charts
 from publish.release.card import TEMPLATES, card_files
-from publish.release.facts import collect_facts, read_run, roadmap
+from publish.release.facts import collect_facts, read_run, roadmap, tested_transformers
 from publish.release.fingerprint import code_fingerprint, fingerprint
 
 AUTO_MAP = {
     "AutoConfig": "configuration_axion.AxionConfig",
     "AutoModel": "modeling_axion.AxionModel",
     "AutoModelForCausalLM": "modeling_axion.AxionForCausalLM",
+    "AutoModelForSequenceClassification": "modeling_axion.AxionForSequenceClassification",
 }
 TRACE_PROMPT = prompt("Quanto é 47 + 38?")
 TRACE_SAMPLING = Sampling()  # the defaults of the page and of the command line
@@ -114,7 +115,12 @@ def refresh(folder: Path, repo_id: str, target: Path, exports: Sequence[str] = (
             shutil.copyfile(folder / name, copy / name)
         _copy_code(copy)
         _set_auto_map(copy / "config.json")
-        today = {"repo_id": repo_id, "exports": list(exports), "roadmap": roadmap(info["family"])}
+        today = {
+            "repo_id": repo_id,
+            "exports": list(exports),
+            "roadmap": roadmap(info["family"]),
+            **tested_transformers(),
+        }
         _write_card(copy, info | today)
         check_names(copy)
 

@@ -16,9 +16,14 @@ from axion.training.metrics import METRICS_FILE, Metrics, read_metrics
 from axion.training.runfile import read_run_file
 
 FORMAT = 1
-OLDEST_TRANSFORMERS = "5.4"
-"""The oldest version that loads a release, see `tests/publish/hub/test_release_loads.py`."""
+OLDEST_TRANSFORMERS, NEWEST_TRANSFORMERS = "5.4", "5.24"
+"""The versions between which releases were tested, see `tests/publish/hub/test_release_loads.py`."""
 CURVE_ROWS = 10
+
+
+def tested_transformers() -> dict[str, str]:
+    """What the card says of transformers: the oldest and the newest version that a release was tested with."""
+    return {"oldest_transformers": OLDEST_TRANSFORMERS, "newest_transformers": NEWEST_TRANSFORMERS}
 
 
 _OF_A_RUN = ("steps", "tokens", "seconds", "date", "machine", "python", "libraries", "git_commit")
@@ -64,7 +69,7 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
         "dataset_config": hub and hub.hub_config,
         "dataset_revision": hub and hub.revision,
         "val_fraction": data.val_fraction,
-        "oldest_transformers": OLDEST_TRANSFORMERS,
+        **tested_transformers(),
         "architecture": {name: getattr(config, name) for name in AxionConfig.__annotations__},
         "parameters": report(recipe["name"], config, get_family(recipe["family"])),
         "data": log["data"],

@@ -75,6 +75,19 @@ def test_labels_are_the_tokens_that_carry_loss():
         assert labels == [token if token % 2 == 0 else IGNORED for token in ids]
 
 
+def test_positions_restart_in_every_document():
+    packed = PackedWindows(TokenDocuments.in_memory(DOCUMENTS), window=16, epochs=1, seed=5, document_mask=True)
+    assert "position_ids" not in windows()[0]
+    for item, plain in zip(packed, windows(epochs=1), strict=True):
+        assert torch.equal(item["input_ids"], plain["input_ids"])
+        expected, place = [], 0
+        for token in item["input_ids"].tolist():
+            place = 0 if token == BOS else place
+            expected.append(place)
+            place += 1
+        assert item["position_ids"].tolist() == expected
+
+
 def test_too_few_tokens_for_a_window():
     with pytest.raises(AxionError, match="5 tokens, less than one window of 16"):
         windows(documents=TokenDocuments.in_memory([[1, 2, 3], [4, 5]]))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from axion.kernels import blocks
 from axion.kernels.blocks import IGNORED, use_kernels
 from axion.kernels.build import Unavailable
 from axion.recipe import known_versions, load_recipe
@@ -181,7 +182,8 @@ def test_calls_that_the_kernels_do_not_cover_use_pytorch(make_model):
             {"attention_mask": left, "use_cache": False},
             {"use_cache": True},
             {"use_cache": False, "output_hidden_states": True},
-            {"use_cache": False, "position_ids": torch.arange(5, 17).unsqueeze(0)},
+            {"use_cache": False, "position_ids": torch.arange(5, 17).unsqueeze(0)},  # one row for the whole batch
+            {"use_cache": False, "position_ids": torch.arange(12).repeat(2, 1), "attention_mask": torch.ones(2, 12)},
         ):
             wanted, got = slow(ids, **kwargs), fast(ids, **kwargs)
             assert torch.equal(got.logits, wanted.logits), kwargs
@@ -204,6 +206,49 @@ def test_the_balancer_counts_match_pytorch(make_model):
     other.eval()
     backward(other, ids)
     assert fast.step().sum() == 0
+
+
+BOUNDARIES = [
+    [[64], [1, 2, 3]],  # at the end of a block, and documents of one token
+    [[47, 48, 49], [5, 96, 143]],  # around tiles of 48 queries
+    [[], [100]],  # one sequence without a boundary
+]
+
+
+def packed_positions(boundaries: list[list[int]], length: int) -> torch.Tensor:
+    """Positions [B, length] that restart at the boundaries of each sequence."""
+    positions = torch.arange(length).repeat(len(boundaries), 1)
+    for row, starts in zip(positions, boundaries, strict=True):
+        for start in starts:
+            row[start:] = torch.arange(length - start)
+    return positions
+
+
+@pytest.mark.parametrize("boundaries", BOUNDARIES, ids=str)
+def test_packed_documents_give_pytorchs_loss_and_gradients(make_model, monkeypatch, boundaries):
+    slow, fast = pair(make_model())
+    ids, positions = tokens(slow, 2, 150), packed_positions(boundaries, 150)
+    calls, document_starts = [], blocks._document_starts
+    monkeypatch.setattr(blocks, "_document_starts", lambda given: calls.append(1) or document_starts(given))
+    wanted = backward(slow, ids, position_ids=positions)
+    assert not calls
+    assert_close(backward(fast, ids, position_ids=positions), wanted)
+    assert_same_gradients(slow, fast)
+    assert calls and abs(wanted - backward(slow, ids)) > 1e-3  # on the kernels, and the mask matters
+
+
+def test_a_document_does_not_move_the_next_ones_logits(make_model):
+    _, fast = pair(make_model())
+    ids, positions = tokens(fast, 2, 120), packed_positions([[50, 70], [49]], 120)
+    other = ids.clone()
+    other[0, :50] = 5
+    other[1, :49] = 5
+    with torch.inference_mode():
+        before, after = (fast(x, position_ids=positions, use_cache=False).logits for x in (ids, other))
+        alone = fast(ids[:1, 50:70], use_cache=False).logits
+    assert torch.equal(after[0, 50:], before[0, 50:]) and torch.equal(after[1, 49:], before[1, 49:])
+    assert not torch.equal(after[0, :50], before[0, :50])
+    assert_close(before[0, 50:70], alone[0])
 
 
 def changes(model) -> dict[str, Callable[[], object]]:

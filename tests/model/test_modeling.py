@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, DynamicCache
 
 from axion.model.configuration_axion import AxionConfig
 from axion.model.mixture_axion import AxionRouter
-from axion.model.modeling_axion import AxionForCausalLM
+from axion.model.modeling_axion import AxionForCausalLM, AxionForSequenceClassification
 from axion.recipe import load_recipe
 from axion.training.losses import sequence_balance_loss
 
@@ -193,6 +193,53 @@ def test_generate_is_the_same_with_and_without_cache(options):
     assert torch.equal(*results)
 
 
+@pytest.mark.parametrize("argument", ["past_key_values", "cache"])
+def test_the_cache_has_two_names(argument):
+    model = build()
+    ids = tokens(model, 1, 12)
+    with torch.no_grad():
+        whole = model(ids, use_cache=False).logits
+        for decoder in (model, model.model):
+            cache = DynamicCache()
+            decoder(ids[:, :9], **{argument: cache})
+            assert cache.get_seq_length() == 9
+        last = model(ids[:, 9:], **{argument: cache}).logits
+    assert_close(last, whole[:, 9:], "cached logits")
+    with pytest.raises(TypeError, match="not as both"):
+        model(ids, past_key_values=cache, cache=cache)
+
+
+def test_an_unknown_argument_is_refused_by_name():
+    model = build()
+    ids = tokens(model, 1, 4)
+    for name in ("past_key_value", "memory"):  # a cache under a third name would otherwise be ignored
+        with pytest.raises(TypeError, match=rf"forward\(\) got an unexpected keyword argument '{name}'"):
+            model(ids, **{name: DynamicCache()})
+    assert model(ids, memory=None, output_attentions=False, num_items_in_batch=None).logits is not None
+
+
+def test_fewer_layers_by_config_as_in_early_exit():
+    model, shallow = build(), build(num_hidden_layers=1)
+    shallow.load_state_dict({name: model.state_dict()[name] for name in shallow.state_dict()})
+    ids = tokens(model, 1, 8)
+    model.config.num_hidden_layers = 1  # what assistant_early_exit does while it drafts
+    assert torch.equal(model(ids, use_cache=False).logits, shallow(ids, use_cache=False).logits)
+
+
+@pytest.mark.parametrize("name", ["v0.1", "yarn-unequal"])
+def test_packed_documents_do_not_attend_to_each_other(name):
+    model = build(name)
+    packed, boundary = tokens(model, 1, 37), 14
+    positions = torch.cat([torch.arange(boundary), torch.arange(37 - boundary)]).unsqueeze(0)
+    other = packed.clone()
+    other[:, :boundary] = 5
+    with torch.no_grad():
+        logits, after_another = (model(x, position_ids=positions, use_cache=False).logits for x in (packed, other))
+        alone = model(packed[:, boundary:], use_cache=False).logits
+    assert_close(logits[:, boundary:], alone, "the second document")
+    assert_close(after_another[:, boundary:], alone, "the second document, after another first one")
+
+
 def test_logits_to_keep():
     model = build()
     ids = tokens(model)
@@ -237,6 +284,22 @@ def test_bf16_keeps_the_routing_bias_in_fp32_and_stays_close(tmp_path):
     assert difference < 0.05
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.isfinite(model(ids, labels=ids).loss)
+
+
+def test_a_reward_model_scores_the_last_token_that_is_not_padding(tmp_path):
+    model = build()
+    model.save_pretrained(tmp_path)
+    rewards = AxionForSequenceClassification.from_pretrained(tmp_path, num_labels=1).eval()
+    assert torch.equal(rewards.model.norm.weight, model.model.norm.weight)
+    ids = tokens(model, 2, 9)
+    ids[0, 6:] = model.config.pad_token_id
+    mask = (ids != model.config.pad_token_id).long()
+    scores = rewards(ids, attention_mask=mask, labels=torch.tensor([0.5, -1.0]))
+    hidden = model.model(ids, attention_mask=mask).last_hidden_state
+    expected = rewards.score(torch.stack([hidden[0, 5], hidden[1, 8]]))
+    assert scores.logits.shape == (2, 1) and torch.equal(scores.logits, expected)
+    scores.loss.backward()
+    assert rewards.score.weight.grad.abs().max() > 0 and rewards.model.embed_tokens.weight.grad.abs().max() > 0
 
 
 def test_lora_trains_through_peft():

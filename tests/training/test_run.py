@@ -192,6 +192,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], set[str]]] = {
         ("training.short_window=16", "training.short_share=0.99"),
         {"first shape", "last shape", "loss"},
     ),
+    "document_mask": (("training.document_mask=true",), {"loss"}),
     "batch_size": (("training.batch_size=8",), {"first shape", "last shape", "loss"}),
     "grad_accum": (("training.grad_accum=2",), {"first shape", "last shape", "accumulation", "loss"}),
     "epochs": (("training.epochs=3",), {"windows"}),

@@ -1,6 +1,9 @@
-"""A release opens on the oldest transformers that we promise, in an environment of its own."""
+"""A release opens and generates on the oldest, the pinned and the newest transformers, each in an environment of its own."""
 
+import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,15 +11,33 @@ import torch
 
 from axion.release import RELEASES
 from publish.hub import verify
-from publish.release.facts import OLDEST_TRANSFORMERS
+from publish.release.facts import NEWEST_TRANSFORMERS, OLDEST_TRANSFORMERS
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
+VERSIONS = {"oldest": f"transformers=={OLDEST_TRANSFORMERS}.*", "pinned": None, "newest": "transformers"}
+"""What pip is asked to install. The newest is whatever it finds, so it may be newer than what a card names."""
 
-@pytest.fixture(scope="module")
-def oldest_python(make_environment) -> str:
-    """The interpreter of an environment with the oldest transformers."""
-    return make_environment(f"transformers=={OLDEST_TRANSFORMERS}.*")
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def python(request, make_environment) -> str:
+    """The interpreter of an environment with one of the versions."""
+    requirement = VERSIONS[request.param]
+    return make_environment(requirement) if requirement else sys.executable
+
+
+def release_of(python: str) -> tuple[int, ...]:
+    """The version of transformers that an interpreter imports, as (major, minor)."""
+    printed = subprocess.check_output([python, "-I", "-c", "import transformers as t; print(t.__version__)"], text=True)
+    return tuple(map(int, printed.split(".")[:2]))
+
+
+def test_the_versions_are_those_that_cards_name(python):
+    oldest, newest = (tuple(map(int, name.split("."))) for name in (OLDEST_TRANSFORMERS, NEWEST_TRANSFORMERS))
+    assert oldest <= release_of(python)
+    if python == sys.executable:
+        assert release_of(python) <= newest
 
 
 @pytest.fixture(params=["random weights", "axion1-v0.1"])
@@ -28,14 +49,25 @@ def folder(request) -> Path:
     return RELEASES / request.param
 
 
-def test_the_oldest_transformers_gives_the_same_logits(folder, oldest_python, tmp_path):
-    print_version = "import transformers; print(transformers.__version__)"
-    version = subprocess.check_output([oldest_python, "-I", "-c", print_version], text=True)
-    assert version.startswith(OLDEST_TRANSFORMERS + ".")
-    (tmp_path / "oldest").mkdir()
-    (tmp_path / "newest").mkdir()
-    oldest = verify.run_clean(folder, tmp_path / "oldest", oldest_python)
-    newest = verify.run_clean(folder, tmp_path / "newest")
-    assert torch.equal(oldest["input_ids"], newest["input_ids"])
-    torch.testing.assert_close(oldest["logits"], newest["logits"], rtol=0, atol=1e-6)
-    assert torch.equal(oldest["generated"], newest["generated"])
+def test_logits_and_text_are_those_of_this_version(folder, python, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "ours").mkdir()
+    theirs = verify.run_clean(folder, tmp_path / "theirs", python)
+    ours = verify.run_clean(folder, tmp_path / "ours")
+    assert torch.equal(theirs["input_ids"], ours["input_ids"])
+    torch.testing.assert_close(theirs["logits"], ours["logits"], rtol=0, atol=1e-6)
+    assert torch.equal(theirs["generated"], ours["generated"])
+
+
+def test_every_way_of_generating_gives_the_same_with_and_without_a_cache(release, python, tmp_path):
+    """A cache that is passed under a name that the model does not know would be ignored, and the text be garbage."""
+    printed = subprocess.check_output(
+        [python, ROOT / "tests" / "support" / "generation.py", release],
+        cwd=tmp_path,
+        env=os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        text=True,
+    )
+    found = json.loads(printed.splitlines()[-1])["found"]
+    assert len(found) == 9
+    for way, (ids, expected) in found.items():
+        assert ids == expected, way

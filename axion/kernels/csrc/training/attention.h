@@ -8,9 +8,15 @@
 // λ_s = m + log2 Σ_t 2^(S−m), from which the backward pass recomputes P = 2^(S−λ).
 //
 // Scores are in units of log 2 (the scale carries log2 e), so that e^S is 2^S.
+//
+// Several documents may be packed into one sequence. `starts_T` is then the position at which each token's document
+// begins, and a query attends to no key before it: key blocks before the documents of a tile are skipped, and scores
+// that cross a boundary are masked. It is null where a sequence is one document.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 #include "dimensions.h"
 #include "matrix.h"
@@ -43,6 +49,18 @@ inline int block_of_keys(int first_query, int queries, int first_key) {
   return end - first_key < kKeys ? end - first_key : kKeys;
 }
 
+// The first key that is visible to a tile's queries. Starts never decrease, so it is that of the first query.
+inline int first_visible_key(int first_query, const int32_t* starts_T) { return starts_T ? starts_T[first_query] : 0; }
+
+// Masks the scores of a block's keys that are before the documents of the tile's `rows` queries.
+inline void mask_earlier_documents(int first_query, int rows, int first_key, int keys, const int32_t* starts_T,
+                                   float* scores_TS) {
+  for (int s = rows - 1; s >= 0 && starts_T[first_query + s] > first_key; --s) {
+    const int hidden = std::min(starts_T[first_query + s] - first_key, keys);
+    for (int t = 0; t < hidden; ++t) scores_TS[t * kQueries + s] = kMinusInfinity;
+  }
+}
+
 // Scores of a block's keys [kKeys][kQueries]; −10^30 where the key is after the query.
 inline void score(int first_query, int first_key, int keys, int queries, const float* keys_TQ, const float* queries_QS,
                   float* scores_TS) {
@@ -71,8 +89,11 @@ struct HeadRows {
 };
 
 // Queries [T][kQueryWidth], keys [T][kQueryRow], values [T][kValueRow] → output [T][kValue], λ [T].
-inline void attend(int tokens, HeadRows queries, const float* keys_TQ, const float* values_TV, HeadRows output,
-                   float* lambda_T) {
+//
+// A query may meet only masked keys at first. Its maximum is then −10^30 and its weights are 1, but as soon as it meets
+// a visible key, itself at the latest, its output and sum so far are multiplied by 2^(−10^30 − m) = 0.
+inline void attend(int tokens, const int32_t* starts_T, HeadRows queries, const float* keys_TQ, const float* values_TV,
+                   HeadRows output, float* lambda_T) {
   Scratch scratch;
   float* queries_QS = scratch.take(kQueryWidth * kQueries);
   float* scores_TS = scratch.take(kKeys * kQueries);
@@ -84,9 +105,10 @@ inline void attend(int tokens, HeadRows queries, const float* keys_TQ, const flo
     for (int v = 0; v < kQueryVectors; ++v) highest[v] = splat(kMinusInfinity), total[v] = Vector{};
     for (int i = 0; i < kValue * kQueries; ++i) output_VS[i] = 0;
 
-    for (int k = 0, keys = 0; k < q + rows; k += keys) {
+    for (int k = first_visible_key(q, starts_T), keys = 0; k < q + rows; k += keys) {
       keys = block_of_keys(q, rows, k);
       score(q, k, keys, columns, keys_TQ, queries_QS, scores_TS);
+      if (starts_T) mask_earlier_documents(q, rows, k, keys, starts_T, scores_TS);
 
       Vector before[kQueryVectors];
       for (int v = 0; v < kQueryVectors; ++v) before[v] = highest[v];
@@ -135,9 +157,9 @@ inline void attend(int tokens, HeadRows queries, const float* keys_TQ, const flo
 //   dP = dO·Vᵀ      dS = P·(dP − δ), δ_s = O_s·dO_s      dQ = scale·dS·K      dK = scale·dSᵀ·Q      dV = Pᵀ·dO
 //
 // dqueries, dkeys [T][kQueryRow] and dvalues [T][kValueRow] are overwritten.
-inline void attend_backward(int tokens, HeadRows queries, const float* keys_TQ, const float* values_TV, HeadRows output,
-                            const float* lambda_T, HeadRows doutput, HeadRows dqueries, float* dkeys_TQ,
-                            float* dvalues_TV) {
+inline void attend_backward(int tokens, const int32_t* starts_T, HeadRows queries, const float* keys_TQ,
+                            const float* values_TV, HeadRows output, const float* lambda_T, HeadRows doutput,
+                            HeadRows dqueries, float* dkeys_TQ, float* dvalues_TV) {
   Scratch scratch;
   float* queries_QS = scratch.take(kQueryWidth * kQueries);
   float* queries_SQ = scratch.take(kQueries * kQueryRow);
@@ -169,9 +191,10 @@ inline void attend_backward(int tokens, HeadRows queries, const float* keys_TQ, 
     }
     for (int i = 0; i < kQueryWidth * kQueries; ++i) dqueries_QS[i] = 0;
 
-    for (int k = 0, keys = 0; k < q + rows; k += keys) {
+    for (int k = first_visible_key(q, starts_T), keys = 0; k < q + rows; k += keys) {
       keys = block_of_keys(q, rows, k);
       score(q, k, keys, columns, keys_TQ, queries_QS, weights_TS);
+      if (starts_T) mask_earlier_documents(q, rows, k, keys, starts_T, weights_TS);
       visible(q, k, keys, [&](int row, int count, int column) {
         float* weights = weights_TS + row * kQueries + column;
         float* dscores = dscores_TS + row * kQueries + column;

@@ -142,8 +142,8 @@ void gather_head(int tokens, int head, const Projected& from, float* keys_TQ, fl
 HeadRows queries_of(int head, const Projected& from) { return {from.queries_TQ + head * kQueryWidth, kQueriesRow}; }
 HeadRows heads_of(int head, float* heads_TH) { return {heads_TH + head * kValue, kHeadsRow}; }
 
-void forward_sequence(const Block& block, int tokens, const float* hidden_TD, float* result_TD, float* heads_TH,
-                      float* lambda_HT, const Team& team) {
+void forward_sequence(const Block& block, int tokens, const int32_t* starts_T, const float* hidden_TD,
+                      float* result_TD, float* heads_TH, float* lambda_HT, const Team& team) {
   Scratch scratch;
   const Projected projected(tokens, scratch);
   team.blocks(tokens, kBlock, [&](int begin, int end, int) { project(block, hidden_TD, begin, end, projected); });
@@ -152,7 +152,7 @@ void forward_sequence(const Block& block, int tokens, const float* hidden_TD, fl
     float* keys_TQ = own.take((size_t)tokens * kQueryRow);
     float* values_TV = own.take((size_t)tokens * kValueRow);
     gather_head(tokens, head, projected, keys_TQ, values_TV);
-    attend(tokens, queries_of(head, projected), keys_TQ, values_TV, heads_of(head, heads_TH),
+    attend(tokens, starts_T, queries_of(head, projected), keys_TQ, values_TV, heads_of(head, heads_TH),
            lambda_HT + (long)head * tokens);
   });
   team.blocks(tokens, kBlock, [&](int begin, int end, int) {
@@ -167,8 +167,9 @@ void forward_sequence(const Block& block, int tokens, const float* hidden_TD, fl
   });
 }
 
-void backward_sequence(const Block& block, int tokens, const float* hidden_TD, float* heads_TH, const float* lambda_HT,
-                       const float* dresult_TD, float* dhidden_TD, float* const* gradients, const Team& team) {
+void backward_sequence(const Block& block, int tokens, const int32_t* starts_T, const float* hidden_TD,
+                       float* heads_TH, const float* lambda_HT, const float* dresult_TD, float* dhidden_TD,
+                       float* const* gradients, const Team& team) {
   Scratch scratch;
   const Projected projected(tokens, scratch);
   float* dheads_TH = scratch.take((size_t)tokens * kHeadsRow);
@@ -192,7 +193,7 @@ void backward_sequence(const Block& block, int tokens, const float* hidden_TD, f
     float* dkeys_TQ = own.take((size_t)tokens * kQueryRow);
     float* dvalues_TV = own.take((size_t)tokens * kValueRow);
     gather_head(tokens, head, projected, keys_TQ, values_TV);
-    attend_backward(tokens, queries_of(head, projected), keys_TQ, values_TV, heads_of(head, heads_TH),
+    attend_backward(tokens, starts_T, queries_of(head, projected), keys_TQ, values_TV, heads_of(head, heads_TH),
                     lambda_HT + (long)head * tokens, heads_of(head, dheads_TH),
                     {dqueries_TQ + head * kQueryWidth, kQueriesRow}, dkeys_TQ, dvalues_TV);
     for (int t = 0; t < tokens; ++t) {
@@ -257,25 +258,27 @@ void backward_sequence(const Block& block, int tokens, const float* hidden_TD, f
 extern "C" int axion_heads() { return kHeads; }
 extern "C" int axion_heads_row() { return axion::kHeadsRow; }
 
-// hidden, result: [B][T][kHidden]; heads: [B][T][heads_row]; lambda: [B][kHeads][T]; cos, sin: [T][kRope / 2].
+// hidden, result: [B][T][kHidden]; heads: [B][T][heads_row]; lambda: [B][kHeads][T]; cos, sin: [T][kRope / 2]; starts:
+// [B][T] as in attention.h, or null.
 extern "C" void axion_attention_forward(const axion::Parameters* parameters, const float* cos, const float* sin,
-                                        int batch, int tokens, const float* hidden, float* result, float* heads,
-                                        float* lambda, int threads) {
+                                        const int32_t* starts, int batch, int tokens, const float* hidden,
+                                        float* result, float* heads, float* lambda, int threads) {
   using namespace axion;
   const Team team{threads};
   Scratch scratch;
   const Block block(*parameters, cos, sin, scratch);
   team.each_whole(batch, [&](int b, const Team& team) {
-    forward_sequence(block, tokens, hidden + (long)b * tokens * kHidden, result + (long)b * tokens * kHidden,
-                     heads + (long)b * tokens * kHeadsRow, lambda + (long)b * kHeads * tokens, team);
+    forward_sequence(block, tokens, starts ? starts + (long)b * tokens : nullptr, hidden + (long)b * tokens * kHidden,
+                     result + (long)b * tokens * kHidden, heads + (long)b * tokens * kHeadsRow,
+                     lambda + (long)b * kHeads * tokens, team);
   });
 }
 
 // dresult, dhidden: [B][T][kHidden]; `gradients`: a pointer for each parameter, in the parameter's shape.
 extern "C" void axion_attention_backward(const axion::Parameters* parameters, const float* cos, const float* sin,
-                                         int batch, int tokens, const float* hidden, float* heads, const float* lambda,
-                                         const float* dresult, float* dhidden, const axion::Parameters* gradients,
-                                         int threads) {
+                                         const int32_t* starts, int batch, int tokens, const float* hidden,
+                                         float* heads, const float* lambda, const float* dresult, float* dhidden,
+                                         const axion::Parameters* gradients, int threads) {
   using namespace axion;
   const Team team{threads};
   Scratch scratch;
@@ -284,9 +287,10 @@ extern "C" void axion_attention_backward(const axion::Parameters* parameters, co
   std::vector<float*> thread_gradients(threads);
   for (float*& mine : thread_gradients) mine = scratch.take_zeros(kGradients);
   team.each_whole(batch, [&](int b, const Team& team) {
-    backward_sequence(block, tokens, hidden + (long)b * tokens * kHidden, heads + (long)b * tokens * kHeadsRow,
-                      lambda + (long)b * kHeads * tokens, dresult + (long)b * tokens * kHidden,
-                      dhidden + (long)b * tokens * kHidden, thread_gradients.data(), team);
+    backward_sequence(block, tokens, starts ? starts + (long)b * tokens : nullptr, hidden + (long)b * tokens * kHidden,
+                      heads + (long)b * tokens * kHeadsRow, lambda + (long)b * kHeads * tokens,
+                      dresult + (long)b * tokens * kHidden, dhidden + (long)b * tokens * kHidden,
+                      thread_gradients.data(), team);
   });
   const auto sum = [&](size_t at, int out, int in, float* to) {
     sum_gradients(thread_gradients.data(), at, threads, out, in, to, Team{});  // too small to divide among threads
