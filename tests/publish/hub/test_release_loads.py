@@ -1,4 +1,4 @@
-"""A release opens and generates on the oldest, the pinned and the newest transformers, each in an environment of its own."""
+"""A release opens and generates on the oldest, the pinned and the newest transformers, each in its own environment."""
 
 import json
 import os
