@@ -15,10 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.cache_utils import Cache
+from transformers.modeling_outputs import MoeModelOutputWithPast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_axion import LATENT_NORM_EPS, AxionConfig
+
+CACHE_ARGUMENT = "cache" if "cache" in MoeModelOutputWithPast.__dataclass_fields__ else "past_key_values"
+"""What the installed transformers calls the key-value cache, in arguments and outputs: `cache` since version 5.24."""
+
+
+def either_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
+    """The cache, under whichever of its two names it was passed. Raises TypeError where both were used."""
+    if cache is not None and past_key_values is not None:
+        raise TypeError("pass the cache as cache or as past_key_values, not as both")
+    return past_key_values if cache is None else cache
 
 
 class AxionRMSNorm(nn.Module):
@@ -175,14 +186,15 @@ class AxionAttention(nn.Module):
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Returns the block's output `[B, S, D]` and, from the eager implementation, the weights `[B, H, S, T]`."""
         q_nope_BHSN, q_rope_BHSP = self._queries(hidden_BSD, position_embeddings)
         latent_B1SR, k_rope_B1SP = self._latents(hidden_BSD, position_embeddings)
         absorb = False
-        if past_key_values is not None:
-            latent_B1SR, k_rope_B1SP = past_key_values.update(latent_B1SR, k_rope_B1SP, self.layer_idx)
+        if (cache := either_cache(cache, past_key_values)) is not None:
+            latent_B1SR, k_rope_B1SP = cache.update(latent_B1SR, k_rope_B1SP, self.layer_idx)
             absorb = hidden_BSD.shape[1] == 1 and _is_plain(self.kv_b_proj)
 
         if absorb:

@@ -53,7 +53,7 @@ class AxionConfig(PreTrainedConfig):
     """
 
     model_type = "axion"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 (transformers' own form)
+    keys_to_ignore_at_inference = ["cache", "past_key_values"]  # noqa: RUF012 (transformers' own form)
     attribute_map = {  # noqa: RUF012
         "num_local_experts": "n_routed_experts",
         "num_mtp_layers": "num_nextn_predict_layers",

@@ -10,21 +10,31 @@ Source: DeepSeek-V3 technical report, arXiv 2412.19437, section 2.1. Parameter n
 transformers' `DeepseekV3ForCausalLM`.
 """
 
+from itertools import islice
+
 import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.generation.utils import GenerationMixin
 from transformers.masking_utils import create_causal_mask
-from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_layers import GenericForSequenceClassification, GradientCheckpointingLayer
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast, MoeModelOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .attention_axion import AxionAttention, AxionRMSNorm, AxionRotaryEmbedding
+from .attention_axion import CACHE_ARGUMENT, AxionAttention, AxionRMSNorm, AxionRotaryEmbedding, either_cache
 from .configuration_axion import AxionConfig
 from .mixture_axion import AxionExperts, AxionMLP, AxionMoE, AxionRouter
+
+KNOWN_ARGUMENTS = {
+    *("output_attentions", "output_hidden_states", "output_router_logits", "return_dict"),
+    *("num_items_in_batch", "ignore_index", "shift_labels"),  # of the loss
+    *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"),  # of attention, where documents are packed
+    "is_causal",
+}
+"""Further keyword arguments of a forward pass: what transformers' decorators, losses and attention functions read."""
 
 
 class AxionDecoderLayer(GradientCheckpointingLayer):
@@ -52,7 +62,7 @@ class AxionPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["AxionDecoderLayer"]  # noqa: RUF012 (transformers' own form, here and below)
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = ["cache", "past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flex_attn = True
     _supports_attention_backend = True
@@ -109,38 +119,46 @@ class AxionModel(AxionPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> MoeModelOutputWithPast:
         """Takes the usual arguments of a transformers decoder; `attention_mask` is `[B, T]`, 0 on padding.
 
+        The cache may be passed as `cache`, its name since transformers 5.24, or as `past_key_values`.
+
         Raises:
+            TypeError: an argument that is not None is unknown, or the cache was passed under both names.
             ValueError: both `input_ids` and `inputs_embeds` were given, or neither.
         """
+        for name, value in kwargs.items():
+            if value is not None and name not in KNOWN_ARGUMENTS:
+                raise TypeError(f"{type(self).__name__}.forward() got an unexpected keyword argument {name!r}")
+        cache = either_cache(cache, past_key_values)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
         hidden_BSD = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
         if position_ids is None:
-            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+            seen = cache.get_seq_length() if cache is not None else 0
             position_ids = (torch.arange(hidden_BSD.shape[1], device=hidden_BSD.device) + seen).unsqueeze(0)
         causal_mask = create_causal_mask(
             config=self.config,
             inputs_embeds=hidden_BSD,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
             position_ids=position_ids,
+            **{CACHE_ARGUMENT: cache},
         )
         position_embeddings = self.rotary_emb(hidden_BSD, position_ids)
-        for layer in self.layers:
+        for layer in islice(self.layers, self.config.num_hidden_layers):  # fewer while drafts exit early
             hidden_BSD = layer(
                 hidden_BSD,
                 position_embeddings=position_embeddings,
                 attention_mask=causal_mask,
-                past_key_values=past_key_values,
+                **{CACHE_ARGUMENT: cache},
                 **kwargs,
             )
-        return MoeModelOutputWithPast(last_hidden_state=self.norm(hidden_BSD), past_key_values=past_key_values)
+        return MoeModelOutputWithPast(last_hidden_state=self.norm(hidden_BSD), **{CACHE_ARGUMENT: cache})
 
 
 class AxionForCausalLM(AxionPreTrainedModel, GenerationMixin):
@@ -166,6 +184,7 @@ class AxionForCausalLM(AxionPreTrainedModel, GenerationMixin):
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Cache | None = None,
         **kwargs,
     ) -> MoeCausalLMOutputWithPast:
         """Logits `[B, S, V]` and, with `labels`, the mean next-token loss in nats.
@@ -173,14 +192,17 @@ class AxionForCausalLM(AxionPreTrainedModel, GenerationMixin):
         Args:
             labels: `[B, S]`, not shifted; −100 is left out.
             logits_to_keep: compute logits only for the last n positions, or for the given positions; 0 for all.
+
+        Raises:
+            TypeError, ValueError: see `AxionModel.forward`.
         """
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            **{CACHE_ARGUMENT: either_cache(cache, past_key_values)},
             **kwargs,
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -191,11 +213,25 @@ class AxionForCausalLM(AxionPreTrainedModel, GenerationMixin):
         return MoeCausalLMOutputWithPast(
             loss=loss,
             logits=logits_BSV,
-            past_key_values=outputs.past_key_values,
+            **{CACHE_ARGUMENT: outputs.get(CACHE_ARGUMENT)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             router_logits=outputs.router_logits,
         )
 
 
-__all__ = ["AxionForCausalLM", "AxionModel", "AxionPreTrainedModel"]
+class AxionForSequenceClassification(GenericForSequenceClassification, AxionPreTrainedModel):
+    """The decoder with scores for labels, read from the last token that is not padding; reward models are one label.
+
+    transformers' class finds its decoder through `AutoModel`, which does not know remote code, so it is built here.
+    """
+
+    def __init__(self, config: AxionConfig):
+        AxionPreTrainedModel.__init__(self, config)
+        self.num_labels = config.num_labels
+        self.model = AxionModel(config)
+        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        self.post_init()
+
+
+__all__ = ["AxionForCausalLM", "AxionForSequenceClassification", "AxionModel", "AxionPreTrainedModel"]
