@@ -106,15 +106,17 @@ def train(
     from axion.training.run import Interrupted
     from axion.training.run import train as train_model
 
+    is_main = os.environ.get("RANK", "0") == "0"  # torchrun runs this in every process
     shortcuts = {"epochs": epochs, "batch_size": batch_size, "grad_accum": grad_accum}
     options = [f"training.{key}={value}" for key, value in shortcuts.items() if value is not None]
     recipe = load_recipe(version, [*(overrides or []), *options])
     try:
         run = train_model(recipe, out, resume=resume, backend=backend)
     except Interrupted as saved:
-        print(saved, file=sys.stderr)
+        if is_main:
+            print(saved, file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    if os.environ.get("RANK", "0") == "0":  # torchrun runs this in every process
+    if is_main:
         print(f"trained: {run / 'final'}")
 
 

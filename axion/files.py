@@ -260,7 +260,7 @@ def new_folder(folder: Path, is_complete: Callable[[], bool]) -> Iterator[Path]:
         staging.mkdir()
         yield staging
         sync_to_disk(staging)
-        with _locked(folder.parent):
+        with locked(folder.parent):
             if folder.exists() and not is_complete():
                 os.rename(folder, scratch / "incomplete")
             if not folder.exists():
@@ -276,12 +276,12 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
     """
     parent.mkdir(parents=True, exist_ok=True)
     for abandoned in parent.glob(f".{escape(name)}-*.tmp"):
-        with _locked(abandoned, wait=False) as is_locked:
+        with locked(abandoned, wait=False) as is_locked:
             if is_locked:
                 shutil.rmtree(abandoned, ignore_errors=True)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{name}-", suffix=".tmp", dir=parent))
-        with _locked(folder):
+        with locked(folder):
             if folder.is_dir():  # else another process has just deleted it as one left behind
                 try:
                     yield folder
@@ -291,18 +291,22 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Holds an exclusive lock on a folder; yields whether it is held.
+def locked(folder: Path, wait: bool = True) -> Iterator[bool | None]:
+    """Holds an exclusive lock on a folder.
 
-    It is not where another thread or process has the lock and `wait` is false, where the folder is gone, and where the
-    system or the file system has no such locks.
+    Yields:
+        True where it is held; False where `wait` is false and another thread or process has it; None where the folder
+        is gone, or the system or the file system has no such locks.
     """
-    descriptor, is_locked = None, False
+    descriptor, is_locked = None, None
     if fcntl is not None:
         with suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_locked = True
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_locked = True
+            except BlockingIOError:
+                is_locked = False
     try:
         yield is_locked
     finally:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from axion.errors import AxionError
+from axion.kernels import coverage
 from axion.kernels.build import Unavailable, compiler, compiler_version, library, vector_lanes
 from axion.model.configuration_axion import AxionConfig
 
@@ -25,7 +26,13 @@ class Choice:
         return f"{'native kernels' if self.name == 'native' else 'PyTorch'}: {self.why}"
 
 
-def choose(requested: str, config: AxionConfig, device: str = "cpu", unsupported_reason: str | None = None) -> Choice:
+def choose(
+    requested: str,
+    config: AxionConfig,
+    device: str = "cpu",
+    unsupported_reason: str | None = None,
+    build: bool = True,
+) -> Choice:
     """Chooses the backend for a model, and builds the kernels for it unless they are built already.
 
     Args:
@@ -34,6 +41,7 @@ def choose(requested: str, config: AxionConfig, device: str = "cpu", unsupported
         config: the model's config, checked by `axion.kernels.coverage`.
         device: where the model is, "cpu" or "cuda".
         unsupported_reason: why the kernels cannot be used, where the caller knows of a reason.
+        build: without it, nothing is compiled, and the choice holds unless the compiler fails.
 
     Raises:
         AxionError: `requested` is not in BACKENDS, or it is "native" and the kernels cannot be used.
@@ -49,6 +57,10 @@ def choose(requested: str, config: AxionConfig, device: str = "cpu", unsupported
             raise Unavailable(f"the model is on {device}")
         if unsupported_reason is not None:
             raise Unavailable(unsupported_reason)
+        if not build:
+            if (reason := coverage.unsupported_reason(config)) is not None:
+                raise Unavailable(reason)
+            return Choice("native", compiler_version(compiler()))
         lanes = vector_lanes(library(config))
         return Choice("native", f"{compiler_version(compiler())}, {lanes} floats per vector")
     except Unavailable as reason:

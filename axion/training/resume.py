@@ -1,6 +1,8 @@
 """Whether a run may start or resume in a folder, and from which checkpoint."""
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from pydantic import ValidationError
 from axion.data.prepare import Prepared, data_fingerprint
 from axion.data.recipe import DataRecipe
 from axion.errors import AxionError, one_line
-from axion.files import parse_yaml
+from axion.files import locked, parse_yaml
 from axion.kernels.backend import Choice
 from axion.recipe import Recipe
 from axion.training import checkpoint, parallel
@@ -63,15 +65,29 @@ def find_earlier(run: Path, recipe: Recipe, resume: bool) -> EarlierRun | None:
     return EarlierRun(False, backend, recorded.data, checkpoint.newest_complete(run) if saved else None)
 
 
-def open_run(run: Path, recipe: Recipe, data: Prepared, backend: Choice, earlier: EarlierRun | None) -> None:
-    """Creates the folder of a new run, or clears what an interrupted write left in that of an earlier one."""
+@contextmanager
+def open_run(run: Path, recipe: Recipe, data: Prepared, backend: Choice, earlier: EarlierRun | None) -> Iterator[None]:
+    """Creates the folder of a new run, or clears what an interrupted write left in that of an earlier one.
+
+    Until the block ends, no other run can be opened in this folder.
+
+    Raises:
+        AxionError: another one is, or was since `find_earlier` looked.
+    """
     parallel.barrier()  # every process has made its checks before one of them writes
-    if parallel.is_main_process():
-        run.mkdir(parents=True, exist_ok=True)
-        checkpoint.clear_staging(run)
-        if earlier is None:
-            write_started(run, recipe, data, backend)
-    parallel.barrier()
+    with ExitStack() as stack:
+        if parallel.is_main_process():
+            run.mkdir(parents=True, exist_ok=True)
+            if stack.enter_context(locked(run, wait=False)) is False:
+                raise AxionError(f"another process trains in {run}; wait for its end, or give another --out DIR")
+            newest = next(reversed(checkpoint.checkpoints(run)), None)
+            if newest != (earlier and earlier.checkpoint) or (run / RUN_FILE).exists() != (earlier is not None):
+                raise AxionError(f"another process has trained in {run} meanwhile; --resume continues its run")
+            checkpoint.clear_staging(run)
+            if earlier is None:
+                write_started(run, recipe, data, backend)
+        parallel.barrier()
+        yield
 
 
 def changed_since(run: Path, recipe: Recipe) -> list[str]:

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from axion.training import checkpoint, parallel
 from axion.training.environment import describe_changes, environment
 from axion.training.optim import build_optimizer, build_schedule
 from axion.training.recorder import RECORDER_STATE, Recorder
-from axion.training.resume import find_earlier, open_run
+from axion.training.resume import EarlierRun, find_earlier, open_run
 from axion.training.runfile import FINAL, write_finished
 from axion.training.signals import StopSignals
 from axion.training.trainer import AxionTrainer
@@ -63,18 +64,41 @@ def train(recipe: Recipe, out: Path | None = None, resume: bool = False, backend
     """
     out = Path(out) if out else Path("runs") / recipe.name
     with StopSignals() as stop, parallel.process_group():
-        _train(recipe, out, resume, backend, stop)
+        plan = _plan(recipe, out, resume, backend)
+        if plan is None:
+            _report(f"{out} is finished already; --out DIR starts another run")
+        else:
+            with open_run(out, plan.recipe, plan.data, plan.backend, plan.earlier):
+                _fit(plan, out, stop)
     return out
 
 
-def _train(recipe: Recipe, out: Path, resume: bool, backend: str, stop: StopSignals) -> None:
+@dataclass(frozen=True)
+class _Plan:
+    """A run that nothing speaks against."""
+
+    recipe: Recipe
+    """With the revisions of its data filled in."""
+    data: Prepared
+    validation: list[ValidationDocument]
+    windows: PackedWindows
+    windows_per_pass: int
+    steps: int
+    backend: Choice
+    earlier: EarlierRun | None
+    """The run to resume."""
+
+
+def _plan(recipe: Recipe, out: Path, resume: bool, backend: str) -> _Plan | None:
+    """Checks a run, cheapest first, prepares its data and compiles its kernels; None if the run is finished already."""
     training = recipe.training
     windows_per_pass = _windows_per_pass(training, parallel.world_size())
     _check_trackers(training)
     earlier = find_earlier(out, recipe, resume)
     if earlier and earlier.finished:
-        _report(f"{out} is finished already; --out DIR starts another run")
-        return
+        return None
+    requested = earlier.backend if earlier and backend == "auto" else backend
+    _choose_backend(recipe, requested, build=False)
 
     # resolved once: a data set may get a new commit between two processes' questions
     pinned = parallel.from_main_process(lambda: recipe.data.pinned(earlier and earlier.data))
@@ -85,38 +109,42 @@ def _train(recipe: Recipe, out: Path, resume: bool, backend: str, stop: StopSign
     windows = PackedWindows(data.train, training.window, training.epochs, recipe.seed, training.document_mask)
     steps = _count_steps(training, windows)
     with parallel.main_process_first():
-        choice = _choose_backend(recipe, earlier.backend if earlier and backend == "auto" else backend)
-    open_run(out, recipe, data, choice, earlier)
-    resumed_from = earlier and earlier.checkpoint
+        choice = _choose_backend(recipe, requested)
+    return _Plan(recipe, data, validation, windows, windows_per_pass, steps, choice, earlier)
 
+
+def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
+    """Trains and writes final/. Raises Interrupted where a signal ended the run before its last step."""
+    recipe, steps = plan.recipe, plan.steps
+    resumed_from = plan.earlier and plan.earlier.checkpoint
     set_seed(recipe.seed)
     keep_freed_memory()
     disable_progress_bar()  # transformers shows one for every file it reads or writes
     config = recipe.build_config()
     model = AxionForCausalLM(config)
-    recorder = Recorder(recipe, model, validation, out, steps, windows.windows_per_epoch, stop)
+    recorder = Recorder(recipe, model, plan.validation, out, steps, plan.windows.windows_per_epoch, stop)
     if resumed_from:
         checkpoint.load_weights(resumed_from, model)
         recorder.restore(read_json(resumed_from / RECORDER_STATE))
     kernels = None
-    if choice.name == "native":
+    if plan.backend.name == "native":
         kernels = library(config)
         use_kernels(model, on_routing=recorder.balancer.count)
     elif torch.cuda.is_available() and not (config.hidden_size % 4 or config.moe_intermediate_size % 4):
         model.set_experts_implementation("grouped_mm")  # it needs rows of a multiple of 16 bytes
-    _report(f"training with {choice}")
-    conditions = environment(choice, kernels)
+    _report(f"training with {plan.backend}")
+    conditions = environment(plan.backend, kernels)
     if resumed_from and (changes := describe_changes(resumed_from, conditions)):
         _report(changes)
 
-    optimizer = build_optimizer(model, training, kernels)
+    optimizer = build_optimizer(model, recipe.training, kernels)
     trainer = AxionTrainer(
         recipe,
         recorder,
-        args=_arguments(recipe, out, steps, windows_per_pass, choice),
-        windows=windows,
+        args=_arguments(plan, out),
+        windows=plan.windows,
         environment=conditions,
-        optimizers=(optimizer, build_schedule(optimizer, training, steps)),
+        optimizers=(optimizer, build_schedule(optimizer, recipe.training, steps)),
     )
     recorder.log = trainer.log
     trainer.remove_callback(PrinterCallback)
@@ -134,8 +162,8 @@ def _train(recipe: Recipe, out: Path, resume: bool, backend: str, stop: StopSign
         raise Interrupted(f"stopped at {at}; {saved} is saved; continue with --resume")
 
     if parallel.is_main_process():
-        _write_final(model, data.tokenizer, out)
-        write_finished(out, recipe, data, choice, steps)
+        _write_final(model, plan.data.tokenizer, out)
+        write_finished(out, recipe, plan.data, plan.backend, steps)
 
 
 def _report(line: str) -> None:
@@ -170,14 +198,14 @@ def _count_steps(training: TrainingRecipe, windows: PackedWindows) -> int:
     return min(steps, training.max_steps or steps)
 
 
-def _choose_backend(recipe: Recipe, requested: str) -> Choice:
+def _choose_backend(recipe: Recipe, requested: str, build: bool = True) -> Choice:
     unsupported_reason = None
     if recipe.training.compile:
         unsupported_reason = "training.compile is for PyTorch"
     elif recipe.training.precision == "bf16":
         unsupported_reason = "training.precision is bf16, and the kernels train in fp32"
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return choose(requested, recipe.build_config(), device, unsupported_reason)
+    return choose(requested, recipe.build_config(), device, unsupported_reason, build)
 
 
 def _validation_documents(data: Prepared) -> list[ValidationDocument]:
@@ -188,25 +216,25 @@ def _validation_documents(data: Prepared) -> list[ValidationDocument]:
     return documents
 
 
-def _arguments(recipe: Recipe, out: Path, steps: int, windows_per_pass: int, backend: Choice) -> TrainingArguments:
-    training = recipe.training
+def _arguments(plan: _Plan, out: Path) -> TrainingArguments:
+    training = plan.recipe.training
     cpu = not torch.cuda.is_available()
-    auto_bf16 = training.precision == "auto" and backend.name == "torch" and _supports_bf16(cpu)
+    auto_bf16 = training.precision == "auto" and plan.backend.name == "torch" and _supports_bf16(cpu)
     arguments = TrainingArguments(
         output_dir=str(out),
-        max_steps=steps,
-        per_device_train_batch_size=windows_per_pass,
+        max_steps=plan.steps,
+        per_device_train_batch_size=plan.windows_per_pass,
         gradient_accumulation_steps=training.grad_accum,
         max_grad_norm=training.max_grad_norm,
         bf16=training.precision == "bf16" or auto_bf16,
         torch_compile=training.compile,
         train_sampling_strategy="sequential",  # the windows are shuffled already
         save_strategy="steps",
-        save_steps=max(steps // training.checkpoints, 1),
+        save_steps=max(plan.steps // training.checkpoints, 1),
         logging_strategy="no",
         logging_nan_inf_filter=False,
         report_to=list(training.trackers) or "none",
-        seed=recipe.seed,
+        seed=plan.recipe.seed,
         use_cpu=cpu,
         dataloader_num_workers=0,
         dataloader_drop_last=True,

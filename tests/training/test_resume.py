@@ -17,7 +17,9 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from axion.data.prepare import prepare
 from axion.errors import AxionError
+from axion.files import locked
 from axion.recipe import load_recipe
 from axion.training import checkpoint
 from axion.training.metrics import read_metrics
@@ -204,7 +206,11 @@ def test_a_refused_run_prepares_and_compiles_nothing(tiny, stopped, tmp_path, mo
         raise AssertionError
 
     monkeypatch.setattr("axion.training.run.prepare", unexpected)
-    monkeypatch.setattr("axion.training.run.choose", unexpected)
+    monkeypatch.setattr("axion.kernels.backend.library", unexpected)
+    with pytest.raises(AxionError, match="backend must be auto, torch or native, not 'fast'"):
+        train(tiny(), tmp_path / "new", backend="fast")
+    with pytest.raises(AxionError, match=r"kernels cannot be used: training\.compile is for PyTorch"):
+        train(tiny("training.compile=true"), tmp_path / "new", backend="native")
     with pytest.raises(AxionError, match="holds a run already"):
         train(tiny(), stopped)
     with pytest.raises(AxionError, match="another recipe"):
@@ -262,6 +268,21 @@ def test_equal_recipes_resume_however_they_are_written(tiny, stopped):
     content["recipe"] = yaml.safe_dump(recipe)
     (stopped / "run.json").write_text(json.dumps(content))
     assert find_earlier(stopped, tiny(), resume=True).checkpoint == stopped / "checkpoint-8"
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tiny, stopped, tmp_path, monkeypatch):
+    with locked(stopped), pytest.raises(AxionError, match=r"another process trains in .*; wait for its end"):
+        train(tiny(), stopped, resume=True)
+
+    def meanwhile(*arguments, **options):
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "run.json").touch()
+        return prepare(*arguments, **options)
+
+    monkeypatch.setattr("axion.training.run.prepare", meanwhile)
+    with pytest.raises(AxionError, match=r"another process has trained in .* meanwhile"):
+        train(tiny(), tmp_path / "new", backend="torch")
+    assert (tmp_path / "new" / "run.json").stat().st_size == 0
 
 
 def kept(run: Path) -> list[str]:
