@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,6 +41,17 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(mmap_threshold, 1 << 30)
         libc.mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def memory_bytes() -> int:
+    """The memory that a model can be trained in: the GPU's, or else that of the machine or of its container."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else [sys.maxsize]
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):  # cgroups v2 and v1
+        with suppress(OSError, ValueError):  # "max": no limit
+            sizes.append(int(Path(limit).read_text(encoding="ascii")))
+    return min(sizes)
 
 
 def peak_bytes() -> int:

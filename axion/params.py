@@ -6,13 +6,16 @@ passes through, and the embedding table among them.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from itertools import chain
 
 import torch
 from torch import nn
 
+from axion.errors import AxionError, one_line
 from axion.families import ROUTED_EXPERTS, Family, family_of
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
@@ -43,22 +46,35 @@ class ParameterCounts:
 
 
 def count_parameters(config: AxionConfig, family: Family | None = None) -> ParameterCounts:
-    """Counts the weights of a model that is built on the meta device, which takes no memory.
+    """Counts the weights of a model without making them, whatever its size.
 
     Args:
         config: the model's configuration.
         family: names its components; by default the family that describes `config`.
+
+    Raises:
+        AxionError: a single weight has more values than 64 bits can count.
     """
     family = family or family_of(config)
-    with torch.device("meta"):
-        model = AxionForCausalLM(config)
+    # one layer of each kind stands for all: thousands of layers would take minutes to build
+    dense, mixtures = config.first_k_dense_replace, len(config.mixture_layers)
+    layers = [count for count in (dense, mixtures) if count]
+    small = deepcopy(config)
+    small.first_k_dense_replace, small.num_hidden_layers = min(dense, 1), len(layers)
+    try:
+        with torch.device("meta"):
+            model = AxionForCausalLM(small)
+    except RuntimeError as error:
+        raise AxionError(f"the model is too large to be built: {one_line(error)}") from None
     components: Counter[str] = Counter()
     active: Counter[str] = Counter()
     for name, weight in model.named_parameters():  # names a tied weight once
         component = family.component(name)
-        components[component] += weight.numel()
+        layer = re.search(r"\blayers\.(\d+)\.", name)
+        times = layers[int(layer[1])] if layer else 1
+        components[component] += times * weight.numel()
         read = weight[: config.num_experts_per_tok] if component == ROUTED_EXPERTS else weight
-        active[component] += read.numel()
+        active[component] += times * read.numel()
     embedding = components["embedding"]
     return ParameterCounts(
         total=components.total(),

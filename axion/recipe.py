@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from axion.data.recipe import DataRecipe, TokenizerRecipe, with_sources
 from axion.data.sources import SOURCES
 from axion.errors import AxionError, one_line
 from axion.families import get_family
+from axion.files import parse_yaml, read_yaml
 from axion.model.configuration_axion import AxionConfig
-from axion.settings import Count, Positive, Rate, Section, Share
+from axion.settings import LARGEST, Count, Positive, Rate, Section, Seed, Share
 from axion.shipped import shipped
+from axion.tokenizer import SPECIAL_TOKENS
 
 CONFIGS = shipped("configs")
 
@@ -34,9 +36,9 @@ def _known_family(name: str) -> str:
 class TrainingRecipe(Section):
     """Training settings. Steps are optimizer steps."""
 
-    window: Positive = 512
-    """Tokens per training sequence."""
-    short_window: Positive | None = None
+    window: Annotated[int, Field(ge=2, le=LARGEST)] = 512
+    """Tokens per training sequence; the first of them is not predicted."""
+    short_window: Annotated[int, Field(ge=2, le=LARGEST)] | None = None
     """Cut every window into pieces of this length for the first `short_share` of the steps: attention then costs less,
     and the rest of the run teaches the whole window."""
     short_share: Share = 0.75
@@ -88,10 +90,37 @@ class TrainingRecipe(Section):
     """Trackers to report to besides metrics.csv, if installed."""
 
 
+class RotaryRecipe(Section):
+    """Rotary positions: transformers' `rope_parameters` for the types "default" and "yarn"."""
+
+    rope_type: Literal["default", "yarn"] = "default"
+    rope_theta: Rate = 10_000.0
+    factor: Annotated[float, Field(ge=1)] | None = None
+    """YaRN: how many times longer the context is than `original_max_position_embeddings`."""
+    original_max_position_embeddings: Positive | None = None
+    attention_factor: Rate | None = None
+    beta_fast: Rate | None = None
+    beta_slow: Rate | None = None
+    mscale: Rate | None = None
+    mscale_all_dim: Rate | None = None
+    truncate: bool | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_type(self):
+        yarn = sorted(self.model_fields_set - {"rope_type", "rope_theta"})
+        if self.rope_type == "default" and yarn:
+            raise ValueError(f'architecture.rope_parameters.{yarn[0]} needs rope_type "yarn"')
+        if self.rope_type == "yarn" and self.factor is None:
+            raise ValueError('architecture.rope_parameters.factor is missing; rope_type "yarn" needs it')
+        if self.rope_type == "yarn" and (self.beta_fast or 32) <= (self.beta_slow or 1):  # transformers' defaults
+            raise ValueError("architecture.rope_parameters.beta_fast must be greater than beta_slow")
+        return self
+
+
 class Recipe(Section):
     """Everything that is needed to make a version's model."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=96)]
     title: str
     family: Annotated[str, AfterValidator(_known_family)]
     """A name in `axion.families.FAMILIES`."""
@@ -100,7 +129,7 @@ class Recipe(Section):
     """The repository's name on the Hub, without the user's."""
     license: str = "mit"
     languages: list[str] = ["en", "pt"]  # noqa: RUF012
-    seed: Count = 1
+    seed: Seed = 1
     """Seeds initialisation and the order of the data."""
     architecture: dict[str, Any]
     """Fields of AxionConfig; the vocabulary's size comes from the tokenizer."""
@@ -110,17 +139,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _shapes_can_be_built(self):
-        types = AxionConfig.__annotations__
-        known = set(types) - {"vocab_size"}
+        known = set(AxionConfig.__annotations__) - {"vocab_size"}
         for key, value in self.architecture.items():
             if key not in known:
                 raise ValueError(f"architecture.{key} is unknown{_nearest(key, known)}")
-            # YAML reads 1e-6, which has no dot, as a string
-            strict = types[key] is not float
-            try:
-                self.architecture[key] = TypeAdapter(types[key]).validate_python(value, strict=strict)
-            except ValidationError as error:
-                raise ValueError(f"architecture.{key} is {value!r}; {_lower(error.errors()[0]['msg'])}") from None
+            self.architecture[key] = _check_field(key, value)
         try:
             config = self.build_config()
         except (ValueError, TypeError, KeyError) as error:
@@ -146,6 +169,31 @@ class Recipe(Section):
         content = self.model_dump(mode="json")
         content["data"] = self.data.released()
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _check_field(key: str, value: Any) -> Any:
+    """The value of a field of AxionConfig. Raises ValueError where it has another type or range."""
+    if key == "rope_parameters" and value is not None:
+        try:
+            return RotaryRecipe.model_validate(value).model_dump(exclude_unset=True)
+        except ValidationError as error:
+            raise ValueError(_first_error(error, "architecture.rope_parameters")) from None
+    kind = Share if key == "attention_dropout" else AxionConfig.__annotations__[key]
+    # YAML reads 1e-6, which has no dot, as a string
+    adapter, strict = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)), kind not in (float, Share)
+    try:
+        checked = adapter.validate_python(value, strict=strict)
+    except ValidationError as error:
+        raise ValueError(f"architecture.{key} is {_shown(value)}; {_lower(error.errors()[0]['msg'])}") from None
+    if isinstance(checked, int | float) and not 0 <= checked <= LARGEST:
+        raise ValueError(f"architecture.{key} is {_shown(value)}; it must be between 0 and {LARGEST:,}")
+    if (token := _TOKEN_IDS.get(key)) is not None and checked != SPECIAL_TOKENS.index(token):
+        expected = SPECIAL_TOKENS.index(token)
+        raise ValueError(f"architecture.{key} is {_shown(value)}; it must be {expected}, the tokenizer's {token}")
+    return checked
+
+
+_TOKEN_IDS = {"pad_token_id": "<pad>", "bos_token_id": "<bos>", "eos_token_id": "<eos>"}
 
 
 def known_versions() -> list[str]:
@@ -180,10 +228,10 @@ def load_recipe(version: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def read_recipe(path: Path) -> dict[str, Any]:
     """The keys and values of a recipe's file, not yet checked. Raises AxionError where they cannot be read."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except OSError as error:
         raise AxionError(f"cannot read the recipe {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise AxionError(f"{path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise AxionError(f"{path} is not a recipe; it must be a mapping with at least name, title and architecture")
@@ -208,9 +256,9 @@ def _apply(content: dict, override: str) -> None:
     if isinstance(node, list):
         raise AxionError(f"--set {override!r}: {key.rpartition('.')[0]} is a list; name a key of one of its entries")
     try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise AxionError(f"--set {override!r}: the value is not valid YAML") from None
+        node[last] = parse_yaml(value)
+    except ValueError as error:
+        raise AxionError(f"--set {one_line(override, 80)}: the value is not valid YAML: {one_line(error)}") from None
 
 
 def _child(node: dict | list, name: str) -> Any:
@@ -223,19 +271,27 @@ def _child(node: dict | list, name: str) -> Any:
     return of_kind[0] if len(of_kind) == 1 else None
 
 
-def _first_error(error: ValidationError) -> str:
+def _first_error(error: ValidationError, section: str = "") -> str:
     first = error.errors()[0]
-    names = list(map(str, first["loc"]))
+    names = [*filter(None, [section]), *map(str, first["loc"])]
     if names[:2] == ["data", "sources"]:
         del names[3:4]  # the kind, which pydantic names after the index
     key = ".".join(names)
     if first["type"] == "extra_forbidden":
-        return f"{key} is unknown{_nearest(key, _all_keys())}"
+        known = [f"{section}.{name}" for name in RotaryRecipe.model_fields] if section else _all_keys()
+        return f"{key} is unknown{_nearest(key, known)}"
     if first["type"] == "missing":
         return f"{key} is missing"
     if first["type"] == "value_error" and "ctx" in first:
         return str(first["ctx"]["error"])
-    return f"{key} is {first['input']!r}; {_lower(first['msg'])}"
+    return f"{key} is {_shown(first['input'])}; {_lower(first['msg'])}"
+
+
+def _shown(value: object) -> str:
+    """A value for a message, shortened. Python refuses to print integers of thousands of digits."""
+    if isinstance(value, int) and abs(value) >= 10**80:
+        return "an integer of more than 80 digits"
+    return one_line(repr(value), 80)
 
 
 def recipe_fields(section: type[Section] = Recipe, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from axion.errors import AxionError, one_line
 from axion.families import get_family
+from axion.files import read_yaml
 from axion.params import count_parameters
 from axion.recipe import CONFIGS, Positive, Section, known_versions, load_recipe
 
@@ -92,10 +92,10 @@ def families() -> list[str]:
 def _read(family: str) -> _Series:
     path = SERIES / f"{family}.yaml"
     try:
-        return _Series.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return _Series.model_validate(read_yaml(path))
     except FileNotFoundError:
         raise AxionError(f"no series {family!r}; known: {', '.join(families())}") from None
-    except (yaml.YAMLError, ValidationError) as error:
+    except ValueError as error:
         raise AxionError(f"{path} is broken: {one_line(error)}") from None
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers.cache_utils import DynamicCache
 
+from axion.errors import AxionError
 from axion.families import family_of
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
@@ -23,7 +24,16 @@ def test_v01_has_the_published_counts(v01):
     assert counts.active_without_embedding == 180_384
 
 
-@pytest.mark.parametrize("change", [{}, {"tie_word_embeddings": False}, {"first_k_dense_replace": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"tie_word_embeddings": False},
+        {"first_k_dense_replace": 1},
+        {"first_k_dense_replace": 2},
+        {"first_k_dense_replace": 2, "num_hidden_layers": 5},
+    ],
+)
 def test_components_add_up_to_the_built_model(change):
     config = AxionConfig(**TINY | change)
     counts = count_parameters(config)
@@ -57,3 +67,12 @@ def test_report_and_table_agree(v01):
         assert f"{size:,}" in text
     first_line = text.splitlines()[0]
     assert "344,224" in first_line and "245,920 active" in first_line and "65,536" in first_line
+
+
+def test_sizes_that_no_machine_can_build_are_counted_or_refused():
+    deep = count_parameters(AxionConfig(**TINY | {"num_hidden_layers": 10**6, "first_k_dense_replace": 10}))
+    assert 10**9 < deep.total < 10**11
+    wide = count_parameters(AxionConfig(**TINY | {"hidden_size": 10**9}))
+    assert wide.total > 10**10
+    with pytest.raises(AxionError, match="too large to be built"):
+        count_parameters(AxionConfig(**TINY | {"hidden_size": 2**31 - 1, "moe_intermediate_size": 2**31 - 1}))

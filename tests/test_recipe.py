@@ -1,5 +1,7 @@
 """Recipes: the bundled one, overrides, and one line for every mistake."""
 
+import os
+
 import pytest
 
 from axion.errors import AxionError
@@ -38,8 +40,36 @@ def test_overrides_are_yaml_and_change_nothing_else():
         ("architecture.qk_rope_head_dim=3", r"architecture\.qk_rope_head_dim is 3; it must be even"),
         ("architecture.n_group=3", r"architecture\.n_group is 3; it must divide n_routed_experts \(4\)"),
         ("architecture.vocab_size=5", r"architecture\.vocab_size is unknown"),
-        ("architecture.rope_parameters={rope_type: yarn, factor: big}", r"architecture\.rope_parameters is .*needs"),
-        ("architecture.rope_parameters={rope_type: linear, factor: 2.0}", r"architecture\.rope_parameters is .*needs"),
+        ("architecture.rope_parameters={rope_type: yarn, factor: big}", r"rope_parameters\.factor is 'big'; .*number"),
+        ("architecture.rope_parameters={rope_type: yarn, factor: 0}", r"architecture\.rope_parameters\.factor is 0"),
+        ("architecture.rope_parameters={rope_type: yarn}", r"rope_parameters\.factor is missing"),
+        ("architecture.rope_parameters={rope_type: yarn, factor: 2, beta_fast: 0}", r"parameters\.beta_fast is 0"),
+        ("architecture.rope_parameters={rope_type: yarn, factor: 2, beta_slow: 40}", r"beta_fast must be greater"),
+        (
+            "architecture.rope_parameters={rope_type: yarn, factor: 2, beta: 1}",
+            r"rope_parameters\.beta is unknown; did",
+        ),
+        ("architecture.rope_parameters={rope_type: linear, factor: 2.0}", r"rope_parameters\.rope_type is 'linear'"),
+        ("architecture.rope_parameters={factor: 2.0}", r"rope_parameters\.factor needs rope_type \"yarn\""),
+        ("architecture.rope_parameters={rope_theta: .inf}", r"rope_parameters\.rope_theta is inf; .*finite"),
+        ("architecture.rms_norm_eps=.nan", r"architecture\.rms_norm_eps is nan; input should be a finite number"),
+        ("architecture.initializer_range=-1", r"architecture\.initializer_range is -1; it must be between"),
+        ("architecture.attention_dropout=2", r"architecture\.attention_dropout is 2; input should be less than 1"),
+        ("architecture.hidden_size=4294967296", r"architecture\.hidden_size is 4294967296; it must be between"),
+        ("architecture.pad_token_id=5000", r"architecture\.pad_token_id is 5000; it must be 0, the tokenizer's <pad>"),
+        ("architecture.eos_token_id=[2]", r"architecture\.eos_token_id is \[2\]; it must be 2, the tokenizer's <eos>"),
+        ("seed=4294967296", r"seed is 4294967296; input should be less than 4294967296"),
+        ("data.seed=-1", r"data\.seed is -1"),
+        (f"seed={'9' * 5000}", r"--set seed=9{75}: the value is not valid YAML: .*digits"),
+        (f"seed={'9' * 4000}", "seed is an integer of more than 80 digits"),
+        (f"title=[{'1, ' * 999}1]", r"title is \[1, .{70,78}; input should be a valid string"),
+        ("training={epochs: 1, epochs: 2}", "the value is not valid YAML: the key 'epochs' is given twice"),
+        ("training.window=1", r"training\.window is 1; input should be greater than or equal to 2"),
+        ("training.weight_decay=.inf", r"training\.weight_decay is inf; input should be a finite number"),
+        ("training.adam_betas=[0.9, .nan]", r"training\.adam_betas\.1 is nan"),
+        ("data.files=[]", r"data\.sources\.0\.files is \[\]; list should have at least 1 item"),
+        ("data.files=[a.jsonl, b.jsonl, ./a.jsonl]", r"\./a\.jsonl is listed twice"),
+        ("data.files=''", r"data\.sources\.0\.files\.0 is ''"),
         ("architecture.hidden_act=foo", r'architecture\.hidden_act is .foo.; it must be "silu"'),
         ("training.epochs=-1", r"training\.epochs is -1; input should be greater than or equal to 1"),
         ("training.window=1024", r"training\.window is 1024; it must be at most .*max_position_embeddings \(512\)"),
@@ -63,8 +93,20 @@ def test_files_that_are_not_recipes(tmp_path):
         load_recipe("axion9")
     with pytest.raises(AxionError, match="cannot read the recipe"):
         load_recipe(tmp_path / "none.yaml")
-    for content, message in (("a: [", "not valid YAML"), ("just text", "is not a recipe"), ("name: x", "missing")):
-        path = tmp_path / "bad.yaml"
-        path.write_text(content)
+    path = tmp_path / "bad.yaml"
+    for content, message in (
+        ("a: [", "not valid YAML"),
+        ("just text", "is not a recipe"),
+        ("name: x", "missing"),
+        ("name: x\nname: y", "not valid YAML: the key 'name' is given twice"),
+        ("a: &a [*a]", "not valid YAML: a value contains itself"),
+        ("[" * 1200, "not valid YAML: it is nested too deeply"),
+        ("\xff", "not valid YAML: .*utf-8"),
+    ):
+        path.write_text(content, encoding="latin-1")
         with pytest.raises(AxionError, match=message):
             load_recipe(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(AxionError, match=r"cannot read the recipe .*bad\.yaml: is not a regular file"):
+        load_recipe(path)

@@ -26,6 +26,7 @@ from axion.recipe import Recipe, TrainingRecipe
 from axion.tokenizer import generation_config, save_tokenizer
 from axion.training import checkpoint, parallel
 from axion.training.environment import describe_changes, environment
+from axion.training.memory import check_memory
 from axion.training.optim import build_optimizer, build_schedule
 from axion.training.recorder import RECORDER_STATE, Recorder
 from axion.training.resume import EarlierRun, find_earlier, open_run
@@ -94,6 +95,7 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str) -> _Plan | None
     training = recipe.training
     windows_per_pass = _windows_per_pass(training, parallel.world_size())
     _check_trackers(training)
+    check_memory(recipe)
     earlier = find_earlier(out, recipe, resume)
     if earlier and earlier.finished:
         return None

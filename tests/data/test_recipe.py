@@ -82,6 +82,9 @@ def test_overrides_remove_and_add_sources():
     only_text = "data.sources=[{kind: text, files: a.txt}]"
     assert load(only_text, "data.arithmetic=9", "data.files=b.jsonl").kinds == ["gsm8k", "text", "arithmetic"]
     assert load(only_text, "data.hub_id=null").kinds == ["text"]
+    for setting in ("test_files=t.jsonl", "question_field=q", "local_files=[{name: a, sha256: b}]"):
+        with pytest.raises(AxionError, match=r"is a setting of a gsm8k source, and the recipe has none"):
+            load(only_text, f"data.{setting}")
     assert load().generated().kinds == ["arithmetic", "word_problems"]
     with pytest.raises(AxionError, match="no generated data"):
         load(only_text).generated()
@@ -98,6 +101,7 @@ def test_overrides_remove_and_add_sources():
         ("data.sources.0=a", r"data\.sources is a list"),
         ("data.sources=[{kind: poems}]", r"data\.sources\.0 is .*'poems'.*'gsm8k', 'arithmetic'"),
         ("data.sources=[]", r"data\.sources is empty"),
+        ("data.sources=[{kind: text, files: a.txt, separator: ''}]", r"data\.sources\.0\.separator is ''"),
         ("data.sources=3", r"data\.sources is 3"),
         ("data.arithmetic=-1", r"data\.sources\.1\.count is -1"),
     ],
@@ -143,3 +147,11 @@ def test_the_headline_is_the_real_text():
     assert [source.kind for source in load().headline_sources] == ["gsm8k"]
     assert [source.kind for source in load("data.hub_id=null").headline_sources] == ["arithmetic", "word_problems"]
     assert load().hub_source().hub_id == "openai/gsm8k" and load("data.hub_id=null").hub_source() is None
+
+
+def test_files_of_ones_own_are_not_the_data_set_of_the_hub(tmp_path):
+    (tmp_path / "mine.jsonl").write_text("{}\n")
+    mine = load(f"data.files={tmp_path}/mine.jsonl")
+    assert mine.find(Gsm8k).hub_id == "openai/gsm8k" and mine.hub_source() is None
+    assert DataRecipe.model_validate(mine.released()).hub_source() is None
+    assert load_recipe(RELEASED).data.hub_source().data_name == "GSM8K"  # a known copy of it

@@ -122,6 +122,18 @@ def test_a_routing_bias_of_nan_is_named_and_never_saved(tiny, tmp_path, monkeypa
     assert not (tmp_path / "run" / "final").exists()
 
 
+@pytest.mark.parametrize(
+    "override", ["architecture.hidden_size=1000000000", "architecture.num_hidden_layers=100000000"]
+)
+def test_a_model_that_cannot_fit_into_memory_is_refused_before_anything_is_made(tiny, tmp_path, override, monkeypatch):
+    monkeypatch.setattr("axion.training.run.prepare", lambda *_, **__: pytest.fail("prepared data"))
+    with pytest.raises(
+        AxionError, match=r"training [\d,]+ parameters takes at least [\d,]+ GB of memory, and there are"
+    ):
+        train(tiny(override), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_windows_that_predict_nothing_are_not_blamed_on_the_learning_rate(tiny, tmp_path):
     recipe = tiny()
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"window": 1})})

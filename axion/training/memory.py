@@ -1,0 +1,24 @@
+"""Whether a run can fit into memory, estimated before anything is prepared or allocated."""
+
+from axion.errors import AxionError
+from axion.machine import memory_bytes
+from axion.params import count_parameters
+from axion.recipe import Recipe
+
+BYTES_PER_PARAMETER = 12
+"""At least: a weight, its gradient and one moment of the optimizer, in fp32."""
+
+
+def check_memory(recipe: Recipe) -> None:
+    """Refuses a model that is too large to train here, whatever the batch.
+
+    Raises:
+        AxionError: the weights, gradients and optimizer's state alone are larger than the memory.
+    """
+    parameters = count_parameters(recipe.build_config()).total
+    needed, memory = parameters * BYTES_PER_PARAMETER, memory_bytes()
+    if needed > memory:
+        raise AxionError(
+            f"training {parameters:,} parameters takes at least {needed / 1e9:,.0f} GB of memory, and there are "
+            f"{memory / 1e9:,.0f} GB; lower tokenizer.vocab_size or the sizes under architecture"
+        )
