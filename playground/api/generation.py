@@ -10,6 +10,7 @@ from transformers import LogitsProcessor
 
 from axion.errors import AxionError
 from axion.inference.stream import encode_prompt, end_tokens
+from playground.api.json_mode import JsonOnly
 from playground.api.logits import LogitBias, Penalties, score_tokens
 from playground.api.requests import ApiError, CompletionRequest, refuse
 from playground.api.responses import Answer, Delta, Part, Usage, with_logprobs
@@ -39,6 +40,8 @@ def generate(catalogue: Catalogue, asked: CompletionRequest) -> Generator[Part |
         raise ApiError(500, str(error), "model") from None
     prompts = _encode_prompts(model, asked)
     _check_ids(model, "logit_bias", asked.logit_bias)
+    if asked.json_mode and not _end_tokens(model):
+        refuse(f"response_format: {model.name} has no token that ends a text", "response_format")
     deadline = time.monotonic() + MAX_SECONDS
     new_tokens = 0
     for number, prompt in enumerate(prompts):
@@ -105,7 +108,8 @@ def _generate_text(
     """The parts of the text with this number among those of its prompt."""
     seed = (asked.sampling.seed + number) % (int(LIMITS["seed"].high) + 1)
     sampling = replace(asked.sampling, seed=seed)
-    request = Request(model.name, prompt.text, sampling, ids=prompt.ids, processors=_processors(asked, prompt))
+    processors = _processors(model, asked, len(prompt.ids))
+    request = Request(model.name, prompt.text, sampling, ids=prompt.ids, processors=processors)
     with closing(_generate_events(model, asked, request, deadline)) as events:
         for event in events:
             if event["kind"] == "start":
@@ -117,12 +121,14 @@ def _generate_text(
                 return
 
 
-def _processors(asked: CompletionRequest, prompt: _Encoded) -> tuple[LogitsProcessor, ...]:
+def _processors(model: OpenModel, asked: CompletionRequest, prompt_length: int) -> tuple[LogitsProcessor, ...]:
     processors: list[LogitsProcessor] = []
     if asked.logit_bias:
         processors.append(LogitBias(asked.logit_bias))
     if asked.presence_penalty or asked.frequency_penalty:
-        processors.append(Penalties(len(prompt.ids), asked.presence_penalty, asked.frequency_penalty))
+        processors.append(Penalties(prompt_length, asked.presence_penalty, asked.frequency_penalty))
+    if asked.json_mode:
+        processors.append(JsonOnly(model.release.tokenizer, prompt_length, _end_tokens(model)))
     return tuple(processors)
 
 
@@ -162,10 +168,15 @@ def _generate_events(
             yield event
 
 
+def _end_tokens(model: OpenModel) -> list[int]:
+    """The tokens that end a text, of those that the model has."""
+    ends = end_tokens(model.release.model, model.release.tokenizer)
+    return sorted(token for token in ends if token < model.release.config.vocab_size)
+
+
 def _end_token(model: OpenModel, ids: Sequence[int], top: int) -> dict[str, Any]:
     """The likeliest of the tokens that end a text, after these tokens."""
     release = model.release
-    ends = end_tokens(release.model, release.tokenizer)
-    score, token = max((score_tokens(release.model, [*ids, end], top)[-1], end) for end in ends)
+    score, token = max((score_tokens(release.model, [*ids, end], top)[-1], end) for end in _end_tokens(model))
     event = {"kind": "end_token", "id": token, "t": "", "prompt": False, "p": score.probability, "alt": []}
     return with_logprobs(event, release.tokenizer, top, score)

@@ -33,7 +33,6 @@ MOST_PENALTY, MOST_BIAS = 2, 100
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "suffix": ("",),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
@@ -74,7 +73,7 @@ LENGTHS = ("max_tokens", "max_completion_tokens")
 PARAMETER_NAMES = SETTINGS | {"max_new_tokens": LENGTHS[0]}
 """Every setting's name → its parameter."""
 
-SHARED = {"model", "n", "stream", "stream_options", "stop", "logprobs", "logit_bias", "routing"}
+SHARED = {"model", "n", "stream", "stream_options", "stop", "logprobs", "logit_bias", "response_format", "routing"}
 SHARED |= {*PENALTIES, *LENGTHS, *SETTINGS.values()}
 PARAMETERS: dict[Kind, set[str]] = {
     "completion": SHARED | {"prompt", "echo", "best_of"},
@@ -125,6 +124,8 @@ class CompletionRequest:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    json_mode: bool = False
+    """Whether each text has to be one JSON object."""
     stops: tuple[str, ...] = ()
     top: int | None = None
     """How many alternatives to list with each token's log probability; None for no log probabilities."""
@@ -206,6 +207,7 @@ def read_body(kind: Kind, body: Mapping[str, object], draw_seed: Callable[[], in
         presence_penalty=_read_penalty(given, "presence_penalty"),
         frequency_penalty=_read_penalty(given, "frequency_penalty"),
         logit_bias=_read_bias(given.get("logit_bias", {})),
+        json_mode=_read_format(given.get("response_format", {"type": "text"})),
         stops=_read_stops(given.get("stop", ())),
         top=_read_top(kind, given),
         echo=_flag(given, "echo"),
@@ -215,6 +217,8 @@ def read_body(kind: Kind, body: Mapping[str, object], draw_seed: Callable[[], in
     )
     if request.best_of < n or (stream and request.best_of > n):
         refuse("best_of must be at least n, and equal to n for a stream", "best_of")
+    if request.json_mode and request.sampling.min_new_tokens:
+        refuse("min_tokens cannot be combined with a JSON object, which ends the text", "min_tokens")
     if request.generations > MAX_CHOICES:
         many = "prompt" if len(request.prompts) > 1 else "n"
         refuse(f"{many} asks for {request.generations} texts; the limit is {MAX_CHOICES}", many)
@@ -347,6 +351,13 @@ def _read_bias(value: object) -> dict[int, float]:
         int(token): _check_number(bias, f"the bias of token {token} in logit_bias", "logit_bias", MOST_BIAS)
         for token, bias in value.items()
     }
+
+
+def _read_format(value: object) -> bool:
+    if value not in ({"type": "text"}, {"type": "json_object"}):
+        known = '{"type": "text"} or {"type": "json_object"}'
+        refuse(f"response_format must be {known}, not {shorten(value)}", "response_format", "unsupported_parameter")
+    return value == {"type": "json_object"}
 
 
 def _check_number(value: object, what: str, param: str, most: float) -> float:

@@ -66,7 +66,7 @@ def start_event(
         "context": facts.context,
         "ends": sorted(end_tokens(release.model, release.tokenizer)),
         "layers": facts.layers,
-        "first_layer": facts.first_layer,
+        "first_layer": facts.first_layer if facts.layers else None,
         "experts": facts.experts,
         "experts_per_token": facts.experts_per_token,
         "shared_experts": facts.shared_experts,

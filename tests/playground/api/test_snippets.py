@@ -23,7 +23,7 @@ from playground.generate.presets import FIRST_PRESET
 from playground.generate.request import DEFAULTS, LIMITS, Request
 from playground.locales import by_language
 from playground.server.tabs.api import KINDS, read_controls, write_snippets
-from tests.playground.conftest import ROOT, choose_language, new_visitor, open_tab, run_async
+from tests.playground.conftest import ROOT, choose_language, open_tab, run_async
 
 PAGE = by_language("page")
 WORDS = by_language("api")
@@ -235,24 +235,22 @@ def test_another_model_and_another_language_write_them_anew(page):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 390])
-def test_every_snippet_can_be_reached_copied_and_read(browser, server, width):
-    page = new_visitor(browser, viewport={"width": width, "height": 900})
+def test_every_snippet_can_be_reached_copied_and_read(page):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.goto(server.address)
-    page.wait_for_selector(".axion-view:not([data-state=empty])")
     open_tab(page, PAGE["en"]["tab_api"])
     wait_for(page, "curl", "completions")
-    for kind in KINDS:
-        choose(page, kind)
-        code = page.locator(f"#snippet-{kind}")
-        code.locator(".cm-content").wait_for(state="visible")
-        code.get_by_role("button").first.click()
-        page.wait_for_function(
-            "async (text) => (await navigator.clipboard.readText()).trim() === text", arg=shown(page, kind).strip()
-        )
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    page.close()
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        for kind in KINDS:
+            choose(page, kind)
+            code = page.locator(f"#snippet-{kind}")
+            code.locator(".cm-content").wait_for(state="visible")
+            page.evaluate("navigator.clipboard.writeText('')")
+            code.get_by_role("button").first.click()
+            page.wait_for_function(
+                "async (text) => (await navigator.clipboard.readText()).trim() === text", arg=shown(page, kind).strip()
+            )
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_the_page_that_a_proxy_serves_is_named_by_its_public_address(server, request_):

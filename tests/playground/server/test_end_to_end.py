@@ -81,10 +81,15 @@ def test_first_view_is_the_recorded_example_and_generate_repeats_it(page):
     assert read_tokens(page) == recorded
 
 
-def test_a_sum_gives_the_text_and_routing_of_the_stream(page, releases):
+def test_an_example_and_a_sum_give_the_text_and_routing_of_the_stream(page, releases):
+    filled = "wanted => document.querySelector('#prompt textarea').value === wanted"
+    page.get_by_role("button", name="Quanto é 5 + 3?").click()
+    page.wait_for_function(filled, arg="# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n")
     a, b, seed = random.randrange(100), random.randrange(100), random.randrange(10**6)
     prompt = f"# Pergunta:\nQuanto é {a} + {b}?\n--\n# Resposta:\n"
-    set_prompt(page, prompt)
+    set_prompt(page, f"{a}+{b}")
+    page.locator("#as-problem").click()
+    page.wait_for_function(filled, arg=prompt)
     set_number(page, "Seed", seed)
     set_number(page, "Temperature", 0.8)
     set_number(page, "Maximum new tokens", 40)
@@ -99,7 +104,7 @@ def test_a_sum_gives_the_text_and_routing_of_the_stream(page, releases):
     assert_is(read_trace(page), expected_steps(releases / "plain", prompt, **settings))
 
 
-def test_stop_stops_and_the_page_still_works(page, server):
+def test_stop_stops_and_a_closed_tab_frees_the_model(page, server):
     start_endless(page)
     page.locator("#stop").click()
     wait_until(page, "done")
@@ -110,19 +115,6 @@ def test_stop_stops_and_the_page_still_works(page, server):
     assert len(read_tokens(page)) == count
     generate(page)
     wait_until(page, "running")
-    page.locator("#stop").click()
-    wait_until(page, "done")
-
-
-@pytest.mark.parametrize("tab", ["Playground", "Chat"])
-def test_a_closed_tab_frees_the_model(page, server, tab):
-    if tab == "Playground":
-        start_endless(page)
-    else:
-        chat(page, "talkative")
-        set_number_in_chat(page, "Maximum new tokens", 512)
-        ask(page, "hello", wait=False)
-        page.wait_for_selector(".axion-chat[data-state=running] .av-col")
     page.close()
     assert_model_rests(server)
 
@@ -147,7 +139,7 @@ def join_queue(server: Server, count: int) -> None:
 
 def test_who_waits_for_a_place_is_told_so_and_can_stop(page, server):
     recorded = read_tokens(page)
-    join_queue(server, 6)
+    join_queue(server, 3)
     generate(page)
     wait_until(page, "waiting")
     assert part(page, "status").text_content() == EN["waiting"]
@@ -192,26 +184,6 @@ def test_a_branch_is_the_stream_with_forced_tokens_and_stops_what_it_leaves(page
     assert_is(branch, expected[: len(branch["steps"])])
 
 
-def test_a_late_example_does_not_cover_what_was_asked_after_it(page):
-    held = []
-    page.route("**/run/predict*", lambda route: held.append(route))
-    choose_model(page, "hostile")
-    generate(page)
-    wait_for_status(page, "hostile")
-    wait_until(page, "done")
-    tokens = read_tokens(page)
-    assert held
-    for route in held:
-        with page.expect_response("**/run/predict*"):
-            route.continue_()
-    page.unroute("**/run/predict*")
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    assert read_tokens(page) == tokens
-    assert page.locator(VIEW).get_attribute("data-state") == "done"
-    choose_model(page, "plain")
-    wait_until(page, "recorded")
-
-
 def test_a_broken_release_shows_why_and_the_others_work(page):
     choose_model(page, "broken")
     page.wait_for_selector("#trace [data-part=error]:visible")
@@ -222,15 +194,6 @@ def test_a_broken_release_shows_why_and_the_others_work(page):
     choose_model(page, "plain")
     wait_until(page, "recorded")
     assert not part(page, "error").is_visible()
-
-
-def test_presets_and_the_training_form_fill_the_prompt(page):
-    filled = "wanted => document.querySelector('#prompt textarea').value === wanted"
-    page.get_by_role("button", name="Quanto é 5 + 3?").click()
-    page.wait_for_function(filled, arg="# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n")
-    set_prompt(page, "47+38")
-    page.locator("#as-problem").click()
-    page.wait_for_function(filled, arg="# Pergunta:\nQuanto é 47 + 38?\n--\n# Resposta:\n")
 
 
 # ---------------------------------------------------------------------------------------------------------------- links
@@ -330,16 +293,18 @@ def test_a_conversation_and_a_question_right_behind_stop(page, server):
     assert page.locator(".ac-turn:last-child .av-col").count() == 5
     set_number_in_chat(page, "Maximum new tokens", 512)
     ask(page, "hello", wait=False)
-    page.wait_for_selector(".axion-chat[data-state=running] .ac-turn:last-child .av-col")
-    set_number_in_chat(page, "Maximum new tokens", 3)
+    answering = ".axion-chat[data-state=running] .ac-turn:last-child .av-col"
+    page.wait_for_selector(answering)
     page.locator(".axion-chat [data-part=input]").fill("1 + 1")
     page.evaluate("""() => {
       for (const name of ["stop", "send"]) document.querySelector(`.axion-chat [data-part=${name}]`).click();
     }""")
     page.wait_for_function("document.querySelectorAll('.axion-chat .ac-turn').length === 4")
+    page.wait_for_selector(answering)
+    page.locator(".axion-chat [data-part=stop]").click()
     page.wait_for_selector(".axion-chat[data-state=idle]")
-    assert page.locator(".ac-turn").nth(2).locator(".ac-meta").text_content().endswith("stopped")
-    assert page.locator(".ac-turn").last.locator(".av-col").count() == 3
+    for turn in (2, 3):
+        assert page.locator(".ac-turn").nth(turn).locator(".ac-meta").text_content().endswith("stopped")
     assert_model_rests(server)
     set_number_in_chat(page, "Seed", -1)
     ask(page, "1 + 1")

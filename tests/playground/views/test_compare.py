@@ -5,11 +5,14 @@ from itertools import takewhile
 import pytest
 
 from axion.errors import AxionError
+from playground.api.mcp import Tools
+from playground.generate.catalogue import Catalogue
 from playground.generate.comparison import compared_events
 from playground.generate.request import read_request
 from playground.locales import by_language
-from tests.playground.conftest import HOSTILE
+from tests.playground.conftest import HOSTILE, answer
 from tests.support.bare_page import to_text
+from tests.support.measured import make_release
 
 WORDS = by_language("trace", "comparison")
 
@@ -114,6 +117,31 @@ def test_two_models_or_a_failure_stand_beside_each_other(view, catalogue):
     shown.show(compared(catalogue, {}, "config.json cannot be read"))
     assert part(page, "side-b").text_content() == "config.json cannot be read"
     assert len(read_tokens(page, "a")) > 6
+
+
+def test_a_dense_model_has_no_experts_to_show(view, catalogue, tiny_release, tmp_path):
+    folder = make_release(tiny_release, tmp_path / "dense", first_k_dense_replace=2)
+    dense = Catalogue([str(folder)])
+    start, *steps, _ = answer(dense, {"model": "dense", "prompt": PROMPT, "sampling": {"max_new_tokens": 12}})
+    shape = {"layers": 0, "first_layer": None, "experts": 0, "experts_per_token": 0, "shared_experts": 0, "bias": []}
+    assert {name: start[name] for name in shape} == shape
+    assert all(step[name] == [] for step in steps for name in "egad")
+    [listed] = [model for model in Tools(dense).list_models()["models"] if model["name"] == "dense"]
+    assert {name: listed[name] for name in shape.keys() & listed.keys()} == {
+        name: value for name, value in shape.items() if name != "bias"
+    }
+
+    shown = view("compare")
+    events = compared(catalogue, {}, {"prompt": PROMPT})
+    b = [{"side": "b", **event} for event in (start, *steps, {"kind": "end", "reason": "length"})]
+    shown.show([*(event for event in events if event["side"] == "a"), *b])
+    page = shown.page
+    assert read_tokens(page, "b") == [step["t"] for step in steps]
+    assert part(page, "side-a").locator(".av-cell").count() == 8
+    assert part(page, "side-b").locator(".av-cell, .av-layers label").count() == 0
+    assert part(page, "ribbon-b").locator(".ac-col i, .av-row-labels span").count() == 0
+    part(page, "side-b").locator(".av-tok").last.hover()
+    assert "E1" not in part(page, "token").text_content() and part(page, "common").text_content() == ""
 
 
 def test_hostile_text_runs_nothing(view, catalogue):
