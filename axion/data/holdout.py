@@ -10,13 +10,35 @@ from functools import cache
 
 LARGEST_TESTED = 99
 
-_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:[.,]\d+)?"
-_OPERATOR = r"(?:[-+–−*×/÷]|[xX](?![^\W\d_])|\b(?:plus|minus|times|divided by|mais|menos|vezes|dividido por)\b)"
-# A unit of one or two words may follow the first number: "5 apples + 13 apples", "8s + 13". The second number is in a
-# lookahead, because in "9 - 4 - 2" it is also the first number of the next pair.
-_EXPRESSION = re.compile(
-    rf"(?<!\d)(?<!\d[.,])(?P<a>{_NUMBER}|\.\d+)%?[^\W\d_]*?(?:\s+[^\W\d_]+){{0,2}}?\s*{_OPERATOR}"
-    rf"(?=[\s(-]*(?:R?\$)?\s*(?P<b>{_NUMBER}|\.\d+))"
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:[.,]\d+)?|\.\d+"
+_A, _B = (rf"(?:R?\$)?\s?(?P<{name}>{_NUMBER})%?" for name in "ab")
+_ALONE = r"(?<!\d)(?<!\d[.,])"  # not in the middle of a number
+_OPERATOR = (
+    r"(?:[-+–−*×/÷·∙⋅•]|x(?![^\W\d_])|\b(?:plus|minus|times|divided by|multiplied by|added to|subtracted from"
+    r"|mais|menos|vezes|dividido por|multiplicado por)\b)"
+)
+# A unit of one or two words may follow a number: "5 apples + 13 apples", "8s + 13".
+_UNIT = r"[^\W\d_]*?(?:\s+[^\W\d_]+){0,2}?"
+
+
+def _forms(*patterns: str) -> tuple[re.Pattern[str], ...]:
+    # The second number is in a lookahead, because in "9 - 4 - 2" it is also the first number of the next pair.
+    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
+
+
+_FORMS = _forms(
+    rf"{_ALONE}(?P<a>{_NUMBER})%?{_UNIT}\s*{_OPERATOR}(?=[\s(-]*{_B})",
+    rf"\b(?:sum|difference|product|quotient|soma|diferença|produto|quociente) (?:of|between|de|entre)\s+{_A}{_UNIT}"
+    rf"\s+(?:and|e)\s+(?={_B})",
+    rf"\b(?:add|subtract|take|multiply|divide)\s+{_A}{_UNIT}\s+(?:and|to|from|by|away from)\s+(?={_B})",
+    rf"\b(?:some|subtraia|tire|multiplique|divida)\s+{_A}{_UNIT}\s+(?:e|a|de|por)\s+(?={_B})",
+)
+_FORMS_WITH_PARENTHESES = _forms(
+    rf"(?<![\d)])\(\s*{_A}\s*\)\s*{_OPERATOR}(?=[\s(-]*{_B})",  # (12) + 5, but not 2(12) + 5
+    # products without a sign: 11(4), (11)(4), (11)4
+    rf"{_ALONE}(?P<a>{_NUMBER})\((?=\s*{_B}\s*\))",
+    rf"\(\s*{_A}\s*\)\s?\((?=\s*{_B}\s*\))",
+    rf"(?<![\d)])\(\s*{_A}\s*\)(?=(?P<b>{_NUMBER}))",
 )
 
 
@@ -37,10 +59,13 @@ def is_held_out(a: int, b: int, fraction: float) -> bool:
 def operand_pairs(text: str) -> list[tuple[int, int]]:
     """All pairs of whole numbers that `text` joins with an operator sign or word, in reading order.
 
+    Joined is also what stands as a product without a sign, "11(4)", and what a phrase asks for, "the sum of 11 and 4".
     Currency signs, percent signs, thousands separators and a unit after the first number are ignored. A number with a
     fractional part forms no pair; "5.00" counts as 5.
     """
-    found = [(_whole(match["a"]), _whole(match["b"])) for match in _EXPRESSION.finditer(text)]
+    forms = _FORMS + _FORMS_WITH_PARENTHESES if "(" in text else _FORMS
+    matches = sorted((match.start("a"), match["a"], match["b"]) for form in forms for match in form.finditer(text))
+    found = [(_whole(a), _whole(b)) for _, a, b in matches]
     return [(a, b) for a, b in found if a is not None and b is not None]
 
 

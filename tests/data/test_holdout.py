@@ -55,6 +55,16 @@ def test_held_out_pairs_are_the_same_everywhere():
         ("12 plus 7, 12 mais 7, 12 vezes 7", [(12, 7)] * 3),
         ("12 extra 7", []),
         ("in 2012, 15 people", []),
+        ("11(4)=44 and 2( 16 )-8, $30(2)", [(11, 4), (2, 16), (30, 2)]),
+        ("(11)(4), (11) (4), (11)4", [(11, 4)] * 3),
+        ("11 (4 of them), f(4), 7(x), 11(4.5)", []),
+        ("(12) + 5, ($12) - $5, 3(12)+5", [(12, 5), (12, 5), (3, 12)]),
+        ("12·5 and 12 ⋅ 5", [(12, 5), (12, 5)]),
+        ("12 multiplied by 5, 12 added to 5, 12 maçãs multiplicado por 5", [(12, 5)] * 3),
+        ("The sum of 12 and 5 is 17; product of $12 apples and 5", [(12, 5), (12, 5)]),
+        ("Qual é a soma de 12 e 5? A diferença entre 12 e 5", [(12, 5), (12, 5)]),
+        ("Add 12 to 5. Take 5 apples away from 12. Subtraia 5 de 12.", [(12, 5), (5, 12), (5, 12)]),
+        ("Some 12 people and 5 dogs, 12 and 5", []),
         ("12\n--\n# Resposta:\n34", []),
     ],
 )
@@ -73,6 +83,7 @@ def scan(text: str) -> set[tuple[int, int]]:
     operators = set("+-–−*×/÷xX") | {"plus", "minus", "times", "mais", "menos", "vezes"}
     text = re.sub(r"(?<=\d),(?=\d\d\d(?!\d))", "", text)
     text = re.sub(r"(?<=\d)[xX](?=[\d $])", " x ", text)
+    text = re.sub(r"(?<=\d)\((\d+)\)", r" * \1 ", text)  # a product without a sign
     tokens = [token for token in re.findall(r"\d*\.?\d+|[^\W\d_]+|\n|\S", text) if token not in "$(%"]
     found = set()
     for at, token in enumerate(tokens):
@@ -97,7 +108,9 @@ def asked(document: str) -> set[tuple[int, int]]:
 def test_every_phrasing_of_a_sum_is_seen():
     for phrasings in PHRASINGS.values():
         for phrasing in phrasings:
-            document = Problem(phrasing.format(a=47, b=38), "85").document()
+            question = phrasing.format(a=47, b=38)
+            document = Problem(question, "85").document()
+            assert {47, 38} in map(set, operand_pairs(question)), phrasing
             assert {47, 38} in [set(pair) for pair in asked(document)], phrasing
 
 

@@ -30,7 +30,7 @@ class Gsm8k(FileSource):
     """Problems with a question and an answer each. Local `files` win over the Hub."""
 
     kind: Literal["gsm8k"] = "gsm8k"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     """Raise it when the documents made of the same problems, their order or their split change."""
     label: ClassVar[str] = "real problems with their solutions"
     is_real: ClassVar[bool] = True

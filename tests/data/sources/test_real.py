@@ -373,9 +373,9 @@ CHAT = [
 @pytest.mark.parametrize(
     ("kind", "content", "version", "expected"),
     [
-        (Gsm8k, problems(40), 1, "d64a9a934548c308"),
-        (Text, [{"text": f"Story {n}."} for n in range(40)], 1, "4be91dde7c39229d"),
-        (Chat, CHAT, 1, "a30c657a041cb2c5"),
+        (Gsm8k, problems(40), 2, "d64a9a934548c308"),
+        (Text, [{"text": f"Story {n}."} for n in range(40)], 2, "4be91dde7c39229d"),
+        (Chat, CHAT, 2, "a30c657a041cb2c5"),
     ],
 )
 def test_the_documents_are_those_of_their_version(tmp_path, kind, content, version, expected):
@@ -387,7 +387,7 @@ def test_the_documents_are_those_of_their_version(tmp_path, kind, content, versi
 def test_text_files_are_cut_as_in_their_version(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("\n\n".join(f"Paragraph {n}." for n in range(400)), encoding="utf-8")
-    assert (Text.version, digest(Text(files=str(path)))) == (1, "3784c35237c49ecf")
+    assert (Text.version, digest(Text(files=str(path)))) == (2, "3784c35237c49ecf")
 
 
 # --- Whose data it is -------------------------------------------------------------------------------------------------
