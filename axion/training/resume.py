@@ -114,8 +114,9 @@ def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
 
 def _recorded_recipe(run: Path) -> Recipe:
     """The recipe that a run was started with. Raises AxionError where this version cannot read it."""
+    text = read_run_file(run).get("recipe")
     try:
-        return Recipe.model_validate(parse_yaml(read_run_file(run)["recipe"]))
+        return Recipe.model_validate(parse_yaml(text if isinstance(text, str) else ""))
     except (ValueError, ValidationError) as error:
         raise AxionError(f"the recipe in {run / RUN_FILE} cannot be read: {one_line(error)}") from None
 

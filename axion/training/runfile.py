@@ -24,7 +24,7 @@ def read_run_file(run: Path) -> dict:
         content = read_json(run / RUN_FILE)
     except (OSError, ValueError):
         content = None
-    if not isinstance(content, dict) or not isinstance(content.get("recipe"), str):
+    if not isinstance(content, dict):
         raise AxionError(f"{run} is not a run: it has no readable {RUN_FILE}; start another with --out DIR")
     return content
 
