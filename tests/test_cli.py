@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from safetensors import SafetensorError
 from axion.cli import app, run
 from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
+from axion.model.configuration_axion import AxionConfig
+from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import load_recipe
 from axion.release import open_release
 from axion.training.run import Interrupted
@@ -107,6 +110,16 @@ def test_generate_shows_the_experts(tiny_release, capsys):
         assert layer == name
         assert sum(int(share.rstrip("%")) for share in shares) == pytest.approx(200, abs=2)  # two experts per token
     assert lines[head + 5].split()[:2] == ["token", "p"] and len(lines) > head + 6
+
+
+def test_generate_shows_no_experts_where_there_are_none(tiny_release, tmp_path, capsys):
+    folder = shutil.copytree(tiny_release, tmp_path / "dense")
+    AxionForCausalLM(AxionConfig(**TINY | {"first_k_dense_replace": 2})).save_pretrained(folder)
+    assert axion("generate", folder, "7", "--max-new-tokens", 3, "--show-experts", *TORCH) == 0
+    out = capsys.readouterr().out
+    assert (
+        out.endswith("\nthe model has no experts: every token passes through all of its weights\n") and "E1" not in out
+    )
 
 
 def test_eval_prints_one_json_object(tiny_release, tmp_path, capsys, monkeypatch):

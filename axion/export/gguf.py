@@ -130,12 +130,12 @@ def _metadata(release: Release, repo_id: str | None) -> gguf.Metadata:
     base = {"name": info["title"], "version": info["version"], "organization": repo_id.split("/")[0], "repo_url": url}
     data = info["dataset"]
     return gguf.Metadata(
-        name=info["title"],
+        name=f"{info['title']} {info['tag']}",
         author=AUTHOR,
         version=info["version"],
         license=info["license"],
         languages=info["languages"],
-        source_url=url,
+        source_url=f"{url}/tree/{info['tag']}",
         base_models=[base],
         datasets=[{"name": data, "repo_url": f"https://huggingface.co/datasets/{data}"}] if data else None,
     )
@@ -225,8 +225,8 @@ def _add_tokenizer(writer: gguf.GGUFWriter, release: Release, content: dict) -> 
     encoded = tokenizer("1")["input_ids"]
     writer.add_add_bos_token(encoded[0] == tokenizer.bos_token_id)
     writer.add_add_eos_token(encoded[-1] == tokenizer.eos_token_id)
-    if isinstance(tokenizer.chat_template, str):
-        writer.add_chat_template(tokenizer.chat_template)
+    if tokenizer.chat_template is not None:
+        writer.add_chat_template(tokenizer.get_chat_template())  # the default one, where there are several
 
 
 # --- Tensors ----------------------------------------------------------------------------------------------------------

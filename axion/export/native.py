@@ -2,6 +2,9 @@
 
 In memory, the model's weights have transformers' own names and shapes. Its checkpoints store each expert separately
 (`mlp.experts.0.gate_proj.weight` …), which saving through its own class takes care of.
+
+The output head is always stored, also where it equals the embeddings: DeepSeek-V3 has a head of its own, and mlx-lm,
+vLLM and SGLang read it from the file whatever `tie_word_embeddings` says.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ def native_config(config: AxionConfig) -> DeepseekV3Config:
         )
     fields = {name: getattr(config, name) for name in AxionConfig.__annotations__}
     # training turns the cache off; whoever loads a checkpoint wants it on
-    return DeepseekV3Config(**fields | {"use_cache": True}, **DEEPSEEK_SWITCHES)
+    return DeepseekV3Config(**fields | {"use_cache": True, "tie_word_embeddings": False}, **DEEPSEEK_SWITCHES)
 
 
 def _add_old_rotary_fields(path: Path) -> None:

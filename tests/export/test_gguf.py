@@ -224,6 +224,8 @@ def test_the_chat_template_is_included(make_release, read):
     assert "tokenizer.chat_template" not in read(release)[0]
     release.tokenizer.chat_template = "{{ messages[0]['content'] }}"
     assert read(release)[0]["tokenizer.chat_template"] == "{{ messages[0]['content'] }}"
+    release.tokenizer.chat_template = {"default": "{{ messages }}", "tool_use": "{{ tools }}"}
+    assert read(release)[0]["tokenizer.chat_template"] == "{{ messages }}"
 
 
 def test_the_metadata_names_the_origin(read):
@@ -233,12 +235,12 @@ def test_the_metadata_names_the_origin(read):
     expected = {
         "general.architecture": "deepseek2",
         "general.type": "model",
-        "general.name": info["title"],
+        "general.name": f"{info['title']} v{info['version']}",
         "general.author": "Axion contributors",
         "general.version": info["version"],
         "general.license": info["license"],
         "general.languages": info["languages"],
-        "general.source.url": url,
+        "general.source.url": f"{url}/tree/v{info['version']}",
         "general.base_model.count": 1,
         "general.base_model.0.name": info["title"],
         "general.base_model.0.organization": "ana",

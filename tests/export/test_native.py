@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, DeepseekV3ForCausalLM
 
 from axion.errors import AxionError
@@ -32,6 +33,15 @@ def native(release, folder: Path) -> DeepseekV3ForCausalLM:
 @torch.no_grad()
 def logits(model, ids) -> torch.Tensor:
     return model(torch.tensor([ids])).logits[0]
+
+
+def test_an_engine_that_ties_nothing_finds_the_output_head(make_release, tmp_path):
+    release = make_release()
+    assert release.config.tie_word_embeddings
+    write_native(release, tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert torch.equal(stored["lm_head.weight"], release.model.lm_head.weight)
+    assert torch.equal(stored["model.embed_tokens.weight"], release.model.lm_head.weight)
 
 
 def random_ids(release, count: int) -> list[int]:
@@ -64,7 +74,7 @@ def test_the_checkpoint_has_deepseeks_parameter_names(make_release, tmp_path):
         names = set(file.keys())
         assert file.get_tensor("model.layers.1.mlp.experts.3.gate_proj.weight").shape == (16, 32)
     assert "model.layers.0.mlp.gate.e_score_correction_bias" in names
-    assert "lm_head.weight" not in names  # tied: stored once
+    assert "lm_head.weight" in names  # stored even where it is tied: not every engine ties
     assert not any("gate_up_proj" in name for name in names)
 
     config = json.loads((tmp_path / "config.json").read_text())
@@ -76,6 +86,7 @@ def test_the_checkpoint_has_deepseeks_parameter_names(make_release, tmp_path):
         "topk_method": "noaux_tc",
         "rms_norm_eps": 1e-6,
         "use_cache": True,
+        "tie_word_embeddings": False,
         "rope_theta": 10000.0,
     }
     assert {key: config[key] for key in expected} == expected
