@@ -36,13 +36,7 @@ def list_facts(model: OpenModel, language: Language) -> list[Fact]:
             ("time", lambda: _write_time(training, language)),
             ("machine", lambda: _write_machine(training["machine"], language)),
             ("seed", lambda: (str(info["seed"]), "")),
-            (
-                "commit",
-                lambda: (
-                    fill(text["commit_note"], language, commit=training["git_commit"][:8]),
-                    training.get("date", ""),
-                ),
-            ),
+            ("commit", lambda: _write_commit(training, language)),
             ("data", lambda: _write_data(info, data, language)),
             ("libraries", lambda: (_write_libraries(training), "")),
         ]
@@ -51,6 +45,12 @@ def list_facts(model: OpenModel, language: Language) -> list[Fact]:
         ]
     except (AttributeError, TypeError, ValueError):
         raise AxionError(f"{model.name}: release.json is broken: its training section is malformed") from None
+
+
+def _write_commit(training: dict, language: Language) -> tuple[str, str]:
+    if (commit := training["git_commit"]) is None:  # trained with an installed package that recorded none
+        return "", ""
+    return fill(texts("model", language)["commit_note"], language, commit=commit[:8]), training.get("date", "")
 
 
 def _read(read: Callable[[], tuple[str, str]]) -> tuple[str, str] | None:
