@@ -70,7 +70,8 @@ def test_shipped_files_are_found_in_a_clone_and_in_an_installation(tmp_path, mon
 
 def test_the_commit_is_the_projects_own(tmp_path, monkeypatch):
     """An environment inside another project's repository must not record that project's commit."""
-    assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", files.git_commit() or "")
+    if (ROOT / ".git").exists():
+        assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", files.git_commit() or "")
     packages = tmp_path / ".venv" / "site-packages"
     packages.mkdir(parents=True)
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)

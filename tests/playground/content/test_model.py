@@ -99,6 +99,13 @@ def test_it_shows_what_was_measured_and_escapes_it(folder):
         model_html(opened(folder), "en")
 
 
+@pytest.mark.parametrize("commit", [TRAINING["git_commit"], None])
+def test_an_unknown_commit_has_no_row(folder, commit):
+    write_info(folder, training=TRAINING | {"git_commit": commit})
+    labels = [label for label, *_ in list_facts(opened(folder), "en")]
+    assert (TEXT["en"]["commit"] in labels) == (commit is not None) and TEXT["en"]["steps"] in labels
+
+
 def test_a_bare_release_says_what_it_lacks(folder):
     shown = words(model_html(opened(folder), "en"))
     assert "has no measurements" in shown and "has no metrics.csv" in shown
