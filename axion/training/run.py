@@ -145,6 +145,7 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
         recorder,
         args=_arguments(plan, out),
         windows=plan.windows,
+        tokenizer=plan.data.tokenizer,
         environment=conditions,
         optimizers=(optimizer, build_schedule(optimizer, recipe.training, steps)),
     )

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import torch
-from transformers import Trainer
+from transformers import PreTrainedTokenizerFast, Trainer
 
 from axion.data.packing import PackedWindows
 from axion.errors import AxionError
 from axion.files import write_json, writing
 from axion.params import first_non_finite
 from axion.recipe import Recipe
+from axion.tokenizer import save_tokenizer
 from axion.training import checkpoint, parallel
 from axion.training.environment import ENVIRONMENT_FILE
 from axion.training.losses import count_predicted, sequence_balance_loss
@@ -23,6 +24,7 @@ class AxionTrainer(Trainer):
         recipe: the run's recipe.
         recorder: of the model to train; receives each micro-batch's loss, and gives each checkpoint its state.
         windows: what it trains on.
+        tokenizer: saved with each checkpoint, so that it opens like a release.
         environment: see `axion.training.environment`; each checkpoint records it.
         kwargs: further arguments of Trainer.
     """
@@ -30,11 +32,20 @@ class AxionTrainer(Trainer):
     # Trainer divides each micro-batch's loss by the accumulation steps, data parallelism by the processes.
     loss_is_scaled_for_ga = False
 
-    def __init__(self, recipe: Recipe, recorder: Recorder, windows: PackedWindows, environment: dict, **kwargs):
+    def __init__(
+        self,
+        recipe: Recipe,
+        recorder: Recorder,
+        windows: PackedWindows,
+        tokenizer: PreTrainedTokenizerFast,
+        environment: dict,
+        **kwargs,
+    ):
         super().__init__(model=recorder.model, train_dataset=windows, callbacks=[recorder], **kwargs)
         self.recipe = recipe
         self.config = recipe.build_config()
         self.recorder = recorder
+        self.tokenizer = tokenizer
         self.environment = environment
         self.masked = windows.documents.is_masked
         self._staging: Path | None = None
@@ -119,6 +130,7 @@ class AxionTrainer(Trainer):
                 if self.args.should_save:
                     write_json(staged / RECORDER_STATE, recorded)
                     write_json(staged / ENVIRONMENT_FILE, self.environment)
+                    save_tokenizer(self.tokenizer, staged)
                     best = self.recorder.best_step if training.keep_best else None
                     checkpoint.commit(staged, run, training.keep_checkpoints, best)
             parallel.barrier()

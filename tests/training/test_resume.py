@@ -21,6 +21,7 @@ from axion.data.prepare import prepare
 from axion.errors import AxionError
 from axion.files import locked
 from axion.recipe import load_recipe
+from axion.release import open_release
 from axion.training import checkpoint
 from axion.training.metrics import read_metrics
 from axion.training.recorder import Recorder
@@ -293,6 +294,13 @@ def test_the_last_two_checkpoints_are_kept(reference):
     assert kept(reference) == ["checkpoint-20", "checkpoint-24"]
 
 
+def test_a_checkpoint_opens_like_a_release(reference):
+    last, final = (open_release(reference / name) for name in ("checkpoint-24", "final"))
+    assert all(torch.equal(*pair) for pair in zip(last.model.parameters(), final.model.parameters(), strict=True))
+    assert last.tokenizer("7 + 5").input_ids == final.tokenizer("7 + 5").input_ids
+    assert (last.name, last.recipe_file) == ("run-checkpoint-24", final.recipe_file)
+
+
 def test_the_last_checkpoint_and_the_best_are_kept(tiny, tmp_path, monkeypatch):
     losses = iter([3.0, 1.0, 2.0, 1.5])
     measured = lambda *_: ValidationResult(next(losses), 1.0, 1, 1)  # noqa: E731
@@ -304,7 +312,7 @@ def test_the_last_checkpoint_and_the_best_are_kept(tiny, tmp_path, monkeypatch):
 
 
 BACKENDS = {
-    "kernels": (("training.window=37",), "native"),
+    "kernels": (("training.window=37", "training.document_mask=true"), "native"),
     "PyTorch, odd windows": (("training.window=37",), "torch"),
     "PyTorch, AdamW": (("training.optimizer=adamw",), "torch"),
     "PyTorch, accumulation": (("training.grad_accum=2",), "torch"),
