@@ -46,6 +46,8 @@ class _Planned(Section):
 
 class _Series(Section):
     title: str
+    code: str | None = None
+    """The address of the code that trains the series, for the cards; None where it is not public."""
     versions: list[str | _Planned]
     """Released versions by name, and planned ones."""
 
@@ -66,6 +68,11 @@ def series(family: str) -> list[Member]:
 def collection_title(family: str) -> str:
     """The title of a family's collection on the Hub. Raises what `series` raises."""
     return _read(family).title
+
+
+def code_url(family: str) -> str | None:
+    """The address of the code that trains a family, if it is public. Raises what `series` raises."""
+    return _read(family).code
 
 
 def predecessor(name: str) -> Member | None:

@@ -33,8 +33,10 @@ REQUIRED_FILES = (
     "training.png",
 )
 """Every release has these files, in addition to its remote code."""
-OPTIONAL_FILES = (".eval_results/gsm8k.yaml",)
-"""A release has these files where their figures were measured."""
+LICENSE = "LICENSE"
+EVAL_RESULTS = ".eval_results/gsm8k.yaml"
+OPTIONAL_FILES = (EVAL_RESULTS, LICENSE)
+"""Not every release has these files: the benchmark may not have been measured, and only MIT's text comes along."""
 
 
 _RELATIVE_IMPORT = re.compile(r"^\s*from\s+\.(\w+)\s+import", re.MULTILINE)  # as transformers finds them

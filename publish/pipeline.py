@@ -247,9 +247,10 @@ def _copy_release(folder: Path, request: PublishRequest, target: Path) -> Path:
     info = check_files(folder)
     require(info, "family", "repo_id", "tag")
     forms = tuple(get_family(info["family"]).exports) if request.exports else _published_forms(request, info["tag"])
-    if (info["repo_id"], tuple(info.get("exports", ()))) == (request.repo_id, forms):
+    space = _published_space(request)
+    if (info["repo_id"], tuple(info.get("exports", ())), info.get("space")) == (request.repo_id, forms, space):
         return shutil.copytree(folder, target)
-    refresh(folder, request.repo_id, target, forms)
+    refresh(folder, request.repo_id, target, forms, space)
     return target
 
 
@@ -261,6 +262,15 @@ def _published_forms(request: PublishRequest, tag: str) -> tuple[str, ...]:
     return tuple(
         form for form, name in names.items() if hub.is_repo_id(name) and tag in hub.tags(name, must_exist=False)
     )
+
+
+def _published_space(request: PublishRequest) -> str | None:
+    """The Space that the card links to: the one that is published next, or that is on the Hub already."""
+    if request.space:
+        return request.space_id
+    if request.dry_run or not hub.is_repo_id(request.space_id):
+        return None
+    return request.space_id if hub.head(request.space_id, repo_type="space") else None
 
 
 # --- After the release ------------------------------------------------------------------------------------------------
@@ -347,7 +357,7 @@ def publish_all(request_for: Callable[[str, str], PublishRequest], user: str | N
 
 def _written_anew(folder: Path) -> set[str]:
     """The files of a release that depend on this version's code alone, not on the run."""
-    return {path.name for path in code_files()} | remote_code(folder) | {"config.json", "LICENSE"}
+    return {path.name for path in code_files()} | remote_code(folder) | {"config.json"}
 
 
 def _owner(folder: Path, dry_run: bool) -> str:

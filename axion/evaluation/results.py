@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 LANGUAGES = {"en": "English", "pt": "Portuguese"}
@@ -22,6 +23,7 @@ TEXTS: Mapping[str, str] = {
     "nats_per_token": "{data}, held-out documents: loss in nats per token",
     "validation_note": "{documents} documents, {tokens} tokens predicted",
     "sums": "sums and differences, {digits}, {language}",
+    "sums_reasoning": "sums and differences, reasoning first, {digits}, {language}",
     "one_digit": "{digits} digit",
     "many_digits": "{digits} digits",
     **{f"language_{code}": name for code, name in LANGUAGES.items()},
@@ -158,11 +160,11 @@ def _validation(result: dict, language: _Language) -> list[Cells]:
     return [(label, count(result[name], 3), note) for name, label in labels.items()]
 
 
-def _arithmetic(result: dict, language: _Language) -> list[Cells]:
+def _arithmetic(result: dict, language: _Language, text: str = "sums") -> list[Cells]:
     return [
         (
             language.fill(
-                "sums",
+                text,
                 digits=digits_label(score["digits"], language.texts),
                 language=language.texts[f"language_{score['language']}"],
             ),
@@ -212,6 +214,7 @@ def _speed(result: dict, language: _Language) -> list[Cells]:
 _LAYOUTS = {
     "validation": _validation,
     "arithmetic": _arithmetic,
+    "arithmetic_reasoning": partial(_arithmetic, text="sums_reasoning"),
     "gsm8k_test": _gsm8k_test,
     "expert_load": _expert_load,
     "speed": _speed,

@@ -34,6 +34,8 @@ ARITHMETIC_PROMPTS = 500
 ARITHMETIC_SEED = 0
 ANSWER_TOKENS = 12
 """Enough for the answer to a sum and its `<eos>`."""
+SUM_REASONING_TOKENS = 96
+"""Enough for a sum's working, column by column, and its answer."""
 REASONING_TOKENS = 256
 """Enough for the reasoning and the answer of nearly all problems in GSM8K."""
 
@@ -116,10 +118,19 @@ def measure_validation(subject: Subject) -> dict:
 
 def measure_arithmetic(subject: Subject) -> dict:
     """Exact answers to sums and differences; those with two digits have operand pairs unseen in training."""
+    return _sums(subject, ANSWER_TOKENS, reasoning=False)
+
+
+def measure_arithmetic_reasoning(subject: Subject) -> dict:
+    """Exact answers to the same sums and differences when the model is asked for its reasoning first."""
+    return _sums(subject, SUM_REASONING_TOKENS, reasoning=True)
+
+
+def _sums(subject: Subject, max_tokens: int, reasoning: bool) -> dict:
     scores = []
     for (digits, language), problems in subject.arithmetic.items():
         label = f"{digits}-digit sums ({language})"
-        answers = answer(subject.release, problems, ANSWER_TOKENS, label=label, progress=subject.progress)
+        answers = answer(subject.release, problems, max_tokens, reasoning, label, subject.progress)
         scores.append({"digits": digits, "language": language, **score(problems, answers)})
     return {"scores": scores}
 
@@ -152,6 +163,7 @@ TASKS: MappingProxyType[str, Callable[[Subject], dict]] = MappingProxyType(
     {
         "validation": measure_validation,
         "arithmetic": measure_arithmetic,
+        "arithmetic_reasoning": measure_arithmetic_reasoning,
         "gsm8k_test": measure_gsm8k_test,
         "expert_load": measure_expert_load,
         "speed": measure_speed,

@@ -11,6 +11,7 @@ from pathlib import Path
 from axion.errors import AxionError
 from publish.hub import client as hub
 from publish.hub.edits import CARD_FILES, Edits, Published, reconcile
+from publish.manifest import LICENSE
 from publish.scratch import scratch_folder
 from publish.steps import Steps
 
@@ -133,9 +134,9 @@ class AlreadyReleased(AxionError):
 
 
 def _find_release(upload: ReleaseUpload) -> str | None:
-    """The commit that has the upload's tag; it must be the same release, except for its card."""
+    """The commit that has the upload's tag; it must be the same release, except for its card and licence."""
     commit = hub.tags(upload.repo_id).get(upload.tag)
-    if commit and (different := hub.differences(upload.folder, upload.repo_id, commit) - CARD_FILES):
+    if commit and (different := hub.differences(upload.folder, upload.repo_id, commit) - {*CARD_FILES, LICENSE}):
         raise AlreadyReleased(upload, commit, different)
     return commit
 

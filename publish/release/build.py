@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,13 @@ from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.release import open_release
+from axion.series import code_url
+from axion.shipped import shipped
 from axion.tokenizer import SPECIAL_IDS, generation_config, save_tokenizer, write_legacy_tokenizer
 from axion.training.metrics import METRICS_FILE, read_metrics
 from publish.manifest import (
     CODE,
+    LICENSE,
     OPTIONAL_FILES,
     REMOTE_CODE,
     check_files,
@@ -42,6 +45,8 @@ AUTO_MAP = {
     "AutoModelForSequenceClassification": "modeling_axion.AxionForSequenceClassification",
 }
 TRACE_PROMPT = prompt("Quanto é 47 + 38?")
+PROJECT_LICENSE = "mit"
+"""What the file LICENSE is, in the Hub's words."""
 TRACE_SAMPLING = Sampling()  # the defaults of the page and of the command line
 
 _TOKENIZER = Path(__file__).parent / "assets" / "tokenizer.py"
@@ -93,7 +98,14 @@ def build_release(ingredients: Ingredients, target: Path) -> None:
         check_names(folder)
 
 
-def refresh(folder: Path, repo_id: str, target: Path, exports: Sequence[str] = ()) -> None:
+def refresh(
+    folder: Path,
+    repo_id: str,
+    target: Path,
+    exports: Sequence[str] = (),
+    space: str | None = None,
+    measured: Mapping[str, object] | None = None,
+) -> None:
     """Copy a release, with card, roadmap and code as this version of Axion writes them.
 
     Weights and measured results are copied, so no run is needed.
@@ -103,6 +115,8 @@ def refresh(folder: Path, repo_id: str, target: Path, exports: Sequence[str] = (
         repo_id: USER/NAME, for the card.
         target: where the copy goes; may be `folder` itself.
         exports: the other published forms, "native" and "gguf", which the card links to.
+        space: the Space that shows the release, which the card links to.
+        measured: results to add, see `publish.release.measure.measure_missing`.
 
     Raises:
         AxionError: the folder does not match its release.json.
@@ -115,13 +129,16 @@ def refresh(folder: Path, repo_id: str, target: Path, exports: Sequence[str] = (
             shutil.copyfile(folder / name, copy / name)
         _copy_code(copy)
         _set_auto_map(copy / "config.json")
+        _copy_license(copy, info["license"])
         today = {
             "repo_id": repo_id,
             "exports": list(exports),
+            "space": space,
+            "code": code_url(info["family"]),
             "roadmap": roadmap(info["family"]),
             **tested_transformers(),
         }
-        _write_card(copy, info | today)
+        _write_card(copy, info | today | dict(measured or {}))
         check_names(copy)
 
 
@@ -163,6 +180,12 @@ def _copy_code(folder: Path) -> None:
         shutil.copyfile(source, folder / source.name)
 
 
+def _copy_license(folder: Path, license: str) -> None:
+    """Add the text of the licence, where it is this project's."""
+    if license == PROJECT_LICENSE:
+        shutil.copyfile(shipped(LICENSE), folder / LICENSE)
+
+
 def _set_auto_map(path: Path) -> None:
     """Point an older release's config.json to the code as it is now."""
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -189,6 +212,7 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
     trace = make_trace(info["name"], release.model, release.tokenizer, TRACE_PROMPT, TRACE_SAMPLING)
     trace["favourites"] = ingredients.measured["favourites"]
     (folder / "trace.json").write_text(json.dumps(trace, ensure_ascii=False) + "\n", encoding="utf-8")
+    _copy_license(folder, info["license"])
     _write_card(folder, info | {"inputs": ingredients.inputs()})
 
 

@@ -12,6 +12,7 @@ import jinja2
 import yaml
 from huggingface_hub import ModelCardData
 
+from axion.data.format import ANSWER, REASONING, prompt
 from axion.data.sources import SOURCES, FileSource
 from axion.errors import AxionError
 from axion.evaluation.results import (
@@ -28,7 +29,7 @@ from axion.families import get_family, latent_cache_values
 from axion.model.configuration_axion import AxionConfig
 from axion.recipe import Recipe
 from axion.shipped import shipped
-from publish.manifest import OPTIONAL_FILES
+from publish.manifest import EVAL_RESULTS, REMOTE_CODE
 from publish.markdown import python_snippets
 from publish.release.metadata import check_dataset, check_front_matter, check_repo_name, check_tag
 from publish.release.results import benchmark_results, evaluation_results
@@ -69,7 +70,7 @@ ORIGINAL_RELEASES = {
 }
 
 
-OWN_SECTIONS = {"expert_load", "speed"}
+OWN_SECTIONS = {"arithmetic_reasoning", "expert_load", "speed"}
 """Tasks with a section of their own."""
 
 
@@ -84,7 +85,7 @@ def card_files(info: dict) -> dict[str, str]:
     """
     files = {"README.md": render_card(info)}
     if results := benchmark_results(info):
-        files[OPTIONAL_FILES[0]] = yaml.safe_dump(results, sort_keys=False, allow_unicode=True)
+        files[EVAL_RESULTS] = yaml.safe_dump(results, sort_keys=False, allow_unicode=True)
     return files
 
 
@@ -109,6 +110,11 @@ def render_card(info: dict) -> str:
             results=[row for row in result_rows(info["results"]) if row.task not in OWN_SECTIONS],
             skipped=skipped_tasks(info["results"]),
             slips=[score for score in arithmetic["scores"] if score["correct"] < score["total"]],
+            loss_data=_loss_data(info),
+            ways=_ways_of_asking(info["results"]),
+            template_prompt=TEMPLATE_PROMPT,
+            collections=f"https://huggingface.co/{info['repo_id'].partition('/')[0]}/collections",
+            code_files=REMOTE_CODE,
             gsm8k_test=measured(info["results"], "gsm8k_test"),
             speed=measured(info["results"], "speed"),
             load={label: load.get(name) for name, label in LOAD_SETS.items()},
@@ -122,6 +128,42 @@ def render_card(info: dict) -> str:
     except (jinja2.UndefinedError, KeyError) as error:
         raise AxionError(f"the card of {info['name']} needs a value that release.json lacks: {error}") from None
     return f"---\n{metadata.to_yaml()}\n---\n\n{text}"
+
+
+ASKING = {"arithmetic": ANSWER, "arithmetic_reasoning": REASONING}
+"""Task → what its prompts end in."""
+TEMPLATE_PROMPT = prompt("How much is 12 + 30?").strip()
+"""For readers who ask in English."""
+
+
+def _ways_of_asking(results: dict) -> list[dict] | None:
+    """The same sums asked in each way, with the heading that the prompt ends in; None if not all ways were measured.
+
+    The way that was right most often comes first; it is the one to recommend.
+    """
+    tasks = {task: measured(results, task) for task in ASKING}
+    if not all(tasks.values()):
+        return None
+    ways = [
+        {
+            "heading": ASKING[task].strip().rpartition("\n")[2],
+            "scores": result["scores"],
+            "correct": sum(score["correct"] for score in result["scores"]),
+            "command": result["command"],
+        }
+        for task, result in tasks.items()
+    ]
+    return sorted(ways, key=lambda way: -way["correct"])
+
+
+def _loss_data(info: dict) -> dict[str, str] | None:
+    """What the two losses of the training curve are over; None if both are over the same kinds of text."""
+    kinds = [kind for kind in SOURCES if kind in info["data"]["train"]["by_source"]]
+    real = [kind for kind in kinds if SOURCES[kind].is_real]
+    if real in ([], kinds):
+        return None
+    labels = {kind: SOURCES[kind].label for kind in kinds}
+    return {"training": "; ".join(labels.values()), "validation": "; ".join(labels[kind] for kind in real)}
 
 
 @cache
@@ -299,6 +341,10 @@ FILTERS: dict[str, Callable[..., str]] = {
         "language": LANGUAGES.__getitem__,
         "milliseconds": lambda seconds: f"{1000 * seconds:.1f} ms",
         "megabytes": megabytes,
+        "score": lambda score: (
+            f"{score['accuracy']:.1%} ({score['correct']:,} of {score['total']:,}; "
+            f"{score['interval'][0]:.1%} to {score['interval'][1]:.1%})"
+        ),
         "duration": duration,
         "duration_pt": _duration_pt,
         "machine": lambda machine: f"{machine['cores']} cores of {machine['processor']}",

@@ -11,7 +11,7 @@ from axion.errors import AxionError
 from axion.families import get_family
 from axion.model.configuration_axion import AxionConfig
 from axion.params import report
-from axion.series import series
+from axion.series import code_url, series
 from axion.training.metrics import METRICS_FILE, Metrics, read_metrics
 from axion.training.runfile import read_run_file
 
@@ -81,6 +81,9 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
         },
         "measured": {key: measured[key] for key in ("date", "files", "test_files")},
         "results": measured["results"],
+        "samples": measured["samples"],
+        "code": code_url(recipe["family"]),
+        "space": None,
         "roadmap": roadmap(recipe["family"]),
     }
 

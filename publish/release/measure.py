@@ -6,17 +6,26 @@ from pathlib import Path
 
 import yaml
 
+from axion.data.format import prompt
 from axion.data.recipe import DataRecipe
 from axion.evaluation import evaluate as evaluation
-from axion.evaluation.results import skipped_tasks
+from axion.evaluation.answers import complete
+from axion.evaluation.results import skipped_tasks, with_names_of_today
 from axion.files import identify, read_json, sha256, write_json
 from axion.inference.routing import expert_favourites
-from axion.recipe import Recipe
-from axion.release import Release
+from axion.recipe import Recipe, load_recipe
+from axion.release import Release, open_release
+from publish.manifest import read_manifest
 from publish.release.facts import read_run
 from publish.release.fingerprint import code_fingerprint, fingerprint
 
 RESULTS_FILE = "evaluation.json"
+SAMPLE_PROMPTS = (
+    prompt("Quanto é 47 + 38?"),
+    prompt("Tom has 12 apples. He buys 15 more and gives 7 to Ana. How many apples does Tom have now?", reasoning=True),
+)
+"""What the sample outputs on a card continue, whatever the model makes of it."""
+SAMPLE_TOKENS = 120
 
 
 def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
@@ -33,6 +42,7 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
 
     Returns:
         "results": task → results, or why it was skipped (see `axion.evaluation.evaluate`);
+        "samples": what it writes after each of SAMPLE_PROMPTS, "prompt" and "output";
         "favourites": each expert's favourite tokens, see `axion.inference.routing.expert_favourites`;
         "date": the day in UTC, ISO 8601; "files" and "test_files": the local data files, by name and sha256;
         "key": what the results depend on.
@@ -58,10 +68,42 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
     documents = [ids for part in sets.values() for ids in part]
     favourites = expert_favourites(release.model, release.tokenizer, documents)
     today = datetime.now(UTC).date().isoformat()
-    content = {"key": key, "date": today, **used, "results": results, "favourites": favourites}
+    content = {"key": key, "date": today, **used, "results": results, "samples": write_samples(release)}
+    content["favourites"] = favourites
     write_json(run / RESULTS_FILE, content)
     did(f"{len(results) - len(skipped)} tasks{note}")
     return content
+
+
+def measure_missing(folder: Path) -> dict:
+    """Measure what the results of an existing release lack because the task came after it.
+
+    Args:
+        folder: the release.
+
+    Returns:
+        The keys of release.json that change.
+
+    Raises:
+        AxionError: the release is broken.
+    """
+    info, release = read_manifest(folder), open_release(folder)
+    known, today = with_names_of_today(info["results"]), datetime.now(UTC).date().isoformat()
+    data = load_recipe(folder / "recipe.yaml").data
+    results = evaluation.evaluate(release, data, progress=True, known=known)
+    new = {task: result for task, result in results.items() if task not in known and "skipped" not in result}
+    dates = info["measured"].get("later", {}) | dict.fromkeys(new, today)
+    return {
+        "results": info["results"] | new,
+        "measured": info["measured"] | {"later": dates},
+        "samples": write_samples(release),
+    }
+
+
+def write_samples(release: Release) -> list[dict[str, str]]:
+    """What a model writes, greedily, after each of SAMPLE_PROMPTS: "prompt" and "output"."""
+    texts = complete(release, SAMPLE_PROMPTS, SAMPLE_TOKENS)
+    return [{"prompt": asked, "output": text} for asked, text in zip(SAMPLE_PROMPTS, texts, strict=True)]
 
 
 def _known(kept: dict) -> dict[str, dict]:

@@ -20,6 +20,7 @@ RESULTS = {
         "bytes": 9,
     },
     "arithmetic": {"scores": [SCORE | {"digits": 1, "language": "pt"}, SCORE | {"digits": 2, "language": "en"}]},
+    "arithmetic_reasoning": {"scores": [SCORE | {"digits": 2, "language": "pt"}]},
     "gsm8k_test": SCORE | {"data": "GSM8K"},
     "expert_load": {"together": {"layers": [[0.5, 1.5]] * 3, "lowest": 0.5, "highest": 1.5}},
     "speed": {

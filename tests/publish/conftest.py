@@ -101,6 +101,14 @@ MEASURED = {
             ],
             "command": COMMAND + "arithmetic",
         },
+        "arithmetic_reasoning": {
+            "scores": [
+                {"digits": digits, "language": language, **score(3 * digits, 101)}
+                for digits in (1, 2)
+                for language in ("en", "pt")
+            ],
+            "command": COMMAND + "arithmetic_reasoning",
+        },
         "gsm8k_test": {
             "data": "GSM8K",
             "dataset": "openai/gsm8k",
@@ -129,6 +137,7 @@ MEASURED = {
     "date": "2031-02-04",
     "files": [{"name": "train.jsonl", "sha256": "d" * 64}],
     "test_files": [{"name": "test.jsonl", "sha256": "e" * 64}],
+    "samples": [{"prompt": "# Pergunta:\nA question?\n--\n# Resposta:\n", "output": "An output of the model"}],
     "key": {"weights": "a" * 64},
     "favourites": [{"layer": 1, "expert": 1, "share": 0.5, "tokens": [{"text": "+", "count": 60, "lift": 1.9}]}],
 }

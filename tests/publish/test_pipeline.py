@@ -29,7 +29,8 @@ LONG = f"someone/{'x' * 90}"
 BUNDLED = RELEASES / "axion1-v0.1"
 SYNTHETIC = ("data.hub_id=null", "data.arithmetic=300", "data.word_problems=0")
 """Data that is generated in a second, without a network."""
-FILES = len(REQUIRED_FILES) + len(REMOTE_CODE)
+FILES = len(REQUIRED_FILES) + len(REMOTE_CODE) + 1
+"""With the licence."""
 DRY = ["preflight", "train", "evaluate", "build", "lint", "reload", "push"]
 WHOLE = [*DRY, "verify", "tag", "announce"]
 

@@ -17,11 +17,14 @@ from axion.errors import AxionError
 from axion.files import sha256
 from axion.release import open_release
 from publish.manifest import (
+    EVAL_RESULTS,
+    LICENSE,
     OPTIONAL_FILES,
     REMOTE_CODE,
     REQUIRED_FILES,
     check_names,
     files_in,
+    read_manifest,
     remote_code,
     write_manifest,
 )
@@ -231,7 +234,15 @@ def test_the_benchmark_s_result_comes_along_where_it_was_measured(release, finis
     assert entry["value"] == round(100 * measured["results"]["gsm8k_test"]["accuracy"], 2)
     measured["results"]["gsm8k_test"] = {"skipped": "no network"}
     build.build_release(build.Ingredients(finished_run, measured, REPO_ID), tmp_path / "release")
-    assert set(files_in(tmp_path / "release")) == FILES - set(OPTIONAL_FILES)
+    assert set(files_in(tmp_path / "release")) == FILES - {EVAL_RESULTS}
+
+
+def test_the_licence_comes_along_where_it_is_that_of_the_project(release, tmp_path):
+    assert (release / LICENSE).read_text().startswith("MIT License")
+    other = shutil.copytree(release, tmp_path / "other")
+    write_manifest(other, read_manifest(other) | {"license": "apache-2.0"})
+    build.refresh(other, REPO_ID, other)
+    assert not (other / LICENSE).exists() and "Weights and code: APACHE-2.0." in (other / "README.md").read_text()
 
 
 def test_a_damaged_release_gets_no_new_manifest(release, tmp_path):
@@ -254,7 +265,7 @@ def test_a_release_is_refreshed_in_place_with_the_current_code(release, info, tm
 
 def test_an_unfinished_run_is_refused(finished_run, measured, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
-    (run / "run.json").write_text('{"finished": false}')
+    (run / "run.json").write_text('{"finished": false, "recipe": ""}')
     with pytest.raises(AxionError, match="not finished"):
         build.build_release(build.Ingredients(run, measured, REPO_ID), tmp_path / "release")
 

@@ -13,7 +13,7 @@ FOLDER = RELEASES / "axion1-v0.1"
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="releases/axion1-v0.1 is not built")
 
-REFRESH = "refresh it: publish.release.build.refresh(folder, its repo_id, folder)"
+REFRESH = "refresh it: python -m publish refresh releases/axion1-v0.1"
 
 
 @pytest.fixture

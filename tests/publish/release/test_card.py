@@ -24,6 +24,7 @@ NOT_SHOWN = re.compile(
     | training\.recipe\.(grad_accum|muon_momentum|weight_decay|adam_.*|final_rate|max_grad_norm)
     | training\.recipe\.(evaluations|(keep_)?checkpoints|keep_best)
     | results\.validation\.bytes
+    | results\.arithmetic_reasoning\.scores\.\d\.digits  # the problems are those of results.arithmetic
     | results\.expert_load\.\w+\.layers\..*  # these are in the picture
     """,
     re.VERBOSE,
@@ -99,6 +100,49 @@ def test_a_figure_stands_where_it_belongs(info, path, value, text):
     path = tuple(int(key) if key.isdigit() else key for key in path.split("."))
     assert text not in render_card(info)
     assert text in render_card(with_change(info, path, value))
+
+
+@pytest.mark.parametrize(("correct", "recommended"), [(99, "# Raciocínio:"), (1, "# Resposta:")])
+def test_the_card_recommends_the_way_of_asking_that_was_right_most_often(info, correct, recommended):
+    for score in info["results"]["arithmetic_reasoning"]["scores"]:
+        score["correct"] = correct
+    card = render_card(info)
+    assert f"For sums, **end the prompt in `{recommended}`**" in card
+    assert f"| sums and differences | `{recommended}` |" in card
+    assert f"({correct} of 101; 25.0% to 75.0%) |" in card and "41.0% (41 of 100; 25.0% to 75.0%) |" in card
+
+
+def test_a_way_of_asking_that_was_not_measured_is_not_recommended(info):
+    del info["results"]["arithmetic_reasoning"]
+    assert "end the prompt in" not in render_card(info) and "How much is 12 + 30?" in render_card(info)
+
+
+def test_the_card_says_that_the_two_losses_are_over_different_texts(info):
+    said = "must not be compared with each other"
+    assert said in render_card(info) and "(real problems with their solutions)" in render_card(info)
+    for split in ("train", "validation"):  # synthetic text alone: both losses are over the same mixture
+        del info["data"][split]["by_source"]["gsm8k"]
+    assert said not in render_card(info)
+
+
+def test_what_belongs_to_the_model_is_linked_at_the_top(info):
+    top = dict(BLOCKS.findall(render_card(info)))["about"]
+    assert "(metrics.csv)" in top and "(https://huggingface.co/someone/collections)" in top and "Demo" not in top
+    top = dict(BLOCKS.findall(render_card(info | {"space": "someone/page", "code": "https://example.org/axion"})))[
+        "about"
+    ]
+    assert "[Demo](https://huggingface.co/spaces/someone/page)" in top and "[Code](<https://example.org/axion>)" in top
+
+
+def test_sample_outputs_are_shown_as_written(info):
+    info["samples"] = [{"prompt": "# Pergunta:\nWhy?\n--\n# Resposta:\n", "output": "Because <b>of</b> {{ 3 }} |"}]
+    assert "\n# Resposta:\nBecause <b>of</b> {{ 3 }} |\n```" in render_card(info)
+
+
+def test_the_code_files_are_those_of_the_release(info, release):
+    said = re.search(r"comes with the weights, in (\d) files\n\((.*)\); read it", render_card(info))
+    names = re.findall(r"`(\w+\.py)`", said[2])
+    assert int(said[1]) == len(names) and set(names) == {path.name for path in release.glob("*_axion.py")}
 
 
 def test_the_template_states_no_figure_of_its_own():

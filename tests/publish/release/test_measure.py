@@ -10,8 +10,9 @@ from axion.evaluation import evaluate as evaluation
 from axion.evaluation.tasks import TASKS
 from axion.files import sha256
 from axion.recipe import load_recipe
+from publish.manifest import read_manifest
 from publish.release import fingerprint
-from publish.release.measure import measure
+from publish.release.measure import SAMPLE_PROMPTS, measure, measure_missing
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_what_was_not_measured_is_tried_again_and_the_rest_stays(run, recipe_fil
     measured["results"]["speed"]["new_tokens"] = 7  # were it measured again
     assert measure(run, load_recipe(recipe_file), said.append) == first
     assert (run / "evaluation.json").stat().st_mtime_ns == before
-    assert said == ["4 tasks, not measured: gsm8k_test", "skipped: already measured, not measured: gsm8k_test"]
+    assert said == ["5 tasks, not measured: gsm8k_test", "skipped: already measured, not measured: gsm8k_test"]
     del answers["gsm8k_test"]
     third = measure(run, load_recipe(recipe_file), said.append)
     assert measure(run, load_recipe(recipe_file), said.append) == third and said[-1] == "skipped: already measured"
@@ -86,7 +87,28 @@ def test_the_load_is_measured_again_once_the_problems_are_at_hand(run, recipe_fi
     seen = []
     for _ in "12":
         measure(run, load_recipe(recipe_file), [].append)
-    assert set(seen[1]) == {"arithmetic", "gsm8k_test", "speed"}
+    assert set(seen[1]) == {"arithmetic", "arithmetic_reasoning", "gsm8k_test", "speed"}
+
+
+def test_only_what_came_after_a_release_is_measured_of_it(release, measured, monkeypatch):
+    seen = []
+
+    def evaluate(release, data, known, **_):
+        seen.append(set(known))
+        return known | {"arithmetic_reasoning": {"scores": []}, "gsm8k_test": {"skipped": "no network"}}
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    info = read_manifest(release)
+    for task in ("arithmetic_reasoning", "gsm8k_test"):
+        del info["results"][task]
+    monkeypatch.setattr("publish.release.measure.read_manifest", lambda folder: deepcopy(info))
+    changes = measure_missing(release)
+    assert seen == [{"validation", "arithmetic", "expert_load", "speed"}]
+    assert changes["results"] == info["results"] | {"arithmetic_reasoning": {"scores": []}}
+    assert changes["measured"].items() > info["measured"].items()
+    assert list(changes["measured"]["later"]) == ["arithmetic_reasoning"]
+    assert [sample["prompt"] for sample in changes["samples"]] == list(SAMPLE_PROMPTS)
+    assert all(isinstance(sample["output"], str) for sample in changes["samples"])
 
 
 def test_code_that_measures_nothing_may_change(run, recipe_file, local, evaluations, tmp_path, monkeypatch):
