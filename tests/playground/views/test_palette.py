@@ -7,6 +7,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
+from playground.content.experts import FEW_EXPERTS
 from playground.server.markup import VIEWS
 from tests.playground.conftest import example
 from tests.support.bare_page import to_text
@@ -124,3 +125,8 @@ def test_the_style_sheets_use_our_own_variables_alone():
     defined = set(re.findall(r"(?:^|[;{])\s*--([\w-]+):", sheets))
     drawn = set(re.findall(r'setProperty\("--([\w-]+)"', scripts))
     assert set(re.findall(r"var\(--([\w-]+)", sheets)) <= defined | drawn | given
+
+
+def test_few_experts_are_as_many_as_have_a_colour():
+    [colours] = re.findall(r"const PALETTE = (\d+);", (VIEWS / "routing.js").read_text(encoding="utf-8"))
+    assert int(colours) == FEW_EXPERTS == len(EXPERTS)
