@@ -230,15 +230,14 @@ def export(
 
         disable_progress_bar()  # transformers shows one for every file it writes
 
-        written = deliver(lambda folder: write_native(opened, folder), out or Path("exports") / f"{name}-native")
+        target = out or Path("exports") / f"{name}-native"
+        written = deliver(opened, lambda folder: write_native(opened, folder), target)
     else:
         from axion.export.gguf import write_gguf
 
         kind = dtype or "f32"
-        written = deliver(
-            lambda folder: write_gguf(opened, folder / f"{name}-{kind}.gguf", kind),
-            out or Path("exports") / f"{name}-gguf",
-        )
+        target = out or Path("exports") / f"{name}-gguf"
+        written = deliver(opened, lambda folder: write_gguf(opened, folder / f"{name}-{kind}.gguf", kind), target)
     sizes = {str(path): path.stat().st_size for path in written}
     lines = [f"{path}  {size:,} bytes" for path, size in sizes.items()]
     print(json.dumps({"release": opened.name, "to": to, "files": sizes}) if as_json else "\n".join(lines))

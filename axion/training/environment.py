@@ -1,4 +1,4 @@
-"""What the rounding of a run depends on beside its recipe and data, as each checkpoint records it."""
+"""What the last bits of a result depend on besides recipe and data; each checkpoint records it."""
 
 import ctypes
 import os
@@ -56,5 +56,5 @@ def describe_changes(checkpoint: Path, now: dict[str, str | int | None]) -> str 
         if not changed:
             return None
         each = ", ".join(f"{name} {before[name]} → {now[name]}" for name in changed)
-        changes = f"was saved under other conditions ({each})"
+        changes = f"was saved under different conditions ({each})"
     return f"{checkpoint} {changes}: the result may differ in its last bits from that of an uninterrupted run"

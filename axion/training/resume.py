@@ -79,10 +79,10 @@ def open_run(run: Path, recipe: Recipe, data: Prepared, backend: Choice, earlier
         if parallel.is_main_process():
             run.mkdir(parents=True, exist_ok=True)
             if stack.enter_context(locked(run, wait=False)) is False:
-                raise AxionError(f"another process trains in {run}; wait for its end, or give another --out DIR")
+                raise AxionError(f"another process is training in {run}; wait until it ends, or give another --out DIR")
             newest = next(reversed(checkpoint.checkpoints(run)), None)
             if newest != (earlier and earlier.checkpoint) or (run / RUN_FILE).exists() != (earlier is not None):
-                raise AxionError(f"another process has trained in {run} meanwhile; --resume continues its run")
+                raise AxionError(f"another process has started or continued the run in {run}; --resume continues it")
             checkpoint.clear_staging(run)
             if earlier is None:
                 write_started(run, recipe, data, backend)
@@ -127,7 +127,7 @@ def _check_free(run: Path) -> None:
         raise AxionError(f"{run} is a file; give a folder for the run as --out DIR")
     for name in (FINAL, METRICS_FILE, RECIPE_FILE, checkpoint.STAGING):
         if (run / name).exists():
-            raise AxionError(f"{run / name} exists and belongs to no run; move it away, or give another --out DIR")
+            raise AxionError(f"{run / name} exists but is not part of a run; move it away, or give another --out DIR")
     existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
     if not os.access(existing, os.W_OK):
         raise AxionError(f"{existing} is not writable; give another --out DIR")

@@ -76,7 +76,7 @@ def train(recipe: Recipe, out: Path | None = None, resume: bool = False, backend
 
 @dataclass(frozen=True)
 class _Plan:
-    """A run that nothing speaks against."""
+    """A run that has passed all checks."""
 
     recipe: Recipe
     """With the revisions of its data filled in."""

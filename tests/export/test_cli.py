@@ -7,7 +7,8 @@ from gguf import GGUFReader
 from transformers import AutoModelForCausalLM
 
 from axion.cli import app, run
-from axion.export import export_name
+from axion.errors import AxionError
+from axion.export import deliver, export_name
 from axion.release import Release
 
 
@@ -68,6 +69,16 @@ def test_it_never_replaces_other_files(to, export, tmp_path):
     (tmp_path / "foreign" / name).write_bytes(b"somebody's")
     assert export("--to", to, "--out", "foreign")[0] == 2
     assert [path.name for path in (tmp_path / "foreign").iterdir()] == [name]
+
+
+def test_it_never_replaces_the_export_of_another_model(tiny_release, tmp_path):
+    def write(folder):
+        (folder / "model.safetensors").touch()
+
+    for name in ("alice/model", "alice/model"):
+        deliver(Release(name, tiny_release), write, tmp_path / "out")
+    with pytest.raises(AxionError, match=r"model\.safetensors was exported from alice/model; move it away"):
+        deliver(Release("bob/model", tiny_release), write, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -304,11 +304,11 @@ def test_the_same_release_gives_the_same_file(tiny_release, tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_a_failure_leaves_nothing_behind(tmp_path):
+def test_a_failure_leaves_nothing_behind(tiny_release, tmp_path):
     def fail(folder):
         (folder / "half.gguf").write_bytes(b"GGUF")
         raise AxionError("no room")
 
     with pytest.raises(AxionError, match="no room"):
-        deliver(fail, tmp_path / "out")
+        deliver(open_release(tiny_release), fail, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -246,7 +246,7 @@ def test_files_of_others_are_neither_deleted_nor_replaced(tiny, tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / "mine").touch()
     for resume in (False, True):
-        with pytest.raises(AxionError, match=f"{name} exists and belongs to no run; move it away"):
+        with pytest.raises(AxionError, match=f"{name} exists but is not part of a run; move it away"):
             train(tiny(), tmp_path, resume=resume)
     assert [path.name for path in tmp_path.rglob("*")] == [name, "mine"]
 
@@ -272,7 +272,7 @@ def test_equal_recipes_resume_however_they_are_written(tiny, stopped):
 
 
 def test_one_process_at_a_time_trains_in_a_folder(tiny, stopped, tmp_path, monkeypatch):
-    with locked(stopped), pytest.raises(AxionError, match=r"another process trains in .*; wait for its end"):
+    with locked(stopped), pytest.raises(AxionError, match=r"another process is training in .*; wait until it ends"):
         train(tiny(), stopped, resume=True)
 
     def meanwhile(*arguments, **options):
@@ -281,7 +281,7 @@ def test_one_process_at_a_time_trains_in_a_folder(tiny, stopped, tmp_path, monke
         return prepare(*arguments, **options)
 
     monkeypatch.setattr("axion.training.run.prepare", meanwhile)
-    with pytest.raises(AxionError, match=r"another process has trained in .* meanwhile"):
+    with pytest.raises(AxionError, match=r"another process has started or continued the run in"):
         train(tiny(), tmp_path / "new", backend="torch")
     assert (tmp_path / "new" / "run.json").stat().st_size == 0
 
@@ -360,7 +360,9 @@ def test_a_run_says_what_has_changed_since_its_checkpoint(tiny, stopped, monkeyp
         train(tiny(), stopped, resume=True, backend="torch")
     torch.set_num_threads(1)
     [line] = [line for line in capsys.readouterr().err.splitlines() if "conditions" in line]
-    assert "checkpoint-8 was saved under other conditions (backend native → torch, threads 1 → 2): the result" in line
+    assert (
+        "checkpoint-8 was saved under different conditions (backend native → torch, threads 1 → 2): the result" in line
+    )
     assert line.endswith("may differ in its last bits from that of an uninterrupted run")
 
 
