@@ -83,10 +83,16 @@ def _write_machine(machine: dict, language: Language) -> tuple[str, str]:
 
 
 def _write_data(info: dict, data: dict, language: Language) -> tuple[str, str]:
-    text, sources = texts("model", language)["source_tokens"], data.get("train", {}).get("by_source", {})
+    """The data set on the Hub, and the tokens of each kind of source, whose name does not say whose data it is."""
+    text, sources = texts("model", language), data.get("train", {}).get("by_source", {})
     parts = [
-        fill(text, language, source=source.replace("_", " "), tokens=format_short(counted["tokens"], language))
-        for source, counted in sources.items()
+        fill(
+            text["source_tokens"],
+            language,
+            source=text.get(f"source_{kind}", kind.replace("_", " ")),
+            tokens=format_short(counted["tokens"], language),
+        )
+        for kind, counted in sources.items()
     ]
     return str(info.get("dataset") or (parts and parts.pop(0)) or ""), " · ".join(parts)
 

@@ -9,6 +9,7 @@ from html import unescape
 
 import pytest
 
+from axion.data.sources import SOURCES
 from axion.errors import AxionError
 from axion.evaluation.results import result_rows
 from axion.families import FAMILIES
@@ -136,6 +137,10 @@ def test_the_cache_is_told_for_one_token_and_for_the_whole_context(folder):
     assert f"latent cache {model.facts.cache_bytes * 128 / 1000:.1f} kB" in shown  # 128 tokens of context
 
 
+def test_every_kind_of_source_has_a_name_in_every_language():
+    assert all(f"source_{kind}" in text for kind in SOURCES for text in TEXT.values())
+
+
 def test_every_component_has_a_name_in_every_language():
     for name in {component for family in FAMILIES.values() for _, component in family.components}:
         assert all(f"component_{name}" in text for text in TEXT.values())
@@ -152,6 +157,10 @@ def test_facts_are_those_of_the_release(folder):
     assert facts["Machine"] == ("A Processor", "2 cores")
     assert facts["Seed"] == ("7", "")
     assert facts["Data"] == ("openai/gsm8k", "word problems: 246 k tokens")
+    own = {"train": {"by_source": {"gsm8k": {"tokens": 1_400_000}, "text": {"tokens": 2_000}}}}
+    write_info(folder, data=own)  # of files in the form of that data set
+    assert "gsm8k" not in words(model_html(opened(folder), "en")).lower()
+    assert "problems with their solutions: 1.4 M tokens text: 2 k tokens" in words(model_html(opened(folder), "en"))
     assert facts["Code"] == ("commit da0a4c9d", "2026-11-21")
     assert facts["Libraries"] == ("python 3.11.7 · torch 2.13.0", "")
 
