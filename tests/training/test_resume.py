@@ -23,6 +23,7 @@ from axion.files import locked
 from axion.recipe import load_recipe
 from axion.release import open_release
 from axion.training import checkpoint
+from axion.training.environment import describe_changes
 from axion.training.metrics import read_metrics
 from axion.training.recorder import Recorder
 from axion.training.resume import changed_since, find_earlier
@@ -364,6 +365,11 @@ def test_a_run_says_what_has_changed_since_its_checkpoint(tiny, stopped, monkeyp
         "checkpoint-8 was saved under different conditions (backend native → torch, threads 1 → 2): the result" in line
     )
     assert line.endswith("may differ in its last bits from that of an uninterrupted run")
+
+
+def test_a_checkpoint_of_an_earlier_version_says_so(tmp_path):
+    line = describe_changes(tmp_path, {"threads": 1})
+    assert line is not None and "was saved by an earlier version of Axion: the result may differ" in line
 
 
 def test_a_signal_saves_and_ends_the_run(tiny, tmp_path, monkeypatch):
