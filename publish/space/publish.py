@@ -228,7 +228,7 @@ def _find_pushed(folder: Path, request: SpaceRequest, models: Sequence[Published
         return None
     with hub_errors(space_id):
         obsolete = _find_obsolete(folder, space_id)
-    if not hub.contains(folder, space_id, head, "space", absent=obsolete):
+    if hub.differences(folder, space_id, head, "space", absent=obsolete):
         return None
     with hub_errors(space_id):
         as_requested = request.hardware is None or _has_hardware(space_id, request.hardware)
