@@ -24,7 +24,7 @@ ROOMS = {
         families
         tokenizer
         model
-        files machine settings shipped errors
+        files labels machine settings shipped errors
     """,
     "playground": """
         server

@@ -35,13 +35,13 @@ class Problem:
     """Code of ISO 639-1, where it is known."""
 
     def document(self, direct: bool = False) -> str:
-        """The whole text, without `<bos>` and `<eos>`, and with `direct` without the reasoning."""
+        """The whole text, without `<bos>` and `<eos>`; `direct` leaves out the reasoning."""
         reasoning = "" if direct or self.reasoning is None else REASONING + self.reasoning
         return QUESTION + self.question + reasoning + ANSWER + self.answer
 
 
 def prompt(question: str, reasoning: bool = False) -> str:
-    """What a model continues: the question, up to where the answer or the reasoning starts."""
+    """The prompt that asks a question; it ends where the answer or the reasoning starts."""
     return QUESTION + question + (REASONING if reasoning else ANSWER)
 
 

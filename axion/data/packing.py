@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from axion.data.shards import IGNORED, TokenDocuments
+from axion.data.shards import TokenDocuments
 from axion.errors import AxionError
+from axion.labels import IGNORED
 
 
 class PackedWindows(Dataset):

@@ -26,7 +26,7 @@ from axion.files import new_folder, read_json, scratch_folder, write_json, writi
 from axion.tokenizer import bos_and_eos, encode_texts, load_tokenizer, save_tokenizer, special_id, train_tokenizer
 
 FORMAT = 1
-"""Raise it when the same documents give other prepared files: their layout, tokens, order or counts."""
+"""Increase it when the same documents give other prepared files: their layout, tokens, order or counts."""
 
 ENCODE_DOCUMENTS = 4096
 ENCODE_CHARACTERS = 2**22
@@ -79,14 +79,14 @@ class Prepared:
 
 
 def prepare(recipe: Recipe, root: Path = Path("data"), progress: bool = True) -> Prepared:
-    """Makes the data of a recipe, or opens what was made before.
+    """Prepares the data of a recipe, or opens what an earlier call prepared.
 
     The folder is `root/NAME-FINGERPRINT`: data.json, train.txt and validation.txt (each document ends with a line
     `<eos>`), the tokenizer, and the shards of both splits. It is written under a temporary name and renamed when it is
-    complete. If several processes make the same data at once, the first one's is kept and all return it.
+    complete. If several processes prepare the same data at once, the first result is kept and all return it.
 
     Args:
-        recipe: whose data and tokenizer to make.
+        recipe: names the sources, the split and the tokenizer.
         root: the folder in which the data is kept.
         progress: whether to show a progress bar on standard error.
 
@@ -128,7 +128,7 @@ def data_fingerprint(recipe: Recipe, earlier: DataRecipe | None = None) -> str:
 
 
 def _fingerprint(recipe: Recipe, data: DataRecipe) -> str:
-    """A hash of all that the prepared files depend on. The code counts by its version numbers, not by its text."""
+    """A hash of everything that determines the prepared files. Of the code, only the version numbers enter."""
     inputs = {
         "format": FORMAT,
         "data": data.identity(),

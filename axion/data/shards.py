@@ -22,9 +22,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from axion.errors import AxionError
-
-IGNORED = -100
-"""The label of a token that carries no loss, for PyTorch and the kernels alike."""
+from axion.labels import IGNORED
 
 SHARD_TOKENS = 2**23
 """A shard is closed when it has this many tokens: 16 or 32 MB, which is what writing keeps in memory."""

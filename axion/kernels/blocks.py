@@ -20,11 +20,9 @@ from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from axion.kernels.build import Unavailable, library
 from axion.kernels.plain import HARMLESS_HOOKS, ROUTING_HOOKS, unsupported_reason
+from axion.labels import IGNORED
 from axion.model.mixture_axion import AxionMLP, AxionMoE
 from axion.model.modeling_axion import AxionDecoderLayer, AxionForCausalLM
-
-IGNORED = -100
-"""Label of a position that has no loss."""
 
 Parameters = Sequence[torch.Tensor | None]
 """The parameters of a block, in the order of its C++ struct."""

@@ -15,7 +15,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -25,6 +24,7 @@ from threading import Lock
 import torch
 
 from axion.errors import AxionError
+from axion.files import new_folder
 from axion.kernels.coverage import unsupported_reason
 from axion.kernels.dimensions import dimensions_header
 from axion.model.configuration_axion import AxionConfig
@@ -116,33 +116,24 @@ def _build(command: str, flags: Sequence[str], header: str, sources: Sequence[Pa
     """Builds in a temporary folder and renames it to `folder`."""
     print("compiling the kernels for this model (once) …", file=sys.stderr)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+        with new_folder(folder, is_complete=lambda: (folder / LIBRARY).is_file()) as staged:
+            (staged / "dimensions.h").write_text(header, encoding="utf-8")
+            compile_one = [command, *flags, "-fPIC", "-I", str(SOURCES), "-I", str(staged)]
+            units = {staged / f"{source.stem}.o": source for source in sources if source.suffix == ".cpp"}
+            with ThreadPoolExecutor(os.cpu_count()) as threads:
+                compiled = [
+                    threads.submit(_run, [*compile_one, "-c", str(source), "-o", str(unit)])
+                    for unit, source in units.items()
+                ]
+            for unit in compiled:
+                unit.result()
+            _run([command, *flags, "-shared", *map(str, units), "-o", str(staged / LIBRARY)])
+            for unit in units:
+                unit.unlink()
     except OSError as error:
         raise Unavailable(
             f"{folder.parent} cannot be written ({error.strerror}); set $AXION_KERNELS to another folder"
         ) from None
-    try:
-        (staged / "dimensions.h").write_text(header, encoding="utf-8")
-        compile_one = [command, *flags, "-fPIC", "-I", str(SOURCES), "-I", str(staged)]
-        units = {staged / f"{source.stem}.o": source for source in sources if source.suffix == ".cpp"}
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            compiled = [
-                threads.submit(_run, [*compile_one, "-c", str(source), "-o", str(unit)])
-                for unit, source in units.items()
-            ]
-        for unit in compiled:
-            unit.result()
-        _run([command, *flags, "-shared", *map(str, units), "-o", str(staged / LIBRARY)])
-        for unit in units:
-            unit.unlink()
-        try:
-            os.rename(staged, folder)
-        except OSError:  # another process was first
-            if not (folder / LIBRARY).is_file():
-                raise
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _run(command: Sequence[str]) -> None:

@@ -1,17 +1,11 @@
-"""Auxiliary losses, and the count of predicted tokens.
+"""Auxiliary losses.
 
 Shape suffixes in names: B batch, S positions, T all tokens (B·S), E routed experts, K experts per token.
 """
 
 import torch
 
-from axion.data.shards import IGNORED
 from axion.model.configuration_axion import AxionConfig
-
-
-def count_predicted(labels_BS: torch.Tensor) -> torch.Tensor:
-    """How many labels are predicted: all but each row's first, without those that are masked."""
-    return (labels_BS[:, 1:] != IGNORED).sum()
 
 
 def sequence_balance_loss(

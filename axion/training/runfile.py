@@ -1,6 +1,7 @@
 """run.json: what a run was made from, with which software and machine, and whether it is finished."""
 
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def latest_run(name: str, root: Path = Path("runs")) -> Path | None:
     """The newest finished run of a recipe under `root`, or None."""
     finished = []
     for file in root.glob(f"*/{RUN_FILE}"):
-        info = read_run_file(file.parent)
-        if info.get("finished") and info.get("name") == name:
-            finished.append(file)
+        with suppress(AxionError):  # a damaged run does not hide the others
+            info = read_run_file(file.parent)
+            if info.get("finished") and info.get("name") == name:
+                finished.append(file)
     return max(finished, key=lambda file: file.stat().st_mtime).parent if finished else None

@@ -8,12 +8,13 @@ from transformers import PreTrainedTokenizerFast, Trainer
 from axion.data.packing import PackedWindows
 from axion.errors import AxionError
 from axion.files import write_json, writing
+from axion.labels import count_predicted
 from axion.params import first_non_finite
 from axion.recipe import Recipe
 from axion.tokenizer import save_tokenizer
 from axion.training import checkpoint, parallel
 from axion.training.environment import ENVIRONMENT_FILE
-from axion.training.losses import count_predicted, sequence_balance_loss
+from axion.training.losses import sequence_balance_loss
 from axion.training.recorder import RECORDER_STATE, Recorder
 
 

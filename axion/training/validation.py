@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from axion.data.batches import TOKENS_PER_BATCH, batches_by_length
-from axion.data.shards import IGNORED
 from axion.errors import AxionError
+from axion.labels import IGNORED, count_predicted
 from axion.model.modeling_axion import AxionForCausalLM
-from axion.training.losses import count_predicted
 
 
 class Document(Protocol):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from axion.data.packing import PackedWindows
-from axion.data.shards import IGNORED, Encoded, ShardWriter, TokenDocuments
+from axion.data.shards import Encoded, ShardWriter, TokenDocuments
 from axion.errors import AxionError
+from axion.labels import IGNORED
 
 BOS, EOS = 1, 2
 DOCUMENTS = [

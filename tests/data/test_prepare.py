@@ -15,9 +15,9 @@ from axion.data import mixture
 from axion.data import prepare as module
 from axion.data.prepare import prepare, validation_documents
 from axion.data.recipe import DataRecipe
-from axion.data.shards import IGNORED
 from axion.data.sources import Arithmetic, hub
 from axion.errors import AxionError
+from axion.labels import IGNORED
 from axion.tokenizer import encode_document, encode_texts
 from tests.data.conftest import problems, texts, write_jsonl
 

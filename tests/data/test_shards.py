@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from axion.data.shards import IGNORED, Encoded, ShardCounts, ShardWriter, TokenDocuments, token_type
+from axion.data.shards import Encoded, ShardCounts, ShardWriter, TokenDocuments, token_type
 from axion.errors import AxionError
+from axion.labels import IGNORED
 
 
 def write(folder, documents, vocab_size=300, shard_tokens=8):

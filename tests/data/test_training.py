@@ -7,8 +7,8 @@ import yaml
 
 from axion.data.packing import PackedWindows
 from axion.data.prepare import prepare
-from axion.data.shards import IGNORED
 from axion.files import read_json
+from axion.labels import IGNORED
 from axion.recipe import load_recipe
 from axion.training.metrics import METRICS_FILE, read_metrics
 from axion.training.run import train

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from axion.kernels import blocks
-from axion.kernels.blocks import IGNORED, use_kernels
+from axion.kernels.blocks import use_kernels
 from axion.kernels.build import Unavailable
+from axion.labels import IGNORED
 from axion.recipe import known_versions, load_recipe
 from axion.training.balance import ExpertBalancer
 from axion.training.losses import sequence_balance_loss

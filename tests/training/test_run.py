@@ -1,6 +1,7 @@
 """A whole run: what it leaves behind, how it balances, how it stops, and that every option of its recipe counts."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -64,6 +65,11 @@ def test_a_run_learns_and_leaves_what_a_release_needs(finished):
     )
     assert latest_run("tiny", run.parent) == run
     assert latest_run("other", run.parent) is None
+    damaged = run.parent / "damaged"
+    damaged.mkdir()
+    (damaged / "run.json").write_text("[]")
+    assert latest_run("tiny", run.parent) == run
+    shutil.rmtree(damaged)
 
 
 def test_a_run_says_what_it_runs_on_and_both_backends_train_alike(tiny, tmp_path, capsys, finished):

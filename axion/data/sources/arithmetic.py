@@ -79,7 +79,7 @@ class Arithmetic(Source):
 
     kind: Literal["arithmetic"] = "arithmetic"
     version: ClassVar[int] = 1
-    """Raise it when the problems of the same count and seed, their order, text or split change."""
+    """Increase it when the problems of the same count and seed, their order, text or split change."""
     label: ClassVar[str] = "synthetic sums and differences, Portuguese and English"
     is_real: ClassVar[bool] = False
 

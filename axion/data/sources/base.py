@@ -141,8 +141,10 @@ class FileSource(Source):
 
     @property
     def data_name(self) -> str:
-        names = [*(self.files or ())] or [file.name for file in self.local_files or ()]
-        return str(self.hub_id) if self.is_from_hub or not names else names_of(names)
+        if self.is_from_hub:
+            return str(self.hub_id)
+        names = self.files or [file.name for file in self.local_files or ()]
+        return names_of(names) if names else super().data_name
 
     def _is_copy(self, sums: list[str], part: Part) -> bool:
         """Whether files with these SHA-256 hold exactly one split of `hub_id`."""

@@ -21,7 +21,7 @@ class Chat(FileSource):
 
     kind: Literal["chat"] = "chat"
     version: ClassVar[int] = 2
-    """Raise it when the documents made of the same records, their order or their split change."""
+    """Increase it when the documents from the same records, their order or their split change."""
     label: ClassVar[str] = "conversations"
     is_real: ClassVar[bool] = True
 

@@ -31,7 +31,7 @@ class Gsm8k(FileSource):
 
     kind: Literal["gsm8k"] = "gsm8k"
     version: ClassVar[int] = 2
-    """Raise it when the documents made of the same problems, their order or their split change."""
+    """Increase it when the documents from the same problems, their order or their split change."""
     label: ClassVar[str] = "real problems with their solutions"
     is_real: ClassVar[bool] = True
     hub_copies = MappingProxyType({GSM8K: COPIES})

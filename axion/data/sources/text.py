@@ -28,7 +28,7 @@ class Text(FileSource):
 
     kind: Literal["text"] = "text"
     version: ClassVar[int] = 2
-    """Raise it when the documents made of the same files, their order or their split change."""
+    """Increase it when the documents from the same files, their order or their split change."""
     label: ClassVar[str] = "text"
     is_real: ClassVar[bool] = True
 

@@ -50,7 +50,7 @@ class WordProblems(Source):
 
     kind: Literal["word_problems"] = "word_problems"
     version: ClassVar[int] = 1
-    """Raise it when the problems of the same count and seed, their order, text or split change."""
+    """Increase it when the problems of the same count and seed, their order, text or split change."""
     label: ClassVar[str] = "synthetic problems of several steps, Portuguese and English"
     is_real: ClassVar[bool] = False
 
@@ -70,11 +70,11 @@ def word_problems(count: int, seed: int, holdout: float) -> Iterator[Problem]:
     Every step's arithmetic is exact by construction: results are computed, whole, and between 2 and 999.
     """
     rng = random.Random(f"word problems {seed}")
-    made = 0
-    while made < count:
-        problem = _draw(rng, LANGUAGES[made % len(LANGUAGES)])
+    drawn = 0
+    while drawn < count:
+        problem = _draw(rng, LANGUAGES[drawn % len(LANGUAGES)])
         if problem and not shows_held_out(problem.document(), holdout):
-            made += 1
+            drawn += 1
             yield problem
 
 
@@ -90,7 +90,7 @@ def _draw(rng: random.Random, language: str) -> Problem | None:
     words = {**dict(zip("NMO", names, strict=True)), **_thing(rng, family, language)}
     pronoun = PRONOUNS[language][words["N"] not in NAMES[language][0]]
     values: dict[str, int] = {}
-    sentences, lines, told = [], [], ""
+    sentences, lines, previous = [], [], ""
     for number, part in enumerate(parts):
         text = rng.choice(part.texts(language))
         worked = _work_out(rng, part, text, values)
@@ -98,9 +98,9 @@ def _draw(rng: random.Random, language: str) -> Problem | None:
             return None
         values, equations = worked
         linked = family.linked and 1 < number < len(parts) - 1
-        told, before = text, told
-        text = _vary(rng, text, before, pronoun, CONNECTORS[language] if linked else ())
-        sentences.append(_fill(text, words | values))
+        varied = _vary(rng, text, previous, pronoun, CONNECTORS[language] if linked else ())
+        previous = text
+        sentences.append(_fill(varied, words | values))
         for step, equation in zip(part.steps, equations, strict=True):
             lines.append(_fill(step.line(family, language), words | values | {"=": equation}))
     return Problem(" ".join(sentences), str(values["v"]), "\n".join(lines), language=language)
