@@ -98,8 +98,7 @@ class _Passes:
 
     def _is_still_plain(self) -> bool:
         """Whether nothing below the model itself was changed since `use_kernels`."""
-        changes = (unsupported_reason(part, self.harmless_hooks) for part in self.model.children())
-        return not any(changes) and all(parameter.is_contiguous() for parameter in self.model.parameters())
+        return all(unsupported_reason(part, self.harmless_hooks) is None for part in self.model.children())
 
     def _parameters(self) -> list[Parameters]:
         """The current parameters of each block, two blocks per layer."""

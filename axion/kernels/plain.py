@@ -37,19 +37,21 @@ def unsupported_reason(model: nn.Module, harmless_hooks: Collection[str] = HARML
         harmless_hooks: names of the Python modules whose hooks and patched methods may be ignored.
     """
     for name, module in model.named_modules():
-        if type(module) not in SUPPORTED_MODULES or not _changes(module) <= {*harmless_hooks}:
+        if type(module) not in SUPPORTED_MODULES or _changes(module).difference(harmless_hooks):
             return f"the kernels run unmodified models only, and its module {name or 'model'!r} was changed"
-    for name, parameter in model.named_parameters():
-        if type(parameter) is not nn.Parameter:
-            return f"the kernels read plain parameters, and {name} is a {type(parameter).__name__}"
-        if not is_fp32_on_cpu(parameter):
-            found = f"{str(parameter.dtype).removeprefix('torch.')} on {parameter.device.type}"
-            return f"the kernels read float32 parameters on the CPU, and {name} is {found}"
+        for own_name, parameter in module._parameters.items():  # one walk: training checks this in every pass
+            if parameter is not None and (found := _deviation(parameter)) is not None:
+                return f"the kernels read float32 parameters on the CPU, and {name}.{own_name} is {found}"
     return None
 
 
-def is_fp32_on_cpu(tensor: torch.Tensor) -> bool:
-    return tensor.dtype is torch.float32 and tensor.device.type == "cpu"
+def _deviation(parameter: nn.Parameter) -> str | None:
+    """What a parameter is instead of contiguous float32 on the CPU; None where it is that."""
+    if type(parameter) is not nn.Parameter:
+        return f"a {type(parameter).__name__}"
+    if parameter.dtype is not torch.float32 or parameter.device.type != "cpu":
+        return f"{str(parameter.dtype).removeprefix('torch.')} on {parameter.device.type}"
+    return None if parameter.is_contiguous() else "not contiguous"
 
 
 def _changes(module: nn.Module) -> set[str]:

@@ -1,9 +1,15 @@
 """transformers' own DeepSeek-V3 opens the native checkpoint and computes the same."""
 
+import contextlib
 import json
+import os
+import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 from safetensors import safe_open
@@ -128,6 +134,33 @@ def test_a_single_routed_expert_without_sparse_layers_is_accepted(make_release, 
 def oldest_python(make_environment) -> str:
     """The interpreter of an environment with the oldest transformers."""
     return make_environment(f"transformers=={OLDEST_TRANSFORMERS}.*")
+
+
+@pytest.mark.slow
+def test_transformers_serve_answers_with_the_native_form(tmp_path):
+    """It looks classes up in transformers itself, so it serves this form and not the one with remote code."""
+    write_native(open_release(RELEASES / "axion1-v0.1"), tmp_path / "native")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(tmp_path / "native")]
+    server = subprocess.Popen(
+        [*command, "--port", str(port), "--device", "cpu", "--dtype", "float32"],
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    try:
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        for _ in range(120):
+            with contextlib.suppress(httpx.TransportError):
+                if client.get("/health").status_code == 200:
+                    break
+            assert server.poll() is None
+            time.sleep(1)
+        request = {"model": str(tmp_path / "native"), "prompt": PROMPTS[0], "max_tokens": 8, "temperature": 0}
+        assert client.post("/v1/completions", json=request).json()["choices"][0]["text"] == "85"
+    finally:
+        server.terminate()
+        server.wait()
 
 
 PRINT_LOGITS = """

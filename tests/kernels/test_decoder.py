@@ -388,7 +388,7 @@ def test_weights_in_a_tensor_subclass_are_left_to_pytorch(make_model):
     projection = model.model.layers[0].self_attn.kv_b_proj
     projection.weight = torch.nn.Parameter(Int8Weight(projection.weight.data), requires_grad=False)
     assert unsupported_reason(model) == (
-        "the kernels read plain parameters, and model.layers.0.self_attn.kv_b_proj.weight is a Int8Weight"
+        "the kernels read float32 parameters on the CPU, and model.layers.0.self_attn.kv_b_proj.weight is a Int8Weight"
     )
     assert pick_backend(model).name == "torch"
 

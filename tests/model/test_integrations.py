@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from transformers import DynamicCache
+from transformers import DynamicCache, TorchAoConfig
 
+from axion.inference.readers import pick_backend
+from axion.model.modeling_axion import AxionForCausalLM
 from tests.model.test_modeling import assert_close, build, tokens
 from tests.support.int8 import Int8Weight
 
@@ -121,14 +123,21 @@ def test_a_quantized_up_projection_gives_cached_and_full_logits_alike():
 
 
 @pytest.mark.slow
-def test_torchao_int8():
+def test_torchao_int8(tmp_path):
     torchao = pytest.importorskip("torchao.quantization")
     model = build()
-    torchao.quantize_(model, torchao.Int8WeightOnlyConfig())
+    model.save_pretrained(tmp_path)
+    torchao.quantize_(model, config := torchao.Int8WeightOnlyConfig())
+    loaded = AxionForCausalLM.from_pretrained(tmp_path, quantization_config=TorchAoConfig(config), device_map="cpu")
     ids = tokens(model, 1, 12)
-    with torch.no_grad():
-        whole = model(ids, use_cache=False).logits
-    assert_close(read_with_cache(model, ids), whole, "cached logits")
+    for quantized in (model, loaded.eval()):
+        assert type(quantized.model.layers[0].self_attn.kv_b_proj.weight) is not nn.Parameter
+        with torch.no_grad():
+            whole = quantized(ids, use_cache=False).logits
+        assert_close(read_with_cache(quantized, ids), whole, "cached logits")
+        greedy = [quantized.generate(ids, max_new_tokens=6, do_sample=False, use_cache=use) for use in (True, False)]
+        assert torch.equal(*greedy)
+        assert pick_backend(quantized).name == "torch"
 
 
 @pytest.mark.parametrize("where", ["cpu", "disk"])
