@@ -10,6 +10,7 @@ the absorbed form. Parameter names and shapes are those of transformers' `Deepse
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,11 @@ def either_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | 
     if cache is not None and past_key_values is not None:
         raise TypeError("pass the cache as cache or as past_key_values, not as both")
     return past_key_values if cache is None else cache
+
+
+def under_its_name(cache: Cache | None) -> dict[str, Any]:
+    """The cache as the keyword argument that the installed transformers expects."""
+    return {CACHE_ARGUMENT: cache}
 
 
 class AxionRMSNorm(nn.Module):

@@ -24,7 +24,14 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .attention_axion import CACHE_ARGUMENT, AxionAttention, AxionRMSNorm, AxionRotaryEmbedding, either_cache
+from .attention_axion import (
+    CACHE_ARGUMENT,
+    AxionAttention,
+    AxionRMSNorm,
+    AxionRotaryEmbedding,
+    either_cache,
+    under_its_name,
+)
 from .configuration_axion import AxionConfig
 from .mixture_axion import AxionExperts, AxionMLP, AxionMoE, AxionRouter
 
@@ -147,7 +154,7 @@ class AxionModel(AxionPreTrainedModel):
             inputs_embeds=hidden_BSD,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            **{CACHE_ARGUMENT: cache},
+            **under_its_name(cache),
         )
         position_embeddings = self.rotary_emb(hidden_BSD, position_ids)
         for layer in islice(self.layers, self.config.num_hidden_layers):  # fewer while drafts exit early
@@ -155,10 +162,10 @@ class AxionModel(AxionPreTrainedModel):
                 hidden_BSD,
                 position_embeddings=position_embeddings,
                 attention_mask=causal_mask,
-                **{CACHE_ARGUMENT: cache},
+                **under_its_name(cache),
                 **kwargs,
             )
-        return MoeModelOutputWithPast(last_hidden_state=self.norm(hidden_BSD), **{CACHE_ARGUMENT: cache})
+        return MoeModelOutputWithPast(last_hidden_state=self.norm(hidden_BSD), **under_its_name(cache))
 
 
 class AxionForCausalLM(AxionPreTrainedModel, GenerationMixin):
@@ -202,7 +209,7 @@ class AxionForCausalLM(AxionPreTrainedModel, GenerationMixin):
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
-            **{CACHE_ARGUMENT: either_cache(cache, past_key_values)},
+            **under_its_name(either_cache(cache, past_key_values)),
             **kwargs,
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -213,7 +220,7 @@ class AxionForCausalLM(AxionPreTrainedModel, GenerationMixin):
         return MoeCausalLMOutputWithPast(
             loss=loss,
             logits=logits_BSV,
-            **{CACHE_ARGUMENT: outputs.get(CACHE_ARGUMENT)},
+            **under_its_name(outputs.get(CACHE_ARGUMENT)),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             router_logits=outputs.router_logits,
@@ -228,9 +235,9 @@ class AxionForSequenceClassification(GenericForSequenceClassification, AxionPreT
 
     def __init__(self, config: AxionConfig):
         AxionPreTrainedModel.__init__(self, config)
-        self.num_labels = config.num_labels
+        self.num_labels: int = config.num_labels  # pyright: ignore[reportAttributeAccessIssue] (None only in its declaration)
         self.model = AxionModel(config)
-        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        self.score = nn.Linear(config.hidden_size, self.num_labels, bias=False)
         self.post_init()
 
 
