@@ -141,8 +141,8 @@ def _ways_of_asking(results: dict) -> list[dict] | None:
 
     The way that was right most often comes first; it is the one to recommend.
     """
-    tasks = {task: measured(results, task) for task in ASKING}
-    if not all(tasks.values()):
+    tasks = {task: result for task in ASKING if (result := measured(results, task))}
+    if len(tasks) < len(ASKING):
         return None
     ways = [
         {

@@ -1,9 +1,12 @@
 """Deliveries to the loopback Hub through the real client: pushed, verified, tagged, and repeated."""
 
+import re
+
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, metadata_load
 
 from axion.errors import AxionError
+from publish.hub.announce import link_to_new_version, snippet
 from publish.hub.delivery import PushOptions
 from publish.manifest import write_manifest
 from tests.hub import accounts
@@ -212,6 +215,33 @@ def test_the_preceding_version_links_to_the_new_one(hub, folder, tmp_path):
     for turn in ("again", "and again"):  # the first time, the manifest records the edited card
         send(make_folder(tmp_path / turn, OLD_REPO, tag="v0.1"), OLD_REPO, "v0.1")
         assert "new_version" in text_of(hub, OLD_REPO) and tree(hub, OLD_REPO)["commits"] == commits + 1
+
+
+def test_a_hand_made_card_of_the_preceding_version_gets_no_link(hub, folder):
+    api = HfApi()
+    api.create_repo(OLD_REPO)
+    repo = hub.store.repos["models", OLD_REPO]
+    head = repo.commits[repo.refs["refs/heads/main"]]
+    for card in (b"---\n- a list\n---\n", b"---\nlicense: [mit\n---\n", b"\xff\xfe"):
+        repo.add_commit("refs/heads/main", head.tree | {"README.md": Blob(card)}, "mine", "", "someone", 99)
+        assert link_to_new_version(OLD_REPO, REPO).startswith(f"no link from {OLD_REPO}, whose card cannot be read: ")
+    repo.add_commit("refs/heads/main", head.tree | {"README.md": Blob(b"# Mine\n")}, "mine", "", "someone", 99)
+    assert link_to_new_version(OLD_REPO, REPO) == f"{OLD_REPO} links to it"
+    assert text_of(hub, OLD_REPO).endswith("# Mine\n")
+
+
+def test_a_token_for_one_repository_alone_links_no_other(hub, folder, monkeypatch, tmp_path):
+    send(make_folder(tmp_path / "old", OLD_REPO, tag="v0.1"), OLD_REPO, "v0.1")
+    monkeypatch.setenv("HF_TOKEN", accounts.SOMEONE_FINE)
+    assert (
+        link_to_new_version(OLD_REPO, "someone/Tiny-3")
+        == f"no link from {OLD_REPO}: the token has no write access to it"
+    )
+
+
+def test_the_printed_snippet_asks_nothing(hub):
+    loads = re.findall(r"from_pretrained\((.*)\)", snippet(REPO, "v0.2"))
+    assert len(loads) == 2 and all("revision=revision, trust_remote_code=True" in load for load in loads)
 
 
 def test_a_download_that_stays_damaged_is_never_tagged(hub, folder):
