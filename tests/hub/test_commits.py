@@ -33,7 +33,7 @@ def add(path: str, content: bytes) -> CommitOperationAdd:
     return CommitOperationAdd(path, content)
 
 
-def test_one_commit_brings_all_files_in_both_modes(hub, api, repo, mode):
+def test_one_commit_has_all_files_in_both_modes(hub, api, repo, mode):
     files = {"README.md": CARD, "model.safetensors": WEIGHTS, "deep/er/notes.txt": b"text", "empty.bin": b""}
     files["chart.png"] = b"\x89PNG\r\n\x1a\n\0" + WEIGHTS[:1000]
     head = api.model_info(repo).sha
@@ -70,13 +70,13 @@ def test_both_modes_end_in_the_same_state(hub, api, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["dataset", "space"])
-def test_datasets_and_spaces_take_commits_too(hub, api, mode, kind):
+def test_commits_to_datasets_and_spaces(hub, api, mode, kind):
     api.create_repo(REPO, repo_type=kind, space_sdk="static" if kind == "space" else None)
     api.create_commit(REPO, [add("data.bin", WEIGHTS)], commit_message="x", repo_type=kind)
     assert Path(hf_hub_download(REPO, "data.bin", repo_type=kind)).read_bytes() == WEIGHTS
 
 
-def test_large_uploads_go_in_parts(hub, api, repo, monkeypatch):
+def test_large_uploads_are_multipart(hub, api, repo, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     hub.store.multipart_from = 30_001
     api.create_commit(repo, [add("model.safetensors", WEIGHTS)], commit_message="x")
@@ -84,7 +84,7 @@ def test_large_uploads_go_in_parts(hub, api, repo, monkeypatch):
     assert Path(hf_hub_download(repo, "model.safetensors")).read_bytes() == WEIGHTS
 
 
-def test_content_that_is_not_what_its_sha256_says_is_refused(hub, api, repo, mode):
+def test_content_with_another_sha256_is_refused(hub, api, repo, mode):
     operation = add("model.safetensors", WEIGHTS)
     operation.upload_info.sha256 = bytes(32)
     with pytest.raises((RuntimeError, BadRequestError)):
@@ -133,7 +133,7 @@ def test_deleting_and_copying(hub, api, repo, mode):
     assert api.file_exists(repo, "d.bin") and not api.file_exists(repo, "new")
 
 
-def test_gitignore_is_heeded(hub, api, repo):
+def test_gitignore_is_respected(hub, api, repo):
     files = {".gitignore": b"*.log\n", "a.log": b"1", "a.txt": b"1"}
     api.create_commit(repo, [add(*file) for file in files.items()], commit_message="1")
     assert set(api.list_repo_files(repo)) == {".gitattributes", ".gitignore", "a.txt"}
@@ -167,14 +167,14 @@ def test_a_card_without_metadata_brings_a_warning(hub, api, repo):
 
 
 @pytest.mark.parametrize("token", [accounts.SOMEONE_READS, accounts.STRANGER])
-def test_who_may_not_write_is_told_of_pull_requests(hub, api, repo, token):
+def test_without_write_access_pull_requests_are_suggested(hub, api, repo, token):
     with pytest.raises(HfHubHTTPError, match="create_pr=1") as refused:
         api.create_commit(repo, [add("a.txt", b"a")], commit_message="x", token=token)
     assert refused.value.response.status_code == 403
     assert len(api.list_repo_commits(repo)) == 1
 
 
-def test_a_commit_to_what_is_not_there(hub, api, repo):
+def test_a_commit_to_a_missing_repository_or_branch(hub, api, repo):
     with pytest.raises(RepositoryNotFoundError):
         api.create_commit("someone/else", [add("a.txt", b"a")], commit_message="x")
     api.create_tag(repo, tag="v1")
@@ -182,7 +182,7 @@ def test_a_commit_to_what_is_not_there(hub, api, repo):
         api.create_commit(repo, [add("a.txt", b"a")], commit_message="x", revision="v1")
 
 
-def test_a_folder_is_uploaded_by_the_pipeline_of_xet_or_in_one_commit(hub, api, repo, mode, tmp_path):
+def test_a_folder_is_uploaded_by_the_xet_pipeline_or_in_one_commit(hub, api, repo, mode, tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.txt").write_bytes(b"a")
     (tmp_path / "w.safetensors").write_bytes(WEIGHTS)

@@ -22,7 +22,7 @@ def released(api) -> str:
 
 
 @pytest.mark.parametrize("revision", ["main", "v0.1", "sha"])
-def test_a_release_arrives_whole(hub, api, released, revision):
+def test_a_release_is_downloaded_completely(hub, api, released, revision):
     revision = released if revision == "sha" else revision
     folder = Path(snapshot_download(REPO, revision=revision))
     for name in FILES:
@@ -33,7 +33,7 @@ def test_a_release_arrives_whole(hub, api, released, revision):
     assert not checked.mismatches and not checked.missing_paths and not checked.extra_paths
 
 
-def test_a_changed_file_fails_the_sums(api, released):
+def test_a_changed_file_fails_the_checksums(api, released):
     folder = Path(snapshot_download(REPO, revision="v0.1"))
     weights = (folder / "model.safetensors").resolve()
     content = bytearray(weights.read_bytes())
@@ -44,7 +44,7 @@ def test_a_changed_file_fails_the_sums(api, released):
     ]
 
 
-def test_long_trees_come_in_pages(hub, api, released):
+def test_long_trees_are_paginated(hub, api, released):
     entries = list(api.list_repo_tree(REPO, recursive=True))
     assert [entry.path for entry in entries if hasattr(entry, "blob_id")] == sorted([".gitattributes", *FILES])
     assert len(hub.calls("GET */tree/*")) == -(-len(entries) // hub.store.page) > 1
@@ -53,7 +53,7 @@ def test_long_trees_come_in_pages(hub, api, released):
     assert [commit.title for commit in api.list_repo_commits(REPO)][-2:] == ["v0.1", "initial commit"]
 
 
-def test_what_the_hub_knows_of_a_release(api, released):
+def test_the_hubs_information_about_a_release(api, released):
     info = api.model_info(REPO, files_metadata=True)
     assert info.sha == released and info.library_name == "transformers" and "license:mit" in info.tags
     assert info.card_data.license == "mit" and info.safetensors.total > 100_000
@@ -73,7 +73,7 @@ def test_results_of_benchmarks_are_read_from_their_folder(api, released):
     assert found["cais/hle"] == 20.9
 
 
-def test_what_is_not_there(hub, released):
+def test_missing_files(hub, released):
     with pytest.raises(RemoteEntryNotFoundError):
         hf_hub_download(REPO, "added_tokens.json", revision="v0.1")
     assert type(try_to_load_from_cache(REPO, "added_tokens.json", revision="v0.1")) is object
@@ -86,14 +86,14 @@ def test_a_private_file_needs_a_token(hub, released):
         hf_hub_download(REPO, "config.json", token=False)
 
 
-def test_large_files_come_from_elsewhere_and_the_token_stays_behind(hub, released):
+def test_large_files_are_redirected_without_the_token(hub, released):
     hf_hub_download(REPO, "model.safetensors")
     download = next(entry for entry in hub.log if entry.path.startswith("/storage/"))
     assert (download.method, download.status, download.authorized) == ("GET", 200, False)
     assert any(entry.authorized for entry in hub.log if "/resolve/" in entry.path)
 
 
-def test_a_part_of_a_file(hub, released):
+def test_range_requests(hub, released):
     headers = {"Authorization": f"Bearer {hub.token}", "Range": "bytes=10-19"}
     for name in ("config.json", "model.safetensors"):
         answer = httpx2.get(hf_hub_url(REPO, name), headers=headers, follow_redirects=False)

@@ -24,7 +24,7 @@ def repo(hub, api) -> str:
 
 
 @pytest.mark.parametrize("kind", ["402", "429", "500", "503"])
-def test_a_status_instead_of_an_answer(hub, api, kind):
+def test_a_status_as_a_fault(hub, api, kind):
     hub.fail(kind, "POST /api/repos/create")
     with pytest.raises(HfHubHTTPError, match=kind) as failed:
         api.create_repo(REPO)
@@ -35,7 +35,7 @@ def test_a_status_instead_of_an_answer(hub, api, kind):
 
 
 @pytest.mark.parametrize("kind", ["429", "503", "reset before", "reset after"])
-def test_the_client_tries_a_preupload_again(hub, api, repo, kind):
+def test_the_client_retries_a_preupload(hub, api, repo, kind):
     hub.fail(kind, "POST */preupload/*")
     api.create_commit(repo, [CommitOperationAdd("a.txt", b"a")], commit_message="x")
     assert len(hub.calls("POST */preupload/*")) == 2
@@ -52,7 +52,7 @@ def test_a_reset_at_the_commit_reaches_the_caller(hub, api, repo, kind, happened
     assert [entry.status for entry in hub.log if "/commit/" in entry.path] == [None]
 
 
-def test_a_download_that_breaks_off_is_continued(hub, repo, monkeypatch):
+def test_an_interrupted_download_is_resumed(hub, repo, monkeypatch):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
     hub.fail("truncated", "GET /storage/*")
     assert Path(hf_hub_download(repo, "weights.bin")).read_bytes() == BINARY
@@ -67,7 +67,7 @@ def test_a_reset_within_a_download_reaches_the_caller(hub, repo, kind):
 
 
 @pytest.mark.parametrize("name", ["weights.bin", "notes.txt"])
-def test_a_flipped_byte_passes_the_download_and_not_the_sums(hub, api, repo, name):
+def test_a_flipped_byte_passes_the_download_but_not_the_checksums(hub, api, repo, name):
     hub.fail("corrupted", "GET /storage/*" if name == "weights.bin" else f"GET */{name}")
     snapshot_download(repo)
     assert [wrong["path"] for wrong in api.verify_repo_checksums(repo).mismatches] == [name]
@@ -115,7 +115,7 @@ def test_an_unknown_kind_is_an_error(hub):
         hub.fail("reset")
 
 
-def test_strange_requests_are_refused_and_noted(hub):
+def test_unexpected_requests_are_refused_and_recorded(hub):
     for method, path, options in (
         ("GET", "/api/nothing", {}),
         ("POST", "/api/repos/create", {"json": {"name": "x", "colour": "red"}}),

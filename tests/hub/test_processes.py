@@ -68,7 +68,7 @@ def test_the_command_runs_a_hub_until_ctrl_c_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_tells_of_a_port_in_use(hub, tmp_path):
+def test_the_command_reports_a_port_in_use(hub, tmp_path):
     command = [sys.executable, "-m", "tests.hub", "--port", str(hub.port)]
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=20)

@@ -15,7 +15,7 @@ from tests.hub import accounts
 REPO = "someone/Axion-0.1"
 
 
-def test_whoami_tells_the_account_and_what_its_token_may(hub, api):
+def test_whoami_describes_the_account_and_its_token(hub, api):
     me = api.whoami()
     assert (me["name"], me["auth"]["accessToken"]["role"]) == ("someone", "write")
     assert [org["name"] for org in me["orgs"]] == ["team"]
@@ -52,7 +52,7 @@ def test_creating_it_twice_is_an_error_unless_exist_ok(hub, api):
     assert api.create_repo(REPO, exist_ok=True, token=accounts.STRANGER).repo_id == REPO
 
 
-def test_the_functions_without_a_client_reach_it_too(hub):
+def test_module_level_functions_reach_it_too(hub):
     create_repo(REPO)
     assert model_info(REPO).id == REPO
 
@@ -65,7 +65,7 @@ def test_creating_without_permission(hub, api, token):
     assert hub.snapshot()["repos"] == {}
 
 
-def test_a_private_repository_is_invisible_to_others(hub, api):
+def test_private_repositories_are_hidden_from_others(hub, api):
     api.create_repo(REPO, private=True)
     for token in (False, accounts.STRANGER, accounts.SOMEONE_FINE):
         with pytest.raises(RepositoryNotFoundError):
@@ -103,7 +103,7 @@ def test_settings_moving_and_deleting(hub, api):
     api.delete_repo("team/Axion", missing_ok=True)
 
 
-def test_a_gated_model_is_seen_and_not_read(hub, api):
+def test_a_gated_model_is_visible_but_not_readable(hub, api):
     api.create_repo(REPO)
     api.update_repo_settings(REPO, gated="manual")
     assert api.model_info(REPO, token=accounts.STRANGER).gated == "manual"

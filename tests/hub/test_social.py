@@ -36,7 +36,7 @@ def test_items_are_added_to_a_collection(hub, api, repo):
     assert hub.snapshot()["collections"] == {}
 
 
-def test_the_same_again_is_an_error_or_not_as_one_likes(hub, api, repo):
+def test_creating_a_collection_twice(hub, api, repo):
     made = api.create_collection("Axion", private=True)
     with pytest.raises(HfHubHTTPError) as refused:
         api.create_collection("Axion")
@@ -57,7 +57,7 @@ def test_an_owners_collections_are_listed(hub, api):
     assert [found.title for found in list_collections(owner="someone")] == titles
 
 
-def test_who_may_not_touch_a_collection(hub, api, repo):
+def test_permissions_of_collections(hub, api, repo):
     slug = api.create_collection("Axion").slug
     hidden = api.create_collection("hidden", private=True).slug
     assert api.get_collection(slug, token=False).title == "Axion"
@@ -72,7 +72,7 @@ def test_who_may_not_touch_a_collection(hub, api, repo):
             call()
 
 
-def test_a_pull_request_by_a_stranger_is_looked_at_and_merged(hub, api, repo, mode):
+def test_a_strangers_pull_request_can_be_read_and_merged(hub, api, repo, mode):
     operations = [CommitOperationAdd("a.txt", b"theirs"), CommitOperationAdd("w.bin", bytes(1000))]
     made = api.create_commit(repo, operations, commit_message="Mine", create_pr=True, token=accounts.STRANGER)
     assert made.pr_num == 1 and made.pr_revision == "refs/pr/1" and made.pr_url == f"{hub.url}/{repo}/discussions/1"

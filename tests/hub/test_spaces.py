@@ -46,7 +46,7 @@ def test_a_space_may_fail_to_build(hub, api, space):
     assert [api.get_space_runtime(space).stage for _ in range(3)][-1] == "BUILD_ERROR"
 
 
-def test_variables_can_be_read_and_secrets_can_not(hub, api, space):
+def test_variables_can_be_read_but_not_secrets(hub, api, space):
     assert api.get_space_variables(space)["MODEL"].value == "someone/Axion"
     assert api.add_space_variable(space, "REVISION", "v0.1")["REVISION"].value == "v0.1"
     assert set(api.delete_space_variable(space, "MODEL")) == {"REVISION"}
@@ -104,7 +104,7 @@ def test_a_wrong_readme_of_a_space_is_refused(hub, api, space, line, message):
         api.create_commit(space, [CommitOperationAdd("README.md", content)], commit_message="x", repo_type="space")
 
 
-def test_a_job_is_kept_as_it_was_ordered(hub, api):
+def test_a_job_is_stored_as_requested(hub, api):
     volume = Volume(type="bucket", source="someone/runs", mount_path="/runs")
     job = api.run_job(
         image="python:3.12",
@@ -129,7 +129,7 @@ def test_a_job_is_kept_as_it_was_ordered(hub, api):
         api.run_job(image="python:3.12", command=["true"], namespace="team", token=accounts.STRANGER)
 
 
-def test_a_script_goes_to_its_job_by_a_bucket(hub, api, tmp_path):
+def test_a_script_is_passed_to_its_job_in_a_bucket(hub, api, tmp_path):
     script = tmp_path / "train.py"
     script.write_text("print('training')\n")
     api.run_uv_job(str(script), dependencies=["torch"], flavor="cpu-basic", namespace="someone")

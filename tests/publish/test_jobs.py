@@ -34,7 +34,7 @@ def only_job(hub) -> dict:
     return job
 
 
-def test_the_same_command_runs_there(hub, few_files):
+def test_a_job_runs_the_same_command(hub, few_files):
     job = submit(REQUEST)
     spec = only_job(hub)["spec"]
     assert spec["command"] == ["bash", "-c", jobs.SCRIPT, "publish", *ARGUMENTS]
@@ -47,7 +47,7 @@ def test_the_same_command_runs_there(hub, few_files):
     assert hub.surprises == []
 
 
-def test_the_token_is_a_secret_and_nowhere_else(hub, few_files):
+def test_the_token_is_passed_only_as_a_secret(hub, few_files):
     job = submit(REQUEST)
     spec = only_job(hub)["spec"]
     assert spec.pop("secrets") == {"HF_TOKEN": hub.token}
@@ -55,7 +55,7 @@ def test_the_token_is_a_secret_and_nowhere_else(hub, few_files):
     assert not any(hub.token.encode() in content for content in hub.store.buckets[BUCKET]["files"].values())
 
 
-def test_runs_are_in_the_bucket_so_that_a_second_job_goes_on(hub, few_files):
+def test_runs_are_in_the_bucket_so_that_a_second_job_resumes(hub, few_files):
     submit(REQUEST)
     source, runs = only_job(hub)["spec"]["volumes"]
     assert runs == {"type": "bucket", "source": BUCKET, "path": "runs", "mountPath": "/runs", "readOnly": False}

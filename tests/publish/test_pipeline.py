@@ -122,7 +122,7 @@ def test_a_dry_run_measures_builds_and_verifies_but_does_not_push(unbuilt, reque
     assert {entry["expert"] for entry in trace["favourites"]} == {1, 2, 3, 4}
 
 
-def test_unchanged_inputs_touch_nothing(here, request_for):
+def test_unchanged_inputs_change_nothing(here, request_for):
     before = contents(here / "releases/axion-tiny")
     assert "up to date" in run_steps(request_for())["build"]
     assert contents(here / "releases/axion-tiny") == before
@@ -258,7 +258,7 @@ def test_a_publication_killed_in_every_step_ends_in_the_same_place(unbuilt, requ
     assert the_hub.snapshot() == end
 
 
-def test_skip_train_with_nothing_to_take(unbuilt, request_for):
+def test_skip_train_without_a_run_or_release(unbuilt, request_for):
     shutil.rmtree(unbuilt / "runs")
     with pytest.raises(AxionError, match="omit it to train"):
         run_steps(request_for())
@@ -434,7 +434,7 @@ def test_the_command_prints_one_line_per_step(here, command, capsys):
     assert [line.split()[0] for line in lines] == DRY
 
 
-def test_the_summary_for_programs_is_one_json_object(the_hub, command, capsys):
+def test_the_json_summary_is_one_object(the_hub, command, capsys):
     assert run(app, [*command, "--json"]) == 0
     printed = capsys.readouterr()
     summary = json.loads(printed.out)
@@ -487,7 +487,7 @@ def test_a_dry_run_of_the_whole_series_needs_no_hub_and_replaces_no_release(unbu
     assert hub.log == [] and contents(BUNDLED) == before
 
 
-def test_a_job_gets_the_same_command_without_what_sends_it_there(the_hub, command, capsys, monkeypatch):
+def test_a_job_gets_the_same_command_without_the_options_for_jobs(the_hub, command, capsys, monkeypatch):
     monkeypatch.setattr("publish.jobs.submit", lambda request: request)
     monkeypatch.setattr("publish.jobs.describe", lambda request: repr(request))
     assert run(app, [*command, "--on", "jobs", "--flavor=t4-small", "--timeout", "3h", "--private"]) == 0

@@ -112,7 +112,7 @@ def test_each_rule_alone_reports_its_problem(check_rule, rule, change, messages)
     check_rule(rule, change, messages)
 
 
-def test_what_is_right_in_a_card_is_not_found_wrong(spoilt):
+def test_a_valid_card_has_no_problems(spoilt):
     folder = spoilt(
         say(
             "[web](https://example.org/TO_DO) [mail](mailto:a@b.c) [here](#results) `[x](y)`\n"
@@ -128,7 +128,7 @@ def test_what_is_right_in_a_card_is_not_found_wrong(spoilt):
     assert [str(problem) for problem in spoilt(lambda folder: None) and lint(folder)] == []
 
 
-def test_what_readers_write_between_our_sections_is_not_judged_save_for_secrets(spoilt):
+def test_others_text_between_our_sections_is_only_checked_for_secrets(spoilt):
     words = "TODO: see [my notes](notes.md)\n```python\nthis is no Python\n```\n"
     assert lint(spoilt(add("README.md", words))) == []
     (problem,) = lint(spoilt(add("README.md", words + f"hf_{drawn(34)}\n")))

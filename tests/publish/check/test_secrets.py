@@ -77,12 +77,12 @@ def test_secrets_of_every_form_are_found_and_never_shown(tmp_path, form):
 
 @pytest.mark.parametrize("words", HARMLESS)
 @pytest.mark.parametrize("name", ["a.md", "a.json", "a.py", "a.png"])
-def test_what_only_looks_like_a_secret_is_left_alone(tmp_path, words, name):
+def test_text_that_resembles_a_secret_is_accepted(tmp_path, words, name):
     (tmp_path / name).write_text(words)
     assert scan_text_files(tmp_path) == []
 
 
-def test_an_expression_in_a_program_is_no_secret(tmp_path):
+def test_an_expression_in_code_is_not_a_secret(tmp_path):
     (tmp_path / "a.py").write_text("def f(self, token=settings4.tokens_of_2026_and_7): ...\n")
     assert scan_text_files(tmp_path) == []
 
@@ -90,19 +90,19 @@ def test_an_expression_in_a_program_is_no_secret(tmp_path):
 @pytest.mark.parametrize(
     "harmless", ["https://example.org/home/me/x", "/homepage/x", '{"t": "A:\\nB"}', "and/or/tmp", "../tmp/x", "~/x"]
 )
-def test_what_only_looks_like_a_local_path_is_left_alone(tmp_path, harmless):
+def test_text_that_resembles_a_local_path_is_accepted(tmp_path, harmless):
     (tmp_path / "a.json").write_text(harmless)
     assert scan_text_files(tmp_path) == []
 
 
-def test_this_project_gives_no_false_alarm():
+def test_this_project_has_no_false_positives():
     for folder in ("axion", "playground", "publish", "model_cards", "configs", "docs"):
         assert [
             str(problem) for problem in scan_text_files(RELEASES.parent / folder) if ".pyc" not in problem.file
         ] == []
 
 
-def test_a_line_of_megabytes_is_read_in_seconds(tmp_path):
+def test_a_very_long_line_is_scanned_in_seconds(tmp_path):
     (tmp_path / "a.json").write_text('{"token": "' + "aA1 " * 250_000 + f'hf_{drawn(34)}"}}')
     (tmp_path / "b.md").write_text("password" * 30_000 + "eyJ" * 30_000 + "sk-" * 30_000 + "://" * 30_000)
     assert [(problem.file, problem.line) for problem in scan_text_files(tmp_path)] == [("a.json", 1)]

@@ -82,7 +82,7 @@ def test_somebody_elses_repository_is_refused(hub, monkeypatch, token):
         publish_hub.check_access(REPO)
 
 
-def test_the_own_name_an_organisation_and_a_token_for_one_repository_are_fine(hub, monkeypatch):
+def test_the_users_name_an_organisation_and_a_token_for_one_repository(hub, monkeypatch):
     publish_hub.check_access(REPO)
     publish_hub.check_access("team/Tiny")
     HfApi().create_repo("someone/fine")

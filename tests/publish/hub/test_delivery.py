@@ -47,7 +47,7 @@ def test_both_ways_of_uploading_end_in_the_same_place(hub, folder, monkeypatch, 
     assert refs["refs/tags/v0.2"] == refs["refs/heads/main"] and hub.surprises == []
 
 
-def test_the_second_time_there_is_nothing_to_do(hub, folder):
+def test_a_second_delivery_has_nothing_to_do(hub, folder):
     send(folder)
     before = hub.snapshot()
     steps = by_name(send(folder))
@@ -56,7 +56,7 @@ def test_the_second_time_there_is_nothing_to_do(hub, folder):
     assert hub.snapshot() == before
 
 
-def test_a_released_tag_does_not_move(hub, folder, tmp_path):
+def test_a_release_tag_is_never_moved(hub, folder, tmp_path):
     send(folder)
     before = hub.snapshot()
     with pytest.raises(AxionError, match=r"has already released v0\.2 .* give the recipe a new version"):
@@ -75,7 +75,7 @@ def test_a_new_card_is_pushed_beside_the_tag(hub, folder, tmp_path):
     assert "Load it well." in text_of(hub, REPO)
 
 
-def test_readers_edits_of_the_card_survive(hub, folder):
+def test_others_edits_of_the_card_survive(hub, folder):
     send(folder)
     edit(
         REPO,
@@ -121,7 +121,7 @@ def test_an_edit_of_our_own_text_is_refused_unless_the_card_is_to_be_replaced(hu
     assert "Load it well." in text_of(hub, REPO) and "Burn it." not in text_of(hub, REPO)
 
 
-def test_a_repository_made_on_the_website_is_taken_over(hub, folder):
+def test_a_repository_created_on_the_website_can_be_published_to(hub, folder):
     api = HfApi()
     api.create_repo(REPO)
     operation = CommitOperationAdd("README.md", b"---\nlicense: mit\n---\n")
@@ -139,7 +139,7 @@ def test_somebody_elses_card_is_not_overwritten(hub, folder):
     assert "With a text." in text_of(hub, REPO)
 
 
-def test_files_that_readers_added_stay_and_files_that_we_dropped_go(hub, folder):
+def test_files_that_others_added_stay_and_obsolete_ones_are_deleted(hub, folder):
     (folder / "old.txt").write_text("of an earlier release\n")
     write_manifest(folder, {"repo_id": REPO, "tag": "v0.1"})
     send(folder, tag="v0.1")
@@ -239,7 +239,7 @@ def test_a_token_for_one_repository_alone_links_no_other(hub, folder, monkeypatc
     )
 
 
-def test_the_printed_snippet_asks_nothing(hub):
+def test_the_printed_snippet_asks_no_questions(hub):
     loads = re.findall(r"from_pretrained\((.*)\)", snippet(REPO, "v0.2"))
     assert len(loads) == 2 and all("revision=revision, trust_remote_code=True" in load for load in loads)
 

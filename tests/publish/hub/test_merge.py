@@ -60,7 +60,7 @@ def test_a_card_that_nobody_edited_becomes_ours(newline, mark):
     assert (merged.text, merged.kept) == (OURS, [])
 
 
-def test_blank_lines_and_the_order_of_keys_are_nothing_to_keep():
+def test_blank_lines_and_the_order_of_keys_are_not_edits():
     theirs = BASE.replace("axion:end summary -->\n", "axion:end summary -->\n\n\n")
     theirs = theirs.replace("license: mit\n", "").replace("tags:", "license: mit\ntags:")
     assert merge_card(OURS, theirs, BASE).text == OURS
@@ -80,7 +80,7 @@ def test_a_readers_passage_stays_where_it_is():
     assert merged.kept == ["1 passage"]
 
 
-def test_passages_before_and_after_everything_stay():
+def test_passages_at_the_start_and_the_end_are_kept():
     theirs = BASE.replace("<!-- axion:start summary", "> Moved!\n\n<!-- axion:start summary") + "\n## Thanks\nto all"
     merged = merge_card(OURS, theirs, BASE)
     assert "---\n\n> Moved!\n\n<!-- axion:start summary" in merged.text
@@ -88,7 +88,7 @@ def test_passages_before_and_after_everything_stay():
     assert merged.kept == ["2 passages"]
 
 
-def test_the_browsers_line_ends_stay_with_what_is_kept():
+def test_line_ends_of_the_browser_are_kept():
     theirs = after("summary", "Two\n\nlines.").replace("\n", "\r\n")
     merged = merge_card(OURS, theirs, BASE)
     assert merged.text == after("summary", "Two\n\nlines.", OURS).replace("\n", "\r\n")
@@ -108,13 +108,13 @@ def test_a_new_section_comes_after_its_predecessor_and_the_passage_there():
     assert ["".join(name) for name in names] == ["summary", "I like it", "usage", "results", "licence"]
 
 
-def test_a_new_last_section_is_set_off_from_a_passage_without_a_line_end():
+def test_a_new_last_section_is_separated_from_a_passage_without_a_line_end():
     merged = merge_card(card(METADATA, TEXTS | {"more": "## More"}), BASE + "Thanks", BASE)
     assert "Thanks\n\n<!-- axion:start more -->\n" in merged.text
     assert list(split_sections(merged.text).sections) == [*TEXTS, "more"]
 
 
-def test_a_section_that_is_no_longer_written_goes_and_its_passage_stays():
+def test_a_section_that_is_no_longer_written_is_removed_and_its_passage_kept():
     ours = card(METADATA, {name: text for name, text in TEXTS.items() if name != "results"})
     merged = merge_card(ours, after("results", "Well done!", after("summary", "I like it.")), BASE)
     assert "42 %" not in merged.text
@@ -122,7 +122,7 @@ def test_a_section_that_is_no_longer_written_goes_and_its_passage_stays():
     assert merged.kept == ["2 passages"]
 
 
-def test_an_edit_that_we_make_too_is_none():
+def test_an_edit_that_we_make_too_is_not_an_edit():
     assert merge_card(OURS, BASE.replace("42 %", "57 %"), BASE).text == OURS
 
 
@@ -147,19 +147,19 @@ def test_an_edit_that_we_make_too_is_none():
         (BASE.replace("license: mit", "- a").replace("language:", "- b:"), BASE, "has front matter that is not a YAML"),
     ],
 )  # fmt: skip
-def test_what_both_have_changed_is_refused_in_one_line(theirs, base, message):
+def test_changes_on_both_sides_are_refused_in_one_line(theirs, base, message):
     with pytest.raises(AxionError, match=message) as raised:
         merge_card(OURS, theirs, base)
     assert str(raised.value).endswith(ADVICE) and "\n" not in str(raised.value)
 
 
-def test_a_section_that_is_no_longer_written_but_edited_is_refused():
+def test_an_edited_section_that_is_no_longer_written_is_a_conflict():
     ours = card(METADATA, {name: text for name, text in TEXTS.items() if name != "results"})
     with pytest.raises(AxionError, match="the section results;"):
         merge_card(ours, BASE.replace("42 %", "43 %"), BASE)
 
 
-def test_our_own_card_must_be_made_of_sections():
+def test_our_own_card_must_consist_of_sections():
     with pytest.raises(ValueError, match="text outside of its sections"):
         merge_card(OURS + "more", after("summary", "x"), BASE)
     with pytest.raises(MarkerError, match="has the start of section results but not its end"):
@@ -175,7 +175,7 @@ def edited(**changes):
     return card(METADATA | changes, TEXTS)
 
 
-def test_keys_and_tags_of_readers_stay():
+def test_others_keys_and_tags_are_kept():
     theirs = edited(widget=[{"text": "1 + 1 ="}], tags=["education", "axion", "tiny"], language="en", thumbnail="é")
     merged = merge_card(card(METADATA | {"pipeline_tag": "text-generation"}, NEW_TEXTS), theirs, BASE)
     assert metadata_of(merged.text) == {
@@ -190,7 +190,7 @@ def test_keys_and_tags_of_readers_stay():
     assert merged.kept == ["tags education", "key widget", "key thumbnail"]
 
 
-def test_a_front_matter_in_which_nothing_changes_is_kept_to_the_letter():
+def test_unchanged_front_matter_is_kept_verbatim():
     theirs = BASE.replace("license: mit\n", "license:   mit  # as ever\ninference: no\n")
     merged = merge_card(OURS, theirs, BASE)
     assert merged.text == OURS.replace("license: mit\n", "license:   mit  # as ever\ninference: no\n")
@@ -205,7 +205,7 @@ def test_our_keys_follow_our_changes():
     assert merged.kept == ["tags maths"]
 
 
-def test_what_readers_added_to_a_list_that_we_no_longer_write_stays():
+def test_others_additions_to_a_list_that_we_no_longer_write_are_kept():
     merged = merge_card(
         card({"license": "mit", "tags": ["axion", "tiny"]}, TEXTS), edited(language=["en", "pt", "de"]), BASE
     )
@@ -214,7 +214,7 @@ def test_what_readers_added_to_a_list_that_we_no_longer_write_stays():
 
 @pytest.mark.parametrize("base", [BASE, None])
 @pytest.mark.parametrize("key", ["license", "model-index", "both"])
-def test_a_key_that_both_have_changed_is_refused(base, key):
+def test_a_key_changed_on_both_sides_is_a_conflict(base, key):
     theirs = (
         edited(license="gpl-3.0") if key == "license" else edited(**{"model-index": [{"name": "x", "results": []}]})
     )
@@ -226,7 +226,7 @@ def test_a_key_that_both_have_changed_is_refused(base, key):
     assert str(raised.value).endswith(ADVICE)
 
 
-def test_a_key_of_ours_that_a_reader_took_out_is_refused():
+def test_a_key_of_ours_that_was_removed_is_a_conflict():
     with pytest.raises(AxionError, match="the key license"):
         merge_card(OURS, BASE.replace("license: mit\n", ""), BASE)
 
@@ -234,12 +234,12 @@ def test_a_key_of_ours_that_a_reader_took_out_is_refused():
 @pytest.mark.parametrize(
     "empty", ["---\nlicense: mit\n---\n", "---\nlicense: mit\n---\n\n \n", "", "\n", "---\r\nlicense: mit\r\n---\r\n"]
 )
-def test_a_repository_made_on_the_website_takes_our_text(empty):
+def test_a_card_created_on_the_website_gets_our_text(empty):
     merged = merge_card(OURS, empty, None)
     assert (merged.text, merged.kept) == (OURS, [])
 
 
-def test_a_repository_made_on_the_website_keeps_its_own_keys():
+def test_a_card_created_on_the_website_keeps_its_own_keys():
     merged = merge_card(OURS, "---\nlicense: mit\ngated: auto\ntags: [mine]\n---\n", None)
     assert metadata_of(merged.text) == METADATA | {"gated": "auto", "tags": ["axion", "tiny", "mine"]}
     assert merged.text.endswith(OURS.split("---\n")[2])
@@ -247,7 +247,7 @@ def test_a_repository_made_on_the_website_keeps_its_own_keys():
         merge_card(OURS, "---\nlicense: gpl\n---\n", None)
 
 
-def test_no_front_matter_is_made_where_none_was_left():
+def test_removed_front_matter_is_not_restored():
     with pytest.raises(AxionError, match="the key license"):
         merge_card(OURS, after("summary", "x").split("---\n")[2], BASE)
 
@@ -292,7 +292,7 @@ def stories(draw):
 
 @settings(max_examples=60)
 @given(stories())
-def test_readers_lose_nothing_and_ours_is_all_there(story):
+def test_nothing_of_either_side_is_lost(story):
     base, theirs, passages, keys, tags, ours, later = story
     merged = merge_card(ours, theirs, base)
     plain = merged.text.replace("\r\n", "\n")
@@ -332,7 +332,7 @@ def test_an_edit_inside_a_section_is_never_overwritten(story, data):
 
 @settings(max_examples=60)
 @given(st.text(alphabet="-\n\ra: [&*<!>x", max_size=60), st.sampled_from([BASE, None]), st.integers(0, len(BASE)))
-def test_whatever_stands_on_the_hub_is_merged_or_refused(text, base, place):
+def test_any_published_card_is_merged_or_refused(text, base, place):
     for theirs in (text, BASE[:place] + text + BASE[place:], BASE[:place] + text):
         try:
             merged = merge_card(OURS, theirs, base)

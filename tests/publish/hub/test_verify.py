@@ -32,7 +32,7 @@ def test_a_clean_process_gives_the_same_logits_and_runs_the_card(release, monkey
     assert sorted(release.iterdir()) == before  # no __pycache__, nothing left behind
 
 
-def test_a_byte_that_changed_is_found(copy):
+def test_a_changed_byte_is_found(copy):
     weights = bytearray((copy / "model.safetensors").read_bytes())
     weights[-5] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
@@ -112,7 +112,7 @@ def test_a_release_on_the_hub_is_verified_by_its_name_from_a_fresh_cache(release
     assert not list(hub.home.glob("hub/models--*")), "the cache was not a fresh one"
 
 
-def test_a_card_that_was_edited_since_is_no_error(published, monkeypatch):
+def test_a_card_edited_since_is_not_an_error(published, monkeypatch):
     monkeypatch.setattr(verify, "run_clean", lambda folder, scratch, download: compute_here(folder))
     edit("README.md", lambda card: card + "\nA reader's word.\n```python\nraise SystemError\n```\n")
     lines = []
@@ -141,7 +141,7 @@ def compute_here(folder):
         ("README.md", lambda card: card.replace("```python\n", "```python\nimport os\n", 1), "Python snippets differ"),
     ],
 )
-def test_code_of_others_is_not_run_unless_it_is_trusted(published, monkeypatch, name, change, line):
+def test_others_code_is_not_run_unless_it_is_trusted(published, monkeypatch, name, change, line):
     monkeypatch.setattr(verify, "run_clean", None)  # calling it would fail
     edit(name, change)
     with pytest.raises(AxionError, match=line) as caught:
@@ -195,7 +195,7 @@ def test_trusted_code_is_run(published, monkeypatch):
     assert ran == [1]
 
 
-def test_other_weights_than_the_manifest_says(published, monkeypatch):
+def test_a_file_that_differs_from_the_manifest(published, monkeypatch):
     edit("metrics.csv", lambda text: text + "0\n")
     with pytest.raises(AxionError, match=r"metrics\.csv does not match its sha256 in release\.json"):
         verify.verify_published(f"{REPO_ID}@main", Steps(lambda line: None))

@@ -45,7 +45,7 @@ def test_the_folder_holds_the_allow_list_and_is_small(release):
     assert {(release / name).stat().st_mode & 0o777 for name in FILES} == {0o644}
 
 
-def test_release_json_vouches_for_every_other_file(release, info):
+def test_release_json_lists_every_other_file(release, info):
     assert set(info["files"]) == FILES - {"release.json"}
     assert all(sha256(release / name) == digest for name, digest in info["files"].items())
 
@@ -58,7 +58,7 @@ def test_the_remote_code_is_copied_unchanged(release):
     assert config["use_cache"] is True
 
 
-def test_weights_are_those_of_the_run_stored_once_with_their_format(release, finished_run):
+def test_weights_are_the_runs_stored_once_with_their_format(release, finished_run):
     with safe_open(release / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
         assert "lm_head.weight" not in file.keys()  # noqa: SIM118 (no mapping): tied to the embeddings
@@ -167,7 +167,7 @@ def test_the_fingerprint_of_code_changes_with_any_of_its_files(tmp_path, monkeyp
     assert fingerprint.code_fingerprint("axion.one") != before
 
 
-def test_a_failing_build_leaves_the_old_release_and_no_rubbish(release, ingredients, tmp_path, monkeypatch):
+def test_a_failed_build_leaves_the_old_release_and_no_temporary_files(release, ingredients, tmp_path, monkeypatch):
     target = shutil.copytree(release, tmp_path / "axion-tiny")
     before = (target / "release.json").read_bytes()
     monkeypatch.setattr(build, "write_legacy_tokenizer", lambda *_: None)
@@ -190,7 +190,7 @@ def die_between_the_moves(target):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_build_killed_between_its_two_moves_is_repaired_by_the_next(release, ingredients, tmp_path, monkeypatch):
+def test_a_build_killed_between_its_two_renames_is_repaired_by_the_next(release, ingredients, tmp_path, monkeypatch):
     target = shutil.copytree(release, tmp_path / "axion-tiny")
     process = multiprocessing.get_context("fork").Process(target=die_between_the_moves, args=(target,))
     process.start()
@@ -204,7 +204,7 @@ def test_a_build_killed_between_its_two_moves_is_repaired_by_the_next(release, i
     assert [path.name for path in tmp_path.iterdir()] == ["axion-tiny"]
 
 
-def test_tokens_that_disagree_are_refused(finished_run, measured, tmp_path):
+def test_token_ids_that_disagree_are_refused(finished_run, measured, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     config = json.loads((run / "final/config.json").read_text())
     (run / "final/config.json").write_text(json.dumps(config | {"eos_token_id": 5}))
@@ -221,7 +221,7 @@ def test_a_release_for_another_repository_differs_in_its_card_alone(release, inf
     assert "another/Name" in (tmp_path / "copy/README.md").read_text()
 
 
-def test_the_other_forms_are_named_by_the_card_and_the_manifest(release, tmp_path):
+def test_the_card_and_the_manifest_name_the_other_forms(release, tmp_path):
     build.refresh(release, REPO_ID, tmp_path / "copy", ("native", "gguf"))
     assert json.loads((tmp_path / "copy/release.json").read_text())["exports"] == ["native", "gguf"]
     assert "Axion-tiny-GGUF" in (tmp_path / "copy/README.md").read_text()
@@ -229,7 +229,7 @@ def test_the_other_forms_are_named_by_the_card_and_the_manifest(release, tmp_pat
     assert {name for name in FILES if sha256(tmp_path / "again" / name) != sha256(release / name)} == set()
 
 
-def test_the_benchmark_s_result_comes_along_where_it_was_measured(release, finished_run, measured, tmp_path):
+def test_the_benchmark_result_is_included_if_it_was_measured(release, finished_run, measured, tmp_path):
     (entry,) = yaml.safe_load((release / ".eval_results/gsm8k.yaml").read_text())
     assert entry["value"] == round(100 * measured["results"]["gsm8k_test"]["accuracy"], 2)
     measured["results"]["gsm8k_test"] = {"skipped": "no network"}
@@ -237,7 +237,7 @@ def test_the_benchmark_s_result_comes_along_where_it_was_measured(release, finis
     assert set(files_in(tmp_path / "release")) == FILES - {EVAL_RESULTS}
 
 
-def test_the_licence_comes_along_where_it_is_that_of_the_project(release, tmp_path):
+def test_the_licence_text_is_included_if_it_is_the_projects(release, tmp_path):
     assert (release / LICENSE).read_text().startswith("MIT License")
     other = shutil.copytree(release, tmp_path / "other")
     write_manifest(other, read_manifest(other) | {"license": "apache-2.0"})
@@ -270,7 +270,7 @@ def test_an_unfinished_run_is_refused(finished_run, measured, tmp_path):
         build.build_release(build.Ingredients(run, measured, REPO_ID), tmp_path / "release")
 
 
-def test_a_run_that_says_too_little_is_refused(finished_run, measured, tmp_path):
+def test_a_run_whose_record_is_incomplete_is_refused(finished_run, measured, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     content = json.loads((run / "run.json").read_text())
     del content["date"]

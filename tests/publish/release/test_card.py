@@ -54,7 +54,7 @@ def with_change(info: dict, path: tuple, value: object) -> dict:
     return changed
 
 
-def test_every_number_of_release_json_that_the_card_shows_is_ruled_by_it(info):
+def test_every_number_on_the_card_comes_from_release_json(info):
     before, shown = card_files(info), 0
     for path, number in numbers(info):
         name = ".".join(map(str, path))
@@ -96,7 +96,7 @@ def test_every_number_of_release_json_that_the_card_shows_is_ruled_by_it(info):
         ("tag", "v7.7", 'revision = "someone/Axion-tiny", "v7.7"'),
     ],
 )
-def test_a_figure_stands_where_it_belongs(info, path, value, text):
+def test_each_figure_is_in_its_place(info, path, value, text):
     path = tuple(int(key) if key.isdigit() else key for key in path.split("."))
     assert text not in render_card(info)
     assert text in render_card(with_change(info, path, value))
@@ -125,7 +125,7 @@ def test_the_card_says_that_the_two_losses_are_over_different_texts(info):
     assert said not in render_card(info)
 
 
-def test_what_belongs_to_the_model_is_linked_at_the_top(info):
+def test_log_code_demo_and_collection_are_linked_at_the_top(info):
     top = dict(BLOCKS.findall(render_card(info)))["about"]
     assert "(metrics.csv)" in top and "(https://huggingface.co/someone/collections)" in top and "Demo" not in top
     top = dict(BLOCKS.findall(render_card(info | {"space": "someone/page", "code": "https://example.org/axion"})))[
@@ -145,7 +145,7 @@ def test_the_code_files_are_those_of_the_release(info, release):
     assert int(said[1]) == len(names) and set(names) == {path.name for path in release.glob("*_axion.py")}
 
 
-def test_the_template_states_no_figure_of_its_own():
+def test_the_template_has_no_figures():
     text = (TEMPLATES / "axion1.md.j2").read_text(encoding="utf-8")
     text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)  # code to be run, not figures
     text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", text, flags=re.DOTALL)
@@ -154,7 +154,7 @@ def test_the_template_states_no_figure_of_its_own():
     assert re.findall(r".*\d.*", text) == []
 
 
-def test_all_of_the_body_stands_in_blocks(info):
+def test_the_whole_body_is_in_sections(info):
     for exports in ([], ["native", "gguf"]):
         body = render_card(info | {"exports": exports}).split("---\n", 2)[2]
         names = [name for name, _ in BLOCKS.findall(body)]
@@ -165,7 +165,7 @@ def test_all_of_the_body_stands_in_blocks(info):
             assert len(re.findall(r"^##? ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)) == 1
 
 
-def test_a_figure_that_changes_touches_its_own_block_alone(info):
+def test_a_changed_figure_changes_its_own_section_only(info):
     before, after = (
         dict(BLOCKS.findall(render_card(each))) for each in (info, info | {"roadmap": info["roadmap"][:2]})
     )
@@ -196,7 +196,7 @@ def test_the_front_matter_is_what_the_hub_reads(info, release):
     assert len(names) == len(set(names)) == 7  # two losses, one test set, two by two sums
 
 
-def test_the_benchmark_s_result_is_in_its_own_form_and_unit(info):
+def test_the_benchmark_result_has_the_hubs_format_and_unit(info):
     (entry,) = parse_eval_result_entries(yaml.safe_load(card_files(info)[".eval_results/gsm8k.yaml"]))
     assert (entry.dataset_id, entry.task_id) == ("openai/gsm8k", "gsm8k")
     assert entry.value == round(100 * 7 / 1319, 2)  # per cent
@@ -213,11 +213,11 @@ def test_the_benchmark_s_result_is_in_its_own_form_and_unit(info):
     ],
     ids=["not measured", "another data set", "a part of it"],
 )
-def test_what_is_not_the_benchmark_is_not_reported_as_it(info, path, value):
+def test_other_data_is_not_reported_as_the_benchmark(info, path, value):
     assert list(card_files(with_change(info, path, value))) == ["README.md"]
 
 
-def test_what_was_not_measured_is_said_to_be_so(info):
+def test_tasks_that_were_not_measured_are_listed(info):
     info["results"]["gsm8k_test"] = {"skipped": "no network"}
     card = render_card(info)
     assert "- `gsm8k_test` was not measured: no network" in card
@@ -227,7 +227,7 @@ def test_what_was_not_measured_is_said_to_be_so(info):
     assert "## Speed" not in render_card(info) and "axion:start speed" not in render_card(info)
 
 
-def test_memory_that_no_system_call_told_is_left_out(info):
+def test_memory_that_was_not_measured_is_left_out(info):
     info["results"]["speed"]["memory"] = None
     card = render_card(info)
     assert "fresh process" not in card and "The weights take 1.2 MB" in card
@@ -245,7 +245,7 @@ def test_the_original_release_is_named_where_there_was_one(info):
     assert "original release counts 343,616 parameters" in render_card(info)
 
 
-def test_other_forms_are_named_where_they_are_published(info):
+def test_other_forms_are_linked_once_they_are_published(info):
     card = render_card(info)
     assert "someone/Axion-tiny-native" not in card and "llama" not in card.lower()
     card = render_card(info | {"exports": ["native", "gguf"]})
@@ -253,7 +253,7 @@ def test_other_forms_are_named_where_they_are_published(info):
     assert "GGUF" not in render_card(info | {"exports": ["native"]})
 
 
-def test_the_roadmap_tells_this_version_from_released_and_planned_ones(info):
+def test_the_roadmap_marks_this_version_and_released_and_planned_ones(info):
     info["name"] = "axion1-v0.1"
     info["roadmap"][1] |= {"released": True, "active": 700_000, "parameters": 1_511_111}
     rows = [line for line in render_card(info).splitlines() if re.match(r"\| 0\.\d \|", line)]
@@ -261,7 +261,7 @@ def test_the_roadmap_tells_this_version_from_released_and_planned_ones(info):
     assert "| 1,511,111 | 700,000 |" in rows[1] and "6,000,000, nominal" in rows[2]
 
 
-def test_limitations_are_those_of_the_size(info):
+def test_limitations_depend_on_the_size(info):
     said = [render_card(with_change(info, ("parameters", "total"), size)) for size in (344_224, 6_000_000, 100_000_000)]
     phrases = ("for a little arithmetic", "patterns of its training", "Fluency is no sign of knowledge")
     for card, phrase in zip(said, phrases, strict=True):
@@ -280,7 +280,7 @@ def test_an_unknown_family_is_one_line(info):
         render_card(info)
 
 
-def test_pip_is_told_versions_that_it_can_find(info):
+def test_pinned_versions_have_no_local_build_tag(info):
     info["training"]["libraries"]["torch"] = "9.8.7+cpu"
     assert "pip install torch==9.8.7 transformers==" in render_card(info)
 

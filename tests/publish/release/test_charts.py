@@ -20,7 +20,7 @@ def metrics(tmp_path):
     return read_metrics(tmp_path / "metrics.csv")
 
 
-def test_the_curve_is_a_picture_and_repeatable(metrics, tmp_path):
+def test_the_curve_is_reproducible(metrics, tmp_path):
     for name in ("one.png", "two.png"):
         charts.draw_training_curve(metrics, "training", tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()

@@ -37,7 +37,7 @@ def evaluations(monkeypatch, measured):
     return calls
 
 
-def test_the_day_and_the_data_are_kept_by_content(run, recipe_file, local, evaluations, tmp_path):
+def test_the_date_and_the_data_are_recorded_by_content(run, recipe_file, local, evaluations, tmp_path):
     content = measure(run, load_recipe(recipe_file, local), [].append)
     assert content == json.loads((run / "evaluation.json").read_text())
     for key, name in (("files", "train.jsonl"), ("test_files", "test.jsonl")):
@@ -46,7 +46,7 @@ def test_the_day_and_the_data_are_kept_by_content(run, recipe_file, local, evalu
     assert len(content["date"].split("-")) == 3
 
 
-def test_other_data_is_measured_again_the_same_data_elsewhere_is_not(run, recipe_file, local, evaluations, tmp_path):
+def test_other_data_is_measured_again_but_not_the_same_data_elsewhere(run, recipe_file, local, evaluations, tmp_path):
     measure(run, load_recipe(recipe_file, local), [].append)
     shutil.copytree(tmp_path / "private", tmp_path / "elsewhere")
     measure(run, load_recipe(recipe_file, [each.replace("private", "elsewhere") for each in local]), [].append)
@@ -56,7 +56,7 @@ def test_other_data_is_measured_again_the_same_data_elsewhere_is_not(run, recipe
     assert len(evaluations) == 2
 
 
-def test_what_was_not_measured_is_tried_again_and_the_rest_stays(run, recipe_file, measured, monkeypatch):
+def test_skipped_tasks_are_tried_again_and_the_rest_is_kept(run, recipe_file, measured, monkeypatch):
     seen, said = [], []
     answers = {"gsm8k_test": {"skipped": "no network"}}
 
@@ -80,7 +80,7 @@ def test_what_was_not_measured_is_tried_again_and_the_rest_stays(run, recipe_fil
     assert seen == [set(), set(first["results"]) - {"gsm8k_test"}, set(first["results"]) - {"gsm8k_test"}]
 
 
-def test_the_load_is_measured_again_once_the_problems_are_at_hand(run, recipe_file, measured, monkeypatch):
+def test_the_load_is_measured_again_once_the_documents_are_available(run, recipe_file, measured, monkeypatch):
     monkeypatch.setattr(evaluation, "load_documents", lambda *_, **__: {})
     results = measured["results"] | {"validation": {"skipped": "no network"}}
     monkeypatch.setattr(evaluation, "evaluate", lambda *_, known, **__: seen.append(known) or results)
@@ -111,7 +111,7 @@ def test_only_what_came_after_a_release_is_measured_of_it(release, measured, mon
     assert all(isinstance(sample["output"], str) for sample in changes["samples"])
 
 
-def test_code_that_measures_nothing_may_change(run, recipe_file, local, evaluations, tmp_path, monkeypatch):
+def test_changes_of_unrelated_code_do_not_matter(run, recipe_file, local, evaluations, tmp_path, monkeypatch):
     root = tmp_path / "code"
     for package in ("axion", "publish"):
         shutil.copytree(fingerprint.ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))

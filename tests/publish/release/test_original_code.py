@@ -44,7 +44,7 @@ print(tok.decode(out[0].tolist()))
 """
 
 
-def test_the_original_quick_start_runs_as_it_is(release, tmp_path):
+def test_the_original_quick_start_runs_unchanged(release, tmp_path):
     folder = shutil.copytree(release, tmp_path / "downloaded")
     (folder / "quickstart.py").write_text(ORIGINAL, encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HF_"))}

@@ -82,7 +82,7 @@ def test_it_holds_what_the_page_needs_and_nothing_else(built):
         assert not [name for name in files if unwanted in name]
 
 
-def test_every_asset_of_the_page_goes_with_it(built):
+def test_every_asset_of_the_page_is_included(built):
     for assets in (Path("playground/views"), Path("playground/views/css"), Path("playground/content/templates")):
         there = {path.name for path in (space_build.ROOT / assets).iterdir() if path.suffix in space_build.ASSETS}
         assert {path.name for path in (built / assets).iterdir() if path.suffix in space_build.ASSETS} == there
@@ -150,7 +150,7 @@ def test_front_matter_that_the_hub_would_refuse_is_one_line(small, key, value, w
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
+def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(AxionError, match="is not empty"):
         build_space(tmp_path)
@@ -158,7 +158,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("secret", ["hf_" + "q7Zx" * 9, "see /home/somebody/axion"])
-def test_a_secret_or_a_path_of_this_machine_stops_it(tmp_path, monkeypatch, secret):
+def test_a_secret_or_a_local_path_is_an_error(tmp_path, monkeypatch, secret):
     render = space_build.render_readme
     monkeypatch.setattr(space_build, "render_readme", lambda *arguments: render(*arguments) + secret)
     with pytest.raises(AxionError, match=r"README\.md") as caught:
@@ -169,7 +169,7 @@ def test_a_secret_or_a_path_of_this_machine_stops_it(tmp_path, monkeypatch, secr
 # --- Running by itself ------------------------------------------------------------------------------------------------
 
 
-def test_the_folder_alone_is_what_runs_and_it_can_add(built, tmp_path):
+def test_the_space_runs_from_its_folder_alone_and_can_add(built, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(built, copy)
     for texts in (copy / "playground" / "locales").iterdir():
@@ -267,7 +267,7 @@ def test_a_space_is_built_run_pushed_and_started_and_the_second_time_skipped(hub
     assert hub.surprises == []
 
 
-def test_what_is_preloaded_is_what_the_page_reads(hub, release, published):
+def test_the_page_reads_what_is_preloaded(hub, release, published):
     model = find_model(MODEL)
     assert (model.commit, model.reference) == (published, f"{MODEL}@{published}")
     assert {"config.json", "model.safetensors", "tokenizer.json", "release.json"} <= set(model.files)
@@ -275,7 +275,7 @@ def test_what_is_preloaded_is_what_the_page_reads(hub, release, published):
     assert {"*.json", "*.safetensors"} <= set(WANTED_FROM_HUB)
 
 
-def test_what_the_space_could_not_show_is_refused(hub, published):
+def test_a_model_that_the_space_could_not_show_is_refused(hub, published):
     with pytest.raises(AxionError, match=r"--model 'v0\.1' has no owner"):
         find_model("v0.1")
     with pytest.raises(AxionError, match=r"--model is 'someone/\.\.', not a valid name on the Hub"):
@@ -292,7 +292,7 @@ def test_what_the_space_could_not_show_is_refused(hub, published):
         find_model(MODEL)
 
 
-def test_files_of_an_earlier_push_go_and_others_stay(hub, small):
+def test_obsolete_files_are_deleted_and_others_kept(hub, small):
     make_space(small)
     (small / "playground" / "old.py").write_text("")
     (small / "notes.md").write_text("mine")
@@ -330,7 +330,7 @@ def test_others_edits_are_not_overwritten_unless_they_are_to_be_discarded(hub, s
     space.check_edits(small, SPACE)
 
 
-def test_a_space_of_somebody_else_s_making_is_not_overwritten(hub, small):
+def test_a_space_that_others_made_is_not_overwritten(hub, small):
     hub_calls.api().create_repo(SPACE, repo_type="space", space_sdk="gradio")
     edit_space("app.py", b"print('mine')\n")
     with pytest.raises(AxionError, match=r"on the Hub: app\.py; undo that there"):
@@ -356,7 +356,7 @@ def test_other_models_change_a_variable_and_one_commit(hub, small, tmp_path):
     assert hub.surprises == []
 
 
-def test_a_free_account_is_shown_the_way_to_zero_gpu(hub, small, quick):
+def test_a_free_account_is_pointed_to_zero_gpu(hub, small, quick):
     hub.store.free.add("someone")
     with pytest.raises(AxionError, match=r"on cpu-basic need a paid plan.*--hardware zero-a10g$"):
         space.check_space(SpaceRequest(SPACE), hub_calls.whoami())
@@ -371,7 +371,7 @@ def test_a_free_account_is_shown_the_way_to_zero_gpu(hub, small, quick):
         push_space(small, "someone/free-2", [PINNED], hardware="zero-a10g")
 
 
-def test_hardware_is_asked_for_once(hub, small):
+def test_hardware_is_requested_once(hub, small):
     make_space(small)
     for _ in range(2):
         push_space(small, SPACE, [PINNED], hardware="cpu-upgrade")
@@ -380,7 +380,7 @@ def test_hardware_is_asked_for_once(hub, small):
         publish_space(SpaceRequest(SPACE, hardware="tpu"), Steps(print))
 
 
-def test_somebody_else_s_name_is_refused_before_anything_is_made(hub, monkeypatch):
+def test_another_users_name_is_refused_before_anything_is_created(hub, monkeypatch):
     with pytest.raises(AxionError, match="not a member of stranger"):
         publish_space(SpaceRequest("stranger/page"), Steps(print))
     monkeypatch.setenv("HF_TOKEN", accounts.SOMEONE_READS)
