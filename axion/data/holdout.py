@@ -10,6 +10,9 @@ from functools import cache
 
 LARGEST_TESTED = 99
 
+MOST_DIGITS = 9
+"""Longer numbers are never held out, and Python refuses to convert those of more than 4,300 digits."""
+
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:[.,]\d+)?|\.\d+"
 _A, _B = (rf"(?:R?\$)?\s?(?P<{name}>{_NUMBER})%?" for name in "ab")
 _ALONE = r"(?<!\d)(?<!\d[.,])"  # not in the middle of a number
@@ -61,7 +64,7 @@ def operand_pairs(text: str) -> list[tuple[int, int]]:
 
     Joined is also what stands as a product without a sign, "11(4)", and what a phrase asks for, "the sum of 11 and 4".
     Currency signs, percent signs, thousands separators and a unit after the first number are ignored. A number with a
-    fractional part forms no pair; "5.00" counts as 5.
+    fractional part, or with more than `MOST_DIGITS` digits, forms no pair; "5.00" counts as 5.
     """
     forms = _FORMS + _FORMS_WITH_PARENTHESES if "(" in text else _FORMS
     matches = sorted((match.start("a"), match["a"], match["b"]) for form in forms for match in form.finditer(text))
@@ -75,7 +78,9 @@ def shows_held_out(text: str, fraction: float) -> bool:
 
 
 def _whole(number: str) -> int | None:
-    """The value of a matched number, None where it has a fractional part."""
+    """The value of a matched number, None where it has a fractional part or more than `MOST_DIGITS` digits."""
     plain = re.sub(r",(?=\d{3}(?!\d))", "", number).replace(",", ".")
     whole, _, fractional = plain.partition(".")
-    return None if fractional.strip("0") else int(whole or 0)
+    if fractional.strip("0") or len(whole.lstrip("0")) > MOST_DIGITS:
+        return None
+    return int(whole.lstrip("0") or 0)

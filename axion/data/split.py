@@ -65,15 +65,20 @@ class HeldOut(Generic[Item]):
         self._split = split
         self._heap: list[tuple[int, int, int, Item]] = []  # the highest rank first: ranks are negated
         self._bytes = self._added = 0
+        self._lowest_dropped = RANKS
 
     def add(self, text: str, item: Item) -> None:
         """Adds what stands for the document with this text."""
-        size = len(text.encode())
-        heapq.heappush(self._heap, (-self._split.rank(text), -self._added, size, item))
         self._added += 1
+        if (rank := self._split.rank(text)) >= self._lowest_dropped:
+            return  # it could fit where a longer document did not, but only if it came later
+        size = len(text.encode())
+        heapq.heappush(self._heap, (-rank, -self._added, size, item))
         self._bytes += size
         while self._bytes > self._split.max_validation_bytes and len(self._heap) > 1:
-            self._bytes -= heapq.heappop(self._heap)[2]
+            dropped, _, size, _ = heapq.heappop(self._heap)
+            self._bytes -= size
+            self._lowest_dropped = -dropped
 
     def kept(self) -> list[Item]:
         """What was added for the documents that are kept, in its order."""

@@ -76,6 +76,12 @@ def test_shows_held_out():
     a, b = next(pair for pair in ALL_PAIRS if is_held_out(*pair, 0.05))
     assert shows_held_out(f"So Ann has {b} apples - {a} apples.", 0.05)
     assert not shows_held_out(f"So Ann has {b} and {a} apples, 5 + 3.", 0.05)
+    assert shows_held_out(f"{'0' * 5000}{b} - {a}", 0.05)
+
+
+@pytest.mark.parametrize("digits", [10, 5000])  # Python converts at most 4,300
+def test_numbers_of_many_digits_form_no_pair(digits):
+    assert not shows_held_out(f"{'1' * digits} - 3, 3 + {'1' * digits}.0, {'1' * digits}({'2' * digits})", 0.05)
 
 
 def scan(text: str) -> set[tuple[int, int]]:
