@@ -91,7 +91,7 @@ def test_it_shows_what_was_measured_and_escapes_it(folder):
     results = {"arithmetic": {"scores": [score]}, "gsm8k_test": {"skipped": "<b>no data</b>"}}
     write_info(folder, results=results)
     html = model_html(opened(folder), "en")
-    assert "96.0%" in html and "96 of 100" in html and "GSM8K test" not in html
+    assert "96.0%" in html and "96 of 100" in html and "test set" not in html
     assert "96 de 100" in model_html(opened(folder), "pt")
 
     results["arithmetic"]["scores"][0]["language"] = "<img>"

@@ -7,6 +7,7 @@ import pytest
 
 from playground.content.experts import DEAD_BELOW, describe_experts
 from playground.generate.catalogue import Catalogue
+from playground.locales import by_language
 from playground.server.tabs.experts import error_json, experts_json
 from tests.playground.conftest import HOSTILE
 from tests.support.measured import expert_load, favourites, make_release, write_info, write_trace
@@ -70,12 +71,13 @@ def test_hostile_tokens_stay_text(view, value, many):
 def test_the_loads_are_those_of_the_chosen_set(view, measured, value, language):
     page = view("experts", language=language, value=value).page
     load = json.loads((measured / "release.json").read_text())["results"]["expert_load"]
-    labels = {"en": ("everything", "GSM8K", "arithmetic"), "pt": ("tudo", "GSM8K", "aritmética")}[language]
+    sets = ("together", "validation", "arithmetic")
+    labels = [by_language("experts")[language][f"set_{name}"] for name in sets]
     dead = {
         "en": "Dead, below 0.1× the fair share: E3 of layer 2.",
         "pt": "Mortos, abaixo de 0,1× a parcela justa: E3 da camada 2.",
     }
-    for name, label in zip(("together", "validation", "arithmetic"), labels, strict=True):
+    for name, label in zip(sets, labels, strict=True):
         switch(page, "sets", label)
         expected = [f"{times:.2f}" for layer in load[name]["layers"] for times in layer]
         if language == "pt":
