@@ -232,14 +232,15 @@ def files_at(repo_id: str, commit: str, repo_type: str = "model") -> dict[str, R
         return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 
-def commit_history(repo_id: str, commit: str) -> list[str]:
+def commit_history(repo_id: str, commit: str, repo_type: str = "model") -> list[str]:
     """A commit and its ancestors, newest first.
 
     Raises:
         AxionError: the Hub refused, or cannot be reached.
     """
     with hub_errors(repo_id):
-        return [entry.commit_id for entry in retry(lambda: api().list_repo_commits(repo_id, revision=commit))]
+        commits = retry(lambda: api().list_repo_commits(repo_id, revision=commit, repo_type=repo_type))
+        return [entry.commit_id for entry in commits]
 
 
 def download(repo_id: str, commit: str, cache: Path, files: list[str] | None = None) -> Path:
@@ -298,14 +299,22 @@ def create_repo(repo_id: str, private: bool = False, branch: str | None = None) 
             retry(lambda: api().create_branch(repo_id, branch=branch, exist_ok=True))
 
 
-def empty_head(repo_id: str, branch: str = "main") -> str:
+WRITTEN_BY_THE_HUB = {"model": {".gitattributes"}, "space": {".gitattributes", "README.md"}}
+"""The files that a new repository begins with."""
+
+
+def empty_head(repo_id: str, branch: str = "main", repo_type: str = "model") -> str:
     """The commit that a repository begins with.
 
     Raises:
-        AxionError: the repository has files, so somebody else has put them there in the meantime.
+        AxionError: the repository has more than that, so somebody else has changed it in the meantime.
     """
-    commit = head(repo_id, branch)
-    if commit is None or files_at(repo_id, commit).keys() - {".gitattributes"}:
+    commit = head(repo_id, branch, repo_type)
+    if (
+        commit is None
+        or files_at(repo_id, commit, repo_type).keys() - WRITTEN_BY_THE_HUB[repo_type]
+        or len(commit_history(repo_id, commit, repo_type)) > 1
+    ):
         raise AxionError(f"{repo_id} has changed in the meantime: run the same command again")
     return commit
 

@@ -82,10 +82,11 @@ def publish_space(request: SpaceRequest, steps: Steps) -> str:
             for name in ("test", "push"):
                 steps.skip(name, f"{request.repo_id} has these files at {commit[:8]}")
         else:
-            check_edits(folder, request.repo_id, request.overwrite)
+            checked = check_edits(folder, request.repo_id, request.overwrite)
             _run(folder, models, steps)
             with steps.step("push") as did:
-                did(push_space(folder, request.repo_id, models, private=request.private, hardware=request.hardware))
+                private, hardware = request.private, request.hardware
+                did(push_space(folder, request.repo_id, models, parent=checked, private=private, hardware=hardware))
     with steps.step("start") as did:
         did(wait_until_running(request.repo_id))
     return url(request.repo_id)
@@ -170,6 +171,7 @@ def push_space(
     space_id: str,
     models: Sequence[PublishedModel] = (),
     *,
+    parent: str | None,
     private: bool = False,
     hardware: str | None = None,
 ) -> str:
@@ -177,11 +179,19 @@ def push_space(
 
     Idempotent: a second call with the same folder changes nothing.
 
+    Args:
+        folder: all files in it are pushed.
+        space_id: USER/NAME of the Space.
+        models: the models to show, on the Hub.
+        parent: the commit that must still be the head, from `check_edits`; None if the Space must be new.
+        private: make a new Space private.
+        hardware: see `SpaceRequest`.
+
     Returns:
         A summary of what was done.
 
     Raises:
-        AxionError: the Hub refused, or cannot be reached.
+        AxionError: the Hub refused or cannot be reached, or the Space has changed.
     """
     api = hub.api()
     space_hardware = None if hardware is None else SpaceHardware(hardware)
@@ -198,6 +208,7 @@ def push_space(
         )
         if private:
             hub.check_private(space_id, "space")
+        parent = parent or hub.empty_head(space_id, repo_type="space")
         if space_hardware is not None and not _has_hardware(space_id, space_hardware):
             retry(lambda: api.request_space_hardware(space_id, space_hardware))
         # Before the commit, which starts the build, so that the Space starts with these variables.
@@ -207,17 +218,16 @@ def push_space(
                 retry(lambda key=key, value=value: api.add_space_variable(space_id, key, value))
             else:  # the Hub allows no empty values
                 retry(lambda key=key: api.delete_space_variable(space_id, key))
-        before = hub.head(space_id, repo_type="space")
         commit = hub.push(
             folder,
             space_id,
             f"{COMMIT_PREFIX} {', '.join(model.repo_id for model in models) or BUNDLED}",
             repo_type="space",
-            parent=before,
-            remove=_find_obsolete(folder, space_id),
+            parent=parent,
+            remove=_find_obsolete(folder, space_id, parent),
         )
     done = [*(f"{key} set" for key in changed), f"{space_id} at {commit[:8]}"]
-    return ", ".join(["one commit", *done] if commit != before else done)
+    return ", ".join(["one commit", *done] if commit != parent else done)
 
 
 def _find_pushed(folder: Path, request: SpaceRequest, models: Sequence[PublishedModel]) -> str | None:
@@ -227,7 +237,7 @@ def _find_pushed(folder: Path, request: SpaceRequest, models: Sequence[Published
     if head is None:
         return None
     with hub_errors(space_id):
-        obsolete = _find_obsolete(folder, space_id)
+        obsolete = _find_obsolete(folder, space_id, head)
     if hub.differences(folder, space_id, head, "space", absent=obsolete):
         return None
     with hub_errors(space_id):
@@ -247,7 +257,7 @@ def _find_other_variables(space_id: str, models: Sequence[PublishedModel]) -> di
     return {key: value for key, value in wanted.items() if (current[key].value if key in current else "") != value}
 
 
-def check_edits(folder: Path, space_id: str, overwrite: Collection[str] = ()) -> None:
+def check_edits(folder: Path, space_id: str, overwrite: Collection[str] = ()) -> str | None:
     """Check that a push would not revert others' edits of the Space.
 
     Files that differ between the Space's head and this project's last commit were edited. Where this project has not
@@ -258,14 +268,17 @@ def check_edits(folder: Path, space_id: str, overwrite: Collection[str] = ()) ->
         space_id: USER/NAME of the Space.
         overwrite: files whose edits are discarded.
 
+    Returns:
+        The Space's head, which was checked; None if there is no Space.
+
     Raises:
         AxionError: a file was edited that the push would change or delete.
     """
     if (head := hub.head(space_id, repo_type="space")) is None:
-        return
+        return None
     with hub_errors(space_id):
         commits = retry(lambda: hub.api().list_repo_commits(space_id, repo_type="space", revision=head))
-        obsolete = _find_obsolete(folder, space_id)
+        obsolete = _find_obsolete(folder, space_id, head)
     base = next((commit for commit in commits if commit.title.startswith(COMMIT_PREFIX)), commits[-1])
     now, then = (hub.files_at(space_id, commit, "space") for commit in (head, base.commit_id))
     changed = {name for name in now if name not in then or now[name].blob_id != then[name].blob_id}
@@ -277,6 +290,7 @@ def check_edits(folder: Path, space_id: str, overwrite: Collection[str] = ()) ->
             f"others have changed files of the Space {space_id} on the Hub: {', '.join(conflicts)}; undo that there, "
             f"or discard it with{advice}"
         )
+    return head
 
 
 @contextmanager
@@ -301,9 +315,9 @@ def _paid_plan(hardware: str | None) -> str:
     )
 
 
-def _find_obsolete(folder: Path, space_id: str) -> set[str]:
+def _find_obsolete(folder: Path, space_id: str, commit: str) -> set[str]:
     """Files of an earlier push in the project's own folders; all other files of the Space are kept."""
-    present = retry(lambda: hub.api().list_repo_files(space_id, repo_type="space"))
+    present = retry(lambda: hub.api().list_repo_files(space_id, repo_type="space", revision=commit))
     ours = {"axion", "playground", "releases"}
     return {name for name in present if name.partition("/")[0] in ours and not (folder / name).exists()}
 

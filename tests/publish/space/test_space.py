@@ -240,9 +240,9 @@ def published(hub, release) -> str:
     return hub_calls.push(release, MODEL, "A release")
 
 
-def make_space(folder: Path) -> str:
+def make_space(folder: Path, models=(PINNED,), space_id: str = SPACE, **options) -> str:
     """Push a Space, which takes milliseconds."""
-    return push_space(folder, SPACE, [PINNED])
+    return push_space(folder, space_id, models, parent=hub_calls.head(space_id, repo_type="space"), **options)
 
 
 def test_a_space_is_built_run_pushed_and_started_and_the_second_time_skipped(hub, quick, published):
@@ -337,20 +337,63 @@ def test_a_space_that_others_made_is_not_overwritten(hub, small):
         space.check_edits(small, SPACE)
 
 
+@pytest.fixture
+def order(small, monkeypatch) -> SpaceRequest:
+    """A Space whose build is a copy of `small`."""
+    monkeypatch.setattr(space, "build_space", lambda folder, models: shutil.copytree(small, folder))
+    monkeypatch.setattr(space, "find_model", lambda reference: PINNED)
+    return SpaceRequest(SPACE, (MODEL,))
+
+
+def app_of(hub) -> bytes:
+    repo = hub.store.repos["spaces", SPACE]
+    return repo.commits[repo.refs["refs/heads/main"]].tree["app.py"].data
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["edited", "created"])
+def test_a_space_that_changes_during_the_trial_run_is_not_overwritten(hub, small, order, monkeypatch, exists):
+    """While it runs here, for minutes, a colleague edits the Space or creates it."""
+    if exists:
+        make_space(small)
+        (small / "notes.md").write_text("new\n")
+
+    def run_and_interfere(folder, models):
+        hub_calls.api().create_repo(SPACE, repo_type="space", space_sdk="gradio", exist_ok=True)
+        edit_space("app.py", b"print('mine')\n")
+        return "it answers"
+
+    monkeypatch.setattr(space, "run_locally", run_and_interfere)
+    with pytest.raises(AxionError, match="has changed in the meantime: run the same command again"):
+        publish_space(order, Steps([].append))
+    assert app_of(hub) == b"print('mine')\n"
+
+
+def test_a_space_that_seems_missing_for_a_moment_is_not_overwritten(hub, small, order, monkeypatch):
+    make_space(small)
+    edit_space("app.py", b"print('mine')\n")
+    monkeypatch.setattr(space, "run_locally", lambda folder, models: "it answers")
+    for nth in (1, 2):  # the search for what is pushed already, and that for edits
+        hub.fail("404", "GET */revision/main", nth)
+    before = hub.snapshot()
+    with pytest.raises(AxionError, match="has changed in the meantime: run the same command again"):
+        publish_space(order, Steps([].append))
+    assert hub.snapshot() == before and app_of(hub) == b"print('mine')\n"
+
+
 def test_private_onto_a_public_space_is_refused(hub, small):
     make_space(small)
     with pytest.raises(AxionError, match="exists and is public"):
         space.check_space(SpaceRequest(SPACE, private=True), hub_calls.whoami())
     with pytest.raises(AxionError, match="exists and is public"):
-        push_space(small, SPACE, [PINNED], private=True)
+        make_space(small, private=True)
 
 
 def test_other_models_change_a_variable_and_one_commit(hub, small, tmp_path):
     make_space(small)
     build_space(tmp_path / "bundled")
-    assert push_space(tmp_path / "bundled", SPACE).startswith("one commit")
+    assert make_space(tmp_path / "bundled", ()).startswith("one commit")
     assert set(hub.store.repos["spaces", SPACE].space.variables) == {"OMP_NUM_THREADS"}
-    assert push_space(tmp_path / "bundled", SPACE).startswith(SPACE)
+    assert make_space(tmp_path / "bundled", ()).startswith(SPACE)
     assert len(hub.calls("POST */commit/*")) == 2
     assert len(hub.calls("DELETE */variables")) == 1
     assert hub.surprises == []
@@ -365,16 +408,16 @@ def test_a_free_account_is_pointed_to_zero_gpu(hub, small, quick):
         make_space(small)
     assert not hub.calls("POST */commit/*")
     for number in range(2):
-        push_space(small, f"someone/free-{number}", [PINNED], hardware="zero-a10g")
+        make_space(small, space_id=f"someone/free-{number}", hardware="zero-a10g")
     assert hub.store.repos["spaces", "someone/free-1"].space.hardware == "zero-a10g"
     with pytest.raises(AxionError, match="are limited to two Spaces on ZeroGPU"):
-        push_space(small, "someone/free-2", [PINNED], hardware="zero-a10g")
+        make_space(small, space_id="someone/free-2", hardware="zero-a10g")
 
 
 def test_hardware_is_requested_once(hub, small):
     make_space(small)
     for _ in range(2):
-        push_space(small, SPACE, [PINNED], hardware="cpu-upgrade")
+        make_space(small, hardware="cpu-upgrade")
     assert len(hub.calls("POST */hardware")) == 1
     with pytest.raises(AxionError, match="'tpu' is unknown; choose one of cpu-basic"):
         publish_space(SpaceRequest(SPACE, hardware="tpu"), Steps(print))
