@@ -135,9 +135,9 @@ class FileSource(Source):
     def is_from_hub(self) -> bool:
         """Whether the documents are those of the data set `hub_id`: read from it, or from a known copy."""
         if self.files:
-            return self._is_copy([sha256(check_file(file)) for file in self.files], "train")
+            return self._are_copy(self.files, "train")
         sums = [file.sha256 for file in self.local_files or ()]
-        return self.hub_id is not None and (not sums or self._is_copy(sums, "train"))
+        return self.hub_id is not None and (not sums or sums == [self._copy("train")])
 
     @property
     def data_name(self) -> str:
@@ -146,9 +146,13 @@ class FileSource(Source):
         names = self.files or [file.name for file in self.local_files or ()]
         return names_of(names) if names else super().data_name
 
-    def _is_copy(self, sums: list[str], part: Part) -> bool:
-        """Whether files with these SHA-256 hold exactly one split of `hub_id`."""
-        return sums == [self.hub_copies.get(self.hub_id or "", {}).get(part)]
+    def _are_copy(self, files: list[str], part: Part) -> bool:
+        """Whether local files are the known copy of a split of `hub_id`. They are read only where one is known."""
+        known = self._copy(part)
+        return known is not None and [sha256(check_file(file)) for file in files] == [known]
+
+    def _copy(self, part: Part) -> str | None:
+        return self.hub_copies.get(self.hub_id or "", {}).get(part)
 
     def local_paths(self) -> list[str]:
         return self.files or []

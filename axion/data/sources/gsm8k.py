@@ -9,10 +9,9 @@ from pydantic import Field
 
 from axion.data.format import Problem, problem_from_gsm8k
 from axion.data.sources.base import Document, FileSource, Part, names_of, plain
-from axion.data.sources.files import Record, check_file, read_records
+from axion.data.sources.files import Record, read_records
 from axion.data.split import Side, Split
 from axion.errors import AxionError
-from axion.files import sha256
 from axion.settings import Paths
 
 GSM8K = "openai/gsm8k"
@@ -56,7 +55,7 @@ class Gsm8k(FileSource):
     def test_is_from_hub(self) -> bool:
         """Whether the test problems are those of the data set `hub_id`: read from it, or from a known copy."""
         if self.test_files:
-            return self._is_copy([sha256(check_file(file)) for file in self.test_files], "test")
+            return self._are_copy(self.test_files, "test")
         return self.is_from_hub
 
     @property
