@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from axion.data.prepare import prepare
 from axion.errors import AxionError
-from axion.files import locked
+from axion.files import locked, write_json
 from axion.recipe import load_recipe
 from axion.release import open_release
 from axion.training import checkpoint
@@ -458,3 +458,15 @@ def test_a_finished_run_belongs_to_its_recipe_whatever_revision_it_recorded(tmp_
         (tmp_path / "run.json").write_text(json.dumps({"recipe": recorded}), encoding="utf-8")
         assert changed_since(tmp_path, recipe) == []
         assert changed_since(tmp_path, load_recipe("axion1-v0.1", ["training.epochs=3"])) == ["training.epochs"]
+
+
+def test_every_change_of_the_data_is_a_change_of_the_recipe(tiny, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    overrides = (f"data.files={file}", "data.hub_id=null")
+    write_json(tmp_path / "run" / "run.json", {"recipe": tiny(*overrides).to_yaml()})
+    assert changed_since(tmp_path / "run", tiny(*overrides)) == []
+    for override in ("data.seed=7", "data.val_fraction=0.3", "data.max_validation_bytes=9", "data.max_documents=9"):
+        assert changed_since(tmp_path / "run", tiny(*overrides, override)) == [override.partition("=")[0]]
+    file.write_text('{"question": "1 + 2?", "answer": "3"}\n')  # the same name, other content
+    assert changed_since(tmp_path / "run", tiny(*overrides)) == ["data.sources"]
