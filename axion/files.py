@@ -10,15 +10,14 @@ import hashlib
 import json
 import math
 import os
+import platform
 import re
 import shutil
 import stat
-import subprocess
 import tempfile
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,7 +29,6 @@ except ImportError:  # Windows
     fcntl = None
 
 from axion.errors import AxionError, one_line
-from axion.shipped import ROOT
 
 MAX_JSON_BYTES = 2**26
 """The largest JSON file that is read: 64 MiB."""
@@ -153,7 +151,7 @@ def parse_yaml(text: str) -> Any:
 
     Raises:
         ValueError: it is not YAML, is longer than `MAX_YAML_BYTES`, has more than `MAX_YAML_NODES` values, is nested
-            too deeply or within itself, or has a key that is not text or is given twice.
+            too deeply or within itself, has a tag of another type, or a key that is not text or is given twice.
     """
     if len(text) > MAX_YAML_BYTES:
         raise ValueError(f"it is longer than {MAX_YAML_BYTES:,} bytes")
@@ -163,10 +161,15 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(str(error)) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except LookupError:  # PyYAML's, for example for `!!bool maybe` and `!!int ""`
+        raise ValueError("a value does not fit its tag") from None
+
+
+_YAML_TYPES = {"map", "seq", "str", "int", "float", "bool", "null"}
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader without dates, repeated keys and values that aliases multiply."""
+    """PyYAML's safe loader without types that JSON lacks, repeated keys and values that aliases multiply."""
 
     def get_single_node(self) -> yaml.Node | None:
         if (node := super().get_single_node()) is not None:
@@ -174,6 +177,8 @@ class _StrictLoader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        if not isinstance(node, yaml.MappingNode):  # `!!map []`
+            return super().construct_mapping(node, deep)
         own = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         for key in own:
             if not isinstance(key, str):
@@ -183,6 +188,11 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_StrictLoader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.removeprefix("tag:yaml.org,2002:") in _YAML_TYPES
+}
 _StrictLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -271,16 +281,18 @@ def new_folder(folder: Path, is_complete: Callable[[], bool]) -> Iterator[Path]:
 def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
     """Yields an empty temporary folder in `parent`, which is deleted at the end of the block.
 
-    Those of the same name that killed processes left behind are deleted first: as long as a process lives, it holds a
-    lock on its folder. Missing parent folders are created.
+    Those of the same name that killed processes of this machine left behind are deleted first: as long as a process
+    lives, it holds a lock on its folder. Other machines may not see that lock on a network file system, so the folder's
+    name has a hash of the machine's. Missing parent folders are created.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    for abandoned in parent.glob(f".{escape(name)}-*.tmp"):
+    prefix = f".{name}-{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-"
+    for abandoned in parent.glob(f"{escape(prefix)}*.tmp"):
         with locked(abandoned, wait=False) as is_locked:
             if is_locked:
                 shutil.rmtree(abandoned, ignore_errors=True)
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{name}-", suffix=".tmp", dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=parent))
         with locked(folder):
             if folder.is_dir():  # else another process has just deleted it as one left behind
                 try:
@@ -327,16 +339,20 @@ def writing(path: Path, advice: str = "") -> Iterator[None]:
     except AxionError:
         raise
     except Exception as error:
-        reason = system_error(error)
+        reason = system_error(error, path)
         if reason is None:
             raise
         raise AxionError(f"{path} cannot be written: {reason}{advice and f'; {advice}'}") from None
 
 
-def system_error(error: Exception) -> str | None:
+def system_error(error: Exception, path: Path | None = None) -> str | None:
     """The system's reason why a file could not be read or written; None for an error of another kind.
 
     Python raises OSError; safetensors, tokenizers and torch raise errors of their own for the same failures.
+
+    Args:
+        error: what was raised.
+        path: the file or folder that was written, if it is known.
     """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
@@ -344,13 +360,18 @@ def system_error(error: Exception) -> str | None:
         return os.strerror(int(code[1]))
     if isinstance(error, OSError) or re.search(r"inline_container|PytorchStreamWriter", str(error)):
         # numpy and torch.save report the bytes that are missing, not the reason
-        full = shutil.disk_usage(Path.cwd()).free < 2**20
-        return os.strerror(errno.ENOSPC) if full else f"{one_line(error)}; the disk may be full"
+        return os.strerror(errno.ENOSPC) if path and _is_full(path) else f"{one_line(error)}; the disk may be full"
     return None
 
 
+def _is_full(path: Path) -> bool:
+    """Whether the disk that holds a path, which may not exist yet, has less than 1 MiB left."""
+    path = path.absolute()
+    return shutil.disk_usage(next(each for each in (path, *path.parents) if each.exists())).free < 2**20
+
+
 def sync_to_disk(folder: Path) -> None:
-    """Waits until all files of a folder are on the disk, so that a rename after it can't survive a crash alone."""
+    """Waits until all files of a folder are on the disk, so that after a crash a renamed file is never empty."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -366,29 +387,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: object) -> None:
     """Writes indented JSON atomically."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def git_commit() -> str | None:
-    """The commit of this code, with `+changes` if tracked files differ from it; None if it is not known.
-
-    It is that of the clone, or the one that pip recorded when it installed the project from a repository's address.
-    """
-    if not (ROOT / ".git").exists():  # git would look further up, and find the repository of another project
-        return _installed_commit()
-    git = ["git", "-C", str(ROOT)]
-    try:
-        commit, changed = (
-            subprocess.run([*git, *arguments], capture_output=True, text=True, check=True).stdout.strip()
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("+changes" if changed else "")
-
-
-def _installed_commit() -> str | None:
-    try:
-        origin = distribution("axion-lm").read_text("direct_url.json")  # PEP 610
-    except PackageNotFoundError:
-        return None
-    return parse_json(origin).get("vcs_info", {}).get("commit_id") if origin else None

@@ -1,14 +1,18 @@
-"""The machine and the libraries that a measurement ran on, and the memory that this process takes."""
+"""The machine, the libraries and the code that a measurement ran on, and the memory that this process takes."""
 
 import ctypes
 import os
 import platform
+import subprocess
 import sys
 from contextlib import suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import torch
+
+from axion.files import parse_json
+from axion.shipped import ROOT
 
 LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "datasets", "numpy")
 
@@ -28,6 +32,32 @@ def machine() -> dict:
 def libraries() -> dict[str, str]:
     """Library → version."""
     return {name: version(name) for name in LIBRARIES}
+
+
+def git_commit() -> str | None:
+    """The commit of this code, with `+changes` if tracked files differ from it; None if it is not known.
+
+    It is that of the clone, or the one that pip recorded when it installed the project from a repository's address.
+    """
+    if not (ROOT / ".git").exists():  # git would look further up, and find the repository of another project
+        return _installed_commit()
+    git = ["git", "-C", str(ROOT)]
+    try:
+        commit, changed = (
+            subprocess.run([*git, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if changed else "")
+
+
+def _installed_commit() -> str | None:
+    try:
+        origin = distribution("axion-lm").read_text("direct_url.json")  # PEP 610
+    except PackageNotFoundError:
+        return None
+    return parse_json(origin).get("vcs_info", {}).get("commit_id") if origin else None
 
 
 def keep_freed_memory() -> None:

@@ -4,7 +4,9 @@ import json
 import os
 import resource
 import threading
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,13 +48,14 @@ def test_local_files_are_identified_by_name_and_content(tmp_path):
 def test_what_json_and_yaml_allow_is_read():
     content = {"a": [1, -2.5, 1e-6, True, None, "Raciocínio 🦙 \\ud8"], "b": {}}
     assert parse_json(json.dumps(content)) == parse_json(json.dumps(content, ensure_ascii=False)) == content
-    text = "base: &base {x: 1}\na: {<<: *base, x: 2}\ndate: 2026-11-27\nbig: 1_000\n? b\n: *base\n"
+    text = "base: &base {x: 1}\na: {<<: *base, x: 2}\ndate: 2026-11-27\nbig: 1_000\n? b\n: *base\nc: !!str 1\n"
     assert parse_yaml(text) == {
         "base": {"x": 1},
         "a": {"x": 2},
         "date": "2026-11-27",
         "big": 1000,
         "b": {"x": 1},
+        "c": "1",
     }
 
 
@@ -88,6 +91,16 @@ def test_json_that_is_refused(text, message):
         ("[" * 1200, "nested too deeply"),
         ("&a [*a]", "a value contains itself"),
         ("!!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("a: !!timestamp 2026-11-27", "could not determine a constructor"),
+        ("a: !!binary aGk=", "could not determine a constructor"),
+        ("a: !!set {b, c}", "could not determine a constructor"),
+        ("a: !!omap [b: 1]", "could not determine a constructor"),
+        ("a: !!pairs [b: 1]", "could not determine a constructor"),
+        ("a: !mine 1", "could not determine a constructor"),
+        ("a: !!bool maybe", "does not fit its tag"),
+        ("a: !!int ''", "does not fit its tag"),
+        ("a: !!map [b]", "expected a mapping node"),
+        ("a: !!map bc", "expected a mapping node"),
         ("a: \x00", "special characters"),
         ("- 1\n---\n- 2", "single document"),
         ("a" * (files.MAX_YAML_BYTES + 1), "longer than 1,048,576 bytes"),
@@ -216,6 +229,19 @@ def test_what_a_killed_process_left_behind_is_deleted(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_folders_of_other_machines_stay(tmp_path, monkeypatch):
+    """On a network file system, a lock may be known to the machine alone that holds it."""
+    monkeypatch.setattr("platform.node", lambda: "one")
+    with scratch_folder(tmp_path, "name") as first:
+        monkeypatch.setattr(files, "locked", lambda *_, **__: nullcontext(True))  # as if nobody else held it
+        monkeypatch.setattr("platform.node", lambda: "another")
+        with scratch_folder(tmp_path, "name"):
+            assert first.is_dir()
+        monkeypatch.setattr("platform.node", lambda: "one")
+        with scratch_folder(tmp_path, "name"):
+            assert not first.is_dir()
+
+
 def test_json_is_written_indented_and_in_utf8(tmp_path):
     write_json(tmp_path / "a.json", {"name": "Raciocínio"})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "name": "Raciocínio"\n}\n'
@@ -248,9 +274,14 @@ def test_a_failed_write_is_one_line_whichever_library_writes(tmp_path, small_fil
     assert "\n" not in str(caught.value)
 
 
-def test_a_full_disk_is_recognised():
+def test_a_full_disk_is_recognised(tmp_path, monkeypatch):
     assert system_error(OSError(28, "No space left on device")) == "No space left on device"
     assert system_error(Exception("No space left on device (os error 28)")) == "No space left on device"  # tokenizers
     assert system_error(ValueError("of another kind")) is None
+    asked = []
+    monkeypatch.setattr("shutil.disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=0))
+    unknown = OSError("1048576 requested and 0 written")  # numpy
+    assert system_error(unknown, tmp_path / "not" / "made") == "No space left on device" and asked == [tmp_path]
+    assert system_error(unknown) == "1048576 requested and 0 written; the disk may be full"
     with pytest.raises(ValueError, match="a mistake"), writing("file"):
         raise ValueError("a mistake")

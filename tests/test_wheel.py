@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
-from axion import files, shipped
+from axion import machine, shipped
 from axion.cli import app, run
 from tests.conftest import ROOT
 from tests.support.servers import served
@@ -71,14 +71,14 @@ def test_shipped_files_are_found_in_a_clone_and_in_an_installation(tmp_path, mon
 def test_the_commit_is_the_projects_own(tmp_path, monkeypatch):
     """An environment inside another project's repository must not record that project's commit."""
     if (ROOT / ".git").exists():
-        assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", files.git_commit() or "")
+        assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", machine.git_commit() or "")
     packages = tmp_path / ".venv" / "site-packages"
     packages.mkdir(parents=True)
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
     commit = ["git", "-C", tmp_path, *identity, "commit", "--quiet", "--allow-empty", "-m", "x"]
     subprocess.run(commit, check=True)
-    monkeypatch.setattr(files, "ROOT", packages)
+    monkeypatch.setattr(machine, "ROOT", packages)
 
     class Distribution:
         origin: str | None = json.dumps({"url": "https://x", "vcs_info": {"vcs": "git", "commit_id": "1234"}})
@@ -87,10 +87,10 @@ def test_the_commit_is_the_projects_own(tmp_path, monkeypatch):
             assert name == "direct_url.json"
             return self.origin
 
-    monkeypatch.setattr(files, "distribution", lambda name: Distribution())
-    assert files.git_commit() == "1234"
+    monkeypatch.setattr(machine, "distribution", lambda name: Distribution())
+    assert machine.git_commit() == "1234"
     monkeypatch.setattr(Distribution, "origin", None)
-    assert files.git_commit() is None
+    assert machine.git_commit() is None
 
 
 def test_play_passes_its_options_to_the_playground(monkeypatch, capsys):

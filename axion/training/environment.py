@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 import transformers
 
-from axion.files import git_commit, read_json
+from axion.files import read_json
 from axion.kernels.backend import Choice
 from axion.kernels.build import compiler, compiler_version, processor_flags, vector_lanes
-from axion.machine import machine
+from axion.machine import git_commit, machine
 from axion.training import parallel
 
 ENVIRONMENT_FILE = "environment.json"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from axion.data.prepare import Prepared
 from axion.errors import AxionError
-from axion.files import git_commit, read_json, write_json, write_text
+from axion.files import read_json, write_json, write_text
 from axion.kernels.backend import Choice
-from axion.machine import libraries, machine
+from axion.machine import git_commit, libraries, machine
 from axion.recipe import Recipe
 from axion.training.metrics import METRICS_FILE, read_metrics
 

@@ -7,7 +7,9 @@ from publish.scratch import scratch_folder
 
 def test_what_a_killed_process_left_behind_is_removed_by_the_next(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    (tmp_path / ".axion-verify-of-a-killed-process.tmp" / "inside").mkdir(parents=True)
+    with scratch_folder("verify") as killed:
+        pass
+    (killed / "inside").mkdir(parents=True)
     with scratch_folder("verify") as folder:
         assert list(tmp_path.iterdir()) == [folder]
         with scratch_folder("verify") as other:
