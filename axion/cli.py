@@ -178,7 +178,9 @@ def generate(
 @app.command(name="eval")
 def evaluate(
     release: ReleaseName,
-    tasks: Annotated[str | None, typer.Option(help="Comma-separated; by default all whose data is available.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Comma-separated; by default, every task whose data is available.")
+    ] = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
@@ -196,7 +198,7 @@ def evaluate(
         raise AxionError(f"{release} has no recipe.yaml, which says what data it was trained on")
     trained_on = load_recipe(opened.recipe_file, overrides or []).data
     names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
-    results = measure(opened, trained_on, names, progress=sys.stderr.isatty())
+    results = measure(opened, trained_on, names, progress=sys.stderr.isatty(), reference=release)
     print(json.dumps({"release": opened.name, "results": results}) if as_json else _results_table(results))
 
 

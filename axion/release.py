@@ -75,7 +75,8 @@ class Release:
     @cached_property
     def recipe_file(self) -> Path | None:
         """recipe.yaml, which a release holds and a training run keeps beside its final/; None where there is none."""
-        places = (self.folder, self.folder.resolve().parent)
+        run = run_of(self.folder)
+        places = (self.folder, run) if run else (self.folder,)
         return next((path for place in places if (path := place / "recipe.yaml").is_file()), None)
 
     @cached_property
@@ -189,11 +190,17 @@ def open_release(reference: str | Path) -> Release:
     )
 
 
+def run_of(folder: Path) -> Path | None:
+    """The training run that a folder is in, such as final/; None where its parent is not a run."""
+    parent = folder.resolve().parent
+    return parent if (parent / "run.json").is_file() else None
+
+
 def folder_name(folder: Path) -> str:
     """A folder's own name. Those inside a training run, such as final/, are named after the run: every run has them."""
     folder = folder.resolve()
-    run = folder.parent
-    if not (run / "run.json").is_file():
+    run = run_of(folder)
+    if run is None:
         return folder.name
     return run.name if folder.name == "final" else f"{run.name}-{folder.name}"
 

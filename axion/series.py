@@ -14,7 +14,8 @@ from axion.errors import AxionError, one_line
 from axion.families import get_family
 from axion.files import read_yaml
 from axion.params import count_parameters
-from axion.recipe import CONFIGS, Positive, Section, known_versions, load_recipe
+from axion.recipe import CONFIGS, known_versions, load_recipe
+from axion.settings import Positive, Section
 
 SERIES = CONFIGS / "series"
 

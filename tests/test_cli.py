@@ -135,6 +135,7 @@ def test_eval_prints_one_json_object(tiny_release, tmp_path, capsys, monkeypatch
     (run_folder / "final").mkdir(parents=True)
     for file in tiny_release.iterdir():
         (run_folder / "final" / file.name).symlink_to(file)
+    (run_folder / "run.json").write_text("{}")
     (run_folder / "recipe.yaml").write_text(load_recipe("axion1-v0.1").to_yaml())
     assert (
         axion("eval", run_folder / "final", "--tasks", "arithmetic, expert_load", "--set", "data.hub_id=null", "--json")
@@ -142,6 +143,8 @@ def test_eval_prints_one_json_object(tiny_release, tmp_path, capsys, monkeypatch
     )
     printed = json.loads(capsys.readouterr().out)
     assert list(printed["results"]) == ["arithmetic", "expert_load"]
+    command = printed["results"]["arithmetic"]["command"]
+    assert command == f"python -m axion eval {run_folder / 'final'} --tasks arithmetic"
 
     assert axion("eval", run_folder / "final", "--set", "data.hub_id=null") == 0
     text = capsys.readouterr().out

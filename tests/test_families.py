@@ -67,9 +67,12 @@ def test_an_export_that_a_family_lacks_is_refused():
 
 def test_a_release_knows_its_family(tiny_release, tmp_path):
     folder = shutil.copytree(tiny_release, tmp_path / "run" / "final")
+    recipe = folder.parent / "recipe.yaml"
+    recipe.write_text("family: of something else")  # no run's: there is no run.json beside it
     assert open_release(folder).family is family_of(open_release(folder).config) is AXION1
+    (folder.parent / "run.json").write_text("{}")
     for name, file in (
-        ("a", folder.parent / "recipe.yaml"),
+        ("a", recipe),
         ("b", folder / "recipe.yaml"),
         ("c", folder / "release.json"),
     ):

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from axion.data.mixture import Mixture
 from axion.data.recipe import DataRecipe, TokenizerRecipe
 from axion.data.shards import Encoded, ShardCounts, ShardWriter, TokenDocuments
-from axion.data.sources.base import Document
+from axion.data.sources.base import Document, Source
 from axion.data.split import HeldOut, Side
 from axion.errors import AxionError
 from axion.files import new_folder, read_json, scratch_folder, write_json, writing
@@ -71,7 +71,7 @@ class Prepared:
     held_out: TokenDocuments
     """All that is held out, of every source."""
     validation: list[ValidationDocument]
-    """The held-out documents of the headline sources, over which the loss is measured."""
+    """Those over which the loss is measured: of the headline sources, or of all where these have none."""
     summary: dict[str, Any]
     """The content of data.json."""
     data: DataRecipe
@@ -125,6 +125,12 @@ def prepare(recipe: Recipe, root: Path = Path("data"), progress: bool = True) ->
 def data_fingerprint(recipe: Recipe, earlier: DataRecipe | None = None) -> str:
     """The fingerprint of the data that `prepare` would give, without making it; raises the same errors for sources."""
     return _fingerprint(recipe, recipe.data.pinned(earlier))
+
+
+def data_versions(data: DataRecipe) -> dict[str, Any]:
+    """The versions that enter the fingerprint, as JSON: where they differ, the same documents give other files."""
+    sources = {source.kind: source.version for source in data.sources}
+    return {"format": FORMAT, "sources": sources, "tokenizers": tokenizers.__version__}
 
 
 def _fingerprint(recipe: Recipe, data: DataRecipe) -> str:
@@ -241,22 +247,27 @@ def _bytes_per_token(sides: Sequence[Counts]) -> dict[str, float]:
 
 
 def validation_documents(data: DataRecipe, tokenizer: PreTrainedTokenizerFast) -> list[ValidationDocument]:
-    """The held-out documents of the headline sources, read and encoded without prepared data.
+    """The held-out documents over which the loss is measured, read and encoded without prepared data.
 
     They are those of `Prepared.validation` for the same data, unless `max_documents` made a choice there.
 
     Raises:
         AxionError: a source cannot be read.
     """
+    documents = _held_out(data, data.headline_sources) or _held_out(data, data.sources)
+    encoded = encode(tokenizer, documents)
+    return [_validation_document(each, document.source) for each, document in zip(encoded, documents, strict=True)]
+
+
+def _held_out(data: DataRecipe, sources: Sequence[Source]) -> list[Document]:
     documents = []
-    for source in data.headline_sources:
+    for source in sources:
         held_out = HeldOut[Document](data.split)
         for document in source.documents(data.split, data.seed):
             if document.side is Side.VALIDATION:
                 held_out.add(document.text, document)
         documents += held_out.kept()
-    encoded = encode(tokenizer, documents)
-    return [_validation_document(each, document.source) for each, document in zip(encoded, documents, strict=True)]
+    return documents
 
 
 def _validation_document(document: Encoded, source: str) -> ValidationDocument:
@@ -276,11 +287,10 @@ def _open(folder: Path, fingerprint: str, data: DataRecipe) -> Prepared | None:
         counts = [ShardCounts(**summary["shards"][side]) for side in _SIDES]
         train, held_out = (TokenDocuments.open(folder, *each) for each in zip(_SIDES, counts, strict=True))
         kinds, headline = data.kinds, data.headline_kinds
-        validation = [
-            _validation_document(held_out[index], kinds[source])
-            for index, source in enumerate(held_out.sources)
-            if kinds[source] in headline
+        documents = [
+            _validation_document(held_out[index], kinds[source]) for index, source in enumerate(held_out.sources)
         ]
+        validation = [document for document in documents if document.source in headline] or documents
         tokenizer = load_tokenizer(folder)
     except Exception:  # whatever a missing or damaged file leads to; tokenizers raises bare Exceptions
         return None

@@ -5,6 +5,7 @@ Text is generated greedily, so a second run gives the same results, except for t
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from axion.data.recipe import DataRecipe
@@ -20,15 +21,17 @@ def evaluate(
     tasks: Sequence[str] | None = None,
     progress: bool = False,
     known: Mapping[str, dict] | None = None,
+    reference: str | None = None,
 ) -> dict:
     """Measures a release.
 
     Args:
         release: the model and its tokenizer.
         data: the data section of the recipe that the model was trained with: what was held out, and from where.
-        tasks: names from TASKS, or those of earlier releases; by default all whose data is available.
+        tasks: names from TASKS, or those of earlier releases; by default, every task whose data is available.
         progress: whether to show progress bars on standard error.
         known: earlier results that still hold; these tasks are not measured again.
+        reference: what the commands name; the release's name by default.
 
     Returns:
         Task → its results and the "command" that repeats the measurement, or {"skipped": reason}.
@@ -41,6 +44,7 @@ def evaluate(
         raise AxionError(f"no task {unknown[0]!r}; known: {', '.join(TASKS)}")
     subject = Subject(release, data, progress)
     results, known = {}, known or {}
+    command = f"python -m axion eval {shlex.quote(reference or release.name)} --tasks"
     for task in dict.fromkeys(names):
         if task in known:
             results[task] = known[task]
@@ -52,7 +56,7 @@ def evaluate(
                 raise
             results[task] = {"skipped": str(reason)}
         else:
-            results[task] = figures | {"command": f"python -m axion eval {release.name} --tasks {task}"}
+            results[task] = figures | {"command": f"{command} {task}"}
     return results
 
 

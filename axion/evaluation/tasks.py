@@ -71,7 +71,7 @@ class Subject:
 
     @cached_property
     def validation(self) -> list[ValidationDocument]:
-        """The held-out documents of the headline sources, in this release's tokens. Raises NotAvailable."""
+        """The held-out documents over which the loss is measured, in this release's tokens. Raises NotAvailable."""
         with _available(self.data.local_paths()):
             documents = validation_documents(self.data, self.release.tokenizer)
         if not documents:
@@ -107,7 +107,8 @@ def measure_validation(subject: Subject) -> dict:
     """Loss on held-out documents, each once, whole, in its own form: those of real text, or all if there is none."""
     documents: Any = subject.validation  # their ids are arrays, which work as sequences
     result = validation_loss(subject.release.model, documents)
-    sources = subject.data.headline_sources
+    measured = {document.source for document in documents}
+    sources = [source for source in subject.data.sources if source.kind in measured]
     return {
         "data": ", ".join(dict.fromkeys(source.data_name for source in sources)),
         "dataset": _dataset(sources[0]) if len(sources) == 1 else None,

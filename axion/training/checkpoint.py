@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 from safetensors.torch import load_model
@@ -13,6 +14,16 @@ from axion.files import read_json, sha256, sync_to_disk, write_json
 
 STAGING = ".staging"
 MANIFEST = "manifest.json"
+
+NEEDED = {
+    "model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "trainer_state.json",
+    "rng_state*.pth",
+    "recorder.json",
+}
+"""The files without which a run does not resume; each process of a run has an rng_state file of its own."""
 
 
 def step_of(checkpoint: Path) -> int:
@@ -35,7 +46,7 @@ def commit(staged: Path, run: Path, keep: int, best: int | None = None) -> Path:
         staged: the folder `checkpoint-N` in the run's staging folder.
         run: the run's folder.
         keep: how many checkpoints stay, the newest ones.
-        best: the step of one that stays besides.
+        best: the step of the best checkpoint, which is kept too.
     """
     sums = {path.name: sha256(path) for path in sorted(staged.iterdir())}
     write_json(staged / MANIFEST, sums)
@@ -78,7 +89,9 @@ def newest_complete(run: Path) -> Path:
     try:
         sums = read_json(newest / MANIFEST)
     except (OSError, ValueError):
-        raise AxionError(f"{newest / MANIFEST} is missing or broken; {advice}") from None
+        sums = None
+    if not isinstance(sums, dict) or not all(any(fnmatch(name, needed) for name in sums) for needed in NEEDED):
+        raise AxionError(f"{newest / MANIFEST} is missing or broken; {advice}")
     for name, expected in sums.items():
         if not (newest / name).is_file():
             raise AxionError(f"{newest / name} is missing; {advice}")

@@ -1,6 +1,6 @@
 """Reads and writes metrics.csv, the log of a run.
 
-One row every few steps, at most 400 in all. Columns: step, epoch, tokens, seconds, tokens_per_second, lr, train_loss
+One row every few steps, at most 400 in total. Columns: step, epoch, tokens, seconds, tokens_per_second, lr, train_loss
 (nats per token), val_loss (nats per token) and val_bits_per_byte where the row was evaluated, and max_violation_layer_N
 for each decoder layer N with routed experts, numbered from 1 (0 is an even load). Earlier versions numbered the layers
 with experts among themselves, which is the same unless the first layers are dense.
@@ -127,7 +127,7 @@ class MetricsFile:
         return float(rows[-1]["seconds"]) if rows else 0.0
 
     def _rows_until(self, step: int) -> list[dict[str, str]]:
-        """The rows of the file up to a step, with the columns of today."""
+        """The rows of the file up to a step, with the current columns."""
         rows = _read_rows(self.path)
         today = dict(zip(_violation_columns(rows[0] if rows else ()), _violation_columns(self.columns), strict=False))
         rows = [{today.get(name, name): value for name, value in row.items()} for row in rows]

@@ -161,7 +161,7 @@ def build_schedule(optimizer: torch.optim.Optimizer, training: TrainingRecipe, s
             decay_steps = round(steps * training.decay_fraction)
             remaining = min(left / decay_steps, 1.0) if decay_steps else 1.0
         else:
-            remaining = 0.5 * (1 - math.cos(math.pi * left / (steps - warmup)))
+            remaining = 0.5 * (1 - math.cos(math.pi * left / max(steps - warmup, 1)))
         return training.final_rate + (1 - training.final_rate) * remaining
 
     return LambdaLR(optimizer, factor)

@@ -5,7 +5,7 @@ returns at once without communicating.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -46,11 +46,6 @@ def is_main_process() -> bool:
     return PartialState().is_main_process
 
 
-def main_process_first() -> AbstractContextManager[None]:
-    """Runs the block in the main process first, then in all others: what it downloads or builds, they find."""
-    return PartialState().main_process_first()
-
-
 def from_main_process(make: Callable[[], Value]) -> Value:
     """What the main process makes, in every process: for what two processes might make differently.
 
@@ -70,6 +65,17 @@ def from_main_process(make: Callable[[], Value]) -> Value:
     if reason is not None:
         raise AxionError(reason)
     return value
+
+
+def main_process_first(make: Callable[[], Value]) -> Value:
+    """What every process makes for itself, the main one before the others: what it downloads or builds, they find.
+
+    Raises:
+        AxionError: in every process, where it is raised in the main one.
+    """
+    made: list[Value] = []
+    from_main_process(lambda: made.append(make()))
+    return made[0] if made else make()
 
 
 def barrier() -> None:

@@ -87,7 +87,7 @@ class Recorder(TrainerCallback):
         """Continues from the `state()` of a checkpoint."""
         self._loss_sum, self._steps_summed = state["loss_sum"], state["steps_summed"]
         self._counts_LE = None if state["counts"] is None else torch.tensor(state["counts"])
-        if best := state.get("best"):
+        if self.recipe.training.keep_best and (best := state.get("best")):
             self.best_step, self._best_loss = best["step"], best["val_loss"]
 
     # --- Events, in the order in which Trainer calls them
@@ -150,6 +150,8 @@ class Recorder(TrainerCallback):
         loss = parallel.mean_over_processes(self._loss_sum / self._steps_summed)
         if self.main:
             row = self._measure(step, loss)
+            if self.recipe.training.keep_best and row.get("val_loss", math.inf) < self._best_loss:
+                self.best_step, self._best_loss = step, row["val_loss"]
             self.metrics.append(row)
             self.log({key: value for key, value in row.items() if key not in {"step", "epoch"}})
             if self._bar:
@@ -174,8 +176,6 @@ class Recorder(TrainerCallback):
         if step % self.evaluate_every == 0 or step == self.steps:
             result = validation_loss(self.model, self.validation)
             row |= {"val_loss": result.nats_per_token, "val_bits_per_byte": result.bits_per_byte}
-            if result.nats_per_token < self._best_loss:
-                self.best_step, self._best_loss = step, result.nats_per_token
         assert self._counts_LE is not None
         violations = zip(self.layers, max_violation(self._counts_LE), strict=True)
         return row | {violation_column(layer): violation for layer, violation in violations}

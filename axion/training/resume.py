@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from axion.data.prepare import Prepared, data_fingerprint
+from axion.data.prepare import Prepared, data_fingerprint, data_versions
 from axion.data.recipe import DataRecipe
 from axion.errors import AxionError, one_line
 from axion.files import locked, parse_yaml
@@ -60,8 +60,7 @@ def find_earlier(run: Path, recipe: Recipe, resume: bool) -> EarlierRun | None:
     backend = info.get("backend", "torch")
     if info.get("finished") and (run / FINAL / "config.json").is_file():
         return EarlierRun(True, backend, recorded.data, None)
-    if info.get("data", {}).get("fingerprint") != data_fingerprint(recipe, recorded.data):
-        raise AxionError(f"the data has changed since {run} was started; restore it, or start a new run with --out DIR")
+    _check_data(run, info, recipe, recorded.data)
     return EarlierRun(False, backend, recorded.data, checkpoint.newest_complete(run) if saved else None)
 
 
@@ -74,9 +73,9 @@ def open_run(run: Path, recipe: Recipe, data: Prepared, backend: Choice, earlier
     Raises:
         AxionError: another one is, or was since `find_earlier` looked.
     """
-    parallel.barrier()  # every process has made its checks before one of them writes
     with ExitStack() as stack:
-        if parallel.is_main_process():
+
+        def open_folder() -> None:
             run.mkdir(parents=True, exist_ok=True)
             if stack.enter_context(locked(run, wait=False)) is False:
                 raise AxionError(f"another process is training in {run}; wait until it ends, or give another --out DIR")
@@ -86,7 +85,9 @@ def open_run(run: Path, recipe: Recipe, data: Prepared, backend: Choice, earlier
             checkpoint.clear_staging(run)
             if earlier is None:
                 write_started(run, recipe, data, backend)
-        parallel.barrier()
+
+        parallel.barrier()  # every process has made its checks before one of them writes
+        parallel.from_main_process(open_folder)
         yield
 
 
@@ -110,6 +111,26 @@ def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
         elif old != new and path not in MAY_CHANGE:
             names.append(path)
     return names
+
+
+def _check_data(run: Path, info: dict, recipe: Recipe, recorded: DataRecipe) -> None:
+    """Checks that a recipe's data is that of an unfinished run.
+
+    Args:
+        run: the run's folder.
+        info: the content of its run.json.
+        recipe: what is to be trained.
+        recorded: the data section of the run's recipe.
+    """
+    data = info.get("data")
+    if not isinstance(data, dict):
+        raise AxionError(f"{run / RUN_FILE} is broken: it does not describe the data; start a new run with --out DIR")
+    if data.get("fingerprint") == data_fingerprint(recipe, recorded):
+        return
+    if info.get("data_versions") != data_versions(recorded):
+        prepared = f"the data of {run} was prepared by another version of Axion or of tokenizers"
+        raise AxionError(f"{prepared}; start a new run with --out DIR")
+    raise AxionError(f"the data has changed since {run} was started; restore it, or start a new run with --out DIR")
 
 
 def _recorded_recipe(run: Path) -> Recipe:

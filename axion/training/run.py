@@ -13,7 +13,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
 
 from axion.data.packing import PackedWindows
-from axion.data.prepare import Prepared, ValidationDocument, prepare
+from axion.data.prepare import Prepared, prepare
 from axion.errors import AxionError
 from axion.files import read_json, sha256, sync_to_disk, writing
 from axion.kernels.backend import Choice, choose
@@ -81,7 +81,6 @@ class _Plan:
     recipe: Recipe
     """With the revisions of its data filled in."""
     data: Prepared
-    validation: list[ValidationDocument]
     windows: PackedWindows
     windows_per_pass: int
     steps: int
@@ -105,14 +104,12 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str) -> _Plan | None
     # resolved once: a data set may get a new commit between two processes' questions
     pinned = parallel.from_main_process(lambda: recipe.data.pinned(earlier and earlier.data))
     recipe = recipe.model_copy(update={"data": pinned})
-    with parallel.main_process_first():
-        data = prepare(recipe, progress=parallel.is_main_process())
-    validation = _validation_documents(data)
+    data = parallel.main_process_first(lambda: prepare(recipe, progress=parallel.is_main_process()))
+    check_documents(data.validation)
     windows = PackedWindows(data.train, training.window, training.epochs, recipe.seed, training.document_mask)
     steps = _count_steps(training, windows)
-    with parallel.main_process_first():
-        choice = _choose_backend(recipe, requested)
-    return _Plan(recipe, data, validation, windows, windows_per_pass, steps, choice, earlier)
+    choice = parallel.main_process_first(lambda: _choose_backend(recipe, requested))
+    return _Plan(recipe, data, windows, windows_per_pass, steps, choice, earlier)
 
 
 def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
@@ -124,7 +121,7 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
     disable_progress_bar()  # transformers shows one for every file it reads or writes
     config = recipe.build_config()
     model = AxionForCausalLM(config)
-    recorder = Recorder(recipe, model, plan.validation, out, steps, plan.windows.windows_per_epoch, stop)
+    recorder = Recorder(recipe, model, plan.data.validation, out, steps, plan.windows.windows_per_epoch, stop)
     if resumed_from:
         checkpoint.load_weights(resumed_from, model)
         recorder.restore(read_json(resumed_from / RECORDER_STATE))
@@ -209,14 +206,6 @@ def _choose_backend(recipe: Recipe, requested: str, build: bool = True) -> Choic
         unsupported_reason = "training.precision is bf16, and the kernels train in fp32"
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return choose(requested, recipe.build_config(), device, unsupported_reason, build)
-
-
-def _validation_documents(data: Prepared) -> list[ValidationDocument]:
-    """The held-out documents whose loss a release reports: those of real text, or all if there is none."""
-    headline = [document for document in data.validation if document.source in data.data.headline_kinds]
-    documents = headline or data.validation
-    check_documents(documents)
-    return documents
 
 
 def _arguments(plan: _Plan, out: Path) -> TrainingArguments:

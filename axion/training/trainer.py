@@ -132,8 +132,7 @@ class AxionTrainer(Trainer):
                     write_json(staged / RECORDER_STATE, recorded)
                     write_json(staged / ENVIRONMENT_FILE, self.environment)
                     save_tokenizer(self.tokenizer, staged)
-                    best = self.recorder.best_step if training.keep_best else None
-                    checkpoint.commit(staged, run, training.keep_checkpoints, best)
+                    checkpoint.commit(staged, run, training.keep_checkpoints, self.recorder.best_step)
             parallel.barrier()
         finally:
             self._staging = None

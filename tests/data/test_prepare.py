@@ -257,6 +257,16 @@ def test_max_validation_bytes_holds_out_what_a_smaller_share_would(made, tmp_pat
     assert [each.ids.tolist() for each in anew] == [each.ids.tolist() for each in prepared.validation]
 
 
+def test_the_loss_is_measured_on_all_that_is_held_out_where_that_is_no_real_text(small_recipe, tmp_path):
+    source = write_jsonl(tmp_path / "mine.jsonl", problems(3))
+    prepared = prepare(small_recipe(f"data.files={source}", "data.val_fraction=0.02"), tmp_path, progress=False)
+    assert "gsm8k" in prepared.summary["train"]["by_source"]
+    assert {document.source for document in prepared.validation} == {"arithmetic", "word_problems"}
+    assert len(prepared.validation) == len(prepared.held_out)
+    anew = validation_documents(prepared.data, prepared.tokenizer)
+    assert [each.ids.tolist() for each in anew] == [each.ids.tolist() for each in prepared.validation]
+
+
 def test_too_little_data(small_recipe, tmp_path):
     for overrides, message in (
         (["data.word_problems=1", "data.arithmetic=0"], "no (training|validation) documents"),

@@ -42,13 +42,14 @@ class Accelerator(TorchDispatchMode):
         for device in (leaf for leaf in leaves if isinstance(leaf, torch.device)):
             on_device = device == DEVICE
         args, kwargs = pytree.tree_map_only(torch.device, lambda _: torch.device("cpu"), (args, kwargs or {}))
-        args, kwargs = pytree.tree_map_only(torch.Tensor, self._values, (args, kwargs))
+        args, kwargs = pytree.tree_map_only(torch.Tensor, self.values, (args, kwargs))
         results = func(*args, **kwargs)
         if func._schema.is_mutable:
             return tensors[0] if isinstance(results, torch.Tensor) else results
         return pytree.tree_map_only(torch.Tensor, self._on_device, results) if on_device else results
 
-    def _values(self, tensor: torch.Tensor) -> torch.Tensor:
+    def values(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The values of a tensor, in CPU memory."""
         if not tensor.is_meta:
             return tensor
         _, memory = self._memory[tensor.untyped_storage()._cdata]

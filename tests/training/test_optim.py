@@ -112,6 +112,15 @@ def test_a_schedule_without_decay_stays_at_the_peak():
     assert [scheduler.lr_lambdas[0](step) for step in (0, 9)] == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("schedule", ["wsd", "cosine"])
+@pytest.mark.parametrize("warmup", [10, 20])
+def test_a_run_that_is_all_warm_up_ends_at_the_peak(schedule, warmup):
+    training = TrainingRecipe(schedule=schedule, warmup_steps=warmup, decay_fraction=0.5, final_rate=0.1)
+    scheduler = build_schedule(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), training, steps=10)
+    factors = [scheduler.lr_lambdas[0](step) for step in range(11)]  # the scheduler asks once more after the last step
+    assert factors == pytest.approx([0.1 * step for step in range(1, 11)] + [0.1])
+
+
 def test_balancer_lifts_idle_experts_and_lowers_busy_ones():
     model = small_model(num_experts_per_tok=1).train()
     balancer = ExpertBalancer(model, speed=0.01)

@@ -6,43 +6,24 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from axion.errors import AxionError
+from axion.files import locked
 from axion.training import parallel
 from axion.training.balance import ExpertBalancer
+from axion.training.resume import open_run
+from tests.support.accelerator import Accelerator
 from tests.training.test_optim import small_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_only_one_file_makes_collectives():
-    collective = re.compile(r"torch\.distributed|from accelerate|import accelerate|all_reduce|barrier\(\)$")
+    collective = re.compile(
+        r"torch\.distributed|from accelerate|import accelerate|all_reduce|dist\.barrier|wait_for_everyone"
+    )
     files = {path.name for path in (ROOT / "axion").rglob("*.py") if collective.search(path.read_text())}
     assert files == {"parallel.py"}
-
-
-class Accelerator(TorchDispatchMode):
-    """Makes the meta device a stand-in for an accelerator: copies to it and back keep their values."""
-
-    def __init__(self):
-        super().__init__()
-        self.memory: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def values(self, tensor: torch.Tensor) -> torch.Tensor:
-        return self.memory[id(tensor)][1]
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func is torch.ops.aten._to_copy.default:
-            [source] = args
-            if torch.device(kwargs.get("device", "cpu")).type == "meta":
-                copy = func(*args, **kwargs)
-                self.memory[id(copy)] = copy, source.clone()
-                return copy
-            if source.is_meta:
-                return self.values(source).clone()
-        return func(*args, **kwargs)
 
 
 class AcceleratorGroup(dist.ProcessGroup):
@@ -115,29 +96,57 @@ def test_a_single_process_reduces_nothing():
     assert parallel.is_main_process() and parallel.world_size() == 1
 
 
-def test_a_data_sets_commit_is_resolved_by_one_process_and_given_to_all(monkeypatch):
-    asked, sent = [], []
+@pytest.fixture
+def in_each_process(monkeypatch):
+    """Calls a function as the main one of two processes and as the other, which receives what the main one has sent."""
 
-    def make():
-        asked.append(1)
-        if len(asked) == 2:
-            raise AxionError("cannot load it")
-        return "a" * 40
+    def call(function) -> list:
+        sent, outcomes = [], []
+        monkeypatch.setattr(parallel, "is_distributed", lambda: True)
+        monkeypatch.setattr(parallel, "_backend_device", lambda: torch.device("cpu"))
+        for is_main in (True, False):
+            received = iter(sent)
 
-    monkeypatch.setattr(parallel, "is_distributed", lambda: True)
-    monkeypatch.setattr(parallel, "_backend_device", lambda: torch.device("cpu"))
-    for is_main in (True, False):  # each process in turn; the second receives what the first has sent
-        monkeypatch.setattr(parallel, "is_main_process", lambda is_main=is_main: is_main)
-        received = iter(sent)
+            def broadcast(shared, src, device, is_main=is_main, received=received):
+                assert src == 0
+                sent.append(list(shared)) if is_main else shared.__setitem__(slice(None), next(received))
 
-        def broadcast(shared, src, device, is_main=is_main, received=received):
-            assert src == 0
-            sent.append(list(shared)) if is_main else shared.__setitem__(slice(None), next(received))
+            monkeypatch.setattr(parallel, "is_main_process", lambda is_main=is_main: is_main)
+            monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
+            try:
+                outcomes.append(function())
+            except AxionError as error:
+                outcomes.append(str(error))
+            assert is_main or next(received, None) is None
+        monkeypatch.undo()
+        return outcomes
 
-        monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
-        assert parallel.from_main_process(make) == "a" * 40
-        with pytest.raises(AxionError, match="cannot load it"):
-            parallel.from_main_process(make)
-    assert len(asked) == 2
-    monkeypatch.setattr(parallel, "is_distributed", lambda: False)
-    assert parallel.from_main_process(make) == "a" * 40
+    return call
+
+
+def fail():
+    raise AxionError("cannot load it")
+
+
+def test_a_data_sets_commit_is_resolved_by_one_process_and_given_to_all(in_each_process):
+    commits = iter("ab")
+    assert in_each_process(lambda: parallel.from_main_process(lambda: next(commits))) == ["a", "a"]
+    assert in_each_process(lambda: parallel.from_main_process(fail)) == ["cannot load it"] * 2
+    assert parallel.from_main_process(lambda: next(commits)) == "b"  # without torchrun
+
+
+def test_the_main_process_prepares_first_and_its_failure_is_everyones(in_each_process):
+    made = iter("abc")
+    assert in_each_process(lambda: parallel.main_process_first(lambda: next(made))) == ["a", "b"]
+    assert in_each_process(lambda: parallel.main_process_first(fail)) == ["cannot load it"] * 2
+    assert parallel.main_process_first(lambda: next(made)) == "c"
+
+
+def test_a_folder_that_cannot_be_opened_ends_every_process(in_each_process, tmp_path):
+    def enter():
+        with open_run(tmp_path, None, None, None, None):
+            raise AssertionError
+
+    with locked(tmp_path):
+        first, second = in_each_process(enter)
+    assert first == second and "another process is training in" in first

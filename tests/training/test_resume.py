@@ -2,7 +2,7 @@
 
 import json
 import os
-import random
+import pkgutil
 import shutil
 import signal
 import subprocess
@@ -17,7 +17,7 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from axion.data.prepare import prepare
+from axion.data.prepare import data_versions, prepare
 from axion.errors import AxionError
 from axion.files import locked, write_json
 from axion.recipe import load_recipe
@@ -30,6 +30,7 @@ from axion.training.resume import changed_since, find_earlier
 from axion.training.run import Interrupted, train
 from axion.training.signals import StopSignals
 from axion.training.validation import ValidationResult
+from tests.training.conftest import run_in_process
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD_RECIPE = ROOT / "tests" / "data" / "recipe-v0.1.yaml"
@@ -55,18 +56,6 @@ def assert_same_end(run: Path, reference: Path) -> None:
     assert weights.keys() == expected.keys()
     for name, tensor in expected.items():
         assert (weights[name] == tensor).all(), name
-
-
-def wait_for(condition, process, seconds: float = 120) -> bool:
-    """Waits until the condition holds. Returns False if the process ended before."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        if not process.is_alive():
-            return False
-        time.sleep(0.0005)
-    raise TimeoutError
 
 
 @pytest.fixture(scope="module")
@@ -110,39 +99,43 @@ def unfinished_copy(run: Path, target: Path) -> Path:
     return copy
 
 
-def test_killed_at_random_moments_and_inside_checkpoint_writes(start_run, tmp_path, reference):
-    moments, run = random.Random(1), tmp_path / "killed"
+def run_until_killed(folder, overrides, out, resume, environment):
+    """A run that is killed in its first call of the function KILLED_IN, of whose last file it has written a part."""
+    target = environment["KILLED_IN"]
+    call = pkgutil.resolve_name(target)
 
-    def rows() -> int:
-        try:
-            return len(read_metrics(run / "metrics.csv"))
-        except AxionError:
-            return 0
+    def die(*arguments, **options):
+        if not target.endswith("_discard"):
+            call(*arguments, **options)
+            last = max((path for path in out.rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
+            os.truncate(last, last.stat().st_size - 7)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    def writing() -> bool:
-        return any((run / checkpoint.STAGING).glob("checkpoint-*"))
+    pytest.MonkeyPatch().setattr(target, die)
+    run_in_process(folder, overrides, out, resume, environment)
 
-    kills, inside, resume = 0, 0, False
-    for attempt in range(10):
-        process = start_run(run, resume=resume)
-        seen = rows()
-        trained_more = lambda seen=seen: rows() > seen + 2  # noqa: E731
-        if not wait_for(trained_more if attempt < 2 else writing, process):
-            break
-        # a little later each time: weights, optimizer, random state, manifest
-        time.sleep(moments.uniform(0, 0.02) if attempt < 2 else 0.001 * (attempt - 2))
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        kills += process.exitcode == -signal.SIGKILL
-        inside += writing()  # the unfinished checkpoint still lies there
-        resume = True
-        if inside == 3:
-            break
-    assert kills >= 3 and inside >= 2, f"{kills} kills, {inside} of them inside a checkpoint write"
+
+KILLED_IN = [
+    "axion.training.checkpoint._discard",  # the third checkpoint, of step 12, is complete; the first is not deleted yet
+    "axion.training.metrics.MetricsFile.append",
+    "axion.model.modeling_axion.AxionForCausalLM.save_pretrained",
+    "torch.save",  # the optimizer
+    "axion.training.checkpoint.write_json",  # the manifest
+]
+
+
+def test_killed_inside_each_write(start_run, tmp_path, reference):
+    run = tmp_path / "killed"
+    for target in KILLED_IN:
+        process = start_run(run, resume=run.exists(), environment={"KILLED_IN": target}, work=run_until_killed)
+        process.join(240)
+        assert process.exitcode == -signal.SIGKILL, target
+        assert checkpoint.newest_complete(run).name == "checkpoint-12"
+    assert [path.name for path in (run / checkpoint.STAGING).iterdir()] == ["checkpoint-16"]
     process = start_run(run, resume=True)
     process.join(240)
     assert process.exitcode == 0
-    assert not (run / checkpoint.STAGING).exists() or not any((run / checkpoint.STAGING).iterdir())
+    assert not (run / checkpoint.STAGING).exists()
     assert_same_end(run, reference)
 
 
@@ -234,12 +227,34 @@ def test_a_finished_run_says_so_and_stays_as_it_is(tiny, reference, capsys):
     assert {path: path.stat().st_mtime_ns for path in reference.rglob("*")} == before
 
 
+@pytest.mark.parametrize("content", ["[]", "{}", '{"model.safetensors": "00"}', '["model.safetensors"]', "nothing"])
+def test_a_checkpoint_whose_manifest_lists_too_little_is_refused(stopped, content):
+    (stopped / "checkpoint-8" / "manifest.json").write_text(content)
+    with pytest.raises(AxionError, match=r"manifest\.json is missing or broken; .*checkpoint before it"):
+        checkpoint.newest_complete(stopped)
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", "nothing", '{"recipe": "name: tiny"}', '{"recipe": ["a"]}'])
 def test_a_broken_run_file_is_one_line(tiny, tmp_path, content):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(AxionError, match=r"no readable run\.json|the recipe in .*run\.json cannot be read") as caught:
         train(tiny(), tmp_path, resume=True)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [[], None, "text"])
+def test_a_run_file_that_does_not_describe_the_data_is_one_line(tiny, tmp_path, data):
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": tiny().to_yaml(), "data": data}))
+    with pytest.raises(AxionError, match=r"run\.json is broken: it does not describe the data"):
+        find_earlier(tmp_path, tiny(), resume=True)
+
+
+def test_a_run_of_another_version_is_not_said_to_have_other_data(tiny, tmp_path):
+    info = {"recipe": tiny().to_yaml(), "data": {"fingerprint": "0" * 64}}  # as earlier versions wrote it
+    for recorded in ({}, {"data_versions": data_versions(tiny().data) | {"format": 0}}):
+        (tmp_path / "run.json").write_text(json.dumps(info | recorded))
+        with pytest.raises(AxionError, match="was prepared by another version of Axion or of tokenizers; start a new"):
+            find_earlier(tmp_path, tiny(), resume=True)
 
 
 @pytest.mark.parametrize("name", ["final", "metrics.csv", "recipe.yaml"])
@@ -342,7 +357,7 @@ def end_before_training(trainer, **_):
     raise Trained(trainer.model)
 
 
-def test_the_weights_of_a_resumed_run_are_in_memory_as_a_new_run_has_it(tiny, stopped, monkeypatch):
+def test_the_weights_of_a_resumed_run_own_their_aligned_memory(tiny, stopped, monkeypatch):
     """Not in the mapped file, where they are not aligned and some processors round differently."""
     monkeypatch.setattr("axion.training.run.AxionTrainer.train", end_before_training)
     with pytest.raises(Trained) as caught:
