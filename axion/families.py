@@ -105,7 +105,7 @@ FAMILIES = {
 
 def get_family(name: str) -> Family:
     """The family of this name. Raises AxionError, which lists the known ones, where there is none."""
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise AxionError(f"family is {name!r}; it must be one of: {', '.join(FAMILIES)}")
     return FAMILIES[name]
 

@@ -56,6 +56,13 @@ def test_a_weight_without_a_component_is_an_error():
 def test_an_unknown_family_lists_the_known_ones():
     with pytest.raises(AxionError, match=r"family is 'axion9'; it must be one of: axion1"):
         get_family("axion9")
+
+
+def test_a_family_that_is_no_name_is_one_line(tiny_release, tmp_path):
+    folder = shutil.copytree(tiny_release, tmp_path / "release")
+    (folder / "release.json").write_text('{"family": []}')
+    with pytest.raises(AxionError, match=r"family is \[\]; it must be one of: axion1"):
+        open_release(folder).family  # noqa: B018
     with pytest.raises(AxionError, match=r"family is 'axion9'; it must be one of: axion1"):
         load_recipe("axion1-v0.1", ["family=axion9"])
 

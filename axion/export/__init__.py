@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from axion.errors import AxionError
 from axion.families import ExportFormat, Family
-from axion.files import read_json, sha256, sync_to_disk, write_json, writing
+from axion.files import read_json, scratch_folder, sha256, sync_to_disk, write_json, writing
 from axion.model.configuration_axion import AxionConfig
 from axion.release import Release
 
@@ -38,12 +37,25 @@ def check_export(config: AxionConfig, family: Family, form: ExportFormat) -> Non
 
 
 def export_name(release: Release) -> str:
-    """The release's name without the owner and revision of a Hub id, for use in file names."""
-    return release.info.get("name") or release.name.partition("@")[0].rpartition("/")[2]
+    """The name of a release's files: that in release.json, or the release's own without a Hub id's owner and revision.
+
+    Raises:
+        AxionError: the name in release.json is not the name of a file.
+    """
+    if (name := release.info.get("name")) is None:
+        return release.name.partition("@")[0].rpartition("/")[2]
+    if not (isinstance(name, str) and name and name == Path(name).name and name.isprintable()):
+        raise AxionError(
+            f"{release.name}: release.json is broken: its name is {name!r}; it must be that of a file, without a folder"
+        )
+    return name
 
 
 def deliver(release: Release, write: Callable[[Path], object], target: Path) -> list[Path]:
     """Lets `write` fill an empty folder, then moves its files to `target`, each in one step; returns their paths.
+
+    The manifest lists them as pending before the first is moved, so that the next export also knows the files of one
+    that was killed in between.
 
     Raises:
         AxionError: `target` holds a file of the same name that is not, unchanged, from an earlier export of this
@@ -54,14 +66,13 @@ def deliver(release: Release, write: Callable[[Path], object], target: Path) -> 
 
 
 def _deliver(release: Release, write: Callable[[Path], object], target: Path) -> list[Path]:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as staging:
-        write(Path(staging))
+    with scratch_folder(target.parent, "export") as staging:
+        write(staging)
         target.mkdir(exist_ok=True)
-        written = sorted(path.name for path in Path(staging).iterdir())
-        known, releases = (_read_manifest(target, part) for part in ("files", "releases"))
+        written = sorted(path.name for path in staging.iterdir())
+        files, releases = _read_manifest(target)
         for name in written:
-            if (target / name).exists() and known.get(name) != sha256(target / name):
+            if (target / name).exists() and files.get(name) != sha256(target / name):
                 raise AxionError(
                     f"{target / name} exists and is not an unchanged file of an earlier export; "
                     "move it away or give another --out"
@@ -70,18 +81,23 @@ def _deliver(release: Release, write: Callable[[Path], object], target: Path) ->
                 raise AxionError(
                     f"{target / name} was exported from {releases[name]}; move it away or give another --out"
                 )
-        known |= {name: sha256(Path(staging, name)) for name in written}
+        pending = {name: sha256(staging / name) for name in written}
         releases |= dict.fromkeys(written, release.name)
-        write_json(Path(staging, MANIFEST), {"files": known, "releases": releases})
-        sync_to_disk(Path(staging))
-        for name in (*written, MANIFEST):
-            Path(staging, name).chmod(0o644)  # safetensors lets nobody else read what it writes
-            os.replace(Path(staging, name), target / name)
+        sync_to_disk(staging)
+        write_json(target / MANIFEST, {"files": files, "releases": releases, "pending": pending})
+        for name in written:
+            (staging / name).chmod(0o644)  # safetensors lets nobody else read what it writes
+            os.replace(staging / name, target / name)
+        write_json(target / MANIFEST, {"files": files | pending, "releases": releases})
     return [target / name for name in written]
 
 
-def _read_manifest(folder: Path, part: str) -> dict[str, str]:
+def _read_manifest(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """The sha256 and the release of each exported file; of pending ones those that were moved before a kill."""
     try:
-        return dict(read_json(folder / MANIFEST)[part])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return {}  # then no file here is known to be an export's
+        manifest = read_json(folder / MANIFEST)
+        files, releases, pending = (dict(manifest.get(part) or {}) for part in ("files", "releases", "pending"))
+    except (FileNotFoundError, ValueError, AttributeError, TypeError):
+        return {}, {}  # then no file here is known to be an export's
+    moved = {name for name in pending if (folder / name).is_file() and sha256(folder / name) == pending[name]}
+    return files | {name: pending[name] for name in moved}, releases

@@ -61,7 +61,7 @@ def write_gguf(release: Release, path: Path, dtype: str, repo_id: str | None = N
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_file_type(file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    _metadata(release, repo_id).set_gguf_meta_model(writer)
+    metadata(release, repo_id).set_gguf_meta_model(writer)
     _add_shapes(writer, release.config)
     _add_rotary(writer, release.config)
     _add_tokenizer(writer, release, tokenizer)
@@ -120,25 +120,41 @@ def check_tokenizer(tokenizer: dict) -> None:
 # --- Metadata ---------------------------------------------------------------------------------------------------------
 
 
-def _metadata(release: Release, repo_id: str | None) -> gguf.Metadata:
-    """The model's metadata from release.json; without that file, its name alone."""
+def metadata(release: Release, repo_id: str | None) -> gguf.Metadata:
+    """The model's metadata from release.json; without that file, its name alone.
+
+    Raises:
+        AxionError: release.json lacks a field, or has one of another type.
+    """
     info = release.info
     if not info:
         return gguf.Metadata(name=release.name)
-    repo_id = str(repo_id or info["repo_id"])
+    info = info | {"repo_id": repo_id or info.get("repo_id")}
+    for name in ("repo_id", "title", "version", "tag", "license"):
+        _check_field(release, name, isinstance(info.get(name), str), "text")
+    languages, data = info.get("languages"), info.get("dataset")
+    are_texts = isinstance(languages, list) and all(isinstance(language, str) for language in languages)
+    _check_field(release, "languages", are_texts, "a list of texts")
+    _check_field(release, "dataset", data is None or isinstance(data, str), "text or null")
+    repo_id = info["repo_id"]
     url = f"https://huggingface.co/{repo_id}"
     base = {"name": info["title"], "version": info["version"], "organization": repo_id.split("/")[0], "repo_url": url}
-    data = info["dataset"]
     return gguf.Metadata(
         name=f"{info['title']} {info['tag']}",
         author=AUTHOR,
         version=info["version"],
         license=info["license"],
-        languages=info["languages"],
+        languages=languages,
         source_url=f"{url}/tree/{info['tag']}",
         base_models=[base],
         datasets=[{"name": data, "repo_url": f"https://huggingface.co/datasets/{data}"}] if data else None,
     )
+
+
+def _check_field(release: Release, name: str, is_right: bool, wanted: str) -> None:
+    if not is_right:
+        found = f"is {release.info[name]!r}" if name in release.info else "is missing"
+        raise AxionError(f"{release.name}: release.json is broken: its {name} {found}; it must be {wanted}")
 
 
 def _add_shapes(writer: gguf.GGUFWriter, config: AxionConfig) -> None:

@@ -1,6 +1,9 @@
 """The command `export`: its files, its output, and what it refuses to replace."""
 
 import json
+import os
+import re
+import shutil
 
 import pytest
 from gguf import GGUFReader
@@ -9,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from axion.cli import app, run
 from axion.errors import AxionError
 from axion.export import deliver, export_name
+from axion.export.gguf import metadata
 from axion.release import Release
 
 
@@ -109,3 +113,67 @@ def test_a_model_that_cannot_be_expressed_leaves_nothing(export, make_release, t
 )
 def test_the_name_of_the_files(reference, name, tiny_release):
     assert export_name(Release(reference, tiny_release)) == name
+
+
+@pytest.fixture
+def described(tiny_release, tmp_path):
+    """The tiny release with a release.json."""
+
+    def make(info):
+        folder = shutil.copytree(tiny_release, tmp_path / "described", dirs_exist_ok=True)
+        (folder / "release.json").write_text(json.dumps(info))
+        return Release("someone/model", folder)
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "a/b", "", ".", 3, ["a"], "a\n"])
+def test_a_name_that_leaves_the_folder_is_refused(name, described, export, tmp_path):
+    with pytest.raises(AxionError, match=r"someone/model: release\.json is broken: its name is "):
+        export_name(described({"name": name}))
+
+
+INFO = {"repo_id": "a/b", "title": "A", "version": "1", "tag": "v1", "license": "mit", "languages": ["en"]}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        *(({name: None}, f"its {name} is None; it must be ") for name in INFO),
+        ({"languages": ["en", 3]}, "its languages is ['en', 3]; it must be a list of texts"),
+        ({"title": []}, "its title is []; it must be text"),
+        ({"dataset": 3}, "its dataset is 3; it must be text or null"),
+    ],
+)
+def test_a_release_json_of_another_form_is_one_line(wrong, line, described):
+    with pytest.raises(AxionError, match=re.escape(line)):
+        metadata(described(INFO | wrong), None)
+    with pytest.raises(AxionError, match="its title is missing"):
+        metadata(described({"name": "a"}), "a/b")
+    assert metadata(described(INFO | {"repo_id": None}), "c/d").organization is None
+
+
+@pytest.mark.parametrize("last", ["a", "b", "export.json"])
+def test_the_next_export_replaces_the_files_of_one_that_was_killed(last, tiny_release, tmp_path, monkeypatch):
+    def write(content, *names):
+        return lambda folder: [(folder / name).write_text(content) for name in names]
+
+    def killed(source, target):
+        replace(source, target)
+        if target.name == last and (last != "export.json" or (tmp_path / "out" / "a").read_text() == content):
+            raise KeyboardInterrupt
+
+    release, replace, content = Release("alice/model", tiny_release), os.replace, ""
+    deliver(release, write("first", "a", "b"), tmp_path / "out")
+    monkeypatch.setattr("os.replace", killed)
+    for content in ("second", "third"):
+        with pytest.raises(KeyboardInterrupt):
+            deliver(release, write(content, "a", "b", "c"), tmp_path / "out")
+    monkeypatch.setattr("os.replace", replace)
+    deliver(release, write("other", "d"), tmp_path / "out")
+    written = deliver(release, write("last", "a", "b", "c"), tmp_path / "out")
+    assert [path.read_text() for path in written] == ["last"] * 3
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (tmp_path / "out" / "a").write_text("trained for a week")
+    with pytest.raises(AxionError, match="a exists and is not an unchanged file"):
+        deliver(release, write("more", "a"), tmp_path / "out")
