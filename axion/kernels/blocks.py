@@ -82,7 +82,8 @@ class _Passes:
     def cover(self, input_ids, labels, kwargs: dict) -> bool:
         """Whether the kernels compute this call as PyTorch would."""
         known = {"attention_mask", "position_ids", "use_cache", "output_router_logits", "num_items_in_batch"}
-        wanted = {name for name, value in kwargs.items() if value is not None and value is not False}
+        unwanted_outputs = {name for name, value in kwargs.items() if name.startswith("output_") and value is False}
+        wanted = {name for name, value in kwargs.items() if value is not None} - unwanted_outputs
         return (
             input_ids is not None
             and wanted <= known

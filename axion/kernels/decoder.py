@@ -279,7 +279,7 @@ class _Sampling(ctypes.Structure):
 
 
 def _declare(loaded: ctypes.CDLL) -> ctypes.CDLL:
-    """Declares the C functions' types, so that ctypes converts arguments without asking."""
+    """Declares the argument and result types of the C functions."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     types = {
         "axion_decoder_weights_size": (ctypes.c_int64, [integer]),

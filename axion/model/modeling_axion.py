@@ -38,7 +38,7 @@ from .mixture_axion import AxionExperts, AxionMLP, AxionMoE, AxionRouter
 KNOWN_ARGUMENTS = {
     *("output_attentions", "output_hidden_states", "output_router_logits", "return_dict"),
     *("num_items_in_batch", "ignore_index", "shift_labels"),  # of the loss
-    *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"),  # of attention, where documents are packed
+    *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx"),  # where documents are packed
     "is_causal",
 }
 """Further keyword arguments of a forward pass: what transformers' decorators, losses and attention functions read."""

@@ -183,12 +183,14 @@ def test_calls_that_the_kernels_do_not_cover_use_pytorch(make_model):
             {"attention_mask": left, "use_cache": False},
             {"use_cache": True},
             {"use_cache": False, "output_hidden_states": True},
+            {"use_cache": False, "is_causal": False},
             {"use_cache": False, "position_ids": torch.arange(5, 17).unsqueeze(0)},  # one row for the whole batch
             {"use_cache": False, "position_ids": torch.arange(12).repeat(2, 1), "attention_mask": torch.ones(2, 12)},
         ):
             wanted, got = slow(ids, **kwargs), fast(ids, **kwargs)
             assert torch.equal(got.logits, wanted.logits), kwargs
             assert got.keys() == wanted.keys()
+        assert isinstance(fast(ids, use_cache=False, return_dict=False), tuple)
     embeddings = slow.model.embed_tokens(ids).detach()
     assert torch.equal(fast(inputs_embeds=embeddings).logits, slow(inputs_embeds=embeddings).logits)
     fast(ids, use_cache=False).logits.sum().backward()  # a custom loss must reach the weights too
