@@ -1,7 +1,7 @@
 """What the OpenAI-compatible API generates: from a checked request to the parts of its response."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +11,7 @@ from transformers import LogitsProcessor
 from axion.errors import AxionError
 from axion.inference.stream import encode_prompt, end_tokens
 from playground.api.json_mode import JsonOnly
-from playground.api.logits import LogitBias, Penalties, score_tokens
+from playground.api.logits import LogitBias, Penalties, Score, score_tokens
 from playground.api.requests import ApiError, CompletionRequest, refuse
 from playground.api.responses import Answer, Delta, Part, Usage, with_logprobs
 from playground.generate.catalogue import Catalogue, OpenModel
@@ -142,30 +142,42 @@ def _generate_events(
     """
     assert request.ids is not None, "the prompt was encoded"
     release, ids = model.release, list(request.ids)
-    scored = asked.echo and asked.top is not None
-    scores = iter(score_tokens(release.model, ids, asked.top or 1) if scored else ())
+    is_scored = asked.echo and asked.top is not None
+    scores = iter(score_tokens(release.model, ids, asked.top or 1) if is_scored else ())
+    unread = len(ids)
     with closing(live_events(model, request, max(0.0, deadline - time.monotonic()), cut=False)) as events:
         for event in events:
             if event["kind"] == "error":
                 raise ApiError(500, event["message"])
-            if event["kind"] == "step" and not event["prompt"]:
+            if event["kind"] == "step" and event["prompt"]:
+                unread -= 1
+            elif event["kind"] != "start":
+                if is_scored and unread:  # a text may be cut short, but not the scores of a prompt
+                    raise ApiError(503, f"reading the prompts took longer than {MAX_SECONDS} s; send fewer at once")
                 if not asked.generates:
                     yield {"kind": "end", "reason": "length"}
                     return
-                ids.append(event["id"])
-            if event["kind"] == "step" and asked.top is not None:
-                score = next(scores, None) if event["prompt"] and event["i"] > 0 else None
-                event = with_logprobs(event, release.tokenizer, asked.top, score)
-            if (
-                event["kind"] == "end"
-                and event["reason"] == "eos"
-                and asked.kind == "completion"
-                and asked.top is not None
-            ):
-                yield _end_token(model, ids, asked.top)
-            if "limit" in event:
-                event = event | {"limit": MAX_SECONDS}  # of all texts together
-            yield event
+            yield from _for_client(model, asked, event, ids, scores)
+
+
+def _for_client(
+    model: OpenModel, asked: CompletionRequest, event: dict[str, Any], ids: list[int], scores: Iterator[Score]
+) -> Iterator[dict[str, Any]]:
+    """The event with its log probabilities, after the token that ended a text.
+
+    Args:
+        ids: the tokens before this event; a new token is appended.
+        scores: of the prompt's tokens after the first, those that have not been used.
+    """
+    if event["kind"] == "step":
+        if not event["prompt"]:
+            ids.append(event["id"])
+        if asked.top is not None:
+            score = next(scores, None) if event["prompt"] and event["i"] > 0 else None
+            event = with_logprobs(event, model.release.tokenizer, asked.top, score)
+    elif event["kind"] == "end" and event["reason"] == "eos" and asked.kind == "completion" and asked.top is not None:
+        yield _end_token(model, ids, asked.top)
+    yield event | {"limit": MAX_SECONDS} if "limit" in event else event  # the limit of all texts together
 
 
 def _end_tokens(model: OpenModel) -> list[int]:

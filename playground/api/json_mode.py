@@ -4,6 +4,7 @@ The grammar is RFC 8259's without white space between tokens, which a small mode
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
@@ -28,6 +29,8 @@ NUMBER = {
 """State within a number → characters → the next state."""
 COMPLETE = ("zero", "digits", "decimals", "power")
 """States in which a number may end."""
+MAX_STACK = 32
+"""The longest stack, which bounds the nesting: a small model might open lists forever."""
 LITERALS = {"t": "true", "f": "false", "n": "null"}
 
 
@@ -62,7 +65,7 @@ def step(stack: Stack, char: str) -> Stack | None:
 
 
 def _first_of_value(char: str) -> Stack:
-    """What has to come after the first character of a value; empty where no value starts so."""
+    """What has to come after the first character of a value; empty if no value starts with it."""
     if char in LITERALS:
         return tuple(LITERALS[char][1:])
     if char in "0123456789":
@@ -71,12 +74,33 @@ def _first_of_value(char: str) -> Stack:
 
 
 def read(stack: Stack, text: str) -> Stack | None:
-    """`step` over all characters of the text."""
+    """`step` over all characters of the text; None where one is not allowed, or the nesting is too deep."""
     for char in text:
-        if (following := step(stack, char)) is None:
+        if (following := step(stack, char)) is None or len(following) > MAX_STACK:
             return None
         stack = following
     return stack
+
+
+class _Vocabulary:
+    """The texts of a tokenizer's tokens, and which of them may follow each stack."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+        # Bytes as Latin-1: every byte from 128 on is part of a character that may stand in a string.
+        self.texts = {
+            token: token_bytes(tokenizer, token).decode("latin-1")
+            for token in range(len(tokenizer))
+            if token not in special
+        }
+        self.allowed = lru_cache(maxsize=1024)(self._find_allowed)
+
+    def _find_allowed(self, stack: Stack) -> list[int]:
+        return [token for token, text in self.texts.items() if text and read(stack, text) is not None]
+
+
+_vocabulary = lru_cache(maxsize=8)(_Vocabulary)
+"""One for each tokenizer: a request may ask for many texts."""
 
 
 class JsonOnly(LogitsProcessor):
@@ -88,31 +112,17 @@ class JsonOnly(LogitsProcessor):
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_length: int, ends: Sequence[int]) -> None:
-        special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-        # Bytes as Latin-1: every byte from 128 on is part of a character that may stand in a string.
-        self._texts = {
-            token: token_bytes(tokenizer, token).decode("latin-1")
-            for token in range(len(tokenizer))
-            if token not in special
-        }
+        self._vocabulary = _vocabulary(tokenizer)
         self._ends, self._prompt_length = sorted(ends), prompt_length
         self._stack, self._read = START, 0
-        self._allowed: dict[Stack, list[int]] = {}
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """As transformers calls it: ids [1, T] and logits [1, V]; a call follows every new token."""
         new = input_ids[0, self._prompt_length :].tolist()
         for token in new[self._read :]:
-            self._stack = read(self._stack, self._texts.get(token, "")) or ()
+            self._stack = read(self._stack, self._vocabulary.texts.get(token, "")) or ()
         self._read = len(new)
-        allowed = self._find_allowed() if self._stack else self._ends
+        allowed = self._vocabulary.allowed(self._stack) if self._stack else self._ends
         mask_V = torch.full_like(scores[0], -torch.inf)
         mask_V[allowed] = 0
         return scores + mask_V  # pyright: ignore[reportReturnType]
-
-    def _find_allowed(self) -> list[int]:
-        if self._stack not in self._allowed:
-            self._allowed[self._stack] = [
-                token for token, text in self._texts.items() if text and read(self._stack, text) is not None
-            ]
-        return self._allowed[self._stack]

@@ -1,12 +1,12 @@
 """The command line of `app.py` and `axion play`: parse the arguments, find the models, serve the page."""
 
 import argparse
+import errno
 import io
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import redirect_stdout, suppress
 from threading import Event
 from typing import TYPE_CHECKING, NoReturn
 
@@ -82,8 +82,7 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
     Raises:
         AxionError: there is no release to offer, or the address cannot be listened on.
     """
-    with _listening(options):
-        _check_address(options.host, options.port)
+    _check_address(options.host, options.port)
     set_environment()
     import playground.server.zero_gpu  # noqa: F401 (must be imported before the launch)
     from axion.inference.stream import stream as model_stream
@@ -101,7 +100,7 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
     page = build_page(catalogue, limiter)
     page.queue(api_open=False, max_size=MAX_WAITING)
     with_mcp = has_mcp()
-    with _listening(options), redirect_stdout(io.StringIO()):  # Gradio prints some lines even with quiet=True
+    with redirect_stdout(io.StringIO()):  # Gradio prints some lines even with quiet=True
         _, local_address, public_address = page.launch(
             server_name=options.host,
             server_port=options.port,
@@ -130,24 +129,26 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
     page.close(verbose=False)  # otherwise Gradio waits for open pages to disconnect
 
 
-@contextmanager
-def _listening(options: argparse.Namespace) -> Iterator[None]:
-    """Report an address that cannot be listened on in one line."""
-    try:
-        yield
-    except OSError as error:
-        raise AxionError(
-            f"cannot listen on {options.host}:{options.port}: the port is taken, or this machine has no such address; "
-            "choose others with --port and --host"
-        ) from error
-
-
 def _check_address(host: str, port: int) -> None:
-    """Try an address before the page is built, which takes seconds. Raises OSError."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
+    """Try an address before the page is built, which takes seconds.
+
+    Raises:
+        AxionError: the port is taken, or none of the host's addresses is one of this machine.
+    """
+    reason = ""
+    with suppress(socket.gaierror):
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            try:
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(address)
+                    return
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    reason = "the port is taken; choose another with --port"
+                    break
+                reason = f"{error.strerror}; choose another with --host"
+    raise AxionError(f"cannot listen on {host}:{port}: {reason or 'the host is unknown; choose another with --host'}")
 
 
 def _wait_for_ctrl_c() -> None:

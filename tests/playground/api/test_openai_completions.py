@@ -5,6 +5,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import openai
 import pytest
 import torch
 
@@ -102,6 +103,15 @@ def test_the_server_s_time_limit_is_told(client, monkeypatch):
     assert last.choices[0].ended_by == "time"
 
 
+def test_scores_of_a_prompt_are_never_cut_short(client, monkeypatch):
+    monkeypatch.setattr(generation, "MAX_SECONDS", 0)
+    client = client.with_options(max_retries=0)
+    wish = {"model": "endless", "prompt": [PROMPT, PROMPT], "echo": True, "logprobs": 1, "max_tokens": 0}
+    with pytest.raises(openai.InternalServerError, match="reading the prompts took longer than 0 s") as caught:
+        client.completions.create(**wish)
+    assert caught.value.status_code == 503
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("length", [1, 3, 7])
 def test_a_stop_cuts_the_text_wherever_tokens_end(client, catalogue, stream, length):
@@ -188,6 +198,9 @@ def test_a_prompt_is_scored_without_a_new_token(client, catalogue):
     assert choice.logprobs.token_logprobs[1:] == pytest.approx(score(release.model, ids)[0], abs=1e-5)
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(ids), 0)
     assert client.completions.create(model="plain", prompt=ids, max_tokens=0).choices[0].text == ""
+    bias = {str(release.tokenizer.eos_token_id): 100}  # the text would end at once
+    again = client.completions.create(prompt=ids, logit_bias=bias, **wish).choices[0]
+    assert (again.finish_reason, again.logprobs.tokens) == ("length", choice.logprobs.tokens)
 
 
 def test_the_token_that_ends_the_text_is_among_its_log_probabilities(client, catalogue):
