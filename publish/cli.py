@@ -60,7 +60,11 @@ DryRun = Annotated[
 ReplaceCard = Annotated[bool, typer.Option("--replace-card", help="Discard others' edits of the card on the Hub.")]
 Overwrite = Annotated[
     list[str] | None,
-    typer.Option("--overwrite", metavar="FILE", help="Discard others' edits of this file on the Hub; repeatable."),
+    typer.Option(
+        "--overwrite",
+        metavar="[USER/NAME:]FILE",
+        help="Discard others' edits of this file on the Hub, by default in --repo-id; repeatable.",
+    ),
 ]
 Hardware = Annotated[str | None, typer.Option(help="The Space's hardware, such as zero-a10g (free) or cpu-basic.")]
 Exports = Annotated[
@@ -112,10 +116,10 @@ def release(
     if machine is Machine.JOBS and dry_run:
         raise AxionError("a Job costs money even if it publishes nothing: omit --dry-run or --on jobs")
     _quiet()
-    push = PushOptions(private, branch, pull_request, _overwritten(overwrite, replace_card))
-    steps = _steps(as_json)
+    push, discarded = PushOptions(private, branch, pull_request), _overwritten(overwrite, replace_card)
+    steps, sets = _steps(as_json), tuple(overrides or ())
     request = PublishRequest(
-        version, repo_id, tuple(overrides or ()), dry_run, skip_train, run_folder, exports, space, hardware, push
+        version, repo_id, sets, dry_run, skip_train, run_folder, exports, space, hardware, push, discarded
     )
     if machine is Machine.JOBS:
         _submit(request, context.obj, {"flavor": flavor, "timeout": timeout}, as_json)
@@ -164,10 +168,11 @@ def release_all(
     from publish.pipeline import PublishRequest, publish_all
 
     _quiet()
-    steps, push = _steps(as_json), PushOptions(private, overwrite=_overwritten(overwrite, replace_card))
+    steps, push = _steps(as_json), PushOptions(private)
+    sets, discarded = tuple(overrides or ()), _overwritten(overwrite, replace_card)
 
     def request(version: str, repo_id: str) -> PublishRequest:
-        return PublishRequest(version, repo_id, tuple(overrides or ()), dry_run, exports=exports, push=push)
+        return PublishRequest(version, repo_id, sets, dry_run, exports=exports, push=push, overwrite=discarded)
 
     _finish(publish_all(request, user, steps), steps, as_json)
 
@@ -238,12 +243,13 @@ def publish_space(
     as_json: Json = False,
 ) -> None:
     """Publish the playground as a Space: run it here first, push it, and wait until it runs."""
+    from publish.hub.edits import files_to_overwrite
     from publish.space.publish import SpaceRequest
     from publish.space.publish import publish_space as publish
 
     _quiet()
     steps = _steps(as_json)
-    discarded = _overwritten(overwrite, replace_card)
+    discarded = files_to_overwrite(_overwritten(overwrite, replace_card), repo_id, repo_id)
     where = publish(SpaceRequest(repo_id, tuple(models or ()), private, dry_run, hardware, discarded), steps)
     print(json.dumps({"space": where, "steps": steps.as_json()}) if as_json else where)
 

@@ -27,6 +27,7 @@ from publish.check import lint
 from publish.hub import announce
 from publish.hub import client as hub
 from publish.hub.delivery import AlreadyReleased, Checks, PushOptions, ReleaseUpload, deliver
+from publish.hub.edits import files_to_overwrite
 from publish.hub.verify import verify_download, verify_export, verify_release
 from publish.manifest import check_files, files_in, read_manifest, remote_code, require
 from publish.release import exports
@@ -65,11 +66,17 @@ class PublishRequest:
     hardware: str | None = None
     """The Space's hardware, see `publish.space.publish.SpaceRequest`."""
     push: PushOptions = field(default_factory=PushOptions)
+    overwrite: frozenset[str] = frozenset()
+    """Files whose edits on the Hub are discarded: FILE of `repo_id`, or USER/NAME:FILE."""
 
     @property
     def space_id(self) -> str:
         """The name of the Space."""
         return f"{self.repo_id}-playground"
+
+    def push_to(self, repo_id: str) -> PushOptions:
+        """How to push to one of the repositories."""
+        return replace(self.push, overwrite=files_to_overwrite(self.overwrite, repo_id, self.repo_id))
 
 
 def publish(request: PublishRequest, steps: Steps) -> dict:
@@ -106,7 +113,7 @@ def publish(request: PublishRequest, steps: Steps) -> dict:
             steps.skip("push", "dry run")
             return {"name": recipe.name, "repo_id": request.repo_id, "tag": tag.name}
         upload = ReleaseUpload(copy, request.repo_id, tag.name, f"Release {recipe.name}")
-        commit = deliver(upload, request.push, checks, steps)
+        commit = deliver(upload, request.push_to(upload.repo_id), checks, steps)
         others = _deliver_exports(copy, request, tag.name, scratch, steps) if request.exports else []
     return _announce(request, recipe, tag.name, commit, steps) | {"exports": others}
 
@@ -284,7 +291,7 @@ def _deliver_exports(release: Path, request: PublishRequest, tag: str, scratch: 
     checks = Checks({}, partial(verify_export, release=release))
     for form in built:
         upload = ReleaseUpload(form.folder, form.repo_id, tag, f"Release {form.folder.name}")
-        deliver(upload, request.push, checks, steps)
+        deliver(upload, request.push_to(upload.repo_id), checks, steps)
     return [form.repo_id for form in built]
 
 
@@ -300,7 +307,8 @@ def _announce(request: PublishRequest, recipe: Recipe, tag: str, commit: str, st
             if old and (linked := announce.link_to_new_version(f"{owner}/{old.repo_name}", request.repo_id)):
                 did(linked)
     if request.space:
-        space = SpaceRequest(request.space_id, (f"{request.repo_id}@{revision}",), hardware=request.hardware)
+        models, overwrite = (f"{request.repo_id}@{revision}",), request.push_to(request.space_id).overwrite
+        space = SpaceRequest(request.space_id, models, hardware=request.hardware, overwrite=overwrite)
         try:
             summary["space"] = publish_space(space, steps)
         except AxionError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from axion.errors import AxionError
 from publish.hub import client as hub
-from publish.hub.edits import CARD_FILES, Edits, Published, reconcile
+from publish.hub.edits import CARD_FILES, Edits, Published, overwrite_options, reconcile
 from publish.manifest import LICENSE
 from publish.scratch import scratch_folder
 from publish.steps import Steps
@@ -94,10 +94,9 @@ def deliver(upload: ReleaseUpload, options: PushOptions, checks: Checks, steps: 
             return parent
     if edits.conflicts:
         names = ", ".join(sorted(edits.conflicts))
-        advice = "".join(f" --overwrite {name}" for name in sorted(edits.conflicts))
         raise AxionError(
             f"others have changed files of the release on the Hub, in {repo_id}: {names}; "
-            f"undo that there, or discard it with{advice}"
+            f"undo that there, or discard it with {overwrite_options(repo_id, edits.conflicts)}"
         )
     for name, check in checks.before_push.items():
         with steps.step(name) as did:

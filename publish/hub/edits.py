@@ -154,7 +154,11 @@ def _merge_card(folder: Path, published: Published) -> list[str]:
     if (theirs := published.fetch(CARD)) is None:
         return []
     card = folder / CARD
-    merged = merge_card(read_card(card), read_card(theirs), published.base_card)
+    try:
+        merged = merge_card(read_card(card), read_card(theirs), published.base_card)
+    except AxionError as error:
+        advice = overwrite_options(published.repo_id, [CARD])
+        raise AxionError(f"{error}; undo the edit there, or replace the whole card with {advice}") from None
     if merged.kept:
         info = read_manifest(folder) | {MERGED_FRONT_MATTER: metadata_load(card)}
         with card.open("w", encoding="utf-8", newline="") as file:
@@ -181,4 +185,21 @@ def read_card(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError:
-        raise AxionError("the card on the Hub is not UTF-8 text: replace it with --replace-card") from None
+        raise AxionError("the card on the Hub is not UTF-8 text") from None
+
+
+def files_to_overwrite(values: Collection[str], repo_id: str, main_repo_id: str) -> frozenset[str]:
+    """The files of one repository whose edits are discarded.
+
+    Args:
+        values: of `--overwrite`, USER/NAME:FILE, or FILE for a file of `main_repo_id`.
+        repo_id: the repository.
+        main_repo_id: that of `--repo-id`. A command may push to others too, where the same name is another file.
+    """
+    named = (value.partition(":") if ":" in value else (main_repo_id, ":", value) for value in values)
+    return frozenset(file for repo, _, file in named if repo == repo_id)
+
+
+def overwrite_options(repo_id: str, files: Collection[str]) -> str:
+    """The options that discard the edits of some files."""
+    return " ".join(f"--overwrite {repo_id}:{name}" for name in sorted(files))

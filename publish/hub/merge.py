@@ -145,7 +145,7 @@ def _merge_body(ours: str, theirs: str, base: str | None, conflicts: list[str]) 
 
 
 def _refusal(what: str) -> AxionError:
-    return AxionError(f"the card on the Hub {what}; undo the edit there, or replace the whole card with --replace-card")
+    return AxionError(f"the card on the Hub {what}")
 
 
 def _split_card(text: str) -> tuple[str, dict, str]:

@@ -16,6 +16,7 @@ from huggingface_hub.utils import filter_repo_objects
 from axion.errors import AxionError
 from axion.release import NEEDED, WANTED_FROM_HUB
 from publish.hub import client as hub
+from publish.hub.edits import overwrite_options
 from publish.hub.errors import hub_errors, retry
 from publish.manifest import files_in
 from publish.release.metadata import check_repo_name
@@ -285,10 +286,9 @@ def check_edits(folder: Path, space_id: str, overwrite: Collection[str] = ()) ->
     changed |= then.keys() - now.keys()
     pushed = hub.differences(folder, space_id, head, "space") | obsolete
     if conflicts := sorted(changed & pushed - set(overwrite)):
-        advice = "".join(f" --overwrite {name}" for name in conflicts)
         raise AxionError(
             f"others have changed files of the Space {space_id} on the Hub: {', '.join(conflicts)}; undo that there, "
-            f"or discard it with{advice}"
+            f"or discard it with {overwrite_options(space_id, conflicts)}"
         )
     return head
 

@@ -19,7 +19,7 @@ from publish.cli import app
 from publish.hub.delivery import AlreadyReleased, PushOptions, ReleaseUpload
 from publish.manifest import REMOTE_CODE, REQUIRED_FILES, files_in
 from publish.pipeline import PublishRequest, publish, publish_all
-from publish.release import measure
+from publish.release import exports, measure
 from publish.release.build import Ingredients, build_release
 from publish.steps import Steps
 
@@ -402,6 +402,24 @@ def test_a_space_that_fails_does_not_hide_that_the_release_is_there(here, reques
     line = f"{REPO_ID} is released as v0.1, but its Space is not: {REPO_ID}-playground on t4-small failed to build"
     with pytest.raises(AxionError, match=line):
         run_steps(request_for(dry_run=False, space=True, hardware="t4-small"))
+
+
+def test_edits_are_only_discarded_in_the_repository_that_is_named(here, request_for, the_hub, monkeypatch):
+    native, gguf, space = (f"{REPO_ID}{suffix}" for suffix in ("-native", "-GGUF", "-playground"))
+    built = [exports.Export(here, native), exports.Export(here, gguf)]
+    monkeypatch.setattr(exports, "build_exports", lambda *arguments: built)
+    monkeypatch.setattr(pipeline.announce, "add_to_collection", lambda repo_id, title: "in a collection")
+    seen = {}
+
+    def deliver(upload, options, checks, steps):
+        seen[upload.repo_id] = options.overwrite
+        return "c" * 40
+
+    monkeypatch.setattr(pipeline, "deliver", deliver)
+    monkeypatch.setattr(pipeline, "publish_space", lambda it, steps: seen.update({it.repo_id: it.overwrite}))
+    named = frozenset(["README.md", f"{gguf}:README.md", f"{gguf}:a:b", f"{space}:app.py", "someone/else:app.py"])
+    run_steps(request_for(dry_run=False, exports=True, space=True, overwrite=named))
+    assert seen == {REPO_ID: {"README.md"}, native: set(), gguf: {"README.md", "a:b"}, space: {"app.py"}}
 
 
 def test_all_continues_after_a_version_whose_code_has_changed_since(here, the_hub, monkeypatch, request_for):

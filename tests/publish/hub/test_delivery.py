@@ -114,7 +114,7 @@ def test_an_edit_of_our_own_text_is_refused_unless_the_card_is_to_be_replaced(hu
     (folder / "README.md").write_text((folder / "README.md").read_text().replace("Load it.", "Load it well."))
     write_manifest(folder, {"repo_id": REPO, "tag": "v0.2"})
     before = hub.snapshot()
-    with pytest.raises(AxionError, match=r"use.*--replace-card"):
+    with pytest.raises(AxionError, match=r"the section use; .*--overwrite someone/Tiny-2:README\.md$"):
         send(folder)
     assert hub.snapshot() == before
     send(folder, options=PushOptions(overwrite=frozenset(["README.md"])))
@@ -134,7 +134,7 @@ def test_somebody_elses_card_is_not_overwritten(hub, folder):
     api = HfApi()
     api.create_repo(REPO)
     api.create_commit(REPO, [CommitOperationAdd("README.md", b"# My model\n\nWith a text.\n")], commit_message="mine")
-    with pytest.raises(AxionError, match="--replace-card"):
+    with pytest.raises(AxionError, match=r"--overwrite someone/Tiny-2:README\.md$"):
         send(folder)
     assert "With a text." in text_of(hub, REPO)
 
