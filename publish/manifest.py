@@ -113,16 +113,19 @@ def read_manifest(folder: Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise AxionError(f"{folder / MANIFEST} is not valid JSON: {one_line(error)}") from None
     files = info.get("files") if isinstance(info, dict) else None
-    if not isinstance(files, dict) or not files or not all(map(_is_entry, files.items())):
+    if not files or not are_checksums(files):
         raise AxionError(
             f"{folder} has no release.json with the sha256 of its files; build the release with `python -m publish`"
         )
     return info
 
 
-def _is_entry(entry: tuple[str, object]) -> bool:
-    """Whether this is the relative path of a file, and its sha256."""
-    name, digest = entry
+def are_checksums(files: object) -> bool:
+    """Whether this is a mapping of relative paths to sha256."""
+    return isinstance(files, dict) and all(_is_entry(name, digest) for name, digest in files.items())
+
+
+def _is_entry(name: str, digest: object) -> bool:
     inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
     return inside and isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) is not None
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from axion.errors import AxionError
+from axion.files import sha256
 from publish.hub import client as hub
-from publish.hub.edits import CARD_FILES, Edits, Published, overwrite_options, reconcile
+from publish.hub.edits import CARD_FILES, RESULTS, Edits, Published, overwrite_options, reconcile
 from publish.manifest import LICENSE
 from publish.scratch import scratch_folder
 from publish.steps import Steps
@@ -110,7 +111,7 @@ def deliver(upload: ReleaseUpload, options: PushOptions, checks: Checks, steps: 
     if not options.is_release:
         steps.skip("tag", f"{'pull requests' if options.pull_request else f'branch {branch}'} are not tagged")
     elif tagged:
-        steps.skip("tag", f"{upload.tag} stays on {tagged[:8]}; this commit differs from it only in the card")
+        steps.skip("tag", f"{upload.tag} stays on {tagged[:8]}; this commit has another card or licence")
     else:
         with steps.step("tag") as did:
             hub.tag(repo_id, upload.tag, commit)
@@ -134,8 +135,14 @@ class AlreadyReleased(AxionError):
 
 def _find_release(upload: ReleaseUpload) -> str | None:
     """The commit that has the upload's tag; it must be the same release, except for its card and licence."""
-    commit = hub.tags(upload.repo_id).get(upload.tag)
-    if commit and (different := hub.differences(upload.folder, upload.repo_id, commit) - {*CARD_FILES, LICENSE}):
+    if (commit := hub.tags(upload.repo_id).get(upload.tag)) is None:
+        return None
+    different = hub.differences(upload.folder, upload.repo_id, commit) - {*CARD_FILES, LICENSE}
+    if any(name.startswith(RESULTS) for name in different):  # tagged with others' version of them, see `reconcile`
+        with scratch_folder("tag") as scratch:
+            kept = Published(upload.repo_id, commit, scratch).kept
+        different -= {name for name in different & kept.keys() if sha256(upload.folder / name) == kept[name]}
+    if different:
         raise AlreadyReleased(upload, commit, different)
     return commit
 

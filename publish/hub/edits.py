@@ -20,7 +20,7 @@ from axion.errors import AxionError
 from axion.files import sha256
 from publish.hub import client as hub
 from publish.hub.merge import merge_card
-from publish.manifest import MANIFEST, files_in, is_as_written, read_manifest, write_manifest
+from publish.manifest import MANIFEST, are_checksums, files_in, is_as_written, read_manifest, write_manifest
 from publish.markdown import MarkerError, split_sections
 
 CARD = "README.md"
@@ -46,7 +46,7 @@ class Edits:
     conflicts: frozenset[str] = frozenset()
     """Edited files of the release, which a push would revert."""
     untouched: frozenset[str] = frozenset()
-    """Those of the conflicts that are in this release as they were last released: without a push, the edits stay."""
+    """Those of the conflicts that this release does not change. If there is nothing to push, the edits stay."""
 
 
 class Published:
@@ -78,16 +78,22 @@ class Published:
     def manifest(self) -> dict:
         """The content of release.json; empty if this project has not written it, or an edit has broken it."""
         try:
-            return read_manifest(self._card_files) if MANIFEST in self.files else {}
+            info = read_manifest(self._card_files) if MANIFEST in self.files else {}
         except AxionError:
             return {}
+        return info if are_checksums(info.get(KEPT, {})) else {}
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """The sha256 of our own version of each file that others have edited and that was kept."""
+        return self.manifest.get(KEPT, {})
 
     @cached_property
     def released(self) -> dict[str, str]:
         """The files as they were last released from here: name → sha256. An edited release.json is not included."""
         if not self.manifest:
             return {}
-        own = self.manifest["files"] | self.manifest.get(KEPT, {})
+        own = self.manifest["files"] | self.kept
         return own | ({MANIFEST: sha256(self._card_files / MANIFEST)} if is_as_written(self.manifest) else {})
 
     @cached_property

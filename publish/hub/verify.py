@@ -17,6 +17,7 @@ from axion.release import Release, open_release
 from publish.hub import clean_process
 from publish.hub import client as hub
 from publish.hub.delivery import Download
+from publish.hub.edits import CARD, RESULTS
 from publish.manifest import allowed_files, check_files, files_in, read_manifest, remote_code, required_files
 from publish.markdown import python_snippets
 from publish.release.build import AUTO_MAP, code_files
@@ -71,8 +72,8 @@ def verify_download(download: Download, tolerance: float = 0.0) -> str:
     edited = _check_manifest(download, info)
     _compare(Release(download.repo_id, download.folder), _run_download(download, info), tolerance)
     agree = f"agree to {tolerance:g}" if tolerance else "are bit-identical"
-    card = "the card was edited since; its snippets run" if edited else "the card's snippets run"
-    return f"{len(info['files'])} files downloaded, checksums match, logits {agree}, {card}"
+    since = f" (edited since: {', '.join(edited)})" if edited else ""
+    return f"{len(info['files'])} files downloaded, checksums match{since}, logits {agree}, the card's snippets run"
 
 
 def verify_export(download: Download, release: Path) -> str:
@@ -159,16 +160,19 @@ def _read_release(download: Download) -> dict:
     return info
 
 
-def _check_manifest(download: Download, info: dict) -> bool:
-    """Check the sha256 of every file that the manifest lists; returns whether the card was edited since."""
+def _check_manifest(download: Download, info: dict) -> list[str]:
+    """Check the sha256 of every file that the manifest lists; returns which documents were edited since.
+
+    The card and the evaluation results are open to edits, which publishing keeps: the Hub signs results, for example.
+    """
     changed = [
         name
         for name, digest in info["files"].items()
         if not (download.folder / name).is_file() or sha256(download.folder / name) != digest
     ]
-    if wrong := [name for name in changed if name != "README.md"]:
+    if wrong := [name for name in changed if name != CARD and not name.startswith(RESULTS)]:
         raise AxionError(f"{download.repo_id}: {wrong[0]} does not match its sha256 in release.json")
-    return bool(changed)
+    return changed
 
 
 def _check_code_is_ours(download: Download, info: dict) -> None:

@@ -8,7 +8,8 @@ import json
 import pytest
 
 from axion.errors import AxionError
-from publish.hub.delivery import PushOptions
+from publish.hub import client
+from publish.hub.delivery import AlreadyReleased, PushOptions
 from publish.manifest import write_manifest
 from tests.publish.uploads import REPO, add, edit, make_folder, send, text_of, tree
 
@@ -85,6 +86,25 @@ def test_signed_results_are_kept_by_every_later_push(hub, publish):
     assert tree(hub)["commits"] > commits
 
 
+def test_results_that_are_signed_before_the_tag_are_no_other_release(hub, tmp_path, monkeypatch):
+    """The publisher is killed between push and tag, the Hub signs, and the next start tags the signed file."""
+    publish, killed = Publisher(tmp_path), pytest.MonkeyPatch()
+    killed.setattr(client, "tag", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        publish()
+    killed.undo()
+    add(REPO, {RESULTS: SIGNED})
+    publish()
+    tagged = tree(hub, ref="refs/tags/v0.2")
+    before = hub.snapshot()
+    publish()
+    assert hub.snapshot() == before and text_of(hub, REPO, RESULTS) == SIGNED
+    publish(README__md=CARD)
+    assert tree(hub, ref="refs/tags/v0.2") == tagged and text_of(hub, REPO, RESULTS) == SIGNED
+    with pytest.raises(AlreadyReleased, match=r"gsm8k\.yaml"):
+        publish(**{RESULTS.replace(".", "__"): ENTRY.replace("0.5", "0.6")})
+
+
 def test_new_results_do_not_replace_signed_ones(publish):
     add(REPO, {RESULTS: SIGNED})
     with pytest.raises(AxionError, match=r"--overwrite someone/Tiny-2:\.eval_results/gsm8k\.yaml$"):
@@ -107,7 +127,11 @@ def test_an_edited_manifest_is_not_overwritten_unasked(hub, publish, change):
     assert "note" not in text_of(hub, REPO, "release.json")
 
 
-@pytest.mark.parametrize("manifest", ["[]", '{"files": ["README.md"]}', '{"files": {"../x": "0"}}', '{"files": {}}'])
+FOREIGN = ["[]", *(f'{{"files": {files}}}' for files in ('["README.md"]', '{"../x": "0"}', "{}", '{"x": 1}'))]
+OTHERS_KEPT = [json.dumps({"files": {"README.md": "0" * 64}, "kept": kept}) for kept in ([1], None, {"x": 1})]
+
+
+@pytest.mark.parametrize("manifest", FOREIGN + OTHERS_KEPT)
 def test_a_foreign_manifest_and_its_files_are_not_overwritten(hub, tmp_path, manifest):
     from huggingface_hub import HfApi
 

@@ -155,7 +155,7 @@ def test_changes_on_both_sides_are_refused_in_one_line(theirs, base, message):
 
 def test_an_edited_section_that_is_no_longer_written_is_a_conflict():
     ours = card(METADATA, {name: text for name, text in TEXTS.items() if name != "results"})
-    with pytest.raises(AxionError, match="the section results$"):
+    with pytest.raises(AxionError, match=r"the section results$"):
         merge_card(ours, BASE.replace("42 %", "43 %"), BASE)
 
 

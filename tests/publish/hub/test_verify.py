@@ -117,7 +117,21 @@ def test_a_card_edited_since_is_not_an_error(published, monkeypatch):
     edit("README.md", lambda card: card + "\nA reader's word.\n```python\nraise SystemError\n```\n")
     lines = []
     verify.verify_published(f"{REPO_ID}@main", Steps(lines.append))
-    assert "the card was edited since" in lines[1]
+    assert "(edited since: README.md)" in lines[1]
+
+
+def test_results_that_the_hub_has_signed_are_no_error(release, hub, monkeypatch, tmp_path):
+    monkeypatch.setattr(verify, "run_clean", lambda folder, scratch, download: compute_here(folder))
+    folder, results = shutil.copytree(release, tmp_path / "signed"), ".eval_results/gsm8k.yaml"
+    (folder / results).parent.mkdir(exist_ok=True)
+    (folder / results).write_bytes(RESULT)
+    write_manifest(folder, read_manifest(folder))
+    publish_hub.create_repo(REPO_ID)
+    publish_hub.push(folder, REPO_ID, "Release")
+    edit(results, lambda text: text + "  verifyToken: a-signature\n")
+    lines = []
+    verify.verify_published(f"{REPO_ID}@main", Steps(lines.append))
+    assert f"(edited since: {results})" in lines[1]
 
 
 def compute_here(folder):
