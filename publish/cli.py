@@ -198,13 +198,12 @@ def refresh(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A release folder.")],
 ) -> None:
     """Bring a release folder up to date: code, card, and results of tasks that came later. The weights stay."""
-    from publish.manifest import check_files, require
+    from publish.manifest import check_release
     from publish.release import build
     from publish.release.measure import measure_missing
 
     _quiet()
-    info = check_files(folder)
-    require(info, "family", "repo_id", "license")
+    info = check_release(folder)
     measured = measure_missing(folder)
     build.refresh(folder, info["repo_id"], folder, info.get("exports", ()), info.get("space"), measured)
     print(f"{folder} is up to date")

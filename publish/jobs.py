@@ -92,16 +92,18 @@ def submit(request: JobRequest) -> JobInfo:
     check_request(request)
     user = hub.whoami()["name"]
     api, name = hub.api(), request.recipe.name
-    with hub_errors(f"the Job for {name}"):
-        if job := find_active(name, user):
-            raise AxionError(
-                f"a Job for {name} is active, and two would write to the same run: wait for {job.url}, "
-                f"or cancel it with `hf jobs cancel {job.id}`"
-            )
-        with scratch_folder("job") as scratch:
-            arguments = copy_project(scratch, request.arguments)
-            archive = pack(scratch)
-        bucket = f"{user}/{BUCKET}"
+    what, bucket = f"the Job for {name}", f"{user}/{BUCKET}"
+    with hub_errors(what):
+        job = find_active(name, user)
+    if job:
+        raise AxionError(
+            f"a Job for {name} is active, and two would write to the same run: wait for {job.url}, "
+            f"or cancel it with `hf jobs cancel {job.id}`"
+        )
+    with scratch_folder("job") as scratch:
+        arguments = copy_project(scratch, request.arguments)
+        archive = pack(scratch)
+    with hub_errors(what):
         source = _upload(archive, bucket)
         try:
             # Not retried: if only the response was lost, a retry would start a second Job.

@@ -157,6 +157,24 @@ def require(info: dict, *keys: str) -> None:
         raise AxionError(f"release.json has no {missing[0]}; build the release with `python -m publish`")
 
 
+def check_release(folder: Path) -> dict:
+    """Check the files of a release that is to be written again, and that its `release.json` has what the card needs.
+
+    Returns:
+        The content of `release.json`.
+
+    Raises:
+        AxionError: a file is missing or damaged, a value is missing, or the folder is another form of a release.
+    """
+    info = check_files(folder)
+    if "form" in info:
+        raise AxionError(f"{folder} is the {info['form']} form of a release; name the folder of the release itself")
+    require(info, "family", "license", "repo_id", "tag")
+    if missing := [key for key in ("results", "measured") if not isinstance(info.get(key), dict)]:
+        raise AxionError(f"release.json has no {missing[0]}; build the release with `python -m publish`")
+    return info
+
+
 def check_files(folder: Path) -> dict:
     """Check the sha256 of every file that `release.json` lists.
 

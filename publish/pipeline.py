@@ -29,7 +29,7 @@ from publish.hub import client as hub
 from publish.hub.delivery import AlreadyReleased, Checks, PushOptions, ReleaseUpload, deliver
 from publish.hub.edits import files_to_overwrite
 from publish.hub.verify import verify_download, verify_export, verify_release
-from publish.manifest import check_files, files_in, read_manifest, remote_code, require
+from publish.manifest import check_release, files_in, read_manifest, remote_code, require
 from publish.release import exports
 from publish.release.build import Ingredients, build_release, code_files, is_built, refresh
 from publish.release.card import check_metadata
@@ -251,8 +251,7 @@ def _build(request: PublishRequest, recipe: Recipe, run: Path, steps: Steps) -> 
 
 def _copy_release(folder: Path, request: PublishRequest, target: Path) -> Path:
     """Copy a release; the card of the copy names this repository and the other published forms."""
-    info = check_files(folder)
-    require(info, "family", "repo_id", "tag")
+    info = check_release(folder)
     forms = tuple(get_family(info["family"]).exports) if request.exports else _published_forms(request, info["tag"])
     space = _published_space(request)
     if (info["repo_id"], tuple(info.get("exports", ())), info.get("space")) == (request.repo_id, forms, space):
@@ -357,13 +356,13 @@ def publish_all(request_for: Callable[[str, str], PublishRequest], user: str | N
         try:
             summaries.append(publish(request, steps))
         except AlreadyReleased as error:
-            if not error.different <= _written_anew(folder):
+            if not error.different <= _code_files(folder):
                 raise
             steps.skip(member.name, f"{error.tag} was released with an earlier version of the code")
     return summaries
 
 
-def _written_anew(folder: Path) -> set[str]:
+def _code_files(folder: Path) -> set[str]:
     """The files of a release that depend on this version's code alone, not on the run."""
     return {path.name for path in code_files()} | remote_code(folder) | {"config.json"}
 

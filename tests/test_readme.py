@@ -17,6 +17,7 @@ from axion.recipe import load_recipe
 from axion.release import RELEASES
 from benchmarks.report import replace_block
 from publish.cli import app as publish_app
+from publish.release.facts import NEWEST_TRANSFORMERS, OLDEST_TRANSFORMERS
 from tests.support.servers import served
 from tools.tables import results_block
 
@@ -119,6 +120,11 @@ def test_the_counts_match_the_model():
 def test_the_results_match_the_bundled_release(bundled):
     info = json.loads((BUNDLED / "release.json").read_text(encoding="utf-8"))
     assert replace_block(README, "results", results_block(info)) == README, "run: python -m tools.tables"
+
+
+def test_the_versions_of_transformers_are_those_that_releases_were_tested_with():
+    said = re.search(r"tested with transformers\s+([\d.]+)\s+to\s+([\d.]*\d)", README)
+    assert said.groups() == (OLDEST_TRANSFORMERS, NEWEST_TRANSFORMERS)
 
 
 def test_links_and_folders_exist():

@@ -96,12 +96,14 @@ def check_access(
             return True
         except RepositoryNotFoundError:
             pass  # then it must be possible to create it
-    if owner not in {user["name"], *(organisation["name"] for organisation in user.get("orgs", ()))}:
+        members = {user["name"], *(organisation["name"] for organisation in user.get("orgs") or ())}
+        can_create = _can_create((user.get("auth") or {}).get("accessToken") or {}, owner)
+    if owner not in members:
         raise AxionError(
             f"{repo_id} does not exist and cannot be created: the token belongs to {user['name']}, who is not a member "
             f"of {owner}; publish as {user['name']}/{repo_id.partition('/')[2]}"
         )
-    if not _can_create(user.get("auth", {}).get("accessToken", {}), owner):
+    if not can_create:
         raise AxionError(f"{repo_id} cannot be created: give the token write access to the repositories of {owner}")
     return False
 
@@ -140,7 +142,7 @@ def _can_create(token: dict, owner: str) -> bool:
     """Whether a token, as described by the Hub, can create repositories of an owner."""
     if token.get("role") != "fineGrained":
         return token.get("role") != "read"
-    scopes = token.get("fineGrained", {}).get("scoped", ())
+    scopes = (token.get("fineGrained") or {}).get("scoped") or ()
     return any(scope["entity"].get("name") == owner and "repo.write" in scope["permissions"] for scope in scopes)
 
 

@@ -46,7 +46,7 @@ AUTO_MAP = {
 }
 TRACE_PROMPT = prompt("Quanto é 47 + 38?")
 PROJECT_LICENSE = "mit"
-"""What the file LICENSE is, in the Hub's words."""
+"""The licence identifier of the file LICENSE."""
 TRACE_SAMPLING = Sampling()  # the defaults of the page and of the command line
 
 _TOKENIZER = Path(__file__).parent / "assets" / "tokenizer.py"

@@ -21,7 +21,7 @@ from publish.release.card import FILTERS, TEMPLATES, pin
 SUFFIXES = {"native": "-native", "gguf": "-GGUF"}
 """Export format → the suffix of its repository's name."""
 
-OLDEST_TRANSFORMERS = "4.57"
+OLDEST_NATIVE_TRANSFORMERS = "4.57"
 """The oldest version that loads the native form, see `tests/export/test_native.py`."""
 
 LIBRARIES = {"native": "transformers", "gguf": "gguf"}
@@ -109,7 +109,7 @@ def render_card(facts: dict) -> str:
         text = environment.get_template(f"{facts['form']}.md.j2").render(
             info=facts,
             parameters=facts["parameters"],
-            oldest_transformers=OLDEST_TRANSFORMERS,
+            oldest_transformers=OLDEST_NATIVE_TRANSFORMERS,
             pins=[pin(name, version) for name, version in facts["libraries"].items()],
             files=files,
             precisions=PRECISIONS,

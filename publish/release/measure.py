@@ -24,7 +24,7 @@ SAMPLE_PROMPTS = (
     prompt("Quanto é 47 + 38?"),
     prompt("Tom has 12 apples. He buys 15 more and gives 7 to Ana. How many apples does Tom have now?", reasoning=True),
 )
-"""What the sample outputs on a card continue, whatever the model makes of it."""
+"""The prompts of the sample outputs on a card."""
 SAMPLE_TOKENS = 120
 
 
@@ -129,6 +129,7 @@ def _key(run: Path, data: DataRecipe) -> dict[str, str]:
         "weights": sha256(run / "final" / "model.safetensors"),
         "data": fingerprint([data.settings(), _identify(data.local_paths()), _identify(data.test_paths())]),
         "measure": code_fingerprint("axion.evaluation.evaluate"),
+        "samples": fingerprint([SAMPLE_PROMPTS, SAMPLE_TOKENS]),
     }
 
 

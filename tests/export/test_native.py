@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DeepseekV3ForCausa
 from axion.errors import AxionError
 from axion.export.native import write_native
 from axion.release import RELEASES, open_release
-from publish.release.exports import OLDEST_TRANSFORMERS
+from publish.release.exports import OLDEST_NATIVE_TRANSFORMERS
 from tests.export.conftest import SHAPES
 
 TOLERANCE = 1e-5
@@ -133,7 +133,7 @@ def test_a_single_routed_expert_without_sparse_layers_is_accepted(make_release, 
 @pytest.fixture(scope="module")
 def oldest_python(make_environment) -> str:
     """The interpreter of an environment with the oldest transformers."""
-    return make_environment(f"transformers=={OLDEST_TRANSFORMERS}.*")
+    return make_environment(f"transformers=={OLDEST_NATIVE_TRANSFORMERS}.*")
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_the_oldest_transformers_gives_the_same_logits(name, make_release, oldes
     arguments = [tmp_path / "native", PROMPTS[0], tmp_path / "answer.pt"]
     subprocess.run([oldest_python, "-I", "-c", PRINT_LOGITS, *map(str, arguments)], check=True, capture_output=True)
     answer = torch.load(tmp_path / "answer.pt")
-    assert answer["version"].startswith(OLDEST_TRANSFORMERS + ".")
+    assert answer["version"].startswith(OLDEST_NATIVE_TRANSFORMERS + ".")
     ours = logits(release.model, release.tokenizer(PROMPTS[0])["input_ids"])
     assert answer["ids"].tolist() == release.tokenizer(PROMPTS[0])["input_ids"]
     assert (ours - answer["logits"]).abs().max() <= TOLERANCE * ours.abs().max()

@@ -106,6 +106,12 @@ def test_a_lost_response_starts_no_second_job(hub, few_files):
     assert len(hub.store.jobs) == 1
 
 
+def test_a_fault_while_packing_is_not_blamed_on_the_hub(hub, few_files, monkeypatch):
+    monkeypatch.setattr(jobs, "pack", lambda folder: {}["a fault of ours"])
+    with pytest.raises(KeyError):
+        submit(REQUEST)
+
+
 def test_payment_errors_are_explained(hub, few_files, monkeypatch):
     response = httpx2.Response(402, request=httpx2.Request("POST", hub.url))
 

@@ -383,7 +383,7 @@ def test_the_rights_to_all_repositories_are_checked_before_anything_is_pushed(he
     monkeypatch.undo()
 
 
-def test_a_free_account_is_told_about_the_space_before_the_release_is_pushed(here, command, the_hub, capsys):
+def test_a_free_account_is_refused_the_space_before_the_release_is_pushed(here, command, the_hub, capsys):
     the_hub.store.free.add("someone")
     assert run(app, [*command, "--space"]) == 2
     assert "need a paid plan" in (error := capsys.readouterr().err) and "add --hardware zero-a10g" in error

@@ -96,6 +96,20 @@ def test_a_fine_grained_token_for_a_whole_account(permission, may):
     assert publish_hub._can_create({"role": "fineGrained", "fineGrained": {"scoped": [scope]}}, "someone") is may
 
 
+WRITES = {"accessToken": {"role": "write"}}
+
+
+@pytest.mark.parametrize(("orgs", "auth"), [(None, WRITES), ([], None)])
+def test_a_user_without_organisations_or_rights_is_fine(hub, orgs, auth):
+    assert publish_hub.check_access(REPO, user={"name": "someone", "orgs": orgs, "auth": auth}) is False
+
+
+@pytest.mark.parametrize(("orgs", "auth"), [([{}], WRITES), (3, WRITES), ([], {"accessToken": "x"})])
+def test_a_user_that_cannot_be_read_is_one_line(hub, orgs, auth):
+    with pytest.raises(AxionError, match=r"^the Hub's answer about someone/Tiny cannot be read \("):
+        publish_hub.check_access(REPO, user={"name": "someone", "orgs": orgs, "auth": auth})
+
+
 def test_without_a_token_no_request_is_made(hub, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(AxionError, match="hf auth login"):
@@ -121,7 +135,7 @@ def test_retries_wait_as_long_as_the_hub_asks(monkeypatch):
     assert errors.retry(call) == "done" and slept == [55, errors.RETRY_DELAYS[1]]
 
 
-def test_a_wait_that_the_hub_asks_for_is_told_and_has_a_limit(monkeypatch, caplog):
+def test_a_wait_that_the_hub_asks_for_is_reported_and_has_a_limit(monkeypatch, caplog):
     monkeypatch.setattr(errors.time, "sleep", lambda seconds: None)
     answers = [refusal(429, **{"Retry-After": "55"}), refusal(429, **{"Retry-After": "3600"})]
 

@@ -16,15 +16,19 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-VERSIONS = {"oldest": f"transformers=={OLDEST_TRANSFORMERS}.*", "pinned": None, "newest": "transformers"}
-"""What pip is asked to install. The newest is whatever it finds, so it may be newer than what a card names."""
+VERSIONS = {"oldest": OLDEST_TRANSFORMERS, "pinned": None, "newest": NEWEST_TRANSFORMERS}
+"""The versions of transformers; None is the one that is installed here."""
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def python(request, make_environment) -> str:
+def version(request) -> str | None:
+    return VERSIONS[request.param]
+
+
+@pytest.fixture(scope="module")
+def python(version, make_environment) -> str:
     """The interpreter of an environment with one of the versions."""
-    requirement = VERSIONS[request.param]
-    return make_environment(requirement) if requirement else sys.executable
+    return make_environment(f"transformers=={version}.*") if version else sys.executable
 
 
 def release_of(python: str) -> tuple[int, ...]:
@@ -33,11 +37,15 @@ def release_of(python: str) -> tuple[int, ...]:
     return tuple(map(int, printed.split(".")[:2]))
 
 
-def test_the_versions_are_those_that_cards_name(python):
-    oldest, newest = (tuple(map(int, name.split("."))) for name in (OLDEST_TRANSFORMERS, NEWEST_TRANSFORMERS))
-    assert oldest <= release_of(python)
-    if python == sys.executable:
-        assert release_of(python) <= newest
+def parsed(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def test_the_versions_are_those_that_cards_name(version, python):
+    if version:
+        assert release_of(python) == parsed(version)
+    else:
+        assert parsed(OLDEST_TRANSFORMERS) <= release_of(python) <= parsed(NEWEST_TRANSFORMERS)
 
 
 @pytest.fixture(params=["random weights", "axion1-v0.1"])

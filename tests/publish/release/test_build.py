@@ -13,9 +13,11 @@ from safetensors import safe_open
 from transformers import AutoTokenizer
 
 import axion
+from axion.cli import run
 from axion.errors import AxionError
 from axion.files import sha256
 from axion.release import open_release
+from publish.cli import app
 from publish.manifest import (
     EVAL_RESULTS,
     LICENSE,
@@ -261,6 +263,21 @@ def test_a_release_is_refreshed_in_place_with_the_current_code(release, info, tm
     build.refresh(folder, REPO_ID, folder)
     assert json.loads((folder / "release.json").read_text()) == info
     assert all((folder / name).read_bytes() == (release / name).read_bytes() for name in FILES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"form": "gguf"}, "is the gguf form of a release; name the folder of the release itself"),
+        ({"license": None}, "release.json has no license"),
+        ({"results": None}, "release.json has no results"),
+    ],
+)
+def test_what_cannot_be_refreshed_is_one_line(release, info, tmp_path, capsys, changes, line):
+    folder = shutil.copytree(release, tmp_path / "release")
+    (folder / "release.json").write_text(json.dumps(info | changes))
+    assert run(app, ["refresh", str(folder)]) == 2
+    assert line in (error := capsys.readouterr().err) and len(error.splitlines()) == 1
 
 
 def test_an_unfinished_run_is_refused(finished_run, measured, tmp_path):

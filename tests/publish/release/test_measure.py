@@ -80,6 +80,13 @@ def test_skipped_tasks_are_tried_again_and_the_rest_is_kept(run, recipe_file, me
     assert seen == [set(), set(first["results"]) - {"gsm8k_test"}, set(first["results"]) - {"gsm8k_test"}]
 
 
+def test_other_sample_prompts_give_other_samples(run, recipe_file, local, evaluations, monkeypatch):
+    for prompts in (SAMPLE_PROMPTS, ("1 + 1 =",)):
+        monkeypatch.setattr("publish.release.measure.SAMPLE_PROMPTS", prompts)
+        content = measure(run, load_recipe(recipe_file, local), [].append)
+        assert [sample["prompt"] for sample in content["samples"]] == list(prompts)
+
+
 def test_the_load_is_measured_again_once_the_documents_are_available(run, recipe_file, measured, monkeypatch):
     monkeypatch.setattr(evaluation, "load_documents", lambda *_, **__: {})
     results = measured["results"] | {"validation": {"skipped": "no network"}}
