@@ -129,32 +129,37 @@ def metadata(release: Release, repo_id: str | None) -> gguf.Metadata:
     info = release.info
     if not info:
         return gguf.Metadata(name=release.name)
-    info = info | {"repo_id": repo_id or info.get("repo_id")}
-    for name in ("repo_id", "title", "version", "tag", "license"):
-        _check_field(release, name, isinstance(info.get(name), str), "text")
+    repo_id = repo_id or _text(release, "repo_id")
+    title, version, tag = (_text(release, name) for name in ("title", "version", "tag"))
     languages, data = info.get("languages"), info.get("dataset")
-    are_texts = isinstance(languages, list) and all(isinstance(language, str) for language in languages)
-    _check_field(release, "languages", are_texts, "a list of texts")
-    _check_field(release, "dataset", data is None or isinstance(data, str), "text or null")
-    repo_id = info["repo_id"]
+    if not (isinstance(languages, list) and all(isinstance(language, str) for language in languages)):
+        raise _unusable(release, "languages", "a list of texts")
+    if data is not None and not isinstance(data, str):
+        raise _unusable(release, "dataset", "text or null")
     url = f"https://huggingface.co/{repo_id}"
-    base = {"name": info["title"], "version": info["version"], "organization": repo_id.split("/")[0], "repo_url": url}
+    base = {"name": title, "version": version, "organization": repo_id.split("/")[0], "repo_url": url}
     return gguf.Metadata(
-        name=f"{info['title']} {info['tag']}",
+        name=f"{title} {tag}",
         author=AUTHOR,
-        version=info["version"],
-        license=info["license"],
+        version=version,
+        license=_text(release, "license"),
         languages=languages,
-        source_url=f"{url}/tree/{info['tag']}",
+        source_url=f"{url}/tree/{tag}",
         base_models=[base],
         datasets=[{"name": data, "repo_url": f"https://huggingface.co/datasets/{data}"}] if data else None,
     )
 
 
-def _check_field(release: Release, name: str, is_right: bool, wanted: str) -> None:
-    if not is_right:
-        found = f"is {release.info[name]!r}" if name in release.info else "is missing"
-        raise AxionError(f"{release.name}: release.json is broken: its {name} {found}; it must be {wanted}")
+def _text(release: Release, name: str) -> str:
+    value = release.info.get(name)
+    if not isinstance(value, str):
+        raise _unusable(release, name, "text")
+    return value
+
+
+def _unusable(release: Release, name: str, wanted: str) -> AxionError:
+    found = f"is {release.info[name]!r}" if name in release.info else "is missing"
+    return AxionError(f"{release.name}: release.json is broken: its {name} {found}; it must be {wanted}")
 
 
 def _add_shapes(writer: gguf.GGUFWriter, config: AxionConfig) -> None:
