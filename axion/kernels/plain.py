@@ -57,7 +57,10 @@ def _deviation(parameter: nn.Parameter) -> str | None:
 def _changes(module: nn.Module) -> set[str]:
     """The names of the Python modules of a module's hooks and of its patched forward."""
     hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-    if "forward" not in vars(module) and not any(hooks):
+    forward = vars(module).get("forward")
+    if getattr(forward, "__func__", None) is type(module).forward:  # what libraries leave that have removed a patch
+        forward = None
+    if forward is None and not any(hooks):
         return set()
-    changes = [*(hook for of_kind in hooks for hook in of_kind.values()), vars(module).get("forward")]
+    changes = [*(hook for of_kind in hooks for hook in of_kind.values()), forward]
     return {getattr(change, "__module__", "") for change in changes if change is not None}

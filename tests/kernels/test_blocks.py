@@ -300,6 +300,13 @@ def test_a_changed_model_is_refused_or_takes_pytorch(make_model, change):
         assert wanted.grad is None or torch.equal(got.grad, wanted.grad)
 
 
+def test_a_forward_that_was_restored_is_no_change(make_model):
+    """Libraries that patch a module's forward put the original back as an attribute of the instance."""
+    model = make_model()
+    model.model.forward = model.model.forward
+    use_kernels(model)
+
+
 def test_a_copy_of_a_model_computes_with_its_own_weights(make_model):
     _, fast = pair(make_model())
     copied = copy.deepcopy(fast)

@@ -15,7 +15,7 @@ from axion.errors import AxionError
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ("app.py",)
-START_SECONDS = 90.0
+START_SECONDS = 240.0
 END_SECONDS = 10.0
 
 

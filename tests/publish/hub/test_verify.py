@@ -165,7 +165,7 @@ def test_others_code_is_not_run_unless_it_is_trusted(published, monkeypatch, nam
 
 def test_documents_that_others_added_are_no_reason_to_distrust(published, monkeypatch):
     monkeypatch.setattr(verify, "run_clean", lambda folder, scratch, download: compute_here(folder))
-    added = ("LICENSE", ".gitignore", "docs/picture.png", ".eval_results/mmlu.yaml")
+    added = (".gitignore", "docs/picture.png", ".eval_results/mmlu.yaml")
     HfApi().create_commit(REPO_ID, [CommitOperationAdd(name, RESULT) for name in added], commit_message="More")
     lines = []
     verify.verify_published(f"{REPO_ID}@main", Steps(lines.append))
