@@ -198,7 +198,8 @@ def evaluate(
         raise AxionError(f"{release} has no recipe.yaml, which says what data it was trained on")
     trained_on = load_recipe(opened.recipe_file, overrides or []).data
     names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
-    results = measure(opened, trained_on, names, progress=sys.stderr.isatty(), reference=release)
+    arguments = [release, *(part for override in overrides or [] for part in ("--set", override))]
+    results = measure(opened, trained_on, names, progress=sys.stderr.isatty(), arguments=arguments)
     print(json.dumps({"release": opened.name, "results": results}) if as_json else _results_table(results))
 
 

@@ -144,7 +144,7 @@ def test_eval_prints_one_json_object(tiny_release, tmp_path, capsys, monkeypatch
     printed = json.loads(capsys.readouterr().out)
     assert list(printed["results"]) == ["arithmetic", "expert_load"]
     command = printed["results"]["arithmetic"]["command"]
-    assert command == f"python -m axion eval {run_folder / 'final'} --tasks arithmetic"
+    assert command == f"python -m axion eval {run_folder / 'final'} --set data.hub_id=null --tasks arithmetic"
 
     assert axion("eval", run_folder / "final", "--set", "data.hub_id=null") == 0
     text = capsys.readouterr().out

@@ -21,7 +21,7 @@ def evaluate(
     tasks: Sequence[str] | None = None,
     progress: bool = False,
     known: Mapping[str, dict] | None = None,
-    reference: str | None = None,
+    arguments: Sequence[str] = (),
 ) -> dict:
     """Measures a release.
 
@@ -31,7 +31,7 @@ def evaluate(
         tasks: names from TASKS, or those of earlier releases; by default, every task whose data is available.
         progress: whether to show progress bars on standard error.
         known: earlier results that still hold; these tasks are not measured again.
-        reference: what the commands name; the release's name by default.
+        arguments: of the commands, besides the task: the release and settings; its name by default.
 
     Returns:
         Task → its results and the "command" that repeats the measurement, or {"skipped": reason}.
@@ -44,7 +44,7 @@ def evaluate(
         raise AxionError(f"no task {unknown[0]!r}; known: {', '.join(TASKS)}")
     subject = Subject(release, data, progress)
     results, known = {}, known or {}
-    command = f"python -m axion eval {shlex.quote(reference or release.name)} --tasks"
+    command = f"python -m axion eval {shlex.join(arguments or [release.name])} --tasks"
     for task in dict.fromkeys(names):
         if task in known:
             results[task] = known[task]

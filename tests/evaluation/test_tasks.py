@@ -95,6 +95,9 @@ def test_a_text_only_release_has_figures_of_its_own_text(release, tmp_path):
     result = evaluate(release, data, ["gsm8k_validation"])["validation"]  # the name in cards of earlier releases
     assert (result["data"], result["dataset"]) == ("stories.txt", None)
     assert 5 < result["documents"] < 40 and result["bytes"] < 40 * 25
+    (tmp_path / "stories.txt").write_text("One story only.")
+    result = evaluate(release, data, ["validation"])["validation"]
+    assert (result["data"], result["dataset"]) == ("arithmetic", None) and result["documents"] > 0
 
 
 def test_local_data_that_is_not_at_hand_is_not_replaced_by_the_hubs(release, local_data, few_prompts, monkeypatch):

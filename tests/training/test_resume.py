@@ -115,28 +115,21 @@ def run_until_killed(folder, overrides, out, resume, environment):
     run_in_process(folder, overrides, out, resume, environment)
 
 
-KILLED_IN = [
-    "axion.training.checkpoint._discard",  # the third checkpoint, of step 12, is complete; the first is not deleted yet
-    "axion.training.metrics.MetricsFile.append",
-    "axion.model.modeling_axion.AxionForCausalLM.save_pretrained",
-    "torch.save",  # the optimizer
-    "axion.training.checkpoint.write_json",  # the manifest
-]
-
-
-def test_killed_inside_each_write(start_run, tmp_path, reference):
-    run = tmp_path / "killed"
-    for target in KILLED_IN:
-        process = start_run(run, resume=run.exists(), environment={"KILLED_IN": target}, work=run_until_killed)
+def test_killed_inside_each_write(tiny, start_run, stopped, reference):
+    for target, newest in (
+        ("torch.save", "checkpoint-8"),  # the optimizer of step 12
+        ("axion.training.checkpoint.write_json", "checkpoint-8"),  # the manifest
+        ("axion.training.checkpoint._discard", "checkpoint-12"),  # complete, but the oldest is not deleted yet
+    ):
+        process = start_run(stopped, resume=True, environment={"KILLED_IN": target}, work=run_until_killed)
         process.join(240)
         assert process.exitcode == -signal.SIGKILL, target
-        assert checkpoint.newest_complete(run).name == "checkpoint-12"
-    assert [path.name for path in (run / checkpoint.STAGING).iterdir()] == ["checkpoint-16"]
-    process = start_run(run, resume=True)
-    process.join(240)
-    assert process.exitcode == 0
-    assert not (run / checkpoint.STAGING).exists()
-    assert_same_end(run, reference)
+        staged = [path.name for path in (stopped / checkpoint.STAGING).iterdir()]
+        assert staged == (["checkpoint-12"] if newest == "checkpoint-8" else [])
+        assert checkpoint.newest_complete(stopped).name == newest
+    train(tiny(), stopped, resume=True)
+    assert not (stopped / checkpoint.STAGING).exists()
+    assert_same_end(stopped, reference)
 
 
 def test_ctrl_c_saves_a_checkpoint_and_says_how_to_resume(tiny, tmp_path, monkeypatch, reference):
