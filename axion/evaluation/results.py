@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from axion.errors import AxionError, one_line
+
 LANGUAGES = {"en": "English", "pt": "Portuguese"}
 LOAD_SETS = {
     "together": "all of it together",
@@ -16,7 +18,7 @@ LOAD_SETS = {
 """The sets of documents over which expert load is measured: name in the results → label."""
 
 EARLIER_TASKS = {"gsm8k_validation": "validation"}
-"""Names of tasks and of sets of documents in the results of releases up to v0.1 → today's names."""
+"""Names of tasks and of sets of documents in the results of releases up to v0.1 → current names."""
 
 TEXTS: Mapping[str, str] = {
     "bits_per_byte": "{data}, held-out documents: bits per byte",
@@ -87,28 +89,40 @@ class Row:
     """The command that repeats the measurement."""
 
 
+class MalformedResults(AxionError):
+    """Results that do not have the form that `axion.evaluation` returns, as in a release that someone else made."""
+
+
 def skipped_tasks(results: dict) -> dict[str, str]:
-    """Task → why it was not measured."""
-    return {task: result["skipped"] for task, result in with_names_of_today(results).items() if "skipped" in result}
+    """Task → why it was not measured. Raises MalformedResults."""
+    return {task: result["skipped"] for task, result in with_current_names(results).items() if "skipped" in result}
 
 
 def measured(results: dict, task: str) -> dict | None:
-    """A task's result; None if it was not measured."""
-    result = with_names_of_today(results).get(task)
+    """A task's result; None if it was not measured. Raises MalformedResults."""
+    result = with_current_names(results).get(task)
     return None if result is None or "skipped" in result else result
 
 
-def with_names_of_today(results: dict) -> dict:
+def with_current_names(results: dict) -> dict:
     """Results in the form of `axion.evaluation.evaluate`.
 
     Releases up to v0.1 were measured on GSM8K alone: their results don't name the data, but the tasks do.
+
+    Raises:
+        MalformedResults: they are not a dict of dicts.
     """
+    if not isinstance(results, dict):
+        raise MalformedResults("the results are malformed: they must be an object with one object per task")
+    for task, result in results.items():
+        if not isinstance(result, dict):
+            raise MalformedResults(f"the results of {one_line(task)} are malformed: they must be an object")
     earlier = {"data": "GSM8K", "dataset": "openai/gsm8k"}
     renamed = {EARLIER_TASKS.get(task, task): result for task, result in results.items()}
     for task in ("validation", "gsm8k_test"):
-        if isinstance(result := renamed.get(task), dict) and "skipped" not in result:
+        if (result := renamed.get(task)) is not None and "skipped" not in result:
             renamed[task] = earlier | result
-    if isinstance(load := renamed.get("expert_load"), dict):
+    if (load := renamed.get("expert_load")) is not None:
         renamed["expert_load"] = {EARLIER_TASKS.get(name, name): part for name, part in load.items()}
     return renamed
 
@@ -121,12 +135,16 @@ def result_rows(results: dict, texts: Mapping[str, str] = TEXTS, numbers: Number
         numbers: formats the numbers in values and notes.
 
     Raises:
-        KeyError, TypeError, ValueError: the results do not have the form that `axion.evaluation` returns.
+        MalformedResults: the results do not have the form that `axion.evaluation` returns.
     """
     rows, language = [], _Language(texts, numbers)
     for task, lay_out in _LAYOUTS.items():
-        if (result := measured(results, task)) is not None:
-            rows += [Row(task, *cells, command=result.get("command", "")) for cells in lay_out(result, language)]
+        if (result := measured(results, task)) is None:
+            continue
+        try:
+            rows += [Row(task, *cells, command=str(result.get("command", ""))) for cells in lay_out(result, language)]
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise MalformedResults(f"the results of {task} are malformed: {one_line(repr(error))}") from None
     return rows
 
 

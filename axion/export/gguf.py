@@ -130,19 +130,18 @@ def metadata(release: Release, repo_id: str | None) -> gguf.Metadata:
     if not info:
         return gguf.Metadata(name=release.name)
     repo_id = repo_id or _text(release, "repo_id")
-    title, version, tag = (_text(release, name) for name in ("title", "version", "tag"))
-    languages, data = info.get("languages"), info.get("dataset")
-    if not (isinstance(languages, list) and all(isinstance(language, str) for language in languages)):
-        raise _unusable(release, "languages", "a list of texts")
-    if data is not None and not isinstance(data, str):
-        raise _unusable(release, "dataset", "text or null")
+    title, version, tag, license_id = (_text(release, name) for name in ("title", "version", "tag", "license"))
+    languages = info.get("languages")
+    if not isinstance(languages, list) or not all(isinstance(language, str) for language in languages):
+        raise _broken(release, "languages", "a list of texts")
+    data = None if info.get("dataset") is None else _text(release, "dataset")
     url = f"https://huggingface.co/{repo_id}"
     base = {"name": title, "version": version, "organization": repo_id.split("/")[0], "repo_url": url}
     return gguf.Metadata(
         name=f"{title} {tag}",
         author=AUTHOR,
         version=version,
-        license=_text(release, "license"),
+        license=license_id,
         languages=languages,
         source_url=f"{url}/tree/{tag}",
         base_models=[base],
@@ -151,15 +150,14 @@ def metadata(release: Release, repo_id: str | None) -> gguf.Metadata:
 
 
 def _text(release: Release, name: str) -> str:
-    value = release.info.get(name)
-    if not isinstance(value, str):
-        raise _unusable(release, name, "text")
-    return value
+    if not isinstance(text := release.info.get(name), str):
+        raise _broken(release, name, "text")
+    return text
 
 
-def _unusable(release: Release, name: str, wanted: str) -> AxionError:
-    found = f"is {release.info[name]!r}" if name in release.info else "is missing"
-    return AxionError(f"{release.name}: release.json is broken: its {name} {found}; it must be {wanted}")
+def _broken(release: Release, name: str, wanted: str) -> AxionError:
+    found = repr(release.info[name]) if name in release.info else "missing"
+    return AxionError(f"{release.name}: release.json is broken: its {name} is {found}; it must be {wanted}")
 
 
 def _add_shapes(writer: gguf.GGUFWriter, config: AxionConfig) -> None:

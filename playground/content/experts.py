@@ -7,7 +7,7 @@ from statistics import NormalDist
 from typing import Any
 
 from axion.errors import AxionError
-from axion.evaluation.results import LOAD_SETS, measured
+from axion.evaluation.results import LOAD_SETS, MalformedResults, measured
 from playground.generate.catalogue import OpenModel
 
 DEAD_BELOW = 0.1
@@ -98,7 +98,9 @@ def _read_load(model: OpenModel) -> tuple[dict[str, list[list[float]]], str]:
             if name in result
         }
         command = str(result.get("command", ""))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except MalformedResults as error:
+        raise AxionError(f"{model.name}: release.json is broken: {error}; build it again") from None
+    except (KeyError, TypeError, ValueError) as error:
         raise AxionError(
             f"{model.name}: release.json is broken: its expert_load lacks {error}; build it again"
         ) from None

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from axion.errors import AxionError
-from axion.evaluation.results import Row, result_rows
+from axion.evaluation.results import MalformedResults, Row, result_rows
 from playground.content.charts import Chart, curve, linear_axis, log_axis
 from playground.content.markup import render
 from playground.content.metrics import Curves, read_curves
@@ -83,5 +83,5 @@ def _read_curves(model: OpenModel) -> tuple[Curves | None, str]:
 def _results(model: OpenModel, language: Language) -> list[Row]:
     try:
         return result_rows(model.release.info.get("results", {}), texts("results", language), LocaleNumbers(language))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise AxionError(f"{model.name}: release.json is broken: its results lack {error}; build it again") from None
+    except MalformedResults as error:
+        raise AxionError(f"{model.name}: release.json is broken: {error}; build it again") from None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from axion.errors import AxionError
-from axion.evaluation.results import measured
+from axion.evaluation.results import MalformedResults, measured
 from axion.series import Member, families, series
 
 TASK = "validation"
@@ -74,10 +74,9 @@ def compare_sizes(name: str, info: dict, others: Iterable[tuple[str, dict]]) -> 
 
 def _read_validation(info: dict) -> dict | None:
     try:
-        result = measured(info.get("results", {}), TASK)
-    except (AttributeError, TypeError):
+        return measured(info.get("results", {}), TASK)
+    except MalformedResults:
         return None
-    return result if isinstance(result, dict) else None
 
 
 def _documents(result: dict) -> tuple:
@@ -89,5 +88,5 @@ def _measured(name: str, info: dict) -> Measured | None:
         result = measured(info["results"], TASK) or {}
         size, quality = int(info["parameters"]["total"]), float(result["bits_per_byte"])
         return Measured(name, size, quality, int(result["documents"])) if size > 0 and quality > 0 else None
-    except (KeyError, TypeError, ValueError):
+    except (MalformedResults, KeyError, TypeError, ValueError):
         return None  # a visitor who chooses that release sees what is wrong with it

@@ -23,7 +23,7 @@ from axion.evaluation.results import (
     megabytes,
     result_rows,
     skipped_tasks,
-    with_names_of_today,
+    with_current_names,
 )
 from axion.families import get_family, latent_cache_values
 from axion.model.configuration_axion import AxionConfig
@@ -98,9 +98,9 @@ def render_card(info: dict) -> str:
     Raises:
         AxionError: the family is unknown, or `info` lacks a value that the template needs.
     """
-    arithmetic = measured(info["results"], "arithmetic") or {"scores": []}
-    load = with_names_of_today(info["results"])["expert_load"]
     try:
+        arithmetic = measured(info["results"], "arithmetic") or {"scores": []}
+        load = with_current_names(info["results"])["expert_load"]
         text = _template(info["family"]).render(
             info=info,
             parameters=info["parameters"],

@@ -10,7 +10,7 @@ from axion.data.format import prompt
 from axion.data.recipe import DataRecipe
 from axion.evaluation import evaluate as evaluation
 from axion.evaluation.answers import complete
-from axion.evaluation.results import skipped_tasks, with_names_of_today
+from axion.evaluation.results import skipped_tasks, with_current_names
 from axion.files import identify, read_json, sha256, write_json
 from axion.inference.routing import expert_favourites
 from axion.recipe import Recipe, load_recipe
@@ -88,7 +88,7 @@ def measure_missing(folder: Path) -> dict:
         AxionError: the release is broken.
     """
     info, release = read_manifest(folder), open_release(folder)
-    known, today = with_names_of_today(info["results"]), datetime.now(UTC).date().isoformat()
+    known, today = with_current_names(info["results"]), datetime.now(UTC).date().isoformat()
     data = load_recipe(folder / "recipe.yaml").data
     results = evaluation.evaluate(release, data, progress=True, known=known)
     new = {task: result for task, result in results.items() if task not in known and "skipped" not in result}

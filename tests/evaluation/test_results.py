@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 
-from axion.evaluation.results import LOAD_SETS, TEXTS, measured, result_rows, skipped_tasks
+from axion.evaluation.results import LOAD_SETS, TEXTS, MalformedResults, measured, result_rows, skipped_tasks
 from axion.evaluation.tasks import TASKS
 from axion.files import read_json
 from tests.conftest import ROOT
@@ -88,10 +88,34 @@ def test_what_was_not_measured_has_no_row():
     assert result_rows({}) == []
 
 
-def test_malformed_results_are_an_error():
-    for broken in ({"arithmetic": {"scores": [{}]}}, {"gsm8k_test": {}}, {"speed": {"by_threads": []}}):
-        with pytest.raises((KeyError, TypeError, ValueError)):
-            result_rows(broken)
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"arithmetic": {"scores": [{}]}},
+        {"arithmetic": {"scores": [SCORE | {"digits": 1, "language": "pt", "interval": 3}]}},
+        {"gsm8k_test": {}},
+        {"gsm8k_test": SCORE | {"data": "a", "total": "many"}},
+        {"speed": {"by_threads": []}},
+        {"speed": []},
+        {"expert_load": []},
+        {"expert_load": {"together": []}},
+        {"expert_load": {"together": {"layers": [], "lowest": 0, "highest": 1}}},
+        {"validation": None},
+        [],
+        3,
+    ],
+)
+def test_malformed_results_are_one_error(broken):
+    with pytest.raises(MalformedResults, match=r"malformed: .+") as caught:
+        result_rows(broken)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("broken", [[], {"expert_load": []}, {"gsm8k_validation": 3}])
+def test_no_reader_of_results_fails_otherwise(broken):
+    for read in (skipped_tasks, lambda results: measured(results, "validation")):
+        with pytest.raises(MalformedResults):
+            read(broken)
 
 
 def test_the_data_is_called_what_it_is():

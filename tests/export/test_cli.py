@@ -142,7 +142,7 @@ INFO = {"repo_id": "a/b", "title": "A", "version": "1", "tag": "v1", "license": 
         *(({name: None}, f"its {name} is None; it must be ") for name in INFO),
         ({"languages": ["en", 3]}, "its languages is ['en', 3]; it must be a list of texts"),
         ({"title": []}, "its title is []; it must be text"),
-        ({"dataset": 3}, "its dataset is 3; it must be text or null"),
+        ({"dataset": 3}, "its dataset is 3; it must be text"),
     ],
 )
 def test_a_release_json_of_another_form_is_one_line(wrong, line, described):

@@ -11,7 +11,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError, ValidationError
 
-from axion.evaluation.results import with_names_of_today
+from axion.evaluation.results import with_current_names
 from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
 from axion.release import open_release
@@ -211,7 +211,7 @@ def test_the_models_are_listed_with_their_sizes_and_the_broken_one_without_a_pat
 def test_the_experts_of_the_bundled_model_are_what_its_release_says(server):
     _, [answer] = call(server, "show_experts", ["axion1-v0.1"])
     release = open_release("axion1-v0.1")
-    measured = with_names_of_today(release.info["results"])["expert_load"]
+    measured = with_current_names(release.info["results"])["expert_load"]
     assert answer["load_sets"]
     assert [layer["layer"] for layer in answer["layers"]] == [1, 2, 3, 4]
     for row, layer in enumerate(answer["layers"]):

@@ -7,7 +7,7 @@ from statistics import NormalDist
 import pytest
 
 from axion.errors import AxionError
-from axion.evaluation.results import with_names_of_today
+from axion.evaluation.results import with_current_names
 from axion.release import RELEASES
 from playground.content.experts import (
     DEAD_BELOW,
@@ -71,7 +71,7 @@ def test_the_bundled_release_s_numbers_are_those_of_its_files():
         assert sorted(card["tokens"]) == sorted(list(token.values()) for token in entry["tokens"])
         lifts = [(token[3], token[1]) for token in card["tokens"]]
         assert lifts == sorted(lifts, reverse=True)
-    measured = with_names_of_today(info["results"])["expert_load"]
+    measured = with_current_names(info["results"])["expert_load"]
     for name in LOAD_SETS:
         assert shown["load"][name] == measured[name]["layers"]
     assert shown["command"] == info["results"]["expert_load"]["command"]
