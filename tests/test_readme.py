@@ -63,7 +63,14 @@ def test_there_is_a_command_of_each_kind():
         "train",
         "export",
     }
-    assert {line[0] for line in commands("python -m publish")} == {"axion1-v0.1", "check", "verify", "all", "space"}
+    assert {line[0] for line in commands("python -m publish")} == {
+        "axion1-v0.1",
+        "check",
+        "refresh",
+        "verify",
+        "all",
+        "space",
+    }
 
 
 @pytest.mark.parametrize("line", commands("python -m axion") + commands("axion "), ids=" ".join)
