@@ -9,8 +9,6 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
-import torch
-
 from axion.files import parse_json
 from axion.shipped import ROOT
 
@@ -19,6 +17,8 @@ LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors",
 
 def machine() -> dict:
     """The processor's name, the number of cores that this process may use, and torch's number of threads."""
+    import torch  # takes seconds, which a process without a model need not wait
+
     name = platform.processor() or platform.machine()
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -75,6 +75,8 @@ def keep_freed_memory() -> None:
 
 def memory_bytes() -> int:
     """The memory that a model can be trained in: the GPU's, or else that of the machine or of its container."""
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
     sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else [sys.maxsize]

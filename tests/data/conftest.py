@@ -1,4 +1,4 @@
-"""Recipes for small data, and the whole corpus of the real recipe, made once a session."""
+"""Recipes for small data, and rows to fill their files with."""
 
 import hashlib
 import json
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from axion.data.prepare import Prepared, prepare
 from axion.data.sources import Source
 from axion.data.split import Split
 from axion.recipe import Recipe, load_recipe
@@ -22,13 +21,6 @@ def small_recipe():
         return load_recipe("axion1-v0.1", [*SMALL, *overrides])
 
     return make
-
-
-@pytest.fixture(scope="session")
-def real_corpus(gsm8k: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Prepared]:
-    """The recipe of v0.1 on the real GSM8K, and what was prepared."""
-    recipe = load_recipe("axion1-v0.1", [f"data.files={gsm8k / 'train.jsonl'}"])
-    return recipe, prepare(recipe, tmp_path_factory.mktemp("data"), progress=False)
 
 
 def write_jsonl(path: Path, rows: list[dict]) -> Path:

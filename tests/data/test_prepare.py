@@ -277,18 +277,6 @@ def test_too_little_data(small_recipe, tmp_path):
             prepare(small_recipe(*overrides), tmp_path, progress=False)
 
 
-def test_real_gsm8k(real_corpus):
-    recipe, prepared = real_corpus
-    summary = prepared.summary
-    real = {split: summary[split]["by_source"]["gsm8k"]["documents"] for split in ("train", "validation")}
-    # v0.1 had five more problems, whose held-out pair stands as a product without a sign
-    assert (real, summary["dropped_for_held_out_pairs"]) == ({"train": 6863, "validation": 392}, 553)
-    assert summary["validation"]["by_source"]["gsm8k"]["bytes"] == 204_708  # as in v0.1
-    assert (summary["train"]["documents"], summary["train"]["bytes"]) == (42_674, 5_600_398)
-    assert len(prepared.tokenizer) == recipe.tokenizer.vocab_size
-    assert 2.3 < summary["bytes_per_token"]["gsm8k"] < 2.8
-
-
 def test_progress_is_shown_only_when_asked_for(small_recipe, tmp_path, capsys):
     small = small_recipe("data.arithmetic=40")
     prepare(small, tmp_path / "a", progress=False)

@@ -1,6 +1,7 @@
 """How the page starts: what it says, what it says when it cannot, and what goes without a part of it."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,9 +16,11 @@ from urllib.request import urlopen
 import pytest
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from axion.release import RELEASES
 from playground.server import launch
 from tests.playground.conftest import new_visitor, run_async
 from tests.support.servers import ROOT, START_SECONDS, free_port
+from tests.support.steering import TEXT, generate, part, set_prompt, wait_until
 
 WITHOUT_MCP = "import sys; sys.modules['mcp'] = None; from playground.server.launch import main; main(sys.argv[1:])"
 
@@ -44,14 +47,24 @@ def started(folder: Path, *command: str) -> Iterator[tuple[str, Path, Path, subp
 
 @pytest.mark.browser
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
-def test_it_says_where_it_is_and_ctrl_c_ends_it_soon_though_a_page_is_open(tmp_path, browser):
+@pytest.mark.skipif(not (RELEASES / "axion1-v0.1").is_dir(), reason="releases/axion1-v0.1 is not built")
+def test_the_demo_answers_like_the_command_line_and_ctrl_c_stops_it(tmp_path, browser):
+    """As `make demo` starts it, with the bundled model and an open page."""
+    a, b = random.randrange(10), random.randrange(10)
+    prompt = f"# Pergunta:\nQuanto é {a} + {b}?\n--\n# Resposta:\n"
     with started(tmp_path, "app.py") as (address, said, complained, process):
         assert urlopen(f"{address}/v1/models").status == 200
         page = new_visitor(browser)
+        page.set_default_timeout(180_000)  # the first generation may have to wait until the kernels are compiled
         page.goto(address)
-        page.wait_for_selector(".av-col")
+        wait_until(page, "recorded")
+        assert part(page, "status").text_content().startswith("Recorded example · axion1-v0.1")
+        set_prompt(page, prompt)
+        generate(page)
+        wait_until(page, "done")
+        shown = page.locator(TEXT).text_content()
         process.send_signal(signal.SIGINT)
-        assert process.wait(11) == 0  # Gradio's own end takes twelve seconds
+        assert process.wait(11) == 0  # Gradio alone takes twelve seconds
         page.close()
         lines = said.read_text().splitlines()
         assert lines[0] == f"Axion playground: {address}  (Ctrl-C stops it)"
@@ -59,6 +72,10 @@ def test_it_says_where_it_is_and_ctrl_c_ends_it_soon_though_a_page_is_open(tmp_p
         assert f"{address}/gradio_api/mcp/" in lines[1]
         assert len(lines) == 2
         assert complained.read_text() == ""
+    command = [sys.executable, "-m", "axion", "generate", "axion1-v0.1", prompt]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert shown == prompt + printed.removesuffix("\n")
+    assert printed.strip() == str(a + b)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +98,7 @@ def test_on_a_space_the_proxy_is_believed_and_nobody_else(monkeypatch, client, f
     assert callers == [seen]
 
 
+@pytest.mark.slow
 def test_without_mcp_the_page_is_served_and_says_so(tmp_path):
     with started(tmp_path, "-c", WITHOUT_MCP) as (address, said, complained, _):
         first, second = said.read_text().splitlines()

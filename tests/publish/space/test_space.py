@@ -169,6 +169,7 @@ def test_a_secret_or_a_local_path_is_an_error(tmp_path, monkeypatch, secret):
 # --- Running by itself ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_space_runs_from_its_folder_alone_and_can_add(built, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(built, copy)
