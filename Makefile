@@ -19,14 +19,18 @@ LLAMA_CPP ?= llama-cpp-python==0.3.36
 
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-llama bench bench-llama bench-playground pictures lint clean chromium cross-compiler
+.PHONY: demo test fast-tests test-slow test-llama bench bench-llama bench-playground pictures lint clean chromium cross-compiler
 
 demo: .venv/installed
 	$(BIN)/python app.py
 
-test: lint chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 3 --dist loadgroup --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
+# Lint and tests run together, since tests often wait for a page or a process.
+test: .venv/installed-dev chromium
+	@$(MAKE) --no-print-directory --jobs 2 lint fast-tests
 	@echo "Tests marked slow were not run; make test-slow runs them."
+
+fast-tests:
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 3 --dist loadgroup --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
 
 test-slow: .venv/installed-dev cross-compiler
 	$(BIN)/python -m pytest -ra -n 2 --dist loadgroup --no-loadscope-reorder -m slow $(PYTEST_ARGS)
