@@ -58,8 +58,3 @@ def evaluate(
         else:
             results[task] = figures | {"command": f"{command} {task}"}
     return results
-
-
-def load_documents(release: Release, data: DataRecipe, with_validation: bool = True) -> dict[str, list[list[int]]]:
-    """The documents over which expert load is measured, as token ids by set; see `Subject.load_documents`."""
-    return Subject(release, data).load_documents(with_validation)

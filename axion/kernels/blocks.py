@@ -19,7 +19,7 @@ from torch import nn
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from axion.kernels.build import Unavailable, library
-from axion.kernels.plain import HARMLESS_HOOKS, ROUTING_HOOKS, unsupported_reason
+from axion.kernels.plain import HARMLESS_HOOKS, unsupported_reason
 from axion.labels import IGNORED
 from axion.model.mixture_axion import AxionMLP, AxionMoE
 from axion.model.modeling_axion import AxionDecoderLayer, AxionForCausalLM
@@ -31,7 +31,9 @@ OnRouting = Callable[[int, torch.Tensor], None]
 """Called with the index of a mixture layer, counted among the mixture layers, and its chosen experts [T, K]."""
 
 
-def use_kernels(model: AxionForCausalLM, on_routing: OnRouting | None = None) -> None:
+def use_kernels(
+    model: AxionForCausalLM, on_routing: OnRouting | None = None, replaced_hooks: Collection[str] = ()
+) -> None:
     """Makes `model(input_ids, …, use_cache=False)` run on the kernels.
 
     With `labels` the result has the loss and no logits, which are never computed as a whole. A call that the kernels do
@@ -41,6 +43,7 @@ def use_kernels(model: AxionForCausalLM, on_routing: OnRouting | None = None) ->
     Args:
         model: in fp32, on the CPU.
         on_routing: called in training mode, in place of forward hooks on the routers.
+        replaced_hooks: names of the Python modules whose hooks need not run, because `on_routing` does their work.
 
     Raises:
         Unavailable: the kernels cannot be built, or do not cover the model.
@@ -49,7 +52,7 @@ def use_kernels(model: AxionForCausalLM, on_routing: OnRouting | None = None) ->
         plain = AxionForCausalLM(model.config)
     if _shapes(model) != _shapes(plain):
         raise Unavailable("the model has parameters that its config does not describe (an adapter?)")
-    harmless_hooks = HARMLESS_HOOKS if on_routing is None else HARMLESS_HOOKS | ROUTING_HOOKS
+    harmless_hooks = HARMLESS_HOOKS.union(replaced_hooks)
     if (reason := unsupported_reason(model, harmless_hooks)) is not None:
         raise Unavailable(reason)
     passes = _Passes(model, on_routing, harmless_hooks)

@@ -26,9 +26,6 @@ HARMLESS_HOOKS = frozenset({"transformers.utils.output_capturing", "axion.kernel
 """Python modules whose hooks and patched methods are allowed: transformers' stay on the model after router logits were
 requested and only record; those of the training kernels compute the same result."""
 
-ROUTING_HOOKS = frozenset({"axion.training.balance"})
-"""Python modules whose hooks only count the choices of the routers."""
-
 
 def unsupported_reason(model: nn.Module, harmless_hooks: Collection[str] = HARMLESS_HOOKS) -> str | None:
     """Why the kernels cannot compute this model, in one line; None where they can.

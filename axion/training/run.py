@@ -25,6 +25,7 @@ from axion.params import first_non_finite
 from axion.recipe import Recipe, TrainingRecipe
 from axion.tokenizer import generation_config, save_tokenizer
 from axion.training import checkpoint, parallel
+from axion.training.balance import ExpertBalancer
 from axion.training.environment import describe_changes, environment
 from axion.training.memory import check_memory
 from axion.training.optim import build_optimizer, build_schedule
@@ -128,7 +129,7 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
     kernels = None
     if plan.backend.name == "native":
         kernels = library(config)
-        use_kernels(model, on_routing=recorder.balancer.count)
+        use_kernels(model, on_routing=recorder.balancer.count, replaced_hooks=[ExpertBalancer.__module__])
     elif torch.cuda.is_available() and not (config.hidden_size % 4 or config.moe_intermediate_size % 4):
         model.set_experts_implementation("grouped_mm")  # it needs rows of a multiple of 16 bytes
     _report(f"training with {plan.backend}")

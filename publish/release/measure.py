@@ -11,6 +11,7 @@ from axion.data.recipe import DataRecipe
 from axion.evaluation import evaluate as evaluation
 from axion.evaluation.answers import complete
 from axion.evaluation.results import skipped_tasks, with_current_names
+from axion.evaluation.tasks import Subject
 from axion.files import identify, read_json, sha256, write_json
 from axion.inference.routing import expert_favourites
 from axion.recipe import Recipe, load_recipe
@@ -64,7 +65,7 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
     if kept and skipped.keys() == skipped_tasks(kept["results"]).keys():
         did(f"skipped: already measured{note}")
         return kept
-    sets = evaluation.load_documents(release, data, with_validation="validation" not in skipped)
+    sets = Subject(release, data).load_documents(with_validation="validation" not in skipped)
     documents = [ids for part in sets.values() for ids in part]
     favourites = expert_favourites(release.model, release.tokenizer, documents)
     today = datetime.now(UTC).date().isoformat()

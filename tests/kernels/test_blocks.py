@@ -200,7 +200,7 @@ def test_calls_that_the_kernels_do_not_cover_use_pytorch(make_model):
 def test_the_balancer_counts_match_pytorch(make_model):
     model = make_model().train()
     slow, fast = ExpertBalancer(model, speed=0.0), ExpertBalancer(other := copy.deepcopy(model), speed=0.0)
-    use_kernels(other, on_routing=fast.count)
+    use_kernels(other, on_routing=fast.count, replaced_hooks=[ExpertBalancer.__module__])
     ids = tokens(model, 2, 50)
     backward(model, ids), backward(other, ids)
     counts = slow.step()
@@ -321,8 +321,8 @@ def test_hooks_of_the_balancer_need_another_way_to_count(make_model):
     model = make_model()
     balancer = ExpertBalancer(model, speed=0.0)
     with pytest.raises(Unavailable, match=r"'model\.layers\.0\.mlp\.gate' was changed"):
-        use_kernels(model)
-    use_kernels(model, on_routing=balancer.count)
+        use_kernels(model, on_routing=balancer.count)
+    use_kernels(model, on_routing=balancer.count, replaced_hooks=[ExpertBalancer.__module__])
 
 
 def test_unsupported_models_are_refused(make_model):

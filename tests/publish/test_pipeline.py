@@ -156,7 +156,7 @@ def test_figures_are_measured_once(here, request_for, recipe_file, measured, mon
 def test_the_data_is_split_as_the_run_split_it(here, recipe_file, measured, monkeypatch):
     calls = []
     monkeypatch.setattr(evaluation, "evaluate", lambda *a, **k: calls.append(a) or measured["results"])
-    monkeypatch.setattr(evaluation, "load_documents", lambda *_, **__: {})
+    monkeypatch.setattr(evaluation.Subject, "load_documents", lambda *_, **__: {})
     run_file = here / "runs/axion-tiny/run.json"
     trained = {"recipe": load_recipe(recipe_file).to_yaml()}  # with real data
     run_file.write_text(json.dumps(json.loads(run_file.read_text()) | trained))

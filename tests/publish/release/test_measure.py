@@ -33,7 +33,7 @@ def local(tmp_path):
 def evaluations(monkeypatch, measured):
     calls = []
     monkeypatch.setattr(evaluation, "evaluate", lambda *a, **k: calls.append(a) or measured["results"])
-    monkeypatch.setattr(evaluation, "load_documents", lambda *_, **__: {})
+    monkeypatch.setattr(evaluation.Subject, "load_documents", lambda *_, **__: {})
     return calls
 
 
@@ -65,7 +65,7 @@ def test_skipped_tasks_are_tried_again_and_the_rest_is_kept(run, recipe_file, me
         return deepcopy({task: known.get(task) or answers.get(task) or measured["results"][task] for task in TASKS})
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
-    monkeypatch.setattr(evaluation, "load_documents", lambda *_, **__: {})
+    monkeypatch.setattr(evaluation.Subject, "load_documents", lambda *_, **__: {})
     first = measure(run, load_recipe(recipe_file), said.append)
     before = (run / "evaluation.json").stat().st_mtime_ns
     answers["gsm8k_test"] = {"skipped": "another reason"}
@@ -88,7 +88,7 @@ def test_other_sample_prompts_give_other_samples(run, recipe_file, local, evalua
 
 
 def test_the_load_is_measured_again_once_the_documents_are_available(run, recipe_file, measured, monkeypatch):
-    monkeypatch.setattr(evaluation, "load_documents", lambda *_, **__: {})
+    monkeypatch.setattr(evaluation.Subject, "load_documents", lambda *_, **__: {})
     results = measured["results"] | {"validation": {"skipped": "no network"}}
     monkeypatch.setattr(evaluation, "evaluate", lambda *_, known, **__: seen.append(known) or results)
     seen = []
