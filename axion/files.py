@@ -158,7 +158,7 @@ def parse_yaml(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(one_line(error)) from error
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except LookupError:  # PyYAML's, for example for `!!bool maybe` and `!!int ""`

@@ -6,7 +6,11 @@ text inside belongs to the release; the text outside belongs to whoever edited t
 
 import re
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+from axion.files import parse_yaml
 
 _MARKER = re.compile(r"^<!-- axion:(start|end) ([a-z]+(?:-[a-z]+)*) -->[ \t]*(?=\r?$)", re.MULTILINE)
 _MALFORMED_MARKER = re.compile(r"<!--\s{0,9}axion:")
@@ -46,6 +50,16 @@ class Fence(NamedTuple):
     """Line of the opening fence, from 1."""
     code: str
     closed: bool
+
+
+def split_front_matter(card: str) -> tuple[str, Any, str]:
+    """The front matter as text with its dashes, its content and the body; "" and None if there is no front matter.
+
+    Raises:
+        ValueError: it is not YAML as `axion.files.parse_yaml` accepts it.
+    """
+    match = REGEX_YAML_BLOCK.match(card)
+    return (match[0], parse_yaml(match[2]), card[match.end() :]) if match else ("", None, card)
 
 
 def split_sections(text: str) -> Body:

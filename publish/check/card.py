@@ -7,15 +7,24 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from urllib.parse import unquote
 
-import yaml
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from huggingface_hub.utils import validate_repo_id
 
+from axion.errors import one_line
 from publish.check.folder import PARSE_ERRORS, Folder, Problem, parse_snippet, shown
 from publish.check.vocabulary import LICENSES, PIPELINE_TAGS, languages
-from publish.markdown import PYTHON, Fence, MarkerError, fences, line_of, release_text, split_sections, without_code
+from publish.markdown import (
+    PYTHON,
+    Fence,
+    MarkerError,
+    fences,
+    line_of,
+    release_text,
+    split_front_matter,
+    split_sections,
+    without_code,
+)
 
 CARD = "README.md"
 _LEFTOVER = re.compile(
@@ -31,8 +40,14 @@ _EVAL_DATASET = {"id", "task_id", "revision", "config", "split"}
 
 def front_matter(folder: Folder) -> Iterator[Problem]:
     """The card starts with a YAML mapping; the Hub rejects the commit otherwise."""
-    if folder.names.get(CARD) and not folder.fault(CARD) and not isinstance(_metadata(folder), dict):
-        yield Problem(CARD, 1, "has no front matter that is a YAML mapping", "start it with --- and key: value lines")
+    if not folder.names.get(CARD) or folder.fault(CARD):
+        return
+    remedy = "start it with --- and key: value lines"
+    try:
+        if not isinstance(_read_front_matter(folder), dict):
+            yield Problem(CARD, 1, "has no front matter that is a YAML mapping", remedy)
+    except ValueError as error:
+        yield Problem(CARD, 1, f"has front matter that cannot be read ({one_line(error)})", remedy)
 
 
 def required_metadata(folder: Folder) -> Iterator[Problem]:
@@ -194,11 +209,14 @@ def sections(folder: Folder) -> Iterator[Problem]:
 
 def _metadata(folder: Folder) -> object:
     """The front matter; None if there is none, or it is not valid YAML."""
-    match = REGEX_YAML_BLOCK.search(folder.text(CARD).removeprefix("\ufeff"))
     try:
-        return yaml.safe_load(match[2]) if match else None
-    except PARSE_ERRORS:
+        return _read_front_matter(folder)
+    except ValueError:  # reported by `front_matter`
         return None
+
+
+def _read_front_matter(folder: Folder) -> object:
+    return split_front_matter(folder.text(CARD).removeprefix("\ufeff"))[1]
 
 
 def _about(folder: Folder, key: str, what: str, remedy: str) -> Problem:

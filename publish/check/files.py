@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import yaml
 from safetensors import safe_open
 
-from axion.errors import AxionError
+from axion.errors import AxionError, one_line
 from axion.files import sha256
 from publish.check.folder import BINARY, Folder, Problem, shown
 from publish.manifest import REQUIRED_FILES, allowed_files, read_manifest
@@ -49,8 +48,10 @@ def readable(folder: Folder) -> Iterator[Problem]:
         if suffix in BINARY or suffix in PICKLES:
             continue
         if error := folder.fault(name):
+            line = _line(error)
             kind = "UTF-8 text" if isinstance(error, UnicodeDecodeError) else _KINDS.get(suffix, "UTF-8 text")
-            yield Problem(name, _line(error), f"is not valid {kind}", "build the release again")
+            reason = "" if line or kind == "UTF-8 text" else f": {one_line(error)}"
+            yield Problem(name, line, f"is not valid {kind}{reason}", "build the release again")
         elif suffix == ".json" and not folder.data(name):
             yield Problem(name, None, "is not a non-empty JSON object", "build the release again")
 
@@ -155,6 +156,5 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _line(error: Exception) -> int | None:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return error.problem_mark.line + 1
-    return getattr(error, "lineno", None)
+    mark = getattr(error.__cause__, "problem_mark", None)  # PyYAML's
+    return mark.line + 1 if mark else getattr(error, "lineno", None)

@@ -11,14 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from axion.errors import AxionError
-from axion.files import parse_json
+from axion.files import parse_json, parse_yaml
 from publish.check.secrets import hide_secrets
 from publish.manifest import remote_code
 
-PARSE_ERRORS = (ValueError, SyntaxError, RecursionError, MemoryError, yaml.YAMLError)
+PARSE_ERRORS = (ValueError, SyntaxError, RecursionError, MemoryError)
 BINARY = (".png", ".safetensors")
 """Suffixes of a release's files that are not text."""
 
@@ -144,7 +142,7 @@ def _parse_json(content: bytes) -> Any:
 
 
 def _parse_yaml(content: bytes) -> Any:
-    return yaml.safe_load(_decode(content))
+    return parse_yaml(_decode(content))
 
 
 def _parse_python(content: bytes) -> ast.Module:

@@ -2,13 +2,13 @@
 
 import shutil
 
-import yaml
-from huggingface_hub import metadata_load, metadata_save
+from huggingface_hub import metadata_save
 from huggingface_hub.errors import HfHubHTTPError
 
 from axion.errors import one_line
 from publish.hub import client as hub
 from publish.hub.errors import hub_errors, retry
+from publish.markdown import split_front_matter
 from publish.scratch import scratch_folder
 
 SNIPPET = """from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -68,11 +68,13 @@ def link_to_new_version(old_repo_id: str, new_repo_id: str) -> str | None:
         card = folder / "README.md"
         shutil.copyfile(hub.download(old_repo_id, parent, scratch / "cache", ["README.md"]) / "README.md", card)
         try:
-            metadata = metadata_load(card) or {}
+            metadata = split_front_matter(card.read_text(encoding="utf-8-sig"))[1] or {}
+            if not isinstance(metadata, dict):
+                raise ValueError("its front matter is not a YAML mapping")
             if metadata.get("new_version") == new_repo_id:
                 return f"{old_repo_id} already links to it"
             metadata_save(card, metadata | {"new_version": new_repo_id})
-        except (ValueError, TypeError, yaml.YAMLError) as error:
+        except ValueError as error:
             return f"no link from {old_repo_id}, whose card cannot be read: {one_line(error, 100)}"
         if not hub.may_write(old_repo_id):
             return f"no link from {old_repo_id}: the token has no write access to it"

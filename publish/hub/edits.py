@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from huggingface_hub import metadata_load
 from huggingface_hub.utils import yaml_dump
 from huggingface_hub.utils.sha import git_hash
 
@@ -21,7 +20,7 @@ from axion.files import sha256
 from publish.hub import client as hub
 from publish.hub.merge import merge_card
 from publish.manifest import MANIFEST, are_checksums, files_in, is_as_written, read_manifest, write_manifest
-from publish.markdown import MarkerError, split_sections
+from publish.markdown import MarkerError, split_front_matter, split_sections
 
 CARD = "README.md"
 CARD_FILES = {CARD, MANIFEST}
@@ -166,7 +165,7 @@ def _merge_card(folder: Path, published: Published) -> list[str]:
         advice = overwrite_options(published.repo_id, [CARD])
         raise AxionError(f"{error}; undo the edit there, or replace the whole card with {advice}") from None
     if merged.kept:
-        info = read_manifest(folder) | {MERGED_FRONT_MATTER: metadata_load(card)}
+        info = read_manifest(folder) | {MERGED_FRONT_MATTER: split_front_matter(read_card(card))[1]}
         with card.open("w", encoding="utf-8", newline="") as file:
             file.write(merged.text)
         write_manifest(folder, info)

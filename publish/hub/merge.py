@@ -8,12 +8,10 @@ the merge is refused.
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.utils import yaml_dump
 
-from axion.errors import AxionError
-from publish.markdown import MarkerError, split_sections
+from axion.errors import AxionError, one_line
+from publish.markdown import MarkerError, split_front_matter, split_sections
 
 _ABSENT = object()
 
@@ -150,16 +148,13 @@ def _refusal(what: str) -> AxionError:
 
 def _split_card(text: str) -> tuple[str, dict, str]:
     """The front matter as text including its dashes, its content, and the body."""
-    match = REGEX_YAML_BLOCK.match(text)
-    if not match:
-        return "", {}, text
     try:
-        data = yaml.safe_load(match[2])
-    except (yaml.YAMLError, ValueError, RecursionError):
-        data = _ABSENT
+        front, data, body = split_front_matter(text)
+    except ValueError as error:
+        raise _refusal(f"has front matter that cannot be read: {one_line(error)}") from None
     if data is not None and not isinstance(data, dict):
         raise _refusal("has front matter that is not a YAML mapping")
-    return match[0], data or {}, text[match.end() :]
+    return front, data or {}, body
 
 
 def _listed(value: Any) -> Any:
@@ -168,7 +163,7 @@ def _listed(value: Any) -> Any:
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and not any(isinstance(item, list | dict | set) for item in value)
+    return isinstance(value, list) and not any(isinstance(item, list | dict) for item in value)
 
 
 def _newline(text: str) -> str:

@@ -15,7 +15,13 @@ CARD_LINE = r"README\.md {} \(line \d+\): "
 
 BROKEN = [
     (rules.front_matter, swap("README.md", "---\n", "--\n"), r"README\.md has no front matter that is a YAML mapping"),
-    (rules.front_matter, swap("README.md", "license:", "license: ["), "has no front matter that is a YAML mapping"),
+    (rules.front_matter, swap("README.md", "license:", "- license:"), "has front matter that cannot be read"),
+    (
+        rules.front_matter,
+        swap("README.md", "license:", "license: ["),
+        r"cannot be read \(while parsing a flow",
+    ),
+    (rules.front_matter, front("license", "mit\nlicense: mit"), r"cannot be read \(the key 'license' is given twice\)"),
     (
         rules.required_metadata,
         front("license", "MIT License"),
@@ -40,6 +46,7 @@ BROKEN = [
         "has an invalid model-index",
     ),
     (rules.model_index, swap("README.md", "value: 2.345", "value: .nan"), "has an invalid model-index"),
+    (rules.eval_results, put(RESULT_FILE, RESULT + "  date: 2026-13-01\n"), "has invalid date in result 1"),
     (rules.eval_results, put(RESULT_FILE, "gsm8k: 1"), "gsm8k.yaml is not a list of results"),
     (rules.eval_results, put(RESULT_FILE, RESULT.replace("value: 1.3", "score: 1")), "has invalid keys in result 1"),
     (rules.eval_results, put(RESULT_FILE, RESULT + RESULT.replace("1.3", "high")), "has invalid value in result 2"),

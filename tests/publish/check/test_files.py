@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from publish.check import files as rules
 from publish.check.folder import Folder
-from tests.publish.check.spoil import broken, fields, gone, link, put, twins, weights, zipped
+from tests.publish.check.spoil import BOMB, broken, fields, gone, link, put, twins, weights, zipped
 
 PICKLE = "{} is a pickle, which can run code when opened: save it as safetensors"
 
@@ -27,6 +27,12 @@ BROKEN = [
     (rules.readable, put("trace.json", "[]"), "trace.json is not a non-empty JSON object"),
     (rules.readable, put("tokenizer.py", "def"), r"tokenizer\.py is not valid Python \(line 1\)"),
     (rules.readable, put("recipe.yaml", "a: [1,\nb: {"), r"recipe\.yaml is not valid YAML \(line 2\)"),
+    (
+        rules.readable,
+        put("recipe.yaml", "a: 1\na: 2"),
+        "is not valid YAML: the key 'a' is given twice: build",
+    ),
+    (rules.readable, put("recipe.yaml", BOMB), "recipe.yaml is not valid YAML: it has more than 100,000 values: build"),
     (rules.readable, put("metrics.csv", b"step\n\xff\xfe"), r"metrics\.csv is not valid UTF-8 text"),
     (rules.readable, put("training.png", b"GIF89a"), "training.png is not a PNG image"),
     (rules.no_pickle, put("metrics.csv", pickle.dumps([1])), PICKLE.format("metrics.csv"), "not valid UTF-8"),

@@ -12,6 +12,7 @@ from publish.check.card import sections
 from publish.check.folder import Folder
 from publish.hub.merge import merge_card
 from publish.markdown import MarkerError, split_sections
+from tests.publish.check.spoil import BOMB
 
 
 def section(name, text):
@@ -143,8 +144,10 @@ def test_an_edit_that_we_make_too_is_not_an_edit():
         (BASE.replace("<!-- axion:start results", "<!--axion:start results"), BASE, "a malformed section marker"),
         (BASE + section("summary", "x") + "\n", BASE, "section summary; section summary occurs twice"),
         (BASE + section("mine", "x") + "\n", BASE, "the section mine"),
-        (BASE.replace("license: mit", "license: [mit"), BASE, "has front matter that is not a YAML mapping"),
-        (BASE.replace("license: mit", "- a").replace("language:", "- b:"), BASE, "has front matter that is not a YAML"),
+        (BASE.replace("license: mit", "license: [mit"), BASE, "has front matter that cannot be read: while parsing a"),
+        (BASE.replace("license: mit", "license: mit\nlicense: mit"), BASE, "the key 'license' is given twice$"),
+        (BASE.replace("license: mit", BOMB), BASE, "has front matter that cannot be read: it has more than 100,000"),
+        ("---\n- a list\n---\n", BASE, "has front matter that is not a YAML mapping"),
     ],
 )  # fmt: skip
 def test_changes_on_both_sides_are_refused_in_one_line(theirs, base, message):
@@ -188,6 +191,12 @@ def test_others_keys_and_tags_are_kept():
     }
     assert list(metadata_of(merged.text))[-2:] == ["thumbnail", "pipeline_tag"] and "thumbnail: é\n" in merged.text
     assert merged.kept == ["tags education", "key widget", "key thumbnail"]
+
+
+def test_a_date_of_others_is_text_and_kept():
+    theirs = edited(tags=["axion", "tiny", "education"]).replace("license:", "released: 2026-11-27\nlicense:")
+    merged = merge_card(OURS, theirs, BASE)
+    assert metadata_of(merged.text)["released"] == "2026-11-27" and merged.kept == ["key released", "tags education"]
 
 
 def test_unchanged_front_matter_is_kept_verbatim():
