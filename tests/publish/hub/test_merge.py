@@ -193,10 +193,14 @@ def test_others_keys_and_tags_are_kept():
     assert merged.kept == ["tags education", "key widget", "key thumbnail"]
 
 
-def test_a_date_of_others_is_text_and_kept():
+def test_a_date_of_others_is_kept():
     theirs = edited(tags=["axion", "tiny", "education"]).replace("license:", "released: 2026-11-27\nlicense:")
     merged = merge_card(OURS, theirs, BASE)
-    assert metadata_of(merged.text)["released"] == "2026-11-27" and merged.kept == ["key released", "tags education"]
+    assert "released: 2026-11-27\n" in merged.text and merged.kept == ["key released", "tags education"]
+    rewritten = merge_card(
+        card(METADATA | {"datasets": ["a/b"]}, TEXTS), theirs, BASE
+    ).text  # since a key of ours is new
+    assert metadata_of(rewritten)["released"] == "2026-11-27"
 
 
 def test_unchanged_front_matter_is_kept_verbatim():
