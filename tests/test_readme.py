@@ -109,6 +109,7 @@ def test_generate_runs(bundled, printed):
         assert "experts that read the" in printed(run, app, ["generate", *line])
 
 
+@pytest.mark.slow
 def test_the_python_examples_run(bundled, printed):
     client, example = blocks("python")
     address = "http://127.0.0.1:7860"

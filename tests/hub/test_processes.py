@@ -29,6 +29,7 @@ def run(command: list[str], env: dict[str, str], cwd: Path | None = None) -> str
     return done.stdout
 
 
+@pytest.mark.slow
 def test_transformers_loads_a_release_at_its_tag(hub, api, tmp_path):
     api.create_repo("someone/Axion-0.1", private=True)
     files = [CommitOperationAdd(name, RELEASE / name) for name in FILES]

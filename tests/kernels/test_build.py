@@ -135,6 +135,7 @@ def test_the_environment_variable_is_the_default(monkeypatch):
         choose("auto", CONFIG)
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_when_the_package_is_imported(tmp_path):
     code = "import axion.cli, axion.inference.stream, axion.training.run, playground.server.launch"
     subprocess.run(

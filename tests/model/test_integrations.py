@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from transformers import DynamicCache, TorchAoConfig
 
 from axion.inference.readers import pick_backend
 from axion.model.modeling_axion import AxionForCausalLM
+from tests.conftest import ROOT
 from tests.model.test_modeling import assert_close, build, tokens
 from tests.support.int8 import Int8Weight
 
@@ -123,6 +126,14 @@ def test_a_quantized_up_projection_gives_cached_and_full_logits_alike():
 
 
 @pytest.mark.slow
+def test_torchao_int8_in_an_environment_that_has_it(make_environment):
+    """It is not installed here, where it would be imported by every process that loads a model."""
+    test = f"{__file__}::{test_torchao_int8.__name__}"
+    command = [make_environment("torchao==0.18.0"), "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_torchao_int8(tmp_path):
     torchao = pytest.importorskip("torchao.quantization")
     model = build()

@@ -107,6 +107,7 @@ def test_mcp(written, model, request_):
     assert json.loads(run_async(ask()))["text"] == generate(model, request_)["text"]
 
 
+@pytest.mark.slow
 def test_transformers(tmp_path):
     """Greedy, sampled twice, and with a hostile prompt, one after another in one process."""
     bundled = Catalogue().open("axion1-v0.1")

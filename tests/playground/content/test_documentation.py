@@ -235,6 +235,7 @@ def test_every_path_that_a_page_names_exists(language):
     assert f"Python {needed.removeprefix('>=')}" in text
 
 
+@pytest.mark.slow
 def test_the_python_code_runs(tmp_path):
     """As a stranger runs it: in a folder without this project's code."""
     (tmp_path / "releases").symlink_to(BUNDLED.parent)

@@ -248,6 +248,7 @@ def test_what_is_not_on_the_hub(published, reference):
         verify.verify_published(reference, Steps(lambda line: None))
 
 
+@pytest.mark.slow
 def test_the_native_form_is_loaded_from_the_hub_without_remote_code(release, hub, tmp_path):
     lines = []
     for form in build_exports(release, REPO_ID, tmp_path / "exports"):

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 ORIGINAL = """
 import torch
 from tokenizer import BPETokenizer
@@ -44,6 +46,7 @@ print(tok.decode(out[0].tolist()))
 """
 
 
+@pytest.mark.slow
 def test_the_original_quick_start_runs_unchanged(release, tmp_path):
     folder = shutil.copytree(release, tmp_path / "downloaded")
     (folder / "quickstart.py").write_text(ORIGINAL, encoding="utf-8")
