@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import httpx2
+import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from tests.hub.conftest import FILES, RELEASE, ROOT
