@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,8 +18,10 @@ from axion.evaluation import tasks as evaluation
 from axion.evaluation.answers import complete, score, wilson_interval
 from axion.evaluation.evaluate import evaluate
 from axion.evaluation.tasks import TASKS
+from axion.machine import peak_bytes
 from axion.params import report
 from axion.release import open_release
+from axion.shipped import ROOT
 
 QUESTIONS = [
     {
@@ -229,11 +234,22 @@ def test_the_text_does_not_end_before_all_tokens_are_drawn(release, monkeypatch)
     assert len([step for step in drawn[0] if not step.is_prompt]) == speed._new_tokens(release)
 
 
-def test_memory_is_measured_in_a_fresh_process(release):
-    ballast = bytearray(1_500_000_000)  # getrusage would count the parent's memory as the child's
-    ballast[::4096] = b"x" * len(ballast[::4096])
-    memory = speed.measure_memory(release.folder)
-    assert 50e6 < memory["libraries_bytes"] < memory["peak_bytes"] < 1.4e9
+def test_memory_is_measured_while_a_release_generates(release, monkeypatch, capsys):
+    def run(command, **_):
+        assert command[1:3] == ["-m", speed.__name__]
+        speed._main(*command[3:])
+        return SimpleNamespace(stdout=capsys.readouterr().out)
+
+    peaks = iter([50e6, 60e6])
+    monkeypatch.setattr(speed, "peak_bytes", lambda: next(peaks))
+    monkeypatch.setattr(speed.subprocess, "run", run)
+    assert speed.measure_memory(release.folder) == {"libraries_bytes": 50e6, "peak_bytes": 60e6}
+
+
+def test_the_peak_of_a_process_does_not_include_its_parent():
+    command = [sys.executable, "-c", "from axion.machine import peak_bytes; print(peak_bytes())"]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 5e6 < int(child.stdout) < 100e6 < peak_bytes()  # this process has loaded torch
 
 
 def test_a_process_that_fails_is_one_line(tmp_path, monkeypatch):
