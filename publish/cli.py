@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -281,6 +283,9 @@ def _finish(summaries: list[dict], steps: Steps, as_json: bool) -> None:
             print(f"\n{summary['url']}\n\n{summary['snippet']}")
 
 
+_TERMINATED = b"terminated; run the same command again to continue\n"
+
+
 def main() -> None:
     """The console script `axion-publish`."""
     signal.signal(signal.SIGTERM, _end)
@@ -289,4 +294,7 @@ def main() -> None:
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     """End as after an error, so that temporary folders are removed and child processes are stopped."""
+    signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, _TERMINATED)  # not print: the signal may arrive while a step is being printed
     sys.exit(128 + number)

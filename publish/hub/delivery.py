@@ -111,7 +111,9 @@ def deliver(upload: ReleaseUpload, options: PushOptions, checks: Checks, steps: 
     if not options.is_release:
         steps.skip("tag", f"{'pull requests' if options.pull_request else f'branch {branch}'} are not tagged")
     elif tagged:
-        steps.skip("tag", f"{upload.tag} stays on {tagged[:8]}; this commit has another card or licence")
+        steps.skip(
+            "tag", f"{upload.tag} stays on {tagged[:8]}; this commit only differs in its card, licence or results"
+        )
     else:
         with steps.step("tag") as did:
             hub.tag(repo_id, upload.tag, commit)

@@ -242,7 +242,7 @@ def test_memory_is_measured_while_a_release_generates(release, monkeypatch, caps
 
     peaks = iter([50e6, 60e6])
     monkeypatch.setattr(speed, "peak_bytes", lambda: next(peaks))
-    monkeypatch.setattr(speed.subprocess, "run", run)
+    monkeypatch.setattr(speed, "subprocess", SimpleNamespace(run=run, SubprocessError=subprocess.SubprocessError))
     assert speed.measure_memory(release.folder) == {"libraries_bytes": 50e6, "peak_bytes": 60e6}
 
 

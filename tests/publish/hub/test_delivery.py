@@ -70,7 +70,7 @@ def test_a_new_card_is_pushed_beside_the_tag(hub, folder, tmp_path):
     (folder / "README.md").write_text((folder / "README.md").read_text().replace("Load it.", "Load it well."))
     write_manifest(folder, {"repo_id": REPO, "tag": "v0.2"})
     steps = by_name(send(folder))
-    assert "this commit has another card or licence" in steps["tag"]["did"] and steps["tag"]["skipped"]
+    assert "this commit only differs in its card, licence or results" in steps["tag"]["did"] and steps["tag"]["skipped"]
     assert tree(hub)["commits"] == 3 and tree(hub, ref="refs/tags/v0.2") == tagged
     assert "Load it well." in text_of(hub, REPO)
 
