@@ -52,7 +52,7 @@ Overrides = Annotated[
 
 @app.command()
 def params(version: Version, as_json: Json = False) -> None:
-    """Count a model's parameters, in all, active per token and by component, and the size of its cache."""
+    """Count a model's parameters, in total, active per token and by component, and the size of its cache."""
     from axion.families import get_family
     from axion.params import report, table
     from axion.recipe import load_recipe

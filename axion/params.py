@@ -1,4 +1,4 @@
-"""Parameter counts, in all and by component, and the size of the key-value cache.
+"""Parameter counts, in total and by component, and the size of the key-value cache.
 
 A mixture of experts has three sizes, which are always shown together: all of its parameters, those that one token
 passes through, and the embedding table among them.

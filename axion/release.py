@@ -164,7 +164,7 @@ def list_releases() -> list[str]:
 
 
 def release_folder(name: str) -> Path:
-    """The folder of a release by its name: the one in ./releases, unless only Axion brings one of that name."""
+    """The folder of a release by its name: the one in ./releases, or else the one bundled with Axion."""
     own, ours = BUILT.absolute() / name, RELEASES / name
     return ours if (ours / "config.json").is_file() and not (own / "config.json").is_file() else own
 

@@ -88,7 +88,7 @@ class Mixture:
 
 
 def _cap(kept: dict[Side, Sequence[int]], limit: int, seed: int) -> dict[Side, Sequence[int]]:
-    """A random choice of `limit` documents in all, both sides in proportion: the indices that are kept."""
+    """A random choice of `limit` documents in total, with both sides in proportion: the indices that are kept."""
     train, validation = (len(kept[side]) for side in (Side.TRAIN, Side.VALIDATION))
     if limit < 2:
         raise AxionError(f"data.max_documents is {limit}; it must be at least 2: one to train on, one to validate with")

@@ -249,7 +249,7 @@ def _bytes_per_token(sides: Sequence[Counts]) -> dict[str, float]:
 def validation_documents(data: DataRecipe, tokenizer: PreTrainedTokenizerFast) -> list[ValidationDocument]:
     """The held-out documents over which the loss is measured, read and encoded without prepared data.
 
-    They are those of `Prepared.validation` for the same data, unless `max_documents` made a choice there.
+    They are those of `Prepared.validation` for the same data, unless `max_documents` selected from them.
 
     Raises:
         AxionError: a source cannot be read.

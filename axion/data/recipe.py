@@ -32,14 +32,15 @@ class DataRecipe(Section):
     sources: tuple[AnySource, ...] = DEFAULT_SOURCES
     """The sources, each a `kind` with the settings of that kind; see `axion/data/sources/`."""
     max_documents: Positive | None = None
-    """At most this many documents in all, for quick trials."""
+    """At most this many documents in total, for quick trials."""
     seed: Seed = 1
     """Seed of the generated sources."""
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of documents held out for validation, by a hash of their text."""
     max_validation_bytes: Positive = 2**20
-    """Of each source, at most this much text is held out, so that measuring the loss of a run stays cheap."""
+    """The most text of each source, in bytes, that is held out: measuring the loss of a run stays cheap."""
     split_seed: Seed = 0
+    """Seed of the hash that holds documents out."""
     holdout_fraction: Share = 0.05
     """Share of operand pairs that no training document contains, so that arithmetic is tested on unseen pairs."""
 
@@ -154,7 +155,7 @@ def _unpinned(source: FileSource) -> dict[str, Any]:
 
 
 def with_sources(content: dict[str, Any]) -> dict[str, Any]:
-    """The data section of a recipe in the form of today: all about the text stands in `sources`.
+    """The data section of a recipe in the current form, with everything about the text in `sources`.
 
     Recipes up to v0.1 had one data set and two generators in fixed keys, and `--set` still takes these keys:
 

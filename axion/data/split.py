@@ -30,9 +30,9 @@ class Split:
     """Share of documents held out for validation."""
     seed: int
     holdout_fraction: float
-    """Share of operand pairs that no training document may show."""
+    """Share of operand pairs that no training document may contain."""
     max_validation_bytes: int = 2**20
-    """How much text of each source is held out at most."""
+    """The most text of each source that is held out."""
 
     def rank(self, text: str) -> int:
         """A hash of a document's text, below RANKS; documents of low rank are held out."""
@@ -44,11 +44,11 @@ class Split:
         return self.rank(text) < self.fraction * RANKS
 
     def side(self, text: str, marks: str = "") -> Side:
-        """The side of real text: held out by its hash, and dropped from training if it shows a held-out pair.
+        """The side of real text: held out by its hash, and dropped from training if it contains a held-out pair.
 
         Args:
             text: the document's text, which alone decides about validation.
-            marks: further text, not part of the document, that may show a pair.
+            marks: further text, not part of the document, that may contain a pair.
         """
         if self.is_validation(text):
             return Side.VALIDATION

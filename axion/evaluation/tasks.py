@@ -1,7 +1,7 @@
-"""What is measured of a model: one function a task, and `TASKS`, which names them.
+"""The evaluation tasks, one function each, and `TASKS`, their names.
 
-A task returns its figures as JSON. One that reads data also says whose it was: "data", a name for tables, and
-"dataset", the data set on the Hub that it is, or None.
+A task returns its figures as JSON. One that reads data also names it: "data" for tables, and "dataset", the data set on
+the Hub, or None.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ REASONING_TOKENS = 256
 
 
 class NotAvailable(AxionError):
-    """The data of a task is not available: no network, no such source, or files that are not at hand."""
+    """The data of a task is not available: no network, no such source, or missing files."""
 
 
 @contextmanager

@@ -242,7 +242,7 @@ class NativeDecoder:
 
 
 def check_tokens(ids: Sequence[int], room: int, vocabulary: int) -> None:
-    """Checks tokens that are to be read, whatever reads them.
+    """Checks that tokens can be read.
 
     Args:
         room: how many tokens fit into the rest of the context.

@@ -64,7 +64,7 @@ _lock = Lock()
 
 
 def packed_weights(model: AxionForCausalLM, kind: str, library: ctypes.CDLL) -> PackedWeights:
-    """The model's packed weights, packed anew if a weight has changed since the last call. Thread-safe."""
+    """The model's packed weights, repacked if a weight has changed since the last call. Thread-safe."""
     with _lock:
         kept = _cache.setdefault(model, {})
         tensors = itertools.chain(model.parameters(), model.buffers())

@@ -6,9 +6,9 @@ Beyond OpenAI's API: top_k, min_p, repetition_penalty, min_tokens, `routing: tru
 There are no keys and no cookies, and nothing is stored.
 
 Gradio decides for the whole server which web pages may call it, and its middleware answers preflight requests before
-any route: a public server accepts every origin, a server on localhost only pages of localhost. So no foreign page can
-make a visitor's computer work. A body that is not declared as JSON could be sent without a preflight, and is refused
-here.
+any route: a public server accepts every origin, a server on localhost only pages of localhost. This keeps
+other sites' pages from using a visitor's own server. A body that is not declared as JSON could be sent without a
+preflight, and is refused here.
 """
 
 import asyncio

@@ -323,7 +323,7 @@ def _read_sampling(kind: Kind, given: Mapping[str, object], draw_seed: Callable[
 
 
 def _clamp_length(kind: Kind, length: object) -> object:
-    """Clients ask for as much as their own models can give; and for nothing, to score a prompt."""
+    """Lengths above the limit count as the limit; a completion may ask for 0 tokens, to score its prompt."""
     limit = LIMITS["max_new_tokens"]
     if isinstance(length, int | float) and not isinstance(length, bool):
         if length > limit.high:

@@ -18,6 +18,7 @@ from jinja2 import Environment, StrictUndefined
 
 from axion.errors import AxionError
 from axion.inference.routing import routers
+from axion.kernels.dimensions import ALTERNATIVES
 from axion.model.configuration_axion import AxionConfig
 from axion.recipe import recipe_fields
 from playground.content.experts import FEW_EXPERTS
@@ -122,7 +123,8 @@ def values(model: OpenModel, language: Language, parameter_names: Mapping[str, s
         "config": config_table(config, language),
         "recipe": recipe_table(language),
     }
-    return {**shape, **cache_room, **mixture, **made, "burst": BURST, "per_minute": STARTS_PER_MINUTE}
+    limits = {"burst": BURST, "per_minute": STARTS_PER_MINUTE, "alternatives": ALTERNATIVES}
+    return {**shape, **cache_room, **mixture, **made, **limits}
 
 
 def bias_table(model: OpenModel, language: Language) -> Written:

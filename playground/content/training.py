@@ -83,7 +83,7 @@ def _write_machine(machine: dict, language: Language) -> tuple[str, str]:
 
 
 def _write_data(info: dict, data: dict, language: Language) -> tuple[str, str]:
-    """The data set on the Hub, and the tokens of each kind of source, whose name does not say whose data it is."""
+    """The data set on the Hub, or the first kind of source if there is none, and the tokens of the other kinds."""
     text, sources = texts("model", language), data.get("train", {}).get("by_source", {})
     parts = [
         fill(

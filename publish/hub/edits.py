@@ -45,7 +45,7 @@ class Edits:
     conflicts: frozenset[str] = frozenset()
     """Edited files of the release, which a push would revert."""
     untouched: frozenset[str] = frozenset()
-    """Those of the conflicts that this release does not change. If there is nothing to push, the edits stay."""
+    """The conflicts in files that this release does not change. If there is nothing else to push, these edits stay."""
 
 
 class Published:

@@ -109,7 +109,7 @@ def render_card(info: dict) -> str:
             data=count_documents(info["data"]),
             results=[row for row in result_rows(info["results"]) if row.task not in OWN_SECTIONS],
             skipped=skipped_tasks(info["results"]),
-            slips=[score for score in arithmetic["scores"] if score["correct"] < score["total"]],
+            imperfect_scores=[score for score in arithmetic["scores"] if score["correct"] < score["total"]],
             loss_data=_loss_data(info),
             ways=_ways_of_asking(info["results"]),
             template_prompt=TEMPLATE_PROMPT,

@@ -25,7 +25,7 @@ SAMPLE_PROMPTS = (
     prompt("Quanto é 47 + 38?"),
     prompt("Tom has 12 apples. He buys 15 more and gives 7 to Ana. How many apples does Tom have now?", reasoning=True),
 )
-"""The prompts of the sample outputs on a card."""
+"""The prompts of a card's sample outputs."""
 SAMPLE_TOKENS = 120
 
 

@@ -108,7 +108,7 @@ def arithmetic(count: int, seed: int, holdout: float) -> Iterator[Problem]:
 def arithmetic_tests(digits: int, language: str, count: int, seed: int, holdout: float = 0.05) -> list[Problem]:
     """Up to `count` different problems for testing, canonically phrased, differences never negative.
 
-    `digits=1`: both operands from 0 to 9, 155 problems in all. Training has seen these, because there are too few to
+    `digits=1`: both operands from 0 to 9, 155 problems in total. Training has seen these, because there are too few to
     hold any out. `digits=2`: operands from 0 to 99, at least one of two digits, held-out pairs only. The result has
     fewer than `count` problems if there are no more.
 
@@ -152,7 +152,7 @@ def _endless_arithmetic(rng: random.Random, holdout: float) -> Iterator[Problem]
 
 
 def _draw(rng: random.Random, holdout: float) -> Problem | None:
-    """One random problem, or None if the draw shows a held-out pair."""
+    """One random problem, or None if the draw contains a held-out pair."""
     digits = rng.choices(list(DIGITS_SHARE), list(DIGITS_SHARE.values()))[0]
     a, b = rng.randrange(10**digits), rng.randrange(10**digits)
     sign, language = rng.choice("+-"), rng.choice(LANGUAGES)

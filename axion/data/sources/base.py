@@ -112,7 +112,7 @@ class Source(Section):
 
 
 Part = Literal["train", "test"]
-"""A split of a data set as it is published. All that an Axion model trains or is validated on is of its train split."""
+"""A split of a data set as published. Documents for training and for validation both come from the train split."""
 
 
 class FileSource(Source):
@@ -162,7 +162,7 @@ class FileSource(Source):
 
         Raises:
             AxionError: a file is missing or broken; the data set cannot be loaded; neither is given, or the source was
-                read from files that are not at hand.
+                read from files that are not available.
         """
         if self.files:
             return read_records(self.files)

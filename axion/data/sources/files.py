@@ -85,11 +85,11 @@ def read_lines(path: str) -> Iterator[str]:
 
 
 def check_file(path: str) -> Path:
-    """The path. Raises AxionError where it is not a file that can be read: a folder, a pipe or a device is none."""
+    """The path. Raises AxionError unless it is a readable regular file."""
     if not Path(path).exists():
         raise AxionError(f"no file {path}; give the path of a local file")
     if not Path(path).is_file():
         raise AxionError(f"{path} is not a regular file; give the path of a local file")
     if not os.access(path, os.R_OK):
-        raise AxionError(f"{path} may not be read; change its permissions")
+        raise AxionError(f"{path} is not readable; change its permissions")
     return Path(path)

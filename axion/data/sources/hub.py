@@ -56,7 +56,7 @@ def read_hub(hub_id: str, config: str | None, split: str, revision: str | None) 
     """The records of one split.
 
     Raises:
-        AxionError: it cannot be loaded, is empty, or the only copy that can be had is of another commit than
+        AxionError: it cannot be loaded, is empty, or the only copy that is available is of another commit than
             `revision`.
     """
     rows = _load_cached(hub_id, config, split, revision) if _is_commit(revision) else None
