@@ -212,6 +212,9 @@ def test_every_command_and_option_exists(helps):
             told = help_of(helps, "-m", module, command)
         elif words[:2] == ["python", "app.py"]:
             told = help_of(helps, "app.py")
+        elif words[0] in ("pip", "axion"):
+            assert words in (["pip", "install", "."], ["axion", "play"])
+            continue
         else:
             assert words[0] == "make"
             makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
