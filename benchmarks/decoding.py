@@ -19,7 +19,7 @@ from axion.kernels.decoder import NativeDecoder
 from axion.release import Release, open_release
 from axion.shipped import ROOT
 from benchmarks.decoders import BATCH, NEW_TOKENS, PROMPT_TOKENS
-from benchmarks.figures import Contender, Effort, Field, Figure, read_figures, speed_table
+from benchmarks.figures import Contender, Effort, Field, Figure, read_figures, speed_table, to_try
 from benchmarks.sizes import BUNDLED, make_release
 from benchmarks.workers import Gone, Worker
 
@@ -79,7 +79,7 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
         with tempfile.TemporaryDirectory(prefix="axion-benchmark-") as place:
             folders = write_models(make_release(size, Path(place, "release")), Path(place), bool(python))
             with Field(size, KINDS, effort.seconds / 3, say) as field:
-                for contender in contenders(size, effort.threads, bool(python)):
+                for contender in to_try(contenders(size, effort.threads, bool(python)), effort):
                     field.enter(contender, lambda one=contender, folders=folders: start(one, folders, python))
                 figures += field.run(effort.rounds)
             tried += field.tried

@@ -51,6 +51,8 @@ class Effort:
     window: int = 512
     compiled: bool = True
     """Whether to include contenders under torch.compile, each of which takes up to a minute to start."""
+    every_setting: bool = True
+    """Whether to try all contenders of a group, or the first alone."""
     whole_steps: int = 400
     """Steps of each run of the complete `axion train`."""
     whole_rounds: int = 3
@@ -67,6 +69,7 @@ QUICK = Effort(
     batch=2,
     window=128,
     compiled=False,
+    every_setting=False,
     whole_steps=8,
     whole_rounds=1,
     contexts=(128,),
@@ -160,6 +163,16 @@ class Field:
     def _leave_out(self, contender: Contender, why: object) -> None:
         self.left_out.append(f"{self._size}, {describe(contender)}: {why}")
         self._say(f"{self.left_out[-1]} (left out)")
+
+
+def to_try(contenders: Iterable[Contender], effort: Effort) -> list[Contender]:
+    """The contenders that are tried: all, or the first of each group."""
+    if effort.every_setting:
+        return list(contenders)
+    first: dict[str, Contender] = {}
+    for contender in contenders:
+        first.setdefault(contender.group, contender)
+    return list(first.values())
 
 
 def describe(contender: Contender | Figure) -> str:

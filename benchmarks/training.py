@@ -14,7 +14,7 @@ from pathlib import Path
 
 from axion.shipped import ROOT
 from axion.training.metrics import METRICS_FILE, Metrics, read_metrics
-from benchmarks.figures import Contender, Effort, Field, Figure, best, read_figures, speed_table
+from benchmarks.figures import Contender, Effort, Field, Figure, best, read_figures, speed_table, to_try
 from benchmarks.sizes import BUNDLED
 from benchmarks.workers import Gone, Worker
 
@@ -80,8 +80,7 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
         chosen = contenders(size, effort.compiled)
         for threads in reversed(effort.threads):
             with Field(size, ["step"], effort.seconds, say) as field:
-                for name, group in chosen:
-                    contender = Contender(name, group, threads)
+                for contender in to_try([Contender(*each, threads) for each in chosen], effort):
                     field.enter(contender, lambda contender=contender, size=size: start(contender, size, effort))
                 measured = field.run(effort.rounds)
                 wrong = mismatches(field.told)

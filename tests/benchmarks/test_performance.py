@@ -13,7 +13,20 @@ import torch
 from axion.model.mixture_axion import AxionMoE
 from axion.training.metrics import Metrics
 from benchmarks import decoding, growth, limits, performance, trainers, training
-from benchmarks.figures import QUICK, Contender, Effort, Field, Figure, best, leaders, ratios, read_figures, speed_table
+from benchmarks.figures import (
+    FULL,
+    QUICK,
+    Contender,
+    Effort,
+    Field,
+    Figure,
+    best,
+    leaders,
+    ratios,
+    read_figures,
+    speed_table,
+    to_try,
+)
 from benchmarks.report import DOCS, Row, read_rows, to_markdown
 from benchmarks.sizes import SIZES, config_of
 from benchmarks.workers import Done, Gone, Worker, interleave, repeat
@@ -71,6 +84,12 @@ def test_a_row_may_have_a_goal_beyond_its_target():
         "aim met |",
     ]
     assert rows[0].target == "≥ 3.3, aim 5"
+
+
+def test_a_quick_run_tries_one_setting_of_each_engine():
+    contenders = [Contender(name, group, 1) for name, group in (("a", "x"), ("a:eager", "x"), ("b", "y"))]
+    assert to_try(contenders, QUICK) == [contenders[0], contenders[2]]
+    assert to_try(contenders, FULL) == contenders
 
 
 # --- Workers ----------------------------------------------------------------------------------------------------------
@@ -307,7 +326,7 @@ def test_without_a_compiler_the_report_says_so(monkeypatch):
 
 @pytest.mark.slow
 def test_a_quick_run_measures_everything(tmp_path):
-    """All contenders available on this machine, in a few minutes."""
+    """One setting of every engine available on this machine, in two minutes."""
     out = tmp_path / "report.json"
     command = [sys.executable, "-m", "benchmarks.performance", "--quick", "--json", str(out)]
     subprocess.run(command, check=True, capture_output=True, timeout=1200)
