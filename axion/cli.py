@@ -68,7 +68,7 @@ def data(
     synthetic: Annotated[bool, typer.Option("--synthetic", help="Generated problems only; needs no network.")] = False,
     maximum: Annotated[int | None, typer.Option("--max", min=2, help="Prepare at most this many documents.")] = None,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="Make the data's folder in this one; data/ by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The parent folder of the prepared data; data/ by default.")] = None,
     as_json: Json = False,
 ) -> None:
     """Prepare the training data: fetch it, convert it to text, split it and train the tokenizer."""
@@ -92,12 +92,12 @@ def train(
     grad_accum: Annotated[int | None, typer.Option(help="Micro-batches per optimizer step.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint, if any.")] = False,
     backend: Annotated[
-        str, typer.Option(help="What computes: torch, native (the kernels), or auto: the kernels where they can.")
+        str, typer.Option(help="The backend: torch, native (the kernels), or auto: the kernels where they can be used.")
     ] = "auto",
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/VERSION by default.")] = None,
 ) -> None:
-    """Train a model from scratch, as its recipe says.
+    """Train a recipe's model from scratch.
 
     Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save a checkpoint and end the run, which --resume continues. Under torchrun,
     export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 if the scheduler sends SIGUSR1.
@@ -143,7 +143,7 @@ def generate(
     backend: Annotated[
         str | None,
         typer.Option(
-            help="What computes: auto, torch or native; the choice and its reason are printed to standard error."
+            help="The backend: auto, torch or native; the choice and its reason are printed to standard error."
         ),
     ] = None,
 ) -> None:
@@ -186,8 +186,8 @@ def evaluate(
 ) -> None:
     """Measure loss on held-out documents, unseen sums, GSM8K's test set, expert load, speed and memory.
 
-    The data is what the release's own recipe names. What was trained on local files needs these files again, and a
-    data set on the Hub can be read from local copies: --set data.sources.gsm8k.files=train.jsonl and
+    The data is that of the release's own recipe. A model that was trained on local files needs the same files again; a
+    data set on the Hub can also be read from local copies, with --set data.sources.gsm8k.files=train.jsonl and
     --set data.sources.gsm8k.test_files=test.jsonl.
     """
     from axion.evaluation.evaluate import evaluate as measure

@@ -200,10 +200,10 @@ _StrictLoader.yaml_implicit_resolvers = {
 
 
 def _count_nodes(node: yaml.Node, counts: dict[int, int | None]) -> int:
-    """The number of values in a node, those of an alias counted wherever it stands.
+    """The number of values in a node, with those of an alias counted at every use.
 
     Args:
-        counts: by identity the nodes counted so far; None for those that are being counted.
+        counts: the counts so far, by the node's identity; None for nodes that are being counted.
     """
     if id(node) in counts:
         if (count := counts[id(node)]) is None:

@@ -17,7 +17,7 @@ LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors",
 
 def machine() -> dict:
     """The processor's name, the number of cores that this process may use, and torch's number of threads."""
-    import torch  # takes seconds, which a process without a model need not wait
+    import torch  # slow to import, and not every process needs a model
 
     name = platform.processor() or platform.machine()
     if sys.platform == "linux":

@@ -46,7 +46,7 @@ class ParameterCounts:
 
 
 def count_parameters(config: AxionConfig, family: Family | None = None) -> ParameterCounts:
-    """Counts the weights of a model without making them, whatever its size.
+    """Counts the weights of a model of any size, without allocating them.
 
     Args:
         config: the model's configuration.

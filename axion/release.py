@@ -31,7 +31,7 @@ BUILT = Path("releases")
 """The releases that are built in the working directory, which in a clone is the same folder."""
 
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
-"""The files without which no text can be generated."""
+"""The files that generation requires."""
 
 WANTED_FROM_HUB = ["*.json", "*.safetensors", "*.jinja", "recipe.yaml", "metrics.csv"]
 """The files that are downloaded from a repository: data, no code."""

@@ -199,7 +199,7 @@ def check(
 def refresh(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A release folder.")],
 ) -> None:
-    """Bring a release folder up to date: code, card, and results of tasks that came later. The weights stay."""
+    """Bring a release folder up to date: code, card, and results of newer tasks. The weights stay."""
     from publish.manifest import check_release
     from publish.release import build
     from publish.release.measure import measure_missing
@@ -294,7 +294,7 @@ def main() -> None:
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     """End as after an error, so that temporary folders are removed and child processes are stopped."""
-    signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
+    signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the clean-up
     with suppress(OSError):  # the terminal may be gone
         os.write(2, _TERMINATED)  # not print: the signal may arrive while a step is being printed
     sys.exit(128 + number)

@@ -1,4 +1,4 @@
-"""Which operand pairs training must never see, and where a text shows one.
+"""Which operand pairs training must never see, and how to find them in a text.
 
 The arithmetic tests ask for pairs that the model cannot have memorised. An unordered pair is therefore held out of
 everything: sums and differences, both languages, all phrasings, word problems, and real text.
@@ -62,9 +62,9 @@ def is_held_out(a: int, b: int, fraction: float) -> bool:
 def operand_pairs(text: str) -> list[tuple[int, int]]:
     """All pairs of whole numbers that `text` joins with an operator sign or word, in reading order.
 
-    Joined is also what stands as a product without a sign, "11(4)", and what a phrase asks for, "the sum of 11 and 4".
-    Currency signs, percent signs, thousands separators and a unit after the first number are ignored. A number with a
-    fractional part, or with more than `MOST_DIGITS` digits, forms no pair; "5.00" counts as 5.
+    Products without a sign, "11(4)", and phrases such as "the sum of 11 and 4" count as joined. Currency signs, percent
+    signs, thousands separators and a unit after the first number are ignored. A number with a fractional part, or with
+    more than `MOST_DIGITS` digits, forms no pair; "5.00" counts as 5.
     """
     forms = _FORMS + _FORMS_WITH_PARENTHESES if "(" in text else _FORMS
     matches = sorted((match.start("a"), match["a"], match["b"]) for form in forms for match in form.finditer(text))

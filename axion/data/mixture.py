@@ -35,7 +35,7 @@ class Mixture:
         self._real = {source.kind for source in data.sources if source.is_real}
         counts, held_out = self._spool(data)
         self.dropped = counts[Side.DROPPED]
-        """Documents left out of training because they show a held-out pair."""
+        """Documents left out of training because they contain a held-out pair."""
         self.not_measured = counts[Side.VALIDATION] - len(held_out)
         """Documents left out of both sides because validation has enough of their source."""
         self._kept: dict[Side, Sequence[int]] = {Side.TRAIN: range(counts[Side.TRAIN]), Side.VALIDATION: held_out}

@@ -69,7 +69,7 @@ class Prepared:
     tokenizer: PreTrainedTokenizerFast
     train: TokenDocuments
     held_out: TokenDocuments
-    """All that is held out, of every source."""
+    """All held-out documents, of every source."""
     validation: list[ValidationDocument]
     """Those over which the loss is measured: of the headline sources, or of all where these have none."""
     summary: dict[str, Any]
@@ -279,7 +279,7 @@ def _validation_document(document: Encoded, source: str) -> ValidationDocument:
 
 
 def _open(folder: Path, fingerprint: str, data: DataRecipe) -> Prepared | None:
-    """What an earlier `prepare` wrote; None where there is nothing, or not all of it."""
+    """What an earlier `prepare` wrote; None if it is missing or incomplete."""
     try:
         summary = read_json(folder / DATA_FILE)
         if summary["fingerprint"] != fingerprint:

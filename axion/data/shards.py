@@ -53,7 +53,7 @@ class Encoded(NamedTuple):
 
 
 class ShardCounts(NamedTuple):
-    """How much a split has, for comparison when it is opened."""
+    """The size of a split, which is checked when it is opened."""
 
     shards: int
     masked_shards: int
@@ -129,7 +129,7 @@ class Shard:
     loss: np.ndarray | None
 
     def has_length(self, tokens: int) -> bool:
-        """Whether it has as many tokens, and its mask too."""
+        """Whether it has this many tokens, and its mask as many entries."""
         return all(part.shape == (tokens,) for part in (self.tokens, self.loss) if part is not None)
 
 
@@ -165,7 +165,7 @@ class TokenDocuments(Sequence[Encoded]):
             shard = Shard(_map(folder / f"{stem}.tokens.npy"), _map(loss) if loss.is_file() else None)
             table = np.load(folder / f"{stem}.documents.npy")
             if table.dtype != DOCUMENT or not shard.has_length(table["tokens"].sum()):
-                raise ValueError(f"{stem} is broken: its files do not fit each other")
+                raise ValueError(f"{stem} is broken: its files do not match each other")
             shards.append(shard)
             rows.append(table)
         opened = cls(shards, rows)

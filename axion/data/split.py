@@ -68,7 +68,7 @@ class HeldOut(Generic[Item]):
         self._lowest_dropped = RANKS
 
     def add(self, text: str, item: Item) -> None:
-        """Adds what stands for the document with this text."""
+        """Adds the item of the document with this text."""
         self._added += 1
         if (rank := self._split.rank(text)) >= self._lowest_dropped:
             return  # it could fit where a longer document did not, but only if it came later

@@ -51,11 +51,11 @@ class NumberFormat(Protocol):
     """How a language writes numbers."""
 
     def number(self, value: float, decimals: int = 0) -> str:
-        """A number with so many decimals."""
+        """A number with this many decimals."""
         ...
 
     def percent(self, share: float, decimals: int = 0) -> str:
-        """A share of 1 in per cent, with so many decimals."""
+        """A share of 1 in per cent, with this many decimals."""
         ...
 
 
@@ -63,11 +63,11 @@ class EnglishNumbers:
     """1,319 and 97.6%."""
 
     def number(self, value: float, decimals: int = 0) -> str:
-        """A number with so many decimals."""
+        """A number with this many decimals."""
         return f"{value:,.{decimals}f}"
 
     def percent(self, share: float, decimals: int = 0) -> str:
-        """A share of 1 in per cent, with so many decimals."""
+        """A share of 1 in per cent, with this many decimals."""
         return f"{share:.{decimals}%}"
 
 

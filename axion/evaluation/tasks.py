@@ -56,7 +56,7 @@ def _available(files: Sequence[str]) -> Iterator[None]:
 
 
 class Subject:
-    """A release that is measured, and what several tasks need of its data; each part is made once.
+    """A release to measure, and the data that several tasks share; each part is computed once.
 
     Args:
         release: the model and its tokenizer.
@@ -104,7 +104,7 @@ class Subject:
 
 
 def measure_validation(subject: Subject) -> dict:
-    """Loss on held-out documents, each once, whole, in its own form: those of real text, or all if there is none."""
+    """Loss on whole held-out documents, each in its own form: those of real text, or all if there is none."""
     documents: Any = subject.validation  # their ids are arrays, which work as sequences
     result = validation_loss(subject.release.model, documents)
     measured = {document.source for document in documents}

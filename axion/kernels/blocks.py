@@ -171,11 +171,11 @@ def _padding_is_right(mask_BS: torch.Tensor | None, labels: torch.Tensor | None)
 
 
 def _documents_are_packed(input_ids: torch.Tensor, kwargs: dict) -> bool:
-    """Whether the positions are those of documents that stand in a row, or are not given.
+    """Whether the positions are those of consecutive documents, or are not given.
 
     The kernels count positions from the start of the sequence. Attention depends on differences of positions alone, so
-    its result is the same for positions that are consecutive within each document. Transformers takes every other step
-    between two positions for the start of a document, unless there is a mask of padding too.
+    its result is the same for positions that are consecutive within each document. Transformers starts a new document
+    wherever a position does not follow the one before it, unless there is a padding mask too.
     """
     positions = kwargs.get("position_ids")
     return positions is None or (positions.shape == input_ids.shape and kwargs.get("attention_mask") is None)

@@ -55,7 +55,7 @@ def _changes(module: nn.Module) -> set[str]:
     """The names of the Python modules of a module's hooks and of its patched forward."""
     hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
     forward = vars(module).get("forward")
-    if getattr(forward, "__func__", None) is type(module).forward:  # what libraries leave that have removed a patch
+    if getattr(forward, "__func__", None) is type(module).forward:  # left by libraries that have removed a patch
         forward = None
     if forward is None and not any(hooks):
         return set()

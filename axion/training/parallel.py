@@ -47,7 +47,7 @@ def is_main_process() -> bool:
 
 
 def from_main_process(make: Callable[[], Value]) -> Value:
-    """What the main process makes, in every process: for what two processes might make differently.
+    """Calls `make` in the main process alone and returns its result in every process.
 
     Raises:
         AxionError: in every process, where it is raised in the main one.
@@ -68,7 +68,7 @@ def from_main_process(make: Callable[[], Value]) -> Value:
 
 
 def main_process_first(make: Callable[[], Value]) -> Value:
-    """What every process makes for itself, the main one before the others: what it downloads or builds, they find.
+    """Calls `make` in every process, in the main one first: the others find what it has downloaded or built.
 
     Raises:
         AxionError: in every process, where it is raised in the main one.

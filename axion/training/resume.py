@@ -20,7 +20,7 @@ from axion.training.metrics import METRICS_FILE
 from axion.training.runfile import FINAL, RECIPE_FILE, RUN_FILE, read_run_file, write_started
 
 MAY_CHANGE = {f"training.{name}" for name in ("checkpoints", "keep_checkpoints", "keep_best", "trackers")}
-"""Keys of a recipe that may differ when a run is resumed: they do not change what it computes."""
+"""Keys of a recipe that may differ when a run is resumed, because they do not change its result."""
 
 
 @dataclass(frozen=True)

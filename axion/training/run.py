@@ -102,7 +102,7 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str) -> _Plan | None
     requested = earlier.backend if earlier and backend == "auto" else backend
     _choose_backend(recipe, requested, build=False)
 
-    # resolved once: a data set may get a new commit between two processes' questions
+    # resolved once: a data set may get a new commit between two processes' requests
     pinned = parallel.from_main_process(lambda: recipe.data.pinned(earlier and earlier.data))
     recipe = recipe.model_copy(update={"data": pinned})
     data = parallel.main_process_first(lambda: prepare(recipe, progress=parallel.is_main_process()))

@@ -1,4 +1,4 @@
-"""The signals that end a run early: it saves a checkpoint after the current step, and the user can resume it."""
+"""The signals that end a run early: it saves a checkpoint after the current step and can be resumed."""
 
 import os
 import signal

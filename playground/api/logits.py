@@ -50,7 +50,7 @@ class Score(NamedTuple):
     """The model's prediction of one token, before it was read."""
 
     probability: float | None
-    """Of the token itself; None of the first token of a text, which nothing predicts."""
+    """Of the token itself; None for the first token of a text, which nothing predicts."""
     likeliest: list[tuple[int, float]]
     """The likeliest tokens and their probabilities, likeliest first."""
 

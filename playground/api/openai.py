@@ -324,7 +324,7 @@ class Api:
         await reply.end()
 
     def _admit(self, request: Request, generations: int) -> None:
-        """Count the request as so many starts, as far as a visitor may have them at once."""
+        """Count one start for each text of the request, up to a visitor's limit."""
         try:
             self._limiter.admit(address_of(request), min(generations, BURST))
         except TooManyRequests as error:

@@ -180,7 +180,7 @@ def _finite(text: str) -> float:
 
 
 def read_body(kind: Kind, body: Mapping[str, object], draw_seed: Callable[[], int] | None = None) -> CompletionRequest:
-    """Check everything in a body that can be checked without the model. null counts as "not given".
+    """Check everything in a body that can be checked without the model. null means "not given".
 
     Args:
         draw_seed: returns the seed of a request that gives none.

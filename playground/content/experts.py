@@ -17,7 +17,7 @@ ERROR_RATE = 0.05
 """The probability of one false positive among all tests together."""
 
 FEW_EXPERTS = 8
-"""With more experts per layer, less is shown of each; the colours of views/routing.js are for so many experts too."""
+"""With more experts per layer, less is shown of each; views/routing.js has colours for the same number of experts."""
 
 TOKENS_OF_FEW, TOKENS_OF_MANY = 12, 6
 LONGEST_TEXT = 40
@@ -60,7 +60,7 @@ def describe_experts(model: OpenModel) -> dict:
 
 
 def significance_bound(comparisons: int) -> float:
-    """The z-score that any of so many comparisons exceeds by chance with probability ERROR_RATE.
+    """The z-score that any of this many comparisons exceeds by chance with probability ERROR_RATE.
 
     This is the Bonferroni correction. It counts every token of the vocabulary with every expert, including tokens too
     rare to be listed, so it is conservative.

@@ -1,4 +1,4 @@
-"""A release among others: the released and planned versions of its series, and how their quality compares."""
+"""A release compared with others: the released and planned versions of its series, and their quality."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How much the server does at a time, and how much one visitor may ask for."""
+"""How much the server does at a time, and how much one visitor may request."""
 
 import math
 import time
@@ -9,7 +9,7 @@ from typing import Any
 from playground.generate.refusal import Refusal
 
 GENERATIONS_AT_ONCE = 2
-"""Generations that run at the same time: so many for the page and so many for the HTTP API; further ones wait."""
+"""Generations that run at the same time, on the page and, counted separately, in the HTTP API; further ones wait."""
 
 MAX_WAITING = 32
 """Places in the page's queue; the next visitor is told that it is full."""
@@ -26,7 +26,7 @@ FORGET_SECONDS = 60.0 * BURST / STARTS_PER_MINUTE
 
 
 class TooManyRequests(Refusal):
-    """This visitor has to wait; `seconds` says for how long, rounded up."""
+    """This visitor has to wait for `seconds`, rounded up."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = math.ceil(seconds)

@@ -1,4 +1,4 @@
-"""The one validation of what visitors ask for; the page, the HTTP API and the MCP tools all call it.
+"""Validation of what visitors request: the page, the HTTP API and the MCP tools all use it.
 
 Gradio checks sliders and choices, but lets NaN, booleans, missing values, fractions and texts of any length through.
 `axion.inference.sampling` says what a setting may be at all; the page offers a narrower range, which is checked here.

@@ -40,11 +40,11 @@ class LocaleNumbers:
     language: Language
 
     def number(self, value: float, decimals: int = 0) -> str:
-        """A number with so many decimals."""
+        """A number with this many decimals."""
         return format_number(value, self.language, decimals)
 
     def percent(self, share: float, decimals: int = 0) -> str:
-        """A share of 1 in per cent, with so many decimals."""
+        """A share of 1 in per cent, with this many decimals."""
         return format_percent(share, self.language, decimals)
 
 

@@ -30,7 +30,7 @@ def find_problems(
 
 
 def count_starts(limiter: RateLimiter, visitor: gr.Request, language: object, starts: int = 1) -> dict[str, str]:
-    """Count a request as so many starts of this visitor; a visitor over the limit is a problem of `model`."""
+    """Count `starts` of this visitor; exceeding the limit is reported as a problem of `model`."""
     try:
         limiter.admit(address_of(visitor), starts)
     except TooManyRequests as error:
@@ -44,7 +44,7 @@ def validation(problems: Mapping[str, str], fields: tuple[str, ...]) -> list[dic
 
 
 def admit_call(limiter: RateLimiter, visitor: gr.Request, inputs: int) -> list[dict]:
-    """The validation of a program's call with so many inputs, the first of which shows that a limit is exceeded.
+    """The validation of a program's call with `inputs` inputs; an exceeded limit is reported for the first.
 
     The call counts even if it turns out to contain a mistake, and its mistakes are reported by the function itself.
     """

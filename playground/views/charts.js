@@ -1,6 +1,6 @@
-// The reading of charts: a rule and a small sign follow the pointer and say what each curve has there. The charts are
-// drawn in the value (see playground/server/templates/chart.html), which another model or language replaces, so the
-// listeners sit on the root.
+// Readings of charts: a rule and a small label follow the pointer and show each curve's value there. The charts are part
+// of the view's value (see playground/content/templates/chart.html), which is replaced with the model or the language, so
+// the listeners are on the root.
 
 import { createToolkit, make } from "./toolkit.js";
 
@@ -25,7 +25,7 @@ export function start(host) {
     reading.classList.toggle("ax-left", at > end / 2);
     for (const { label, points } of curves) {
       const [where, value] = nearest(points, at);
-      // A curve with few points is read at its own; away from them it says nothing.
+      // A curve with few points has readings at its points only.
       if (Math.abs(where - at) <= end / 40) sign.append(make("span", "", `${label} ${plain(value)}`));
     }
     reading.append(sign);

@@ -136,7 +136,10 @@ class AlreadyReleased(AxionError):
 
 
 def _find_release(upload: ReleaseUpload) -> str | None:
-    """The commit that has the upload's tag; it must be the same release, except for its card and licence."""
+    """The commit that has the upload's tag.
+
+    It must be the same release, except for its card, its licence and the results that others' edits replace.
+    """
     if (commit := hub.tags(upload.repo_id).get(upload.tag)) is None:
         return None
     different = hub.differences(upload.folder, upload.repo_id, commit) - {*CARD_FILES, LICENSE}

@@ -1,9 +1,9 @@
-"""Others' edits of a published release: found, kept where they do not touch the release, refused by name where they do.
+"""Others' edits of a published release: which are kept, and which are refused because they conflict with the release.
 
 The files on the Hub are compared with those that were last released, whose sha256 `release.json` lists there. Files
 that others have added stay. The card is merged, see `publish.hub.merge`. Edited evaluation results, to which the Hub
 adds signatures, are kept as long as the release has no new ones. Every other file of a release is verified as it was
-built, so with an edit of it nothing can be pushed.
+built, so an edit of it prevents the push.
 """
 
 import shutil

@@ -29,7 +29,7 @@ def merge_card(ours: str, theirs: str, base: str | None) -> Merge:
     """Merge three versions of a card: the new one, the published one and the one that was last written here.
 
     The front matter keeps the published order, with new keys last, and is only written again if something in it
-    changes. Sections come in the new card's order; a passage of others stays behind the section that it followed. If
+    changes. Sections come in the new card's order; others' passages stay behind the section that they followed. If
     every line of the published card ends in CRLF, as browsers write it, so does every line of the result.
 
     Args:
@@ -38,7 +38,7 @@ def merge_card(ours: str, theirs: str, base: str | None) -> Merge:
         base: the card as last written here, before any merge; None if unknown, or if `theirs` never came from here.
 
     Raises:
-        AxionError: the published card was edited where the new one differs too; the message names the place.
+        AxionError: the published card was edited where the new one differs too; the message says where.
         ValueError: `ours` has text outside of its sections.
     """
     theirs, newline = theirs.removeprefix("\ufeff"), _newline(theirs)

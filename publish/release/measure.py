@@ -77,7 +77,7 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
 
 
 def measure_missing(folder: Path) -> dict:
-    """Measure what the results of an existing release lack because the task came after it.
+    """Run the tasks that are newer than an existing release.
 
     Args:
         folder: the release.

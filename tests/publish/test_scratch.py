@@ -37,7 +37,7 @@ def test_sigterm_ends_a_command_with_one_line_and_removes_its_folder(tmp_path, m
     try:
         with pytest.raises(SystemExit) as ended:
             main()
-        signal.raise_signal(signal.SIGTERM)  # a second one does not interrupt the cleaning up
+        signal.raise_signal(signal.SIGTERM)  # a second one does not interrupt the clean-up
     finally:
         signal.signal(signal.SIGTERM, before)
     assert ended.value.code == 143 and list(tmp_path.iterdir()) == []

@@ -75,7 +75,7 @@ class Source(Section):
 
     @property
     def data_name(self) -> str:
-        """What was measured where results are measured on these documents, for tables: a data set, files, or a kind."""
+        """The name of these documents in tables of results: a data set, files, or a kind."""
         return self.kind.replace("_", " ")
 
     def documents(self, split: Split, seed: int) -> Iterator[Document]:
@@ -129,7 +129,7 @@ class FileSource(Source):
     files: Paths | None = None
     """Local files instead of the Hub's train split; one path or a list."""
     local_files: list[LocalFile] | None = None
-    """Filled in by a release: what `files` were."""
+    """Filled in by a release: the name and SHA-256 of each of `files`."""
 
     @property
     def is_from_hub(self) -> bool:

@@ -1,4 +1,4 @@
-"""Conversations: a model learns to write what the assistant says, and nothing else of them."""
+"""Conversations: a model learns to write the assistant's messages only."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal

@@ -26,7 +26,7 @@ Hub was made."""
 
 
 class Gsm8k(FileSource):
-    """Problems with a question and an answer each. Local `files` win over the Hub."""
+    """Problems with a question and an answer each. Local `files` take precedence over the Hub."""
 
     kind: Literal["gsm8k"] = "gsm8k"
     version: ClassVar[int] = 2
@@ -84,7 +84,7 @@ class Gsm8k(FileSource):
         return self._hub_records("test")
 
     def documents(self, split: Split, seed: int) -> Iterator[Document]:
-        """A problem's side is decided by its whole form, so that its direct form is never on the other one.
+        """A problem's side is decided by its full form, so its direct form is always on the same side.
 
         Problems that show a held-out pair may be in validation, but not in training.
         """

@@ -35,7 +35,7 @@ class Text(FileSource):
     text_field: str = "text"
     """Field of a record that has the text."""
     separator: Annotated[str, Field(min_length=1)] = DEFAULT_SEPARATOR
-    """What stands between two documents of a text file; it may have line breaks."""
+    """The separator between two documents of a text file; it may contain line breaks."""
     document_bytes: Positive = 4096
     """Length from which a text without separators is cut at the next blank line."""
     language: str | None = None
@@ -68,7 +68,7 @@ class Text(FileSource):
 
     def _cut(self, file: str) -> Iterator[str]:
         """The documents of a text file, read line by line."""
-        # a line break in the separator stands for that of Windows too
+        # a line break in the separator also matches Windows's
         separator = re.compile(re.escape(self.separator).replace("\\\n", r"\r?\n"))
         if _has(file, separator, 1 + self.separator.count("\n")):
             return _at_separators(file, separator)

@@ -20,7 +20,7 @@ from playground.server.markup import VIEWS, script, tell_host
 
 SHARED = ("max_new_tokens", "min_new_tokens", "seed")
 OWN = tuple(name for name in LIMITS if name not in SHARED)
-"""The settings that each side has for itself."""
+"""The settings that each side has separately."""
 
 START = {
     "a": DEFAULTS | {"max_new_tokens": 120, "seed": 1},
