@@ -36,7 +36,7 @@ REQUIRED_FILES = (
 LICENSE = "LICENSE"
 EVAL_RESULTS = ".eval_results/gsm8k.yaml"
 OPTIONAL_FILES = (EVAL_RESULTS, LICENSE)
-"""Not every release has these files: the benchmark may not have been measured, and only MIT's text comes along."""
+"""Not every release has these files: the benchmark may not have been measured, and only MIT's text is included."""
 
 
 _RELATIVE_IMPORT = re.compile(r"^\s*from\s+\.(\w+)\s+import", re.MULTILINE)  # as transformers finds them

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from transformers import PreTrainedTokenizerFast
 
 from axion.data.format import prompt
 from axion.errors import AxionError
 from axion.families import get_family
-from axion.files import sha256
+from axion.files import parse_yaml, sha256
 from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace
 from axion.model.modeling_axion import AxionForCausalLM
@@ -65,7 +64,7 @@ class Ingredients:
 
     def inputs(self) -> dict[str, str]:
         """The sha256 of everything that the release depends on, including the code that builds it."""
-        family = yaml.safe_load(read_run(self.run)["recipe"])["family"]
+        family = parse_yaml(read_run(self.run)["recipe"])["family"]
         parts = [self.run / "metrics.csv", self.run / "run.json", *sorted((self.run / "final").iterdir())]
         return {path.relative_to(self.run).as_posix(): sha256(path) for path in parts} | {
             "measured": fingerprint({key: value for key, value in self.measured.items() if key != "key"}),

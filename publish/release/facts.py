@@ -4,13 +4,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from axion.data.recipe import DataRecipe
-from axion.errors import AxionError
+from axion.errors import AxionError, one_line
 from axion.families import get_family
+from axion.files import parse_yaml
 from axion.model.configuration_axion import AxionConfig
 from axion.params import report
+from axion.recipe import Recipe
 from axion.series import code_url, series
 from axion.training.metrics import METRICS_FILE, Metrics, read_metrics
 from axion.training.runfile import read_run_file
@@ -33,7 +34,8 @@ def read_run(run: Path) -> dict:
     """The content of a finished run's `run.json`.
 
     Raises:
-        AxionError: there is none, the run is not finished, or it lacks a value that a release needs.
+        AxionError: there is none, the run is not finished, its recipe is broken, or it lacks a value that a release
+            needs.
     """
     content = read_run_file(run)
     if not content.get("finished"):
@@ -42,6 +44,10 @@ def read_run(run: Path) -> dict:
         raise AxionError(
             f"{run}/run.json lacks {missing[0]!r}, which a release needs; train again with this version of Axion"
         )
+    try:
+        Recipe.model_validate(parse_yaml(str(content["recipe"])))
+    except ValueError as error:
+        raise AxionError(f"the recipe in {run}/run.json cannot be read: {one_line(error)}") from None
     return content
 
 
@@ -55,7 +61,7 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
         repo_id: USER/NAME on the Hub.
     """
     log = read_run(run)
-    recipe = yaml.safe_load(log["recipe"])
+    recipe = parse_yaml(log["recipe"])
     data = DataRecipe.model_validate(recipe["data"])
     hub = data.hub_source()
     metrics = read_metrics(run / METRICS_FILE)

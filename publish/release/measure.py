@@ -4,15 +4,13 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import yaml
-
 from axion.data.format import prompt
 from axion.data.recipe import DataRecipe
 from axion.evaluation import evaluate as evaluation
 from axion.evaluation.answers import complete
 from axion.evaluation.results import skipped_tasks, with_current_names
 from axion.evaluation.tasks import Subject
-from axion.files import identify, read_json, sha256, write_json
+from axion.files import identify, parse_yaml, read_json, sha256, write_json
 from axion.inference.routing import expert_favourites
 from axion.recipe import Recipe, load_recipe
 from axion.release import Release, open_release
@@ -51,7 +49,7 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
     Raises:
         AxionError: a data file is missing or invalid.
     """
-    trained = Recipe.model_validate(yaml.safe_load(read_run(run)["recipe"]))
+    trained = Recipe.model_validate(parse_yaml(read_run(run)["recipe"]))
     data = trained.data.with_local_copies(recipe.data)
     kept = _read_kept(run, key := _key(run, data))
     if kept and not skipped_tasks(kept["results"]):

@@ -30,7 +30,7 @@ from publish.manifest import (
     remote_code,
     write_manifest,
 )
-from publish.release import build, fingerprint
+from publish.release import build, facts, fingerprint
 
 REPO_ID = "someone/Axion-tiny"
 FILES = {*REQUIRED_FILES, *REMOTE_CODE, *OPTIONAL_FILES}
@@ -294,6 +294,24 @@ def test_a_run_whose_record_is_incomplete_is_refused(finished_run, measured, tmp
     (run / "run.json").write_text(json.dumps(content))
     with pytest.raises(AxionError, match="lacks 'date'"):
         build.build_release(build.Ingredients(run, measured, REPO_ID), tmp_path / "release")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "reason"),
+    [
+        ("a: 1\na: 2", "the key 'a' is given twice"),
+        ("name: [", "while parsing"),
+        ("- 1", "valid dictionary"),
+        (7, "valid"),
+    ],
+)
+def test_a_run_with_a_broken_recipe_is_one_line(finished_run, tmp_path, recipe, reason):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    content = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(content | {"recipe": recipe}))
+    with pytest.raises(AxionError, match=rf"the recipe in .*run\.json cannot be read: .*{reason}") as raised:
+        facts.read_run(run)
+    assert "\n" not in str(raised.value)
 
 
 def test_an_older_release_with_fewer_code_files_is_complete_and_can_be_refreshed(release, info, tmp_path):
