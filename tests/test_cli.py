@@ -211,7 +211,7 @@ def test_interrupted_training_says_how_to_resume(tiny_recipe, capsys, monkeypatc
         (["eval", "/nowhere"], "no release '/nowhere'"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(arguments, said, capsys, tmp_path, monkeypatch):
+def test_a_usage_error_is_one_line_and_exit_code_2(arguments, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert said in refused(capsys, *arguments)
 
@@ -279,7 +279,7 @@ def test_text_is_streamed_and_ctrl_c_is_quiet(endless_release):
     assert (process.returncode, err) == (130, "")
 
 
-def test_a_closed_pipe_ends_it_quietly(endless_release):
+def test_a_closed_pipe_ends_generation_quietly(endless_release):
     process = start("generate", endless_release, "7", "--max-new-tokens", 90_000)
     process.stdout.read(20)
     process.stdout.close()

@@ -58,7 +58,7 @@ def test_an_unknown_family_lists_the_known_ones():
         get_family("axion9")
 
 
-def test_a_family_that_is_no_name_is_one_line(tiny_release, tmp_path):
+def test_an_invalid_family_name_is_reported_in_one_line(tiny_release, tmp_path):
     folder = shutil.copytree(tiny_release, tmp_path / "release")
     (folder / "release.json").write_text('{"family": []}')
     with pytest.raises(AxionError, match=r"family is \[\]; it must be one of: axion1"):

@@ -45,7 +45,7 @@ def test_local_files_are_identified_by_name_and_content(tmp_path):
 # --- Reading ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_json_and_yaml_allow_is_read():
+def test_valid_json_and_yaml_is_read():
     content = {"a": [1, -2.5, 1e-6, True, None, "Raciocínio 🦙 \\ud8"], "b": {}}
     assert parse_json(json.dumps(content)) == parse_json(json.dumps(content, ensure_ascii=False)) == content
     text = "base: &base {x: 1}\na: {<<: *base, x: 2}\ndate: 2026-11-27\nbig: 1_000\n? b\n: *base\nc: !!str 1\n"
@@ -111,7 +111,7 @@ def test_yaml_that_is_refused(text, message):
         parse_yaml(text)
 
 
-def test_aliases_do_not_multiply():
+def test_yaml_aliases_cannot_grow_exponentially():
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     with pytest.raises(ValueError, match="more than 100,000 values"):
@@ -152,7 +152,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path):
+def test_two_writers_of_one_file_do_not_conflict(tmp_path):
     with staged(tmp_path / "a") as first, staged(tmp_path / "a") as second:
         first.write_text("first")
         second.write_text("second")
@@ -168,7 +168,7 @@ def test_a_folder_that_fails_leaves_the_old_files_and_nothing_else(tmp_path):
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
 
 
-def test_the_last_file_of_a_folder_comes_after_the_others(tmp_path, monkeypatch):
+def test_the_last_file_of_a_folder_is_moved_after_the_others(tmp_path, monkeypatch):
     moved = []
     monkeypatch.setattr("os.replace", lambda source, target: moved.append(target.name))
     with staged_folder(tmp_path, last="a") as staging:
@@ -194,7 +194,7 @@ def test_the_first_complete_folder_is_kept_and_an_incomplete_one_is_replaced(tmp
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_many_threads_that_make_one_folder_all_find_it(tmp_path):
+def test_many_threads_can_make_the_same_folder(tmp_path):
     folder, found, start = tmp_path / "made", [], threading.Barrier(8)
 
     def is_complete() -> bool:

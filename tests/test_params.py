@@ -69,7 +69,7 @@ def test_report_and_table_agree(v01):
     assert "344,224" in first_line and "245,920 active" in first_line and "65,536" in first_line
 
 
-def test_sizes_that_no_machine_can_build_are_counted_or_refused():
+def test_sizes_too_large_to_build_are_counted_or_refused():
     deep = count_parameters(AxionConfig(**TINY | {"num_hidden_layers": 10**6, "first_k_dense_replace": 10}))
     assert 10**9 < deep.total < 10**11
     wide = count_parameters(AxionConfig(**TINY | {"hidden_size": 10**9}))

@@ -16,7 +16,7 @@ def test_the_bundled_recipe_matches_the_design():
     assert recipe.data.kinds == ["gsm8k", "arithmetic", "word_problems"]
 
 
-def test_every_known_version_is_a_recipe_of_that_name():
+def test_every_known_version_has_a_recipe_of_that_name():
     assert [load_recipe(name).name for name in known_versions()] == known_versions()
 
 

@@ -79,7 +79,7 @@ def test_a_training_run_points_to_its_final_folder(copy, tmp_path):
         open_release(run)
 
 
-def test_a_training_run_gives_its_model_its_name(copy, tmp_path):
+def test_a_model_is_named_after_its_training_run(copy, tmp_path):
     for name in ("one", "other"):
         shutil.copytree(copy, tmp_path / name / "final")
         (tmp_path / name / "run.json").touch()
@@ -134,7 +134,7 @@ def broken_config(copy):
         (broken_config, r"config\.json cannot be read"),
     ],
 )
-def test_broken_weights_and_configs_are_one_line(copy, damage, said, capfd):
+def test_broken_weights_and_configs_are_reported_in_one_line(copy, damage, said, capfd):
     damage(copy)
     capfd.readouterr()
     with pytest.raises(AxionError, match=said) as error:
@@ -143,7 +143,7 @@ def test_broken_weights_and_configs_are_one_line(copy, damage, said, capfd):
     assert re.fullmatch(r"axion-copy.*", str(error.value))
 
 
-def test_a_broken_tokenizer_is_one_line(copy):
+def test_a_broken_tokenizer_is_reported_in_one_line(copy):
     (copy / "tokenizer.json").write_text('{"version": "1.0"}')
     with pytest.raises(AxionError, match="axion-copy: the tokenizer cannot be read") as error:
         assert open_release(copy).tokenizer
@@ -165,7 +165,7 @@ def test_a_hub_id_is_downloaded_at_its_revision_and_without_code(tiny_release, m
 
 
 @pytest.mark.parametrize("reference", ["some one/x", "someone/na..me", "someone/x@", "a/b/c", "/nowhere/at/all", ""])
-def test_other_references_are_one_line(reference, monkeypatch):
+def test_other_references_are_reported_in_one_line(reference, monkeypatch):
     def unreachable(*args, **kwargs):
         from huggingface_hub.errors import LocalEntryNotFoundError
 

@@ -62,7 +62,7 @@ def test_the_predecessor_is_the_preceding_released_version(three):
 
 
 @pytest.mark.parametrize("text", ["title: x", "title: x\nversions: [{name: axion1-v1}]", "a: [", "- x"])
-def test_a_broken_list_is_one_line(three, text):
+def test_a_broken_list_is_reported_in_one_line(three, text):
     (three / "axion1.yaml").write_text(text)
     with pytest.raises(AxionError, match=r"axion1\.yaml is broken") as caught:
         series("axion1")

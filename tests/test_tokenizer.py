@@ -152,7 +152,7 @@ def test_plain_files_do_not_need_the_project(folder):
     assert done.stdout.split("]")[1].split() == ["2", "0"] and done.stdout.startswith("[1, ")
 
 
-def test_errors_are_one_line(tmp_path):
+def test_errors_are_reported_in_one_line(tmp_path):
     with pytest.raises(AxionError, match="267 or more"):
         train_tokenizer(["text"], 200)
     with pytest.raises(AxionError, match=r"no tokenizer\.json"):

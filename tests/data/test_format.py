@@ -21,7 +21,7 @@ def test_prompts_are_where_documents_begin():
     assert DIRECT.startswith(prompt("What is 5 + 3?"))
 
 
-def test_gsm8k_loses_its_marks():
+def test_gsm8k_annotations_are_removed():
     answer = "She has 48/2 = <<48/2=24>>24 clips.\nThat is $<<24*50=1200>>1,200.\n#### 1,200"
     problem = problem_from_gsm8k(" How many?\n", answer)
     assert problem == Problem("How many?", "1,200", "She has 48/2 = 24 clips.\nThat is $1,200.")

@@ -11,7 +11,7 @@ from axion.data.sources.arithmetic import PHRASINGS
 ALL_PAIRS = [(a, b) for a in range(100) for b in range(a, 100)]
 
 
-def test_about_the_asked_share_is_held_out():
+def test_about_the_requested_share_is_held_out():
     two_digits = [pair for pair in ALL_PAIRS if pair[1] > 9]
     for fraction in (0.05, 0.2):
         share = sum(is_held_out(*pair, fraction) for pair in two_digits) / len(two_digits)
@@ -19,7 +19,7 @@ def test_about_the_asked_share_is_held_out():
     assert not any(is_held_out(*pair, 0.0) for pair in two_digits)
 
 
-def test_order_does_not_matter_and_small_or_large_numbers_are_free():
+def test_order_does_not_matter_and_small_or_large_numbers_are_never_held_out():
     assert all(is_held_out(a, b, 0.3) == is_held_out(b, a, 0.3) for a, b in ALL_PAIRS)
     assert not any(is_held_out(a, b, 0.99) for a, b in ALL_PAIRS if b < 10)
     assert not is_held_out(100, 5, 0.99)
@@ -78,7 +78,7 @@ def test_shows_held_out():
 
 
 @pytest.mark.parametrize("digits", [10, 5000])  # Python converts at most 4,300
-def test_numbers_of_many_digits_form_no_pair(digits):
+def test_very_long_numbers_are_not_operands(digits):
     assert not shows_held_out(f"{'1' * digits} - 3, 3 + {'1' * digits}.0, {'1' * digits}({'2' * digits})", 0.05)
 
 
@@ -109,7 +109,7 @@ def asked(document: str) -> set[tuple[int, int]]:
     return {(int(numbers[0]), int(numbers[1]))} if bare else set()
 
 
-def test_every_phrasing_of_a_sum_is_seen():
+def test_every_phrasing_of_a_sum_is_detected():
     for phrasings in PHRASINGS.values():
         for phrasing in phrasings:
             question = phrasing.format(a=47, b=38)
@@ -118,6 +118,6 @@ def test_every_phrasing_of_a_sum_is_seen():
             assert {47, 38} in [set(pair) for pair in asked(document)], phrasing
 
 
-def test_the_independent_scan_works():
+def test_the_independent_scan_finds_operand_pairs():
     assert scan("She has 48/2 = 24 and $1,200 x 3 but 5 apples + 13 apples.") == {(48, 2), (1200, 3), (5, 13)}
     assert scan("Quanto é 12 - 7?\n--\n# Resposta:\n5") == {(12, 7)}

@@ -58,7 +58,7 @@ def test_an_item_is_a_function_of_seed_and_index(tmp_path):
     assert not all(torch.equal(a["input_ids"], b) for a, b in zip(windows(4, seed=6), in_order, strict=True))
 
 
-def test_the_order_is_that_of_earlier_versions():
+def test_the_order_matches_earlier_versions():
     """A change here means that no run started before can be resumed."""
     tokens = b"".join(item["input_ids"].numpy().tobytes() for item in windows())
     assert hashlib.sha256(tokens).hexdigest().startswith("ae338734f1b00efb")

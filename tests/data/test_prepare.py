@@ -178,7 +178,7 @@ def test_an_interrupted_preparation_leaves_nothing(small_recipe, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_preparation_left_is_deleted(small_recipe, tmp_path):
+def test_leftovers_of_a_killed_preparation_are_deleted(small_recipe, tmp_path):
     if (child := os.fork()) == 0:
         module.train_tokenizer = lambda *_: os._exit(0)  # as if killed: no block ends
         prepare(small_recipe(), tmp_path, progress=False)
@@ -237,7 +237,7 @@ def test_max_documents_caps_the_total(small_recipe, tmp_path, limit):
 
 
 @pytest.mark.parametrize("maximum", [1, 300, 1500, 10**6])
-def test_max_validation_bytes_holds_out_what_a_smaller_share_would(made, tmp_path, maximum):
+def test_max_validation_bytes_is_equivalent_to_a_smaller_share(made, tmp_path, maximum):
     recipe, all_of_it = made
     data = recipe.data.model_copy(update={"max_validation_bytes": maximum})
     prepared = prepare(recipe.model_copy(update={"data": data}), tmp_path, progress=False)
@@ -257,7 +257,7 @@ def test_max_validation_bytes_holds_out_what_a_smaller_share_would(made, tmp_pat
     assert [each.ids.tolist() for each in anew] == [each.ids.tolist() for each in prepared.validation]
 
 
-def test_the_loss_is_measured_on_all_that_is_held_out_where_that_is_no_real_text(small_recipe, tmp_path):
+def test_without_held_out_real_text_the_loss_is_measured_on_everything_held_out(small_recipe, tmp_path):
     source = write_jsonl(tmp_path / "mine.jsonl", problems(3))
     prepared = prepare(small_recipe(f"data.files={source}", "data.val_fraction=0.02"), tmp_path, progress=False)
     assert "gsm8k" in prepared.summary["train"]["by_source"]
@@ -288,7 +288,7 @@ def test_progress_is_shown_only_when_asked_for(small_recipe, tmp_path, capsys):
 # --- Masked documents -------------------------------------------------------------------------------------------------
 
 
-def test_conversations_carry_loss_on_the_assistants_tokens_alone(small_recipe, tmp_path):
+def test_only_the_assistants_tokens_carry_loss(small_recipe, tmp_path):
     rows = [
         {"messages": [{"role": "user", "content": f"Say {n}?"}, {"role": "assistant", "content": f"Só {n} <|end|>!"}]}
         for n in range(40)

@@ -46,7 +46,7 @@ def test_released_recipes_still_load():
     assert load_recipe(ROOT / "releases" / "axion1-v0.1" / "recipe.yaml").data.kinds == load().kinds
 
 
-def test_a_data_section_of_earlier_recipes_without_all_keys_has_their_defaults():
+def test_missing_keys_of_earlier_recipes_have_their_earlier_defaults():
     assert DataRecipe.model_validate({"arithmetic": 600, "word_problems": 0}).sources == (
         Gsm8k(),
         Arithmetic(count=600),
@@ -149,7 +149,7 @@ def test_the_headline_is_the_real_text():
     assert load().hub_source().hub_id == "openai/gsm8k" and load("data.hub_id=null").hub_source() is None
 
 
-def test_files_of_ones_own_are_not_the_data_set_of_the_hub(tmp_path):
+def test_local_files_are_not_reported_as_the_data_set_on_the_hub(tmp_path):
     (tmp_path / "mine.jsonl").write_text("{}\n")
     mine = load(f"data.files={tmp_path}/mine.jsonl")
     assert mine.find(Gsm8k).hub_id == "openai/gsm8k" and mine.hub_source() is None

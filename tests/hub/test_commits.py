@@ -108,7 +108,7 @@ def test_a_commit_on_another_parent_is_refused(hub, api, repo):
     assert late.value.response.status_code == 412 and len(api.list_repo_commits(repo)) == 2
 
 
-def test_what_has_not_changed_is_not_sent_again(hub, api, repo, mode):
+def test_unchanged_files_are_not_uploaded_again(hub, api, repo, mode):
     operations = {"model.safetensors": WEIGHTS, "README.md": CARD}
     first = api.create_commit(repo, [add(*file) for file in operations.items()], commit_message="1")
     again = api.create_commit(repo, [add(*file) for file in operations.items()], commit_message="2")
@@ -161,7 +161,7 @@ def test_wrong_metadata_is_refused_before_anything_is_sent(hub, api, repo, metad
     assert hub.calls("POST */preupload/*") == []
 
 
-def test_a_card_without_metadata_brings_a_warning(hub, api, repo):
+def test_a_card_without_metadata_causes_a_warning(hub, api, repo):
     with pytest.warns(UserWarning, match="empty or missing yaml metadata in repo card"):
         api.create_commit(repo, [add("README.md", b"# Axion\n")], commit_message="x")
 

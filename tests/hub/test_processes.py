@@ -50,7 +50,7 @@ def test_the_hf_command_uploads_and_downloads(hub, tmp_path):
     assert (tmp_path / "out" / "weights.bin").read_bytes() == (tmp_path / "in" / "weights.bin").read_bytes()
 
 
-def test_the_command_runs_a_hub_until_ctrl_c_and_leaves_nothing(tmp_path):
+def test_the_command_runs_a_hub_until_ctrl_c_and_leaves_no_files(tmp_path):
     env = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "tests.hub", "--port", "0"]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

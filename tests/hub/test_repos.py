@@ -42,7 +42,7 @@ def test_a_new_repository_has_its_first_commit(hub, api, kind):
     assert [commit.title for commit in api.list_repo_commits(REPO, repo_type=kind)] == ["initial commit"]
 
 
-def test_creating_it_twice_is_an_error_unless_exist_ok(hub, api):
+def test_creating_a_repository_twice_is_an_error_unless_exist_ok(hub, api):
     api.create_repo(REPO)
     with pytest.raises(HfHubHTTPError, match="already created") as refused:
         api.create_repo(REPO)
@@ -52,7 +52,7 @@ def test_creating_it_twice_is_an_error_unless_exist_ok(hub, api):
     assert api.create_repo(REPO, exist_ok=True, token=accounts.STRANGER).repo_id == REPO
 
 
-def test_module_level_functions_reach_it_too(hub):
+def test_module_level_functions_reach_the_hub_too(hub):
     create_repo(REPO)
     assert model_info(REPO).id == REPO
 

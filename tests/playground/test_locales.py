@@ -42,7 +42,7 @@ def test_the_language_is_the_first_known_one(asked, accepted, language):
     assert choose_language(asked, accepted) == language
 
 
-def test_anything_that_is_no_language_is_english():
+def test_an_unknown_language_falls_back_to_english():
     assert [known_language(value) for value in ("pt", "de", None, ["pt"])] == ["pt", "en", "en", "en"]
 
 
@@ -66,12 +66,12 @@ def test_anything_that_is_no_language_is_english():
          lambda language: fill("{count} of {most:plain}", language, count=1000, most=2**53 - 1)),
     ],
 )  # fmt: skip
-def test_numbers_are_written_as_the_language_does(english, portuguese, write):
+def test_numbers_are_formatted_for_the_language(english, portuguese, write):
     assert (write("en"), write("pt")) == (english, portuguese)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_filled_text_has_no_field_left(language):
+def test_filling_a_text_replaces_every_field(language):
     for key, text in read_texts(language)["errors"].items():
         filled = fill(text, language, **dict.fromkeys(fields(text), 1))
         assert not re.search(r"[{}]", filled), key

@@ -73,7 +73,7 @@ def call(hub, tmp_path):
     return run
 
 
-def test_it_publishes_verifies_and_the_second_time_has_nothing_to_do(call, hub, tmp_path):
+def test_the_command_publishes_verifies_and_does_nothing_the_second_time(call, hub, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (RELEASES / "axion1-v0.1").rglob("*")}
     watch = Watch(hub.token)
     watch.start()

@@ -106,7 +106,7 @@ def test_a_lost_response_starts_no_second_job(hub, few_files):
     assert len(hub.store.jobs) == 1
 
 
-def test_a_fault_while_packing_is_not_blamed_on_the_hub(hub, few_files, monkeypatch):
+def test_an_error_while_packing_is_not_blamed_on_the_hub(hub, few_files, monkeypatch):
     monkeypatch.setattr(jobs, "pack", lambda folder: {}["a fault of ours"])
     with pytest.raises(KeyError):
         submit(REQUEST)
@@ -133,7 +133,7 @@ def test_payment_errors_are_explained(hub, few_files, monkeypatch):
         ({"arguments": (*ARGUMENTS, "hf_" + "q7Zx" * 9)}, "the arguments contain a token"),
     ],
 )
-def test_what_cannot_run_there_is_refused_before_anything_is_sent(hub, changes, wrong):
+def test_options_that_a_job_does_not_support_are_refused_before_anything_is_sent(hub, changes, wrong):
     with pytest.raises(AxionError, match=wrong) as caught:
         submit(JobRequest(**{"recipe": RECIPE, "arguments": ARGUMENTS} | changes))
     assert "q7Zx" not in str(caught.value)

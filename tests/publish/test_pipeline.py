@@ -193,7 +193,7 @@ def test_the_card_names_the_repository_that_it_is_pushed_to(unbuilt, request_for
     assert contents(unbuilt / "releases/axion-tiny") == before
 
 
-def test_nothing_is_pushed_that_was_not_checked(here, request_for, release, the_hub, monkeypatch):
+def test_nothing_is_pushed_unless_the_checks_pass(here, request_for, release, the_hub, monkeypatch):
     def refuse(folder):
         raise AxionError("it does not load")
 
@@ -203,7 +203,7 @@ def test_nothing_is_pushed_that_was_not_checked(here, request_for, release, the_
     assert the_hub.snapshot()["repos"] == {}
 
 
-def test_nothing_is_tagged_that_was_not_verified(here, request_for, the_hub, monkeypatch):
+def test_nothing_is_tagged_unless_it_was_verified(here, request_for, the_hub, monkeypatch):
     def refuse(download):
         raise AxionError("another model came back")
 
@@ -336,7 +336,7 @@ def test_training_starts_resumes_or_is_finished(here, request_for, monkeypatch):
         (["space", "--repo-id", "name"], "has no owner"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_2(here, recipe_file, capsys, arguments, line):
+def test_a_user_error_is_one_line_and_exit_code_2(here, recipe_file, capsys, arguments, line):
     code = run(app, [argument.format(recipe=recipe_file) for argument in arguments])
     printed = capsys.readouterr()
     assert code == 2 and printed.out == "" and "secret" not in printed.err
@@ -362,7 +362,7 @@ def test_a_mistake_is_one_line_and_exit_2(here, recipe_file, capsys, arguments, 
         ),
     ],
 )
-def test_what_would_fail_hours_later_is_refused_at_once(unbuilt, request_for, monkeypatch, changes, line):
+def test_requests_that_would_fail_hours_later_are_refused_at_once(unbuilt, request_for, monkeypatch, changes, line):
     (unbuilt / "broken.jsonl").write_text('{"question": "?", "answer": "1"}\n{"question": "?"}\n')
     monkeypatch.setattr(pipeline, "_find_run", None)  # calling it would fail
     with pytest.raises(AxionError, match=line):
@@ -391,7 +391,7 @@ def test_a_free_account_is_refused_the_space_before_the_release_is_pushed(here, 
     assert the_hub.snapshot()["repos"] == {}
 
 
-def test_a_space_that_fails_does_not_hide_that_the_release_is_there(here, request_for, the_hub, monkeypatch):
+def test_a_failing_space_still_reports_the_published_release(here, request_for, the_hub, monkeypatch):
     def fail(request, steps):
         raise AxionError(f"{request.repo_id} on {request.hardware} failed to build")
 
@@ -403,7 +403,7 @@ def test_a_space_that_fails_does_not_hide_that_the_release_is_there(here, reques
         run_steps(request_for(dry_run=False, space=True, hardware="t4-small"))
 
 
-def test_edits_are_only_discarded_in_the_repository_that_is_named(here, request_for, the_hub, monkeypatch):
+def test_edits_are_discarded_only_in_the_named_repository(here, request_for, the_hub, monkeypatch):
     native, gguf, space = (f"{REPO_ID}{suffix}" for suffix in ("-native", "-GGUF", "-playground"))
     built = [exports.Export(here, native), exports.Export(here, gguf)]
     monkeypatch.setattr(exports, "build_exports", lambda *arguments: built)

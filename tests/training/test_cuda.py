@@ -62,7 +62,7 @@ def assert_same_log(ours: Metrics, theirs: Metrics) -> None:
         assert np.allclose(ours[column], theirs[column], atol=TOLERANCE, equal_nan=True), column
 
 
-def test_a_gpu_trains_as_the_cpu_does(whole, on_cpu):
+def test_training_on_a_gpu_matches_the_cpu(whole, on_cpu):
     metrics = read_metrics(whole / "metrics.csv")
     assert_same_log(metrics, on_cpu)
     for column in metrics.violation_columns:  # the first row is counted before any weight differs

@@ -81,14 +81,14 @@ def assert_same_rows(run: Path, expected: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["native", "torch"])
-def test_accumulated_gradients_are_those_of_the_whole_batch(tiny, tmp_path, whole, backend):
+def test_accumulated_gradients_match_those_of_the_whole_batch(tiny, tmp_path, whole, backend):
     out = tmp_path / "run"
     gradients = train_and_record(tiny(STEPS, WITHOUT_CLIPPING, "training.grad_accum=2"), out, backend)
     assert_equal_gradients(gradients, whole[1])
     assert_same_rows(out, whole[0])
 
 
-def test_masked_tokens_weigh_the_same_in_every_micro_batch(tiny, folder, tmp_path):
+def test_tokens_have_the_same_weight_in_every_micro_batch(tiny, folder, tmp_path):
     """Long and short answers: the micro-batches predict different numbers of tokens."""
     chats = [
         [

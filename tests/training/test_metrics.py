@@ -29,7 +29,7 @@ def test_rows_are_read_back_as_columns(tmp_path):
         ("tokens,train_loss\n1,much\n", "could not convert"),
     ],
 )
-def test_a_file_that_is_no_log_is_refused(tmp_path, content, message):
+def test_a_file_that_is_not_a_log_is_refused(tmp_path, content, message):
     if content is not None:
         (tmp_path / "metrics.csv").write_text(content)
     with pytest.raises(AxionError, match=rf"metrics\.csv .*{message}"):
@@ -68,7 +68,7 @@ def test_a_run_with_broken_rows_is_not_resumed(tmp_path, rows):
     assert (tmp_path / "metrics.csv").read_text() == rows
 
 
-def test_a_full_disk_is_one_line(tmp_path):
+def test_a_full_disk_is_reported_in_one_line(tmp_path):
     (tmp_path / "metrics.csv").symlink_to("/dev/full")
     with pytest.raises(AxionError, match=r"metrics\.csv cannot be written: No space left on device; free some space"):
         MetricsFile(tmp_path / "metrics.csv", layers=[1]).append({"step": 1})

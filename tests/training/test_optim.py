@@ -45,7 +45,7 @@ def test_muon_step_moves_every_expert_gate_and_up_by_its_own_orthogonal_matrix()
             assert torch.allclose(experts.gate_up_proj[expert, half], expected, atol=1e-6)
 
 
-def test_the_kernels_step_as_pytorch_does():
+def test_the_kernels_optimizer_step_matches_pytorch():
     model, twin = small_model(q_lora_rank=5, v_head_dim=9), small_model(q_lora_rank=5, v_head_dim=9)
     training = TrainingRecipe(weight_decay=0.1)
     optimizers = [build_optimizer(model, training), build_optimizer(twin, training, library(twin.config))]
@@ -140,7 +140,7 @@ def test_balancer_lifts_idle_experts_and_lowers_busy_ones():
     assert balancer.step().sum() == 0
 
 
-def test_balancing_evens_out_a_lopsided_router():
+def test_balancing_evens_out_an_unbalanced_router():
     model = small_model(num_hidden_layers=1).train()
     with torch.no_grad():
         model.model.layers[0].mlp.gate.e_score_correction_bias.copy_(torch.tensor([0.3, 0.1, -0.1, -0.3]))

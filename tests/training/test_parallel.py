@@ -128,7 +128,7 @@ def fail():
     raise AxionError("cannot load it")
 
 
-def test_a_data_sets_commit_is_resolved_by_one_process_and_given_to_all(in_each_process):
+def test_the_commit_of_a_data_set_is_resolved_by_one_process_and_broadcast(in_each_process):
     commits = iter("ab")
     assert in_each_process(lambda: parallel.from_main_process(lambda: next(commits))) == ["a", "a"]
     assert in_each_process(lambda: parallel.from_main_process(fail)) == ["cannot load it"] * 2

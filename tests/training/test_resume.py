@@ -213,7 +213,7 @@ def test_a_refused_run_prepares_and_compiles_nothing(tiny, stopped, tmp_path, mo
         train(tiny(), tmp_path / "file")
 
 
-def test_a_finished_run_says_so_and_stays_as_it_is(tiny, reference, capsys):
+def test_a_finished_run_is_reported_and_left_unchanged(tiny, reference, capsys):
     before = {path: path.stat().st_mtime_ns for path in reference.rglob("*")}
     assert train(tiny(), reference, resume=True) == reference
     assert f"{reference} is finished already" in capsys.readouterr().err
@@ -228,7 +228,7 @@ def test_a_checkpoint_whose_manifest_lists_too_little_is_refused(stopped, conten
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "nothing", '{"recipe": "name: tiny"}', '{"recipe": ["a"]}'])
-def test_a_broken_run_file_is_one_line(tiny, tmp_path, content):
+def test_a_broken_run_file_is_reported_in_one_line(tiny, tmp_path, content):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(AxionError, match=r"no readable run\.json|the recipe in .*run\.json cannot be read") as caught:
         train(tiny(), tmp_path, resume=True)
@@ -236,13 +236,13 @@ def test_a_broken_run_file_is_one_line(tiny, tmp_path, content):
 
 
 @pytest.mark.parametrize("data", [[], None, "text"])
-def test_a_run_file_that_does_not_describe_the_data_is_one_line(tiny, tmp_path, data):
+def test_a_run_file_that_does_not_describe_the_data_is_reported_in_one_line(tiny, tmp_path, data):
     (tmp_path / "run.json").write_text(json.dumps({"recipe": tiny().to_yaml(), "data": data}))
     with pytest.raises(AxionError, match=r"run\.json is broken: it does not describe the data"):
         find_earlier(tmp_path, tiny(), resume=True)
 
 
-def test_a_run_of_another_version_is_not_said_to_have_other_data(tiny, tmp_path):
+def test_a_run_of_another_version_is_not_reported_as_having_other_data(tiny, tmp_path):
     info = {"recipe": tiny().to_yaml(), "data": {"fingerprint": "0" * 64}}  # as earlier versions wrote it
     for recorded in ({}, {"data_versions": data_versions(tiny().data) | {"format": 0}}):
         (tmp_path / "run.json").write_text(json.dumps(info | recorded))
@@ -375,7 +375,7 @@ def test_a_run_says_what_has_changed_since_its_checkpoint(tiny, stopped, monkeyp
     assert line.endswith("may differ in its last bits from that of an uninterrupted run")
 
 
-def test_a_checkpoint_of_an_earlier_version_says_so(tmp_path):
+def test_a_checkpoint_of_an_earlier_version_is_reported(tmp_path):
     line = describe_changes(tmp_path, {"threads": 1})
     assert line is not None and "was saved by an earlier version of Axion: the result may differ" in line
 
@@ -425,7 +425,7 @@ def test_each_signal_asks_the_run_to_stop(name):
         assert stop.requested
 
 
-def test_signals_at_other_times():
+def test_signals_outside_the_training_loop():
     with StopSignals() as stop:
         with pytest.raises(KeyboardInterrupt):  # nothing could be saved, so it ends at once
             send(signal.SIGTERM)

@@ -72,7 +72,7 @@ def test_a_run_learns_and_leaves_what_a_release_needs(finished):
     shutil.rmtree(damaged)
 
 
-def test_a_run_says_what_it_runs_on_and_both_backends_train_alike(tiny, tmp_path, capsys, finished):
+def test_a_run_reports_its_backend_and_both_backends_train_alike(tiny, tmp_path, capsys, finished):
     assert "training with native kernels: " in finished.errors
     run = train(tiny(), tmp_path / "torch", backend="torch")
     assert "training with PyTorch: as requested\n" in capsys.readouterr().err
@@ -81,7 +81,7 @@ def test_a_run_says_what_it_runs_on_and_both_backends_train_alike(tiny, tmp_path
         assert json.loads((folder / "run.json").read_text())["backend"] == backend
 
 
-def test_what_keeps_a_run_from_the_kernels(tiny, tmp_path, capsys):
+def test_a_run_reports_why_the_kernels_cannot_be_used(tiny, tmp_path, capsys):
     train(tiny("training.max_steps=1", "training.precision=bf16"), tmp_path / "run")
     assert "training with PyTorch: training.precision is bf16, and the kernels train in fp32" in capsys.readouterr().err
     with pytest.raises(AxionError, match=r"cannot be used: training\.compile is for PyTorch"):
@@ -140,21 +140,21 @@ def test_a_model_that_cannot_fit_into_memory_is_refused_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
-def test_windows_that_predict_nothing_are_not_blamed_on_the_learning_rate(tiny, tmp_path):
+def test_windows_without_targets_are_not_blamed_on_the_learning_rate(tiny, tmp_path):
     recipe = tiny()
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"window": 1})})
     with pytest.raises(AxionError, match=r"windows of 1 tokens predict nothing; lengthen training\.window"):
         train(recipe, tmp_path / "run", backend="torch")
 
 
-def test_a_dense_model_trains_and_has_no_columns_of_balance(tiny, tmp_path):
+def test_a_dense_model_trains_without_balance_columns(tiny, tmp_path):
     options = ("training.max_steps=2", "architecture.first_k_dense_replace=2", "training.sequence_balance_weight=0.1")
     run = train(tiny(*options), tmp_path / "run", backend="torch")
     metrics = read_metrics(run / "metrics.csv")
     assert len(metrics) == 2 and metrics.violation_columns == []
 
 
-def test_the_columns_of_balance_are_those_of_decoder_layers(tiny, tmp_path):
+def test_the_balance_columns_are_those_of_decoder_layers(tiny, tmp_path):
     run = train(tiny("training.max_steps=1", "architecture.first_k_dense_replace=1"), tmp_path / "run", backend="torch")
     assert read_metrics(run / "metrics.csv").violation_columns == ["max_violation_layer_2"]
 

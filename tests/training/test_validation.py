@@ -13,7 +13,7 @@ class Held:
         self.ids, self.num_bytes, self.labels = ids, num_bytes, labels or ids
 
 
-def test_validation_loss_counts_every_document_once_whole_and_alone():
+def test_validation_loss_counts_every_document_once_without_its_neighbours():
     model = small_model(initializer_range=0.2).eval()
     generator = torch.Generator().manual_seed(0)
     documents = [
@@ -33,7 +33,7 @@ def test_validation_loss_counts_every_document_once_whole_and_alone():
     assert result.bits_per_byte == pytest.approx(nats / 0.6931471805599453 / (3 * 140), rel=1e-5)
 
 
-def test_tokens_without_loss_are_context_alone():
+def test_tokens_without_loss_are_only_context():
     model = small_model(initializer_range=0.2).eval()
     ids = torch.arange(1, 41).tolist()
     labels = [token if 5 < index < 9 or index == 35 else -100 for index, token in enumerate(ids)]

@@ -62,7 +62,7 @@ def test_every_line_of_the_working_is_right(training):
         assert last.endswith(f"= {problem.answer}")
 
 
-def test_all_free_problems_of_two_digits_are_asked_in_both_languages(training):
+def test_every_two_digit_problem_that_is_not_held_out_appears_in_both_languages(training):
     asked_in = {
         language: {asked(problem) for problem in training if problem.question.startswith(start) and asked(problem)}
         for language, start in (("pt", "Quanto"), ("en", "What"))
@@ -75,7 +75,7 @@ def test_all_free_problems_of_two_digits_are_asked_in_both_languages(training):
             assert a < b or (a, "-", b) in tasks
 
 
-def test_the_canonical_phrasing_prevails_and_negatives_are_few(training):
+def test_most_problems_are_canonical_and_few_are_negative(training):
     assert 0.85 < sum(asked(problem) is not None for problem in training) / len(training) < 0.98
     assert 0 < sum(problem.answer.startswith("-") for problem in training) / len(training) < 0.03
     assert any(len(number) == 3 for problem in training for number in re.findall(r"\d+", problem.question))

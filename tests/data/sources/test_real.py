@@ -57,7 +57,7 @@ GOOD = b'{"question": "1 + 1?", "answer": "2"}\n'
         ),
     ],
 )
-def test_what_is_wrong_with_a_file(tmp_path, content, message):
+def test_errors_in_a_file(tmp_path, content, message):
     path = tmp_path / "a.jsonl"
     path.write_bytes(content)
     with pytest.raises(AxionError, match=message) as caught:
@@ -145,7 +145,7 @@ def test_the_split_of_text(tmp_path):
     assert Side.DROPPED not in {document.side for document in free}
 
 
-def test_what_is_wrong_with_text(tmp_path):
+def test_errors_in_text(tmp_path):
     for name, content, message in (
         ("a.pdf", b"x", r"a\.pdf: cannot read \.pdf; give \.txt, \.md or \.jsonl"),
         ("a", b"x", "cannot read a file without a suffix"),
@@ -184,7 +184,7 @@ def test_conversations(tmp_path):
         ([{"role": "user", "content": "Hi"}], "no message of the assistant"),
     ],
 )
-def test_what_is_wrong_with_a_conversation(tmp_path, messages, message):
+def test_errors_in_a_conversation(tmp_path, messages, message):
     path = write_jsonl(tmp_path / "a.jsonl", [{"messages": messages}])
     with pytest.raises(AxionError, match=rf"a\.jsonl, line 1: .*{message}"):
         documents(Chat(files=str(path)))
@@ -297,7 +297,7 @@ def too_many_requests() -> Exception:
 
 
 @pytest.mark.parametrize("has_card", [True, False])
-def test_a_data_set_is_pinned_to_the_commit_of_today(the_hub, has_card):
+def test_a_data_set_is_pinned_to_the_current_commit(the_hub, has_card):
     the_hub.has_card = has_card
     pinned = Gsm8k().pinned()
     assert pinned.revision == SECOND and Gsm8k(revision="v1").pinned().revision == FIRST
@@ -307,7 +307,7 @@ def test_a_data_set_is_pinned_to_the_commit_of_today(the_hub, has_card):
 
 
 @pytest.mark.parametrize("error", [no_connection, too_many_requests])
-def test_without_an_answer_of_the_hub_the_cached_copy_of_the_asked_revision_is_used(the_hub, error):
+def test_without_a_response_from_the_hub_the_cached_copy_of_the_revision_is_used(the_hub, error):
     for revision in (SECOND, FIRST):  # the newest copy is not the one of the default branch
         assert questions(Gsm8k(revision=revision))
     Gsm8k().pinned(), Gsm8k(revision="v1").pinned()
@@ -330,7 +330,7 @@ def test_a_broken_cached_copy_is_loaded_again(the_hub, tmp_path):
     assert questions(Gsm8k(revision=FIRST)) and the_hub.loaded == [FIRST, FIRST]
 
 
-def test_a_data_set_that_cannot_be_had(the_hub, monkeypatch):
+def test_a_data_set_that_cannot_be_loaded(the_hub, monkeypatch):
     from huggingface_hub.errors import RepositoryNotFoundError
 
     the_hub.error = ConnectionError("Couldn't reach\n'openai/gsm8k' on the Hub")
@@ -378,7 +378,7 @@ CHAT = [
         (Chat, CHAT, 2, "a30c657a041cb2c5"),
     ],
 )
-def test_the_documents_are_those_of_their_version(tmp_path, kind, content, version, expected):
+def test_the_documents_match_their_version(tmp_path, kind, content, version, expected):
     """Whoever changes the documents of the same files raises the version of the source, and then the digest."""
     source = kind(files=str(write_jsonl(tmp_path / "a.jsonl", content)))
     assert (source.version, digest(source)) == (version, expected)
@@ -399,7 +399,7 @@ def released(source):
 
 
 @pytest.mark.parametrize("kind", [Gsm8k, Text, Chat])
-def test_what_was_trained_on_local_files_never_reads_the_hub_instead(tmp_path, kind, monkeypatch):
+def test_a_source_of_local_files_never_reads_the_hub_instead(tmp_path, kind, monkeypatch):
     monkeypatch.setattr("axion.data.sources.base.read_hub", lambda *_: pytest.fail("read the Hub"))
     monkeypatch.setattr("axion.data.sources.base.resolve_revision", lambda *_: pytest.fail("asked the Hub"))
     mine = str(write_jsonl(tmp_path / "mine.jsonl", problems(3)))
@@ -413,7 +413,7 @@ def test_what_was_trained_on_local_files_never_reads_the_hub_instead(tmp_path, k
             list(source.problems("test"))
 
 
-def test_a_known_copy_counts_as_the_data_set(gsm8k):
+def test_a_known_copy_is_recognised_as_the_data_set(gsm8k):
     train, test = str(gsm8k / "train.jsonl"), str(gsm8k / "test.jsonl")
     copy = Gsm8k(files=train, test_files=test)
     for source in (copy, released(copy)):

@@ -22,7 +22,7 @@ def test_every_object_without_white_space_is_allowed(value, ascii_only):
 
 
 @given(st.lists(pieces, max_size=12).map(lambda parts: "{" + "".join(parts)))
-def test_what_is_complete_is_an_object_and_the_rest_is_refused_or_unfinished(text):
+def test_text_is_a_complete_object_a_prefix_of_one_or_refused(text):
     try:
         parsed = isinstance(json.loads(text), dict)
     except ValueError:
@@ -40,7 +40,7 @@ def spaced(text: str) -> bool:
 
 
 @pytest.mark.parametrize("text", ["[", "1", '"', " {", "{ ", "{1", '{"a",', '{"a":01', '{"a":1.}', '{"a":tru}', "{}x"])
-def test_what_is_no_object_is_refused(text):
+def test_json_other_than_an_object_is_refused(text):
     assert read(START, text) is None
 
 

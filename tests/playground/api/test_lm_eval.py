@@ -89,7 +89,7 @@ def encode(release: Release, text: str) -> list[int]:
     return release.tokenizer(text, add_special_tokens=False).input_ids
 
 
-def test_the_choices_have_the_model_s_likelihoods(samples, release):
+def test_choices_are_scored_with_the_models_likelihoods(samples, release):
     for question, sample in zip(QUESTIONS, samples["choose"], strict=True):
         for choice, [(logged, greedy)] in zip(CHOICES, sample["resps"], strict=True):
             # lm-eval scores the white space between question and choice together with the choice.
@@ -100,7 +100,7 @@ def test_the_choices_have_the_model_s_likelihoods(samples, release):
             assert str(greedy) == str(expected[1])
 
 
-def test_the_texts_are_the_model_s(samples, release):
+def test_generated_texts_match_the_models(samples, release):
     for question, sample in zip(QUESTIONS, samples["write"], strict=True):
         ids = encode(release, question)
         steps = stream(release.model, release.tokenizer, ids, Sampling(max_new_tokens=256))
@@ -110,7 +110,7 @@ def test_the_texts_are_the_model_s(samples, release):
         assert sample["resps"] == [[text]]
 
 
-def test_whole_documents_have_the_model_s_likelihood(samples, release):
+def test_whole_documents_are_scored_with_the_models_likelihood(samples, release):
     for question, sample in zip(QUESTIONS, samples["read"], strict=True):
         prefix = [release.tokenizer.bos_token_id]
         expected, _ = likelihood(release, prefix, encode(release, question))

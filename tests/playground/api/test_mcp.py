@@ -55,7 +55,7 @@ def content(result: CallToolResult) -> dict:
     return json.loads(part.text)
 
 
-def test_the_tools_are_the_three_functions_each_well_described(server):
+def test_the_tools_are_the_three_documented_functions(server):
     tools = {tool.name: tool for tool in talk(server.address, lambda session: session.list_tools()).tools}
     assert set(tools) == {"generate_text", "list_models", "show_experts"}
     assert all(len(tool.description) > 200 for tool in tools.values())
@@ -80,7 +80,7 @@ def test_there_are_no_resources_and_no_prompts(server):
     assert talk(server.address, ask) == []
 
 
-def test_the_routing_is_that_of_the_one_stream(server, releases):
+def test_the_routing_matches_the_stream(server, releases):
     seed, prompt = random.randrange(2**53), f"# Pergunta:\nQuanto é {random.randrange(90)} + {random.randrange(9)}?\n"
     settings = {"temperature": 1.2, "top_p": 0.95, "max_new_tokens": 8, "seed": seed}
     answer = content(call(server, "generate_text", prompt=prompt, model="endless", routing=True, **settings))
@@ -92,7 +92,7 @@ def test_the_routing_is_that_of_the_one_stream(server, releases):
     assert {"layers", "first_layer", "experts", "bias"} < set(answer["routing"])
 
 
-def test_the_real_model_answers_a_sum_and_its_tools_tell_of_it(server):
+def test_the_bundled_model_answers_a_sum_and_is_listed_by_the_tools(server):
     a, b = random.randrange(10), random.randrange(10)
     prompt = f"# Pergunta:\nQuanto é {a} + {b}?\n--\n# Resposta:\n"
     answer = content(call(server, "generate_text", prompt=prompt, model="axion1-v0.1"))
@@ -102,7 +102,7 @@ def test_the_real_model_answers_a_sum_and_its_tools_tell_of_it(server):
     assert len(content(call(server, "show_experts", model="axion1-v0.1"))["layers"]) == 4
 
 
-def test_any_text_comes_back_as_json(server, releases):
+def test_any_text_is_returned_as_json(server, releases):
     prompt = '# "\'\\ {"a": None} \n\t</script> é 😀'
     answer = content(call(server, "generate_text", prompt=prompt, model="plain", max_new_tokens=4, routing=True))
     read = [step["t"] for step in answer["routing"]["steps"] if step["prompt"]]
@@ -126,7 +126,7 @@ def test_any_text_comes_back_as_json(server, releases):
         ({"prompt": "a" * 1_000_000}, "the prompt has 1,000,000 characters; the limit is 8,000"),
     ],
 )
-def test_a_mistake_is_one_line(server, arguments, told):
+def test_a_mistake_is_reported_in_one_line(server, arguments, told):
     result = call(server, "generate_text", **arguments)
     assert result.isError
     [part] = result.content
@@ -147,7 +147,7 @@ def test_nan_and_a_huge_prompt_do_not_break_the_server(server):
     assert not call(server, "list_models").isError
 
 
-def test_who_calls_by_mcp_is_counted_by_his_own_address(server):
+def test_mcp_clients_are_rate_limited_by_their_own_address(server):
     arguments = {"prompt": "# ", "model": "plain", "max_new_tokens": 1}
     greedy = next(_visitors)
 
@@ -162,7 +162,7 @@ def test_who_calls_by_mcp_is_counted_by_his_own_address(server):
     assert not call(server, "generate_text", **arguments).isError
 
 
-def test_nobody_from_outside_can_claim_to_be_somebody_else():
+def test_clients_cannot_forge_their_address():
     seen = []
 
     async def app(scope, receive, send) -> None:

@@ -76,7 +76,7 @@ def test_the_defaults_are_those_of_the_command_line(server):
     assert {name: defaults[name] for name in LIMITS} == {name: getattr(Sampling(), name) for name in LIMITS}
 
 
-def test_the_answer_is_an_object_that_says_how_to_repeat_it(server, releases):
+def test_the_answer_contains_the_settings_that_reproduce_it(server, releases):
     seed = random.randrange(2**53)
     prompt = f"# Pergunta:\nQuanto é {random.randrange(90)} + 3?\n"
     client = Client(server.address, verbose=False, headers={"X-Forwarded-For": next(_visitors)})
@@ -144,7 +144,7 @@ def _is_router(module) -> bool:
         ({"routing": None}, "routing must be true or false"),
     ],
 )
-def test_every_mistake_is_one_line(server, changes, told):
+def test_every_user_error_is_reported_in_one_line(server, changes, told):
     kind, content = generate(server, **changes)
     assert kind == "error"
     message = content["error"] if isinstance(content, dict) else content
@@ -161,19 +161,19 @@ def test_no_call_reads_a_file_of_the_server(server, releases):
     assert "vocab_size" not in refused.value.read().decode()
 
 
-def test_a_good_call_beside_them_is_answered(server):
+def test_a_valid_call_is_answered(server):
     kind, [answer] = generate(server)
     assert kind == "complete"
     assert 0 <= answer["completion_tokens"] <= 3
 
 
-def test_the_same_mistake_reaches_a_program_as_its_message(server):
+def test_clients_receive_the_error_message(server):
     client = Client(server.address, verbose=False)
     with pytest.raises(AppError, match=r"^max_new_tokens must be a whole number from 1 to 512, not 0$"):
         client.predict(prompt="a", max_new_tokens=0, api_name="/generate_text")
 
 
-def test_a_visitor_has_so_many_starts_and_another_his_own(server):
+def test_each_visitor_has_a_separate_rate_limit(server):
     greedy, patient = (
         Client(server.address, verbose=False, headers={"X-Forwarded-For": next(_visitors)}) for _ in range(2)
     )
@@ -184,7 +184,7 @@ def test_a_visitor_has_so_many_starts_and_another_his_own(server):
     assert patient.predict(**asked)["model"] == "plain"
 
 
-def test_a_body_that_is_no_call_is_refused_without_repeating_it(server):
+def test_a_body_that_is_not_a_call_is_refused_without_echoing_it(server):
     for body in (b'{"data": NaN}', b'{"data": [NaN], "fn_index": NaN}', b"[", b'{"data": "secret"}'):
         request = Request(f"{server.address}/gradio_api/queue/join", body, {"Content-Type": "application/json"})
         with pytest.raises(HTTPError) as caught:
@@ -193,7 +193,7 @@ def test_a_body_that_is_no_call_is_refused_without_repeating_it(server):
         assert b"secret" not in caught.value.read()
 
 
-def test_the_models_are_listed_with_their_sizes_and_the_broken_one_without_a_path(server, releases):
+def test_models_are_listed_with_their_sizes_and_a_broken_one_without_its_path(server, releases):
     _, [answer] = call(server, "list_models", [])
     models = {model["name"]: model for model in answer["models"]}
     assert list(models)[:4] == ["plain", "endless", "hostile", "broken"]
@@ -208,7 +208,7 @@ def test_the_models_are_listed_with_their_sizes_and_the_broken_one_without_a_pat
     assert str(releases) not in json.dumps(answer)
 
 
-def test_the_experts_of_the_bundled_model_are_what_its_release_says(server):
+def test_the_experts_of_the_bundled_model_match_its_release(server):
     _, [answer] = call(server, "show_experts", ["axion1-v0.1"])
     release = open_release("axion1-v0.1")
     measured = with_current_names(release.info["results"])["expert_load"]
@@ -227,7 +227,7 @@ def test_the_experts_of_the_bundled_model_are_what_its_release_says(server):
     assert 0 < len(second["favourites"]) <= FAVOURITES
 
 
-def test_what_was_not_measured_is_null(server, tiny_release, tmp_path):
+def test_missing_measurements_are_null(server, tiny_release, tmp_path):
     from playground.generate.catalogue import Catalogue
 
     _, [answer] = call(server, "show_experts", ["plain"])

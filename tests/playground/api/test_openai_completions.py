@@ -17,22 +17,22 @@ from tests.playground.api.openai_server import PROMPT, expected_steps, good, rec
 
 
 @pytest.mark.parametrize("attempt", range(2))
-def test_text_and_routing_are_the_stream_s(client, catalogue, attempt):
+def test_text_and_routing_match_the_stream(client, catalogue, attempt):
     seed = random.randrange(2**53)
     prompt = "".join(random.Random(seed).choices("# Pergunta:\né2+🦜", k=20))
-    wish = {"temperature": 0.9, "top_p": 0.95, "seed": seed}
+    request = {"temperature": 0.9, "top_p": 0.95, "seed": seed}
     extra = {"top_k": 50, "min_p": 0.01, "repetition_penalty": 1.1, "min_tokens": 3, "routing": True}
     steps = expected_steps(
         catalogue,
         prompt=prompt,
-        **wish,
+        **request,
         top_k=50,
         min_p=0.01,
         repetition_penalty=1.1,
         min_new_tokens=3,
         max_new_tokens=40,
     )
-    answer = client.completions.create(model="plain", prompt=prompt, max_tokens=40, extra_body=extra, **wish)
+    answer = client.completions.create(model="plain", prompt=prompt, max_tokens=40, extra_body=extra, **request)
     choice = answer.choices[0]
     assert choice.text == text_of(steps)
     assert records(choice.routing) == [step.to_record() for step in steps]
@@ -53,7 +53,7 @@ def test_text_and_routing_are_the_stream_s(client, catalogue, attempt):
             extra_body=extra,
             stream=True,
             stream_options={"include_usage": True},
-            **wish,
+            **request,
         )
     )
     assert "".join(chunk.choices[0].text for chunk in chunks[:-1]) == choice.text
@@ -65,7 +65,7 @@ def test_text_and_routing_are_the_stream_s(client, catalogue, attempt):
     assert chunks[-1].choices == [] and chunks[-1].usage == answer.usage
 
 
-def test_the_seed_that_was_drawn_repeats_the_answer(client):
+def test_the_returned_random_seed_reproduces_the_answer(client):
     first = client.completions.create(model="plain", prompt=PROMPT, max_tokens=30)
     again = client.completions.create(model="plain", prompt=PROMPT, max_tokens=30, seed=first.seed)
     other = client.completions.create(model="plain", prompt=PROMPT, max_tokens=30)
@@ -74,8 +74,8 @@ def test_the_seed_that_was_drawn_repeats_the_answer(client):
 
 
 def test_finish_reasons(client):
-    def ending(**wish: object) -> tuple[str, str]:
-        choice = client.completions.create(**({"model": "endless", "prompt": PROMPT, "seed": 1} | wish)).choices[0]
+    def ending(**request: object) -> tuple[str, str]:
+        choice = client.completions.create(**({"model": "endless", "prompt": PROMPT, "seed": 1} | request)).choices[0]
         return choice.finish_reason, choice.ended_by
 
     assert ending(max_tokens=3) == ("length", "length")
@@ -86,16 +86,16 @@ def test_finish_reasons(client):
     assert client.completions.create(model="plain", prompt=PROMPT).usage.completion_tokens <= 16
 
 
-def test_an_end_of_the_text_is_a_stop(client, catalogue):
-    wish = {"temperature": 2.0, "top_k": 0}
+def test_eos_gives_the_finish_reason_stop(client, catalogue):
+    request = {"temperature": 2.0, "top_k": 0}
     seed = next(
-        seed for seed in range(1000) if len(expected_steps(catalogue, seed=seed, max_new_tokens=30, **wish)) < 30
+        seed for seed in range(1000) if len(expected_steps(catalogue, seed=seed, max_new_tokens=30, **request)) < 30
     )
     choice = client.completions.create(model="plain", prompt=PROMPT, seed=seed, temperature=2.0, max_tokens=200)
     assert (choice.choices[0].finish_reason, choice.choices[0].ended_by) == ("stop", "eos")
 
 
-def test_the_server_s_time_limit_is_told(client, monkeypatch):
+def test_the_time_limit_of_the_server_is_reported(client, monkeypatch):
     monkeypatch.setattr(generation, "MAX_SECONDS", 0)
     choice = client.completions.create(model="endless", prompt=PROMPT, max_tokens=500).choices[0]
     assert (choice.finish_reason, choice.ended_by, choice.time_limit_seconds) == ("length", "time", 0)
@@ -106,26 +106,33 @@ def test_the_server_s_time_limit_is_told(client, monkeypatch):
 def test_scores_of_a_prompt_are_never_cut_short(client, monkeypatch):
     monkeypatch.setattr(generation, "MAX_SECONDS", 0)
     client = client.with_options(max_retries=0)
-    wish = {"model": "endless", "prompt": [PROMPT, PROMPT], "echo": True, "logprobs": 1, "max_tokens": 0}
+    request = {"model": "endless", "prompt": [PROMPT, PROMPT], "echo": True, "logprobs": 1, "max_tokens": 0}
     with pytest.raises(openai.InternalServerError, match="reading the prompts took longer than 0 s") as caught:
-        client.completions.create(**wish)
+        client.completions.create(**request)
     assert caught.value.status_code == 503
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("length", [1, 3, 7])
-def test_a_stop_cuts_the_text_wherever_tokens_end(client, catalogue, stream, length):
+def test_a_stop_string_cuts_the_text_anywhere_inside_tokens(client, catalogue, stream, length):
     steps = expected_steps(catalogue, "endless", seed=9, temperature=1.0, max_new_tokens=60)
     text = text_of(steps)
     stop = text[23 : 23 + length]
-    wish = {"model": "endless", "prompt": PROMPT, "max_tokens": 60, "seed": 9, "stop": [stop, "never"], "logprobs": 0}
+    request = {
+        "model": "endless",
+        "prompt": PROMPT,
+        "max_tokens": 60,
+        "seed": 9,
+        "stop": [stop, "never"],
+        "logprobs": 0,
+    }
     if stream:
-        *chunks, last = client.completions.create(**wish, stream=True)
+        *chunks, last = client.completions.create(**request, stream=True)
         written = "".join(chunk.choices[0].text for chunk in chunks)
         tokens = [token for chunk in chunks for token in chunk.choices[0].logprobs.tokens]
         choice = last.choices[0]
     else:
-        choice = client.completions.create(**wish).choices[0]
+        choice = client.completions.create(**request).choices[0]
         written, tokens = choice.text, choice.logprobs.tokens
     assert written == text[: text.index(stop)]
     assert (choice.finish_reason, choice.ended_by) == ("stop", "stop")
@@ -136,17 +143,17 @@ def test_a_stop_cuts_the_text_wherever_tokens_end(client, catalogue, stream, len
     assert len(tokens) == len(inside)
 
 
-def test_the_model_stops_at_a_stop(client, catalogue):
+def test_generation_ends_at_a_stop_string(client, catalogue):
     text = text_of(expected_steps(catalogue, "endless", seed=9, temperature=1.0, max_new_tokens=60))
     answer = client.completions.create(model="endless", prompt=PROMPT, max_tokens=500, seed=9, stop=text[20:25])
     assert answer.usage.completion_tokens < 60
 
 
 def test_logprobs_of_a_completion(client, catalogue):
-    wish = {"model": "plain", "prompt": PROMPT, "max_tokens": 12, "seed": 4, "logprobs": 3}
+    request = {"model": "plain", "prompt": PROMPT, "max_tokens": 12, "seed": 4, "logprobs": 3}
     steps = expected_steps(catalogue, seed=4, temperature=1.0, max_new_tokens=12)
     new = [step for step in steps if not step.is_prompt]
-    shown = client.completions.create(**wish).choices[0].logprobs
+    shown = client.completions.create(**request).choices[0].logprobs
     assert len(new) == 12, "the text does not end, so that there is no token that ends it"
     assert shown.token_logprobs == pytest.approx([math.log(step.probability) for step in new], abs=1e-3)
     tokenizer = catalogue.open("plain").release.tokenizer
@@ -155,16 +162,16 @@ def test_logprobs_of_a_completion(client, catalogue):
         assert len(top) == len({token_bytes(tokenizer, token) for token in [*likeliest, step.token_id]})
     assert all(name in top for name, top in zip(shown.tokens, shown.top_logprobs, strict=True))
     assert shown.text_offset == [len(PROMPT) + len(text_of(new[:number])) for number in range(len(new))]
-    chunks = list(client.completions.create(**wish, stream=True))
+    chunks = list(client.completions.create(**request, stream=True))
     parts = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices[0].logprobs]
     assert [offset for part in parts for offset in part.text_offset] == shown.text_offset
     assert [name for part in parts for name in part.tokens] == shown.tokens
 
 
 def test_echo_puts_the_prompt_first_and_scores_it(client, catalogue):
-    wish = {"model": "plain", "prompt": [PROMPT], "max_tokens": 6, "seed": 4, "logprobs": 1}
-    plain = client.completions.create(**wish)
-    echoed = client.completions.create(**wish, echo=True)
+    request = {"model": "plain", "prompt": [PROMPT], "max_tokens": 6, "seed": 4, "logprobs": 1}
+    plain = client.completions.create(**request)
+    echoed = client.completions.create(**request, echo=True)
     assert echoed.choices[0].text == PROMPT + plain.choices[0].text
     logprobs = echoed.choices[0].logprobs
     release = catalogue.open("plain").release
@@ -177,7 +184,7 @@ def test_echo_puts_the_prompt_first_and_scores_it(client, catalogue):
         assert (logprobs.token_logprobs[place] == max(logprobs.top_logprobs[place].values())) == (own == best)
     assert logprobs.text_offset[len(ids) :] == plain.choices[0].logprobs.text_offset
     assert logprobs.tokens[len(ids) :] == plain.choices[0].logprobs.tokens
-    streamed = client.completions.create(**wish, echo=True, stream=True)
+    streamed = client.completions.create(**request, echo=True, stream=True)
     assert "".join(chunk.choices[0].text for chunk in streamed) == echoed.choices[0].text
 
 
@@ -187,69 +194,69 @@ def score(model, ids: list[int]) -> tuple[list[float], list[float]]:
     return logprobs_TV[range(len(ids) - 1), ids[1:]].tolist(), logprobs_TV.max(-1).values.tolist()
 
 
-def test_a_prompt_is_scored_without_a_new_token(client, catalogue):
+def test_a_prompt_is_scored_without_generating(client, catalogue):
     """As token ids, exactly as they are given: none is added."""
     release = catalogue.open("plain").release
     ids = release.tokenizer(PROMPT, add_special_tokens=False).input_ids
-    wish = {"model": "plain", "max_tokens": 0, "logprobs": 0, "echo": True}
-    answer = client.completions.create(prompt=ids, **wish)
+    request = {"model": "plain", "max_tokens": 0, "logprobs": 0, "echo": True}
+    answer = client.completions.create(prompt=ids, **request)
     choice = answer.choices[0]
     assert (choice.text, choice.finish_reason) == (PROMPT, "length")
     assert choice.logprobs.token_logprobs[1:] == pytest.approx(score(release.model, ids)[0], abs=1e-5)
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(ids), 0)
     assert client.completions.create(model="plain", prompt=ids, max_tokens=0).choices[0].text == ""
     bias = {str(release.tokenizer.eos_token_id): 100}  # the text would end at once
-    again = client.completions.create(prompt=ids, logit_bias=bias, **wish).choices[0]
+    again = client.completions.create(prompt=ids, logit_bias=bias, **request).choices[0]
     assert (again.finish_reason, again.logprobs.tokens) == ("length", choice.logprobs.tokens)
 
 
-def test_the_token_that_ends_the_text_is_among_its_log_probabilities(client, catalogue):
+def test_log_probabilities_include_the_eos_token(client, catalogue):
     """Clients that score a prompt cut off the last token, which must not be one of the prompt's."""
     release = catalogue.open("plain").release
-    wish = {"temperature": 2.0, "top_k": 0}
+    request = {"temperature": 2.0, "top_k": 0}
     seed = next(
-        seed for seed in range(1000) if len(expected_steps(catalogue, seed=seed, max_new_tokens=30, **wish)) < 30
+        seed for seed in range(1000) if len(expected_steps(catalogue, seed=seed, max_new_tokens=30, **request)) < 30
     )
-    wish = {"model": "plain", "prompt": PROMPT, "seed": seed, "temperature": 2.0, "max_tokens": 200, "logprobs": 1}
-    choice = client.completions.create(**wish, echo=True).choices[0]
+    request = {"model": "plain", "prompt": PROMPT, "seed": seed, "temperature": 2.0, "max_tokens": 200, "logprobs": 1}
+    choice = client.completions.create(**request, echo=True).choices[0]
     assert choice.ended_by == "eos" and choice.logprobs.tokens[-1] == "<eos>"
     steps = expected_steps(catalogue, seed=seed, temperature=2.0, max_new_tokens=200)
     ids = [*(step.token_id for step in steps), release.tokenizer.eos_token_id]
     assert len(choice.logprobs.tokens) == len(ids)
     assert choice.logprobs.token_logprobs[-1] == pytest.approx(score(release.model, ids)[0][-1], abs=1e-5)
-    streamed = list(client.completions.create(**wish, echo=True, stream=True))
+    streamed = list(client.completions.create(**request, echo=True, stream=True))
     assert [name for chunk in streamed for name in chunk.choices[0].logprobs.tokens] == choice.logprobs.tokens
     message = {"messages": [{"role": "user", "content": "hi"}], "logprobs": True, "max_tokens": 200}
     chat = client.chat.completions.create(model="chatty", seed=1, **message)
     assert len(chat.choices[0].logprobs.content) == chat.usage.completion_tokens
 
 
-def test_several_prompts_and_choices_are_each_what_they_would_be_alone(client, catalogue):
+def test_batched_prompts_and_choices_match_single_requests(client, catalogue):
     tokenizer = catalogue.open("plain").release.tokenizer
     texts = [PROMPT, "# Pergunta:\n", "7"]
-    wish = {"model": "plain", "max_tokens": 8, "temperature": 0.9, "seed": 5}
+    request = {"model": "plain", "max_tokens": 8, "temperature": 0.9, "seed": 5}
     alone = [
-        client.completions.create(**wish | {"seed": 5 + number}, prompt=text).choices[0].text
+        client.completions.create(**request | {"seed": 5 + number}, prompt=text).choices[0].text
         for text in texts for number in range(2)
     ]  # fmt: skip
     ids = [tokenizer(text).input_ids for text in texts]
     for prompt in (texts, ids):
-        answer = client.completions.create(**wish, prompt=prompt, n=2)
+        answer = client.completions.create(**request, prompt=prompt, n=2)
         assert [choice.index for choice in answer.choices] == list(range(6))
         assert [choice.text for choice in answer.choices] == alone
     assert answer.usage.prompt_tokens == sum(map(len, ids))
     written = dict.fromkeys(range(6), "")
     ended = []
-    for chunk in client.completions.create(**wish, prompt=texts, n=2, stream=True):
+    for chunk in client.completions.create(**request, prompt=texts, n=2, stream=True):
         written[chunk.choices[0].index] += chunk.choices[0].text
         ended += [chunk.choices[0].index] if chunk.choices[0].finish_reason else []
     assert list(written.values()) == alone and ended == list(range(6))
 
 
-def test_the_best_of_several_texts(client):
-    wish = {"model": "plain", "prompt": PROMPT, "max_tokens": 8, "seed": 5, "logprobs": 0}
-    every = client.completions.create(**wish, n=5)
-    best = client.completions.create(**wish, n=2, best_of=5)
+def test_best_of_returns_the_likeliest_texts(client):
+    request = {"model": "plain", "prompt": PROMPT, "max_tokens": 8, "seed": 5, "logprobs": 0}
+    every = client.completions.create(**request, n=5)
+    best = client.completions.create(**request, n=2, best_of=5)
 
     def mean(choice) -> float:
         tokens = [name for name in choice.logprobs.tokens if name != "<eos>"]
@@ -262,10 +269,16 @@ def test_the_best_of_several_texts(client):
 
 
 def test_a_bias_and_penalties_change_what_is_drawn(client, catalogue):
-    wish = {"model": "endless", "prompt": PROMPT, "max_tokens": 30, "temperature": 0, "extra_body": {"routing": True}}
+    request = {
+        "model": "endless",
+        "prompt": PROMPT,
+        "max_tokens": 30,
+        "temperature": 0,
+        "extra_body": {"routing": True},
+    }
 
     def drawn(**more: object) -> list[int]:
-        [choice] = client.completions.create(**wish, **more).choices
+        [choice] = client.completions.create(**request, **more).choices
         return [step["id"] for step in choice.routing["steps"] if not step["prompt"]]
 
     plain = drawn()
@@ -284,21 +297,21 @@ def test_a_bias_and_penalties_change_what_is_drawn(client, catalogue):
         assert drawn(presence_penalty=presence, frequency_penalty=frequency) == expected != plain
 
 
-def test_what_asks_for_nothing_is_taken(http):
+def test_parameters_with_neutral_values_are_accepted(http):
     harmless = {name: {"any": ["value"]} for name in IGNORED}
     harmless |= {"n": 1, "best_of": 1, "tools": None, "tool_choice": "auto"}
     answer = http.post("/completions", json=good(**harmless, response_format={"type": "text"}))
     assert answer.status_code == 200
 
 
-def test_a_whole_seed_as_a_float_is_a_seed(http):
+def test_an_integral_float_is_accepted_as_a_seed(http):
     assert http.post("/completions", json=good(seed=3.0)).json()["seed"] == 3
 
 
-def test_many_at_once_get_what_each_asked_for(address, catalogue):
+def test_concurrent_requests_get_their_own_answers(address, catalogue):
     def ask(seed: int) -> str:
-        wish = good(seed=seed, max_tokens=20, temperature=0.9)
-        return httpx.post(f"{address}/completions", json=wish, timeout=60).json()["choices"][0]["text"]
+        request = good(seed=seed, max_tokens=20, temperature=0.9)
+        return httpx.post(f"{address}/completions", json=request, timeout=60).json()["choices"][0]["text"]
 
     with ThreadPoolExecutor(12) as pool:
         texts = list(pool.map(ask, range(12)))

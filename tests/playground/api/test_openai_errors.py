@@ -15,7 +15,7 @@ from tests.playground.api.openai_server import PROMPT, case_id, check_error, goo
 from tests.playground.generate.test_chat import say
 
 
-def test_the_client_s_own_errors(client):
+def test_errors_raised_by_the_client(client):
     with pytest.raises(openai.BadRequestError) as error:
         client.completions.create(model="plain", prompt=PROMPT, n=0)
     assert error.value.param == "n"
@@ -110,7 +110,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("changes", "param"), BAD, ids=case_id)
-def test_bad_completions_are_refused_and_the_parameter_named(http, changes, param):
+def test_bad_completions_are_refused_by_parameter(http, changes, param):
     message = check_error(http.post("/completions", json=good(**changes)), 400, param)
     assert param in message or param in ("prompt",)
 
@@ -120,19 +120,19 @@ def test_bad_completions_are_refused_and_the_parameter_named(http, changes, para
     [b"", b"no", b'{"prompt": NaN}', b'{"temperature": Infinity}', b'{"prompt": "\\ud83d"}', b"\xff", b"[" * 200_000],
     ids=lambda body: repr(body[:24]),
 )
-def test_what_is_no_json_is_refused(http, body):
+def test_invalid_json_is_refused(http, body):
     headers = {"Content-Type": "application/json"}
     check_error(http.post("/completions", content=body, headers=headers), 400, None)
 
 
-def test_text_that_does_not_call_itself_json_is_refused(http):
+def test_a_body_without_the_json_content_type_is_refused(http):
     for kind in ("text/plain", "application/x-www-form-urlencoded"):
         answer = http.post("/completions", content=json.dumps(good()), headers={"Content-Type": kind})
         check_error(answer, 415)
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["with its length", "in pieces"])
-def test_a_body_of_megabytes_is_refused(http, told):
+def test_a_body_over_the_size_limit_is_refused(http, told):
     body = json.dumps(good(prompt="x" * 8_000_000)).encode()
     pieces = (body[start : start + 65_536] for start in range(0, len(body), 65_536))
     headers = {"Content-Type": "application/json"}
@@ -140,7 +140,7 @@ def test_a_body_of_megabytes_is_refused(http, told):
     assert str(MAX_BODY_BYTES // 1024) in check_error(answer, 413)
 
 
-def test_a_body_that_does_not_arrive_is_not_waited_for(address, monkeypatch):
+def test_a_body_that_arrives_too_slowly_times_out(address, monkeypatch):
     monkeypatch.setattr(openai_api, "BODY_SECONDS", 0.2)
 
     def slowly():
@@ -153,7 +153,7 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(address, monkeypatch):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_failure_is_told_without_details(http, monkeypatch, caplog, stream):
+def test_an_internal_error_is_reported_without_details(http, monkeypatch, caplog, stream):
     def fail(*_, **__):
         raise RuntimeError("secret in /tmp/somewhere.py")
 

@@ -22,7 +22,7 @@ from tests.playground.api.openai_server import (
 from tests.playground.conftest import run_async
 
 
-def test_who_leaves_while_waiting_is_never_served(catalogue, slow):
+def test_a_client_that_disconnects_in_the_queue_is_never_served(catalogue, slow):
     with listening(catalogue, at_once=1, most_waiting=1) as address, ExitStack() as stack:
         http = stack.enter_context(httpx.Client(base_url=address, timeout=20))
         first = stack.enter_context(http.stream("POST", "/completions", json=good(stream=True)))
@@ -38,7 +38,7 @@ def test_who_leaves_while_waiting_is_never_served(catalogue, slow):
         assert slow.started == 2
 
 
-def test_the_queue_has_an_end_and_holds_no_threads(catalogue, slow):
+def test_the_queue_is_bounded_and_blocks_no_threads(catalogue, slow):
     with listening(catalogue, at_once=2, most_waiting=3) as address:
 
         async def call(http: httpx.AsyncClient) -> httpx.Response:
@@ -63,7 +63,7 @@ def test_the_queue_has_an_end_and_holds_no_threads(catalogue, slow):
     assert (slow.started, slow.most) == (5, 2)
 
 
-def test_a_slow_reader_holds_no_place(catalogue, monkeypatch):
+def test_a_slow_reader_does_not_block_others(catalogue, monkeypatch):
     real, drawn = generation.live_events, []
 
     def much(*arguments, **settings) -> Iterator[dict]:
@@ -84,7 +84,7 @@ def test_a_slow_reader_holds_no_place(catalogue, monkeypatch):
         assert len(unread.read()) > 1000 * 20_000
 
 
-def test_a_visitor_who_asks_too_often_has_to_wait(catalogue):
+def test_a_visitor_over_the_rate_limit_has_to_wait(catalogue):
     with listening(catalogue, RateLimiter(clock=lambda: 0.0)) as address:
         for _ in range(BURST):
             assert httpx.post(f"{address}/completions", json=good(max_tokens=1)).status_code == 200
@@ -101,13 +101,13 @@ def test_a_visitor_who_asks_too_often_has_to_wait(catalogue):
             client.completions.create(model="plain", prompt=PROMPT)
 
 
-def test_several_texts_count_as_several_starts(catalogue):
+def test_each_requested_text_counts_against_the_rate_limit(catalogue):
     with listening(catalogue, RateLimiter(clock=lambda: 0.0)) as address:
         answers = [httpx.post(f"{address}/completions", json=good(n=BURST // 2, max_tokens=1)) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
 
 
-def test_a_full_queue_costs_a_visitor_nothing(catalogue, slow):
+def test_a_full_queue_does_not_count_against_the_rate_limit(catalogue, slow):
     with (
         listening(catalogue, RateLimiter(clock=lambda: 0.0), at_once=1, most_waiting=0) as address,
         httpx.stream("POST", f"{address}/completions", json=good(stream=True)),

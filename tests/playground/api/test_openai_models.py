@@ -29,12 +29,12 @@ def test_methods_and_addresses(http):
     check_error(http.post("/completions", json=good(model="../plain")), 404, "model", "model_not_found")
 
 
-def test_a_broken_model_is_told_without_details(http, caplog):
+def test_a_broken_model_is_reported_without_details(http, caplog):
     assert "broken" in check_error(http.post("/completions", json=good(model="broken")), 500)
     assert "config.json" in caplog.text
 
 
-def test_the_page_s_server_has_it(visitor):
+def test_the_page_server_includes_the_api(visitor):
     names = [model["id"] for model in visitor.get("/v1/models").json()["data"]]
     assert names[0] == "plain"
     answer = visitor.post("/v1/completions", json=good())
@@ -43,7 +43,7 @@ def test_the_page_s_server_has_it(visitor):
     check_error(visitor.get("/v1/engines"), 404)
 
 
-def test_only_pages_of_this_machine_may_call_a_server_on_it(visitor):
+def test_only_local_pages_may_call_a_local_server(visitor):
     def allowed(origin: str, host: str | None = None) -> str | None:
         headers = {"Origin": origin, "Access-Control-Request-Method": "POST"} | ({"Host": host} if host else {})
         return visitor.options("/v1/completions", headers=headers).headers.get("access-control-allow-origin")

@@ -56,11 +56,11 @@ def test_a_client_that_leaves_frees_the_model(address, slow, streams):
     assert slow.started == 4
 
 
-def test_nothing_holds_the_stream_back(visitor):
+def test_the_stream_is_not_buffered(visitor):
     """Compression would, and a middleware that collects."""
-    wish = good(model="endless", max_tokens=500, stream=True, routing=True)
+    request = good(model="endless", max_tokens=500, stream=True, routing=True)
     times = []
-    with visitor.stream("POST", "/v1/completions", json=wish, headers={"Accept-Encoding": "br, gzip"}) as answer:
+    with visitor.stream("POST", "/v1/completions", json=request, headers={"Accept-Encoding": "br, gzip"}) as answer:
         assert "content-encoding" not in answer.headers
         for line in answer.iter_lines():
             if line.startswith("data: {"):
@@ -69,16 +69,16 @@ def test_nothing_holds_the_stream_back(visitor):
     assert times[-1] - times[0] > 0.5 / UPDATES_PER_SECOND  # all at once, if something had waited for the end
 
 
-def test_clients_that_leave_free_the_page_s_server(server):
+def test_clients_that_leave_free_the_page_server(server):
     """They asked for so much that the server would be busy for much longer."""
-    wish = good(model="endless", max_tokens=int(LIMITS["max_new_tokens"].high), stream=True)
+    request = good(model="endless", max_tokens=int(LIMITS["max_new_tokens"].high), stream=True)
 
     async def ask_and_leave() -> None:
         async def ask(host: str) -> None:
             transport = httpx.AsyncHTTPTransport(local_address=host)
             async with (
                 httpx.AsyncClient(transport=transport, timeout=60) as http,
-                http.stream("POST", f"{server.address}/v1/completions", json=wish) as answer,
+                http.stream("POST", f"{server.address}/v1/completions", json=request) as answer,
             ):
                 async for _ in answer.aiter_lines():
                     pass

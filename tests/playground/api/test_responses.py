@@ -28,7 +28,7 @@ def cut(pieces, stops):
 
 
 @given(st.lists(letters, max_size=6), stops)
-def test_a_stop_is_found_wherever_the_pieces_end(pieces, stops):
+def test_a_stop_string_is_found_across_pieces(pieces, stops):
     whole = "".join(pieces)
     ends = [(whole.find(stop) + len(stop), whole.find(stop)) for stop in stops if stop in whole]
     expected = whole[: min(ends)[1]] if ends else whole
@@ -36,12 +36,12 @@ def test_a_stop_is_found_wherever_the_pieces_end(pieces, stops):
     assert "".join(cut(list(whole), stops)) == expected
 
 
-def test_only_what_may_become_a_stop_is_held_back():
+def test_only_a_possible_stop_string_is_held_back():
     assert cut(["one", " t", "wo ", "thr"], [" three"]) == ["one", "", " two", "", " thr"]
     assert cut(["end", "ing"], ["x"]) == ["end", "ing", ""]
 
 
-def test_token_bytes_are_the_tokenizer_s(tiny_release):
+def test_token_bytes_match_the_tokenizer(tiny_release):
     assert set(_byte_letters()) == set(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = open_release(tiny_release).tokenizer
     text = "Quanto é 2 + 2? 🦜\n\ttoo"
@@ -73,7 +73,7 @@ def test_an_unsupported_parameter_is_accepted_only_with_a_neutral_value(name):
         assert error.value.status == 400 and error.value.param == name
 
 
-def test_the_defaults_are_openai_s():
+def test_the_defaults_match_openais():
     request = read_body("completion", completion(), draw_seed=lambda: 77)
     assert settings_of(request.sampling) == {
         "temperature": 1.0,
@@ -93,13 +93,13 @@ def test_random_seeds_differ():
     assert len({read_body("completion", completion()).sampling.seed for _ in range(20)}) > 15
 
 
-def test_null_stands_for_a_parameter_that_is_not_given():
+def test_null_is_the_same_as_a_missing_parameter():
     optional = PARAMETERS["completion"] - {"model", "prompt"}
     request = read_body("completion", completion(seed=5) | dict.fromkeys(optional - {"seed"}))
     assert request == read_body("completion", completion(seed=5))
 
 
-def test_both_names_of_the_length_are_one():
+def test_both_names_of_the_length_are_equivalent():
     assert read_body("chat", _chat(max_tokens=7)).sampling.max_new_tokens == 7
     assert read_body("completion", completion(max_completion_tokens=7)).sampling.max_new_tokens == 7
     assert read_body("completion", completion(max_completion_tokens=7, max_tokens=7)).sampling.max_new_tokens == 7
@@ -110,7 +110,7 @@ def test_both_names_of_the_length_are_one():
     assert error.value.param == "max_completion_tokens"
 
 
-def test_a_length_beyond_the_limit_is_the_limit_and_zero_is_no_token():
+def test_the_length_is_capped_at_the_limit_and_may_be_zero():
     highest = LIMITS["max_new_tokens"].high
     for kind, body in (("completion", completion()), ("chat", _chat())):
         assert read_body(kind, body | {"max_completion_tokens": 10**9}).sampling.max_new_tokens == highest
@@ -120,7 +120,7 @@ def test_a_length_beyond_the_limit_is_the_limit_and_zero_is_no_token():
         read_body("chat", _chat(max_tokens=0))
 
 
-def test_messages_may_have_openai_s_other_forms():
+def test_messages_may_have_all_of_openais_forms():
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     asked = [{"role": "developer", "content": "Contas."}, {"role": "user", "content": parts, "name": "me"}]
     expected = [{"role": "system", "content": "Contas."}, {"role": "user", "content": "one\ntwo"}]
@@ -135,7 +135,7 @@ def _chat(**more):
     return {"model": "m", "messages": [{"role": "user", "content": "hi"}], **more}
 
 
-def test_errors_name_the_client_s_parameters():
+def test_errors_name_the_clients_parameters():
     with pytest.raises(ApiError, match=r"^min_tokens \(9\) must not exceed max_tokens \(3\)$") as error:
         read_body("completion", completion(min_tokens=9, max_tokens=3))
     assert error.value.param == "min_tokens"

@@ -132,7 +132,7 @@ def test_transformers(tmp_path):
 # --- What they name ---------------------------------------------------------------------------------------------------
 
 
-def test_a_model_on_the_hub_is_pinned_and_a_folder_elsewhere_has_no_path(tmp_path):
+def test_a_model_on_the_hub_is_pinned_and_a_local_folder_has_no_path(tmp_path):
     commit = "0123456789abcdef" * 2 + "01234567"
     assert find_place(Release(f"someone/Axion@{commit}", tmp_path)) == Place("someone/Axion", commit)
     assert find_place(Release("axion1-v0.1", RELEASES / "axion1-v0.1")) == Place("releases/axion1-v0.1")
@@ -146,7 +146,7 @@ def test_a_model_on_the_hub_is_pinned_and_a_folder_elsewhere_has_no_path(tmp_pat
     assert "revision" not in unknown
 
 
-def test_only_what_makes_a_difference_is_named():
+def test_only_settings_that_differ_from_the_defaults_are_named():
     plain = snippets.mcp_arguments(Request("m", "a", Sampling()))
     assert set(json.loads(plain)) == {"prompt", "model", "temperature", "max_new_tokens", "seed", "routing"}
     values = {name: (BOUNDS[name][0] or 1) for name in LIMITS} | {"top_k": 7, "max_new_tokens": 9, "min_p": 0.125}
@@ -157,7 +157,7 @@ def test_only_what_makes_a_difference_is_named():
     assert not {"temperature", "top_k", "seed"} & set(greedy.replace("=", " ").replace("(", " ").split())
 
 
-def test_controls_that_nobody_could_send_give_way_to_the_defaults():
+def test_invalid_controls_are_replaced_by_the_defaults():
     assert read_controls("m", "a", DEFAULTS) == Request("m", "a", Sampling())
     assert read_controls("m", "", DEFAULTS | {"seed": None}).prompt == FIRST_PRESET
     assert read_controls("m", "a", DEFAULTS | {"seed": None, "top_k": 3}).sampling == Sampling(top_k=3)
@@ -196,7 +196,7 @@ def wait_for(page, kind: str, text: str) -> None:
 
 
 @pytest.mark.browser
-def test_the_page_writes_what_its_first_tab_says_and_no_prompt_becomes_markup(page, server):
+def test_snippets_follow_the_first_tab_and_escape_the_prompt(page, server):
     page.locator("#model input").click()
     page.get_by_role("option", name="endless").click()
     prompt = f"# {random.randrange(10**6)} " + "".join(PIECES[i] for i in (0, 1, 2, 3, 8, 9))
@@ -218,7 +218,7 @@ def test_the_page_writes_what_its_first_tab_says_and_no_prompt_becomes_markup(pa
 
 
 @pytest.mark.browser
-def test_another_model_and_another_language_write_them_anew(page):
+def test_snippets_follow_the_model_and_the_language(page):
     open_tab(page, PAGE["en"]["tab_api"])
     wait_for(page, "curl", '"model": "plain"')
     page.locator("#model input").click()
@@ -254,7 +254,7 @@ def test_every_snippet_can_be_reached_copied_and_read(page):
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_the_page_that_a_proxy_serves_is_named_by_its_public_address(server, request_):
+def test_snippets_use_the_public_address_behind_a_proxy(server, request_):
     from urllib.request import Request as Call
     from urllib.request import urlopen
 

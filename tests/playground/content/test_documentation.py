@@ -126,7 +126,7 @@ def test_the_recipe_reference_lists_every_key(bundled, language):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_numbers_are_the_models_own(bundled, other, language):
+def test_numbers_match_the_model(bundled, other, language):
     for model in (bundled, other):
         page, facts, config = render_all(model, language), model.facts, model.release.config
         latent, plain = latent_cache_values(config)
@@ -145,7 +145,7 @@ def test_numbers_are_the_models_own(bundled, other, language):
     assert render_all(bundled, language)["attention"] != render_all(other, language)["attention"]
 
 
-def test_a_model_without_experts_has_its_own_words(tiny_release, tmp_path, other):
+def test_a_dense_model_has_its_own_text(tiny_release, tmp_path, other):
     import torch
 
     from axion.model.modeling_axion import AxionForCausalLM
@@ -161,7 +161,7 @@ def test_a_model_without_experts_has_its_own_words(tiny_release, tmp_path, other
 
 
 @pytest.mark.parametrize("name", ["hidden_act", "rope_parameters"])
-def test_what_a_stranger_writes_into_a_config_is_not_shown(other, monkeypatch, name):
+def test_markup_in_a_config_is_not_shown(other, monkeypatch, name):
     attack = "<img src=x onerror=alert(1)>"
     monkeypatch.setattr(
         other.release.config, name, attack if name == "hidden_act" else {attack: 1, "rope_theta": attack}
@@ -173,7 +173,7 @@ def test_what_a_stranger_writes_into_a_config_is_not_shown(other, monkeypatch, n
         render_all(other, "en")
 
 
-def test_pages_name_no_value_that_is_not_there(other):
+def test_pages_use_only_known_values(other):
     known = set(values(other, "en", PARAMETER_NAMES))
     for language in LANGUAGES:
         for chapter in read_page(language):
@@ -230,7 +230,7 @@ def test_every_command_and_option_exists(helps):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_path_that_a_page_names_exists(language):
+def test_every_path_on_a_page_exists(language):
     text = "\n".join(chapter.body for chapter in read_page(language))
     for path in set(re.findall(r"\b(?:configs|releases)/[\w.-]*", text)) | {"requirements.txt", "Makefile"}:
         assert (ROOT / path).exists(), path
@@ -248,7 +248,7 @@ def test_the_python_code_runs(tmp_path):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_api_is_described_as_it_is(bundled, language):
+def test_the_description_of_the_api_matches_it(bundled, language):
     page = render_all(bundled, language)["http"]
     named = {path for _, path in re.findall(r"`(GET|POST) (/\S+)`", page)}
     assert named == {route.path for route in build_routes(None, None) if "{" not in route.path}
@@ -281,7 +281,7 @@ def test_contents_lead_to_every_chapter(documentation):
 
 
 @pytest.mark.browser
-def test_formulas_are_set_and_nothing_comes_from_elsewhere(browser, server):
+def test_formulas_are_rendered_and_nothing_is_loaded_from_other_hosts(browser, server):
     asked: list[str] = []
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.on("request", lambda request: asked.append(request.url))
@@ -299,7 +299,7 @@ def test_formulas_are_set_and_nothing_comes_from_elsewhere(browser, server):
 
 
 @pytest.mark.browser
-def test_another_model_brings_its_numbers(documentation, releases):
+def test_the_numbers_follow_the_chosen_model(documentation, releases):
     def chosen(name: str) -> str:
         return chapter_markdown(read_page("en")[6], open_model(releases / name), "en", PARAMETER_NAMES)
 

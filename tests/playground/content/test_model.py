@@ -64,7 +64,7 @@ def words(html: str) -> str:
 
 @needs_bundled
 @pytest.mark.parametrize("language", ["en", "pt"])
-def test_the_bundled_release_s_numbers_are_those_of_its_files(language):
+def test_numbers_of_the_bundled_release_match_its_files(language):
     model = Catalogue().open("axion1-v0.1")
     shown = words(model_html(model, language))
     info = json.loads((BUNDLED / "release.json").read_text())
@@ -86,7 +86,7 @@ def test_the_bundled_release_s_numbers_are_those_of_its_files(language):
     assert all(number in shown for number in numbers[language])
 
 
-def test_it_shows_what_was_measured_and_escapes_it(folder):
+def test_measured_values_are_shown_and_escaped(folder):
     score = {"digits": 2, "language": "pt", "correct": 96, "total": 100, "accuracy": 0.96, "interval": [0.9, 0.98]}
     results = {"arithmetic": {"scores": [score]}, "gsm8k_test": {"skipped": "<b>no data</b>"}}
     write_info(folder, results=results)
@@ -107,7 +107,7 @@ def test_an_unknown_commit_has_no_row(folder, commit):
     assert (TEXT["en"]["commit"] in labels) == (commit is not None) and TEXT["en"]["steps"] in labels
 
 
-def test_a_bare_release_says_what_it_lacks(folder):
+def test_a_bare_release_lists_what_is_missing(folder):
     shown = words(model_html(opened(folder), "en"))
     assert "has no measurements" in shown and "has no metrics.csv" in shown
     assert TEXT["en"]["roadmap"] not in shown and TEXT["en"]["scaling"] not in shown
@@ -130,7 +130,7 @@ def test_the_shared_experts_are_counted(folder, shared, said):
     assert f"{said} the 4 routed experts" in words(model_html(model, "en"))
 
 
-def test_the_cache_is_told_for_one_token_and_for_the_whole_context(folder):
+def test_the_cache_size_is_shown_per_token_and_for_the_whole_context(folder):
     model = opened(folder)
     shown = words(model_html(model, "en"))
     assert f"latent cache {model.facts.cache_bytes} B" in shown
@@ -149,7 +149,7 @@ def test_every_component_has_a_name_in_every_language():
 # ------------------------------------------------------------------------------------------------------------- training
 
 
-def test_facts_are_those_of_the_release(folder):
+def test_facts_match_the_release(folder):
     write_info(folder, seed=7, dataset="openai/gsm8k", training=TRAINING, data=DATA)
     facts = {name: (value, note) for name, value, note, _ in list_facts(opened(folder), "en")}
     assert facts["Training tokens"] == ("40,288,256", "17 epochs of 2,370,181")
@@ -165,7 +165,7 @@ def test_facts_are_those_of_the_release(folder):
     assert facts["Libraries"] == ("python 3.11.7 · torch 2.13.0", "")
 
 
-def test_facts_that_a_release_does_not_state_are_left_out(folder):
+def test_facts_missing_from_a_release_are_left_out(folder):
     write_info(folder, seed=7, training={"tokens": 5})
     assert [fact[:2] for fact in list_facts(opened(folder), "en")] == [("Training tokens", "5"), ("Seed", "7")]
     for broken in ([1], {"tokens": "many"}, {"tokens": 5, "seconds": "x"}, {"machine": 3}):
@@ -174,7 +174,7 @@ def test_facts_that_a_release_does_not_state_are_left_out(folder):
             model_html(opened(folder), "en")
 
 
-def test_curves_are_the_columns_of_the_file(folder):
+def test_curves_match_the_columns_of_the_file(folder):
     rows = write_metrics(folder)
     metrics = read_curves(folder / "metrics.csv")
     assert metrics.train_loss == tuple((row["tokens"], row["train_loss"]) for row in rows)
@@ -216,7 +216,7 @@ def test_charts_draw_the_curves(folder):
         (b'tokens,train_loss\n1,"' + b"x" * 200_000, "cannot be read"),
     ],
 )
-def test_a_broken_log_is_one_sentence_on_the_page(folder, content, told):
+def test_a_broken_log_is_reported_on_the_page(folder, content, told):
     (folder / "metrics.csv").write_bytes(content)
     with pytest.raises(AxionError, match=told) as caught:
         read_curves(folder / "metrics.csv")
@@ -235,7 +235,7 @@ def test_a_log_that_diverged_or_was_cut_off_still_shows(folder):
     assert "<path" in model_html(opened(folder), "en")
 
 
-def test_one_row_is_enough_for_a_page(folder):
+def test_a_log_with_one_row_is_shown(folder):
     with (folder / "metrics.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["tokens", "train_loss", "max_violation_layer_1"], [0, 0, 0]])
     assert "<path" in model_html(opened(folder), "en")
@@ -275,14 +275,14 @@ def test_smoothing_keeps_a_straight_line_and_thinning_the_ends():
     ("count", "written"),
     [(0, "0"), (999, "999"), (344_224, "344 k"), (1.5e6, "1.5 M"), (1e8, "100 M"), (999_900, "1 M")],
 )
-def test_counts_are_written_short(count, written):
+def test_counts_are_abbreviated(count, written):
     assert short(count) == written
 
 
 # --------------------------------------------------------------------------------------------------- series and scaling
 
 
-def test_the_roadmap_is_the_series_own(folder):
+def test_the_roadmap_matches_the_series(folder):
     for family in families():
         stops = read_roadmap({"family": family})
         assert [(s.name, s.parameters, s.active, s.released) for s in stops] == [
@@ -298,7 +298,7 @@ def test_the_roadmap_is_the_series_own(folder):
         assert words(html).count("planned, nominal size") == sum(not stop.released for stop in stops)
 
 
-def test_without_the_recipes_a_release_tells_its_own_roadmap(monkeypatch):
+def test_without_the_recipes_the_release_provides_the_roadmap(monkeypatch):
     monkeypatch.setattr("playground.content.roadmap.families", lambda: [])
     entry = {"name": "a-v1", "version": "1", "title": "A", "parameters": 5, "active": None, "released": False}
     (stop,) = read_roadmap({"family": "axion1", "roadmap": [entry]})
@@ -308,7 +308,7 @@ def test_without_the_recipes_a_release_tells_its_own_roadmap(monkeypatch):
         read_roadmap({"roadmap": [{}]})
 
 
-def test_sizes_are_compared_on_the_same_documents_only():
+def test_sizes_are_compared_only_on_the_same_documents():
     small, large = measured_info("s", 1000, 1.5), measured_info("l", 5000, 1.25)
     other = measured_info("o", 3000, 9.9)
     other["results"]["validation"] = VALIDATION | {"bits_per_byte": 9.9, "documents": 7}
@@ -327,7 +327,7 @@ def test_sizes_are_compared_on_the_same_documents_only():
     assert compare_sizes("bare", {}, [("small", small)]) == []
 
 
-def test_the_scaling_chart_comes_with_the_second_measured_release(tiny_release, tmp_path):
+def test_the_scaling_chart_appears_with_the_second_measured_release(tiny_release, tmp_path):
     folders = [make_release(tiny_release, tmp_path / name) for name in ("one", "two", "three")]
     for place, folder in enumerate(folders):
         write_info(folder, **measured_info(folder.name, 1000 * 10**place, 2 - place / 4))
@@ -340,7 +340,7 @@ def test_the_scaling_chart_comes_with_the_second_measured_release(tiny_release, 
     assert TEXT["en"]["scaling"] not in words(model_html(model, "en", []))
 
 
-def test_what_would_be_a_download_or_is_broken_is_not_described(tiny_release, tmp_path):
+def test_models_that_are_broken_or_not_downloaded_are_not_described(tiny_release, tmp_path):
     good, broken = (make_release(tiny_release, tmp_path / name) for name in ("good", "broken"))
     write_info(good, name="good")
     (broken / "release.json").write_text("{")

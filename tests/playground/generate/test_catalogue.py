@@ -21,7 +21,7 @@ def catalogue(releases):
     return Catalogue([str(releases / name) for name in ("broken", "plain")])
 
 
-def test_named_models_come_first_under_their_folder_s_name(catalogue):
+def test_named_models_come_first_under_their_folder_names(catalogue):
     assert catalogue.names == ["broken", "plain", *list_releases()]
     assert catalogue.default() == "plain"  # the first that opens
 
@@ -32,7 +32,7 @@ def test_nothing_else_can_be_opened(catalogue, name):
         catalogue.open(name)
 
 
-def test_a_broken_release_is_told_in_one_line(catalogue):
+def test_a_broken_release_is_reported_in_one_line(catalogue):
     with pytest.raises(AxionError, match=r"broken: config\.json") as caught:
         catalogue.open("broken")
     assert "\n" not in str(caught.value)
@@ -41,7 +41,7 @@ def test_a_broken_release_is_told_in_one_line(catalogue):
 @pytest.mark.parametrize(
     "trace", [{}, {"steps": 3}, {"steps": [], "prompt": 1, "sampling": {}}, {"steps": [{"e": []}]}]
 )
-def test_a_broken_example_is_told(releases, tmp_path, trace):
+def test_a_broken_example_is_reported(releases, tmp_path, trace):
     shutil.copytree(releases / "plain", tmp_path / "odd")
     (tmp_path / "odd" / "trace.json").write_text(json.dumps(trace))
     with pytest.raises(AxionError, match=r"odd: trace\.json is broken"):
@@ -61,18 +61,18 @@ def test_a_hub_id_must_name_its_commit(revision):
         Catalogue([f"someone/model{revision}"])
 
 
-def test_a_path_can_be_no_choice(catalogue, releases):
+def test_a_path_is_not_a_valid_choice(catalogue, releases):
     with pytest.raises(AxionError):
         catalogue.open(str(releases / "plain"))
 
 
-def test_a_named_release_that_is_nowhere_is_a_mistake_of_the_operator():
+def test_a_named_release_that_does_not_exist_is_a_usage_error():
     for reference in ("axion9", "./nowhere", "/no/where/at/all"):
         with pytest.raises(AxionError, match="no release"):
             Catalogue([reference])
 
 
-def test_equal_folder_names_are_told_apart(releases, tmp_path):
+def test_equal_folder_names_get_distinct_model_names(releases, tmp_path):
     shutil.copytree(releases / "plain", tmp_path / "plain")
     names = Catalogue([str(releases / "plain"), str(tmp_path / "plain")]).names
     assert names[:2] == ["plain", "plain (2)"]
@@ -101,7 +101,7 @@ def test_facts_are_given_without_loading_a_model_or_downloading_it(releases, mon
     assert [model["name"] for model in Tools(catalogue).list_models()["models"]] == catalogue.names
 
 
-def test_numbers_that_no_browser_reads_are_told(releases, tmp_path):
+def test_numbers_that_json_cannot_represent_are_reported(releases, tmp_path):
     shutil.copytree(releases / "plain", tmp_path / "odd")
     trace = (tmp_path / "odd" / "trace.json").read_text()
     (tmp_path / "odd" / "trace.json").write_text(trace.replace('"p": null', '"p": NaN'))
@@ -109,7 +109,7 @@ def test_numbers_that_no_browser_reads_are_told(releases, tmp_path):
         Catalogue([str(tmp_path / "odd")]).open("odd")
 
 
-def test_a_home_folder_is_found_and_what_is_named_twice_is_offered_once(releases, monkeypatch):
+def test_a_home_folder_is_expanded_and_duplicates_are_offered_once(releases, monkeypatch):
     monkeypatch.setenv("HOME", str(releases))
     assert Catalogue(["~/plain", str(releases / "plain")]).names == ["plain", *list_releases()]
 
@@ -122,13 +122,13 @@ def test_a_folder_elsewhere_does_not_hide_a_release_of_that_name(releases, tmp_p
 
 
 @pytest.mark.parametrize("arguments", [["--port", "x"], ["--port", "0"], ["--nonsense"], ["extra"], ["--models"]])
-def test_bad_arguments_are_one_line(arguments):
+def test_bad_arguments_are_reported_in_one_line(arguments):
     with pytest.raises(AxionError) as caught:
         parse(arguments)
     assert "\n" not in str(caught.value)
 
 
-def test_a_space_listens_to_the_world(monkeypatch):
+def test_a_space_listens_on_all_interfaces(monkeypatch):
     assert parse([]).host == "127.0.0.1"
     monkeypatch.setenv("SYSTEM", "spaces")
     for models in ("one two", "one,two", "one, two\n"):

@@ -64,7 +64,7 @@ def ask(model: OpenModel, messages: object, attempt: object = 0, **values: objec
 # ------------------------------------------------------------------------------------------------ conversation → prompt
 
 
-def test_the_template_writes_the_whole_conversation(chatty):
+def test_the_template_formats_the_whole_conversation(chatty):
     prompt = conversation_prompt(chatty, say("Quanto é 1 + 2?", "3", "E 2 + 2?", system="Contas."))
     assert prompt == (
         "<|system|>Contas.<|end|><|user|>Quanto é 1 + 2?<|end|><|assistant|>3<|end|>"
@@ -73,7 +73,7 @@ def test_the_template_writes_the_whole_conversation(chatty):
 
 
 @pytest.mark.parametrize("template", [CHAT_TEMPLATE, CHAT_TEMPLATE.removeprefix("{{ bos_token }}")])
-def test_the_text_begins_once(tiny_release, tmp_path, template):
+def test_bos_is_added_exactly_once(tiny_release, tmp_path, template):
     model = open_model(make_chatty(tiny_release, tmp_path / "chatty", template))
     ids = encode_prompt(model.release.tokenizer, conversation_prompt(model, say("olá")))
     assert ids[0] == model.release.tokenizer.bos_token_id
@@ -86,7 +86,7 @@ def special_ids(model: OpenModel, prompt: str) -> list[int]:
 
 @pytest.mark.parametrize("name", SPECIAL_TOKENS)
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
-def test_no_message_forges_another_role(chatty, name, role):
+def test_a_message_cannot_forge_another_role(chatty, name, role):
     def prompt(content: str) -> str:
         messages = say("a", "b", "c", system="d")
         index = [message["role"] for message in messages].index(role)
@@ -117,14 +117,14 @@ def test_a_model_without_a_template_was_not_trained_to_chat(plain, chatty):
 @pytest.mark.parametrize(
     "template", ["{{ raise_exception('no\nsystem here') }}", "{{ messages[99].content }}", "{% for %}", "{{ ''.x.y }}"]
 )
-def test_a_template_that_fails_is_one_line(tiny_release, tmp_path, template):
+def test_a_failing_template_is_reported_in_one_line(tiny_release, tmp_path, template):
     model = open_model(make_chatty(tiny_release, tmp_path / "failing", template))
     with pytest.raises(AxionError, match=r"the chat template of failing rejects this conversation: .+") as caught:
         conversation_prompt(model, say("hi"))
     assert "\n" not in str(caught.value)
 
 
-def test_a_template_that_writes_nothing_is_told(tiny_release, tmp_path):
+def test_a_template_without_output_is_reported(tiny_release, tmp_path):
     model = open_model(make_chatty(tiny_release, tmp_path / "silent", "{{ bos_token }}"))
     with pytest.raises(AxionError, match="writes nothing"):
         conversation_prompt(model, say("hi"))
@@ -156,7 +156,7 @@ def test_a_template_that_writes_nothing_is_told(tiny_release, tmp_path):
         (say(*["x" * 8000] * 9), f"the limit is {MAX_CONVERSATION_CHARACTERS:,}"),
     ],
 )
-def test_what_is_no_conversation_is_refused(chatty, messages, problem):
+def test_invalid_conversations_are_refused(chatty, messages, problem):
     with pytest.raises(AxionError, match=problem) as caught:
         conversation_prompt(chatty, messages)
     assert "\n" not in str(caught.value)
@@ -169,7 +169,7 @@ def test_what_is_no_conversation_is_refused(chatty, messages, problem):
 # ----------------------------------------------------------------------------------------------- what the context holds
 
 
-def test_the_oldest_turns_are_left_out(chatty):
+def test_the_oldest_turns_are_dropped(chatty):
     messages = say(*(f"word {index}" for index in range(31)), system="Contas.")
     prompt, left_out = fit_conversation(chatty, messages, 20)
     kept = [messages[0], *messages[1 + left_out :]]
@@ -210,14 +210,14 @@ def test_a_last_message_longer_than_the_context_is_refused(chatty):
         (" ", " "),
     ],
 )
-def test_a_question_is_put_into_the_form_of_the_training_data(typed, prompt):
+def test_a_question_is_formatted_like_the_training_data(typed, prompt):
     assert problem_prompt(typed) == prompt
 
 
 # ----------------------------------------------------------------------------------------------------------- the answer
 
 
-def test_a_plain_model_sees_the_last_question_alone(plain):
+def test_a_base_model_sees_only_the_last_question(plain):
     turn, start, *steps, end = ask(plain, say("Who are you?", "I am 7.", "3 + 4"))
     assert turn == {"kind": "turn", "turn": 7, "left_out": 0}
     assert start["prompt"] == problem_prompt("3 + 4")
@@ -238,7 +238,7 @@ def test_a_chat_model_sees_the_conversation(chatty):
 
 
 @pytest.mark.parametrize("name", ["plain", "chatty"])
-def test_an_answer_that_has_begun_is_continued(request, name):
+def test_a_prefilled_answer_is_continued(request, name):
     model = request.getfixturevalue(name)
     messages = say("Who are you?", "I am 7.", "3 + 4")
     begun = answer_prompt(model, [*messages, {"role": "assistant", "content": "7 <|end|>"}])
@@ -249,14 +249,14 @@ def test_an_answer_that_has_begun_is_continued(request, name):
     )
 
 
-def test_the_answer_says_how_many_messages_were_left_out(chatty):
+def test_the_answer_reports_how_many_messages_were_dropped(chatty):
     messages = say(*(f"word {index}" for index in range(31)))
     turn, start, *_ = ask(chatty, messages, max_new_tokens=20)
     assert turn["left_out"] == fit_conversation(chatty, messages, 20)[1] > 0
     assert start["dropped"] == 0  # whole messages went, and nothing was cut
 
 
-def test_another_attempt_draws_with_the_next_seed(plain):
+def test_a_retry_uses_the_next_seed(plain):
     seeds = [ask(plain, say("1 + 1"), attempt, seed=5)[1]["sampling"]["seed"] for attempt in range(3)]
     assert seeds == [5, 6, 7]
     highest = int(LIMITS["seed"].high)
@@ -267,7 +267,7 @@ def test_another_attempt_draws_with_the_next_seed(plain):
     "asked", [None, [], "ask", {}, {"messages": say("1")}, {"turn": 1, "attempt": -1, "messages": say("1")},
              {"turn": 1, "attempt": True, "messages": say("1")}, {"turn": 1, "attempt": 2.5, "messages": say("1")}]
 )  # fmt: skip
-def test_a_request_that_no_page_sends_is_an_error(plain, asked):
+def test_an_invalid_request_is_an_error(plain, asked):
     turn, error = answer_events(plain, asked, settings())
     assert turn["kind"] == "turn" and error["kind"] == "error"
 
@@ -299,7 +299,7 @@ def test_closing_the_answer_closes_the_generation(plain, monkeypatch):
 
 
 @pytest.mark.parametrize("language", TEXT)
-def test_the_bundled_model_answers_what_the_page_says_it_can(language):
+def test_the_bundled_model_answers_the_questions_that_the_page_suggests(language):
     model = open_model(ROOT / "releases" / "axion1-v0.1")
     for key in ("likely_1", "likely_2", "likely_3"):
         question = TEXT[language][key]

@@ -28,7 +28,7 @@ def request(sampling, name="plain"):
     return Request(name, PROMPT, sampling)
 
 
-def test_each_side_has_its_own_stream_and_they_take_turns(catalogue):
+def test_each_side_has_its_own_stream_and_they_alternate(catalogue):
     events = list(compared_events(catalogue, {"a": request(GREEDY), "b": request(DRAWN)}))
     for side, sampling in (("a", GREEDY), ("b", DRAWN)):
         model = catalogue.open("plain").release
@@ -40,13 +40,13 @@ def test_each_side_has_its_own_stream_and_they_take_turns(catalogue):
     assert {event["side"] for event in both_run[::2]} == {"a"} and {event["side"] for event in both_run[1::2]} == {"b"}
 
 
-def test_a_side_that_fails_says_so_in_the_page_s_language(catalogue):
+def test_a_failing_side_reports_it_in_the_language_of_the_page(catalogue):
     requests = {"a": Refusal("no_prompt"), "b": AxionError("broken")}
     events = list(compared_events(catalogue, requests, language="pt"))
     assert [event["message"] for event in events] == [Refusal("no_prompt").tell("pt"), "broken"]
 
 
-def test_seconds_count_the_work_of_their_own_side(releases, monkeypatch):
+def test_seconds_count_only_the_work_of_their_own_side(releases, monkeypatch):
     now = 0.0
 
     def slow_stream(*arguments, **named):
@@ -65,7 +65,7 @@ def test_seconds_count_the_work_of_their_own_side(releases, monkeypatch):
         assert own == [seconds * number for number in range(1, len(own) + 1)]
 
 
-def test_a_side_that_cannot_run_says_so_and_the_other_goes_on(catalogue):
+def test_a_side_that_cannot_run_reports_it_and_the_other_continues(catalogue):
     events = list(compared_events(catalogue, {"a": AxionError("it is broken"), "b": request(GREEDY)}))
     assert [event for event in events if event["side"] == "a"] == [
         {"side": "a", "kind": "error", "message": "it is broken"}
@@ -90,7 +90,7 @@ def test_closing_closes_both_streams(releases):
     assert closed == [endless, endless]
 
 
-def test_the_time_limit_holds_for_both(catalogue):
+def test_the_time_limit_applies_to_both_sides(catalogue):
     endless = Sampling(max_new_tokens=500)
     requests = {side: request(endless, "endless") for side in "ab"}
     ends = [event for event in compared_events(catalogue, requests, max_seconds=0) if event["kind"] == "end"]

@@ -32,7 +32,7 @@ def events_of(text):
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_events_are_the_stream_s_own_steps(model):
+def test_events_match_the_steps_of_the_stream(model):
     sampling = Sampling(temperature=0.8, seed=5, max_new_tokens=20)
     start, *steps, end = session.live_events(model, Request("plain", PROMPT, sampling))
     expected = stream(model.release.model, model.release.tokenizer, PROMPT, sampling)
@@ -44,7 +44,7 @@ def test_events_are_the_stream_s_own_steps(model):
     assert end["kind"] == "end"
 
 
-def test_the_end_says_why(endless, model):
+def test_the_last_event_has_the_finish_reason(endless, model):
     def reason(chosen, **settings):
         return list(session.live_events(chosen, Request("plain", PROMPT, Sampling(**settings))))[-1]["reason"]
 
@@ -63,14 +63,14 @@ def test_the_start_describes_the_model(model):
     assert start["dropped"] == 0 and start["forced"] == []
 
 
-def test_the_bias_is_the_router_s_own(model, monkeypatch):
+def test_the_bias_matches_the_router(model, monkeypatch):
     router = list(routers(model.release.model).values())[1]
     monkeypatch.setitem(router._buffers, "e_score_correction_bias", torch.tensor([0.125, -0.25, 0.0, 0.00004]))
     start = next(session.live_events(model, Request("plain", PROMPT, Sampling())))
     assert start["bias"][1] == [0.125, -0.25, 0.0, 0.0]
 
 
-def test_a_prompt_longer_than_the_context_loses_its_beginning(model):
+def test_a_prompt_longer_than_the_context_is_truncated_at_the_start(model):
     prompt, context = "0123456789" * 30, model.facts.context
     start, *steps, end = session.live_events(model, Request("plain", prompt, Sampling(max_new_tokens=20)))
     ids = model.release.tokenizer(prompt).input_ids
@@ -124,7 +124,7 @@ def test_a_request_that_must_fail_never_starts(model):
     assert event["kind"] == "error" and "no token 1000000" in event["message"]
 
 
-def test_an_error_says_whose_it_is():
+def test_an_error_names_its_cause():
     assert events_of(session.error_text("wrong")) == [{"kind": "error", "message": "wrong"}]
     assert events_of(session.error_text("wrong", of="link")) == [{"kind": "error", "message": "wrong", "of": "link"}]
 
@@ -148,7 +148,7 @@ def test_the_text_only_grows_and_ends_complete():
     assert events_of(texts[-1]) == events
 
 
-def test_closing_the_text_closes_the_model_s_stream(endless):
+def test_closing_the_text_closes_the_models_stream(endless):
     closed = []
 
     def watched(*arguments, **settings):
@@ -174,17 +174,17 @@ def test_a_recorded_example_keeps_its_steps_and_says_so(model):
     assert end["reason"] == "recorded"
 
 
-def test_no_example_no_events(endless):
+def test_a_model_without_an_example_has_no_events(endless):
     assert list(session.recorded_events(endless)) == []
 
 
-def test_lines_hold_no_markup_and_keep_the_text():
+def test_lines_contain_no_markup_and_preserve_the_text():
     event = {"t": "</script><img src=x onerror=alert(1)>"}
     assert "<" not in session.to_line(event)
     assert json.loads(session.to_line(event)) == event
 
 
-def test_lines_refuse_what_json_cannot_say():
+def test_lines_refuse_values_that_json_cannot_represent():
     with pytest.raises(ValueError, match="JSON"):
         session.to_line({"p": float("nan")})
     assert session.to_line({"t": "a\nb\u2028"}).count("\n") == 1

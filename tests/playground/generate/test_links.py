@@ -24,7 +24,7 @@ def from_address(catalogue, query: str):
     return read_link(catalogue, dict(parse_qsl(query, keep_blank_values=True)))
 
 
-def test_a_link_holds_a_whole_request(catalogue):
+def test_a_link_contains_the_whole_request(catalogue):
     request = from_address(
         catalogue, "model=endless&prompt=5+%2B+3%0A%C3%A9&seed=7&temperature=0.05&top_p=.5&forced=12.7.300&lang=pt&x=1"
     )
@@ -34,7 +34,7 @@ def test_a_link_holds_a_whole_request(catalogue):
     assert request.sampling == Sampling(seed=7, temperature=0.05, top_p=0.5)
 
 
-def test_a_link_without_a_model_or_settings_has_the_defaults(catalogue):
+def test_a_link_without_a_model_or_settings_uses_the_defaults(catalogue):
     request = from_address(catalogue, "prompt=1")
     assert (request.model, request.sampling, request.forced) == ("plain", Sampling(), ())
 
@@ -83,7 +83,7 @@ def test_only_a_generation_makes_a_link(query, link):
     assert is_link(dict(parse_qsl(query, keep_blank_values=True))) is link
 
 
-def test_a_view_s_request_is_read(catalogue):
+def test_the_request_of_a_view_is_parsed(catalogue):
     request = read_request(catalogue, {"model": "plain", "prompt": "a", "sampling": SAMPLING, "forced": [3, 4]})
     assert request.forced == (3, 4)
     assert asdict(request.sampling) == asdict(Sampling(**SAMPLING))
@@ -122,6 +122,6 @@ GOOD = {"model": "plain", "prompt": "a", "sampling": SAMPLING, "forced": [3]}
     ],
     ids=lambda asked: str(asked)[:60],
 )
-def test_any_other_data_from_a_browser_is_refused(catalogue, asked):
+def test_invalid_data_from_a_browser_is_refused(catalogue, asked):
     with pytest.raises(AxionError):
         read_request(catalogue, asked)

@@ -40,7 +40,7 @@ def test_a_visitor_has_a_burst_and_then_waits(limiter, clock):
         limiter.admit("a")
 
 
-def test_several_starts_are_counted_together_or_not_at_all(limiter, clock):
+def test_several_starts_are_admitted_together_or_not_at_all(limiter, clock):
     for _ in range(BURST - 1):
         limiter.admit("a")
     with pytest.raises(TooManyRequests) as refused:
@@ -73,7 +73,7 @@ def test_the_rate_holds_in_the_long_run(limiter, clock):
     assert started == pytest.approx(10 * STARTS_PER_MINUTE + BURST, abs=1)
 
 
-def test_no_more_than_a_burst_is_saved_up(limiter, clock):
+def test_unused_capacity_is_capped_at_the_burst(limiter, clock):
     limiter.admit("a")
     clock.now += 10**6
     use_up(limiter, "a")
@@ -81,7 +81,7 @@ def test_no_more_than_a_burst_is_saved_up(limiter, clock):
         limiter.admit("a")
 
 
-def test_full_buckets_are_forgotten_and_others_kept(limiter, clock):
+def test_full_buckets_are_discarded_and_others_kept(limiter, clock):
     for number in range(1500):
         limiter.admit(f"early {number}")
     clock.now += FORGET_SECONDS

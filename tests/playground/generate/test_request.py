@@ -31,7 +31,7 @@ GOOD = {
 }
 
 
-def test_good_settings_become_a_sampling():
+def test_valid_settings_become_a_sampling():
     assert check_settings(GOOD) == Sampling(**GOOD)
     assert settings_of(Sampling(**GOOD)) == GOOD
     assert check_prompt("# Pergunta:\n") == "# Pergunta:\n"
@@ -50,13 +50,13 @@ def test_bad_numbers_are_refused_by_name(name, value):
 
 
 @pytest.mark.parametrize("name", ["top_k", "max_new_tokens", "seed"])
-def test_fractions_are_refused_where_whole_numbers_are_due(name):
+def test_fractions_are_refused_for_whole_numbers(name):
     with pytest.raises(AxionError, match=name):
         check_settings(GOOD | {name: 1.5})
 
 
 @pytest.mark.parametrize("name", LIMITS)
-def test_both_ends_of_each_range_are_taken_and_no_more(name):
+def test_ranges_include_both_ends_and_nothing_beyond(name):
     limit = LIMITS[name]
     others = GOOD | {"min_new_tokens": 0, "max_new_tokens": LIMITS["max_new_tokens"].high}
     for value in (limit.low, limit.high):
@@ -65,7 +65,7 @@ def test_both_ends_of_each_range_are_taken_and_no_more(name):
         check_settings(others | {name: limit.high + limit.step})
 
 
-def test_numbers_that_do_not_go_together_are_refused_under_the_one_that_would_help():
+def test_contradictory_numbers_are_refused_by_the_one_to_change():
     assert list(settings_problems(GOOD | {"min_new_tokens": 81}, "en")) == ["min_new_tokens"]
     assert list(settings_problems(GOOD | {"temperature": 0.001}, "en")) == ["temperature"]
     for wrong in ({"min_new_tokens": 81}, {"temperature": 0.001}):
@@ -83,7 +83,7 @@ def test_forced_tokens_are_kept_in_order():
     assert check_forced([5, 3, 5]) == (5, 3, 5)
 
 
-def test_a_refusal_speaks_the_languages_of_the_page():
+def test_refusals_are_translated():
     [english], [portuguese] = (prompt_problems("", language).values() for language in ("en", "pt"))
     assert "empty" in english and "vazio" in portuguese
     assert "número inteiro" in settings_problems(GOOD | {"seed": 1.5}, "pt")["seed"]
@@ -107,7 +107,7 @@ def test_missing_and_unknown_settings_are_refused():
         check_settings(GOOD | {"typo": 1})
 
 
-def test_an_example_is_repeated_only_if_the_page_offers_its_settings():
+def test_an_example_is_reproduced_only_if_the_page_offers_its_settings():
     assert read_example({"prompt": "# Pergunta:\n", "sampling": GOOD}) == ("# Pergunta:\n", Sampling(**GOOD))
     assert read_example({"prompt": "a", "sampling": {}}) == ("a", Sampling())
     assert read_example(None) is None

@@ -100,13 +100,13 @@ def walk(page, most: int = MOST_TABS) -> list[str]:
     return reached
 
 
-def test_the_tab_key_reaches_everything_in_the_order_of_reading(page):
+def test_the_tab_key_reaches_everything_in_reading_order(page):
     reached = walk(page)
     assert sorted(reached) == sorted(STOPS)
     assert reached[:5] == ["model", "language", "theme", "tabs", "prompt"]
 
 
-def test_what_has_the_focus_is_seen(page):
+def test_the_focus_is_visible(page):
     for scheme in ("light", "dark"):
         choose_theme(page, scheme)
         assert find_unseen(page) == set(), scheme
@@ -172,7 +172,7 @@ def test_every_control_has_a_name_and_every_text_is_readable(page):
     assert controls > 50 and texts > 200
 
 
-def test_no_tab_is_wider_than_a_telephone(page):
+def test_no_tab_is_wider_than_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.locator("#trace").bounding_box()["y"] < page.locator("#prompt").bounding_box()["y"]
     for language in ("pt", "en"):

@@ -68,7 +68,7 @@ def start_endless(page) -> None:
 # -------------------------------------------------------------------------------------------------------- the first tab
 
 
-def test_first_view_is_the_recorded_example_and_generate_repeats_it(page):
+def test_the_first_view_is_the_recorded_example_and_generate_reproduces_it(page):
     assert page.locator(VIEW).get_attribute("data-state") == "recorded"
     assert part(page, "status").text_content() == "Recorded example · plain · temperature 0.8 · seed 3"
     assert page.locator("#prompt textarea").input_value() == "# Pergunta:\n"
@@ -137,7 +137,7 @@ def join_queue(server: Server, count: int) -> None:
         urlopen(Request(f"{server.address}/gradio_api/queue/join", json.dumps(body).encode(), headers)).close()
 
 
-def test_who_waits_for_a_place_is_told_so_and_can_stop(page, server):
+def test_a_queued_visitor_sees_the_queue_and_can_cancel(page, server):
     recorded = read_tokens(page)
     join_queue(server, 3)
     generate(page)
@@ -152,7 +152,7 @@ def test_who_waits_for_a_place_is_told_so_and_can_stop(page, server):
     page.wait_for_selector(f"{VIEW}[data-state=done]", timeout=120_000)
 
 
-def test_a_refused_request_leaves_the_trace_and_says_why(page):
+def test_a_refused_request_keeps_the_trace_and_shows_the_reason(page):
     set_prompt(page, "")
     generate(page)
     page.get_by_text("the prompt is empty").wait_for()
@@ -170,7 +170,7 @@ def test_a_refused_request_leaves_the_trace_and_says_why(page):
     assert read_tokens(page)
 
 
-def test_a_branch_is_the_stream_with_forced_tokens_and_stops_what_it_leaves(page, releases):
+def test_a_branch_matches_the_stream_with_forced_tokens_and_stops_the_previous_run(page, releases):
     start_endless(page)
     first = first_new(page)
     open_token(page, first + 2).locator(".av-alt").last.click()
@@ -184,7 +184,7 @@ def test_a_branch_is_the_stream_with_forced_tokens_and_stops_what_it_leaves(page
     assert_is(branch, expected[: len(branch["steps"])])
 
 
-def test_a_broken_release_shows_why_and_the_others_work(page):
+def test_a_broken_release_shows_the_reason_and_the_others_work(page):
     choose_model(page, "broken")
     page.wait_for_selector("#trace [data-part=error]:visible")
     assert part(page, "error").text_content().startswith("broken: config.json cannot be read")
@@ -235,7 +235,7 @@ def test_a_link_reproduces_tokens_and_routing_in_a_fresh_page(page, browser, ser
     fresh.close()
 
 
-def test_a_bad_link_says_what_is_wrong_and_asks_for_nothing(page, server):
+def test_a_bad_link_shows_the_reason_and_starts_nothing(page, server):
     asked = []
     page.on("request", lambda request: asked.append(request.url) if "queue/join" in request.url else None)
     for query, said in (
@@ -294,7 +294,7 @@ STOP_AND_ASK = """(question) => {
 """Once an answer is on its way: stops it, and asks something else in the same moment; nothing if it is empty."""
 
 
-def test_a_conversation_and_a_question_right_behind_stop(page, server):
+def test_a_conversation_and_a_question_right_after_stop(page, server):
     chat(page, "talkative")
     set_number_in_chat(page, "Maximum new tokens", 5)
     ask(page, "2 + 3")
@@ -377,7 +377,7 @@ def test_experts_and_model_follow_the_chosen_model_and_language(page):
     page.wait_for_selector("#about .ax-error:has-text('config.json')")
 
 
-def test_what_a_hostile_release_says_stays_text_on_every_tab(page):
+def test_text_of_a_hostile_release_is_escaped_on_every_tab(page):
     choose_model(page, "hostile")
     wait_for_status(page, "hostile")
     set_prompt(page, "".join(HOSTILE))
@@ -406,7 +406,7 @@ def test_what_a_hostile_release_says_stays_text_on_every_tab(page):
 # -------------------------------------------------------------------------------------------------- language and theme
 
 
-def test_language_and_theme_change_the_whole_page_and_stay(page, server):
+def test_language_and_theme_change_the_whole_page_and_persist(page, server):
     assert page.evaluate("document.documentElement.lang") == "en"
     generate(page)
     wait_until(page, "done")

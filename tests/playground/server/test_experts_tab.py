@@ -62,7 +62,7 @@ def dense(tiny_release, tmp_path_factory):
 
 
 @pytest.mark.skipif(not (RELEASES / "axion1-v0.1").is_dir(), reason="releases/axion1-v0.1 is not built")
-def test_the_bundled_release_s_numbers_are_those_of_its_files():
+def test_numbers_of_the_bundled_release_match_its_files():
     shown = describe_experts(Catalogue().open("axion1-v0.1"))
     trace, info = (json.loads((RELEASES / "axion1-v0.1" / name).read_text()) for name in ("trace.json", "release.json"))
     for entry in trace["favourites"]:
@@ -77,13 +77,13 @@ def test_the_bundled_release_s_numbers_are_those_of_its_files():
     assert shown["command"] == info["results"]["expert_load"]["command"]
 
 
-def test_the_dead_are_those_below_the_stated_fraction(measured):
+def test_dead_experts_are_those_below_the_stated_fraction(measured):
     shown = describe(measured)
     assert shown["dead"] == {"together": [], "validation": [], "arithmetic": [[2, 3]]}
     assert shown["dead_below"] == DEAD_BELOW
 
 
-def test_layers_are_counted_from_the_model_s_first(many):
+def test_layers_are_counted_from_the_models_first(many):
     shown = describe(many)
     assert (shown["layers"], shown["first_layer"], shown["experts"]) == (2, 2, MANY)
     for row, expert in product(range(2), range(MANY)):
@@ -91,7 +91,7 @@ def test_layers_are_counted_from_the_model_s_first(many):
     assert {len(card["tokens"]) for layer in shown["cards"] for card in layer} == {TOKENS_OF_MANY}
 
 
-def test_significance_is_bonferroni_s(measured):
+def test_significance_uses_the_bonferroni_correction(measured):
     shown = describe(measured)
     assert shown["looked_at"] == 320 * 2 * 4  # vocabulary × layers × experts
     one_by_accident = shown["looked_at"] * (1 - NormalDist().cdf(shown["bound"]))
@@ -108,7 +108,7 @@ def test_kinds_of_tokens(text, kind):
     assert token_kind(text, {text}) == "special"
 
 
-def test_an_expert_leans_where_its_list_is_no_accident(tiny_release, tmp_path):
+def test_an_expert_has_a_leaning_only_where_it_is_significant(tiny_release, tmp_path):
     folder = make_release(tiny_release, tmp_path / "leaning")
     entries = favourites(2, 4, [f"w{letter}" for letter in "abcdefghijkl"])
     for place, token in enumerate(entries[1]["tokens"]):
@@ -121,13 +121,13 @@ def test_an_expert_leans_where_its_list_is_no_accident(tiny_release, tmp_path):
     assert chance_of_at_least(12, 12, 12, 48) < ERROR_RATE / (8 * len(KINDS)) < chance_of_at_least(5, 12, 12, 48)
 
 
-def test_chance_adds_up_to_certainty():
+def test_tail_probabilities():
     assert chance_of_at_least(0, 5, 7, 20) == 1
     assert chance_of_at_least(1, 1, 5, 20) == 0.25
     assert chance_of_at_least(2, 2, 2, 4) == pytest.approx(1 / 6)
 
 
-def test_older_releases_show_what_they_have(tiny_release, tmp_path):
+def test_older_releases_show_what_they_contain(tiny_release, tmp_path):
     folder = make_release(tiny_release, tmp_path / "older")
     assert describe(folder)["cards"] is None and describe(folder)["load"] == {}
     token = {"text": "+", "count": 60, "lift": 1.9}
@@ -149,7 +149,7 @@ def test_older_releases_show_what_they_have(tiny_release, tmp_path):
         7,
     ],
 )
-def test_broken_favourites_are_told(tiny_release, tmp_path, broken):
+def test_broken_favourites_are_reported(tiny_release, tmp_path, broken):
     folder = make_release(tiny_release, tmp_path / "odd")
     write_trace(folder, favourites=broken)
     with pytest.raises(AxionError, match=r"odd: trace\.json (is broken|cannot be read: NaN is not valid JSON)"):
@@ -157,18 +157,18 @@ def test_broken_favourites_are_told(tiny_release, tmp_path, broken):
 
 
 @pytest.mark.parametrize("layers", [[[1.0, 1.0]], [[1.0] * 4, ["x"] * 4], [[1.0] * 4, [float("inf")] * 4], 3])
-def test_broken_loads_are_told(tiny_release, tmp_path, layers):
+def test_broken_loads_are_reported(tiny_release, tmp_path, layers):
     folder = make_release(tiny_release, tmp_path / "odd")
     write_info(folder, results={"expert_load": {"together": {"layers": layers}}})
     with pytest.raises(AxionError, match=r"odd: release\.json (is broken: its expert_load|cannot be read: Infi)"):
         describe(folder)
 
 
-def test_every_kind_and_every_set_has_words():
+def test_every_kind_and_every_set_has_a_name():
     for text in TEXT.values():
         assert all(f"kind_{kind}" in text for kind in KINDS) and all(f"set_{name}" in text for name in LOAD_SETS)
 
 
-def test_the_value_is_json_also_where_something_is_wrong(dense):
+def test_the_value_is_json_even_if_something_is_wrong(dense):
     assert json.loads(experts_json(Catalogue([str(dense)]).open("dense")))["layers"] == 0
     assert json.loads(error_json("it's <broken>")) == {"error": "it's <broken>", "layers": 0}

@@ -43,7 +43,7 @@ def post(server, path: str, generation: int, event: dict | None = None, **change
         return error.code, error.read().decode()
 
 
-def test_a_good_request_is_queued(server, generation):
+def test_a_valid_request_is_queued(server, generation):
     assert post(server, "queue/join", generation)[0] == 200
 
 
@@ -69,13 +69,13 @@ def test_a_good_request_is_queued(server, generation):
     ],
     ids=lambda changes: " ".join(f"{name}={str(value)[:20]}" for name, value in changes.items()),
 )
-def test_bad_requests_are_refused_before_they_wait(server, generation, changes):
+def test_bad_requests_are_refused_before_they_are_queued(server, generation, changes):
     status, body = post(server, "queue/join", generation, **changes)
     assert status in (400, 422)
     assert "Traceback" not in body
 
 
-def test_the_queue_cannot_be_passed_by(server, generation):
+def test_the_queue_cannot_be_bypassed(server, generation):
     assert post(server, "run/predict", generation)[0] == 404
 
 
@@ -84,7 +84,7 @@ def test_the_queue_cannot_be_passed_by(server, generation):
     [None, [], "x", {"model": "/etc", "prompt": "a"}, {"model": "plain", "prompt": "a", "forced": [99999]}],
     ids=str,
 )
-def test_a_request_that_no_view_makes_is_refused_without_a_traceback(server, generation, request_):
+def test_an_invalid_view_request_is_refused_without_a_traceback(server, generation, request_):
     """The view's own event, with what its script would never send."""
     config = json.load(urlopen(f"{server.address}/config"))
     [view] = [part["id"] for part in config["components"] if part["props"].get("elem_id") == "trace"]

@@ -82,7 +82,7 @@ def test_the_demo_answers_like_the_command_line_and_ctrl_c_stops_it(tmp_path, br
     ("client", "forwarded", "seen"),
     [("10.16.3.80", "6.6.6.6, 203.0.113.5", "203.0.113.5"), ("203.0.113.9", "6.6.6.6", "203.0.113.9")],
 )
-def test_on_a_space_the_proxy_is_believed_and_nobody_else(monkeypatch, client, forwarded, seen):
+def test_on_a_space_only_the_proxy_is_trusted(monkeypatch, client, forwarded, seen):
     for name in ("GRADIO_ANALYTICS_ENABLED", "OMP_NUM_THREADS", "FORWARDED_ALLOW_IPS"):
         monkeypatch.setenv(name, "")  # so that what is set here goes when the test ends
         monkeypatch.delenv(name)
@@ -143,7 +143,7 @@ def test_an_address_that_is_not_available_is_one_line_and_exit_code_2(host, reas
         (["--speed", "9"], "unrecognized arguments: --speed 9"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(arguments, told, capsys):
+def test_a_usage_error_is_one_line_and_exit_code_2(arguments, told, capsys):
     with pytest.raises(SystemExit) as caught:
         launch.main(arguments)
     assert caught.value.code == 2

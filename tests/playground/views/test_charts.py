@@ -20,7 +20,7 @@ def model(tiny_release, tmp_path_factory):
     ("language", "told"),
     [("en", "12Ktraining 0.5validation 0.41667"), ("pt", "12 miltreino 0,5validação 0,41667")],
 )
-def test_the_pointer_reads_the_curves(view, model, language, told):
+def test_the_pointer_shows_the_values_of_the_curves(view, model, language, told):
     page = view("charts", language=language, template=model_html(model, language)).page
     plot = page.locator(".ax-plot").first
     plot.scroll_into_view_if_needed()

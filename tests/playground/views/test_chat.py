@@ -77,7 +77,7 @@ def last(shown: View, part: str) -> str:
     return shown.page.locator(f".ac-turn:last-child .ac-{part}").text_content()
 
 
-def test_a_plain_model_is_asked_each_question_alone(view, plain):
+def test_a_base_model_is_asked_each_question_alone(view, plain):
     shown = view("chat", value=model_text(plain))
     assert shown.page.locator(".ac-notice").text_content() == f"{WORDS['cannot_chat']} {WORDS['cannot_chat_note']}"
     assert shown.page.locator(".ac-starters button").count() == 4
@@ -104,7 +104,7 @@ def test_a_chat_model_reads_the_whole_conversation(view, chatty):
     assert last(shown, "given pre") == conversation_prompt(chatty, say("2 + 3", first, "4 + 5"))
 
 
-def test_what_no_longer_fits_is_left_out_and_told(view, chatty):
+def test_messages_that_no_longer_fit_are_dropped_with_a_notice(view, chatty):
     shown = view("chat", value=model_text(chatty))
     past: list[str] = []
     note = shown.page.locator(".ac-turn:last-child .ac-note")
@@ -157,7 +157,7 @@ def test_stop_ends_the_answer_and_the_next_question_follows(view, chatty):
     assert page.locator(".ac-turn:last-child .av-col").count() == 3
 
 
-def test_retry_takes_the_next_seed_and_clear_forgets(view, chatty):
+def test_retry_uses_the_next_seed_and_clear_empties_the_conversation(view, chatty):
     shown = view("chat", value=model_text(chatty))
     page = shown.page
     ask(shown, chatty, "1 + 1", temperature=0.5)
@@ -171,7 +171,7 @@ def test_retry_takes_the_next_seed_and_clear_forgets(view, chatty):
     assert page.locator(".ac-starters").is_visible()
 
 
-def test_what_was_refused_is_said_and_left_out_of_the_next_question(view, chatty):
+def test_a_refusal_is_shown_and_left_out_of_the_next_request(view, chatty):
     shown = view("chat", value=model_text(chatty))
     for end in ("refused", "idle"):  # refused before it waited; or the model could not be opened
         shown.page.locator(".ac-compose textarea").fill("1 + 1")

@@ -91,7 +91,7 @@ def test_the_first_difference_is_marked(view, different):
     assert 0 < count <= shared
 
 
-def test_equal_texts_have_no_mark_and_stand_at_equal_places(view, equal):
+def test_equal_texts_have_no_mark_and_are_aligned(view, equal):
     shown = view("compare")
     shown.show(equal)
     page = shown.page
@@ -107,7 +107,7 @@ def test_equal_texts_have_no_mark_and_stand_at_equal_places(view, equal):
     assert places[0] == places[1] == sorted(places[0]) and places[0][-1] > places[0][0]
 
 
-def test_two_models_or_a_failure_stand_beside_each_other(view, catalogue):
+def test_two_models_or_an_error_are_shown_side_by_side(view, catalogue):
     shown = view("compare")
     page = shown.page
     shown.show(compared(catalogue, {}, {"model": "endless", "max_new_tokens": 30}))
@@ -158,7 +158,7 @@ def test_hostile_text_runs_nothing(view, catalogue):
     assert page.locator(f"{ROOT} img, {ROOT} script").count() == 0
 
 
-def test_a_stop_and_a_refusal_leave_nothing_waiting(view, different):
+def test_stop_and_refusal_end_the_waiting_state(view, different):
     shown = view("compare")
     page = shown.page
     for end in ("refused", "stopped", "idle"):
@@ -194,7 +194,7 @@ def test_the_language_changes_words_and_numbers(view, different):
     assert cells.all_text_contents() == [text.replace(".", ",") for text in english] != english
 
 
-def test_the_keyboard_walks_both_lanes(view, equal):
+def test_the_keyboard_navigates_both_lanes(view, equal):
     shown = view("compare")
     shown.show(equal)
     page = shown.page
@@ -209,7 +209,7 @@ def test_the_keyboard_walks_both_lanes(view, equal):
     assert lanes[1].evaluate("lane => lane === document.activeElement")
 
 
-def test_a_narrow_screen_does_not_scroll_sideways(view, different):
+def test_a_narrow_screen_does_not_scroll_horizontally(view, different):
     shown = view("compare", context={"viewport": {"width": 390, "height": 844}})
     shown.show(different)
     assert shown.page.evaluate("document.scrollingElement.scrollWidth") <= 390

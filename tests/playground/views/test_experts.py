@@ -68,7 +68,7 @@ def test_hostile_tokens_stay_text(view, value, many):
 
 
 @pytest.mark.parametrize("language", ["en", "pt"])
-def test_the_loads_are_those_of_the_chosen_set(view, measured, value, language):
+def test_the_loads_match_the_chosen_set(view, measured, value, language):
     page = view("experts", language=language, value=value).page
     load = json.loads((measured / "release.json").read_text())["results"]["expert_load"]
     sets = ("together", "validation", "arithmetic")
@@ -87,7 +87,7 @@ def test_the_loads_are_those_of_the_chosen_set(view, measured, value, language):
         assert (dead[language] in read(page, "[data-part=verdicts] p")) == (name == "arithmetic")
 
 
-def test_each_card_tells_lift_count_and_significance(view, measured, value):
+def test_each_card_shows_lift_count_and_significance(view, measured, value):
     page = view("experts", value=value).page
     entry = json.loads((measured / "trace.json").read_text())["favourites"][5]
     card = page.locator(".ax-card").nth(5)
@@ -115,7 +115,7 @@ def test_many_experts_are_shown_a_layer_at_a_time(view, many):
     assert page.locator(".ax-card .ax-chips span").nth(3).text_content() == "3,017"  # after the heads of three columns
 
 
-def test_what_is_missing_is_said(view, value, tiny_release, tmp_path):
+def test_missing_results_are_explained(view, value, tiny_release, tmp_path):
     dense = experts_json(opened(make_release(tiny_release, tmp_path / "dense", first_k_dense_replace=2)))
     bare = experts_json(opened(make_release(tiny_release, tmp_path / "bare")))
     shown = view("experts", value=dense)
@@ -131,7 +131,7 @@ def test_what_is_missing_is_said(view, value, tiny_release, tmp_path):
     assert page.locator(".ax-card").count() == 8 and page.locator(".ax-error").is_hidden()
 
 
-def test_another_language_changes_the_words(view, value):
+def test_changing_the_language_translates_the_text(view, value):
     shown = view("experts", value=value)
     shown.set_language("pt")
     assert read(shown.page, ".ax-experts h3") == ["Camada 1", "Camada 2"]
@@ -139,7 +139,7 @@ def test_another_language_changes_the_words(view, value):
     assert "recebe 13,0% dos tokens" in read(shown.page, ".ax-card header")[2]
 
 
-def test_a_telephone_sees_one_layer_and_no_sideways_scroll(view, value):
+def test_a_phone_shows_one_layer_without_horizontal_scrolling(view, value):
     page = view("experts", value=value, context={"viewport": {"width": 390, "height": 800}}).page
     assert read(page, ".ax-experts h3") == ["Layer 1"]
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

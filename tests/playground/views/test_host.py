@@ -17,7 +17,7 @@ def test_views_do_not_know_gradio():
         assert "gradio" not in text and "html-container" not in text and "elem_id" not in text, path.name
 
 
-def test_views_use_the_five_names_of_a_host_alone():
+def test_views_use_only_the_five_names_of_a_host():
     used: set[str] = set()
     for path in MODULES:
         text = path.read_text(encoding="utf-8")

@@ -63,13 +63,13 @@ def test_the_simulation_keeps_greys(vision):
 
 
 @pytest.mark.parametrize("vision", [vision for vision in VISION if vision != "normal"])
-def test_two_kinds_of_cones_see_colours_of_two_dimensions(vision):
+def test_two_kinds_of_cones_see_two_dimensional_colours(vision):
     sizes = np.linalg.svd(VISION[vision])[1]
     assert sizes[2] < sizes[0] / 8
 
 
 @pytest.mark.parametrize(("scheme", "vision"), [*product(SCHEMES, VISION)])
-def test_every_two_experts_are_told_apart(scheme, vision):
+def test_any_two_experts_have_distinguishable_colours(scheme, vision):
     colours = {name: seen_by(vision, from_hex(palette(scheme)[name])) for name in EXPERTS}
     too_close = {
         f"{one} {other}": round(gap, 1)
@@ -80,7 +80,7 @@ def test_every_two_experts_are_told_apart(scheme, vision):
 
 
 @pytest.mark.parametrize(("scheme", "vision"), [*product(SCHEMES, VISION)])
-def test_every_expert_is_told_from_the_ground_it_stands_on(scheme, vision):
+def test_every_expert_is_distinguishable_from_its_background(scheme, vision):
     colours = palette(scheme)
     for ground, name in product(("ax-card", "ax-track"), EXPERTS):
         gap = difference(*(seen_by(vision, from_hex(colours[colour])) for colour in (ground, name)))
@@ -98,7 +98,7 @@ def test_text_is_readable(scheme, ground):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_weak_choice_keeps_its_experts_full_colour(view, catalogue, scheme):
+def test_a_low_gate_keeps_the_full_colour_of_its_expert(view, catalogue, scheme):
     """Half of a gate would halve the differences, so the foot of a ribbon's cell has the palette's colour unmixed."""
     from PIL import Image
 
@@ -118,7 +118,7 @@ def test_a_weak_choice_keeps_its_experts_full_colour(view, catalogue, scheme):
     assert min(strengths) < 0.8  # else nothing was weakened
 
 
-def test_the_style_sheets_use_our_own_variables_alone():
+def test_the_style_sheets_use_only_our_own_variables():
     given = {"font", "font-mono"}  # by the host, see palette.css
     sheets = "".join(path.read_text(encoding="utf-8") for path in sorted((VIEWS / "css").glob("*.css")))
     scripts = "".join(path.read_text(encoding="utf-8") for path in sorted(VIEWS.glob("*.js")))
@@ -127,6 +127,6 @@ def test_the_style_sheets_use_our_own_variables_alone():
     assert set(re.findall(r"var\(--([\w-]+)", sheets)) <= defined | drawn | given
 
 
-def test_few_experts_are_as_many_as_have_a_colour():
+def test_the_limit_of_few_experts_is_the_number_of_colours():
     [colours] = re.findall(r"const PALETTE = (\d+);", (VIEWS / "routing.js").read_text(encoding="utf-8"))
     assert int(colours) == FEW_EXPERTS == len(EXPERTS)

@@ -59,7 +59,7 @@ def status(page) -> str:
     return part(page, "status").text_content()
 
 
-def test_the_popover_tells_all_about_a_token(shown):
+def test_the_popover_shows_everything_about_a_token(shown):
     page = shown.page
     trace = read_trace(page)
     index = first_new(page) + 5
@@ -109,7 +109,7 @@ def test_a_token_of_the_prompt_has_no_alternatives(shown):
     assert popover.locator(".av-choice tbody tr").count() > 0
 
 
-def test_the_popover_stands_at_its_token_and_moves_nothing(shown):
+def test_the_popover_is_placed_at_its_token_without_shifting_the_layout(shown):
     page = shown.page
     before = page.locator(VIEW).bounding_box()
     for place in (f"{TEXT} .av-tok", f"{RIBBON} .av-col"):
@@ -124,7 +124,7 @@ def test_the_popover_stands_at_its_token_and_moves_nothing(shown):
         assert page.locator(POPOVER).is_hidden()
 
 
-def test_a_click_elsewhere_or_on_the_cross_closes(shown):
+def test_a_click_elsewhere_or_on_the_cross_closes_the_popover(shown):
     page = shown.page
     ways = (
         lambda: page.locator(VIEW).click(position={"x": 3, "y": 3}),
@@ -137,7 +137,7 @@ def test_a_click_elsewhere_or_on_the_cross_closes(shown):
         page.wait_for_selector(POPOVER, state="hidden")
 
 
-def test_a_branch_asks_for_what_was_kept_and_marks_it(shown, catalogue):
+def test_a_branch_requests_the_kept_tokens_and_marks_them(shown, catalogue):
     """And a branch of a branch keeps both."""
     page = shown.page
     kept: tuple[int, ...] = ()
@@ -149,11 +149,11 @@ def test_a_branch_asks_for_what_was_kept_and_marks_it(shown, catalogue):
         rank, id_ = next((rank, id_) for rank, (id_, *_) in enumerate(step["alt"]) if id_ != step["id"])
         open_token(page, index).locator(".av-alt").nth(rank - len(step["alt"])).click()
         assert page.locator(POPOVER).is_hidden()
-        wish = shown.asked()[-1]
-        assert wish["forced"] == [*kept, id_]
-        assert (wish["model"], wish["prompt"]) == (LONG["model"], LONG["prompt"])
-        assert wish["sampling"].items() >= LONG["sampling"].items()
-        shown.show(answer(catalogue, wish))
+        request = shown.asked()[-1]
+        assert request["forced"] == [*kept, id_]
+        assert (request["model"], request["prompt"]) == (LONG["model"], LONG["prompt"])
+        assert request["sampling"].items() >= LONG["sampling"].items()
+        shown.show(answer(catalogue, request))
 
         branch = read_trace(page)
         taken, before = (
@@ -171,7 +171,7 @@ def test_a_branch_asks_for_what_was_kept_and_marks_it(shown, catalogue):
     assert shown.asked("stop") == []
 
 
-def test_the_token_that_was_drawn_anyway_gives_the_same_run(shown, catalogue):
+def test_branching_at_the_sampled_token_reproduces_the_run(shown, catalogue):
     page = shown.page
     tokens, routing = read_tokens(page), read_routing(page)
     open_token(page, first_new(page) + 4).locator(".av-alt", has_text=EN["chosen_here"]).click()
@@ -187,17 +187,17 @@ def test_a_recorded_example_can_be_branched(view, catalogue):
     index = first_new(page) + 1
     id_ = next(id_ for id_, *_ in reversed(steps[index]["alt"]) if id_ != steps[index]["id"])
     open_token(page, index).locator(".av-alt").last.click()
-    [wish] = shown.asked()
-    assert wish == {
+    [request] = shown.asked()
+    assert request == {
         "model": "plain",
         "prompt": LONG["prompt"],
-        "sampling": wish["sampling"],
+        "sampling": request["sampling"],
         "forced": [steps[index - 1]["id"], id_],
     }
-    assert wish["sampling"].items() >= PLAY.items()
+    assert request["sampling"].items() >= PLAY.items()
 
 
-def test_an_alternative_that_ends_the_text_says_so_and_ends_it(view, catalogue):
+def test_an_alternative_that_ends_the_text_is_labelled_and_ends_it(view, catalogue):
     shown = view("trace", value=to_text(example(catalogue, "hostile")))
     page = shown.page
     count = len(read_tokens(page))
@@ -209,7 +209,7 @@ def test_an_alternative_that_ends_the_text_says_so_and_ends_it(view, catalogue):
     assert page.locator(TEXT).get_attribute("data-end") == EN["end_of_text"]
 
 
-def test_a_branch_stops_the_run_that_it_leaves(view, long):
+def test_a_branch_stops_the_previous_run(view, long):
     shown = view("trace")
     shown.change("waiting")
     shown.change("running", value=to_text(long[:-4]))

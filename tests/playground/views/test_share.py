@@ -32,13 +32,13 @@ pytestmark = pytest.mark.browser
 EN = WORDS["en"]
 
 
-def wish(prompt: str = "# Pergunta:\n", model: str = "endless", forced: tuple[int, ...] = (), **sampling) -> dict:
+def request(prompt: str = "# Pergunta:\n", model: str = "endless", forced: tuple[int, ...] = (), **sampling) -> dict:
     return {"model": model, "prompt": prompt, "sampling": PLAY | sampling, "forced": list(forced)}
 
 
 @pytest.fixture(scope="module")
 def long(catalogue):
-    return answer(catalogue, wish(max_new_tokens=60))
+    return answer(catalogue, request(max_new_tokens=60))
 
 
 def copy_link(page, language: str = "en") -> str:
@@ -62,13 +62,13 @@ def read_csv(page) -> tuple[str, list[dict[str, str]]]:
 @pytest.mark.parametrize(
     "asked",
     [
-        wish('# é\n5 + 3? & "x" = #1%', temperature=1.2, seed=2**53 - 1, max_new_tokens=24),
-        wish("é€" * 4000, model="plain", max_new_tokens=3),
-        wish("".join(HOSTILE), forced=(5, 7), max_new_tokens=4),
+        request('# é\n5 + 3? & "x" = #1%', temperature=1.2, seed=2**53 - 1, max_new_tokens=24),
+        request("é€" * 4000, model="plain", max_new_tokens=3),
+        request("".join(HOSTILE), forced=(5, 7), max_new_tokens=4),
     ],
     ids=["signs", "longest prompt", "hostile"],
 )
-def test_a_link_says_what_is_shown_and_only_what_differs_from_the_defaults(view, catalogue, asked):
+def test_a_link_contains_only_what_differs_from_the_defaults(view, catalogue, asked):
     shown = view("trace")
     shown.show(answer(catalogue, asked))
     link = copy_link(shown.page)
@@ -90,7 +90,7 @@ def test_a_link_keeps_the_language(view, long):
     assert parse_qs(urlsplit(copy_link(shown.page, "pt")).query)["lang"] == ["pt"]
 
 
-def test_where_the_clipboard_is_refused_the_link_can_be_selected(view, long):
+def test_without_clipboard_access_the_link_can_be_selected(view, long):
     shown = view("trace")
     shown.show(long)
     shown.page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
@@ -107,9 +107,9 @@ def test_where_the_clipboard_is_refused_the_link_can_be_selected(view, long):
 # ------------------------------------------------------------------------------------------------------- JSON and CSV
 
 
-def test_json_and_csv_hold_what_is_on_the_page(view, catalogue, releases):
+def test_json_and_csv_match_the_page(view, catalogue, releases):
     shown = view("trace", language="pt")  # whose numbers have commas, which no file may have
-    asked = wish(max_new_tokens=16)
+    asked = request(max_new_tokens=16)
     shown.show(answer(catalogue, asked))
     page = shown.page
     trace = read_trace(page)
@@ -135,7 +135,7 @@ def test_json_and_csv_hold_what_is_on_the_page(view, catalogue, releases):
     assert any(row["displaced"] for row in rows)
 
 
-def test_a_spreadsheet_takes_no_token_for_a_formula(view, long):
+def test_spreadsheets_do_not_read_tokens_as_formulas(view, long):
     texts = ["=1+1", "+1", "-1", "@x", "\tx", 'a "quoted", text\n', "plain", "'quoted", " = 2", *HOSTILE]
     shown = view("trace")
     shown.show([long[0], *({**long[1], "i": index, "t": text} for index, text in enumerate(texts)), long[-1]])
@@ -209,7 +209,7 @@ def test_a_new_run_during_a_replay_is_shown(view, long):
     assert len(read_tokens(shown.page)) == 19
 
 
-def test_with_little_motion_a_replay_goes_in_few_steps(view, long):
+def test_with_reduced_motion_a_replay_takes_few_steps(view, long):
     counts = {}
     for motion in ("no-preference", "reduce"):
         shown = view("trace", context={"reduced_motion": motion})

@@ -40,7 +40,7 @@ def state(view) -> str:
     return view.page.locator(VIEW).get_attribute("data-state")
 
 
-def test_a_generation_is_drawn_as_its_events_come(view, long):
+def test_a_generation_is_drawn_as_its_events_arrive(view, long):
     shown = view("trace")
     assert (state(shown), part(shown.page, "empty").text_content()) == ("empty", EN["empty"])
     announced = "() => window.announced ??= []"
@@ -71,7 +71,7 @@ def test_a_generation_is_drawn_as_its_events_come(view, long):
     assert spoken[2] == EN["announce_end"].format(tokens=len(long) - 2, verdict=verdict)
 
 
-def test_load_and_figures_are_those_of_the_steps(view, long):
+def test_load_and_figures_match_the_steps(view, long):
     shown = view("trace")
     shown.show(long)
     trace = read_trace(shown.page)
@@ -97,7 +97,7 @@ def test_load_and_figures_are_those_of_the_steps(view, long):
 @pytest.mark.parametrize(
     ("language", "tokens", "load", "temperature"), [("en", "1,234", "1.0×", "0.8"), ("pt", "1.234", "1,0×", "0,8")]
 )
-def test_numbers_are_written_as_the_language_writes_them(view, long, language, tokens, load, temperature):
+def test_numbers_are_formatted_for_the_language(view, long, language, tokens, load, temperature):
     start, step = long[0], {**long[1], "e": [[0, 1], [2, 3]], "s": 1.0}
     shown = view("trace", language=language)
     steps = [{**step, "i": index, "e": [[index % 4, (index + 1) % 4]] * 2} for index in range(1233)]
@@ -112,7 +112,7 @@ def test_numbers_are_written_as_the_language_writes_them(view, long, language, t
     assert all(re.fullmatch(number, text) for text in popover.locator(".av-sum").all_text_contents())
 
 
-def test_who_stops_gets_no_more_tokens(view, long):
+def test_no_tokens_arrive_after_stop(view, long):
     shown = view("trace")
     shown.change("waiting")
     shown.change("running", value=to_text(long[:20]))
@@ -125,7 +125,7 @@ def test_who_stops_gets_no_more_tokens(view, long):
     assert len(read_tokens(shown.page)) == len(long) - 2
 
 
-def test_a_request_that_comes_to_nothing_leaves_what_was_there(view, recorded, long):
+def test_a_request_without_result_leaves_the_view_unchanged(view, recorded, long):
     shown = view("trace", value=to_text(recorded))
     tokens = read_tokens(shown.page)
     assert part(shown.page, "status").text_content() == "Recorded example · plain · temperature 0.8 · seed 3"
@@ -143,7 +143,7 @@ def test_a_request_that_comes_to_nothing_leaves_what_was_there(view, recorded, l
     assert state(shown) == "done" and not part(shown.page, "note").is_visible()
 
 
-def test_a_late_example_does_not_cover_what_was_asked_after_it(view, recorded, long):
+def test_a_late_example_does_not_replace_a_newer_request(view, recorded, long):
     shown = view("trace", value=to_text(recorded))
     shown.change(model="endless")
     shown.show(long)
@@ -154,7 +154,7 @@ def test_a_late_example_does_not_cover_what_was_asked_after_it(view, recorded, l
     assert state(shown) == "recorded"
 
 
-def test_what_cannot_be_shown_says_why(view, long):
+def test_an_error_shows_its_reason(view, long):
     shown = view("trace", value=to_text([{"kind": "error", "message": "no <b>config</b>", "of": "example"}]))
     assert part(shown.page, "error").text_content() == "no <b>config</b>"
     assert state(shown) == "error"
@@ -167,14 +167,14 @@ def test_what_cannot_be_shown_says_why(view, long):
     assert part(shown.page, "error").text_content() == EN["bad_link"].format(message="seed must be")
 
 
-def test_what_a_link_opens_is_asked_for(view):
-    wish = {"model": "plain", "prompt": "1 + 1", "sampling": PLAY, "forced": [1, 2]}
-    shown = view("trace", value=to_text([{"kind": "open", **wish}]))
-    assert shown.asked() == [wish]
+def test_opening_a_link_sends_its_request(view):
+    request = {"model": "plain", "prompt": "1 + 1", "sampling": PLAY, "forced": [1, 2]}
+    shown = view("trace", value=to_text([{"kind": "open", **request}]))
+    assert shown.asked() == [request]
 
 
 @pytest.mark.parametrize("language", ["en", "pt"])
-def test_a_prompt_that_was_cut_says_so(view, long, language):
+def test_a_truncated_prompt_is_labelled(view, long, language):
     shown = view("trace", language=language)
     shown.show([{**long[0], "dropped": 1512, "context": 2048}, *long[1:]])
     numbers = {"en": ("1,512", "2,048"), "pt": ("1.512", "2.048")}[language]
@@ -214,7 +214,7 @@ def test_hostile_tokens_run_nothing(view, catalogue):
     assert page.locator(f"{VIEW} img, {VIEW} script").count() == 0
 
 
-def test_keyboard_walks_the_ribbon(view, recorded):
+def test_the_keyboard_navigates_the_ribbon(view, recorded):
     page = view("trace", value=to_text(recorded)).page
     page.locator(RIBBON).focus()
     page.keyboard.press("ArrowRight")
@@ -257,7 +257,7 @@ def test_hovering_links_token_column_and_cells(view, recorded):
         page.mouse.move(1, 1)
 
 
-def test_another_language_changes_every_word(view, long):
+def test_changing_the_language_translates_every_word(view, long):
     shown = view("trace")
     shown.show([*long[:-1], {"kind": "end", "reason": "eos"}])
     page = shown.page
@@ -284,7 +284,7 @@ def test_another_language_changes_every_word(view, long):
     assert words() == english
 
 
-def test_on_a_narrow_screen_the_ribbon_scrolls_and_the_popover_stands_below_it(view, long):
+def test_on_a_narrow_screen_the_ribbon_scrolls_and_the_popover_is_below_it(view, long):
     shown = view("trace", context={"viewport": {"width": 390, "height": 844}})
     shown.show(long)
     page = shown.page
@@ -298,7 +298,7 @@ def test_on_a_narrow_screen_the_ribbon_scrolls_and_the_popover_stands_below_it(v
 
 
 @pytest.mark.parametrize(("motion", "moves"), [("no-preference", True), ("reduce", False)])
-def test_nothing_moves_for_those_who_asked_for_calm(view, long, motion, moves):
+def test_reduced_motion_disables_animations(view, long, motion, moves):
     shown = view("trace", context={"reduced_motion": motion})
     shown.change("waiting")
     shown.change("running", value=to_text(long[:20]))
@@ -306,7 +306,7 @@ def test_nothing_moves_for_those_who_asked_for_calm(view, long, motion, moves):
     assert bool(shown.page.evaluate(running)) is moves
 
 
-def test_many_experts_are_told_by_place_and_a_dense_model_has_no_ribbon(view, long):
+def test_many_experts_are_shown_by_position_and_a_dense_model_has_no_ribbon(view, long):
     shown = view("trace")
     many = [{**step, "e": [[index % 16, (index + 5) % 16]] * 2} for index, step in enumerate(long[1:-1])]
     shown.show([{**long[0], "experts": 16, "bias": [[0] * 16] * 2}, *many, long[-1]])

@@ -102,7 +102,7 @@ def test_each_rule_alone_reports_its_problem(check_rule, rule, change, messages)
     check_rule(rule, change, messages)
 
 
-def test_nothing_of_the_folder_is_run(spoilt, tmp_path):
+def test_code_in_the_folder_is_never_run(spoilt, tmp_path):
     mark = tmp_path / "mark"
     snippet = f"open({str(mark)!r}, 'w')\n"
     folder = spoilt(

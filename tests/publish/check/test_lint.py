@@ -77,7 +77,7 @@ JUNK = [
 
 
 @pytest.mark.parametrize("number", range(len(JUNK)))
-def test_junk_in_any_file_does_not_crash_it(tmp_path, number):
+def test_junk_in_any_file_does_not_crash_the_checks(tmp_path, number):
     for name in (*REQUIRED_FILES, *REMOTE_CODE, RESULT_FILE):
         put(name, JUNK[number])(tmp_path)
     found = lint(tmp_path)
@@ -86,7 +86,7 @@ def test_junk_in_any_file_does_not_crash_it(tmp_path, number):
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_bad_file_among_good_ones_does_not_crash_it(release, tmp_path_factory, data):
+def test_a_bad_file_among_good_ones_does_not_crash_the_checks(release, tmp_path_factory, data):
     folder = shutil.copytree(release, tmp_path_factory.mktemp("bad") / "release")
     name = data.draw(st.sampled_from((*REQUIRED_FILES, *REMOTE_CODE)))
     content = (folder / name).read_bytes()
@@ -98,7 +98,7 @@ def test_a_bad_file_among_good_ones_does_not_crash_it(release, tmp_path_factory,
     shutil.rmtree(folder)
 
 
-def test_links_pipes_and_odd_names_do_not_crash_it(tmp_path):
+def test_links_pipes_and_odd_names_do_not_crash_the_checks(tmp_path):
     assert len(lint(tmp_path)) >= len(REQUIRED_FILES)  # nothing there
     for name in REQUIRED_FILES:
         (tmp_path / name).mkdir()
@@ -115,7 +115,7 @@ def test_links_pipes_and_odd_names_do_not_crash_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file"])
-def test_what_is_no_folder_is_a_mistake_in_one_line(tmp_path, name):
+def test_a_path_that_is_not_a_folder_is_reported_in_one_line(tmp_path, name):
     (tmp_path / "file").write_text("x")
     for call in (lint, check_folder, scan_text_files):
         with pytest.raises(AxionError, match="is not a folder"):

@@ -49,12 +49,12 @@ def test_errors_are_one_line_of_advice_without_a_token(error, advice):
 
 
 @pytest.mark.parametrize("repo_id", ["", "Axion1", "a/b/c", "some one/Axion1", "someone/Axion1..x", "someone/-Axion1"])
-def test_repository_names_that_the_hub_would_refuse(repo_id):
+def test_repository_names_that_the_hub_would_refuse_are_rejected(repo_id):
     with pytest.raises(AxionError, match="--repo-id"):
         publish_hub.check_repo_id(repo_id)
 
 
-def test_a_name_with_a_dot_is_fine():
+def test_a_name_with_a_dot_is_accepted():
     publish_hub.check_repo_id("someone/Axion1-v0.1")
 
 
@@ -100,12 +100,12 @@ WRITES = {"accessToken": {"role": "write"}}
 
 
 @pytest.mark.parametrize(("orgs", "auth"), [(None, WRITES), ([], None)])
-def test_a_user_without_organisations_or_rights_is_fine(hub, orgs, auth):
+def test_a_user_without_organisations_or_rights_is_accepted(hub, orgs, auth):
     assert publish_hub.check_access(REPO, user={"name": "someone", "orgs": orgs, "auth": auth}) is False
 
 
 @pytest.mark.parametrize(("orgs", "auth"), [([{}], WRITES), (3, WRITES), ([], {"accessToken": "x"})])
-def test_a_user_that_cannot_be_read_is_one_line(hub, orgs, auth):
+def test_an_unreadable_user_is_reported_in_one_line(hub, orgs, auth):
     with pytest.raises(AxionError, match=r"^the Hub's answer about someone/Tiny cannot be read \("):
         publish_hub.check_access(REPO, user={"name": "someone", "orgs": orgs, "auth": auth})
 
@@ -156,13 +156,13 @@ def test_a_wait_that_the_hub_asks_for_is_reported_and_has_a_limit(monkeypatch, c
         (RuntimeError("I/O error: No space left on device (os error 28)"), "^someone/Tiny: No space left on device$"),
     ],
 )
-def test_a_full_disk_is_not_taken_for_the_network(error, line):
+def test_a_full_disk_is_not_reported_as_a_network_error(error, line):
     with pytest.raises(AxionError, match=line), hub_errors(REPO):
         raise error
 
 
 @pytest.mark.parametrize("on", ["GET /api/whoami-v2", "GET */auth-check/write", "GET */revision/*", "GET */refs"])
-def test_a_page_instead_of_an_answer_is_one_line(hub, monkeypatch, on):
+def test_an_html_page_instead_of_json_is_reported_in_one_line(hub, monkeypatch, on):
     monkeypatch.setattr(errors.time, "sleep", lambda seconds: None)
     publish_hub.create_repo(REPO)
     hub.fail("not JSON", on, sticky=True)
@@ -180,7 +180,7 @@ def test_a_page_instead_of_an_answer_is_one_line(hub, monkeypatch, on):
     assert publish_hub.tags(REPO) == {} and publish_hub.head(REPO)
 
 
-def test_private_needs_a_repository_that_is_new_or_private(hub):
+def test_private_requires_a_new_or_private_repository(hub):
     assert publish_hub.check_access(REPO, private=True) is False
     publish_hub.create_repo(REPO, private=True)
     assert publish_hub.check_access(REPO, private=True) is True
@@ -190,7 +190,7 @@ def test_private_needs_a_repository_that_is_new_or_private(hub):
             call(REPO, private=True)
 
 
-def test_a_pull_request_to_somebody_elses_repository_is_fine(hub, monkeypatch):
+def test_a_pull_request_to_somebody_elses_repository_is_allowed(hub, monkeypatch):
     HfApi().create_repo(REPO)
     monkeypatch.setenv("HF_TOKEN", accounts.STRANGER)
     assert publish_hub.check_access(REPO, pull_request=True) is True
@@ -231,7 +231,7 @@ def test_a_tag_that_somebody_else_created_meanwhile_is_an_error(hub, monkeypatch
         publish_hub.tag(REPO, "v0.1", ours)
 
 
-def test_a_card_that_the_hub_refuses_is_one_line(hub, tmp_path):
+def test_a_card_that_the_hub_refuses_is_reported_in_one_line(hub, tmp_path):
     (tmp_path / "README.md").write_text("---\nlicense: nonsense\n---\n")
     publish_hub.create_repo(REPO)
     with pytest.raises(AxionError, match=r"the Hub refused someone/Tiny: Invalid metadata.*license") as caught:

@@ -37,7 +37,7 @@ def test_a_new_repository_gets_one_commit_and_a_tag_on_it(hub, folder):
 
 
 @pytest.mark.parametrize("xet", [True, False])
-def test_both_ways_of_uploading_end_in_the_same_place(hub, folder, monkeypatch, xet):
+def test_both_ways_of_uploading_end_in_the_same_state(hub, folder, monkeypatch, xet):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not xet)
@@ -64,7 +64,7 @@ def test_a_release_tag_is_never_moved(hub, folder, tmp_path):
     assert hub.snapshot() == before
 
 
-def test_a_new_card_is_pushed_beside_the_tag(hub, folder, tmp_path):
+def test_a_new_card_is_pushed_without_moving_the_tag(hub, folder, tmp_path):
     send(folder)
     tagged = tree(hub, ref="refs/tags/v0.2")
     (folder / "README.md").write_text((folder / "README.md").read_text().replace("Load it.", "Load it well."))
@@ -168,7 +168,7 @@ def test_a_change_between_reading_and_pushing_is_not_overwritten(hub, folder):
     assert tree(hub)["commits"] == 4 and "Load it well." in text_of(hub, REPO)
 
 
-def test_a_conflict_with_an_identical_commit_is_no_error(hub, folder, tmp_path):
+def test_a_conflict_with_an_identical_commit_is_not_an_error(hub, folder, tmp_path):
     """Two publishers push the same release: either commit will do."""
     send(folder)
     repo = hub.store.repos["models", REPO]
@@ -230,7 +230,7 @@ def test_a_hand_made_card_of_the_preceding_version_gets_no_link(hub, folder):
     assert text_of(hub, OLD_REPO).endswith("# Mine\n")
 
 
-def test_a_token_for_one_repository_alone_links_no_other(hub, folder, monkeypatch, tmp_path):
+def test_a_token_for_one_repository_cannot_link_another(hub, folder, monkeypatch, tmp_path):
     send(make_folder(tmp_path / "old", OLD_REPO, tag="v0.1"), OLD_REPO, "v0.1")
     monkeypatch.setenv("HF_TOKEN", accounts.SOMEONE_FINE)
     assert (
@@ -239,7 +239,7 @@ def test_a_token_for_one_repository_alone_links_no_other(hub, folder, monkeypatc
     )
 
 
-def test_the_printed_snippet_asks_no_questions(hub):
+def test_the_printed_snippet_does_not_prompt_the_user(hub):
     loads = re.findall(r"from_pretrained\((.*)\)", snippet(REPO, "v0.2"))
     assert len(loads) == 2 and all("revision=revision, trust_remote_code=True" in load for load in loads)
 
@@ -318,7 +318,7 @@ def test_a_pull_request_needs_no_write_access(hub, folder, monkeypatch, tmp_path
     assert pull["status"] == "open"
 
 
-def test_a_tag_that_the_hub_does_not_show_is_one_line(hub, folder, monkeypatch):
+def test_a_tag_that_the_hub_does_not_show_is_reported_in_one_line(hub, folder, monkeypatch):
     monkeypatch.setattr(HfApi, "create_tag", lambda *arguments, **options: None)
     with pytest.raises(AxionError, match=r"does not show the new tag v0\.2 .*run the same command again"):
         send(folder)

@@ -86,7 +86,7 @@ def test_signed_results_are_kept_by_every_later_push(hub, publish):
     assert tree(hub)["commits"] > commits
 
 
-def test_results_that_are_signed_before_the_tag_are_no_other_release(hub, tmp_path, monkeypatch):
+def test_results_signed_before_the_tag_do_not_make_it_another_release(hub, tmp_path, monkeypatch):
     """The publisher is killed between push and tag, the Hub signs, and the next start tags the signed file."""
     publish, killed = Publisher(tmp_path), pytest.MonkeyPatch()
     killed.setattr(client, "tag", lambda *arguments: 1 / 0)
@@ -118,7 +118,7 @@ def test_a_file_that_others_added_stays(hub, publish):
 
 
 @pytest.mark.parametrize("change", [lambda text: text[:20], lambda text: text.replace('"tag"', '"note": "x", "tag"')])
-def test_an_edited_manifest_is_not_overwritten_unasked(hub, publish, change):
+def test_an_edited_manifest_is_not_overwritten_by_default(hub, publish, change):
     edit(REPO, "release.json", change)
     with pytest.raises(AxionError, match=r"--overwrite someone/Tiny-2:release\.json$"):
         publish()
@@ -143,7 +143,7 @@ def test_a_foreign_manifest_and_its_files_are_not_overwritten(hub, tmp_path, man
     assert hub.snapshot() == before
 
 
-def test_a_card_that_is_not_text_is_one_line(hub, publish):
+def test_a_card_that_is_not_text_is_reported_in_one_line(hub, publish):
     repo = hub.store.repos["models", REPO]
     head = repo.commits[repo.refs["refs/heads/main"]]
     blob = type(head.tree["README.md"])(b"\xff\xfe a card")

@@ -95,7 +95,7 @@ def test_every_request_may_fail_in_every_way(range_, capsys):
     assert len(set(pairs)) >= 40
 
 
-def test_a_request_that_keeps_failing_is_one_line_and_the_next_start_continues(range_):
+def test_a_request_that_keeps_failing_is_reported_and_the_next_run_continues(range_):
     changing = sorted({entry.what for entry in range_.requests if entry.method in MUTATING})
     reported = []
     for what in changing:

@@ -49,14 +49,14 @@ def metadata_of(text):
 
 @pytest.mark.parametrize("base", [BASE, None, OURS])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_a_card_that_says_the_same_becomes_ours(base, newline):
+def test_a_card_with_the_same_content_is_replaced_by_ours(base, newline):
     assert merge_card(OURS, OURS.replace("\n", newline), base) == merge_card(OURS, OURS, None)
     assert merge_card(OURS, OURS, base).text == OURS and merge_card(OURS, OURS, base).kept == []
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_a_card_that_nobody_edited_becomes_ours(newline, mark):
+def test_an_unedited_card_is_replaced_by_ours(newline, mark):
     merged = merge_card(OURS, mark + BASE.replace("\n", newline), BASE)
     assert (merged.text, merged.kept) == (OURS, [])
 
@@ -67,7 +67,7 @@ def test_blank_lines_and_the_order_of_keys_are_not_edits():
     assert merge_card(OURS, theirs, BASE).text == OURS
 
 
-def test_a_card_without_sections_is_replaced_as_long_as_it_is_ours():
+def test_an_unedited_card_without_sections_is_replaced():
     assert merge_card(OURS, "# The first release's card\n", "# The first release's card\n").text == OURS
 
 
@@ -89,14 +89,14 @@ def test_passages_at_the_start_and_the_end_are_kept():
     assert merged.kept == ["2 passages"]
 
 
-def test_line_ends_of_the_browser_are_kept():
+def test_line_endings_of_the_browser_are_kept():
     theirs = after("summary", "Two\n\nlines.").replace("\n", "\r\n")
     merged = merge_card(OURS, theirs, BASE)
     assert merged.text == after("summary", "Two\n\nlines.", OURS).replace("\n", "\r\n")
     assert merge_card(OURS, merged.text, BASE) == merge_card(OURS, merged.text, OURS) == merged
 
 
-def test_mixed_line_ends_in_a_passage_are_kept_byte_for_byte():
+def test_mixed_line_endings_in_a_passage_are_kept_byte_for_byte():
     theirs = after("summary", "one\r\ntwo\rthree \t\n\n\n").replace("A model.\n", "A model.\r\n")
     assert "one\r\ntwo\rthree \t\n\n\n" in merge_card(OURS, theirs, BASE).text
 
@@ -109,7 +109,7 @@ def test_a_new_section_comes_after_its_predecessor_and_the_passage_there():
     assert ["".join(name) for name in names] == ["summary", "I like it", "usage", "results", "licence"]
 
 
-def test_a_new_last_section_is_separated_from_a_passage_without_a_line_end():
+def test_a_new_last_section_is_separated_from_a_passage_without_a_newline():
     merged = merge_card(card(METADATA, TEXTS | {"more": "## More"}), BASE + "Thanks", BASE)
     assert "Thanks\n\n<!-- axion:start more -->\n" in merged.text
     assert list(split_sections(merged.text).sections) == [*TEXTS, "more"]
@@ -123,7 +123,7 @@ def test_a_section_that_is_no_longer_written_is_removed_and_its_passage_kept():
     assert merged.kept == ["2 passages"]
 
 
-def test_an_edit_that_we_make_too_is_not_an_edit():
+def test_the_same_edit_on_both_sides_is_not_a_conflict():
     assert merge_card(OURS, BASE.replace("42 %", "57 %"), BASE).text == OURS
 
 
@@ -209,7 +209,7 @@ def test_unchanged_front_matter_is_kept_verbatim():
     assert merged.text == OURS.replace("license: mit\n", "license:   mit  # as ever\ninference: no\n")
 
 
-def test_our_keys_follow_our_changes():
+def test_our_keys_are_updated_with_our_changes():
     ours = card({"license": "apache-2.0", "tags": ["axion"], "datasets": ["a/b"]}, TEXTS)
     theirs = edited(tags=["axion", "tiny", "maths"])
     merged = merge_card(ours, theirs, BASE)
@@ -305,7 +305,7 @@ def stories(draw):
 
 @settings(max_examples=60)
 @given(stories())
-def test_nothing_of_either_side_is_lost(story):
+def test_nothing_from_either_side_is_lost(story):
     base, theirs, passages, keys, tags, ours, later = story
     merged = merge_card(ours, theirs, base)
     plain = merged.text.replace("\r\n", "\n")

@@ -57,7 +57,7 @@ def folder(request) -> Path:
     return RELEASES / request.param
 
 
-def test_logits_and_text_are_those_of_this_version(folder, python, tmp_path):
+def test_logits_and_text_match_this_version(folder, python, tmp_path):
     (tmp_path / "theirs").mkdir()
     (tmp_path / "ours").mkdir()
     theirs = verify.run_clean(folder, tmp_path / "theirs", python)

@@ -63,7 +63,7 @@ def test_code_that_imports_the_project_fails_even_where_it_is_installed(copy, tm
         verify.run_clean(copy, tmp_path)
 
 
-def test_another_result_in_the_clean_process_is_an_error(release, monkeypatch):
+def test_a_different_result_in_the_clean_process_is_an_error(release, monkeypatch):
     def run_clean(folder, scratch):
         theirs = verify.clean_process.compute(str(folder))
         return theirs | {"logits": theirs["logits"] + 1e-7}
@@ -120,7 +120,7 @@ def test_a_card_edited_since_is_not_an_error(published, monkeypatch):
     assert "(edited since: README.md)" in lines[1]
 
 
-def test_results_that_the_hub_has_signed_are_no_error(release, hub, monkeypatch, tmp_path):
+def test_results_signed_by_the_hub_are_not_an_error(release, hub, monkeypatch, tmp_path):
     monkeypatch.setattr(verify, "run_clean", lambda folder, scratch, download: compute_here(folder))
     folder, results = shutil.copytree(release, tmp_path / "signed"), ".eval_results/gsm8k.yaml"
     (folder / results).parent.mkdir(exist_ok=True)
@@ -163,7 +163,7 @@ def test_others_code_is_not_run_unless_it_is_trusted(published, monkeypatch, nam
     assert "--trust-remote-code" in str(caught.value)
 
 
-def test_documents_that_others_added_are_no_reason_to_distrust(published, monkeypatch):
+def test_documents_that_others_added_do_not_require_trust(published, monkeypatch):
     monkeypatch.setattr(verify, "run_clean", lambda folder, scratch, download: compute_here(folder))
     added = (".gitignore", "docs/picture.png", ".eval_results/mmlu.yaml")
     HfApi().create_commit(REPO_ID, [CommitOperationAdd(name, RESULT) for name in added], commit_message="More")
@@ -233,7 +233,7 @@ def test_a_file_that_differs_from_the_manifest(published, monkeypatch):
         ("metrics.csv", None, "metrics.csv is missing"),
     ],
 )
-def test_every_problem_of_a_download_is_one_line(published, monkeypatch, name, content, line):
+def test_every_problem_with_a_download_is_reported_in_one_line(published, monkeypatch, name, content, line):
     monkeypatch.setattr(verify, "run_clean", None)  # calling it would fail
     change = CommitOperationDelete(name) if content is None else CommitOperationAdd(name, content)
     with warnings.catch_warnings(action="ignore"):
@@ -243,7 +243,7 @@ def test_every_problem_of_a_download_is_one_line(published, monkeypatch, name, c
 
 
 @pytest.mark.parametrize("reference", [f"{REPO_ID}@v9", "someone/nothing", f"{REPO_ID}-2@v0.1"])
-def test_what_is_not_on_the_hub(published, reference):
+def test_releases_that_are_not_on_the_hub(published, reference):
     with pytest.raises(AxionError, match="is not on the Hub"):
         verify.verify_published(reference, Steps(lambda line: None))
 

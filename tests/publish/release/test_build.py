@@ -60,7 +60,7 @@ def test_the_remote_code_is_copied_unchanged(release):
     assert config["use_cache"] is True
 
 
-def test_weights_are_the_runs_stored_once_with_their_format(release, finished_run):
+def test_the_weights_of_the_run_are_stored_once_with_their_format(release, finished_run):
     with safe_open(release / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
         assert "lm_head.weight" not in file.keys()  # noqa: SIM118 (no mapping): tied to the embeddings
@@ -103,7 +103,7 @@ def test_facts_come_from_the_run_and_its_evaluation(info, finished_run, measured
     assert [member["version"] for member in info["roadmap"]] == ["0.1", "0.2", "0.3", "0.4", "0.5"]
 
 
-def test_what_is_built_is_known_by_its_ingredients(release, finished_run, ingredients, measured, tmp_path):
+def test_a_built_release_is_recognised_by_its_ingredients(release, finished_run, ingredients, measured, tmp_path):
     assert build.is_built(release, ingredients)
     assert not build.is_built(tmp_path, ingredients)
     assert not build.is_built(release, build.Ingredients(finished_run, measured, "another/Name"))
@@ -119,17 +119,17 @@ def test_what_is_built_is_known_by_its_ingredients(release, finished_run, ingred
     assert not build.is_built(release, build.Ingredients(finished_run, measured, REPO_ID))
 
 
-def test_what_does_not_change_a_release_does_not_count(release, finished_run, measured):
+def test_changes_that_do_not_affect_a_release_do_not_cause_a_rebuild(release, finished_run, measured):
     measured["key"] = {"measure": "another code, the same figures"}
     assert build.is_built(release, build.Ingredients(finished_run, measured, REPO_ID))
 
 
-def test_a_version_that_is_added_to_the_series_counts(release, ingredients, monkeypatch):
+def test_a_version_added_to_the_series_causes_a_rebuild(release, ingredients, monkeypatch):
     monkeypatch.setattr(build, "roadmap", lambda family: [{"name": "axion1-v0.9"}])
     assert not build.is_built(release, ingredients)
 
 
-def test_the_code_behind_a_module_is_what_it_imports_and_nothing_else():
+def test_the_code_of_a_module_is_what_it_imports_and_nothing_else():
     def names(module):
         return {path.relative_to(fingerprint.ROOT).as_posix() for path in fingerprint.code_behind(module)}
 
@@ -214,7 +214,7 @@ def test_token_ids_that_disagree_are_refused(finished_run, measured, tmp_path):
         build.build_release(build.Ingredients(run, measured, REPO_ID), tmp_path / "release")
 
 
-def test_a_release_for_another_repository_differs_in_its_card_alone(release, info, tmp_path):
+def test_a_release_for_another_repository_differs_only_in_its_card(release, info, tmp_path):
     build.refresh(release, "another/Name", tmp_path / "copy")
     changed = {name for name in FILES if sha256(tmp_path / "copy" / name) != sha256(release / name)}
     assert changed == {"README.md", "release.json", ".eval_results/gsm8k.yaml"}  # the result names the card
@@ -273,7 +273,7 @@ def test_a_release_is_refreshed_in_place_with_the_current_code(release, info, tm
         ({"results": None}, "release.json has no results"),
     ],
 )
-def test_what_cannot_be_refreshed_is_one_line(release, info, tmp_path, capsys, changes, line):
+def test_a_release_that_cannot_be_refreshed_is_reported_in_one_line(release, info, tmp_path, capsys, changes, line):
     folder = shutil.copytree(release, tmp_path / "release")
     (folder / "release.json").write_text(json.dumps(info | changes))
     assert run(app, ["refresh", str(folder)]) == 2

@@ -103,7 +103,7 @@ def test_each_figure_is_in_its_place(info, path, value, text):
 
 
 @pytest.mark.parametrize(("correct", "recommended"), [(99, "# Raciocínio:"), (1, "# Resposta:")])
-def test_the_card_recommends_the_way_of_asking_that_was_right_most_often(info, correct, recommended):
+def test_the_card_recommends_the_most_accurate_prompt_ending(info, correct, recommended):
     for score in info["results"]["arithmetic_reasoning"]["scores"]:
         score["correct"] = correct
     card = render_card(info)
@@ -112,7 +112,7 @@ def test_the_card_recommends_the_way_of_asking_that_was_right_most_often(info, c
     assert f"({correct} of 101; 25.0% to 75.0%) |" in card and "41.0% (41 of 100; 25.0% to 75.0%) |" in card
 
 
-def test_a_way_of_asking_that_was_not_measured_is_not_recommended(info):
+def test_a_prompt_ending_that_was_not_measured_is_not_recommended(info):
     del info["results"]["arithmetic_reasoning"]
     assert "end the prompt in" not in render_card(info) and "How much is 12 + 30?" in render_card(info)
 
@@ -274,7 +274,7 @@ def test_no_placeholder_is_left(info):
     assert "\n\n\n\n" not in card and not re.search(r"[ \t]+$", card, re.MULTILINE)
 
 
-def test_an_unknown_family_is_one_line(info):
+def test_an_unknown_family_is_reported_in_one_line(info):
     info["family"] = "nosuch"
     with pytest.raises(AxionError, match=r"family is .nosuch.; it must be one of: axion1"):
         render_card(info)

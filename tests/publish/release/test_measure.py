@@ -46,7 +46,9 @@ def test_the_date_and_the_data_are_recorded_by_content(run, recipe_file, local, 
     assert len(content["date"].split("-")) == 3
 
 
-def test_other_data_is_measured_again_but_not_the_same_data_elsewhere(run, recipe_file, local, evaluations, tmp_path):
+def test_different_data_is_measured_again_but_not_the_same_data_elsewhere(
+    run, recipe_file, local, evaluations, tmp_path
+):
     measure(run, load_recipe(recipe_file, local), [].append)
     shutil.copytree(tmp_path / "private", tmp_path / "elsewhere")
     measure(run, load_recipe(recipe_file, [each.replace("private", "elsewhere") for each in local]), [].append)
@@ -80,7 +82,7 @@ def test_skipped_tasks_are_tried_again_and_the_rest_is_kept(run, recipe_file, me
     assert seen == [set(), set(first["results"]) - {"gsm8k_test"}, set(first["results"]) - {"gsm8k_test"}]
 
 
-def test_other_sample_prompts_give_other_samples(run, recipe_file, local, evaluations, monkeypatch):
+def test_different_sample_prompts_give_different_samples(run, recipe_file, local, evaluations, monkeypatch):
     for prompts in (SAMPLE_PROMPTS, ("1 + 1 =",)):
         monkeypatch.setattr("publish.release.measure.SAMPLE_PROMPTS", prompts)
         content = measure(run, load_recipe(recipe_file, local), [].append)
@@ -97,7 +99,7 @@ def test_the_load_is_measured_again_once_the_documents_are_available(run, recipe
     assert set(seen[1]) == {"arithmetic", "arithmetic_reasoning", "gsm8k_test", "speed"}
 
 
-def test_only_what_came_after_a_release_is_measured_of_it(release, measured, monkeypatch):
+def test_only_missing_results_are_measured_for_an_existing_release(release, measured, monkeypatch):
     seen = []
 
     def evaluate(release, data, known, **_):

@@ -58,7 +58,7 @@ def small(built_small, tmp_path) -> Path:
     return shutil.copytree(built_small, tmp_path / "small")
 
 
-def test_it_holds_what_the_page_needs_and_nothing_else(built):
+def test_the_space_contains_what_the_page_needs_and_nothing_else(built):
     files = files_in(built)
     modules = {name for name in files if name.endswith(".py")}
     assert {"app.py", "axion/release.py", "axion/inference/stream.py", "playground/server/zero_gpu.py"} < modules
@@ -98,7 +98,7 @@ def test_the_requirements_are_what_the_page_imports_with_the_torch_of_zero_gpu(b
     assert not names & {"datasets", "peft", "matplotlib", "accelerate", "spaces"}
 
 
-def test_a_library_that_is_not_pinned_is_noticed():
+def test_an_unpinned_library_is_an_error():
     with pytest.raises(AxionError, match="imports polars, which"):
         space_build.requirements({"torch", "polars"})
 
@@ -139,7 +139,7 @@ def test_the_front_matter_is_what_the_hub_reads(built, small):
         ("hf_oauth", True, "hf_oauth is unknown"),
     ],
 )
-def test_front_matter_that_the_hub_would_refuse_is_one_line(small, key, value, wrong):
+def test_front_matter_that_the_hub_would_refuse_is_reported_in_one_line(small, key, value, wrong):
     values = front_matter(small)
     values.pop(key, None)
     if value is not None:
@@ -193,7 +193,7 @@ def test_a_folder_that_does_not_start_is_reported_by_its_last_line(built, tmp_pa
 
 
 @pytest.mark.parametrize("answer", [TimeoutError("timed out"), KeyError("components"), httpx2.ReadTimeout("slow")])
-def test_a_page_that_starts_but_does_not_answer_is_one_line(tmp_path, monkeypatch, answer):
+def test_a_page_that_starts_but_does_not_answer_is_reported_in_one_line(tmp_path, monkeypatch, answer):
     def fail(address):
         raise answer
 
@@ -268,7 +268,7 @@ def test_a_space_is_built_run_pushed_and_started_and_the_second_time_skipped(hub
     assert hub.surprises == []
 
 
-def test_the_page_reads_what_is_preloaded(hub, release, published):
+def test_the_files_that_the_page_reads_are_preloaded(hub, release, published):
     model = find_model(MODEL)
     assert (model.commit, model.reference) == (published, f"{MODEL}@{published}")
     assert {"config.json", "model.safetensors", "tokenizer.json", "release.json"} <= set(model.files)
