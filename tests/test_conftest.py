@@ -1,4 +1,4 @@
-"""How the tests are given out."""
+"""How the tests are distributed to workers."""
 
 import os
 

@@ -3,7 +3,7 @@
 The real `huggingface_hub` client, `transformers` and the `hf` command run against it unchanged, with HF_ENDPOINT set.
 Everything is in memory. `python -m tests.hub` starts it by hand; tests use the fixtures of `tests.hub.fixtures`.
 
-Where what is answered:
+Routes by module:
     accounts.py  tokens, who may read and write what, whoami
     repos.py     create, delete, move, settings, info, auth-check, refs, branches, tags, the list of commits
     files.py     tree, paths-info, preupload, commit, resolve and the downloads behind it

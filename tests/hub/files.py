@@ -112,7 +112,7 @@ def goes_to_lfs(path: str, size: int, sample: bytes) -> bool:
     try:
         sample.decode()
     except UnicodeDecodeError as error:
-        # A character may be cut where the sample ends.
+        # The sample may end in the middle of a character.
         return len(sample) < 512 or error.start < len(sample) - 3
     return b"\0" in sample
 

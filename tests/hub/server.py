@@ -25,7 +25,7 @@ from tests.hub.faults import KINDS, STATUSES, Entry, Fault, Wire
 from tests.hub.store import Store
 from tests.hub.wire import HubError, Surprise
 
-# The first that fits answers, so what is named in full comes before what any repository could be called.
+# The first matching route answers, so fixed paths come before those with a repository name.
 ROUTERS = [
     social.router,
     jobs.router,
@@ -76,8 +76,8 @@ class Hub:
     """A running Hub.
 
     Attributes:
-        url: what HF_ENDPOINT must say.
-        home: HF_HOME for those who talk to it: caches, which go with the next reset.
+        url: the value for HF_ENDPOINT.
+        home: HF_HOME for its clients, with their caches; emptied by the next reset.
         token: a token that may write as `someone`; others are in tests.hub.accounts.
         store: the state, for reading and for setting the stage (store.free, store.tokens, …).
     """
@@ -85,7 +85,7 @@ class Hub:
     def __init__(self, port: int = 0):
         self.app, self.wire = build()
         self.token = SOMEONE
-        # Named as TCP, so that asyncio sends small answers at once; without, each takes 40 ms.
+        # With IPPROTO_TCP, asyncio sets TCP_NODELAY; without it, each small response takes 40 ms.
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(("127.0.0.1", port))
@@ -144,10 +144,10 @@ class Hub:
 
         Args:
             kind: a status, or one of tests.hub.faults.KINDS, described there.
-            on: which requests count: a pattern of "METHOD template" or "METHOD path", e.g. "POST */commit/*".
-            nth: at which of them it happens, counted from now.
-            sticky: it happens at all later ones, too.
-            call: is run at that moment, e.g. to kill the process that asked: before the request takes effect,
+            on: which requests are counted: a pattern of "METHOD template" or "METHOD path", e.g. "POST */commit/*".
+            nth: which of these requests fails, counted from now.
+            sticky: all later ones fail too.
+            call: run at that moment, e.g. to kill the client process: before the request takes effect,
                 but with "reset after", after it.
         """
         if kind not in (*KINDS, *STATUSES):

@@ -95,7 +95,7 @@ async def collections(
         and (not found["private"] or (token and token.belongs_to(found["owner"])))
         and (item is None or any(f"{PLURALS.get(i['type'], i['type'])}/{i['id']}" == item for i in found["items"]))
     ]
-    # In a list, where a collection stands says its position.
+    # In a list, the position of a collection is its index.
     seen = [{key: value for key, value in found.items() if key != "position"} for found in seen]
     return page_of(request, store, seen)
 

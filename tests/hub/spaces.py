@@ -102,7 +102,7 @@ def runtime(space: Space) -> dict:
 
 
 def build(space: Space) -> None:
-    """Start a build, as after a change of settings."""
+    """Start a build, as a change of settings does."""
     if space.stage not in ("NO_APP_FILE", "PAUSED"):
         space.stage, space.polls = "BUILDING", 0
 

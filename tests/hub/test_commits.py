@@ -1,4 +1,4 @@
-"""Commits: both ways in which large files travel, what is refused, and that nothing is ever half-made."""
+"""Commits: both ways of uploading large files, what is refused, and that commits are atomic."""
 
 import random
 import subprocess
@@ -51,7 +51,7 @@ def test_one_commit_has_all_files_in_both_modes(hub, api, repo, mode):
     assert tree["README.md"].lfs is None and tree["empty.bin"].lfs is None
     for path, content in files.items():
         assert Path(hf_hub_download(repo, path)).read_bytes() == content
-    # What no pattern of .gitattributes covers gets a line of its own in it.
+    # Files that no pattern of .gitattributes matches get a line of their own.
     attributes = Path(hf_hub_download(repo, ".gitattributes")).read_text()
     assert "chart.png filter=lfs" in attributes and "model.safetensors filter" not in attributes
     assert ("GET /api/{kind}/{ns}/{name}/xet-write-token/{revision}" in hub.calls()) == (mode == "xet")

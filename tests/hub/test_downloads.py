@@ -1,4 +1,4 @@
-"""Downloads: whole releases, single files, at every kind of revision, checked against the Hub's sums."""
+"""Downloads: whole releases, single files, at every kind of revision, checked against the Hub's checksums."""
 
 from pathlib import Path
 

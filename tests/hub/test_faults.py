@@ -1,4 +1,4 @@
-"""Each kind of fault, as the client meets it."""
+"""Each kind of fault, as the client sees it."""
 
 import subprocess
 import sys
@@ -125,6 +125,6 @@ def test_unexpected_requests_are_refused_and_recorded(hub):
         headers = {"Authorization": f"Bearer {hub.token}"} | options.pop("headers", {})
         answer = httpx2.request(method, hub.url + path, headers=headers, **options)
         assert 400 <= answer.status_code < 500
-    # The last was refused for its repository before anybody looked at it.
+    # The last request was refused because of its repository, before its body was checked.
     assert len(hub.surprises) == 3 and "hf_" not in "".join(hub.surprises)
     hub.surprises.clear()

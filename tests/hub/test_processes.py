@@ -1,4 +1,4 @@
-"""Other processes at the Hub: transformers with a release's own code, the `hf` command, and the Hub by its command."""
+"""Other processes as clients: transformers with a release's own code, the `hf` command, and the Hub's own command."""
 
 import os
 import signal

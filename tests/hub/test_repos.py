@@ -48,7 +48,7 @@ def test_creating_a_repository_twice_is_an_error_unless_exist_ok(hub, api):
         api.create_repo(REPO)
     assert refused.value.response.status_code == 409
     assert api.create_repo(REPO, exist_ok=True).repo_id == REPO
-    # Without the right to create, the client looks whether it is there already.
+    # Without permission to create it, the client checks whether the repository already exists.
     assert api.create_repo(REPO, exist_ok=True, token=accounts.STRANGER).repo_id == REPO
 
 

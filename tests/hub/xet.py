@@ -1,7 +1,7 @@
 """Reads what hf_xet wrote to the folder of a `local://` storage.
 
-hf_xet keeps content in xorbs, and in shards which file is made of which parts of them. A shard names files by Xet's own
-hash and, behind it, by the sha256 that the commit will name: https://huggingface.co/docs/xet/shard
+hf_xet keeps content in xorbs, and lists in shards which parts of them make up each file. A shard identifies files by
+Xet's own hash, followed by the sha256 that the commit will contain: https://huggingface.co/docs/xet/shard
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A running playground on random models, and a real Chromium to look at it."""
+"""A running playground on random models, and fixtures that open it in a real Chromium."""
 
 import asyncio
 import json
@@ -48,10 +48,10 @@ HOSTILE = [
 @pytest.fixture(scope="session")
 def releases(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of releases, RELEASES: `plain`, `endless` (its text never ends, its routers are biased), `hostile`,
-    `broken`, `measured` (with all that is measured of a real one), `talkative` (trained to chat, and never ends).
+    `broken`, `measured` (with all results of a real release), `talkative` (a chat model whose text never ends).
 
-    The example of `hostile` has markup in its tokens, and the end of the text among its alternatives; so does all that
-    it says of itself.
+    The recorded example of `hostile` has markup in its tokens and EOS among its alternatives; the text fields of its
+    release.json are markup too.
     """
     from axion.inference.sampling import Sampling
     from axion.inference.stream import make_trace
@@ -81,7 +81,7 @@ def releases(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     _edit(root / "talkative" / "generation_config.json", eos_token_id=10**6)
 
     _edit(root / "endless" / "config.json", max_position_embeddings=4096)
-    _edit(root / "endless" / "generation_config.json", eos_token_id=10**6)  # no such token
+    _edit(root / "endless" / "generation_config.json", eos_token_id=10**6)  # not a token, so the text never ends
     _bias(root / "endless" / "model.safetensors")
     (root / "broken" / "config.json").write_text("{", encoding="utf-8")
     return root
@@ -124,14 +124,14 @@ def _edit(path: Path, **values: object) -> None:
 
 @pytest.fixture(scope="session")
 def server(releases: Path) -> Iterator[Server]:
-    """A playground that offers the folders of `releases`, `plain` first; slow enough to be stopped in the middle."""
+    """A playground with the models of `releases`, `plain` first, slow enough to be stopped during a generation."""
     with served([str(releases / name) for name in RELEASES], app=SLOW_APP) as running:
         yield running
 
 
 @pytest.fixture
 def view(browser):
-    """Opens views alone in pages of their own, `view("trace", value=…)`; takes what `open_view` takes."""
+    """Opens a view in a page of its own, e.g. `view("trace", value=…)`; takes the arguments of `open_view`."""
     with ExitStack() as stack:
         yield lambda name, **options: stack.enter_context(open_view(browser, name, **options))
 
@@ -154,7 +154,7 @@ def example(catalogue: Catalogue, name: str = "plain") -> list[dict]:
 
 
 def run_async(coroutine: Coroutine) -> object:
-    """What the coroutine gives, run in a thread of its own: in the tests' own one Playwright keeps a loop running."""
+    """Run a coroutine in another thread, since Playwright keeps an event loop running in the tests' own."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, coroutine).result()
 
@@ -163,9 +163,9 @@ _addresses = (f"198.51.100.{number}" for number in count(1))
 
 
 def new_visitor(browser, **options: object):
-    """A page of somebody who was not there before, and whose requests are counted by themselves.
+    """A page of a new visitor with a rate limit of its own.
 
-    The server believes a proxy of its own machine when it says whose request it hands on.
+    The server trusts the client address in the headers of a local proxy.
     """
     options = {"viewport": {"width": 1280, "height": 800}} | options
     return browser.new_page(extra_http_headers={"X-Forwarded-For": next(_addresses)}, **options)
@@ -173,7 +173,7 @@ def new_visitor(browser, **options: object):
 
 @pytest.fixture
 def page(browser, server: Server):
-    """The playground as a visitor sees it first; the test fails if the page raised a script error."""
+    """The playground as a visitor first sees it; the test fails if the page raised a script error."""
     page = new_visitor(browser)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -1,4 +1,4 @@
-"""The texts of the page in every language, and numbers as each language writes them."""
+"""The texts of the page in every language, and the number format of each language."""
 
 import re
 from string import Formatter

@@ -1,4 +1,4 @@
-"""A finished run with random weights, what an evaluation of it might say, and the release that they make."""
+"""A finished run with random weights, made-up evaluation results, and the release built from them."""
 
 import json
 import shutil

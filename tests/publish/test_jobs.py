@@ -1,4 +1,4 @@
-"""Publishing as a Job: what the Hub is asked to run, with which files, and what is refused before that."""
+"""Publishing as a Job: the command and files sent to the Hub, and what is refused before that."""
 
 import io
 import os

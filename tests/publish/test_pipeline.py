@@ -1,4 +1,4 @@
-"""The order of steps, what each skips, and errors of the command line. No training; the Hub is local."""
+"""The order of steps, what each one skips, and command-line errors. Nothing is trained; the Hub is local."""
 
 import json
 import shutil
@@ -214,7 +214,7 @@ def test_nothing_is_tagged_unless_it_was_verified(here, request_for, the_hub, mo
 
 
 class Killed(BaseException):
-    """What no code may catch."""
+    """Stands for a kill; no code may catch it."""
 
 
 KILLS = [
@@ -422,7 +422,7 @@ def test_edits_are_discarded_only_in_the_named_repository(here, request_for, the
 
 
 def test_all_continues_after_a_version_whose_code_has_changed_since(here, the_hub, monkeypatch, request_for):
-    """The tag of a released version stays with its code; what was trained anew is still an error."""
+    """A released version keeps its tag and code; a retrained version with changed code is still an error."""
     made = pipeline.series.Member("axion-tiny", "0.1", "Axion tiny", "Axion-tiny", True, 1, 1)
     monkeypatch.setattr(pipeline.series, "walk", lambda: iter([made, made]))
     upload, lines = ReleaseUpload(here, REPO_ID, "v0.1", "Release"), []

@@ -1,4 +1,4 @@
-"""A recipe that trains in a second, and runs of it in processes of their own."""
+"""A recipe that trains in a second, and runs of it in separate processes."""
 
 import os
 from collections.abc import Callable
@@ -35,7 +35,7 @@ TINY_RECIPE = {
 
 @pytest.fixture(scope="package")
 def folder(tmp_path_factory) -> Path:
-    """Holds the recipe's file and, from the first run on, its prepared data."""
+    """Contains the recipe file and, after the first run, its prepared data."""
     folder = tmp_path_factory.mktemp("training")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY_RECIPE), encoding="utf-8")
     return folder
@@ -53,7 +53,7 @@ def working_folder(folder, monkeypatch) -> None:
 
 
 def run_in_process(folder: Path, overrides: tuple[str, ...], out: Path, resume: bool, environment: dict) -> None:
-    """What a process of `start_run` does."""
+    """The target function of the processes of `start_run`."""
     os.environ.update(environment)
     os.chdir(folder)
 
@@ -73,7 +73,7 @@ def processes():
 
 @pytest.fixture
 def start_run(folder, processes):
-    """Starts a run, or another function of the same arguments, in a process of its own."""
+    """Starts a run, or another function with the same arguments, in a separate process."""
     started = []
 
     def start(out: Path, *overrides: str, resume: bool = False, environment: dict | None = None, work=run_in_process):

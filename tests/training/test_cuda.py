@@ -1,4 +1,4 @@
-"""Training on a GPU, in one process and under torchrun with NCCL, and resuming there."""
+"""Training on a GPU, in one process and under torchrun with NCCL, and resuming."""
 
 import json
 import os
@@ -25,7 +25,7 @@ TOLERANCE = 5e-3
 
 
 def start(folder: Path, out: Path, *arguments: str, launcher: tuple[str, ...] = (), **environment: str) -> str:
-    """Trains the tiny recipe in a process of its own; returns what it reported."""
+    """Trains the tiny recipe in a separate process; returns its output."""
     options = [part for option in OPTIONS for part in ("--set", option)]
     command = [*launcher, "axion", "train", "tiny.yaml", "--out", str(out), "--backend", "torch", *options, *arguments]
     done = subprocess.run(
@@ -50,7 +50,7 @@ def on_cpu(tiny, folder, tmp_path_factory) -> Metrics:
 
 @pytest.fixture(scope="module")
 def whole(tiny, folder, tmp_path_factory) -> Path:
-    """An uninterrupted run under torchrun, whose process group is NCCL's."""
+    """An uninterrupted run under torchrun with an NCCL process group."""
     out = tmp_path_factory.mktemp("cuda") / "run"
     start(folder, out, launcher=TORCHRUN)
     return out
@@ -65,7 +65,7 @@ def assert_same_log(ours: Metrics, theirs: Metrics) -> None:
 def test_training_on_a_gpu_matches_the_cpu(whole, on_cpu):
     metrics = read_metrics(whole / "metrics.csv")
     assert_same_log(metrics, on_cpu)
-    for column in metrics.violation_columns:  # the first row is counted before any weight differs
+    for column in metrics.violation_columns:  # the first row is computed before any weight differs
         assert metrics[column][0] == pytest.approx(on_cpu[column][0], abs=0.05)
     biases = [bias for name, bias in load_file(whole / "final/model.safetensors").items() if "correction_bias" in name]
     assert len(biases) == 2 and all(0 < bias.abs().max() < 0.1 for bias in biases)
@@ -88,7 +88,7 @@ def test_a_run_on_a_gpu_is_resumed(whole, folder, tmp_path):
 
 
 def test_one_process_uses_one_gpu(tiny, tmp_path, on_cpu):
-    run = train(tiny(*OPTIONS), tmp_path / "run")  # on a machine with several GPUs too
+    run = train(tiny(*OPTIONS), tmp_path / "run")  # also on a machine with several GPUs
     assert_same_log(read_metrics(run / "metrics.csv"), on_cpu)
 
 
@@ -98,7 +98,7 @@ def test_one_process_uses_one_gpu(tiny, tmp_path, on_cpu):
         "training.precision=auto",
         "training.grad_accum=2",
         "training.optimizer=adamw",
-        "architecture.moe_intermediate_size=18",  # its rows do not fill 16 bytes
+        "architecture.moe_intermediate_size=18",  # rows are not a multiple of 16 bytes
     ],
 )
 def test_every_way_of_training_works_on_a_gpu(tiny, tmp_path, option):

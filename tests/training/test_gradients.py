@@ -1,4 +1,4 @@
-"""Gradient accumulation and several processes give the gradient of the whole batch, and balance by all of its tokens.
+"""Gradient accumulation and several processes give the gradient of the whole batch, and balance over all its tokens.
 
 Gradients are compared as they reach the optimizer: Muon, Adam and clipping would hide a wrong scale.
 """
@@ -67,7 +67,7 @@ def rank_of_two(folder: Path, overrides: tuple[str, ...], out: Path, resume: boo
 
 @pytest.fixture(scope="module")
 def whole(tiny, folder, tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor]]:
-    """A run with whole batches in one process, and its first gradients."""
+    """A run with whole batches in one process, and the gradients of its first step."""
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

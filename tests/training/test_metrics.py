@@ -1,4 +1,4 @@
-"""metrics.csv: what was written is read back, incomplete rows are dropped, and a resumed run truncates it."""
+"""metrics.csv: round trip, dropping of incomplete rows, and truncation by a resumed run."""
 
 import numpy as np
 import pytest

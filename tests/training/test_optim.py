@@ -1,4 +1,4 @@
-"""Muon against its definition, AdamW against torch's, schedules at their corners, balancing step by step."""
+"""Muon against its definition, AdamW against torch's, schedules at their endpoints, balancing step by step."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_orthogonalise_flattens_singular_values():
     matrices = torch.randn(3, 16, 40, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonalise(matrices))
     assert values.min() > 0.6 and values.max() < 1.3
-    # the directions stay: U Vᵀ of the input is what it approximates
+    # the singular vectors are kept: the result approximates U Vᵀ of the input
     u, _, vt = torch.linalg.svd(matrices, full_matrices=False)
     assert torch.nn.functional.cosine_similarity(orthogonalise(matrices).flatten(1), (u @ vt).flatten(1)).min() > 0.95
 
@@ -68,7 +68,7 @@ def test_groups_hold_every_parameter_once_and_plain_adamw_is_torchs():
     optimizer = build_optimizer(model, training)
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     order = {id(parameter): place for place, parameter in enumerate(model.parameters())}
-    for group in optimizer.param_groups:  # a resumed run finds the state by position
+    for group in optimizer.param_groups:  # a resumed run matches the state by position
         assert [order[id(parameter)] for parameter in group["params"]] == sorted(order[id(p)] for p in group["params"])
     assert {id(p) for p in held} == {id(p) for p in model.parameters()} and len(held) == len(set(map(id, held)))
     reference = torch.optim.AdamW(twin.parameters(), lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
@@ -117,7 +117,9 @@ def test_a_schedule_without_decay_stays_at_the_peak():
 def test_a_run_that_is_all_warm_up_ends_at_the_peak(schedule, warmup):
     training = TrainingRecipe(schedule=schedule, warmup_steps=warmup, decay_fraction=0.5, final_rate=0.1)
     scheduler = build_schedule(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), training, steps=10)
-    factors = [scheduler.lr_lambdas[0](step) for step in range(11)]  # the scheduler asks once more after the last step
+    factors = [
+        scheduler.lr_lambdas[0](step) for step in range(11)
+    ]  # the scheduler is called once more after the last step
     assert factors == pytest.approx([0.1 * step for step in range(1, 11)] + [0.1])
 
 

@@ -1,4 +1,4 @@
-"""Collectives reduce on the backend's device, and only axion/training/parallel.py makes any."""
+"""Collectives reduce on the backend's device, and only axion/training/parallel.py calls them."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_only_one_file_makes_collectives():
 
 
 class AcceleratorGroup(dist.ProcessGroup):
-    """Rank 0 of two processes, which refuses CPU tensors as NCCL does. The other process has the values `others`."""
+    """Rank 0 of two processes, which refuses CPU tensors like NCCL. The other process contributes the values `others`."""
 
     def __init__(self, rank, size, accelerator: Accelerator):
         super().__init__(rank, size)
@@ -98,7 +98,7 @@ def test_a_single_process_reduces_nothing():
 
 @pytest.fixture
 def in_each_process(monkeypatch):
-    """Calls a function as the main one of two processes and as the other, which receives what the main one has sent."""
+    """Calls a function as the main process of two and then as the other one, which receives what the main one sent."""
 
     def call(function) -> list:
         sent, outcomes = [], []

@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends bit for bit where an uninterrupted one does."""
+"""A run that is killed and resumed ends bit for bit like an uninterrupted one."""
 
 import json
 import os
@@ -40,7 +40,7 @@ STEPS = 24
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Sums are rounded the same way in this process and in those that are killed."""
+    """With one thread, sums are rounded the same way in this process and in those that are killed."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -63,11 +63,11 @@ def reference(tiny, folder, tmp_path_factory) -> Path:
     """An uninterrupted run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return train(tiny(), tmp_path_factory.mktemp("reference") / "run", resume=True)  # of nothing: a new run
+        return train(tiny(), tmp_path_factory.mktemp("reference") / "run", resume=True)  # nothing to resume: a new run
 
 
 @pytest.fixture(scope="module")
-def broken_off(tiny, folder, tmp_path_factory) -> Path:
+def unfinished(tiny, folder, tmp_path_factory) -> Path:
     """A run that died after step 10, with checkpoints at steps 4 and 8. Copy it before changing it."""
 
     def power_cut(self, args, state, control, **kwargs):
@@ -86,9 +86,9 @@ def broken_off(tiny, folder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def stopped(broken_off, tmp_path) -> Path:
-    """A copy of the run that broke off."""
-    return shutil.copytree(broken_off, tmp_path / "run")
+def stopped(unfinished, tmp_path) -> Path:
+    """A copy of the unfinished run."""
+    return shutil.copytree(unfinished, tmp_path / "run")
 
 
 def unfinished_copy(run: Path, target: Path) -> Path:
@@ -100,7 +100,7 @@ def unfinished_copy(run: Path, target: Path) -> Path:
 
 
 def run_until_killed(folder, overrides, out, resume, environment):
-    """A run that is killed in its first call of the function KILLED_IN, of whose last file it has written a part."""
+    """A run that is killed in its first call of the function KILLED_IN, with its last file partly written."""
     target = environment["KILLED_IN"]
     call = pkgutil.resolve_name(target)
 
@@ -266,7 +266,7 @@ def test_a_folder_called_final_that_appears_during_the_run_is_kept(tiny, tmp_pat
     with pytest.raises(AxionError, match=r"final was not written by this run; move it away and continue with --resume"):
         train(tiny(), cut, resume=True)
     assert (cut / "final" / "mine").exists()
-    (cut / "final" / "mine").unlink()  # as a run leaves it that was killed before its run.json
+    (cut / "final" / "mine").unlink()  # the state of a run that was killed before it wrote run.json
     train(tiny(), cut, resume=True)
     assert json.loads((cut / "run.json").read_text())["finished"]
 
@@ -337,7 +337,7 @@ def test_every_backend_and_optimizer_resumes_bit_for_bit(tiny, tmp_path, capsys,
     shutil.rmtree(part / "checkpoint-6")
     shutil.rmtree(part / "final")
     capsys.readouterr()
-    train(recipe, part, resume=True)  # with the backend that it was started with
+    train(recipe, part, resume=True)  # with the backend of its first part
     assert "conditions" not in capsys.readouterr().err
     assert_same_end(part, whole)
 
@@ -351,7 +351,7 @@ def end_before_training(trainer, **_):
 
 
 def test_the_weights_of_a_resumed_run_own_their_aligned_memory(tiny, stopped, monkeypatch):
-    """Not in the mapped file, where they are not aligned and some processors round differently."""
+    """In the memory-mapped file they would not be aligned, and some processors would round differently."""
     monkeypatch.setattr("axion.training.run.AxionTrainer.train", end_before_training)
     with pytest.raises(Trained) as caught:
         train(tiny(), stopped, resume=True)
@@ -427,14 +427,14 @@ def test_each_signal_asks_the_run_to_stop(name):
 
 def test_signals_outside_the_training_loop():
     with StopSignals() as stop:
-        with pytest.raises(KeyboardInterrupt):  # nothing could be saved, so it ends at once
+        with pytest.raises(KeyboardInterrupt):  # nothing to save yet, so it ends at once
             send(signal.SIGTERM)
         stop.is_training = True
         send(signal.SIGUSR1)
-        send(signal.SIGTERM)  # a scheduler may send both
+        send(signal.SIGTERM)  # a job scheduler may send both
         assert stop.requested
         stop.is_training = False
-        send(signal.SIGTERM)  # it is on its way to the end
+        send(signal.SIGTERM)  # the run is already ending
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
@@ -461,7 +461,7 @@ def test_a_finished_run_belongs_to_its_recipe_whatever_revision_it_recorded(tmp_
     recipe = load_recipe("axion1-v0.1")
     revision = "data.sources.gsm8k.revision=" + "a" * 40
     old = yaml.safe_load(OLD_RECIPE.read_text(encoding="utf-8"))
-    old["data"]["local_files"] = None  # that run read a local copy
+    old["data"]["local_files"] = None  # this run read a local copy
     for recorded in (load_recipe("axion1-v0.1", [revision]).to_yaml(), yaml.safe_dump(old)):
         (tmp_path / "run.json").write_text(json.dumps({"recipe": recorded}), encoding="utf-8")
         assert changed_since(tmp_path, recipe) == []
@@ -476,5 +476,5 @@ def test_every_change_of_the_data_is_a_change_of_the_recipe(tiny, tmp_path):
     assert changed_since(tmp_path / "run", tiny(*overrides)) == []
     for override in ("data.seed=7", "data.val_fraction=0.3", "data.max_validation_bytes=9", "data.max_documents=9"):
         assert changed_since(tmp_path / "run", tiny(*overrides, override)) == [override.partition("=")[0]]
-    file.write_text('{"question": "1 + 2?", "answer": "3"}\n')  # the same name, other content
+    file.write_text('{"question": "1 + 2?", "answer": "3"}\n')  # the same name, different content
     assert changed_since(tmp_path / "run", tiny(*overrides)) == ["data.sources"]

@@ -1,4 +1,4 @@
-"""A whole run: what it leaves behind, how it balances, how it stops, and that every option of its recipe counts."""
+"""A whole run: its files, its balancing, how it stops, and that every option of its recipe has an effect."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(tiny, folder, tmp_path_factory) -> Finished:
-    """A run on the kernels. For reading only."""
+    """A run on the kernels. Read it, don't change it."""
     errors = (tmp_path_factory.mktemp("errors") / "stderr").open("w+")
     with pytest.MonkeyPatch.context() as patch, errors:
         patch.chdir(folder)
@@ -246,7 +246,7 @@ class Observed(Exception):
 
 
 def observe(recipe, out: Path) -> dict:
-    """What a run would do, seen at its Trainer just before the first step."""
+    """What a run would do, read from its Trainer just before the first step."""
     seen = {}
 
     def look(self: AxionTrainer, **_):

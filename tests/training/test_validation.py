@@ -23,7 +23,7 @@ def test_validation_loss_counts_every_document_once_without_its_neighbours():
     nats, tokens = 0.0, 0
     with torch.no_grad():
         for document in documents:
-            for start in range(0, len(document.ids) - 1, 31):  # the context is 32: pieces share one token
+            for start in range(0, len(document.ids) - 1, 31):  # the context is 32: chunks overlap by one token
                 piece = torch.tensor([document.ids[start : start + 32]])
                 logits = model(piece).logits[0, :-1]
                 nats += torch.nn.functional.cross_entropy(logits, piece[0, 1:], reduction="sum").item()

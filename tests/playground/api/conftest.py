@@ -45,7 +45,7 @@ def slow(monkeypatch) -> Slow:
 
 @pytest.fixture
 def visitor(server, request) -> Iterator[httpx.Client]:
-    """Somebody with an address of their own, so that no other test's requests are counted with these."""
+    """A client with an address of its own, so that other tests do not count against its rate limit."""
     host = f"127.0.1.{1 + sum(request.node.name.encode()) % 250}"
     transport = httpx.HTTPTransport(local_address=host)
     with httpx.Client(base_url=server.address, transport=transport, timeout=60) as http:

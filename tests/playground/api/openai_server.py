@@ -1,4 +1,4 @@
-"""The OpenAI-compatible API on a server of its own, and what its tests share."""
+"""The OpenAI-compatible API on a server of its own, and helpers that its tests share."""
 
 import threading
 import time
@@ -21,16 +21,16 @@ PROMPT = "# Pergunta:\nQuanto é 2 + 2?\n"
 NO_STEP = ("s",)  # seconds differ
 
 
-def tireless() -> RateLimiter:
-    """Between two calls of one visitor, an hour passes."""
+def unlimited() -> RateLimiter:
+    """A rate limiter that never refuses: an hour passes between two readings of its clock."""
     hours = count(step=3600)
     return RateLimiter(clock=lambda: float(next(hours)))
 
 
 @contextmanager
 def listening(catalogue: Catalogue, limiter: RateLimiter | None = None, **limits: int) -> Iterator[str]:
-    """The routes alone, on a port of their own."""
-    app = Starlette(routes=build_routes(catalogue, tireless() if limiter is None else limiter, **limits))
+    """Serve only the API's routes, on a free port."""
+    app = Starlette(routes=build_routes(catalogue, unlimited() if limiter is None else limiter, **limits))
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run)
@@ -46,7 +46,7 @@ def listening(catalogue: Catalogue, limiter: RateLimiter | None = None, **limits
 def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.01)
 
 
@@ -68,7 +68,7 @@ def records(routing: dict) -> list[dict]:
 
 
 def check_error(answer: httpx.Response, status: int, param: object = ..., code: object = ...) -> str:
-    """The answer is an error in OpenAI's shape that gives nothing of the server away; its message."""
+    """Assert that the answer is an error in OpenAI's format without internal details; returns its message."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     assert answer.json().keys() == {"error"}
@@ -87,7 +87,7 @@ def case_id(case: object) -> str:
 
 
 class Slow:
-    """Stands in for the model's events: steps without an end, at a speed that leaves time to look on."""
+    """Replaces the model's events: endless steps, slow enough to be observed."""
 
     def __init__(self, real: Callable, pause: float = 0.01) -> None:
         self._real, self._pause = real, pause

@@ -1,4 +1,4 @@
-"""JSON mode: what it draws is one JSON object."""
+"""JSON mode: the generated text is one JSON object."""
 
 import json
 
@@ -30,7 +30,7 @@ def test_text_is_a_complete_object_a_prefix_of_one_or_refused(text):
     stack = read(START, text)
     assert (stack == ()) == (parsed and not spaced(text))
     for end in range(len(text) if stack is not None else 0):
-        assert read(START, text[:end]), "a beginning of an object is neither refused nor complete"
+        assert read(START, text[:end]), "a prefix of an object is neither refused nor complete"
 
 
 def spaced(text: str) -> bool:

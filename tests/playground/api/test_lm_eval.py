@@ -1,6 +1,6 @@
-"""lm-eval's `local-completions` measures a model through the API as the model itself would be measured.
+"""lm-eval's `local-completions` gives the same results through the API as computed from the model directly.
 
-Everything but the address, the model's name, the tokenizer and the tasks is left at its default.
+All options but the address, the model's name, the tokenizer and the tasks have their defaults.
 """
 
 import json
@@ -44,7 +44,7 @@ TASKS = {
 
 @pytest.fixture(scope="module")
 def samples(make_environment, catalogue, address, tmp_path_factory) -> dict[str, list[dict]]:
-    """What lm-eval logged: task → one entry for each document."""
+    """lm-eval's logged samples: task → one entry for each document."""
     folder = tmp_path_factory.mktemp("lm-eval")
     documents = [{"question": question, "label": number} for number, question in enumerate(QUESTIONS)]
     (folder / "documents.json").write_text(json.dumps(documents), encoding="utf-8")
@@ -79,7 +79,7 @@ def release(catalogue) -> Release:
 
 
 def likelihood(release: Release, context: list[int], ids: list[int]) -> tuple[float, bool]:
-    """The log probability of the ids after the context, and whether each is the likeliest."""
+    """The log probability of the ids after the context, and whether each one is the most likely token."""
     logits_TV = release.model(torch.tensor([context + ids])).logits[0, len(context) - 1 : -1].detach()
     logprobs_TV = logits_TV.double().log_softmax(-1)
     return logprobs_TV[range(len(ids)), ids].sum().item(), logprobs_TV.argmax(-1).tolist() == ids

@@ -1,4 +1,4 @@
-"""The tools as a real client of the Model Context Protocol sees them."""
+"""The tools as seen by a real Model Context Protocol client."""
 
 import json
 import random
@@ -36,7 +36,7 @@ async def connected(address: str, visitor: str):
 
 
 def talk(address: str, conversation: Callable[[ClientSession], Awaitable], visitor: str = "") -> object:
-    """What the conversation of a client gives, somebody new by default."""
+    """Run a client session and return its result; by default as a new visitor."""
 
     async def run() -> object:
         async with connected(address, visitor or next(_visitors)) as session:
@@ -156,7 +156,7 @@ def test_mcp_clients_are_rate_limited_by_their_own_address(server):
             result = await session.call_tool("generate_text", arguments)
             if result.isError:
                 return result
-        pytest.fail("nobody was stopped")
+        pytest.fail("no call was rate-limited")
 
     assert "too many requests; try again in" in talk(server.address, ask_often, greedy).content[0].text
     assert not call(server, "generate_text", **arguments).isError
@@ -176,4 +176,7 @@ def test_clients_cannot_forge_their_address():
 
     assert ask(f"{MCP_PATH}/") == [b"203.0.113.9"]
     assert ask(f"{MCP_PATH}/messages/") == [b"203.0.113.9"]
-    assert ask("/gradio_api/queue/join") == [b"1.2.3.4", b"5.6.7.8"]  # where the server itself decides whom to believe
+    assert ask("/gradio_api/queue/join") == [
+        b"1.2.3.4",
+        b"5.6.7.8",
+    ]  # here the server itself decides which proxies to trust

@@ -1,4 +1,4 @@
-"""The public functions over Gradio's own API: what they answer, what they refuse, and that nothing else is public."""
+"""The public functions over Gradio's own API: their answers and errors, and that nothing else is public."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def public(server) -> dict:
 
 
 def call(server, function: str, data: list) -> tuple[str, object]:
-    """Kind and content of the answer to a raw call, which can say what no client's library would send."""
+    """Kind and content of the answer to a raw call, which can contain data that no client library would send."""
     address = f"{server.address}/gradio_api/call/{function}"
     headers = {"Content-Type": "application/json", "X-Forwarded-For": next(_visitors)}
     request = Request(address, json.dumps({"data": data}).encode(), headers)

@@ -36,7 +36,7 @@ def test_chat_with_a_chat_model(client, catalogue):
 
 
 def test_chat_with_a_base_model(client, catalogue):
-    """It gives the answer of the page's Chat."""
+    """It gives the same answer as the page's Chat tab."""
     request = {"model": "plain", "max_tokens": 12, "temperature": 0, "seed": 3}
     answer = client.chat.completions.create(**request, messages=say("Olá", "Olá!", "2 + 2", system="Responde."))
     events = answer_events(

@@ -154,7 +154,7 @@ def test_logprobs_of_a_completion(client, catalogue):
     steps = expected_steps(catalogue, seed=4, temperature=1.0, max_new_tokens=12)
     new = [step for step in steps if not step.is_prompt]
     shown = client.completions.create(**request).choices[0].logprobs
-    assert len(new) == 12, "the text does not end, so that there is no token that ends it"
+    assert len(new) == 12, "the text must not end with EOS here"
     assert shown.token_logprobs == pytest.approx([math.log(step.probability) for step in new], abs=1e-3)
     tokenizer = catalogue.open("plain").release.tokenizer
     for step, top in zip(new, shown.top_logprobs, strict=True):
@@ -189,13 +189,13 @@ def test_echo_puts_the_prompt_first_and_scores_it(client, catalogue):
 
 
 def score(model, ids: list[int]) -> tuple[list[float], list[float]]:
-    """The log probabilities of the tokens after the first, and those of the likeliest tokens in their places."""
+    """The log probabilities of the tokens after the first, and those of the most likely tokens at these positions."""
     logprobs_TV = model(torch.tensor([ids])).logits[0].detach().double().log_softmax(-1)[:-1]
     return logprobs_TV[range(len(ids) - 1), ids[1:]].tolist(), logprobs_TV.max(-1).values.tolist()
 
 
 def test_a_prompt_is_scored_without_generating(client, catalogue):
-    """As token ids, exactly as they are given: none is added."""
+    """Token ids are scored exactly as given; no BOS is added."""
     release = catalogue.open("plain").release
     ids = release.tokenizer(PROMPT, add_special_tokens=False).input_ids
     request = {"model": "plain", "max_tokens": 0, "logprobs": 0, "echo": True}
@@ -205,13 +205,13 @@ def test_a_prompt_is_scored_without_generating(client, catalogue):
     assert choice.logprobs.token_logprobs[1:] == pytest.approx(score(release.model, ids)[0], abs=1e-5)
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(ids), 0)
     assert client.completions.create(model="plain", prompt=ids, max_tokens=0).choices[0].text == ""
-    bias = {str(release.tokenizer.eos_token_id): 100}  # the text would end at once
+    bias = {str(release.tokenizer.eos_token_id): 100}  # without max_tokens=0 the text would end at once
     again = client.completions.create(prompt=ids, logit_bias=bias, **request).choices[0]
     assert (again.finish_reason, again.logprobs.tokens) == ("length", choice.logprobs.tokens)
 
 
 def test_log_probabilities_include_the_eos_token(client, catalogue):
-    """Clients that score a prompt cut off the last token, which must not be one of the prompt's."""
+    """Clients that score a prompt cut off the last token, so it must not be one of the prompt's."""
     release = catalogue.open("plain").release
     request = {"temperature": 2.0, "top_k": 0}
     seed = next(

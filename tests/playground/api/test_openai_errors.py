@@ -1,4 +1,4 @@
-"""Bad requests get an error of the OpenAI form that names the parameter."""
+"""Bad requests get an error in OpenAI's format that names the parameter."""
 
 import json
 import time

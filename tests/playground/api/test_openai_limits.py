@@ -1,4 +1,4 @@
-"""Places, queue and rate limit of the OpenAI-compatible API."""
+"""Concurrency, queue and rate limit of the OpenAI-compatible API."""
 
 import asyncio
 import threading
@@ -27,7 +27,7 @@ def test_a_client_that_disconnects_in_the_queue_is_never_served(catalogue, slow)
         http = stack.enter_context(httpx.Client(base_url=address, timeout=20))
         first = stack.enter_context(http.stream("POST", "/completions", json=good(stream=True)))
         assert first.status_code == 200
-        for _ in range(3):  # each one takes the only place to wait, and leaves it
+        for _ in range(3):  # each one takes the only place in the queue and disconnects
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(f"{address}/completions", json=good(), timeout=0.4)
         assert slow.started == 1
@@ -69,7 +69,7 @@ def test_a_slow_reader_does_not_block_others(catalogue, monkeypatch):
     def much(*arguments, **settings) -> Iterator[dict]:
         start, *steps, end = real(*arguments, **settings)
         yield start
-        for _ in range(1000):  # in all, more than can wait on the way to somebody who does not read
+        for _ in range(1000):  # in total, more than the socket buffers hold while the client does not read
             time.sleep(0.001)
             yield {**steps[-1], "prompt": False, "t": "x" * 20_000}
         drawn.append(True)
@@ -91,7 +91,7 @@ def test_a_visitor_over_the_rate_limit_has_to_wait(catalogue):
         answer = httpx.post(f"{address}/completions", json=good())
         check_error(answer, 429, None, "rate_limit_exceeded")
         assert 1 <= int(answer.headers["retry-after"]) <= 60
-        check_error(httpx.post(f"{address}/completions", json=good(n=0)), 400)  # a mistake counts for nothing
+        check_error(httpx.post(f"{address}/completions", json=good(n=0)), 400)  # invalid requests are not counted
         other = httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.9"))
         assert other.post(f"{address}/completions", json=good(max_tokens=1)).status_code == 200
         with (

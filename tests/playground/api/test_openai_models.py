@@ -1,4 +1,4 @@
-"""Models, methods and addresses of the OpenAI-compatible API, and the page server that it is part of."""
+"""Models, methods and paths of the OpenAI-compatible API, and the API on the page's server."""
 
 import openai
 import pytest

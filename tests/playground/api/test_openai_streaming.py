@@ -1,4 +1,4 @@
-"""Server-sent events, errors in the middle of a stream, and clients that leave."""
+"""Server-sent events, errors in the middle of a stream, and clients that disconnect."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ def test_events_end_with_done(http):
 
 @pytest.mark.parametrize("streams", [True, False], ids=["streaming", "in one piece"])
 def test_a_client_that_leaves_frees_the_model(address, slow, streams):
-    for _ in range(4):  # more often than there are places
+    for _ in range(4):  # more often than requests can run at once
         with httpx.Client(base_url=address, timeout=20) as http:
             if streams:
                 with http.stream("POST", "/completions", json=good(stream=True)) as answer:
@@ -57,7 +57,7 @@ def test_a_client_that_leaves_frees_the_model(address, slow, streams):
 
 
 def test_the_stream_is_not_buffered(visitor):
-    """Compression would, and a middleware that collects."""
+    """Compression or a buffering middleware would delay it."""
     request = good(model="endless", max_tokens=500, stream=True, routing=True)
     times = []
     with visitor.stream("POST", "/v1/completions", json=request, headers={"Accept-Encoding": "br, gzip"}) as answer:
@@ -66,11 +66,11 @@ def test_the_stream_is_not_buffered(visitor):
             if line.startswith("data: {"):
                 times.append(time.monotonic())
     assert len(times) > 2
-    assert times[-1] - times[0] > 0.5 / UPDATES_PER_SECOND  # all at once, if something had waited for the end
+    assert times[-1] - times[0] > 0.5 / UPDATES_PER_SECOND  # near zero if something buffered the stream
 
 
 def test_clients_that_leave_free_the_page_server(server):
-    """They asked for so much that the server would be busy for much longer."""
+    """Their requests are long enough to keep the server busy for much longer than the test waits."""
     request = good(model="endless", max_tokens=int(LIMITS["max_new_tokens"].high), stream=True)
 
     async def ask_and_leave() -> None:

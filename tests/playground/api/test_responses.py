@@ -18,7 +18,7 @@ stops = st.lists(st.text("ab", min_size=1, max_size=4), max_size=4)
 
 
 def cut(pieces, stops):
-    """What a client gets, and what was ready after each piece."""
+    """The text that a client gets, and what was ready after each piece."""
     cutter, ready = StopCut(stops), []
     for piece in pieces:
         ready.append(cutter.feed(piece))

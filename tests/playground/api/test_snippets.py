@@ -1,4 +1,4 @@
-"""The snippets of the last tab: each is run as a visitor would, against a live page, with prompts that hurt."""
+"""The snippets of the last tab: each is run as a visitor would, against a live page, with hostile prompts."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def written(server, model, request_) -> dict[str, str]:
 
 
 def run_python(text: str, **environment: str) -> str:
-    """What the program writes, to the byte (a text may have a `\\r`); it has no other environment than a visitor's."""
+    """The program's output without newline translation (a text may have a `\\r`), run in a visitor's environment."""
     environment = os.environ | {"PYTHONUTF8": "1", "HF_HUB_OFFLINE": "1"} | environment
     command = [sys.executable, "-c", text]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=120)
@@ -74,7 +74,7 @@ def run_python(text: str, **environment: str) -> str:
     return done.stdout.decode()
 
 
-# --- They run ---------------------------------------------------------------------------------------------------------
+# --- Snippets run-----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
@@ -125,11 +125,11 @@ def test_transformers(tmp_path):
     said = run_python(f"\nprint({mark!r})\n".join(programs), HF_HOME=str(tmp_path)).split(f"{mark}\n")
     greedy, sampled, again, hostile = said
     assert greedy == generate(bundled, requests[0])["text"] + "\n"
-    assert sampled == again  # its own draws, and the same every time
+    assert sampled == again  # its own random numbers, and reproducible
     assert hostile == f"True {generate(bundled, requests[-1])['text']}\n"
 
 
-# --- What they name ---------------------------------------------------------------------------------------------------
+# --- Their content ----------------------------------------------------------------------------------------------------
 
 
 def test_a_model_on_the_hub_is_pinned_and_a_local_folder_has_no_path(tmp_path):
@@ -170,13 +170,13 @@ def test_invalid_controls_are_replaced_by_the_defaults():
 
 
 def shown(page, kind: str) -> str:
-    """A snippet's text, as it stands on the page."""
+    """A snippet's text as shown on the page."""
     lines = f"#snippet-{kind.replace('_', '-')} .cm-line"
     return "\n".join(page.locator(lines).evaluate_all("lines => lines.map((line) => line.textContent)"))
 
 
 def choose(page, kind: str) -> None:
-    """Show a snippet, also where a narrow page has put its tab into the menu of the rest."""
+    """Show a snippet, also if a narrow page has moved its tab into the overflow menu."""
     strip, name = page.locator(".ax-snippets .tab-wrapper"), WORDS["en"][kind]
     tab = strip.get_by_role("tab", name=name, exact=True)
     if not tab.count():
@@ -186,7 +186,7 @@ def choose(page, kind: str) -> None:
 
 
 def wait_for(page, kind: str, text: str) -> None:
-    """Wait until the snippet that is shown holds the text."""
+    """Wait until the visible snippet contains the text."""
     selector = f"#snippet-{kind.replace('_', '-')}"
     page.wait_for_function(
         "([selector, text]) => [...document.querySelectorAll(`${selector} .cm-line`)]"

@@ -1,4 +1,4 @@
-"""The documentation: two languages that say the same, numbers of the model, and commands that exist."""
+"""The documentation: both languages have the same content, numbers match the model, and commands exist."""
 
 import dataclasses
 import json
@@ -59,7 +59,7 @@ def commands(language: str) -> list[list[str]]:
     return [shlex.split(line) for block in blocks(text, "bash") for line in block.splitlines() if line.strip()]
 
 
-# -------------------------------------------------------------------------------------------------- two languages alike
+# -------------------------------------------------------------------------------------------------- both languages
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -87,7 +87,7 @@ def test_every_page_shows_a_problem_in_the_form_of_the_data(bundled, language):
     assert problem.count("\n--\n") == 2
 
 
-# ---------------------------------------------------------------------------------------------------- what is generated
+# ---------------------------------------------------------------------------------------------------- generated content
 
 
 def rows(table: str) -> dict[str, list[str]]:
@@ -180,7 +180,7 @@ def test_pages_use_only_known_values(other):
             assert set(re.findall(r"\{\{ (\w+) \}\}", chapter.body)) <= known
 
 
-# -------------------------------------------------------------------------------------------------------- true commands
+# ------------------------------------------------------------------------------------------------------------- commands
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +240,7 @@ def test_every_path_on_a_page_exists(language):
 
 @pytest.mark.slow
 def test_the_python_code_runs(tmp_path):
-    """As a stranger runs it: in a folder without this project's code."""
+    """As a user runs it: in a folder without this project's code."""
     (tmp_path / "releases").symlink_to(BUNDLED.parent)
     (code,) = blocks("\n".join(chapter.body for chapter in read_page("en")), "python")
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -276,8 +276,8 @@ def test_contents_lead_to_every_chapter(documentation):
     links.nth(7).click()
     documentation.wait_for_function("document.activeElement.id === 'doc-experts'")
     documentation.wait_for_function("Math.abs(document.getElementById('doc-experts').getBoundingClientRect().top) < 60")
-    assert documentation.url == address  # the page was not left
-    assert links.nth(0).bounding_box()["y"] >= 0  # the contents stay in sight
+    assert documentation.url == address  # still on the same page
+    assert links.nth(0).bounding_box()["y"] >= 0  # the contents stay visible
 
 
 @pytest.mark.browser

@@ -1,4 +1,4 @@
-"""The tab about the model: the figures on the page are those of the release's files."""
+"""The Model tab: the figures on the page match the release's files."""
 
 import csv
 import json
@@ -55,7 +55,7 @@ def opened(folder):
 
 
 def words(html: str) -> str:
-    """What a reader sees of a page, with single spaces."""
+    """The visible text of a page, with single spaces."""
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
 
 
@@ -158,7 +158,7 @@ def test_facts_match_the_release(folder):
     assert facts["Seed"] == ("7", "")
     assert facts["Data"] == ("openai/gsm8k", "word problems: 246 k tokens")
     own = {"train": {"by_source": {"gsm8k": {"tokens": 1_400_000}, "text": {"tokens": 2_000}}}}
-    write_info(folder, data=own)  # of files in the form of that data set
+    write_info(folder, data=own)  # local files in that data set's format
     assert "gsm8k" not in words(model_html(opened(folder), "en")).lower()
     assert "problems with their solutions: 1.4 M tokens text: 2 k tokens" in words(model_html(opened(folder), "en"))
     assert facts["Code"] == ("commit da0a4c9d", "2026-11-21")
@@ -222,7 +222,7 @@ def test_a_broken_log_is_reported_on_the_page(folder, content, told):
         read_curves(folder / "metrics.csv")
     assert "\n" not in str(caught.value)
     shown = words(model_html(opened(folder), "en"))
-    assert "measured: metrics.csv" in shown and "parameters" in shown  # all the rest is there
+    assert "measured: metrics.csv" in shown and "parameters" in shown  # everything else is shown
 
 
 def test_a_log_that_diverged_or_was_cut_off_still_shows(folder):
@@ -332,7 +332,7 @@ def test_the_scaling_chart_appears_with_the_second_measured_release(tiny_release
     for place, folder in enumerate(folders):
         write_info(folder, **measured_info(folder.name, 1000 * 10**place, 2 - place / 4))
     catalogue = Catalogue([str(folder) for folder in folders])
-    model = catalogue.open("two")  # the others are not loaded for it
+    model = catalogue.open("two")  # the other models are not loaded
     html = words(model_html(model, "en", catalogue.describe_others()))
     assert TEXT["en"]["scaling"] in html
     for label in ("one 1 k · 2.000", "two 10 k · 1.750", "three 100 k · 1.500"):

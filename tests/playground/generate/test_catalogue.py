@@ -1,4 +1,4 @@
-"""Which models visitors may choose, and the command line that says so."""
+"""The models that visitors can choose, and the command-line options that set them."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ def catalogue(releases):
 
 def test_named_models_come_first_under_their_folder_names(catalogue):
     assert catalogue.names == ["broken", "plain", *list_releases()]
-    assert catalogue.default() == "plain"  # the first that opens
+    assert catalogue.default() == "plain"  # the first one that can be opened
 
 
 @pytest.mark.parametrize("name", ["endless", "../plain", "someone/else", "", None, 3, ["plain"]])
@@ -76,7 +76,7 @@ def test_equal_folder_names_get_distinct_model_names(releases, tmp_path):
     shutil.copytree(releases / "plain", tmp_path / "plain")
     names = Catalogue([str(releases / "plain"), str(tmp_path / "plain")]).names
     assert names[:2] == ["plain", "plain (2)"]
-    for run in ("one", "other"):  # the models of runs are called after the runs
+    for run in ("one", "other"):  # the models of runs are named after the runs
         shutil.copytree(releases / "plain", tmp_path / run / "final")
         (tmp_path / run / "run.json").touch()
     assert Catalogue([str(tmp_path / run / "final") for run in ("one", "other")]).names[:2] == ["one", "other"]

@@ -1,4 +1,4 @@
-"""Two generations side by side: their events, before any page draws them."""
+"""Two generations side by side: their events, without a page."""
 
 import pytest
 

@@ -77,7 +77,7 @@ def test_a_prompt_longer_than_the_context_is_truncated_at_the_start(model):
     read = [step["id"] for step in steps if step["prompt"]]
     assert start["dropped"] == len(ids) - len(read) > 0
     assert read == ids[:1] + ids[1 - len(read) :]
-    assert len(read) == context - 20, "there is room for what was asked for"
+    assert len(read) == context - 20, "there is room for the requested number of tokens"
     assert end["kind"] == "end"
 
 

@@ -35,7 +35,7 @@ def test_a_visitor_has_a_burst_and_then_waits(limiter, clock):
     assert 0 < refused.value.seconds <= 60
     assert str(refused.value.seconds) in str(refused.value)
     clock.now += refused.value.seconds
-    limiter.admit("a")  # the time it was told is enough
+    limiter.admit("a")  # the reported delay is enough
     with pytest.raises(TooManyRequests):
         limiter.admit("a")
 
@@ -46,7 +46,7 @@ def test_several_starts_are_admitted_together_or_not_at_all(limiter, clock):
     with pytest.raises(TooManyRequests) as refused:
         limiter.admit("a", starts=2)
     clock.now += refused.value.seconds
-    limiter.admit("a", starts=2)  # the time it was told is enough for both
+    limiter.admit("a", starts=2)  # the reported delay is enough for both
 
 
 def test_without_a_limit_nobody_waits(clock):
@@ -63,7 +63,7 @@ def test_visitors_are_counted_separately(limiter):
 
 def test_the_rate_holds_in_the_long_run(limiter, clock):
     started = 0
-    for _ in range(600):  # ten minutes, a try every second
+    for _ in range(600):  # ten minutes, with an attempt every second
         clock.now += 1
         try:
             limiter.admit("a")

@@ -1,4 +1,4 @@
-"""Validation of what visitors ask for."""
+"""Validation of visitors' requests."""
 
 import math
 

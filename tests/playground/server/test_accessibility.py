@@ -1,4 +1,4 @@
-"""The page for those who use it by keyboard, by ear, enlarged, on a telephone, or with less motion."""
+"""The page with a keyboard, a screen reader, zoom, a phone, or reduced motion."""
 
 import io
 
@@ -85,7 +85,7 @@ def tab_names(language: str = "en") -> list[str]:
 
 
 def walk(page, most: int = MOST_TABS) -> list[str]:
-    """Press Tab from the beginning of the page on; the names of STOPS in the order in which they are reached."""
+    """Press Tab from the start of the page; returns the names of STOPS in the order in which they are reached."""
     reached = []
     page.evaluate("document.activeElement.blur()")
     for _ in range(most):
@@ -113,7 +113,7 @@ def test_the_focus_is_visible(page):
 
 
 def find_unseen(page) -> set[str]:
-    """The stops that look the same, with what is around them, once the focus has gone elsewhere."""
+    """The stops that look the same, surroundings included, without the focus."""
     from PIL import Image
 
     def picture(clip: dict) -> np.ndarray:
@@ -129,7 +129,7 @@ def find_unseen(page) -> set[str]:
         )
         if name not in unseen:
             continue
-        # Some radio buttons are hidden, and what is seen is their label.
+        # Some radio buttons are hidden; only their label is visible.
         box = page.evaluate(
             """() => {
               const { x, y, width, height } = (document.activeElement.closest("label") ?? document.activeElement)
@@ -141,7 +141,7 @@ def find_unseen(page) -> set[str]:
         focused = picture(box)
         page.evaluate("() => { window.focused = document.activeElement; focused.blur(); }")
         changed = np.abs(picture(box) - focused).max(axis=2) > 40
-        # focus() after a key was pressed shows the focus as the key did
+        # focus() after a key press matches :focus-visible, as the key press did
         page.evaluate("focused.focus()")
         if changed.sum() >= 60:
             unseen.remove(name)

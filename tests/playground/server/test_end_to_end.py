@@ -47,14 +47,14 @@ EN = WORDS["en"]
 
 
 def assert_model_rests(server: Server) -> None:
-    """Within seconds the server stops computing: it uses under a fifth of one core."""
+    """Assert that within seconds the server uses less than a fifth of one core."""
     deadline = time.monotonic() + 10
     while True:
         before = server.cpu_seconds()
         time.sleep(0.5)
         if server.cpu_seconds() - before < 0.1:
             return
-        assert time.monotonic() < deadline, "the model still works"
+        assert time.monotonic() < deadline, "the model is still running"
 
 
 def start_endless(page) -> None:
@@ -73,10 +73,10 @@ def test_the_first_view_is_the_recorded_example_and_generate_reproduces_it(page)
     assert part(page, "status").text_content() == "Recorded example · plain · temperature 0.8 · seed 3"
     assert page.locator("#prompt textarea").input_value() == "# Pergunta:\n"
     recorded = read_tokens(page)
-    generate(page)  # the controls hold the example's own settings
+    generate(page)  # the controls have the example's settings
     wait_until(page, "done")
     assert read_tokens(page) == recorded
-    replay(page)  # from what the browser has
+    replay(page)  # from the browser's copy of the events
     wait_until(page, "done")
     assert read_tokens(page) == recorded
 
@@ -120,7 +120,7 @@ def test_stop_stops_and_a_closed_tab_frees_the_model(page, server):
 
 
 def join_queue(server: Server, count: int) -> None:
-    """Other visitors ask for long texts, all at once."""
+    """Send requests for long texts as that many other visitors, all at once."""
     config = json.load(urlopen(f"{server.address}/config"))
     ids = {component["props"].get("elem_id"): component["id"] for component in config["components"]}
     values = {component["id"]: component["props"].get("value") for component in config["components"]}
@@ -213,7 +213,7 @@ def test_a_link_reproduces_tokens_and_routing_in_a_fresh_page(page, browser, ser
     set_number(page, "Maximum new tokens", 24)
     generate(page)
     wait_until(page, "done")
-    set_prompt(page, "something else")  # the link is of what is shown, and not of the controls
+    set_prompt(page, "something else")  # the link is for the shown trace, not for the controls
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.address)
     part(page, "copy").click()
     wait_for_words(page, "en", "copy", "copied")
@@ -231,7 +231,9 @@ def test_a_link_reproduces_tokens_and_routing_in_a_fresh_page(page, browser, ser
     assert fresh.locator("#prompt textarea").input_value() == prompt
     assert fresh.get_by_label("Seed").last.input_value() == str(seed)
     assert fresh.get_by_label("Temperature").last.input_value() == "1.2"
-    assert fresh.locator("#trace h2").first.text_content().startswith(EN["ribbon"]), "the link says en"
+    assert fresh.locator("#trace h2").first.text_content().startswith(EN["ribbon"]), (
+        "the link sets the language to English"
+    )
     fresh.close()
 
 
@@ -251,9 +253,9 @@ def test_a_bad_link_shows_the_reason_and_starts_nothing(page, server):
             "start => document.querySelector('#trace [data-part=error]').textContent.startsWith(start)", arg=start
         )
         assert said in part(page, "error").text_content()
-        assert page.locator("#prompt textarea").input_value() == "# Pergunta:\n", "the controls are left alone"
+        assert page.locator("#prompt textarea").input_value() == "# Pergunta:\n", "the controls must not change"
     assert page.evaluate("window.hacked") is None and not asked
-    visit(page, f"{server.address}/?utm_source=x&seed=7")  # asks for nothing
+    visit(page, f"{server.address}/?utm_source=x&seed=7")  # contains no request
     wait_until(page, "recorded")
 
 
@@ -261,7 +263,7 @@ def test_a_bad_link_shows_the_reason_and_starts_nothing(page, server):
 
 
 def chat(page, model: str) -> None:
-    """Open the tab of the conversation with this model."""
+    """Open the Chat tab with this model."""
     open_tab(page, "Chat")
     page.locator("#model input").click()
     page.get_by_role("option", name=model, exact=True).click()
@@ -395,9 +397,9 @@ def test_text_of_a_hostile_release_is_escaped_on_every_tab(page):
     open_tab(page, "Model & training")
     for text in HOSTILE[:3]:
         assert page.locator(".ax-about", has_text=text).count() == 1
-    choose_language(page, "pt")  # draws everything anew
+    choose_language(page, "pt")  # redraws everything
     page.wait_for_selector("#about h2:has-text('Resultados medidos')")
-    page.wait_for_timeout(300)  # an image that fails to load tells so later
+    page.wait_for_timeout(300)  # the error event of a broken image fires later
     assert page.evaluate("window.hacked") is None
     for root in (VIEW, ".axion-chat", ".axion-compare", ".ax-experts", "#about"):
         assert page.locator(root).locator("img, script").count() == 0

@@ -1,4 +1,4 @@
-"""The tab about the experts: its numbers are those of the release's files, and a token's text stays text."""
+"""The Experts tab: its numbers match the release's files, and the text of tokens is escaped."""
 
 import json
 from itertools import product
@@ -117,7 +117,7 @@ def test_an_expert_has_a_leaning_only_where_it_is_significant(tiny_release, tmp_
     cards = describe(folder)["cards"]
     assert cards[0][1]["leaning"] == ["digit", 12, 12, 12, 48]
     assert cards[0][1]["kinds"] == [["digit", 12]]
-    assert [card["leaning"] for card in cards[1]] == [None] * 4  # all words, as all of the layer
+    assert [card["leaning"] for card in cards[1]] == [None] * 4  # only words, like the whole layer
     assert chance_of_at_least(12, 12, 12, 48) < ERROR_RATE / (8 * len(KINDS)) < chance_of_at_least(5, 12, 12, 48)
 
 

@@ -1,4 +1,4 @@
-"""What the server answers to requests that no page would send."""
+"""The server's answers to requests that no page would send."""
 
 import json
 import math
@@ -24,7 +24,7 @@ GOOD = {"language": "en", "model": "plain", "prompt": "# Pergunta:\n"} | {
 
 @pytest.fixture(scope="module")
 def generation(server) -> int:
-    """The number of the first tab's event that generates: its view's own wishes start it too."""
+    """The index of the first tab's event that generates; requests of its view trigger it too."""
     config = json.load(urlopen(f"{server.address}/config"))
     [view] = [part["id"] for part in config["components"] if part["props"].get("elem_id") == "trace"]
     [number] = [event["id"] for event in config["dependencies"] if [view, "submit"] in event["targets"]]
@@ -32,7 +32,7 @@ def generation(server) -> int:
 
 
 def post(server, path: str, generation: int, event: dict | None = None, **changes: object) -> tuple[int, str]:
-    """Status and body of the answer to GOOD with `changes`, and with what else `event` says of the request."""
+    """Status and body of the answer to GOOD with `changes`, and with further fields of the request from `event`."""
     body = {"data": list((GOOD | changes).values()), "fn_index": generation, "session_hash": "test"} | (event or {})
     request = Request(f"{server.address}/gradio_api/{path}", json.dumps(body).encode())
     request.add_header("Content-Type", "application/json")
@@ -85,7 +85,7 @@ def test_the_queue_cannot_be_bypassed(server, generation):
     ids=str,
 )
 def test_an_invalid_view_request_is_refused_without_a_traceback(server, generation, request_):
-    """The view's own event, with what its script would never send."""
+    """The view's own event, with data that its script would never send."""
     config = json.load(urlopen(f"{server.address}/config"))
     [view] = [part["id"] for part in config["components"] if part["props"].get("elem_id") == "trace"]
     session = f"view {request_}"

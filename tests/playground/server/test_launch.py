@@ -1,4 +1,4 @@
-"""How the page starts: what it says, what it says when it cannot, and what goes without a part of it."""
+"""Starting the page: its output, its errors, and starting without an optional part."""
 
 import os
 import random
@@ -27,7 +27,7 @@ WITHOUT_MCP = "import sys; sys.modules['mcp'] = None; from playground.server.lau
 
 @contextmanager
 def started(folder: Path, *command: str) -> Iterator[tuple[str, Path, Path, subprocess.Popen]]:
-    """The page's address, the files that it writes standard output and standard error to, and its process."""
+    """The page's address, the files with its standard output and standard error, and its process."""
     port = free_port()
     said, complained = folder / "out", folder / "err"
     with said.open("wb") as out, complained.open("wb") as err:
@@ -37,7 +37,7 @@ def started(folder: Path, *command: str) -> Iterator[tuple[str, Path, Path, subp
         deadline = time.monotonic() + START_SECONDS
         while said.read_text().count("\n") < 2:
             assert process.poll() is None, complained.read_text()
-            assert time.monotonic() < deadline, "it does not start"
+            assert time.monotonic() < deadline, "the page did not start in time"
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}", said, complained, process
     finally:
@@ -84,7 +84,7 @@ def test_the_demo_answers_like_the_command_line_and_ctrl_c_stops_it(tmp_path, br
 )
 def test_on_a_space_only_the_proxy_is_trusted(monkeypatch, client, forwarded, seen):
     for name in ("GRADIO_ANALYTICS_ENABLED", "OMP_NUM_THREADS", "FORWARDED_ALLOW_IPS"):
-        monkeypatch.setenv(name, "")  # so that what is set here goes when the test ends
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores what set_environment sets
         monkeypatch.delenv(name)
     monkeypatch.setenv("SYSTEM", "spaces")
     launch.set_environment()

@@ -1,4 +1,4 @@
-"""The reading of the model tab's charts alone in a page."""
+"""The charts of the Model tab in a bare page: the values shown under the pointer."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The view of a conversation alone in a page."""
+"""The chat view in a bare page."""
 
 import json
 import shutil
@@ -28,12 +28,14 @@ LINK = "[click](javascript:window.hacked=3)"
 
 @pytest.fixture(scope="module")
 def models(tiny_release, tmp_path_factory) -> Catalogue:
-    """`plain`, and `chatty`, which was trained to chat and whose answers never end."""
+    """`plain`, and `chatty`, a chat model whose answers never end."""
     root = tmp_path_factory.mktemp("chat-view")
     shutil.copytree(tiny_release, root / "plain")
     make_chatty(tiny_release, root / "chatty")
     generation = root / "chatty" / "generation_config.json"
-    generation.write_text(json.dumps(json.loads(generation.read_text()) | {"eos_token_id": 10**6}))  # no such token
+    generation.write_text(
+        json.dumps(json.loads(generation.read_text()) | {"eos_token_id": 10**6})
+    )  # not a token, so the text never ends
     return Catalogue([str(root / "plain"), str(root / "chatty")])
 
 
@@ -53,7 +55,7 @@ def settings(**values: object) -> dict:
 
 
 def ask(shown: View, model: OpenModel, question: str, by_key: bool = True, **values: object) -> list[dict]:
-    """Ask in the view, and answer as the server does; returns the events."""
+    """Ask in the view and respond as the server does; returns the events."""
     field = shown.page.locator(".ac-compose textarea")
     field.fill(question)
     if by_key:
@@ -110,7 +112,7 @@ def test_messages_that_no_longer_fit_are_dropped_with_a_notice(view, chatty):
     note = shown.page.locator(".ac-turn:last-child .ac-note")
     for index in range(5):
         question = f"{index} + 1111111111"
-        ask(shown, chatty, question, temperature=1)  # at 0 it repeats one token that has no text
+        ask(shown, chatty, question, temperature=1)  # at temperature 0 it repeats a token without text
         prompt, left_out = fit_conversation(chatty, say(*past, question), 10)
         assert last(shown, "given pre") == prompt
         assert note.is_visible() == (left_out > 0)
@@ -151,7 +153,7 @@ def test_stop_ends_the_answer_and_the_next_question_follows(view, chatty):
     page.get_by_role("button", name=WORDS["stop"]).click()
     assert (state(shown), len(shown.asked("stop"))) == ("idle", 1)
     assert last(shown, "meta").endswith("stopped")
-    shown.change(value=to_text(events))  # was still on its way
+    shown.change(value=to_text(events))  # an update already in flight
     assert page.locator(".ac-turn:last-child .av-col").count() == 7
     ask(shown, chatty, "1 + 1", max_new_tokens=3)
     assert page.locator(".ac-turn:last-child .av-col").count() == 3
@@ -173,7 +175,7 @@ def test_retry_uses_the_next_seed_and_clear_empties_the_conversation(view, chatt
 
 def test_a_refusal_is_shown_and_left_out_of_the_next_request(view, chatty):
     shown = view("chat", value=model_text(chatty))
-    for end in ("refused", "idle"):  # refused before it waited; or the model could not be opened
+    for end in ("refused", "idle"):  # refused before it was queued, or the model could not be opened
         shown.page.locator(".ac-compose textarea").fill("1 + 1")
         shown.page.locator(".ac-compose textarea").press("Enter")
         shown.change("waiting")
@@ -181,7 +183,7 @@ def test_a_refusal_is_shown_and_left_out_of_the_next_request(view, chatty):
         assert last(shown, "text") == WORDS["refused"] and state(shown) == "idle"
     shown.page.evaluate("() => { document.querySelector('.ac-compose textarea').maxLength = 100000; }")
     ask(shown, chatty, "7" * 9000)
-    assert "message 1 has 9,000 characters" in last(shown, "text")  # the server's own words
+    assert "message 1 has 9,000 characters" in last(shown, "text")  # the server's own message
     assert shown.page.locator(".ac-turn:last-child .ac-failed").is_visible()
     ask(shown, chatty, "1 + 1")
     assert shown.asked()[-1]["messages"] == say("1 + 1")
@@ -203,9 +205,9 @@ def test_hostile_text_runs_nothing(view, plain):
     page.keyboard.press("ArrowRight")
     shown.change(value=to_line({"kind": "error", "message": attack}))
     assert page.locator("[data-part=error]").text_content() == attack
-    shown.set_language("pt")  # draws it anew
+    shown.set_language("pt")  # redraws it
     assert page.locator("[data-part=retry]").text_content() == TEXT["pt"]["retry"]
-    page.wait_for_timeout(100)  # an image that fails to load tells so later
+    page.wait_for_timeout(100)  # the error event of a broken image fires later
     assert page.evaluate("window.hacked") is None
     assert page.locator(".axion-chat").locator("img, script, a").count() == 0
 

@@ -1,4 +1,4 @@
-"""The view of two generations alone in a page."""
+"""The view of two generations in a bare page."""
 
 from itertools import takewhile
 
@@ -23,7 +23,7 @@ PROMPT = "# Pergunta:\nQuanto é 5 + 7?\n"
 
 
 def compared(catalogue, a: dict, b: dict | str) -> list[dict]:
-    """The events of both sides: of {"model", settings…} each, or of a message where a side fails."""
+    """The events of both sides, each given as {"model", settings…} or as an error message."""
 
     def request(asked: dict | str) -> object:
         if isinstance(asked, str):
@@ -112,7 +112,7 @@ def test_two_models_or_an_error_are_shown_side_by_side(view, catalogue):
     page = shown.page
     shown.show(compared(catalogue, {}, {"model": "endless", "max_new_tokens": 30}))
     assert len(read_tokens(page, "b")) >= 30
-    assert part(page, "common").text_content() == ""  # two models need not route alike
+    assert part(page, "common").text_content() == ""  # routing of different models is not comparable
     assert "endless" in part(page, "side-b").locator(".av-status").text_content()
     shown.show(compared(catalogue, {}, "config.json cannot be read"))
     assert part(page, "side-b").text_content() == "config.json cannot be read"
@@ -153,7 +153,7 @@ def test_hostile_text_runs_nothing(view, catalogue):
     assert part(page, "side-b").text_content() == prompt
     part(page, "ribbon-a").locator(".ac-lane").focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_timeout(100)  # an image that fails to load tells so later
+    page.wait_for_timeout(100)  # the error event of a broken image fires later
     assert page.evaluate("window.hacked") is None
     assert page.locator(f"{ROOT} img, {ROOT} script").count() == 0
 
@@ -165,7 +165,7 @@ def test_stop_and_refusal_end_the_waiting_state(view, different):
         shown.change("waiting")
         shown.change(end)
         if end == "stopped":
-            shown.change(value=to_text(different[:30]))  # was already on its way
+            shown.change(value=to_text(different[:30]))  # an update already in flight
         assert state(shown) == "empty"
     shown.change("waiting")
     shown.change("running", value=to_text(different[:30]))
@@ -173,7 +173,7 @@ def test_stop_and_refusal_end_the_waiting_state(view, different):
     assert state(shown) == "done"
     assert "stopped" in part(page, "side-a").locator(".av-status").text_content()
     count = len(read_tokens(page, "a"))
-    shown.change(value=to_text(different))  # was still on its way
+    shown.change(value=to_text(different))  # an update already in flight
     assert len(read_tokens(page, "a")) == count
     shown.change("waiting", value="")
     side_a = [event for event in different if event["side"] == "a"]
@@ -204,7 +204,7 @@ def test_the_keyboard_navigates_both_lanes(view, equal):
     page.keyboard.press("ArrowRight")
     assert lanes[0].get_attribute("aria-activedescendant") == "axion-compare-a-1"
     assert part(page, "side-a").locator(".av-tok.on").count() == 1
-    assert part(page, "side-b").locator(".av-tok.on").count() >= 1  # the same letters on the other side
+    assert part(page, "side-b").locator(".av-tok.on").count() >= 1  # the same characters on the other side
     page.keyboard.press("ArrowDown")
     assert lanes[1].evaluate("lane => lane === document.activeElement")
 

@@ -1,4 +1,4 @@
-"""The view of the experts alone in a page: its numbers are those of the release's files, and texts stay texts."""
+"""The view of the experts in a bare page: its numbers match the release's files, and texts are escaped."""
 
 import json
 from collections import Counter
@@ -62,7 +62,7 @@ def test_hostile_tokens_stay_text(view, value, many):
     assert sorted(texts) == sorted([*HOSTILE, *WHITE.values()] * 2)  # the first expert of both layers
     shown.change(value=many)
     shown.change(value=value)
-    page.wait_for_timeout(100)  # an image that fails to load tells so later
+    page.wait_for_timeout(100)  # the error event of a broken image fires later
     assert page.evaluate("window.hacked") is None
     assert page.locator(".ax-experts img, .ax-experts script").count() == 0
 
@@ -112,7 +112,9 @@ def test_many_experts_are_shown_a_layer_at_a_time(view, many):
     switch(page, "layers", "L3")
     assert read(page, ".ax-experts h3") == ["Layer 3"]
     assert read(page, ".ax-card h4") == [f"E{expert}" for expert in range(1, MANY + 1)]
-    assert page.locator(".ax-card .ax-chips span").nth(3).text_content() == "3,017"  # after the heads of three columns
+    assert (
+        page.locator(".ax-card .ax-chips span").nth(3).text_content() == "3,017"
+    )  # after the headers of three columns
 
 
 def test_missing_results_are_explained(view, value, tiny_release, tmp_path):

@@ -1,4 +1,4 @@
-"""The border between the views and the page around them."""
+"""The interface between the views and the page around them."""
 
 import re
 
@@ -24,7 +24,7 @@ def test_views_use_only_the_five_names_of_a_host():
         used |= set(re.findall(r"\bhost\.(\w+)", text))
         for names in re.findall(r"const \{([^}]*)\} = (?:trace\.)?host;", text):
             used |= {name.strip() for name in names.split(",")}
-        # A view looks for nodes in its own element only.
+        # A view only queries nodes inside its own element.
         assert not re.search(r"document\.(querySelector|getElement)", text), path.name
     assert used == HOST
 
@@ -35,7 +35,7 @@ def test_a_bundle_has_every_module_once_after_what_it_imports(view):
     assert not re.search(r"^(import|export)\b", text, re.MULTILINE)
     assert not re.search(r"^\s*//", text, re.MULTILINE)
     names = re.findall(r"^(?:async )?(?:const|let|function) (\w+)", text, re.MULTILINE)
-    assert len(names) == len(set(names)), "two modules have a top-level name in common"
+    assert len(names) == len(set(names)), "two modules define the same top-level name"
     assert names.count("createToolkit") == 1 and names[-1] not in ("createToolkit", "make")
     assert text.index("function createToolkit(") < text.index("function start(")
     shown = script(view)

@@ -1,4 +1,4 @@
-"""The experts' colours are told apart by every reader, measured from the style sheet itself."""
+"""The experts' colours are distinguishable with every kind of colour vision, measured on the style sheet itself."""
 
 import io
 import re
@@ -19,7 +19,7 @@ SCHEMES = {"light": PALETTE.index(":root {"), "dark": PALETTE.index(".dark {")}
 APART = 10.0
 """CIEDE2000; from about 2.3 on, two colours side by side are seen to differ."""
 
-# Of the table of 34 pairs that its authors published with "The CIEDE2000 color-difference formula".
+# From the table of 34 pairs published with "The CIEDE2000 color-difference formula".
 PUBLISHED = [
     ((50.0, 2.6772, -79.7751), (50.0, 0.0, -82.7485), 2.0425),
     ((50.0, -1.1848, -84.8006), (50.0, 0.0, -82.7485), 1.0),
@@ -42,7 +42,7 @@ PUBLISHED = [
 
 
 def palette(scheme: str) -> dict[str, str]:
-    """Name → `#rrggbb` of the style sheet's variables; the dark ones are the light ones with changes."""
+    """Name → `#rrggbb` of the style sheet's variables; the dark scheme overrides some of the light one."""
     blocks = [PALETTE[SCHEMES[name] :].partition("}")[0] for name in ("light", scheme)]
     found = {}
     for block in blocks:
@@ -99,7 +99,7 @@ def test_text_is_readable(scheme, ground):
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_low_gate_keeps_the_full_colour_of_its_expert(view, catalogue, scheme):
-    """Half of a gate would halve the differences, so the foot of a ribbon's cell has the palette's colour unmixed."""
+    """Low opacity would reduce the differences, so the foot of a ribbon's cell has the palette's colour unmixed."""
     from PIL import Image
 
     page = view("trace", scheme=scheme, value=to_text(example(catalogue))).page
@@ -115,11 +115,11 @@ def test_a_low_gate_keeps_the_full_colour_of_its_expert(view, catalogue, scheme)
         mixed = float(strength) * own + (1 - float(strength)) * from_hex(colours["ax-card"])
         assert pixels[4, middle] == pytest.approx(mixed, abs=0.01)
         strengths.add(float(strength))
-    assert min(strengths) < 0.8  # else nothing was weakened
+    assert min(strengths) < 0.8  # otherwise no gate was low
 
 
 def test_the_style_sheets_use_only_our_own_variables():
-    given = {"font", "font-mono"}  # by the host, see palette.css
+    given = {"font", "font-mono"}  # defined by the host, see palette.css
     sheets = "".join(path.read_text(encoding="utf-8") for path in sorted((VIEWS / "css").glob("*.css")))
     scripts = "".join(path.read_text(encoding="utf-8") for path in sorted(VIEWS.glob("*.js")))
     defined = set(re.findall(r"(?:^|[;{])\s*--([\w-]+):", sheets))

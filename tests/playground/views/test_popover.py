@@ -1,4 +1,4 @@
-"""All about one token, and the branches that begin there, in a view alone."""
+"""The popover of a token, and the branches that begin there, in a bare page."""
 
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -36,7 +36,7 @@ def long(catalogue):
 
 @pytest.fixture
 def shown(view, long):
-    """A view of them."""
+    """A view that shows the events."""
     opened = view("trace")
     opened.show(long)
     return opened
@@ -49,7 +49,7 @@ def percent(share: float) -> str:
 
 
 def visible(text: str) -> str:
-    """White space that could not be seen, as the view shows it."""
+    """Invisible white space, as the view shows it."""
     text = text.replace("\n", "↵")
     text = "␣" + text[1:] if text.startswith(" ") else text
     return (text[:-1] + "␣" if text.endswith(" ") else text) or EN["no_text"]
@@ -117,7 +117,7 @@ def test_the_popover_is_placed_at_its_token_without_shifting_the_layout(shown):
         token.click()
         page.wait_for_selector(f"{POPOVER}:not([hidden])")
         box, at = page.locator(POPOVER).bounding_box(), token.bounding_box()
-        assert box["y"] >= at["y"] + at["height"] or box["y"] + box["height"] <= at["y"], "the token stays in sight"
+        assert box["y"] >= at["y"] + at["height"] or box["y"] + box["height"] <= at["y"], "the token stays visible"
         assert box["x"] - 60 <= at["x"] <= box["x"] + box["width"]
         assert page.locator(VIEW).bounding_box() == before
         page.keyboard.press("Escape")
@@ -138,7 +138,7 @@ def test_a_click_elsewhere_or_on_the_cross_closes_the_popover(shown):
 
 
 def test_a_branch_requests_the_kept_tokens_and_marks_them(shown, catalogue):
-    """And a branch of a branch keeps both."""
+    """A branch of a branch keeps both."""
     page = shown.page
     kept: tuple[int, ...] = ()
     for offset in (2, 5):

@@ -1,4 +1,4 @@
-"""The shown trace taken along: links, JSON, CSV, and the replay, in a view alone."""
+"""Sharing the shown trace: links, JSON, CSV, and the replay, in a bare page."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ def long(catalogue):
 
 
 def copy_link(page, language: str = "en") -> str:
-    """Press Copy link; returns what then stands in the clipboard."""
+    """Press Copy link; returns the content of the clipboard."""
     part(page, "copy").click()
     wait_for_words(page, language, "copy", "copied")
     return page.evaluate("navigator.clipboard.readText()")
@@ -108,7 +108,7 @@ def test_without_clipboard_access_the_link_can_be_selected(view, long):
 
 
 def test_json_and_csv_match_the_page(view, catalogue, releases):
-    shown = view("trace", language="pt")  # whose numbers have commas, which no file may have
+    shown = view("trace", language="pt")  # numbers have decimal commas on the page, but not in files
     asked = request(max_new_tokens=16)
     shown.show(answer(catalogue, asked))
     page = shown.page
@@ -149,20 +149,20 @@ def test_spreadsheets_do_not_read_tokens_as_formulas(view, long):
 
 
 def view_of(page) -> dict:
-    """All that the view shows."""
+    """Everything that the view shows."""
     names = ("status", "text", "verdict", "load", "stat-tokens", "stat-speed", "stat-first", "stat-cache")
     return {name: part(page, name).text_content() for name in names} | {"ribbon": read_routing(page)}
 
 
 def paced(events: list[dict], seconds: float) -> list[dict]:
-    """The same events, the last token after so many seconds."""
+    """The same events, with the last token after this many seconds."""
     steps = len(events) - 2
     return [event | ({"s": seconds * at / steps} if event["kind"] == "step" else {}) for at, event in enumerate(events)]
 
 
 @pytest.mark.parametrize("model", ["plain", "endless"])
 def test_a_replay_ends_with_the_same_content(view, catalogue, long, model):
-    """`plain` is a recorded example, which has no times of its own."""
+    """`plain` is a recorded example, which has no timings."""
     if model == "plain":
         shown = view("trace", value=to_text(example(catalogue)))
     else:

@@ -1,4 +1,4 @@
-"""The view of a trace alone in a page: what it draws of the events that it is given, and what it asks for."""
+"""The view of a trace in a bare page: how it draws events, and which requests it sends."""
 
 import re
 
@@ -59,7 +59,7 @@ def test_a_generation_is_drawn_as_its_events_arrive(view, long):
         assert state(shown) == "running"
         assert read_tokens(shown.page) == [step["t"] for step in long[1:count]]
     scrolled = shown.page.locator(RIBBON).evaluate("box => [box.scrollWidth - box.clientWidth, box.scrollLeft]")
-    assert scrolled[1] >= scrolled[0] - 1, "the newest token is kept in sight"
+    assert scrolled[1] >= scrolled[0] - 1, "the newest token stays visible"
     shown.change("idle", value=to_text(long))
     assert state(shown) == "done"
     status = "endless · temperature 0.8 · seed 3 · stopped at the maximum length"
@@ -119,7 +119,7 @@ def test_no_tokens_arrive_after_stop(view, long):
     shown.change("stopped")
     assert state(shown) == "done"
     assert part(shown.page, "status").text_content().endswith("· stopped")
-    shown.change(value=to_text(long[:40]))  # was still on its way
+    shown.change(value=to_text(long[:40]))  # an update already in flight
     assert len(read_tokens(shown.page)) == 19
     shown.show([{**long[0], "run": "the next"}, *long[1:]])
     assert len(read_tokens(shown.page)) == len(long) - 2
@@ -134,7 +134,7 @@ def test_a_request_without_result_leaves_the_view_unchanged(view, recorded, long
         assert state(shown) == "waiting"
         shown.change(end)
         if end == "stopped":
-            shown.change(value=to_text(long[:20]))  # was already on its way
+            shown.change(value=to_text(long[:20]))  # an update already in flight
         assert state(shown) == "recorded" and read_tokens(shown.page) == tokens
         assert part(shown.page, "note").is_visible() == bool(note)
         if note:
@@ -147,7 +147,7 @@ def test_a_late_example_does_not_replace_a_newer_request(view, recorded, long):
     shown = view("trace", value=to_text(recorded))
     shown.change(model="endless")
     shown.show(long)
-    shown.change(value="")  # the example of `endless`, which has none
+    shown.change(value="")  # `endless` has no example
     assert state(shown) == "done" and len(read_tokens(shown.page)) == len(long) - 2
     shown.change(model="plain")
     shown.change(value=to_text(recorded))
@@ -209,7 +209,7 @@ def test_hostile_tokens_run_nothing(view, catalogue):
         ]
     )
     assert f"instead of “{tokens[-1]}”" in part(page, "status").text_content()
-    page.wait_for_timeout(100)  # an image that fails to load tells so later
+    page.wait_for_timeout(100)  # the error event of a broken image fires later
     assert page.evaluate("window.hacked") is None
     assert page.locator(f"{VIEW} img, {VIEW} script").count() == 0
 
@@ -263,7 +263,7 @@ def test_changing_the_language_translates_every_word(view, long):
     page = shown.page
 
     def words() -> set[str]:
-        """All words of the view but the model's own, and the names that are spoken."""
+        """All words of the view except the model's text, including names for screen readers."""
         page.keyboard.press("Escape")
         open_token(page, -1)
         spoken = page.locator(VIEW).locator("[aria-label]:not(.av-columns *, .av-cell)")
@@ -277,7 +277,7 @@ def test_changing_the_language_translates_every_word(view, long):
     portuguese = words()
     same = {text for text in english & portuguese if re.search(r"[a-z]{3}", text)}
     same = {text for text in same if not re.match(r"tokens?\b", text, re.IGNORECASE)}
-    assert not same, "a word that is another one in Portuguese"
+    assert not same, "an English word that differs in Portuguese"
     assert part(page, "status").text_content().startswith("endless · temperatura 0,8 · semente 3")
     assert page.locator(TEXT).get_attribute("data-end") == WORDS["pt"]["end_of_text"]
     shown.set_language("en")

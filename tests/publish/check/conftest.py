@@ -15,7 +15,7 @@ from publish.check.lint import RULES, TEXT_RULES
 
 @pytest.fixture
 def spoilt(release, tmp_path) -> Callable[..., Path]:
-    """Applies a change to a copy of the good release, and updates its manifest so that it alone is wrong."""
+    """Applies a change to a copy of the valid release and updates its manifest, so that only the change is wrong."""
     folder = shutil.copytree(release, tmp_path / "release")
 
     def spoil(change) -> Path:
@@ -36,7 +36,7 @@ def check_rule(spoilt):
 
     def check(rule, change, messages: list[str]) -> None:
         folder = Folder(spoilt(change))
-        # Scanning every file for secrets takes most of the time, and is only of interest where it finds something.
+        # Scanning every file for secrets takes most of the time, so it only runs where it should find something.
         rules = RULES if rule in TEXT_RULES or len(messages) > 1 else [each for each in RULES if each not in TEXT_RULES]
         found = [str(problem) for each in rules for problem in each(folder)]
         assert len(found) == len(messages), found

@@ -99,7 +99,7 @@ def test_a_bad_file_among_good_ones_does_not_crash_the_checks(release, tmp_path_
 
 
 def test_links_pipes_and_odd_names_do_not_crash_the_checks(tmp_path):
-    assert len(lint(tmp_path)) >= len(REQUIRED_FILES)  # nothing there
+    assert len(lint(tmp_path)) >= len(REQUIRED_FILES)  # the folder does not exist
     for name in REQUIRED_FILES:
         (tmp_path / name).mkdir()
     assert {problem.what for problem in lint(tmp_path)} == {"is missing from the release"}

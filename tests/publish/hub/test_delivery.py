@@ -259,7 +259,7 @@ def test_a_check_that_fails_pushes_nothing(hub, folder):
 
 
 def test_a_repository_that_somebody_else_creates_meanwhile_is_not_overwritten(hub, folder):
-    """Between the first look, which finds nothing, and the push, a colleague creates the repository with a card."""
+    """Someone else creates the repository with a card between the first check, which finds nothing, and the push."""
 
     def create():
         repo = hub.store.create_repo("models", REPO, "teammate")

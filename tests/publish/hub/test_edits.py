@@ -1,4 +1,4 @@
-"""Others' edits of a release's files on the Hub: kept where they do not touch the release, else refused by name.
+"""Others' edits of a release's files on the Hub are kept, or refused by name where they conflict with the release.
 
 Edits of the card are in `test_delivery` and `test_merge`.
 """
@@ -87,7 +87,7 @@ def test_signed_results_are_kept_by_every_later_push(hub, publish):
 
 
 def test_results_signed_before_the_tag_do_not_make_it_another_release(hub, tmp_path, monkeypatch):
-    """The publisher is killed between push and tag, the Hub signs, and the next start tags the signed file."""
+    """The publisher is killed between push and tag, the Hub signs the results, and the next run tags that file."""
     publish, killed = Publisher(tmp_path), pytest.MonkeyPatch()
     killed.setattr(client, "tag", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""Deliveries with failures: every request fails in every way, and the process is killed in every state of the Hub.
+"""Deliveries under failures: every request fails in every way, and the process is killed in every state of the Hub.
 
 Whatever happened, running the same command again must end in the same state as an undisturbed delivery: nothing lost,
 nothing duplicated, and the tag on a commit that was downloaded and verified.
@@ -110,7 +110,7 @@ def test_a_request_that_keeps_failing_is_reported_and_the_next_run_continues(ran
             range_.hub.heal()
             send(range_.folder(), events=verified)
         assert range_.check(verified) == [], what
-    # Only the verification of a finished upload is not needed, since the file is there.
+    # Only the verification of a finished upload may fail, since the file is already there.
     assert set(changing) - set(reported) == {"POST /{kind}/{ns}/{name}.git/info/lfs/verify"}
 
 
@@ -135,7 +135,7 @@ def test_the_process_may_be_killed_in_every_state_of_the_hub(range_, processes, 
         victim = []
 
         def kill(victim=victim) -> None:
-            while not victim:  # it is still being started
+            while not victim:  # the process is still starting
                 time.sleep(0.001)
             os.kill(victim[0], signal.SIGKILL)
 
@@ -149,7 +149,7 @@ def test_the_process_may_be_killed_in_every_state_of_the_hub(range_, processes, 
         verified = []
         repo = range_.hub.store.repos.get(("models", REPO))
         if repo and any("tags" in ref for ref in repo.refs):
-            # It was tagged before the process was killed, and verified before that: by the order of requests.
+            # The tag was created before the process was killed, and always after the verification.
             verified = [repo.refs["refs/tags/v0.2"]]
             order = [entry.what for entry in range_.hub.log]
             assert max(n for n, what in enumerate(order) if "storage" in what) < order.index(TAG)

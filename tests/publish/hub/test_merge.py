@@ -34,7 +34,7 @@ REFUSAL = "the card on the Hub "
 
 
 def after(name, passage, text=BASE):
-    """A card with a reader's passage behind a section."""
+    """A card with a reader's passage after a section."""
     marker = f"<!-- axion:end {name} -->\n"
     assert marker in text
     return text.replace(marker, f"{marker}\n{passage}\n")
@@ -213,7 +213,7 @@ def test_our_keys_are_updated_with_our_changes():
     ours = card({"license": "apache-2.0", "tags": ["axion"], "datasets": ["a/b"]}, TEXTS)
     theirs = edited(tags=["axion", "tiny", "maths"])
     merged = merge_card(ours, theirs, BASE)
-    # language: we wrote it, nobody touched it, we write it no more; tiny: the same, in a list
+    # language: we wrote it, nobody edited it, and we no longer write it; tiny: the same, in a list
     assert metadata_of(merged.text) == {"license": "apache-2.0", "tags": ["axion", "maths"], "datasets": ["a/b"]}
     assert merged.kept == ["tags maths"]
 
@@ -265,7 +265,7 @@ def test_removed_front_matter_is_not_restored():
         merge_card(OURS, after("summary", "x").split("---\n")[2], BASE)
 
 
-# --- Any card whatever ------------------------------------------------------------------------------------------------
+# --- Arbitrary cards --------------------------------------------------------------------------------------------------
 
 NAMES = ["summary", "usage", "results", "limits", "licence"]
 WORDS = st.text(alphabet="ab \n#*`-é", max_size=12).filter(lambda text: "---" not in text)
@@ -283,7 +283,7 @@ def our_cards(draw, names):
 
 @st.composite
 def stories(draw):
-    """What we wrote, what a reader made of it, what we would write now and what we would write after that."""
+    """What we wrote, a reader's version of it, what we would write now and what we would write after that."""
     names = st.lists(st.sampled_from(NAMES), unique=True, min_size=1).map(
         lambda chosen: [name for name in NAMES if name in chosen]
     )

@@ -68,7 +68,7 @@ def test_logits_and_text_match_this_version(folder, python, tmp_path):
 
 
 def test_every_way_of_generating_gives_the_same_with_and_without_a_cache(release, python, tmp_path):
-    """A cache that is passed under a name that the model does not know would be ignored, and the text be garbage."""
+    """If the model did not know the name of the cache's argument, the cache would be ignored and the text be wrong."""
     printed = subprocess.check_output(
         [python, ROOT / "tests" / "support" / "generation.py", release],
         cwd=tmp_path,

@@ -53,7 +53,7 @@ def test_a_folder_without_a_manifest_is_not_a_release(copy):
 
 
 def test_code_that_imports_the_project_fails_even_where_it_is_installed(copy, tmp_path):
-    """The last code to run is the card's; a failing snippet is reported by the last line of its traceback."""
+    """The card's snippet runs last; if it fails, the last line of its traceback is reported."""
     card = copy / "README.md"
     before, marker, after = card.read_text().rpartition("<!-- axion:end ")
     card.write_text(f"{before}```python\nimport axion.errors\n```\n{marker}{after}")

@@ -200,7 +200,7 @@ def test_a_build_killed_between_its_two_renames_is_repaired_by_the_next(release,
     assert process.exitcode == -signal.SIGKILL and not target.exists()
 
     monkeypatch.setattr(build, "_write_files", lambda *_: None)
-    with pytest.raises(AxionError, match="missing"):  # even where the next build fails, the old release is back
+    with pytest.raises(AxionError, match="missing"):  # the old release is restored even if the next build fails
         build.build_release(ingredients, target)
     assert build.is_built(target, ingredients)
     assert [path.name for path in tmp_path.iterdir()] == ["axion-tiny"]
@@ -217,7 +217,11 @@ def test_token_ids_that_disagree_are_refused(finished_run, measured, tmp_path):
 def test_a_release_for_another_repository_differs_only_in_its_card(release, info, tmp_path):
     build.refresh(release, "another/Name", tmp_path / "copy")
     changed = {name for name in FILES if sha256(tmp_path / "copy" / name) != sha256(release / name)}
-    assert changed == {"README.md", "release.json", ".eval_results/gsm8k.yaml"}  # the result names the card
+    assert changed == {
+        "README.md",
+        "release.json",
+        ".eval_results/gsm8k.yaml",
+    }  # the result contains a link to the card
     theirs = json.loads((tmp_path / "copy/release.json").read_text())
     assert theirs["repo_id"] == "another/Name" and theirs["files"]["README.md"] != info["files"]["README.md"]
     assert "another/Name" in (tmp_path / "copy/README.md").read_text()

@@ -120,7 +120,7 @@ def test_a_prompt_ending_that_was_not_measured_is_not_recommended(info):
 def test_the_card_says_that_the_two_losses_are_over_different_texts(info):
     said = "must not be compared with each other"
     assert said in render_card(info) and "(real problems with their solutions)" in render_card(info)
-    for split in ("train", "validation"):  # synthetic text alone: both losses are over the same mixture
+    for split in ("train", "validation"):  # only synthetic text: both losses are over the same mixture
         del info["data"][split]["by_source"]["gsm8k"]
     assert said not in render_card(info)
 
@@ -193,7 +193,7 @@ def test_the_front_matter_is_what_the_hub_reads(info, release):
     values = {result.metric_type: result.metric_value for result in card.data.eval_results}
     assert values["bits_per_byte"] == info["results"]["validation"]["bits_per_byte"]
     names = [(result.dataset_name, result.metric_type) for result in card.data.eval_results]
-    assert len(names) == len(set(names)) == 7  # two losses, one test set, two by two sums
+    assert len(names) == len(set(names)) == 7  # two losses, one test set, two by two arithmetic tests
 
 
 def test_the_benchmark_result_has_the_hubs_format_and_unit(info):

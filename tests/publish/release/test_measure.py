@@ -1,4 +1,4 @@
-"""A run is measured once; what it was measured with is recorded by content, never by path."""
+"""A run is measured once; the data it was measured on is recorded by content, never by path."""
 
 import json
 import shutil
@@ -71,7 +71,7 @@ def test_skipped_tasks_are_tried_again_and_the_rest_is_kept(run, recipe_file, me
     first = measure(run, load_recipe(recipe_file), said.append)
     before = (run / "evaluation.json").stat().st_mtime_ns
     answers["gsm8k_test"] = {"skipped": "another reason"}
-    measured["results"]["speed"]["new_tokens"] = 7  # were it measured again
+    measured["results"]["speed"]["new_tokens"] = 7  # would change if it were measured again
     assert measure(run, load_recipe(recipe_file), said.append) == first
     assert (run / "evaluation.json").stat().st_mtime_ns == before
     assert said == ["5 tasks, not measured: gsm8k_test", "skipped: already measured, not measured: gsm8k_test"]

@@ -317,7 +317,7 @@ def edit_space(name: str, content: bytes) -> None:
 def test_others_edits_are_not_overwritten_unless_they_are_to_be_discarded(hub, small):
     space.check_edits(small, SPACE)  # no Space yet
     hub_calls.api().create_repo(SPACE, repo_type="space", space_sdk="gradio")
-    space.check_edits(small, SPACE)  # a README.md that the Hub wrote
+    space.check_edits(small, SPACE)  # a README.md created by the Hub
     make_space(small)
     edit_space("notes.md", b"a reader's")
     space.check_edits(small, SPACE)
@@ -354,7 +354,7 @@ def app_of(hub) -> bytes:
 
 @pytest.mark.parametrize("exists", [True, False], ids=["edited", "created"])
 def test_a_space_that_changes_during_the_trial_run_is_not_overwritten(hub, small, order, monkeypatch, exists):
-    """While it runs here, for minutes, a colleague edits the Space or creates it."""
+    """The trial run takes minutes, during which someone else edits or creates the Space."""
     if exists:
         make_space(small)
         (small / "notes.md").write_text("new\n")
@@ -374,7 +374,7 @@ def test_a_space_that_seems_missing_for_a_moment_is_not_overwritten(hub, small, 
     make_space(small)
     edit_space("app.py", b"print('mine')\n")
     monkeypatch.setattr(space, "run_locally", lambda folder, models: "it answers")
-    for nth in (1, 2):  # the search for what is pushed already, and that for edits
+    for nth in (1, 2):  # the lookups of what is already pushed and of edits
         hub.fail("404", "GET */revision/main", nth)
     before = hub.snapshot()
     with pytest.raises(AxionError, match="has changed in the meantime: run the same command again"):
