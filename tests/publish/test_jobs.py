@@ -172,7 +172,7 @@ def test_a_recipe_given_as_a_file_is_uploaded(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_script_runs_the_command_on_the_files_with_runs_beside_them(tmp_path):
+def test_the_script_runs_the_command_on_the_files_next_to_the_runs(tmp_path):
     """The Job's own script with its three absolute paths moved, and a `uv` that only prints its arguments."""
     for name in ("files", "source", "runs", "bin"):
         (tmp_path / name).mkdir()

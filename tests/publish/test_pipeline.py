@@ -232,7 +232,7 @@ KILLS = [
 """The functions of each step, in order."""
 
 
-def test_a_publication_killed_in_every_step_ends_in_the_same_place(unbuilt, request_for, the_hub):
+def test_a_publication_killed_in_every_step_ends_in_the_same_state(unbuilt, request_for, the_hub):
     """Each start gets one function further and is killed there; `test_faults` kills processes at every request."""
     request = request_for(dry_run=False)
     for place, name in KILLS:

@@ -107,7 +107,7 @@ def test_tokens_have_the_same_weight_in_every_micro_batch(tiny, folder, tmp_path
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_gradients_of_the_whole_batch(start_run, tmp_path, whole):
+def test_two_processes_match_the_gradients_of_the_whole_batch(start_run, tmp_path, whole):
     group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     ranks = [
         start_run(

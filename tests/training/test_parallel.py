@@ -27,7 +27,7 @@ def test_only_one_file_makes_collectives():
 
 
 class AcceleratorGroup(dist.ProcessGroup):
-    """Rank 0 of two processes, which refuses CPU tensors like NCCL. The other process contributes the values `others`."""
+    """Rank 0 of two processes, which refuses CPU tensors as NCCL does. The other process has the values `others`."""
 
     def __init__(self, rank, size, accelerator: Accelerator):
         super().__init__(rank, size)

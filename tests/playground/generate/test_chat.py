@@ -295,7 +295,7 @@ def test_closing_the_answer_closes_the_generation(plain, monkeypatch):
     assert closed == [True]
 
 
-# ------------------------------------------------------------------------------------------------------------ the texts
+# ---------------------------------------------------------------------------------------------------------- the texts
 
 
 @pytest.mark.parametrize("language", TEXT)

@@ -99,7 +99,7 @@ def test_on_a_space_only_the_proxy_is_trusted(monkeypatch, client, forwarded, se
 
 
 @pytest.mark.slow
-def test_without_mcp_the_page_is_served_and_says_so(tmp_path):
+def test_without_mcp_the_page_is_served_with_a_notice(tmp_path):
     with started(tmp_path, "-c", WITHOUT_MCP) as (address, said, complained, _):
         first, second = said.read_text().splitlines()
         assert address in first

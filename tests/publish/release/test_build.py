@@ -309,7 +309,7 @@ def test_a_run_whose_record_is_incomplete_is_refused(finished_run, measured, tmp
         (7, "valid"),
     ],
 )
-def test_a_run_with_a_broken_recipe_is_one_line(finished_run, tmp_path, recipe, reason):
+def test_a_run_with_a_broken_recipe_is_reported_in_one_line(finished_run, tmp_path, recipe, reason):
     run = shutil.copytree(finished_run, tmp_path / "run")
     content = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(content | {"recipe": recipe}))
