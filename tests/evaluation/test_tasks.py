@@ -206,7 +206,7 @@ def test_the_held_out_documents_do_not_depend_on_the_model(release, local_data, 
     assert first | {"command": ""} == second | {"command": ""}
 
 
-# --- Speed and memory ---------------------------------------------------------------------------------------------
+# --- Speed and memory -------------------------------------------------------------------------------------------------
 
 
 def test_speed_is_measured_with_one_thread_and_with_all(release, few_prompts):

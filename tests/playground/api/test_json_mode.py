@@ -50,12 +50,12 @@ def test_the_nesting_has_a_limit():
 
 
 @pytest.fixture
-def request(catalogue):
-    """A request in JSON mode, with seed 1."""
+def json_request(catalogue):
+    """A json_request in JSON mode, with seed 1."""
     tokenizer = catalogue.open("chatty").release.tokenizer
     likely = {str(tokenizer.convert_tokens_to_ids(char)): 6 for char in '"}'}  # otherwise random weights rarely end
-    request = {"model": "chatty", "messages": [{"role": "user", "content": "hi"}], "seed": 1, "max_tokens": 60}
-    return request | {"response_format": {"type": "json_object"}, "logit_bias": likely, "temperature": 0.8}
+    json_request = {"model": "chatty", "messages": [{"role": "user", "content": "hi"}], "seed": 1, "max_tokens": 60}
+    return json_request | {"response_format": {"type": "json_object"}, "logit_bias": likely, "temperature": 0.8}
 
 
 def assert_objects(choices) -> list[str]:
@@ -69,29 +69,33 @@ def assert_objects(choices) -> list[str]:
     return [choice.message.content for choice in choices]
 
 
-def test_the_model_writes_an_object(client, request):
-    texts = assert_objects(client.chat.completions.create(**request, n=12).choices)
-    assert client.chat.completions.create(**request).choices[0].message.content == texts[0]
+def test_the_model_writes_an_object(client, json_request):
+    texts = assert_objects(client.chat.completions.create(**json_request, n=12).choices)
+    assert client.chat.completions.create(**json_request).choices[0].message.content == texts[0]
 
 
-def test_penalties_leave_an_object(client, request):
-    plain = client.chat.completions.create(**request, n=12).choices
-    request |= {"presence_penalty": 2, "frequency_penalty": 1, "extra_body": {"repetition_penalty": 1.3, "top_k": 5}}
-    texts = assert_objects(client.chat.completions.create(**request, n=12).choices)
+def test_penalties_leave_an_object(client, json_request):
+    plain = client.chat.completions.create(**json_request, n=12).choices
+    json_request |= {
+        "presence_penalty": 2,
+        "frequency_penalty": 1,
+        "extra_body": {"repetition_penalty": 1.3, "top_k": 5},
+    }
+    texts = assert_objects(client.chat.completions.create(**json_request, n=12).choices)
     assert texts != [choice.message.content for choice in plain]
 
 
-def test_a_streamed_object_is_the_whole_one(client, request):
-    whole = client.chat.completions.create(**request, n=4).choices
+def test_a_streamed_object_is_the_whole_one(client, json_request):
+    whole = client.chat.completions.create(**json_request, n=4).choices
     streamed = dict.fromkeys(range(4), "")
-    for event in client.chat.completions.create(**request, n=4, stream=True):
+    for event in client.chat.completions.create(**json_request, n=4, stream=True):
         for choice in event.choices:
             streamed[choice.index] += choice.delta.content or ""
     assert list(streamed.values()) == [choice.message.content for choice in whole]
 
 
-def test_a_stop_string_ends_an_unfinished_object(client, request):
-    choices = client.chat.completions.create(**request, n=8, stop=[":"]).choices
+def test_a_stop_string_ends_an_unfinished_object(client, json_request):
+    choices = client.chat.completions.create(**json_request, n=8, stop=[":"]).choices
     stopped = [choice for choice in choices if choice.ended_by == "stop"]
     assert stopped and all(choice.finish_reason == "stop" for choice in stopped)
     for choice in stopped:

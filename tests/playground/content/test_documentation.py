@@ -59,7 +59,7 @@ def commands(language: str) -> list[list[str]]:
     return [shlex.split(line) for block in blocks(text, "bash") for line in block.splitlines() if line.strip()]
 
 
-# -------------------------------------------------------------------------------------------------- both languages
+# ------------------------------------------------------------------------------------------------------- both languages
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

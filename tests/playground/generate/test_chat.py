@@ -166,7 +166,7 @@ def test_invalid_conversations_are_refused(chatty, messages, problem):
     assert error["message"] == caught.value.tell("pt") != str(caught.value)
 
 
-# ----------------------------------------------------------------------------------------------- context window limits
+# ------------------------------------------------------------------------------------------------ context window limits
 
 
 def test_the_oldest_turns_are_dropped(chatty):
@@ -196,7 +196,7 @@ def test_a_last_message_longer_than_the_context_is_refused(chatty):
         fit_conversation(chatty, say("a", "b", "7" * chatty.facts.context), 20)
 
 
-# ------------------------------------------------------------------------------------------------ the problem's format
+# ------------------------------------------------------------------------------------------------- the problem's format
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_closing_the_answer_closes_the_generation(plain, monkeypatch):
     assert closed == [True]
 
 
-# ---------------------------------------------------------------------------------------------------------- the texts
+# ------------------------------------------------------------------------------------------------------------ the texts
 
 
 @pytest.mark.parametrize("language", TEXT)

@@ -259,7 +259,7 @@ def test_a_bad_link_shows_the_reason_and_starts_nothing(page, server):
     wait_until(page, "recorded")
 
 
-# -------------------------------------------------------------------------------------------------------- other tabs
+# ----------------------------------------------------------------------------------------------------------- other tabs
 
 
 def chat(page, model: str) -> None:
@@ -405,7 +405,7 @@ def test_text_of_a_hostile_release_is_escaped_on_every_tab(page):
         assert page.locator(root).locator("img, script").count() == 0
 
 
-# -------------------------------------------------------------------------------------------------- language and theme
+# --------------------------------------------------------------------------------------------------- language and theme
 
 
 def test_language_and_theme_change_the_whole_page_and_persist(page, server):

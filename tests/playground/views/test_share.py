@@ -104,7 +104,7 @@ def test_without_clipboard_access_the_link_can_be_selected(view, long):
     ]
 
 
-# ------------------------------------------------------------------------------------------------------- JSON and CSV
+# --------------------------------------------------------------------------------------------------------- JSON and CSV
 
 
 def test_json_and_csv_match_the_page(view, catalogue, releases):

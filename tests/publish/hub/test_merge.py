@@ -265,7 +265,7 @@ def test_removed_front_matter_is_not_restored():
         merge_card(OURS, after("summary", "x").split("---\n")[2], BASE)
 
 
-# --- Arbitrary cards ------------------------------------------------------------------------------------------------
+# --- Arbitrary cards --------------------------------------------------------------------------------------------------
 
 NAMES = ["summary", "usage", "results", "limits", "licence"]
 WORDS = st.text(alphabet="ab \n#*`-é", max_size=12).filter(lambda text: "---" not in text)
