@@ -126,7 +126,7 @@ def test_eval_prints_one_json_object(tiny_release, tmp_path, capsys, monkeypatch
     monkeypatch.setattr("axion.evaluation.tasks.ARITHMETIC_PROMPTS", 3)
     monkeypatch.setattr("axion.evaluation.speed.REPETITIONS", 1)
     monkeypatch.setattr("axion.evaluation.speed.NEW_TOKENS", 10)
-    monkeypatch.setattr("axion.evaluation.speed.measure_memory", lambda folder: None)  # it starts a process
+    monkeypatch.setattr("axion.evaluation.speed.measure_memory", lambda folder: None)  # which would start a process
     folder = tmp_path / "tiny"
     folder.symlink_to(tiny_release, target_is_directory=True)
     assert "has no recipe.yaml" in refused(capsys, "eval", folder)

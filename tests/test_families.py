@@ -75,7 +75,7 @@ def test_an_export_that_a_family_lacks_is_refused():
 def test_a_release_knows_its_family(tiny_release, tmp_path):
     folder = shutil.copytree(tiny_release, tmp_path / "run" / "final")
     recipe = folder.parent / "recipe.yaml"
-    recipe.write_text("family: of something else")  # no run's: there is no run.json beside it
+    recipe.write_text("family: of something else")  # ignored: there is no run.json next to it
     assert open_release(folder).family is family_of(open_release(folder).config) is AXION1
     (folder.parent / "run.json").write_text("{}")
     for name, file in (

@@ -1,4 +1,4 @@
-"""Files are read strictly, written atomically, and temporary folders of killed processes do not stay."""
+"""Files are read strictly and written atomically, and temporary folders of killed processes are deleted."""
 
 import json
 import os
@@ -32,7 +32,7 @@ from axion.files import (
     writing,
 )
 
-EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # FIPS 180-4's empty message
+EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # of the empty message
 
 
 def test_local_files_are_identified_by_name_and_content(tmp_path):
@@ -156,7 +156,7 @@ def test_two_writers_of_one_file_do_not_conflict(tmp_path):
     with staged(tmp_path / "a") as first, staged(tmp_path / "a") as second:
         first.write_text("first")
         second.write_text("second")
-    assert (tmp_path / "a").read_text() == "first"  # whose block ended last
+    assert (tmp_path / "a").read_text() == "first"  # its block ended last
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
@@ -220,20 +220,20 @@ def test_what_a_killed_process_left_behind_is_deleted(tmp_path):
     if (child := os.fork()) == 0:
         with scratch_folder(tmp_path, "name") as scratch:
             (scratch / "half").write_text("of it")
-            os._exit(0)  # as if killed: no block ends
+            os._exit(0)  # as if killed: no cleanup code runs
     os.waitpid(child, 0)
     (left,) = tmp_path.iterdir()
     with scratch_folder(tmp_path, "name") as first, scratch_folder(tmp_path, "name") as second:
         assert not left.exists()
-        assert first.is_dir() and second.is_dir()  # of living processes
+        assert first.is_dir() and second.is_dir()  # their processes are alive
     assert not list(tmp_path.iterdir())
 
 
 def test_folders_of_other_machines_stay(tmp_path, monkeypatch):
-    """On a network file system, a lock may be known to the machine alone that holds it."""
+    """On a network file system, a lock may only be visible on the machine that holds it."""
     monkeypatch.setattr("platform.node", lambda: "one")
     with scratch_folder(tmp_path, "name") as first:
-        monkeypatch.setattr(files, "locked", lambda *_, **__: nullcontext(True))  # as if nobody else held it
+        monkeypatch.setattr(files, "locked", lambda *_, **__: nullcontext(True))  # as if no other process held it
         monkeypatch.setattr("platform.node", lambda: "another")
         with scratch_folder(tmp_path, "name"):
             assert first.is_dir()
@@ -250,7 +250,7 @@ def test_json_is_written_indented_and_in_utf8(tmp_path):
 
 @pytest.fixture
 def small_files():
-    """No file may have more than 64 kB, which every library reports in its own way, as it does a full disk."""
+    """Limits files to 64 kB; like a full disk, each library reports this in its own way."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
     yield

@@ -144,7 +144,7 @@ def test_links_and_folders_exist():
     for folders, text in rows:
         folders, named = (re.findall(r"`([\w./-]+)`", cell) for cell in (folders, text))
         assert [folder for folder in folders if not (ROOT / folder).exists()] == []
-        places = [ROOT, *(ROOT / folder for folder in folders)]  # a row's text may name files in its folders
+        places = [ROOT, *(ROOT / folder for folder in folders)]  # the text of a row may name files in its folder
         named = [name for name in named if "/" in name]
         assert [name for name in named if not any((place / name).exists() for place in places)] == []
 

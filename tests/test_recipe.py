@@ -26,7 +26,7 @@ def test_overrides_are_yaml_and_change_nothing_else():
     assert recipe.training.epochs == 2
     assert recipe.data.seed == 7
     assert recipe.build_config().q_lora_rank is None
-    # YAML reads a number like 1e-6, without a dot, as a string
+    # YAML parses a number without a dot, like 1e-6, as a string
     assert load_recipe("axion1-v0.1", ["architecture.rms_norm_eps=1e-5"]).build_config().rms_norm_eps == 1e-5
 
 

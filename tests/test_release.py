@@ -40,7 +40,7 @@ def test_a_name_opens_a_folder_under_releases(tiny_release, monkeypatch, tmp_pat
     assert open_release("axion-tiny").folder == tiny_release
     (tmp_path / "axion-tiny").mkdir()  # a folder of the same name that is not a release
     assert open_release("axion-tiny").folder == tiny_release
-    shutil.copytree(tiny_release, tmp_path / "releases" / "axion-tiny")  # one that was built here comes first
+    shutil.copytree(tiny_release, tmp_path / "releases" / "axion-tiny")  # a release built here takes precedence
     assert open_release("axion-tiny").folder == tmp_path / "releases" / "axion-tiny"
     assert list_releases() == ["axion-tiny"]
 

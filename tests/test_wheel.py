@@ -203,7 +203,7 @@ def test_the_page_works_in_an_empty_folder(installed, call):
 
 @pytest.mark.slow
 def test_nothing_is_written_into_the_installation(installed, call):
-    """After the other commands: every file is in the wheel's record, but for compiled bytecode."""
+    """Runs after the other commands: every file but compiled bytecode is in the wheel's RECORD."""
     script = "from importlib.metadata import files; print('\\n'.join(str(f.locate()) for f in files('axion-lm')))"
     done = subprocess.run([installed / "python", "-c", script], capture_output=True, text=True, check=True)
     recorded = {os.path.realpath(line) for line in done.stdout.splitlines()}

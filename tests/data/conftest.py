@@ -29,7 +29,7 @@ def write_jsonl(path: Path, rows: list[dict]) -> Path:
 
 
 def problems(count: int) -> list[dict]:
-    """Rows in GSM8K's form whose numbers are never held out: they have one digit."""
+    """Rows in GSM8K's format with one-digit numbers, which are never held out."""
     return [
         {
             "question": f"Ana number {index} has 5 apples and buys 3. How many?",
@@ -40,7 +40,7 @@ def problems(count: int) -> list[dict]:
 
 
 def digest(source: Source) -> str:
-    """The start of a hash of all documents of a source, and of their sides and languages."""
+    """The first digits of a hash of all documents of a source, with their splits and languages."""
     split = Split(fraction=0.05, seed=0, holdout_fraction=0.05)
     rows = [(document.spans, document.side, document.language) for document in source.documents(split, 1)]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]

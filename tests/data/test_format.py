@@ -1,4 +1,4 @@
-"""The plain-text format, written and read."""
+"""The plain-text format: writing and parsing."""
 
 import pytest
 

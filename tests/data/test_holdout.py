@@ -1,4 +1,4 @@
-"""Held-out operand pairs: which they are, where a text shows one, and that the training corpus shows none."""
+"""Held-out operand pairs: which ones they are, how they are found in text, and that the training corpus has none."""
 
 import re
 
@@ -83,7 +83,7 @@ def test_very_long_numbers_are_not_operands(digits):
 
 
 def scan(text: str) -> set[tuple[int, int]]:
-    """Operand pairs found another way than the product's: word by word, with no regular expression for expressions."""
+    """Operand pairs, found independently of the product's code: word by word, without a regular expression for sums."""
     operators = set("+-–−*×/÷xX") | {"plus", "minus", "times", "mais", "menos", "vezes"}
     text = re.sub(r"(?<=\d),(?=\d\d\d(?!\d))", "", text)
     text = re.sub(r"(?<=\d)[xX](?=[\d $])", " x ", text)
@@ -93,7 +93,7 @@ def scan(text: str) -> set[tuple[int, int]]:
     for at, token in enumerate(tokens):
         if token not in operators or not 0 < at < len(tokens) - 1:
             continue
-        # The operand before may have a unit of up to two words.
+        # The preceding operand may have a unit of up to two words.
         before = next((word for word in reversed(tokens[max(at - 3, 0) : at]) if not word.isalpha()), "")
         numbers = [float(word) if re.fullmatch(r"\d*\.?\d+", word) else 0.5 for word in (before, tokens[at + 1])]
         if all(number.is_integer() for number in numbers):
@@ -102,7 +102,7 @@ def scan(text: str) -> set[tuple[int, int]]:
 
 
 def asked(document: str) -> set[tuple[int, int]]:
-    """The two numbers of a short question without reasoning, however it is worded: a sum, and no story."""
+    """The two numbers of a short question without reasoning, in any wording: a plain sum, not a word problem."""
     question, direct, _ = document.partition("\n--\n# Resposta:\n")
     numbers = re.findall(r"\d+", question)
     bare = direct and REASONING not in document and len(numbers) == 2 and len(question.split()) <= 12

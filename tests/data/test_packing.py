@@ -1,4 +1,4 @@
-"""Windows over all epochs: nothing lost, nothing invented, every item found again, masked labels in their places."""
+"""Windows over all epochs: every token appears exactly once, items are reproducible, and labels are masked."""
 
 import hashlib
 import itertools
@@ -59,7 +59,7 @@ def test_an_item_is_a_function_of_seed_and_index(tmp_path):
 
 
 def test_the_order_matches_earlier_versions():
-    """A change here means that no run started before can be resumed."""
+    """If this changes, runs of earlier versions can no longer be resumed."""
     tokens = b"".join(item["input_ids"].numpy().tobytes() for item in windows())
     assert hashlib.sha256(tokens).hexdigest().startswith("ae338734f1b00efb")
 

@@ -1,4 +1,4 @@
-"""What `prepare` makes, when it is made again, and that many may make it at once."""
+"""The output of `prepare`, when it is regenerated, and concurrent calls."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from tests.data.conftest import problems, texts, write_jsonl
 
 @pytest.fixture(scope="module")
 def made(small_recipe, tmp_path_factory):
-    """A recipe of three sources, what was prepared, and the file of its problems."""
+    """A recipe of three sources, its prepared data, and the file with its problems."""
     folder = tmp_path_factory.mktemp("made")
     source = write_jsonl(folder / "mine.jsonl", [*problems(200), *LEAKY])
     recipe = small_recipe(f"data.files={source}", "data.direct_fraction=1.0", "data.val_fraction=0.2")
@@ -39,7 +39,7 @@ LEAKY = [
 
 @pytest.fixture
 def copy(made, tmp_path) -> Path:
-    """A root folder with a copy of what `made` prepared."""
+    """A root folder with a copy of the prepared data of `made`."""
     shutil.copytree(made[1].folder.parent, tmp_path / "data")
     return tmp_path / "data"
 
@@ -88,7 +88,7 @@ def test_the_split_is_by_text_and_no_problem_is_on_both_sides(made):
     forms = Counter("Raciocínio" in text for text in train if "Ana number" in text)
     assert forms[True] == forms[False] == len(asked[0])
     assert all("Raciocínio" in text for text in validation if "Ana number" in text)
-    # problems that show a held-out pair train nothing; sums of one digit all train
+    # problems with a held-out pair are never trained on; one-digit sums always are
     assert made[1].summary["dropped_for_held_out_pairs"] == 5 - sum("has 21 coins" in text for text in validation) > 0
     assert not any("has 21 coins" in text for text in train)
     for a in range(10):
@@ -104,7 +104,7 @@ def test_the_tokenizer_is_trained_on_training_text_alone(made, tmp_path):
     assert set(seen) <= set(train) and len(seen) == real + -(-(len(train) - real) // mixture.TOKENIZER_SAMPLE)
 
 
-# --- When it is made again --------------------------------------------------------------------------------------------
+# --- Regeneration -----------------------------------------------------------------------------------------------------
 
 
 def test_prepared_data_is_reused_until_something_changes(made, copy, monkeypatch):
@@ -153,7 +153,7 @@ def test_the_fingerprint_is_of_settings_files_and_versions_not_of_code(made, sma
         return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
 
     assert fingerprint() == first.summary["fingerprint"]
-    code = tmp_path / "arithmetic.py"  # the code is found elsewhere, with another comment
+    code = tmp_path / "arithmetic.py"  # the code is at another path, with an added comment
     code.write_text(Path(module.__file__).read_text(encoding="utf-8") + "# a comment\n", encoding="utf-8")
     monkeypatch.setattr(module, "__file__", str(code))
     elsewhere = shutil.copy(path, tmp_path)
@@ -180,7 +180,7 @@ def test_an_interrupted_preparation_leaves_nothing(small_recipe, tmp_path, monke
 
 def test_leftovers_of_a_killed_preparation_are_deleted(small_recipe, tmp_path):
     if (child := os.fork()) == 0:
-        module.train_tokenizer = lambda *_: os._exit(0)  # as if killed: no block ends
+        module.train_tokenizer = lambda *_: os._exit(0)  # as if killed: no cleanup code runs
         prepare(small_recipe(), tmp_path, progress=False)
     os.waitpid(child, 0)
     assert len(list(tmp_path.iterdir())) == 2
@@ -189,7 +189,7 @@ def test_leftovers_of_a_killed_preparation_are_deleted(small_recipe, tmp_path):
 
 
 def _prepare_often(recipes, root: Path, seed: int) -> list[str]:
-    """What is wrong with what `prepare` returns, for many calls in a random order."""
+    """Errors in the results of `prepare`, for many calls in a random order."""
     wrong = []
     for _ in range(20):
         recipe = recipes[(seed := seed * 69_069 % 2**32) % len(recipes)]
@@ -205,7 +205,7 @@ def _prepare_often(recipes, root: Path, seed: int) -> list[str]:
 
 
 def test_recipes_of_one_name_that_are_prepared_at_once_never_mix(small_recipe, tmp_path):
-    """In threads and processes, while one of them damages what another has just made."""
+    """In threads and processes, while one of them damages what another has just written."""
     recipes = [
         small_recipe(f"data.seed={seed}", "data.arithmetic=40", "data.word_problems=20", "data.val_fraction=0.3")
         for seed in (1, 2, 3)
@@ -226,7 +226,7 @@ def test_recipes_of_one_name_that_are_prepared_at_once_never_mix(small_recipe, t
     assert len(list(tmp_path.iterdir())) == 3
 
 
-# --- How much ---------------------------------------------------------------------------------------------------------
+# --- Amounts ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [2, 57, 250])
@@ -331,7 +331,7 @@ def test_the_revision_is_resolved_recorded_and_part_of_the_fingerprint(made, tmp
     assert first.summary["sources"][0]["revision"] == first.data.sources[0].revision == "a" * 40
     second = prepare(recipe, tmp_path, progress=False)
     assert second.data.sources[0].revision == "b" * 40 and second.folder != first.folder
-    # a pinned recipe and a resumed run ask for no other
+    # a pinned recipe and a resumed run use this revision
     pinned = recipe.model_copy(update={"data": first.data})
     assert f"revision: {'a' * 40}" in pinned.to_yaml()
     assert prepare(pinned, tmp_path, progress=False).folder == first.folder

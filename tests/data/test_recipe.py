@@ -1,4 +1,4 @@
-"""The data section of a recipe: the list of sources, the keys of earlier recipes, what a release records."""
+"""The data section of a recipe: its sources, the keys of earlier recipes, and what a release records."""
 
 import hashlib
 from pathlib import Path
@@ -135,7 +135,7 @@ def test_a_release_records_local_files_by_content_and_never_by_path(tmp_path):
     assert [(file.name, file.sha256) for file in recorded] == [
         (name, hashlib.sha256(f"{name}\n".encode()).hexdigest()) for name in ("train.jsonl", "story.txt")
     ]
-    # without the files, training must not go on with less data than the recipe says
+    # without the files, training must not silently continue with less data
     for source, name in zip(again.data.sources, ("train.jsonl", "story.txt"), strict=True):
         with pytest.raises(AxionError, match=rf"was read from {name}; give --set data\.sources\.{source.kind}\.files"):
             list(source.documents(again.data.split, 1))
@@ -154,4 +154,4 @@ def test_local_files_are_not_reported_as_the_data_set_on_the_hub(tmp_path):
     mine = load(f"data.files={tmp_path}/mine.jsonl")
     assert mine.find(Gsm8k).hub_id == "openai/gsm8k" and mine.hub_source() is None
     assert DataRecipe.model_validate(mine.released()).hub_source() is None
-    assert load_recipe(RELEASED).data.hub_source().data_name == "GSM8K"  # a known copy of it
+    assert load_recipe(RELEASED).data.hub_source().data_name == "GSM8K"  # a known copy of GSM8K

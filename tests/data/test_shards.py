@@ -1,4 +1,4 @@
-"""Shards: every token and every mask comes back, whatever the vocabulary, and memory is bounded."""
+"""Shards: tokens and masks are read back exactly, for any vocabulary, and memory is bounded."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_nothing(tmp_path):
     assert write(tmp_path, []).counts == ShardCounts(1, 0, 0, 0)
     with pytest.raises(RuntimeError), ShardWriter(tmp_path / "gone", "train", 10) as writer:
         writer.write(Encoded([1]))
-        raise RuntimeError  # nothing is written where the caller failed
+        raise RuntimeError  # if the caller fails, nothing is written
 
 
 def change(*columns: str):

@@ -1,4 +1,4 @@
-"""From sources to a trained model: any text, conversations with masked labels, and the data that a run records."""
+"""From sources to a trained model: any text, conversations with masked labels, and the recorded data of a run."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""An accelerator for machines without one: the meta device, whose tensors have values here and refuse CPU tensors."""
+"""A simulated accelerator: the meta device, with tensors that have values here and refuse CPU tensors."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def write_page(
 
     Args:
         template: the HTML for a view that has no template.
-        props: further props besides texts, language and value.
+        props: props other than texts, language and value.
     """
     texts = TEXTS[view] and TEXTS[view][language]
     values = {"texts": texts, "language": language, "value": value} | PROPS.get(view, {}) | props

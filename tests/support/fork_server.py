@@ -1,4 +1,4 @@
-"""A process with imports already done, from which others fork in milliseconds."""
+"""A process with its imports already done, from which others are forked in milliseconds."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from multiprocessing.context import ForkServerContext
 def fork_server(module: str) -> Iterator[ForkServerContext]:
     """Run a fork server that has imported `module`, with the current environment, until the end of the block.
 
-    Python would otherwise keep a single one, with the imports and the environment of its first use.
+    Otherwise Python would keep a single fork server, with the imports and environment of its first use.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([module])

@@ -1,8 +1,8 @@
-"""Generates with a release in every way that `generate` has, and prints the ids: run by other Python environments.
+"""Generates with a release in every mode of `generate` and prints the ids; run in other Python environments.
 
     python generation.py FOLDER
 
-It imports nothing from this project, because what it tests is what a user of the release has.
+It imports nothing from this project, like a user's code.
 """
 
 import json
@@ -23,7 +23,7 @@ NEW_TOKENS = 10
 
 
 def greedy_by_hand(model, ids: torch.Tensor) -> list[int]:
-    """What `generate` must give, from logits of the whole text, without a cache."""
+    """The expected result of `generate`, from logits of the whole text without a KV cache."""
     for _ in range(NEW_TOKENS):
         logits = model(ids, use_cache=False).logits
         ids = torch.cat([ids, logits[:, -1:].argmax(-1)], dim=1)

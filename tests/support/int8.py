@@ -1,4 +1,4 @@
-"""A quantized weight, for tests of what reads weights."""
+"""A quantized weight, for tests of code that reads weights."""
 
 import torch
 from torch import nn

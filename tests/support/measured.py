@@ -54,7 +54,7 @@ def write_trace(folder: Path, **trace: object) -> None:
 
 
 def expert_load(layers: int, experts: int, start: float = 0.5) -> dict:
-    """Expert loads that all differ, also between sets."""
+    """Expert loads that all differ, also across sets."""
     sets = {}
     for offset, name in enumerate(LOAD_SETS):
         rows = [

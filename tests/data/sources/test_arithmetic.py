@@ -32,8 +32,8 @@ def test_count_and_seed():
 
 
 def test_the_output_matches_its_version():
-    """Whoever changes the problems raises Arithmetic.version, and then this digest."""
-    source = Arithmetic(count=32_000)  # beyond the enumerated part
+    """If you change the problems, increase Arithmetic.version and update this digest."""
+    source = Arithmetic(count=32_000)  # more than the enumerated part
     assert (source.version, digest(source)) == (1, "3bf40669ddc57f78")
 
 

@@ -200,7 +200,7 @@ def the_hub(monkeypatch, tmp_path):
     """A Hub whose default branch is at SECOND and whose tag v1 is at FIRST.
 
     A commit that was loaded is in the cache of `datasets`. The Hub's answer can be replaced by an error; as in the real
-    library, the newest cached copy is then loaded, whatever was asked for.
+    library, the newest cached copy is then loaded, whatever revision was requested.
     """
     import datasets
     import huggingface_hub
@@ -254,7 +254,7 @@ def response(status: int):
 
 
 def cache(root: Path, commit: str):
-    """Puts rows that name their commit where `datasets` keeps those of this commit, and loads them."""
+    """Writes rows that contain their commit to the cache of `datasets` for this commit, and loads them."""
     import datasets
     from datasets.arrow_writer import ArrowWriter
 
@@ -379,7 +379,7 @@ CHAT = [
     ],
 )
 def test_the_documents_match_their_version(tmp_path, kind, content, version, expected):
-    """Whoever changes the documents of the same files raises the version of the source, and then the digest."""
+    """If you change the documents of the same files, increase the version of the source and update the digest."""
     source = kind(files=str(write_jsonl(tmp_path / "a.jsonl", content)))
     assert (source.version, digest(source)) == (version, expected)
 
@@ -390,7 +390,7 @@ def test_text_files_are_cut_as_in_their_version(tmp_path):
     assert (Text.version, digest(Text(files=str(path)))) == (2, "3784c35237c49ecf")
 
 
-# --- Whose data it is -------------------------------------------------------------------------------------------------
+# --- Origin of the data -----------------------------------------------------------------------------------------------
 
 
 def released(source):

@@ -28,7 +28,7 @@ def test_count_seed_and_holdout(by_language):
 
 
 def test_the_output_matches_its_version():
-    """Whoever changes the problems raises WordProblems.version, and then this digest."""
+    """If you change the problems, increase WordProblems.version and update this digest."""
     source = WordProblems(count=1500)
     assert (source.version, digest(source)) == (1, "a8004148b994d2a2")
 
@@ -46,10 +46,10 @@ def test_every_step_is_right_and_the_last_is_the_answer(by_language, language):
 
 @pytest.mark.parametrize("language", ["pt", "en"])
 def test_every_number_of_the_question_is_used(by_language, language):
-    """The reasoning uses the numbers of the question: none is made up, none is left over."""
+    """The reasoning uses exactly the numbers of the question."""
     for problem in by_language[language]:
         told = set(re.findall(r"\d+", problem.question))
-        used, results = set(), {"2", "4"}  # doubling, halving and the four sides of a square need no number told
+        used, results = set(), {"2", "4"}  # implied by doubling, halving and the four sides of a square
         for left, _, right, result in EQUATION.findall(problem.reasoning):
             assert {left, right} <= told | results, problem
             used |= {left, right}
@@ -59,7 +59,7 @@ def test_every_number_of_the_question_is_used(by_language, language):
 
 @pytest.mark.parametrize("language", ["pt", "en"])
 def test_at_least_300_skeletons(by_language, language):
-    """Counted strictly: numbers, names, pronouns, connectors and the things themselves are masked."""
+    """A strict count, with numbers, names, pronouns, connectors and objects masked."""
     names = [name for group in NAMES[language] for name in group]
     things = [thing[language == "pt"] for family in FAMILIES for thing in family.things]
     linking = r"(?:Then|After that,|Later,|Depois,|Em seguida,) "
@@ -68,7 +68,7 @@ def test_at_least_300_skeletons(by_language, language):
         text = re.sub(linking, "", text)
         text = re.sub(rf"\b(?:{'|'.join([*names, 'She', 'He', 'Ela', 'Ele', 'she', 'he', 'ela', 'ele'])})\b", "@", text)
         text = re.sub(rf"\b(?:{'|'.join(sorted(things, key=len, reverse=True))})\b", "%", text)
-        text = re.sub(r"\b(\w+?)(?:os|as|o|a|um|uma)\b", r"\1", text)  # endings that only agree with the thing
+        text = re.sub(r"\b(\w+?)(?:os|as|o|a|um|uma)\b", r"\1", text)  # endings that only agree with the noun
         return re.sub(r"\d+", "#", text).lower()
 
     assert len({skeleton(problem.question) for problem in by_language[language]}) >= 300

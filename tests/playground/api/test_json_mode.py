@@ -51,7 +51,7 @@ def test_the_nesting_has_a_limit():
 
 @pytest.fixture
 def json_request(catalogue):
-    """A json_request in JSON mode, with seed 1."""
+    """A request in JSON mode, with seed 1."""
     tokenizer = catalogue.open("chatty").release.tokenizer
     likely = {str(tokenizer.convert_tokens_to_ids(char)): 6 for char in '"}'}  # otherwise random weights rarely end
     json_request = {"model": "chatty", "messages": [{"role": "user", "content": "hi"}], "seed": 1, "max_tokens": 60}

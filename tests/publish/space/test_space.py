@@ -248,8 +248,8 @@ def make_space(folder: Path, models=(PINNED,), space_id: str = SPACE, **options)
 
 def test_a_space_is_built_run_pushed_and_started_and_the_second_time_skipped(hub, quick, published):
     lines = []
-    order = SpaceRequest(SPACE, (f"{MODEL}@main",))
-    assert publish_space(order, Steps(lines.append)) == f"{hub.url}/spaces/{SPACE}"
+    space_request = SpaceRequest(SPACE, (f"{MODEL}@main",))
+    assert publish_space(space_request, Steps(lines.append)) == f"{hub.url}/spaces/{SPACE}"
     assert [line.split()[0] for line in lines] == ["preflight", "build", "test", "push", "start"]
     assert f"{MODEL}@{published[:8]} answers" in lines[2]  # from the Hub, without a token
     assert "runs on cpu-basic" in lines[4]
@@ -260,7 +260,7 @@ def test_a_space_is_built_run_pushed_and_started_and_the_second_time_skipped(hub
     assert ["/commit/" in call for call in changes[1:]] == [False, False, True]  # after the model's own commit
 
     lines.clear()
-    publish_space(order, Steps(lines.append))
+    publish_space(space_request, Steps(lines.append))
     assert [line.split()[:2] for line in lines[2:4]] == [["test", "skipped:"], ["push", "skipped:"]]
     assert "runs on cpu-basic" in lines[4]
     assert len(hub.calls("POST */commit/*")) == 2
@@ -340,7 +340,7 @@ def test_a_space_that_others_made_is_not_overwritten(hub, small):
 
 
 @pytest.fixture
-def order(small, monkeypatch) -> SpaceRequest:
+def space_request(small, monkeypatch) -> SpaceRequest:
     """A Space whose build is a copy of `small`."""
     monkeypatch.setattr(space, "build_space", lambda folder, models: shutil.copytree(small, folder))
     monkeypatch.setattr(space, "find_model", lambda reference: PINNED)
@@ -353,7 +353,7 @@ def app_of(hub) -> bytes:
 
 
 @pytest.mark.parametrize("exists", [True, False], ids=["edited", "created"])
-def test_a_space_that_changes_during_the_trial_run_is_not_overwritten(hub, small, order, monkeypatch, exists):
+def test_a_space_that_changes_during_the_trial_run_is_not_overwritten(hub, small, space_request, monkeypatch, exists):
     """The trial run takes minutes, during which someone else edits or creates the Space."""
     if exists:
         make_space(small)
@@ -366,11 +366,11 @@ def test_a_space_that_changes_during_the_trial_run_is_not_overwritten(hub, small
 
     monkeypatch.setattr(space, "run_locally", run_and_interfere)
     with pytest.raises(AxionError, match="has changed in the meantime: run the same command again"):
-        publish_space(order, Steps([].append))
+        publish_space(space_request, Steps([].append))
     assert app_of(hub) == b"print('mine')\n"
 
 
-def test_a_space_that_seems_missing_for_a_moment_is_not_overwritten(hub, small, order, monkeypatch):
+def test_a_space_that_seems_missing_for_a_moment_is_not_overwritten(hub, small, space_request, monkeypatch):
     make_space(small)
     edit_space("app.py", b"print('mine')\n")
     monkeypatch.setattr(space, "run_locally", lambda folder, models: "it answers")
@@ -378,7 +378,7 @@ def test_a_space_that_seems_missing_for_a_moment_is_not_overwritten(hub, small, 
         hub.fail("404", "GET */revision/main", nth)
     before = hub.snapshot()
     with pytest.raises(AxionError, match="has changed in the meantime: run the same command again"):
-        publish_space(order, Steps([].append))
+        publish_space(space_request, Steps([].append))
     assert hub.snapshot() == before and app_of(hub) == b"print('mine')\n"
 
 
