@@ -25,7 +25,7 @@ def test_its_documents_and_bytes(real_corpus):
     recipe, prepared = real_corpus
     summary = prepared.summary
     real = {split: summary[split]["by_source"]["gsm8k"]["documents"] for split in ("train", "validation")}
-    # v0.1 had five more problems, whose held-out pair stands as a product without a sign
+    # v0.1 had five more problems, whose held-out pair is written as a product without a sign
     assert (real, summary["dropped_for_held_out_pairs"]) == ({"train": 6863, "validation": 392}, 553)
     assert summary["validation"]["by_source"]["gsm8k"]["bytes"] == 204_708  # as in v0.1
     assert (summary["train"]["documents"], summary["train"]["bytes"]) == (42_674, 5_600_398)

@@ -1,6 +1,6 @@
 """Gradient accumulation and several processes give the gradient of the whole batch, and balance over all its tokens.
 
-Gradients are compared as they reach the optimizer: Muon, Adam and clipping would hide a wrong scale.
+Gradients are compared as they reach the optimizer: Muon, Adam and clipping would hide an error in their scale.
 """
 
 import json

@@ -319,7 +319,7 @@ def test_a_run_with_a_broken_recipe_is_reported_in_one_line(finished_run, tmp_pa
 
 
 def test_an_older_release_with_fewer_code_files_is_complete_and_can_be_refreshed(release, info, tmp_path):
-    """Up to v0.1, all of the model's code was in one file beside the configuration."""
+    """Up to v0.1, all of the model's code was in one file next to the configuration."""
     folder = shutil.copytree(release, tmp_path / "release")
     (folder / "attention_axion.py").unlink()
     (folder / "mixture_axion.py").unlink()
