@@ -176,7 +176,7 @@ def test_nothing_is_read_or_written_out_of_bounds():
         cwd=ROOT,
         env=os.environ
         | {
-            "AXION_KERNELS_FLAGS": "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all",
+            "AXION_KERNELS_FLAGS": "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
             "LD_PRELOAD": " ".join(preloaded),
             "ASAN_OPTIONS": "detect_leaks=0",  # Python itself does not free all memory at exit
             "OMP_NUM_THREADS": "2",
