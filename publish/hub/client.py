@@ -24,11 +24,13 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
 from axion.errors import AxionError, one_line
-from publish.hub.errors import hide_tokens, hub_errors, retry
+from publish.hub.errors import hide_tokens, hub_errors, limit_waits, retry
 from publish.manifest import files_in
 
 DOWNLOAD_ATTEMPTS = 3
 """How often to download a snapshot whose checksums don't match."""
+
+limit_waits()
 
 
 def api() -> HfApi:

@@ -3,6 +3,8 @@
 Tokens are never part of a message.
 """
 
+from __future__ import annotations
+
 import errno
 import logging
 import os
@@ -11,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from huggingface_hub import constants
+from huggingface_hub import constants, set_client_factory
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -22,9 +24,13 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import parse_ratelimit_headers
+from huggingface_hub.utils import hf_raise_for_status, parse_ratelimit_headers
+from huggingface_hub.utils._http import default_client_factory
 
 from axion.errors import AxionError, one_line
+
+if TYPE_CHECKING:
+    from httpx2 import Client, Response
 
 T = TypeVar("T")
 
@@ -70,6 +76,26 @@ def retry(call: Callable[[], T]) -> T:
     return call()
 
 
+def limit_waits() -> None:
+    """Make `huggingface_hub` fail if the Hub asks for a wait of more than `MAX_WAIT_SECONDS`.
+
+    Where the library retries calls itself, such as downloads, it would sleep for any time.
+    """
+    set_client_factory(_new_client)
+
+
+def _new_client() -> Client:
+    client = default_client_factory()
+    client.event_hooks = {**client.event_hooks, "response": [_refuse_long_wait]}
+    return client
+
+
+def _refuse_long_wait(response: Response) -> None:
+    if response.status_code == 429 and _wait(response) > MAX_WAIT_SECONDS:
+        response.read()
+        hf_raise_for_status(response)
+
+
 def _is_transient(error: Exception) -> bool:
     """Whether the same call may succeed later: the Hub is busy, the connection broke, a proxy answered instead."""
     return error.response.status_code in TRANSIENT_STATUSES if isinstance(error, HfHubHTTPError) else True
@@ -79,8 +105,12 @@ def _requested_delay(error: Exception) -> int:
     """The seconds that a 429 response asks to wait; 0 for other errors."""
     if not isinstance(error, HfHubHTTPError) or error.response.status_code != 429:
         return 0
-    limit = parse_ratelimit_headers(error.response.headers)
-    after = error.response.headers.get("Retry-After", "")
+    return _wait(error.response)
+
+
+def _wait(response: Response) -> int:
+    limit = parse_ratelimit_headers(response.headers)
+    after = response.headers.get("Retry-After", "")
     return limit.reset_in_seconds if limit else int(after) if after.isdigit() else 0
 
 

@@ -4,8 +4,9 @@ from json import JSONDecodeError
 
 import httpx2
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import _http
 
 from axion.errors import AxionError
 from publish.hub import client as publish_hub
@@ -147,6 +148,24 @@ def test_a_wait_that_the_hub_asks_for_is_reported_and_has_a_limit(monkeypatch, c
     assert answers == [] and [record.getMessage() for record in caplog.records] == [
         "The Hub's rate limit is exceeded, waiting 55 seconds as it asks"
     ]
+
+
+def test_the_library_does_not_sleep_for_longer_than_that(monkeypatch):
+    asked = []
+
+    def refuse(request):
+        asked.append(request)
+        return httpx2.Response(429, headers={"Retry-After": "3600"}, request=request)
+
+    monkeypatch.setattr(errors, "default_client_factory", lambda: httpx2.Client(transport=httpx2.MockTransport(refuse)))
+    monkeypatch.setattr(_http.time, "sleep", lambda seconds: pytest.fail(f"it sleeps for {seconds} seconds"))
+    try:
+        errors.limit_waits()
+        with pytest.raises(HfHubHTTPError):
+            _http.http_backoff("GET", "http://hub.invalid/api")
+    finally:
+        set_client_factory(_http.default_client_factory)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
