@@ -11,6 +11,7 @@ from transformers import DynamicCache, TorchAoConfig
 
 from axion.inference.readers import pick_backend
 from axion.model.modeling_axion import AxionForCausalLM
+from axion.release import RELEASES
 from tests.conftest import ROOT
 from tests.model.test_modeling import assert_close, build, tokens
 from tests.support.int8 import Int8Weight
@@ -149,6 +150,37 @@ def test_torchao_int8(tmp_path):
         greedy = [quantized.generate(ids, max_new_tokens=6, do_sample=False, use_cache=use) for use in (True, False)]
         assert torch.equal(*greedy)
         assert pick_backend(quantized).name == "torch"
+
+
+REWARD = """
+import sys
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from trl import RewardConfig, RewardTrainer
+
+release, out = sys.argv[1:]
+sums = [(f"Quanto é {a} + {b}?\\n", str(a + b), str(a + b + 1)) for a in range(8) for b in range(8)]
+pairs = Dataset.from_list([{"chosen": asked + right, "rejected": asked + wrong} for asked, right, wrong in sums])
+model = AutoModelForSequenceClassification.from_pretrained(release, num_labels=1, trust_remote_code=True)
+options = {"max_steps": 4, "use_cpu": True, "bf16": False, "report_to": [], "max_length": 64}
+trainer = RewardTrainer(
+    model=model,
+    args=RewardConfig(output_dir=out, **options),
+    train_dataset=pairs,
+    processing_class=AutoTokenizer.from_pretrained(release),
+)
+trainer.train()
+trainer.save_model(out)
+saved = AutoModelForSequenceClassification.from_pretrained(out, trust_remote_code=True)
+assert saved.score.weight.equal(trainer.model.score.weight), "other weights"
+"""
+
+
+@pytest.mark.slow
+def test_a_reward_model_is_trained_by_trl(make_environment, tmp_path):
+    command = [make_environment("trl==1.16.0"), "-c", REWARD, RELEASES / "axion1-v0.1", tmp_path / "reward"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("where", ["cpu", "disk"])
