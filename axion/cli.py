@@ -23,7 +23,11 @@ from axion.files import system_error
 
 if TYPE_CHECKING:
     from axion.inference.stream import Step
+    from axion.recipe import Recipe
     from axion.release import Release
+
+PASSED_OVER_NAMED = 5
+"""How many files that are not read are named."""
 
 CLOSED_PIPE, MISTAKE, INTERRUPTED = 1, 2, 130
 """Exit codes: standard output was closed early (as in typer), bad input, Ctrl-C."""
@@ -48,6 +52,23 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the recipe; repeatable."),
 ]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        metavar="PATH",
+        help="Text to train on in place of the recipe's data: a file, a folder, or the id of a data set on the Hub; "
+        "repeatable.",
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option("--name", metavar="NAME", help="The name of the run and of its release, needed with --text."),
+]
+Languages = Annotated[
+    list[str] | None,
+    typer.Option("--language", metavar="CODE", help="The text's language for the card, such as en; repeatable."),
+]
 
 
 @app.command()
@@ -67,16 +88,21 @@ def data(
     version: Version,
     synthetic: Annotated[bool, typer.Option("--synthetic", help="Generated problems only; needs no network.")] = False,
     maximum: Annotated[int | None, typer.Option("--max", min=2, help="Prepare at most this many documents.")] = None,
+    texts: Texts = None,
+    name: Name = None,
+    languages: Languages = None,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The parent folder of the prepared data; data/ by default.")] = None,
     as_json: Json = False,
 ) -> None:
     """Prepare the training data: fetch it, convert it to text, split it and train the tokenizer."""
     from axion.data.prepare import prepare
-    from axion.recipe import load_recipe
+    from axion.recipe import OwnText, load_recipe
 
     shortcuts = [] if maximum is None else [f"data.max_documents={maximum}"]
-    recipe = load_recipe(version, [*(overrides or []), *shortcuts])
+    own = OwnText(texts or (), name, languages or ())
+    recipe = load_recipe(version, [*(overrides or []), *shortcuts], own)
+    _tell_passed_over(recipe)
     if synthetic:
         recipe = recipe.model_copy(update={"data": recipe.data.generated()})
     prepared = prepare(recipe, out or Path("data"))
@@ -94,22 +120,33 @@ def train(
     backend: Annotated[
         str, typer.Option(help="The backend: torch, native (the kernels), or auto: the kernels where they can be used.")
     ] = "auto",
+    texts: Texts = None,
+    name: Name = None,
+    languages: Languages = None,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/VERSION by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")] = None,
 ) -> None:
     """Train a recipe's model from scratch.
+
+    --text reads .txt, .md, .jsonl and .parquet, each also with .gz. A .txt or .md file is cut into documents at every
+    <|endoftext|>; a file without one is cut at the first blank line after 4,096 bytes, or between two lines where no
+    blank line follows within 16,384 bytes. In .jsonl and .parquet files and on the Hub, the field text of each record
+    is a document (--set data.sources.text.text_field=FIELD names another). A folder is read in the order of its files'
+    names. A hash of each document's text decides whether it is held out for validation: 5% are, at most 1 MiB.
 
     Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save a checkpoint and end the run, which --resume continues. Under torchrun,
     export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 if the scheduler sends SIGUSR1.
     """
-    from axion.recipe import load_recipe
+    from axion.recipe import OwnText, load_recipe
     from axion.training.run import Interrupted
     from axion.training.run import train as train_model
 
     is_main = os.environ.get("RANK", "0") == "0"  # torchrun runs this in every process
     shortcuts = {"epochs": epochs, "batch_size": batch_size, "grad_accum": grad_accum}
     options = [f"training.{key}={value}" for key, value in shortcuts.items() if value is not None]
-    recipe = load_recipe(version, [*(overrides or []), *options])
+    recipe = load_recipe(version, [*(overrides or []), *options], OwnText(texts or (), name, languages or ()))
+    if is_main:
+        _tell_passed_over(recipe)
     try:
         run = train_model(recipe, out, resume=resume, backend=backend)
     except Interrupted as saved:
@@ -197,6 +234,8 @@ def evaluate(
     if opened.recipe_file is None:
         raise AxionError(f"{release} has no recipe.yaml, which says what data it was trained on")
     trained_on = load_recipe(opened.recipe_file, overrides or []).data
+    for note in trained_on.other_files():
+        print(f"note: {note}", file=sys.stderr)
     names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
     arguments = [release, *(part for override in overrides or [] for part in ("--set", override))]
     results = measure(opened, trained_on, names, progress=sys.stderr.isatty(), arguments=arguments)
@@ -261,6 +300,14 @@ def _open(reference: str) -> Release:
     from axion.release import open_release
 
     return open_release(reference)
+
+
+def _tell_passed_over(recipe: Recipe) -> None:
+    """Names the files in folders of data that are not read."""
+    for folder, names in recipe.data.files_passed_over().items():
+        shown = ", ".join(names[:PASSED_OVER_NAMED]) + (", …" if len(names) > PASSED_OVER_NAMED else "")
+        count = "1 file is" if len(names) == 1 else f"{len(names):,} files are"
+        print(f"{folder}: {count} not read because of the suffix: {shown}", file=sys.stderr)
 
 
 # --- Tables ---------------------------------------------------------------------------------------------

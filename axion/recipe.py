@@ -5,15 +5,16 @@ name or path, applies `key.path=value` overrides and rejects unknown keys and im
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from axion.data.recipe import DataRecipe, TokenizerRecipe, with_sources
+from axion.data.recipe import DataRecipe, TokenizerRecipe, with_sources, with_text
 from axion.data.sources import SOURCES
 from axion.errors import AxionError, one_line
 from axion.families import get_family
@@ -31,6 +32,15 @@ def _known_family(name: str) -> str:
         return get_family(name).name
     except AxionError as error:
         raise ValueError(str(error)) from None
+
+
+def _short_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,95}", name):
+        raise ValueError(
+            f"name is {one_line(repr(name), 80)}; it must be at most 96 lower-case letters, digits, dots and hyphens, "
+            "such as my-tales"
+        )
+    return name
 
 
 class TrainingRecipe(Section):
@@ -120,7 +130,7 @@ class RotaryRecipe(Section):
 class Recipe(Section):
     """Everything that is needed to make a version's model."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=96)]
+    name: Annotated[str, AfterValidator(_short_name)]
     title: str
     family: Annotated[str, AfterValidator(_known_family)]
     """A name in `axion.families.FAMILIES`."""
@@ -201,15 +211,32 @@ def known_versions() -> list[str]:
     return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
 
-def load_recipe(version: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+class OwnText(NamedTuple):
+    """What `--text`, `--name` and `--language` say."""
+
+    named: Sequence[str] = ()
+    """Files, folders and data sets on the Hub that replace the recipe's sources."""
+    name: str | None = None
+    """The name of the run, of its release and of its repository."""
+    languages: Sequence[str] = ()
+    """Codes of ISO 639-1."""
+
+
+def load_recipe(version: str | Path, overrides: Sequence[str] = (), own: OwnText | None = None) -> Recipe:
     """Reads a recipe by name (configs/NAME.yaml) or YAML path and applies `key.path=value` overrides.
 
     Values are read as YAML, as in `training.epochs=2` or `data.sources.gsm8k.files=[a.jsonl, b.jsonl]`. An entry of a
     list is named by its index or, in `data.sources`, by its kind. The keys of earlier recipes are still taken, such as
     `data.files=a.jsonl`, `data.hub_id=null` or `data.arithmetic=100`; see `axion.data.recipe.with_sources`.
 
+    Args:
+        version: the recipe.
+        overrides: applied last.
+        own: text to train on in place of the recipe's data, and the model's own name.
+
     Raises:
-        AxionError: no such recipe, not YAML, an unknown key, a value of the wrong type, a shape that cannot be built.
+        AxionError: no such recipe, not YAML, an unknown key, a value of the wrong type, a shape that cannot be built;
+            text without a name for the model.
     """
     path = Path(version)
     if path.suffix not in {".yaml", ".yml"}:
@@ -217,6 +244,8 @@ def load_recipe(version: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         if not path.is_file():
             raise AxionError(f"no recipe named {version!r}; known: {', '.join(known_versions())}, or give a YAML file")
     content = read_recipe(path)
+    if own is not None:
+        _take(content, own)
     for override in overrides:
         _apply(content, override)
     try:
@@ -236,6 +265,22 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise AxionError(f"{path} is not a recipe; it must be a mapping with at least name, title and architecture")
     return content
+
+
+def _take(content: dict, own: OwnText) -> None:
+    """Applies the options of text to a recipe."""
+    if own.named:
+        if own.name is None:
+            raise AxionError("--text makes another model than the recipe's; give it a name of its own with --name NAME")
+        language = own.languages[0] if len(own.languages) == 1 else None
+        content["data"] = with_text(content.get("data") or {}, own.named, language)
+        content["languages"] = []
+    if own.languages:
+        content["languages"] = list(own.languages)
+    if own.name is not None:
+        if own.name in known_versions():
+            raise AxionError(f"--name {own.name} is the name of a recipe in configs/; give the model a name of its own")
+        content |= {"name": own.name, "title": own.name, "repo_name": own.name}
 
 
 def _apply(content: dict, override: str) -> None:

@@ -73,6 +73,17 @@ class Release:
         return self._read_json("trace.json", default=None)
 
     @cached_property
+    def openings(self) -> list[str]:
+        """Openings of held-out texts, which a model of text can continue; none where it was trained on problems."""
+        run = run_of(self.folder)
+        recorded = self.info.get("openings")
+        if recorded is None and run is not None:
+            recorded = Release(self.name, run)._read_json("run.json").get("openings")
+        if not isinstance(recorded, list) or not all(isinstance(text, str) and text for text in recorded):
+            return []
+        return recorded
+
+    @cached_property
     def recipe_file(self) -> Path | None:
         """recipe.yaml, which a release holds and a training run keeps beside its final/; None where there is none."""
         run = run_of(self.folder)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from axion.cli import Json, Overrides, Version, run_and_exit
+from axion.cli import Json, Languages, Name, Overrides, Texts, Version, run_and_exit
 
 if TYPE_CHECKING:
     from publish.pipeline import PublishRequest
@@ -101,11 +101,15 @@ def release(
     ] = Machine.HERE,
     flavor: Annotated[str | None, typer.Option(help="With --on jobs: the hardware, see `hf jobs hardware`.")] = None,
     timeout: Annotated[str | None, typer.Option(help="With --on jobs: the time limit, such as 90m or 2h.")] = None,
+    texts: Texts = None,
+    name: Name = None,
+    languages: Languages = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Train a recipe's model, evaluate it, build and check its release, push it, verify it from the Hub, and tag it."""
     from axion.errors import AxionError
+    from axion.recipe import OwnText
     from publish.hub.delivery import PushOptions
     from publish.pipeline import PublishRequest, publish
 
@@ -121,7 +125,18 @@ def release(
     push, discarded = PushOptions(private, branch, pull_request), _overwritten(overwrite, replace_card)
     steps, sets = _steps(as_json), tuple(overrides or ())
     request = PublishRequest(
-        version, repo_id, sets, dry_run, skip_train, run_folder, exports, space, hardware, push, discarded
+        version,
+        repo_id,
+        sets,
+        dry_run,
+        skip_train,
+        run_folder,
+        exports,
+        space,
+        hardware,
+        push,
+        discarded,
+        OwnText(texts or (), name, languages or ()),
     )
     if machine is Machine.JOBS:
         _submit(request, context.obj, {"flavor": flavor, "timeout": timeout}, as_json)

@@ -18,7 +18,7 @@ from axion.data.sources.files import check_file
 from axion.errors import AxionError
 from axion.export import check_export
 from axion.families import get_family
-from axion.recipe import Recipe, load_recipe
+from axion.recipe import OwnText, Recipe, load_recipe
 from axion.release import BUILT, release_folder
 from axion.training.resume import changed_since
 from axion.training.run import Interrupted, train
@@ -68,6 +68,8 @@ class PublishRequest:
     push: PushOptions = field(default_factory=PushOptions)
     overwrite: frozenset[str] = frozenset()
     """Files whose edits on the Hub are discarded: FILE of `repo_id`, or USER/NAME:FILE."""
+    own: OwnText | None = None
+    """Text to train on in place of the recipe's data."""
 
     @property
     def space_id(self) -> str:
@@ -134,7 +136,7 @@ def preflight(request: PublishRequest) -> tuple[Recipe, ReleaseTag]:
         AxionError: the first problem.
     """
     hub.check_repo_id(request.repo_id)
-    recipe = load_recipe(request.version, request.overrides)
+    recipe = load_recipe(request.version, request.overrides, request.own)
     check_metadata(recipe)
     if request.run and (name := read_run(request.run)["name"]) != recipe.name:
         raise AxionError(f"{_relative(request.run)} is a run of {name}, not of {recipe.name}")

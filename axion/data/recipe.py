@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from axion.data.sources import AnySource, Arithmetic, FileSource, Gsm8k, Source, WordProblems
+from axion.data.sources import AnySource, Arithmetic, FileSource, Gsm8k, Source, WordProblems, text_sources
 from axion.data.split import Split
 from axion.errors import AxionError
 from axion.settings import Positive, Section, Seed, Share
@@ -68,6 +68,11 @@ class DataRecipe(Section):
         """The kinds of the headline sources."""
         return {source.kind for source in self.headline_sources}
 
+    @property
+    def has_problems(self) -> bool:
+        """Whether some documents have the form of `axion.data.format`, in which a model can be asked."""
+        return any(source.form == "problem" for source in self.sources)
+
     def find(self, kind: type[Kind]) -> Kind | None:
         """The first source of a kind."""
         return next((source for source in self.sources if isinstance(source, kind)), None)
@@ -113,6 +118,16 @@ class DataRecipe(Section):
             names = {name for name in ("files", "test_files") if name in type(source).model_fields}
             sources.append(source.model_copy(update={name: getattr(same, name) for name in names}) if same else source)
         return self._with(sources)
+
+    def files_passed_over(self) -> dict[str, list[str]]:
+        """Folder of local files → the names of those in it that are not read because of their suffix."""
+        sources = [source for source in self.sources if isinstance(source, FileSource)]
+        return {folder: names for source in sources for folder, names in source.files_passed_over().items()}
+
+    def other_files(self) -> list[str]:
+        """A sentence for each source whose local files are not those that the recipe of a release recorded."""
+        sources = [source for source in self.sources if isinstance(source, FileSource)]
+        return [note for source in sources if (note := source.other_files())]
 
     def local_paths(self) -> list[str]:
         """All local files that the documents come from."""
@@ -195,6 +210,24 @@ def with_sources(content: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("data.sources is empty; list at least one source, such as {kind: arithmetic}")
     rest = {key: value for key, value in content.items() if key not in {*_GSM8K_KEYS, *_COUNT_KEYS, "sources"}}
     return {"sources": sources, **rest}
+
+
+def with_text(content: dict[str, Any], named: Sequence[str], language: str | None = None) -> dict[str, Any]:
+    """The data section of a recipe with text in place of its sources.
+
+    No operand pairs are held out: a model of text is not asked for sums.
+
+    Args:
+        content: the section, in any of its forms.
+        named: files, folders and data sets on the Hub, see `axion.data.sources.text_sources`.
+        language: that of all the text, a code of ISO 639-1.
+
+    Raises:
+        AxionError: nothing has one of these names.
+    """
+    kept = {key: value for key, value in content.items() if key in DataRecipe.model_fields}
+    sources = [source | {"language": language} for source in text_sources(named)]
+    return kept | {"sources": sources, "holdout_fraction": 0.0}
 
 
 def _only(sources: list[dict[str, Any]], kind: str, key: str, position: int) -> dict[str, Any]:

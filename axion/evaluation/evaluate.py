@@ -1,5 +1,7 @@
 """Runs the tasks on a release. One whose data is not available is reported as skipped, with the reason.
 
+Tasks for models that were trained on something else, such as sums for a model of stories, are left out.
+
 Text is generated greedily, so a second run gives the same results, except for the speed.
 """
 
@@ -11,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from axion.data.recipe import DataRecipe
 from axion.errors import AxionError
 from axion.evaluation.results import EARLIER_TASKS
-from axion.evaluation.tasks import TASKS, NotAvailable, Subject
+from axion.evaluation.tasks import TASKS, NotApplicable, NotAvailable, Subject
 from axion.release import Release
 
 
@@ -28,16 +30,17 @@ def evaluate(
     Args:
         release: the model and its tokenizer.
         data: the data section of the recipe that the model was trained with: what was held out, and from where.
-        tasks: names from TASKS, or those of earlier releases; by default, every task whose data is available.
+        tasks: names from TASKS, or those of earlier releases; by default, every task that applies and has its data.
         progress: whether to show progress bars on standard error.
         known: earlier results that still hold; these tasks are not measured again.
         arguments: of the commands, besides the task: the release and settings; its name by default.
 
     Returns:
-        Task → its results and the "command" that repeats the measurement, or {"skipped": reason}.
+        Task → its results and the "command" that repeats the measurement, or {"skipped": reason}; without those that
+        do not apply.
 
     Raises:
-        AxionError: a task is unknown, a local data file is broken, or the data of a task in `tasks` is not available.
+        AxionError: a task is unknown, a local data file is broken, or a task in `tasks` does not apply or has no data.
     """
     names = list(TASKS) if tasks is None else [EARLIER_TASKS.get(task, task) for task in tasks]
     if unknown := sorted(set(names) - set(TASKS)):
@@ -51,6 +54,9 @@ def evaluate(
             continue
         try:
             figures = TASKS[task](subject)
+        except NotApplicable:
+            if tasks is not None:
+                raise
         except NotAvailable as reason:
             if tasks is not None:
                 raise

@@ -7,7 +7,7 @@ the Hub, or None.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from types import MappingProxyType
@@ -42,6 +42,10 @@ REASONING_TOKENS = 256
 
 class NotAvailable(AxionError):
     """The data of a task is not available: no network, no such source, or missing files."""
+
+
+class NotApplicable(AxionError):
+    """The task has no meaning for the model: it was not trained on what the task asks for."""
 
 
 @contextmanager
@@ -80,7 +84,9 @@ class Subject:
 
     @cached_property
     def arithmetic(self) -> dict[tuple[int, str], list[Problem]]:
-        """(digits, language) → the sums and differences to ask."""
+        """(digits, language) → the sums and differences to ask. Raises NotApplicable for a model without problems."""
+        if not self.data.has_problems:
+            raise NotApplicable("the model was not trained on problems, so it is not asked for sums")
         return {
             (digits, language): arithmetic_tests(
                 digits, language, ARITHMETIC_PROMPTS, ARITHMETIC_SEED, self.data.holdout_fraction
@@ -94,12 +100,20 @@ class Subject:
 
         Args:
             with_validation: also read the held-out documents, if they are available.
+
+        Raises:
+            NotAvailable: there are no documents at all.
         """
-        texts = [problem.document() for problems in self.arithmetic.values() for problem in problems]
-        sets = {"arithmetic": encode_documents(self.release.tokenizer, texts)}
+        sets = {}
+        if self.data.has_problems:
+            texts = [problem.document() for problems in self.arithmetic.values() for problem in problems]
+            sets["arithmetic"] = encode_documents(self.release.tokenizer, texts)
         if with_validation:
-            with suppress(NotAvailable):
+            try:
                 sets = {"validation": [document.ids.tolist() for document in self.validation]} | sets
+            except NotAvailable:
+                if not sets:
+                    raise
         return sets
 
 
@@ -140,7 +154,8 @@ def measure_gsm8k_test(subject: Subject) -> dict:
     """Exact answers to test problems in GSM8K's form, after the model's own reasoning."""
     source = subject.data.find(Gsm8k)
     if source is None:
-        raise NotAvailable("the recipe has no source of kind gsm8k")
+        reason = "the recipe has no source of kind gsm8k"
+        raise NotAvailable(reason) if subject.data.has_problems else NotApplicable(reason)
     with _available(source.test_files or ()):
         problems = list(source.problems("test"))
     answers = answer(subject.release, problems, REASONING_TOKENS, True, "test problems", subject.progress)
@@ -170,7 +185,7 @@ TASKS: MappingProxyType[str, Callable[[Subject], dict]] = MappingProxyType(
         "speed": measure_speed,
     }
 )
-"""Task → what measures it. A task whose data is not available raises NotAvailable."""
+"""Task → what measures it. It raises NotAvailable without its data, NotApplicable for a model of another kind."""
 
 
 def _dataset(source: object) -> str | None:

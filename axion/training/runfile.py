@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from axion.data.openings import openings
 from axion.data.prepare import Prepared, data_versions
 from axion.errors import AxionError
 from axion.files import read_json, write_json, write_text
@@ -57,6 +58,7 @@ def _describe(recipe: Recipe, data: Prepared, backend: Choice) -> dict:
         "seed": recipe.seed,
         "backend": backend.name,
         "data": data.summary,
+        "openings": openings(data),
         "data_versions": data_versions(data.data),
         "libraries": libraries(),
         "python": platform.python_version(),

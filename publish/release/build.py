@@ -36,6 +36,7 @@ from publish.release import charts
 from publish.release.card import TEMPLATES, card_files
 from publish.release.facts import collect_facts, read_run, roadmap, tested_transformers
 from publish.release.fingerprint import code_fingerprint, fingerprint
+from publish.release.measure import TEXT_SAMPLING
 
 AUTO_MAP = {
     "AutoConfig": "configuration_axion.AxionConfig",
@@ -44,6 +45,7 @@ AUTO_MAP = {
     "AutoModelForSequenceClassification": "modeling_axion.AxionForSequenceClassification",
 }
 TRACE_PROMPT = prompt("Quanto é 47 + 38?")
+"""For a model that was trained on problems; a model of text continues the first of its openings."""
 PROJECT_LICENSE = "mit"
 """The licence identifier of the file LICENSE."""
 TRACE_SAMPLING = Sampling()  # the defaults of the page and of the command line
@@ -208,7 +210,8 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
     load = info["results"]["expert_load"]["together"]["layers"]
     first_layer = release.config.mixture_layers.start + 1
     charts.draw_expert_load(load, f"{title}: load of each expert", folder / "expert-load.png", first_layer)
-    trace = make_trace(info["name"], release.model, release.tokenizer, TRACE_PROMPT, TRACE_SAMPLING)
+    asked = (release.openings[0], TEXT_SAMPLING) if release.openings else (TRACE_PROMPT, TRACE_SAMPLING)
+    trace = make_trace(info["name"], release.model, release.tokenizer, *asked)
     trace["favourites"] = ingredients.measured["favourites"]
     (folder / "trace.json").write_text(json.dumps(trace, ensure_ascii=False) + "\n", encoding="utf-8")
     _copy_license(folder, info["license"])

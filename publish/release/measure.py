@@ -1,17 +1,21 @@
 """Evaluate a finished run. The results are stored beside it, and reused while weights, data and code are the same."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from axion.data.format import prompt
 from axion.data.recipe import DataRecipe
+from axion.errors import AxionError
 from axion.evaluation import evaluate as evaluation
 from axion.evaluation.answers import complete
 from axion.evaluation.results import skipped_tasks, with_current_names
 from axion.evaluation.tasks import Subject
 from axion.files import identify, parse_yaml, read_json, sha256, write_json
 from axion.inference.routing import expert_favourites
+from axion.inference.sampling import Sampling
+from axion.inference.stream import stream
 from axion.recipe import Recipe, load_recipe
 from axion.release import Release, open_release
 from publish.manifest import read_manifest
@@ -23,8 +27,11 @@ SAMPLE_PROMPTS = (
     prompt("Quanto é 47 + 38?"),
     prompt("Tom has 12 apples. He buys 15 more and gives 7 to Ana. How many apples does Tom have now?", reasoning=True),
 )
-"""The prompts of a card's sample outputs."""
+"""The prompts of a card's sample outputs, for a model that was trained on problems."""
 SAMPLE_TOKENS = 120
+TEXT_SAMPLING = Sampling(temperature=0.8, top_p=0.95, seed=1, max_new_tokens=SAMPLE_TOKENS)
+"""How a model of text continues openings: the likeliest words alone repeat themselves."""
+TEXT_SAMPLES = 2
 
 
 def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
@@ -41,16 +48,19 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
 
     Returns:
         "results": task → results, or why it was skipped (see `axion.evaluation.evaluate`);
-        "samples": what it writes after each of SAMPLE_PROMPTS, "prompt" and "output";
+        "samples": what it writes after each prompt, see `write_samples`;
         "favourites": each expert's favourite tokens, see `axion.inference.routing.expert_favourites`;
         "date": the day in UTC, ISO 8601; "files" and "test_files": the local data files, by name and sha256;
         "key": what the results depend on.
 
     Raises:
-        AxionError: a data file is missing or invalid.
+        AxionError: a data file is missing, invalid or not the one that the run was trained with, or there is no text
+            over which the load of the experts can be measured.
     """
     trained = Recipe.model_validate(parse_yaml(read_run(run)["recipe"]))
     data = trained.data.with_local_copies(recipe.data)
+    if notes := data.other_files():
+        raise AxionError(notes[0])
     kept = _read_kept(run, key := _key(run, data))
     if kept and not skipped_tasks(kept["results"]):
         did("skipped: already measured")
@@ -59,6 +69,8 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
     used = {"files": _identify(data.local_paths()), "test_files": _identify(data.test_paths())}
     results = evaluation.evaluate(release, data, progress=True, known=_known(kept))
     skipped = skipped_tasks(results)
+    if "expert_load" in skipped:
+        raise AxionError(f"a release needs the held-out text: {skipped['expert_load']}")
     note = f", not measured: {', '.join(skipped)}" if skipped else ""
     if kept and skipped.keys() == skipped_tasks(kept["results"]).keys():
         did(f"skipped: already measured{note}")
@@ -99,10 +111,26 @@ def measure_missing(folder: Path) -> dict:
     }
 
 
-def write_samples(release: Release) -> list[dict[str, str]]:
-    """What a model writes, greedily, after each of SAMPLE_PROMPTS: "prompt" and "output"."""
-    texts = complete(release, SAMPLE_PROMPTS, SAMPLE_TOKENS)
-    return [{"prompt": asked, "output": text} for asked, text in zip(SAMPLE_PROMPTS, texts, strict=True)]
+def write_samples(release: Release) -> list[dict]:
+    """What a model writes: "prompt" and "output", one for each prompt.
+
+    A model of problems answers SAMPLE_PROMPTS greedily. A model of text continues openings of held-out text, sampled,
+    with "temperature", "top_p" and "seed" beside them.
+    """
+    if not release.openings:
+        texts = complete(release, SAMPLE_PROMPTS, SAMPLE_TOKENS)
+        return [{"prompt": asked, "output": text} for asked, text in zip(SAMPLE_PROMPTS, texts, strict=True)]
+    settings = {name: getattr(TEXT_SAMPLING, name) for name in ("temperature", "top_p", "seed")}
+    return [
+        {"prompt": opening, "output": continue_text(release, opening), **settings}
+        for opening in release.openings[:TEXT_SAMPLES]
+    ]
+
+
+def continue_text(release: Release, opening: str) -> str:
+    """What a model of text writes after an opening, sampled with TEXT_SAMPLING."""
+    steps = stream(release.model, release.tokenizer, opening, TEXT_SAMPLING)
+    return "".join(step.text for step in steps if not step.is_prompt)
 
 
 def _known(kept: dict) -> dict[str, dict]:
@@ -128,7 +156,7 @@ def _key(run: Path, data: DataRecipe) -> dict[str, str]:
         "weights": sha256(run / "final" / "model.safetensors"),
         "data": fingerprint([data.settings(), _identify(data.local_paths()), _identify(data.test_paths())]),
         "measure": code_fingerprint("axion.evaluation.evaluate"),
-        "samples": fingerprint([SAMPLE_PROMPTS, SAMPLE_TOKENS]),
+        "samples": fingerprint([SAMPLE_PROMPTS, SAMPLE_TOKENS, asdict(TEXT_SAMPLING), TEXT_SAMPLES]),
     }
 
 

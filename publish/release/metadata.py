@@ -27,11 +27,11 @@ def check_front_matter(metadata: dict) -> None:
     Raises:
         AxionError: a key is missing, or has a value that the Hub does not accept.
     """
-    needed = ("license", "language", "library_name", "pipeline_tag")
+    needed = ("license", "library_name", "pipeline_tag")
     if missing := [key for key in needed if not metadata.get(key)]:
         raise AxionError(f"the card's metadata lacks {missing[0]}")
     check_license(metadata["license"])
-    check_languages(metadata["language"])
+    check_languages(metadata.get("language") or [])
 
 
 def check_dataset(source: FileSource) -> None:

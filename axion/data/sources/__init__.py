@@ -9,7 +9,7 @@ from axion.data.sources.arithmetic import Arithmetic
 from axion.data.sources.base import FileSource, Source
 from axion.data.sources.chat import Chat
 from axion.data.sources.gsm8k import Gsm8k
-from axion.data.sources.text import Text
+from axion.data.sources.text import Text, text_sources
 from axion.data.sources.word_problems import WordProblems
 
 AnySource = Annotated[Gsm8k | Arithmetic | WordProblems | Text | Chat, Field(discriminator="kind")]
@@ -19,4 +19,15 @@ SOURCES = MappingProxyType(
 )
 """Kind → class, in the order in which tables list them."""
 
-__all__ = ["SOURCES", "AnySource", "Arithmetic", "Chat", "FileSource", "Gsm8k", "Source", "Text", "WordProblems"]
+__all__ = [
+    "SOURCES",
+    "AnySource",
+    "Arithmetic",
+    "Chat",
+    "FileSource",
+    "Gsm8k",
+    "Source",
+    "Text",
+    "WordProblems",
+    "text_sources",
+]

@@ -81,6 +81,7 @@ class Arithmetic(Source):
     version: ClassVar[int] = 1
     """Increase it when the problems of the same count and seed, their order, text or split change."""
     label: ClassVar[str] = "synthetic sums and differences, Portuguese and English"
+    form = "problem"
     is_real: ClassVar[bool] = False
 
     count: Positive = 36_000

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-from axion.data.sources.files import Record, check_file, read_records
+from axion.data.sources.files import RECORDS, Record, check_file, files_passed_over, list_files, read_records
 from axion.data.sources.hub import read_hub, resolve_revision
 from axion.data.split import Side, Split
 from axion.errors import AxionError
@@ -69,7 +69,9 @@ class Source(Section):
     version: ClassVar[int]
     """Part of the data's fingerprint. Increase it when the same settings give other documents than before."""
     label: ClassVar[str]
-    """What the documents are, for a table on the model card."""
+    """What documents of this kind are, for a table on the model card."""
+    form: ClassVar[Literal["problem", "text", "chat"]]
+    """problem: documents of `axion.data.format`; text: any text; chat: conversations."""
     is_real: ClassVar[bool]
     """Whether people wrote the texts. Their loss is then the headline, and all of them teach the tokenizer."""
 
@@ -77,6 +79,11 @@ class Source(Section):
     def data_name(self) -> str:
         """The name of these documents in tables of results: a data set, files, or a kind."""
         return self.kind.replace("_", " ")
+
+    @property
+    def description(self) -> str:
+        """What the documents are, for a table on the model card."""
+        return self.label
 
     def documents(self, split: Split, seed: int) -> Iterator[Document]:
         """All documents in their order, each with its side of `split`; the same for the same arguments.
@@ -120,6 +127,8 @@ class FileSource(Source):
 
     hub_copies: ClassVar[Mapping[str, Mapping[Part, str]]] = MappingProxyType({})
     """Data set → split → SHA-256 of a local file that holds exactly this split."""
+    suffixes: ClassVar[tuple[str, ...]] = RECORDS
+    """Of the files that are read where `files` names a folder."""
 
     hub_id: str | None = None
     """Data set on the Hub."""
@@ -127,7 +136,7 @@ class FileSource(Source):
     revision: str | None = None
     """Commit, branch or tag of the Hub data set; the first fetch records the commit here, and later ones use it."""
     files: Paths | None = None
-    """Local files instead of the Hub's train split; one path or a list."""
+    """Local files or folders instead of the Hub's train split; one path or a list."""
     local_files: list[LocalFile] | None = None
     """Filled in by a release: the name and SHA-256 of each of `files`."""
 
@@ -135,7 +144,7 @@ class FileSource(Source):
     def is_from_hub(self) -> bool:
         """Whether the documents are those of the data set `hub_id`: read from it, or from a known copy."""
         if self.files:
-            return self._are_copy(self.files, "train")
+            return self._are_copy(self.local_paths(), "train")
         sums = [file.sha256 for file in self.local_files or ()]
         return self.hub_id is not None and (not sums or sums == [self._copy("train")])
 
@@ -143,7 +152,7 @@ class FileSource(Source):
     def data_name(self) -> str:
         if self.is_from_hub:
             return str(self.hub_id)
-        names = self.files or [file.name for file in self.local_files or ()]
+        names = self.local_paths() or [file.name for file in self.local_files or ()]
         return names_of(names) if names else super().data_name
 
     def _are_copy(self, files: list[str], part: Part) -> bool:
@@ -155,17 +164,35 @@ class FileSource(Source):
         return self.hub_copies.get(self.hub_id or "", {}).get(part)
 
     def local_paths(self) -> list[str]:
-        return self.files or []
+        """The local files that the documents come from. Raises AxionError for a folder that has none."""
+        return list_files(self.files or [], self.suffixes)
 
-    def records(self) -> Iterator[Record]:
-        """The records of the local JSONL files, or else of the Hub's train split.
+    def files_passed_over(self) -> dict[str, list[str]]:
+        """Folder of `files` → the names of those in it that are not read because of their suffix."""
+        return files_passed_over(self.files or [], self.suffixes)
+
+    def other_files(self) -> str | None:
+        """A sentence that says so where `files` are not those that `local_files` recorded, whatever their names."""
+        recorded = [file.sha256 for file in self.local_files or ()]
+        if not self.files or not recorded or recorded == [sha256(check_file(file)) for file in self.local_paths()]:
+            return None
+        return (
+            f"{names_of(self.local_paths())} is not what the model was trained on: that was "
+            f"{names_of([file.name for file in self.local_files or ()])} with the sha256 {recorded[0][:12]}…"
+        )
+
+    def records(self, *fields: str) -> Iterator[Record]:
+        """The records of the local files, or else of the Hub's train split.
+
+        Args:
+            fields: those that are needed.
 
         Raises:
             AxionError: a file is missing or broken; the data set cannot be loaded; neither is given, or the source was
                 read from files that are not available.
         """
         if self.files:
-            return read_records(self.files)
+            return read_records(self.local_paths(), fields)
         if not self.is_from_hub:
             raise self._no_data()
         return self._hub_records("train")
@@ -198,9 +225,9 @@ class FileSource(Source):
         return self.model_dump(mode="json", exclude={"files", "test_files"})
 
     def released(self) -> dict[str, Any]:
-        for file in self.local_paths():
+        for file in (paths := self.local_paths()):
             check_file(file)
-        return self.settings() | ({"local_files": identify(self.files)} if self.files else {})
+        return self.settings() | ({"local_files": identify(paths)} if paths else {})
 
 
 def names_of(paths: list[str]) -> str:

@@ -13,7 +13,7 @@ END = "<|end|>"
 
 
 class Chat(FileSource):
-    """Conversations from JSONL files or a data set on the Hub.
+    """Conversations from JSONL or Parquet files, or a data set on the Hub.
 
     A record has a list of messages, `{"role": "user", "content": "…"}` each. The document is
     `<|user|>…<|end|><|assistant|>…<|end|>`; only the assistant's texts and their `<|end|>` carry loss.
@@ -23,6 +23,7 @@ class Chat(FileSource):
     version: ClassVar[int] = 2
     """Increase it when the documents from the same records, their order or their split change."""
     label: ClassVar[str] = "conversations"
+    form = "chat"
     is_real: ClassVar[bool] = True
 
     messages_field: str = "messages"
@@ -32,7 +33,7 @@ class Chat(FileSource):
 
     def documents(self, split: Split, seed: int) -> Iterator[Document]:
         """Held out by a hash of the text; documents in training show no held-out operand pair."""
-        for record in self.records():
+        for record in self.records(self.messages_field):
             spans = tuple(span for message in self._messages(record) for span in _spans(**message))
             text = "".join(span.text for span in spans)
             yield Document(spans, self.kind, split.side(text), self.language)

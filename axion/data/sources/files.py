@@ -1,15 +1,30 @@
-"""Local files of records or text, read one record at a time, with errors that name the file and the line."""
+"""Local files of records or text, read one record at a time, with errors that name the file and the line.
 
+What a file holds is told by its suffix: `.jsonl` and `.parquet` are records, others text. Each may be compressed, as in
+`tales.txt.gz`.
+"""
+
+import gzip
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+import tempfile
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from axion.errors import AxionError, one_line
 from axion.files import parse_json
 
 MAX_DOCUMENT_BYTES = 2**24
 """The longest line of a file, and the longest document: 16 MiB. Encoding takes about 40 times as much memory."""
+
+RECORDS = (".jsonl", ".parquet")
+"""The suffixes of files of records."""
+
+PARQUET_ROWS = 1024
+"""So many rows of a Parquet file are in memory at once."""
 
 
 class Record(NamedTuple):
@@ -19,12 +34,13 @@ class Record(NamedTuple):
     where: str
     """For messages: `train.jsonl, line 3`."""
 
-    def text(self, field: str, setting: str) -> str:
+    def text(self, field: str, setting: str, may_be_empty: bool = False) -> str:
         """The text in a field.
 
         Args:
             field: its name.
             setting: the key of the recipe that gives this name.
+            may_be_empty: whether it may have no text.
 
         Raises:
             AxionError: the record has no such field, or it is not a text, or an empty one.
@@ -33,26 +49,104 @@ class Record(NamedTuple):
             present = one_line(", ".join(self.fields)) or "none"
             raise AxionError(f"{self.where}: no field {field!r}; the fields are {present} (set {setting})")
         value = self.fields[field]
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not (may_be_empty or value.strip()):
             shown = one_line(repr(value), 80)
-            raise AxionError(f"{self.where}: field {field!r} is {shown}; it must be a text that is not empty")
+            wanted = "a text" if may_be_empty else "a text that is not empty"
+            raise AxionError(f"{self.where}: field {field!r} is {shown}; it must be {wanted}")
         return value
 
 
-def read_records(paths: Sequence[str]) -> Iterator[Record]:
-    """The records of JSONL files: one JSON object per line; blank lines are skipped.
+def suffix_of(path: str | Path) -> str:
+    """The suffix that says what a file holds, in lower case: `.txt` for both `tales.txt` and `tales.TXT.gz`."""
+    path = Path(path)
+    return Path(path.stem).suffix.lower() if _is_compressed(path) else path.suffix.lower()
+
+
+def list_files(paths: Sequence[str], suffixes: Collection[str]) -> list[str]:
+    """The files that paths stand for: a file for itself, a folder for those in it that have one of the suffixes.
+
+    A folder's files come in the order of their names, at any depth, without hidden ones.
 
     Raises:
-        AxionError: a file is missing or has no records, or a line is too long, not UTF-8 or not a JSON object.
+        AxionError: a folder has no such file, or a file is listed twice.
+    """
+    listed: dict[str, str] = {}
+    for path in paths:
+        found = (
+            [str(file) for file in _files_in(path) if suffix_of(file) in suffixes] if Path(path).is_dir() else [path]
+        )
+        if not found:
+            raise AxionError(f"the folder {path} has no file that can be read; give {suffix_list(suffixes)}")
+        for file in found:
+            if (absolute := os.path.abspath(file)) in listed:
+                raise AxionError(f"{file} is listed twice")
+            listed[absolute] = file
+    return list(listed.values())
+
+
+def files_passed_over(paths: Sequence[str], suffixes: Collection[str]) -> dict[str, list[str]]:
+    """Folder → the names of its files that `list_files` leaves out because of their suffix."""
+    folders = [path for path in paths if Path(path).is_dir()]
+    left = {path: [file.name for file in _files_in(path) if suffix_of(file) not in suffixes] for path in folders}
+    return {path: names for path, names in left.items() if names}
+
+
+def suffix_list(suffixes: Collection[str]) -> str:
+    """For messages: `.txt, .md or .jsonl, each also with .gz`."""
+    *others, last = suffixes
+    return f"{', '.join(others)} or {last}, each also with .gz"
+
+
+def _files_in(folder: str) -> list[Path]:
+    """All files of a folder at any depth, sorted, without hidden ones."""
+    root = Path(folder)
+    named = {file.relative_to(root).as_posix(): file for file in root.rglob("*") if file.is_file()}
+    return [file for name, file in sorted(named.items()) if not any(part.startswith(".") for part in name.split("/"))]
+
+
+def read_records(paths: Sequence[str], fields: Collection[str] = ()) -> Iterator[Record]:
+    """The records of files. In a JSONL file each line is a JSON object; blank lines are skipped.
+
+    Args:
+        paths: `.parquet` files, also compressed; any other is read as JSONL.
+        fields: those that are needed; of a Parquet file that has them no others are read.
+
+    Raises:
+        AxionError: a file is missing, broken or has no records, or a line is too long, not UTF-8 or not a JSON object.
     """
     for path in paths:
         empty = True
-        for number, line in enumerate(read_lines(path), start=1):
-            if line.strip():
-                empty = False
-                yield _parse(line, f"{path}, line {number}")
+        for record in _read_parquet(path, fields) if suffix_of(path) == ".parquet" else _read_jsonl(path):
+            empty = False
+            yield record
         if empty:
             raise AxionError(f"{path} is empty; it must have at least one record")
+
+
+def _read_jsonl(path: str) -> Iterator[Record]:
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.strip():
+            yield _parse(line, f"{path}, line {number}")
+
+
+def _read_parquet(path: str, fields: Collection[str]) -> Iterator[Record]:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    with _opened(path) as file, tempfile.TemporaryFile() as plain:
+        if _is_compressed(path):
+            shutil.copyfileobj(file, plain)  # a Parquet file is read from its end
+            file = plain
+        try:
+            table = ParquetFile(file)
+            columns = list(fields) if fields and set(fields) <= set(table.schema_arrow.names) else None
+            number = 0
+            for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Record(row, f"{path}, row {number}")
+        except (pyarrow.ArrowException, OSError) as error:
+            raise AxionError(f"{path} cannot be read as Parquet: {one_line(error, 120)}") from None
 
 
 def _parse(line: str, where: str) -> Record:
@@ -66,22 +160,39 @@ def _parse(line: str, where: str) -> Record:
 
 
 def read_lines(path: str) -> Iterator[str]:
-    """The lines of a UTF-8 text file with their line ends, without a byte order mark.
+    """The lines of a UTF-8 text file, which may be compressed, with their line ends, without a byte order mark.
 
     Raises:
         AxionError: the file is missing or cannot be read, or a line is too long or not UTF-8.
     """
-    with check_file(path).open("rb") as file:
+    with _opened(path) as file:
         number = 0
         while line := file.readline(MAX_DOCUMENT_BYTES + 1):
             number += 1
             if len(line) > MAX_DOCUMENT_BYTES:
                 limit = MAX_DOCUMENT_BYTES // 2**20
                 raise AxionError(f"{path}, line {number}: longer than {limit} MiB; break it into several lines")
+            if b"\0" in line:
+                raise AxionError(f"{path}, line {number}: not UTF-8 text: it has a zero byte")
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
                 raise AxionError(f"{path}, line {number}: not UTF-8 text") from None
+
+
+def _is_compressed(path: str | Path) -> bool:
+    return Path(path).suffix.lower() == ".gz"
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[IO[bytes]]:
+    """The bytes of a file, decompressed. Raises AxionError where it cannot be opened, or not be decompressed."""
+    checked = check_file(path)
+    try:
+        with gzip.open(checked) if _is_compressed(checked) else checked.open("rb") as file:
+            yield file
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise AxionError(f"{path} cannot be decompressed: {one_line(error, 120)}") from None
 
 
 def check_file(path: str) -> Path:

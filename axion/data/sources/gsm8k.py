@@ -9,7 +9,7 @@ from pydantic import Field
 
 from axion.data.format import Problem, problem_from_gsm8k
 from axion.data.sources.base import Document, FileSource, Part, names_of, plain
-from axion.data.sources.files import Record, read_records
+from axion.data.sources.files import Record, list_files, read_records
 from axion.data.split import Side, Split
 from axion.errors import AxionError
 from axion.settings import Paths
@@ -32,6 +32,7 @@ class Gsm8k(FileSource):
     version: ClassVar[int] = 2
     """Increase it when the documents from the same problems, their order or their split change."""
     label: ClassVar[str] = "real problems with their solutions"
+    form = "problem"
     is_real: ClassVar[bool] = True
     hub_copies = MappingProxyType({GSM8K: COPIES})
 
@@ -39,7 +40,7 @@ class Gsm8k(FileSource):
     """Data set on the Hub, its train split for training and its test split for evaluation."""
     hub_config: str | None = "main"
     test_files: Paths | None = None
-    """Local JSONL files instead of the Hub's test split; nothing trains on them."""
+    """Local files instead of the Hub's test split; nothing trains on them."""
     question_field: str = "question"
     answer_field: str = "answer"
     direct_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
@@ -55,14 +56,14 @@ class Gsm8k(FileSource):
     def test_is_from_hub(self) -> bool:
         """Whether the test problems are those of the data set `hub_id`: read from it, or from a known copy."""
         if self.test_files:
-            return self._are_copy(self.test_files, "test")
+            return self._are_copy(self.test_paths(), "test")
         return self.is_from_hub
 
     @property
     def test_name(self) -> str:
         """What the test problems are called in tables."""
         if self.test_files and not self.test_is_from_hub:
-            return names_of(self.test_files)
+            return names_of(self.test_paths())
         return "GSM8K" if self.hub_id == GSM8K else str(self.hub_id)
 
     def problems(self, part: Part = "train") -> Iterator[Problem]:
@@ -72,13 +73,14 @@ class Gsm8k(FileSource):
             AxionError: a file is missing, a line is broken, a field is missing or not a text, or the Hub's data set
                 cannot be loaded; no file is given where the source was not read from the Hub.
         """
-        for record in self.records() if part == "train" else self._test_records():
+        fields = (self.question_field, self.answer_field)
+        for record in self.records(*fields) if part == "train" else self._test_records(*fields):
             question = record.text(self.question_field, "question_field")
             yield problem_from_gsm8k(question, record.text(self.answer_field, "answer_field"))
 
-    def _test_records(self) -> Iterator[Record]:
+    def _test_records(self, *fields: str) -> Iterator[Record]:
         if self.test_files:
-            return read_records(self.test_files)
+            return read_records(self.test_paths(), fields)
         if not self.is_from_hub:
             raise AxionError(f"the {self.kind} source names no test data; give {self._advice('test_files')}")
         return self._hub_records("test")
@@ -97,4 +99,4 @@ class Gsm8k(FileSource):
                 yield plain(problem.document(direct=True), self.kind, side, self.language)
 
     def test_paths(self) -> list[str]:
-        return self.test_files or []
+        return list_files(self.test_files or [], self.suffixes)

@@ -2,35 +2,50 @@
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from axion.data.sources.base import Document, FileSource, plain
-from axion.data.sources.files import MAX_DOCUMENT_BYTES, Record, read_lines, read_records
+from axion.data.sources.files import (
+    MAX_DOCUMENT_BYTES,
+    RECORDS,
+    Record,
+    read_lines,
+    read_records,
+    suffix_list,
+    suffix_of,
+)
 from axion.data.split import Split
 from axion.errors import AxionError
 from axion.settings import Positive
 
-TEXT_SUFFIXES = {".txt", ".md"}
+SUFFIXES = (".txt", ".md", *RECORDS)
 DEFAULT_SEPARATOR = "<|endoftext|>"
+AT_LINE_ENDS = 4
+"""A text whose blank lines are further apart than so many times `document_bytes` is cut between its lines."""
+
+_HUB_ID = re.compile(r"(?P<hub_id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
 class Text(FileSource):
     """Documents of any text, each between `<bos>` and `<eos>`.
 
     A .txt or .md file is cut into documents at every `separator`. A file without one is cut at the first blank line
-    after every `document_bytes` bytes, so that paragraphs stay whole. In a .jsonl file and in a data set on the Hub,
-    each record is one document.
+    after every `document_bytes` bytes, so that paragraphs stay whole; where the next blank line is further away than
+    `AT_LINE_ENDS` times that, at the end of the line. In a .jsonl or .parquet file and in a data set on the Hub, each
+    record is one document.
     """
 
     kind: Literal["text"] = "text"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     """Increase it when the documents from the same files, their order or their split change."""
     label: ClassVar[str] = "text"
+    form = "text"
     is_real: ClassVar[bool] = True
+    suffixes = SUFFIXES
 
     text_field: str = "text"
     """Field of a record that has the text."""
@@ -40,6 +55,10 @@ class Text(FileSource):
     """Length from which a text without separators is cut at the next blank line."""
     language: str | None = None
     """Language of the text, a code of ISO 639-1."""
+
+    @property
+    def description(self) -> str:
+        return f"text of {self.data_name}" if self.files or self.local_files or self.hub_id else self.label
 
     def documents(self, split: Split, seed: int) -> Iterator[Document]:
         """Held out by a hash of the text; documents in training show no held-out operand pair."""
@@ -53,18 +72,19 @@ class Text(FileSource):
 
     def _texts(self) -> Iterator[str]:
         if not self.files:
-            yield from map(self._text_of, self.records())
-        for file in self.files or ():
-            suffix = Path(file).suffix.lower()
-            if suffix == ".jsonl":
-                yield from map(self._text_of, read_records([file]))
-            elif suffix in TEXT_SUFFIXES:
+            yield from map(self._text_of, self.records(self.text_field))
+        for file in self.local_paths():
+            suffix = suffix_of(file)
+            if suffix in RECORDS:
+                yield from map(self._text_of, read_records([file], [self.text_field]))
+            elif suffix in SUFFIXES:
                 yield from self._cut(file)
             else:
-                raise AxionError(f"{file}: cannot read {suffix or 'a file without a suffix'}; give .txt, .md or .jsonl")
+                found = suffix or "a file without a suffix"
+                raise AxionError(f"{file}: cannot read {found}; give {suffix_list(SUFFIXES)}")
 
     def _text_of(self, record: Record) -> str:
-        return record.text(self.text_field, "text_field")
+        return record.text(self.text_field, "text_field", may_be_empty=True)
 
     def _cut(self, file: str) -> Iterator[str]:
         """The documents of a text file, read line by line."""
@@ -73,6 +93,27 @@ class Text(FileSource):
         if _has(file, separator, 1 + self.separator.count("\n")):
             return _at_separators(file, separator)
         return _at_blank_lines(file, self.document_bytes)
+
+
+def text_sources(named: Sequence[str]) -> list[dict[str, Any]]:
+    """The settings of the sources that `--text` names: one for all files and folders, one for each data set on the Hub.
+
+    Args:
+        named: paths, and ids of data sets such as `roneneldan/TinyStories`, which may end in `@revision`.
+
+    Raises:
+        AxionError: there is neither a file or folder of that name, nor could it be a data set's.
+    """
+    files, sources = [], []
+    for name in named:
+        hub = _HUB_ID.fullmatch(name)
+        if not Path(name).exists() and hub and suffix_of(name) not in SUFFIXES:
+            sources.append({"kind": "text", **hub.groupdict()})
+        elif Path(name).exists():
+            files.append(name)
+        else:
+            raise AxionError(f"no file or folder {name}; give one, or a data set on the Hub such as user/name")
+    return [*([{"kind": "text", "files": files}] if files else []), *sources]
 
 
 def _has(file: str, separator: re.Pattern[str], num_lines: int) -> bool:
@@ -106,7 +147,7 @@ def _at_blank_lines(file: str, document_bytes: int) -> Iterator[str]:
     for number, line in enumerate(read_lines(file), start=1):
         lines.append(line)
         size += len(line.encode())
-        if not line.strip() and size >= document_bytes:
+        if size >= (document_bytes if not line.strip() else AT_LINE_ENDS * document_bytes):
             yield "".join(lines)
             lines, size = [], 0
         _check_size(size, file, number)

@@ -52,6 +52,7 @@ class WordProblems(Source):
     version: ClassVar[int] = 1
     """Increase it when the problems of the same count and seed, their order, text or split change."""
     label: ClassVar[str] = "synthetic problems of several steps, Portuguese and English"
+    form = "problem"
     is_real: ClassVar[bool] = False
 
     count: Positive = 1_500

@@ -110,7 +110,7 @@ def test_a_document_too_long_for_memory_is_refused(tmp_path, monkeypatch):
         text(tmp_path / "a.txt", "One.\n" + "x" * (2**20 + 1))
     for lines in (long := f"{'x' * 1023}\n" * 1025, f"<|endoftext|>{long}"):
         with pytest.raises(AxionError, match=r"a\.txt: a document has reached 1 MiB at line 102\d; put blank lines"):
-            text(tmp_path / "a.txt", lines)
+            text(tmp_path / "a.txt", lines, document_bytes=2**20)
     with pytest.raises(AxionError, match=r"a\.jsonl, line 1: longer than 1 MiB"):
         documents(Text(files=str(write_jsonl(tmp_path / "a.jsonl", [{"text": "x" * 2**20}]))))
 
@@ -147,7 +147,7 @@ def test_the_split_of_text(tmp_path):
 
 def test_errors_in_text(tmp_path):
     for name, content, message in (
-        ("a.pdf", b"x", r"a\.pdf: cannot read \.pdf; give \.txt, \.md or \.jsonl"),
+        ("a.pdf", b"x", r"a\.pdf: cannot read \.pdf; give \.txt, \.md, \.jsonl or \.parquet"),
         ("a", b"x", "cannot read a file without a suffix"),
         ("a.txt", b" \n<|endoftext|>\n", r"a\.txt has no text"),
         ("a.txt", b"good\n\xff\n", r"a\.txt, line 2: not UTF-8"),

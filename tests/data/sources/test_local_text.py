@@ -1,0 +1,178 @@
+"""Local text in every form that is read: files and folders, compressed or not, and what is refused of them."""
+
+import gzip
+import json
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from axion.cli import app, run
+from axion.data.openings import opening
+from axion.data.sources import Chat, Gsm8k, Text, text_sources
+from axion.data.split import Split
+from axion.errors import AxionError
+from axion.files import sha256
+from axion.recipe import OwnText, load_recipe
+
+STORIES = ["Once a fox.", "Once a crow.\n\nIt sang."]
+
+
+def texts(*paths, **settings):
+    source = Text(files=[str(path) for path in paths], **settings)
+    return [document.text for document in source.documents(Split(0.3, 0, 0.0), 1)]
+
+
+def write_parquet(path, **columns):
+    parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def compress(path):
+    (packed := path.with_name(path.name + ".gz")).write_bytes(gzip.compress(path.read_bytes()))
+    return packed
+
+
+@pytest.fixture
+def forms(tmp_path):
+    """The same two stories in every form, by suffix."""
+    for suffix in ("txt", "md"):
+        (tmp_path / f"a.{suffix}").write_text("<|endoftext|>".join(STORIES), encoding="utf-8")
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": story}) + "\n" for story in STORIES))
+    write_parquet(tmp_path / "a.parquet", text=STORIES, other=[1, 2])
+    plain = [tmp_path / f"a.{suffix}" for suffix in ("txt", "md", "jsonl", "parquet")]
+    return [*plain, *map(compress, plain)]
+
+
+def test_every_form_gives_the_same_documents(forms):
+    for path in forms:
+        assert texts(path) == STORIES, path.name
+    assert [file["sha256"] for file in Text(files=[str(forms[4])]).released()["local_files"]] == [sha256(forms[4])]
+
+
+def test_problems_and_conversations_are_read_from_parquet_too(tmp_path):
+    write_parquet(tmp_path / "q.parquet", question=["1 + 1?"], answer=["It is 2.\n#### 2"])
+    (problem,) = Gsm8k(files=str(compress(tmp_path / "q.parquet"))).problems()
+    assert (problem.question, problem.answer) == ("1 + 1?", "2")
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
+    write_parquet(tmp_path / "c.parquet", messages=[messages])
+    (document,) = Chat(files=str(tmp_path / "c.parquet")).documents(Split(0.3, 0, 0.0), 1)
+    assert document.text.endswith("<|assistant|>Hello!<|end|>")
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
+    for name, story in {
+        "b.txt": "b",
+        "a/z.md": "a z",
+        "c.jsonl": '{"text": "c"}',
+        "a.TXT": "A",
+        ".h.txt": "no",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(story)
+    (tmp_path / "notes.pdf").write_bytes(b"%PDF")
+    assert texts(tmp_path) == ["A", "a z", "b", "c"]
+    source = Text(files=[str(tmp_path)])
+    assert source.files_passed_over() == {str(tmp_path): ["notes.pdf"]}
+    assert source.data_name == "a.TXT and 3 other files" and source.description == f"text of {source.data_name}"
+    assert [file["name"] for file in source.released()["local_files"]] == ["a.TXT", "z.md", "b.txt", "c.jsonl"]
+    with pytest.raises(AxionError, match=r"b\.txt is listed twice"):
+        texts(tmp_path, tmp_path / "b.txt")
+
+
+def test_text_without_blank_lines_is_cut_between_lines(tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join(f"Line {n}." for n in range(8)))
+    assert texts(tmp_path / "a.txt", document_bytes=6) == ["Line 0.\nLine 1.\nLine 2.", "Line 3.\nLine 4.\nLine 5.",
+                                                          "Line 6.\nLine 7."]  # fmt: skip
+
+
+def test_rows_without_text_are_left_out(tmp_path):
+    assert texts(write_parquet(tmp_path / "a.parquet", text=["", "Once.", " "])) == ["Once."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"\x89PNG\r\n\x1a\n", r"a\.txt, line 1: not UTF-8 text"),
+        ("a.txt", "Once".encode("utf-16-le"), "line 1: not UTF-8 text: it has a zero byte"),
+        ("a.txt.gz", b"Once.", r"a\.txt\.gz cannot be decompressed: Not a gzipped file"),
+        ("a.txt.gz", gzip.compress(b"Once upon a time. " * 99)[:-9], "cannot be decompressed: Compressed file ended"),
+        ("a.parquet", b"PAR1 no", r"a\.parquet cannot be read as Parquet"),
+        ("a.parquet.gz", gzip.compress(b"no"), r"a\.parquet\.gz cannot be read as Parquet"),
+        ("a.pdf.gz", b"", r"cannot read \.pdf; give \.txt, \.md, \.jsonl or \.parquet, each also with \.gz"),
+        ("a.jsonl", b'{"story": "Once."}', r"line 1: no field 'text'; the fields are story \(set text_field\)"),
+        ("a.jsonl", b'{"text": null}', "line 1: field 'text' is None; it must be a text"),
+    ],
+)
+def test_what_is_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AxionError, match=message) as caught:
+        texts(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_parquet_of_other_columns_is_refused(tmp_path):
+    with pytest.raises(AxionError, match=r"a\.parquet, row 1: no field 'text'; the fields are story, n"):
+        texts(write_parquet(tmp_path / "a.parquet", story=["Once."], n=[1]))
+
+
+# --- The options --text, --name and --language ------------------------------------------------------------------------
+
+
+def test_text_replaces_the_sources_of_a_recipe(forms, tmp_path):
+    own = OwnText([str(forms[0]), "someone/tales@v2", str(forms[2])], "my-tales", ["pt"])
+    recipe = load_recipe("axion1-v0.1", ["data.sources.0.document_bytes=99"], own)
+    local, hub = recipe.data.sources
+    assert local.files == [str(forms[0]), str(forms[2])] and local.document_bytes == 99
+    assert (hub.hub_id, hub.revision, hub.language) == ("someone/tales", "v2", "pt")
+    assert (recipe.name, recipe.title, recipe.repo_name, recipe.languages) == (*["my-tales"] * 3, ["pt"])
+    assert recipe.data.holdout_fraction == 0 and not recipe.data.has_problems
+    assert load_recipe("axion1-v0.1").data.has_problems
+
+
+def test_a_name_is_a_path_before_it_is_a_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert text_sources(["tales/grimm"]) == [{"kind": "text", "hub_id": "tales/grimm", "revision": None}]
+    (tmp_path / "tales" / "grimm").mkdir(parents=True)
+    assert text_sources(["tales/grimm"]) == [{"kind": "text", "files": ["tales/grimm"]}]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--text", "absent.txt", "--name", "x"], "no file or folder absent.txt; give one, or a data set on the Hub"),
+        (["--text", "dir/absent.txt", "--name", "x"], "no file or folder dir/absent.txt"),
+        (["--text", "empty", "--name", "x"], "the folder empty has no file that can be read; give .txt, .md, .jsonl"),
+        (["--text", "a.txt"], "--text makes another model than the recipe's; give it a name of its own with --name"),
+        (["--text", "a.txt", "--name", "My Tales"], "name is 'My Tales'; it must be at most 96 lower-case letters"),
+        (["--text", "a.txt", "--name", "axion1-v0.1"], "--name axion1-v0.1 is the name of a recipe in configs/"),
+        (["--text", "a.txt", "--name", "x"], "no validation documents; give the sources more data"),
+    ],
+)
+def test_wrong_options_end_with_one_line(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt").write_text("One short text.")
+    assert run(app, ["train", "axion1-v0.1", *options]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1 and message in error[0]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_files_that_are_not_read_are_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.pdf", "b.doc"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "a.txt").write_text("<|endoftext|>".join(f"Story {n} of a fox." for n in range(200)))
+    command = ["data", "axion1-v0.1", "--text", ".", "--name", "x", "--set", "tokenizer.vocab_size=300", "--out", "d"]
+    assert run(app, command) == 0
+    assert ".: 2 files are not read because of the suffix: a.pdf, b.doc" in capsys.readouterr().err
+
+
+def test_the_opening_of_a_text():
+    assert opening("The Fox\n\nOnce upon a time there was a fox " + "who ran " * 99) == (
+        "The Fox\n\nOnce upon a time there was a fox who ran who ran who ran who ran who ran who ran"
+    )
+    assert opening("One two three four.") == "One two"
+    assert opening("啊" * 400) == "啊" * 90
+    assert opening("") == opening("a") == ""
