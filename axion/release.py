@@ -33,6 +33,9 @@ BUILT = Path("releases")
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 """The files that generation requires."""
 
+LONGEST_OPENING = 500
+"""Longer openings, which Axion does not write, are left out."""
+
 WANTED_FROM_HUB = ["*.json", "*.safetensors", "*.jinja", "recipe.yaml", "metrics.csv"]
 """The files that are downloaded from a repository: data, no code."""
 
@@ -79,9 +82,8 @@ class Release:
         recorded = self.info.get("openings")
         if recorded is None and run is not None:
             recorded = Release(self.name, run)._read_json("run.json").get("openings")
-        if not isinstance(recorded, list) or not all(isinstance(text, str) and text for text in recorded):
-            return []
-        return recorded
+        texts = recorded if isinstance(recorded, list) else []
+        return [text for text in texts if isinstance(text, str) and 0 < len(text) <= LONGEST_OPENING]
 
     @cached_property
     def recipe_file(self) -> Path | None:

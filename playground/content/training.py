@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from axion.data.sources.base import names_of
 from axion.errors import AxionError
 from playground.content.charts import Axis, Chart, curve, linear_axis, span_axis
 from playground.content.metrics import Curves, Points, smooth, thin
@@ -85,16 +86,28 @@ def _write_machine(machine: dict, language: Language) -> tuple[str, str]:
 def _write_data(info: dict, data: dict, language: Language) -> tuple[str, str]:
     """The data set on the Hub, or the first kind of source if there is none, and the tokens of the other kinds."""
     text, sources = texts("model", language), data.get("train", {}).get("by_source", {})
+    named = {"text": fill(text["source_text_of"], language, names=names)} if (names := _text_names(data)) else {}
     parts = [
         fill(
             text["source_tokens"],
             language,
-            source=text.get(f"source_{kind}", kind.replace("_", " ")),
+            source=named.get(kind) or text.get(f"source_{kind}", kind.replace("_", " ")),
             tokens=format_short(counted["tokens"], language),
         )
         for kind, counted in sources.items()
     ]
     return str(info.get("dataset") or (parts and parts.pop(0)) or ""), " · ".join(parts)
+
+
+def _text_names(data: dict) -> str:
+    """The local files that a model of text was trained on; the data set on the Hub has a place of its own."""
+    files = [
+        file
+        for source in data.get("sources", [])
+        if source["kind"] == "text"
+        for file in source.get("local_files") or ()
+    ]
+    return names_of([str(file["name"]) for file in files]) if files else ""
 
 
 def _write_libraries(training: dict) -> str:

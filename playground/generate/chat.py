@@ -17,7 +17,7 @@ from axion.errors import AxionError
 from axion.inference.stream import encode_prompt
 from playground.generate.catalogue import OpenModel, can_chat
 from playground.generate.events import live_events
-from playground.generate.presets import problem_prompt
+from playground.generate.presets import question_prompt
 from playground.generate.refusal import Refusal, tell
 from playground.generate.request import LIMITS, MAX_PROMPT_CHARACTERS, Request, check_prompt, check_settings
 from playground.locales import DEFAULT, Language
@@ -72,7 +72,7 @@ def _read_question(model: OpenModel, asked: object, settings: Mapping[str, objec
     if can_chat(model.release):
         prompt, left_out = fit_conversation(model, messages, sampling.max_new_tokens)
     else:
-        prompt, left_out = question_prompt(messages), 0
+        prompt, left_out = last_question(model, messages), 0
     return Request(model.name, check_prompt(prompt), sampling), left_out
 
 
@@ -82,10 +82,10 @@ def _is_count(value: object) -> TypeGuard[int]:
 
 def answer_prompt(model: OpenModel, messages: object) -> str:
     """The text that the model continues with its answer: the conversation, or without a chat template the question."""
-    return conversation_prompt(model, messages) if can_chat(model.release) else question_prompt(messages)
+    return conversation_prompt(model, messages) if can_chat(model.release) else last_question(model, messages)
 
 
-def question_prompt(messages: object) -> str:
+def last_question(model: OpenModel, messages: object) -> str:
     """The user's last message alone, in the form of the training data, for a model that was not trained to chat.
 
     Raises:
@@ -94,7 +94,7 @@ def question_prompt(messages: object) -> str:
     checked = check_messages(messages)
     last = max(index for index, (role, _) in enumerate(checked) if role == "user")
     begun = "".join(text for role, text in checked[last + 1 :] if role == "assistant")
-    return problem_prompt(checked[last][1]) + begun
+    return question_prompt(model.release, checked[last][1]) + begun
 
 
 def conversation_prompt(model: OpenModel, messages: object) -> str:

@@ -1,9 +1,11 @@
-"""The form of the problems in the training data, and the examples that the page offers."""
+"""What the page offers to ask a model: problems in the form of the training data, or openings of text to continue."""
 
 import re
+from collections.abc import Mapping
 
 from axion.data.format import Problem
 from axion.data.format import prompt as problem
+from axion.release import Release
 from playground.locales import Language
 
 WORKED: dict[Language, Problem] = {
@@ -22,7 +24,7 @@ WORKED: dict[Language, Problem] = {
 
 BARE_SUM = "Quanto é {sum}?"
 
-PRESETS = {
+PROBLEMS = {
     "Quanto é 5 + 3?": problem("Quanto é 5 + 3?"),
     "What is 46 - 19?": problem("What is 46 - 19?"),
     "Problema, passo a passo": problem(WORKED["pt"].question, reasoning=True),
@@ -30,10 +32,33 @@ PRESETS = {
 }
 """Button → prompt, in the exact form of the training data. The page shows all of them in every language."""
 
-FIRST_PRESET = next(iter(PRESETS.values()))
-STEP_BY_STEP = PRESETS["Problema, passo a passo"]
+FIRST_PROBLEM = next(iter(PROBLEMS.values()))
+STEP_BY_STEP = PROBLEMS["Problema, passo a passo"]
 
+NUM_PRESETS = len(PROBLEMS)
+LONGEST_NAME = 34
 _SUM = re.compile(r"([0-9]+) *([-+]) *([0-9]+)")
+
+
+def presets(release: Release | None) -> Mapping[str, str]:
+    """Button → prompt, at most NUM_PRESETS: problems, or for a model of text openings of texts that it has not read."""
+    openings = release.openings[:NUM_PRESETS] if release else []
+    return {_shorten(opening): opening for opening in openings} or PROBLEMS
+
+
+def first_prompt(release: Release | None) -> str:
+    """The prompt that the page starts with where a release has no recorded example."""
+    return next(iter(presets(release).values()))
+
+
+def comparison_prompt(release: Release | None) -> str:
+    """The prompt that a comparison starts with: one with a long answer."""
+    return release.openings[0] if release and release.openings else STEP_BY_STEP
+
+
+def question_prompt(release: Release, question: str) -> str:
+    """What a model that was not trained to chat continues: the question as a problem, or for a model of text itself."""
+    return question if release.openings else problem_prompt(question)
 
 
 def problem_prompt(question: str) -> str:
@@ -44,3 +69,9 @@ def problem_prompt(question: str) -> str:
     if match := _SUM.fullmatch(asked):
         asked = BARE_SUM.format(sum=" ".join(match.groups()))
     return problem(asked)
+
+
+def _shorten(opening: str) -> str:
+    """The start of an opening, on one line."""
+    text = " ".join(opening.split())
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1].rstrip() + "…"

@@ -1,16 +1,18 @@
 """Controls that more than one tab has: the sampling settings, and the presets of a prompt."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import gradio as gr
 from gradio.components import Component
 
-from playground.generate.presets import PRESETS, problem_prompt
+from axion.errors import AxionError
+from playground.generate.catalogue import OpenModel
+from playground.generate.presets import NUM_PRESETS, presets, problem_prompt
 from playground.generate.request import LIMITS
-from playground.locales import DEFAULT, texts
-from playground.server.context import QUIET
+from playground.locales import DEFAULT, Language, texts
+from playground.server.context import QUIET, PageContext, Panel
 from playground.server.labels import Labels
 
 BASIC = ("temperature", "max_new_tokens", "seed")
@@ -23,6 +25,8 @@ class Controls:
     prompt: gr.Textbox
     settings: dict[str, Component]
     """By name, in the order of LIMITS."""
+    panels: list[Panel]
+    """What follows the model."""
 
 
 def build_settings(labels: Labels, start: Mapping[str, object], basic: Sequence[str] = BASIC) -> dict[str, Component]:
@@ -43,12 +47,16 @@ def build_settings(labels: Labels, start: Mapping[str, object], basic: Sequence[
     return {name: controls[name] for name in LIMITS}
 
 
-def build_presets(labels: Labels, prompt: gr.Textbox, prefix: str = "") -> None:
+def build_presets(context: PageContext, prompt: gr.Textbox, prefix: str = "") -> list[Panel]:
     """Add the buttons that fill `prompt` with an example, or put its text into the form of the training data.
 
     Args:
         prefix: of the elem_ids, where several tabs have these buttons.
+
+    Returns:
+        What changes with the model: a model of text has other examples, and no form of problems.
     """
+    labels = context.labels
     with gr.Row(elem_classes="ax-presets"):
         form = labels.make(
             gr.Button,
@@ -64,10 +72,36 @@ def build_presets(labels: Labels, prompt: gr.Textbox, prefix: str = "") -> None:
         gr.HTML(caption(texts("controls", DEFAULT)["presets"]), apply_default_css=False),
         lambda language: {"value": caption(texts("controls", language)["presets"])},
     )
+    panels = [_panel(form, lambda model: {"visible": not model.release.openings})]
     with gr.Row(elem_classes="ax-presets"):
-        for name, text in PRESETS.items():
-            button = gr.Button(name, size="sm", min_width=40, scale=0)
-            button.click(None, None, prompt, js=f"() => {json.dumps(text)}", api_visibility="private")
+        for place in range(NUM_PRESETS):
+            button = gr.Button(size="sm", min_width=40, scale=0)
+            button.click(partial(_preset, context, place), context.model, prompt, **QUIET)
+            panels.append(_panel(button, partial(_preset_button, place)))
+    return panels
+
+
+def _panel(button: gr.Button, content: Callable[[OpenModel], dict]) -> Panel:
+    """A button that follows the model and stays as it is if that cannot be opened."""
+
+    def show(model: OpenModel, _: Language) -> object:
+        return gr.update(**content(model))
+
+    return Panel(button, show, broken=lambda *_: gr.skip(), follows_language=False)
+
+
+def _preset_button(place: int, model: OpenModel) -> dict:
+    names = [*presets(model.release), *[""] * NUM_PRESETS]
+    return {"value": names[place], "visible": bool(names[place])}
+
+
+def _preset(context: PageContext, place: int, name: str) -> object:
+    """The prompt of one of the buttons."""
+    try:
+        prompts = list(presets(context.catalogue.open(name).release).values())
+    except AxionError:
+        return gr.skip()
+    return prompts[place] if place < len(prompts) else gr.skip()
 
 
 def caption(text: str) -> str:

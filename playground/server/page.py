@@ -134,7 +134,7 @@ def _build_tabs(context: PageContext) -> list[Panel]:
         tabs = {name: context.labels.make(gr.Tab, "page", {"label": f"tab_{name}"}, id=name) for name in TABS}
         with tabs["playground"]:
             controls = playground.build(context)
-        panels = []
+        panels = [*controls.panels]
         for name, module in (("chat", chat), ("experts", experts), ("compare", compare), ("model", model)):
             with tabs[name]:
                 panels += module.build(context)

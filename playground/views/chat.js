@@ -15,7 +15,7 @@ export function start(host) {
   const view = part("view");
   let seen = ""; // the part of the value that was read
   let turns = []; // see addTurn
-  let described = { chat: false, context: 0 }; // the event that describes the model
+  let described = { chat: false, context: 0, openings: [] }; // the event that describes the model
   let following = true; // the newest line stays in sight, unless the reader scrolled away
   let current = null; // the turn that the value is about
 
@@ -297,15 +297,27 @@ export function start(host) {
     translate();
     const ability = described.chat ? "can_chat" : "cannot_chat";
     part("notice-title").textContent = fill(ability);
-    part("notice-note").textContent = fill(`${ability}_note`, { context: count(described.context) });
-    part("input").placeholder = fill("likely_1");
+    const note = continuesText() ? "text_note" : `${ability}_note`;
+    part("notice-note").textContent = fill(note, { context: count(described.context) });
+    part("input").placeholder = continuesText() ? described.openings[0] : fill("likely_1");
     part("clear").title = fill("clear_hint");
     drawStarters();
     drawTools();
     turns.forEach(drawTurn);
   }
 
+  // A model of text, without chat training: what is sent is an opening that it continues.
+  function continuesText() {
+    return !described.chat && described.openings.length > 0;
+  }
+
   function drawStarters() {
+    if (continuesText()) {
+      const group = make("div", "");
+      group.append(make("p", "ax-caption", fill("starters_text")), ...described.openings.map(starter));
+      part("starters").replaceChildren(group);
+      return;
+    }
     const groups = described.chat ? [["starters", ["likely", "unlikely"]]] : [["starters_likely", ["likely"]], ["starters_unlikely", ["unlikely"]]];
     part("starters").replaceChildren(
       ...groups.map(([caption, kinds]) => {

@@ -195,7 +195,7 @@ def _check_code_is_ours(download: Download, info: dict) -> None:
             raise AxionError(f"{download.repo_id}: the auto_map of {name} differs from this version of Axion; {advice}")
     card = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
     # Compared with the template, not with a card rendered from release.json, which could itself inject code.
-    if not set(python_snippets(card)) <= set(python_of_card(str(info.get("family")), download.repo_id, info["tag"])):
+    if not set(python_snippets(card)) <= set(python_of_card(info, download.repo_id)):
         raise AxionError(f"{download.repo_id}: the card's Python snippets differ from this version of Axion; {advice}")
 
 

@@ -3,6 +3,8 @@
 The only constants are published facts about other models (DeepSeek-V3, the original release), each with its source.
 """
 
+import json
+import re
 from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
@@ -11,10 +13,11 @@ from typing import cast
 import jinja2
 import yaml
 from huggingface_hub import ModelCardData
+from pydantic import TypeAdapter, ValidationError
 
 from axion.data.format import ANSWER, REASONING, prompt
-from axion.data.sources import SOURCES, FileSource
-from axion.errors import AxionError
+from axion.data.sources import SOURCES, AnySource, FileSource, Source
+from axion.errors import AxionError, one_line
 from axion.evaluation.results import (
     LANGUAGES,
     LOAD_SETS,
@@ -113,6 +116,10 @@ def render_card(info: dict) -> str:
             loss_data=_loss_data(info),
             ways=_ways_of_asking(info["results"]),
             template_prompt=TEMPLATE_PROMPT,
+            prompt=example_prompt(info),
+            problems=not info.get("openings"),
+            hub_problems=info["dataset"] is not None and not info.get("openings"),
+            text_name=", ".join(dict.fromkeys(source.data_name for source in sources_of(info["data"]))),
             collections=f"https://huggingface.co/{info['repo_id'].partition('/')[0]}/collections",
             code_files=REMOTE_CODE,
             gsm8k_test=measured(info["results"], "gsm8k_test"),
@@ -128,6 +135,28 @@ def render_card(info: dict) -> str:
     except (jinja2.UndefinedError, KeyError) as error:
         raise AxionError(f"the card of {info['name']} needs a value that release.json lacks: {error}") from None
     return f"---\n{metadata.to_yaml()}\n---\n\n{text}"
+
+
+EXAMPLE_PROMPT = prompt("Quanto é 5 + 3?")
+
+
+def example_prompt(info: dict) -> str:
+    """The prompt of a card's examples: a sum, or for a model of text an opening."""
+    openings = info.get("openings")
+    is_given = isinstance(openings, list) and openings and isinstance(openings[0], str)
+    return openings[0] if is_given else EXAMPLE_PROMPT
+
+
+def sources_of(data: dict) -> list[Source]:
+    """The sources of a release, from the `data` of its release.json; none for those before data.json listed them.
+
+    Raises:
+        AxionError: they are malformed.
+    """
+    try:
+        return TypeAdapter(list[AnySource]).validate_python(data.get("sources", []))
+    except ValidationError as error:
+        raise AxionError(f"release.json is broken: its data.sources are malformed: {one_line(error)}") from None
 
 
 ASKING = {"arithmetic": ANSWER, "arithmetic_reasoning": REASONING}
@@ -162,8 +191,11 @@ def _loss_data(info: dict) -> dict[str, str] | None:
     real = [kind for kind in kinds if SOURCES[kind].is_real]
     if real in ([], kinds):
         return None
-    labels = {kind: SOURCES[kind].label for kind in kinds}
-    return {"training": "; ".join(labels.values()), "validation": "; ".join(labels[kind] for kind in real)}
+    labels = _labels(info["data"])
+    return {
+        "training": "; ".join(labels[kind] for kind in kinds),
+        "validation": "; ".join(labels[kind] for kind in real),
+    }
 
 
 @cache
@@ -178,16 +210,21 @@ def _template(family: str) -> jinja2.Template:
     return environment.get_template(get_family(family).card_template)
 
 
-def python_of_card(family: str, repo_id: str, tag: str) -> list[str]:
-    """The Python snippets of a family's card, from the template alone: no other values of `release.json` get in.
+def python_of_card(info: dict, repo_id: str) -> list[str]:
+    """The Python snippets of a card, from the template alone: no other values of `release.json` get in.
+
+    Args:
+        info: the content of `release.json`; of it, the family picks the template, and the tag and the prompt are filled
+            in. The prompt becomes a string literal, whatever is in it.
+        repo_id: USER/NAME on the Hub.
 
     Raises:
         AxionError: the family is unknown.
     """
-    template = _template(family)
+    template = _template(family := str(info.get("family")))
     source = (TEMPLATES / get_family(family).card_template).read_text(encoding="utf-8")
-    named = {"repo_id": repo_id, "tag": tag}
-    return [template.environment.from_string(code).render(info=named) for code in python_snippets(source)]
+    values = {"info": {"repo_id": repo_id, "tag": info["tag"]}, "prompt": example_prompt(info)}
+    return [template.environment.from_string(code).render(**values) for code in python_snippets(source)]
 
 
 def card_metadata(info: dict) -> ModelCardData:
@@ -195,7 +232,7 @@ def card_metadata(info: dict) -> ModelCardData:
     results = evaluation_results(info)
     return ModelCardData(
         license=info["license"],
-        language=info["languages"],
+        language=info["languages"] or None,
         library_name="transformers",
         pipeline_tag="text-generation",
         datasets=[info["dataset"]] if info["dataset"] else None,
@@ -234,10 +271,16 @@ def count_documents(data: dict) -> list[dict]:
     """The rows of the data table: label, training counts, validation counts."""
     splits, nothing = ("train", "validation"), {"documents": 0, "tokens": 0}
     return [
-        {"label": source.label, **{split: data[split]["by_source"].get(kind, nothing) for split in splits}}
-        for kind, source in SOURCES.items()
+        {"label": label, **{split: data[split]["by_source"].get(kind, nothing) for split in splits}}
+        for kind, label in _labels(data).items()
         if any(kind in data[split]["by_source"] for split in splits)
     ]
+
+
+def _labels(data: dict) -> dict[str, str]:
+    """Kind of source → what its documents are."""
+    described = {kind: [each.description for each in sources_of(data) if each.kind == kind] for kind in SOURCES}
+    return {kind: "; ".join(dict.fromkeys(described[kind])) or source.label for kind, source in SOURCES.items()}
 
 
 def compare_architecture(info: dict) -> list[dict[str, str]]:
@@ -321,6 +364,16 @@ def _duration_pt(seconds: float) -> str:
     return f"{number.replace('.', ',')} {words[unit]}"
 
 
+_SHELL = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+"""What stands for these characters between $' and '."""
+
+
+def code_block(text: str) -> str:
+    """A fenced block of text, whose fence is longer than any in the text."""
+    longest = max((len(found) for found in re.findall(r"`{3,}", text)), default=2)
+    return f"{(fence := '`' * (longest + 1))}text\n{text}\n{fence}"
+
+
 def _require(write: Callable[..., str]) -> Callable[..., str]:
     """A filter whose error names a missing value, instead of failing on its format."""
 
@@ -345,6 +398,9 @@ FILTERS: dict[str, Callable[..., str]] = {
             f"{score['accuracy']:.1%} ({score['correct']:,} of {score['total']:,}; "
             f"{score['interval'][0]:.1%} to {score['interval'][1]:.1%})"
         ),
+        "python": lambda text: json.dumps(text, ensure_ascii=False),
+        "shell": lambda text: f"$'{text.translate(_SHELL)}'",
+        "block": code_block,
         "duration": duration,
         "duration_pt": _duration_pt,
         "machine": lambda machine: f"{machine['cores']} cores of {machine['processor']}",

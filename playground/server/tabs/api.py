@@ -12,7 +12,7 @@ from playground.api import snippets
 from playground.api.mcp import has_mcp
 from playground.content.markup import render
 from playground.generate.catalogue import OpenModel
-from playground.generate.presets import FIRST_PRESET
+from playground.generate.presets import first_prompt
 from playground.generate.refusal import Refusal
 from playground.generate.request import DEFAULTS, Request, check_prompt, check_settings, settings_problems
 from playground.locales import DEFAULT, Language, known_language, texts
@@ -44,7 +44,7 @@ def build(context: PageContext, tab: gr.Tab, controls: Controls) -> list[Panel]:
         chosen = known_language(language)
         try:
             model = context.catalogue.open(name)
-            request = read_controls(model.name, prompt, dict(zip(names, values, strict=True)))
+            request = read_controls(model, prompt, dict(zip(names, values, strict=True)))
             written = write_snippets(address_of_page(visitor), model, request, chosen)
         except AxionError:
             written = dict.fromkeys(codes, f"# {texts('page', chosen)['unavailable']}")
@@ -107,7 +107,7 @@ def write_snippets(address: str, model: OpenModel, request: Request, language: L
     }
 
 
-def read_controls(model: str, prompt: object, settings: Mapping[str, object]) -> Request:
+def read_controls(model: OpenModel, prompt: object, settings: Mapping[str, object]) -> Request:
     """The request that the controls describe, with defaults in place of invalid values, so that every snippet runs."""
     wrong = settings_problems(settings, DEFAULT)
     settings = {**settings, **{name: DEFAULTS[name] for name in wrong}}
@@ -116,8 +116,8 @@ def read_controls(model: str, prompt: object, settings: Mapping[str, object]) ->
     try:
         text = check_prompt(prompt)
     except Refusal:
-        text = check_prompt(FIRST_PRESET)
-    return Request(model, text, check_settings(settings))
+        text = check_prompt(first_prompt(model.release))
+    return Request(model.name, text, check_settings(settings))
 
 
 def address_of_page(visitor: gr.Request) -> str:

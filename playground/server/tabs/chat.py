@@ -14,6 +14,7 @@ from axion.errors import AxionError
 from playground.generate.catalogue import OpenModel, can_chat
 from playground.generate.chat import MAX_MESSAGES, answer_events
 from playground.generate.events import error_text, growing_text, to_line
+from playground.generate.presets import presets
 from playground.generate.refusal import tell
 from playground.generate.request import DEFAULTS, MAX_PROMPT_CHARACTERS
 from playground.locales import DEFAULT, Language, by_language, known_language
@@ -63,9 +64,9 @@ def build_chat_view(labels: Labels) -> gr.HTML:
 
 def model_text(model: OpenModel) -> str:
     """The view's text for a newly chosen model: what it can do. The conversation stays."""
-    return to_line(
-        {"kind": "model", "model": model.name, "chat": can_chat(model.release), "context": model.facts.context}
-    )
+    chats, openings = can_chat(model.release), [*presets(model.release).values()] if model.release.openings else []
+    context = model.facts.context
+    return to_line({"kind": "model", "model": model.name, "chat": chats, "context": context, "openings": openings})
 
 
 def _connect(context: PageContext, settings: Mapping[str, Component], view: Any) -> None:

@@ -9,7 +9,7 @@ from gradio.components import Component
 from axion.errors import AxionError
 from playground.generate.comparison import SIDES, compared_events
 from playground.generate.events import growing_text
-from playground.generate.presets import STEP_BY_STEP
+from playground.generate.presets import comparison_prompt
 from playground.generate.request import DEFAULTS, LIMITS, MAX_PROMPT_CHARACTERS, Request, read_request
 from playground.locales import DEFAULT, Language, by_language, known_language, texts
 from playground.server.admission import count_starts, find_problems, validation
@@ -38,13 +38,13 @@ def build(context: PageContext) -> list[Panel]:
                 gr.Textbox,
                 "controls",
                 {"label": "prompt"},
-                value=STEP_BY_STEP,
+                value=comparison_prompt(context.first and context.first.release),
                 lines=5,
                 max_lines=12,
                 max_length=MAX_PROMPT_CHARACTERS,
                 elem_id="compare-prompt",
             )
-            build_presets(labels, prompt, prefix="compare-")
+            presets = build_presets(context, prompt, prefix="compare-")
         sides = {side: _build_side(context, side) for side in SIDES}
         with gr.Column(scale=1, min_width=220, elem_classes="ax-controls"), gr.Group(elem_classes="ax-side"):
             _heading(labels, "both")
@@ -60,7 +60,8 @@ def build(context: PageContext) -> list[Panel]:
     swap.click(None, swapped, everything, js="(...values) => values", api_visibility="private")
     _connect(context, prompt, shared, sides, view, make, stop)
     return [
-        Panel(sides["a"]["model"], lambda model, _: model.name, broken=lambda *_: gr.skip(), follows_language=False)
+        *presets,
+        Panel(sides["a"]["model"], lambda model, _: model.name, broken=lambda *_: gr.skip(), follows_language=False),
     ]
 
 

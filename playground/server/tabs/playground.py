@@ -10,7 +10,7 @@ from axion.errors import AxionError
 from playground.generate.catalogue import OpenModel
 from playground.generate.events import error_text, growing_text, live_events, recorded_events, to_line
 from playground.generate.links import is_link, read_link
-from playground.generate.presets import FIRST_PRESET
+from playground.generate.presets import first_prompt
 from playground.generate.refusal import tell
 from playground.generate.request import (
     DEFAULTS,
@@ -30,9 +30,11 @@ from playground.server.trace_view import build_trace_view
 
 def build(context: PageContext) -> Controls:
     """Add the tab's components. The view starts with the model's recorded example, the controls with its settings."""
-    labels = context.labels
-    example = read_example(context.first and context.first.release.trace)
-    start_prompt, start_settings = (example[0], settings_of(example[1])) if example else (FIRST_PRESET, DEFAULTS)
+    labels, release = context.labels, context.first and context.first.release
+    example = read_example(release and release.trace)
+    start_prompt, start_settings = (
+        (example[0], settings_of(example[1])) if example else (first_prompt(release), DEFAULTS)
+    )
     with gr.Row(elem_classes="ax-columns"):
         with gr.Column(scale=0, min_width=320, elem_classes="ax-controls"):
             prompt = labels.make(
@@ -56,8 +58,8 @@ def build(context: PageContext) -> Controls:
                     scale=2,
                 )
                 stop = labels.make(gr.Button, "controls", {"value": "stop"}, elem_id="stop", min_width=80, scale=1)
-            build_presets(labels, prompt)
-            controls = Controls(prompt, build_settings(labels, start_settings))
+            panels = build_presets(context, prompt)
+            controls = Controls(prompt, build_settings(labels, start_settings), panels)
         with gr.Column(scale=1, min_width=320, elem_classes="ax-output"):
             view = build_trace_view(labels, _recorded(context, context.model.value, DEFAULT), elem_id="trace")
 

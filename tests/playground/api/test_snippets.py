@@ -19,7 +19,7 @@ from playground.api import snippets
 from playground.api.mcp import generate
 from playground.api.snippets import Place, find_place
 from playground.generate.catalogue import Catalogue, OpenModel
-from playground.generate.presets import FIRST_PRESET
+from playground.generate.presets import FIRST_PROBLEM
 from playground.generate.request import DEFAULTS, LIMITS, Request
 from playground.locales import by_language
 from playground.server.tabs.api import KINDS, read_controls, write_snippets
@@ -157,13 +157,13 @@ def test_only_settings_that_differ_from_the_defaults_are_named():
     assert not {"temperature", "top_k", "seed"} & set(greedy.replace("=", " ").replace("(", " ").split())
 
 
-def test_invalid_controls_are_replaced_by_the_defaults():
-    assert read_controls("m", "a", DEFAULTS) == Request("m", "a", Sampling())
-    assert read_controls("m", "", DEFAULTS | {"seed": None}).prompt == FIRST_PRESET
-    assert read_controls("m", "a", DEFAULTS | {"seed": None, "top_k": 3}).sampling == Sampling(top_k=3)
-    assert read_controls("m", "half \ud800", DEFAULTS).prompt == FIRST_PRESET
+def test_invalid_controls_are_replaced_by_the_defaults(model):
+    assert read_controls(model, "a", DEFAULTS) == Request("endless", "a", Sampling())
+    assert read_controls(model, "", DEFAULTS | {"seed": None}).prompt == FIRST_PROBLEM
+    assert read_controls(model, "a", DEFAULTS | {"seed": None, "top_k": 3}).sampling == Sampling(top_k=3)
+    assert read_controls(model, "half \ud800", DEFAULTS).prompt == FIRST_PROBLEM
     wrong = DEFAULTS | {"max_new_tokens": 2, "min_new_tokens": 5}
-    assert read_controls("m", "a", wrong).sampling == Sampling(max_new_tokens=2)
+    assert read_controls(model, "a", wrong).sampling == Sampling(max_new_tokens=2)
 
 
 # --- On the page ------------------------------------------------------------------------------------------------------
