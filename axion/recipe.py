@@ -26,6 +26,9 @@ from axion.tokenizer import SPECIAL_TOKENS
 
 CONFIGS = shipped("configs")
 
+STAND_IN = 1024
+"""The size of a vocabulary that is not known yet."""
+
 
 def _known_family(name: str) -> str:
     try:
@@ -154,8 +157,16 @@ class Recipe(Section):
             if key not in known:
                 raise ValueError(f"architecture.{key} is unknown{_nearest(key, known)}")
             self.architecture[key] = _check_field(key, value)
+        own = self.tokenizer.kind == "bpe"
+        for key, expected in _TOKEN_IDS.items():
+            if key in self.architecture and not (own and self.architecture[key] == expected):
+                rule = (
+                    f"must be {expected}, the tokenizer's {SPECIAL_TOKENS[expected]}" if own else "is the tokenizer's"
+                )
+                raise ValueError(f"architecture.{key} is {_shown(self.architecture[key])}; it {rule}")
         try:
-            config = self.build_config()
+            # that of a model on the Hub is not fetched to check the shapes
+            config = AxionConfig(vocab_size=self.tokenizer.vocab_size or STAND_IN, **self.architecture)
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"architecture.{one_line(error)}") from None
         if self.training.window > config.max_position_embeddings:
@@ -171,13 +182,19 @@ class Recipe(Section):
         return self
 
     def build_config(self) -> AxionConfig:
-        """The model's configuration, with the tokenizer's vocabulary size."""
-        return AxionConfig(vocab_size=self.tokenizer.vocab_size, **self.architecture)
+        """The model's configuration, with the tokenizer's vocabulary size and special tokens.
+
+        Raises:
+            AxionError: the tokenizer is that of a model on the Hub, and cannot be loaded.
+        """
+        sizes = {"vocab_size": self.tokenizer.num_tokens, **self.tokenizer.special_ids}
+        return AxionConfig(**sizes | self.architecture)
 
     def to_yaml(self) -> str:
         """The recipe as a release carries it: local data files by name and sha256 instead of by path."""
         content = self.model_dump(mode="json")
         content["data"] = self.data.released()
+        content["tokenizer"] = self.tokenizer.released()
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -197,13 +214,10 @@ def _check_field(key: str, value: Any) -> Any:
         raise ValueError(f"architecture.{key} is {_shown(value)}; {_lower(error.errors()[0]['msg'])}") from None
     if isinstance(checked, int | float) and not 0 <= checked <= LARGEST:
         raise ValueError(f"architecture.{key} is {_shown(value)}; it must be between 0 and {LARGEST:,}")
-    if (token := _TOKEN_IDS.get(key)) is not None and checked != SPECIAL_TOKENS.index(token):
-        expected = SPECIAL_TOKENS.index(token)
-        raise ValueError(f"architecture.{key} is {_shown(value)}; it must be {expected}, the tokenizer's {token}")
     return checked
 
 
-_TOKEN_IDS = {"pad_token_id": "<pad>", "bos_token_id": "<bos>", "eos_token_id": "<eos>"}
+_TOKEN_IDS = {f"{name}_token_id": SPECIAL_TOKENS.index(f"<{name}>") for name in ("pad", "bos", "eos")}
 
 
 def known_versions() -> list[str]:

@@ -105,8 +105,25 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def generation_config(config: PreTrainedConfig) -> GenerationConfig:
-    """The generation settings of a model: greedy decoding with the special tokens of its config."""
-    return GenerationConfig(**{name: getattr(config, name) for name in SPECIAL_IDS})
+    """The generation settings of a model: greedy decoding with the special tokens of its config.
+
+    Where that has no token for padding, the one that ends a text pads batches.
+    """
+    ids = {name: getattr(config, name) for name in SPECIAL_IDS}
+    return GenerationConfig(**ids | ({"pad_token_id": ids["eos_token_id"]} if ids["pad_token_id"] is None else {}))
+
+
+def has_own_form(content: object) -> bool:
+    """Whether the content of a tokenizer.json is byte-level BPE as `train_tokenizer` makes it, of any text."""
+    try:
+        added: dict = {token["id"]: token["content"] for token in content["added_tokens"]}  # type: ignore[index]
+        split, _ = content["pre_tokenizer"]["pretokenizers"]  # type: ignore[index]
+        model, pattern = content["model"]["type"], split["pattern"]["Regex"]  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
+        return False
+    return (model, pattern) == ("BPE", SPLIT_REGEX) and [*map(added.get, range(len(SPECIAL_TOKENS)))] == [
+        *SPECIAL_TOKENS
+    ]
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:

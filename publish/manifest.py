@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import axion.model
 from axion.errors import AxionError, one_line
 from axion.files import read_json, sha256, write_json
+from axion.tokenizer import has_own_form
 
 CODE = Path(axion.model.__path__[0])
 """The folder of the remote code, which is copied into every release."""
@@ -33,6 +34,8 @@ REQUIRED_FILES = (
     "training.png",
 )
 """Every release has these files, in addition to its remote code."""
+PLAIN_TOKENIZER = ("model.model", "model.vocab", "tokenizer.py")
+"""The tokenizer without transformers. A release with a tokenizer of others has none of these."""
 LICENSE = "LICENSE"
 EVAL_RESULTS = ".eval_results/gsm8k.yaml"
 OPTIONAL_FILES = (EVAL_RESULTS, LICENSE)
@@ -77,9 +80,17 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def required_files(code: set[str]) -> set[str]:
-    """The files that a release must have, given its remote code."""
-    return {*REQUIRED_FILES, *code}
+def required_files(folder: Path) -> set[str]:
+    """The files that a release must have: a model's own tokenizer is there in two forms."""
+    return {*REQUIRED_FILES, *remote_code(folder)} - (set() if has_own_tokenizer(folder) else {*PLAIN_TOKENIZER})
+
+
+def has_own_tokenizer(folder: Path) -> bool:
+    """Whether tokenizer.json has the form of Axion's own; also where it cannot be read."""
+    try:
+        return has_own_form(read_json(folder / "tokenizer.json"))
+    except (OSError, ValueError):
+        return True
 
 
 def allowed_files(code: set[str]) -> set[str]:
@@ -94,7 +105,7 @@ def check_names(folder: Path) -> None:
         AxionError: it has not; the message names the first file.
     """
     present, code = set(files_in(folder)), remote_code(folder)
-    if missing := sorted(required_files(code) - present):
+    if missing := sorted(required_files(folder) - present):
         raise AxionError(f"{missing[0]} is missing from the release")
     if unexpected := sorted(present - allowed_files(code)):
         raise AxionError(f"{unexpected[0]} does not belong in the release")

@@ -22,7 +22,7 @@ ROOMS = {
         data
         kernels
         families
-        tokenizer
+        tokenizer pretrained_tokenizer
         model
         files labels machine settings shipped errors
     """,

@@ -23,7 +23,8 @@ from axion.data.sources.base import Document, Source
 from axion.data.split import HeldOut, Side
 from axion.errors import AxionError
 from axion.files import new_folder, read_json, scratch_folder, write_json, writing
-from axion.tokenizer import bos_and_eos, encode_texts, load_tokenizer, save_tokenizer, special_id, train_tokenizer
+from axion.pretrained_tokenizer import vocabulary_size
+from axion.tokenizer import bos_and_eos, encode_texts, load_tokenizer, save_tokenizer, special_id
 
 FORMAT = 1
 """Increase it when the same documents give other prepared files: their layout, tokens, order or counts."""
@@ -109,7 +110,7 @@ def prepare(recipe: Recipe, root: Path = Path("data"), progress: bool = True) ->
         mixture = Mixture(data, spool)
         bar.update()
         bar.set_postfix_str("training the tokenizer")
-        tokenizer = train_tokenizer(mixture.tokenizer_texts(), recipe.tokenizer.vocab_size)
+        tokenizer = recipe.tokenizer.make(mixture.tokenizer_texts())
         save_tokenizer(tokenizer, staging)
         bar.update()
         bar.set_postfix_str("encoding")
@@ -138,7 +139,7 @@ def _fingerprint(recipe: Recipe, data: DataRecipe) -> str:
     inputs = {
         "format": FORMAT,
         "data": data.identity(),
-        "tokenizer": recipe.tokenizer.model_dump(mode="json"),
+        "tokenizer": recipe.tokenizer.identity(),
         "tokenizers": tokenizers.__version__,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
@@ -180,7 +181,7 @@ def _write(
     counts = Counts()
     with (
         (folder / f"{side}.txt").open("w", encoding="utf-8", newline="\n") as text,
-        ShardWriter(folder, side, len(tokenizer)) as shards,
+        ShardWriter(folder, side, vocabulary_size(tokenizer)) as shards,
     ):
         for batch in _batches(documents):
             for document, encoded in zip(batch, encode(tokenizer, batch), strict=True):

@@ -1,16 +1,29 @@
 """The data and tokenizer sections of a recipe: a list of sources, how their documents are split and tokenized."""
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Self, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
+from transformers import PreTrainedTokenizerFast
 
 from axion.data.sources import AnySource, Arithmetic, FileSource, Gsm8k, Source, WordProblems, text_sources
 from axion.data.split import Split
 from axion.errors import AxionError
+from axion.pretrained_tokenizer import (
+    ENCODINGS,
+    folder_digest,
+    hub_facts,
+    hub_tokenizer,
+    resolve_tokenizer,
+    tiktoken_tokenizer,
+)
 from axion.settings import Positive, Section, Seed, Share
+from axion.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
 Kind = TypeVar("Kind", bound=Source)
+
+DEFAULT_VOCAB_SIZE = 1024
 
 DEFAULT_SOURCES = (Gsm8k(), Arithmetic(), WordProblems())
 
@@ -22,8 +35,100 @@ _COUNT_KEYS = ("arithmetic", "word_problems")
 
 
 class TokenizerRecipe(Section):
-    vocab_size: Positive = 1024
-    """Tokens in the vocabulary, the special ones and the 256 bytes included."""
+    """The tokenizer: trained on the recipe's own text, or another's."""
+
+    kind: Literal["bpe", "tiktoken", "hub"] = "bpe"
+    """bpe: trained on the recipe's text; tiktoken: an encoding of OpenAI's; hub: the tokenizer of another model."""
+    vocab_size: Positive | None = None
+    """Tokens in the vocabulary, the special ones and the 256 bytes included: 1,024 by default for bpe. The others have
+    their own number, which need not be written."""
+    encoding: Literal["gpt2", "cl100k_base"] | None = None
+    """tiktoken: the name of the encoding."""
+    file: str | None = None
+    """tiktoken: its file of ranks, such as cl100k_base.tiktoken; it is fetched by default."""
+    id: str | None = None
+    """hub: a model on the Hub, or a folder with a tokenizer.json."""
+    revision: str | None = None
+    """hub: commit, branch or tag; a run records the commit here."""
+
+    @model_validator(mode="after")
+    def _has_its_own_keys(self):
+        needed = {"bpe": None, "tiktoken": "encoding", "hub": "id"}
+        allowed = {"bpe": set(), "tiktoken": {"encoding", "file"}, "hub": {"id", "revision"}}
+        if (name := needed[self.kind]) and getattr(self, name) is None:
+            raise ValueError(f"tokenizer.{name} is missing; kind {self.kind} needs it")
+        for other in ("encoding", "file", "id", "revision"):
+            if getattr(self, other) is not None and other not in allowed[self.kind]:
+                raise ValueError(f"tokenizer.{other} does not go with kind {self.kind}")
+        if self.encoding and self.vocab_size not in (None, size := ENCODINGS[self.encoding].size):
+            raise ValueError(
+                f"tokenizer.vocab_size is {self.vocab_size}; {self.encoding} has {size} entries: leave vocab_size out"
+            )
+        return self
+
+    @property
+    def num_tokens(self) -> int:
+        """Entries of the vocabulary. Raises AxionError where the tokenizer of a model on the Hub cannot be loaded."""
+        if self.kind == "bpe":
+            return self.vocab_size or DEFAULT_VOCAB_SIZE
+        if self.encoding:
+            return ENCODINGS[self.encoding].size
+        size, _ = hub_facts(str(self.id), self.revision)
+        if self.vocab_size not in (None, size):
+            raise AxionError(
+                f"tokenizer.vocab_size is {self.vocab_size}; that of {self.id} has {size} entries: leave vocab_size out"
+            )
+        return size
+
+    @property
+    def special_ids(self) -> dict[str, int | None]:
+        """bos_token_id, eos_token_id and pad_token_id of the model. Raises AxionError as `num_tokens`."""
+        if self.kind == "bpe":
+            return {f"{name}_token_id": SPECIAL_TOKENS.index(f"<{name}>") for name in ("pad", "bos", "eos")}
+        if self.encoding:
+            end = ENCODINGS[self.encoding].end_of_text
+            return {"pad_token_id": None, "bos_token_id": end, "eos_token_id": end}
+        return hub_facts(str(self.id), self.revision)[1]
+
+    def make(self, texts: Iterable[str]) -> PreTrainedTokenizerFast:
+        """The tokenizer; `texts` are read for bpe alone. Raises AxionError where it cannot be made."""
+        if self.kind == "bpe":
+            return train_tokenizer(texts, self.num_tokens)
+        if self.encoding:
+            return tiktoken_tokenizer(self.encoding, self.file)
+        return hub_tokenizer(str(self.id), self.revision)
+
+    def pinned(self, earlier: Self | None = None) -> Self:
+        """This section with the commit of a model on the Hub filled in.
+
+        Args:
+            earlier: that of a run that is resumed; if it differs in nothing but the revision, its revision is taken.
+        """
+        section = self if earlier is None else self.with_revision_of(earlier)
+        if section.kind != "hub" or section.revision is not None:
+            return section
+        return section.model_copy(update={"revision": resolve_tokenizer(str(section.id), None)})
+
+    def with_revision_of(self, earlier: Self) -> Self:
+        """This section with `earlier`'s revision of the same model where it pins none itself."""
+        same = self.kind == earlier.kind and self.id == earlier.id and self.revision is None
+        return self.model_copy(update={"revision": earlier.revision}) if same else self
+
+    def identity(self) -> dict[str, Any]:
+        """All that the tokens depend on besides the text, as JSON."""
+        content = self.released()
+        if self.kind == "hub" and Path(str(self.id)).is_dir():
+            content["sha256"] = folder_digest(str(self.id))
+        return content
+
+    def released(self) -> dict[str, Any]:
+        """The section as a release records it, as JSON, without local paths."""
+        content = self.model_dump(mode="json", exclude={"file"}, exclude_none=True)
+        if self.kind == "bpe":
+            return {"vocab_size": self.num_tokens}
+        return content | (
+            {"id": Path(str(self.id)).resolve().name} if Path(str(self.id or "")).is_dir() and self.id else {}
+        )
 
 
 class DataRecipe(Section):

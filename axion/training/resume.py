@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from axion.data.prepare import Prepared, data_fingerprint, data_versions
-from axion.data.recipe import DataRecipe
+from axion.data.recipe import DataRecipe, TokenizerRecipe
 from axion.errors import AxionError, one_line
 from axion.files import locked, parse_yaml
 from axion.kernels.backend import Choice
@@ -32,6 +32,8 @@ class EarlierRun:
     """What computed it."""
     data: DataRecipe
     """The data section of its recipe, with the revisions that it was started with."""
+    tokenizer: TokenizerRecipe
+    """The tokenizer section, likewise."""
     checkpoint: Path | None
     """The newest, with every file verified; None if the run was stopped before its first."""
 
@@ -59,9 +61,11 @@ def find_earlier(run: Path, recipe: Recipe, resume: bool) -> EarlierRun | None:
         raise AxionError(f"{run} was started with another recipe; resume with the same {', '.join(changed)}")
     backend = info.get("backend", "torch")
     if info.get("finished") and (run / FINAL / "config.json").is_file():
-        return EarlierRun(True, backend, recorded.data, None)
-    _check_data(run, info, recipe, recorded.data)
-    return EarlierRun(False, backend, recorded.data, checkpoint.newest_complete(run) if saved else None)
+        return EarlierRun(True, backend, recorded.data, recorded.tokenizer, None)
+    _check_data(run, info, recipe, recorded)
+    return EarlierRun(
+        False, backend, recorded.data, recorded.tokenizer, checkpoint.newest_complete(run) if saved else None
+    )
 
 
 @contextmanager
@@ -97,7 +101,12 @@ def changed_since(run: Path, recipe: Recipe) -> list[str]:
     A data set that the recipe does not pin counts as the revision that the run recorded.
     """
     recorded = _recorded_recipe(run)
-    current = recipe.model_copy(update={"data": recipe.data.with_revisions_of(recorded.data)})
+    current = recipe.model_copy(
+        update={
+            "data": recipe.data.with_revisions_of(recorded.data),
+            "tokenizer": recipe.tokenizer.with_revision_of(recorded.tokenizer),
+        }
+    )
     return differences(yaml.safe_load(recorded.to_yaml()), yaml.safe_load(current.to_yaml()))
 
 
@@ -113,21 +122,22 @@ def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
     return names
 
 
-def _check_data(run: Path, info: dict, recipe: Recipe, recorded: DataRecipe) -> None:
+def _check_data(run: Path, info: dict, recipe: Recipe, recorded: Recipe) -> None:
     """Checks that a recipe's data is that of an unfinished run.
 
     Args:
         run: the run's folder.
         info: the content of its run.json.
         recipe: what is to be trained.
-        recorded: the data section of the run's recipe.
+        recorded: the run's recipe.
     """
     data = info.get("data")
     if not isinstance(data, dict):
         raise AxionError(f"{run / RUN_FILE} is broken: it does not describe the data; start a new run with --out DIR")
-    if data.get("fingerprint") == data_fingerprint(recipe, recorded):
+    recipe = recipe.model_copy(update={"tokenizer": recipe.tokenizer.pinned(recorded.tokenizer)})
+    if data.get("fingerprint") == data_fingerprint(recipe, recorded.data):
         return
-    if info.get("data_versions") != data_versions(recorded):
+    if info.get("data_versions") != data_versions(recorded.data):
         prepared = f"the data of {run} was prepared by another version of Axion or of tokenizers"
         raise AxionError(f"{prepared}; start a new run with --out DIR")
     raise AxionError(f"the data has changed since {run} was started; restore it, or start a new run with --out DIR")

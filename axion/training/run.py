@@ -14,6 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from axion.data.packing import PackedWindows
 from axion.data.prepare import Prepared, prepare
+from axion.data.recipe import DataRecipe, TokenizerRecipe
 from axion.errors import AxionError
 from axion.files import read_json, sha256, sync_to_disk, writing
 from axion.kernels.backend import Choice, choose
@@ -103,14 +104,22 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str) -> _Plan | None
     _choose_backend(recipe, requested, build=False)
 
     # resolved once: a data set may get a new commit between two processes' requests
-    pinned = parallel.from_main_process(lambda: recipe.data.pinned(earlier and earlier.data))
-    recipe = recipe.model_copy(update={"data": pinned})
+    pinned = parallel.from_main_process(lambda: _pinned(recipe, earlier))
+    recipe = recipe.model_copy(update=pinned)
     data = parallel.main_process_first(lambda: prepare(recipe, progress=parallel.is_main_process()))
     check_documents(data.validation)
     windows = PackedWindows(data.train, training.window, training.epochs, recipe.seed, training.document_mask)
     steps = _count_steps(training, windows)
     choice = parallel.main_process_first(lambda: _choose_backend(recipe, requested))
     return _Plan(recipe, data, windows, windows_per_pass, steps, choice, earlier)
+
+
+def _pinned(recipe: Recipe, earlier: EarlierRun | None) -> dict[str, DataRecipe | TokenizerRecipe]:
+    """The sections of a recipe that name something on the Hub, with its commit."""
+    return {
+        "data": recipe.data.pinned(earlier and earlier.data),
+        "tokenizer": recipe.tokenizer.pinned(earlier and earlier.tokenizer),
+    }
 
 
 def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:

@@ -71,6 +71,8 @@ def special_tokens(folder: Folder) -> Iterator[Problem]:
     names, ids = folder.data("tokenizer_config.json"), _token_ids(folder)
     if not (config and names and ids):
         return
+    end = names.get("eos_token")
+    end = end.get("content") if isinstance(end, dict) else end
     for token in TOKENS:
         content = names.get(f"{token}_token")
         content = content.get("content") if isinstance(content, dict) else content
@@ -81,7 +83,9 @@ def special_tokens(folder: Folder) -> Iterator[Problem]:
             continue
         for file, other in (("config.json", config), ("generation_config.json", generation)):
             value = other.get(f"{token}_token_id")
-            if other and value not in (tokenizers, [tokenizers]):
+            # A text's end that also pads is no padding of the model's: its embedding would never be trained.
+            unused = token == "pad" and file == "config.json" and content == end and value is None
+            if other and not unused and value not in (tokenizers, [tokenizers]):
                 what = f"has the {token}_token_id {shown(value)}"
                 yield Problem(file, None, what, f"the tokenizer's {token} is {shown(content)}, {tokenizers}")
     if config.get("pad_token_id") is not None and config.get("pad_token_id") == config.get("eos_token_id"):

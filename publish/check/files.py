@@ -12,7 +12,7 @@ from safetensors import safe_open
 from axion.errors import AxionError, one_line
 from axion.files import sha256
 from publish.check.folder import BINARY, Folder, Problem, shown
-from publish.manifest import REQUIRED_FILES, allowed_files, read_manifest
+from publish.manifest import REQUIRED_FILES, allowed_files, read_manifest, required_files
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz"}
 _KINDS = {".json": "JSON", ".py": "Python", ".yaml": "YAML"}
@@ -21,7 +21,7 @@ _MAX_HEADER = 100_000_000  # of a safetensors file, in bytes; the limit of the f
 
 def allowed_names(folder: Folder) -> Iterator[Problem]:
     """The folder has all files of a release and no others; hidden or forgotten files leak (autotrain#762)."""
-    for name in REQUIRED_FILES:  # the rules for code report missing modules
+    for name in sorted({*REQUIRED_FILES} & required_files(folder.path)):  # the rules for code report missing modules
         if not folder.names.get(name):
             yield Problem(name, None, "is missing from the release", "build the release again")
     unexpected = set(folder.names) - allowed_files(folder.remote_code)

@@ -18,7 +18,15 @@ from publish.hub import clean_process
 from publish.hub import client as hub
 from publish.hub.delivery import Download
 from publish.hub.edits import CARD, RESULTS
-from publish.manifest import allowed_files, check_files, files_in, read_manifest, remote_code, required_files
+from publish.manifest import (
+    allowed_files,
+    check_files,
+    files_in,
+    has_own_tokenizer,
+    read_manifest,
+    remote_code,
+    required_files,
+)
 from publish.markdown import python_snippets
 from publish.release.build import AUTO_MAP, code_files
 from publish.release.card import python_of_card
@@ -153,9 +161,7 @@ def _read_release(download: Download) -> dict:
         raise AxionError(f"{name} is not an Axion release: its release.json has no tag")
     if info.get("repo_id") != name:
         raise AxionError(f"{name}: its release.json describes another repository, {info.get('repo_id')}")
-    if "form" not in info and (
-        missing := required_files(remote_code(download.folder)) - set(files_in(download.folder))
-    ):
+    if "form" not in info and (missing := required_files(download.folder) - set(files_in(download.folder))):
         raise AxionError(f"{name} is not a complete Axion release: {min(missing)} is missing")
     return info
 
@@ -186,7 +192,7 @@ def _check_code_is_ours(download: Download, info: dict) -> None:
     allowed = allowed_files(code)
     if unexpected := [name for name in files_in(folder) if name not in allowed and not _is_document(name)]:
         raise AxionError(f"{download.repo_id}: {unexpected[0]} does not belong in a release; {advice}")
-    ours = {source.name: source.read_bytes() for source in code_files()}
+    ours = {source.name: source.read_bytes() for source in code_files(has_own_tokenizer(folder))}
     for name in sorted(code | ours.keys()):
         if not (folder / name).is_file() or (folder / name).read_bytes() != ours.get(name):
             raise AxionError(f"{download.repo_id}: {name} differs from this version of Axion; {advice}")

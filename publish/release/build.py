@@ -20,7 +20,8 @@ from axion.model.modeling_axion import AxionForCausalLM
 from axion.release import open_release
 from axion.series import code_url
 from axion.shipped import shipped
-from axion.tokenizer import SPECIAL_IDS, generation_config, save_tokenizer, write_legacy_tokenizer
+from axion.pretrained_tokenizer import model_ids
+from axion.tokenizer import generation_config, save_tokenizer, write_legacy_tokenizer
 from axion.training.metrics import METRICS_FILE, read_metrics
 from publish.manifest import (
     CODE,
@@ -29,6 +30,7 @@ from publish.manifest import (
     REMOTE_CODE,
     check_files,
     check_names,
+    has_own_tokenizer,
     remote_code,
     write_manifest,
 )
@@ -171,13 +173,13 @@ def _replacing(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def code_files() -> list[Path]:
-    """The files of this project that are copied into every release."""
-    return [*(CODE / name for name in REMOTE_CODE), _TOKENIZER]
+def code_files(own_tokenizer: bool = True) -> list[Path]:
+    """The files of this project that are copied into a release; a tokenizer of others needs none."""
+    return [*(CODE / name for name in REMOTE_CODE), *([_TOKENIZER] if own_tokenizer else [])]
 
 
 def _copy_code(folder: Path) -> None:
-    for source in code_files():
+    for source in code_files(has_own_tokenizer(folder)):
         shutil.copyfile(source, folder / source.name)
 
 
@@ -199,7 +201,8 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
     release = open_release(run / "final")
     _write_model(release.model, release.tokenizer, folder)
     save_tokenizer(release.tokenizer, folder)
-    write_legacy_tokenizer(release.tokenizer, folder)
+    if has_own_tokenizer(folder):
+        write_legacy_tokenizer(release.tokenizer, folder)
     _copy_code(folder)
     shutil.copyfile(run / "metrics.csv", folder / "metrics.csv")
     (folder / "recipe.yaml").write_text(read_run(run)["recipe"], encoding="utf-8")
@@ -220,12 +223,9 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
 
 def _write_model(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write config.json, generation_config.json and model.safetensors, with tied weights stored once."""
-    ids = {name: getattr(tokenizer, name) for name in SPECIAL_IDS}
-    for name, token_id in ids.items():
-        if token_id is None or getattr(model.config, name) != token_id:
+    for name, token_id in model_ids(tokenizer).items():
+        if getattr(model.config, name) != token_id or getattr(tokenizer, name) is None:
             raise AxionError(f"{name} is {getattr(model.config, name)} in the model and {token_id} in the tokenizer")
-    if ids["pad_token_id"] == ids["eos_token_id"]:
-        raise AxionError("pad_token_id and eos_token_id are the same token; output would be endless or empty")
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.config.auto_map = AUTO_MAP
     model.config.use_cache = True  # training disables it

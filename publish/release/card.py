@@ -122,6 +122,7 @@ def render_card(info: dict) -> str:
             text_name=", ".join(dict.fromkeys(source.data_name for source in sources_of(info["data"]))),
             collections=f"https://huggingface.co/{info['repo_id'].partition('/')[0]}/collections",
             code_files=REMOTE_CODE,
+            tokenizer=_tokenizer(info),
             gsm8k_test=measured(info["results"], "gsm8k_test"),
             speed=measured(info["results"], "speed"),
             load={label: load.get(name) for name, label in LOAD_SETS.items()},
@@ -275,6 +276,17 @@ def count_documents(data: dict) -> list[dict]:
         for kind, label in _labels(data).items()
         if any(kind in data[split]["by_source"] for split in splits)
     ]
+
+
+def _tokenizer(info: dict) -> dict:
+    """What the card says of the tokenizer: whether it was trained with the model, else whose it is."""
+    section = info.get("tokenizer") or {}
+    name, revision = section.get("id"), section.get("revision")
+    return {
+        "own": section.get("kind", "bpe") == "bpe",
+        "name": f"tiktoken's {section['encoding']}" if section.get("encoding") else f"that of {name}",
+        "revision": revision,
+    }
 
 
 def _labels(data: dict) -> dict[str, str]:
