@@ -17,10 +17,10 @@ from axion.files import parse_yaml, sha256
 from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace
 from axion.model.modeling_axion import AxionForCausalLM
+from axion.pretrained_tokenizer import model_ids
 from axion.release import open_release
 from axion.series import code_url
 from axion.shipped import shipped
-from axion.pretrained_tokenizer import model_ids
 from axion.tokenizer import generation_config, save_tokenizer, write_legacy_tokenizer
 from axion.training.metrics import METRICS_FILE, read_metrics
 from publish.manifest import (
