@@ -113,7 +113,9 @@ def data(
 @app.command()
 def train(
     version: Version,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the data; with --resume, more of them continue a finished run.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows per optimizer step.")] = None,
     grad_accum: Annotated[int | None, typer.Option(help="Micro-batches per optimizer step.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint, if any.")] = False,
@@ -133,6 +135,10 @@ def train(
     blank line follows within 16,384 bytes. In .jsonl and .parquet files and on the Hub, the field text of each record
     is a document (--set data.sources.text.text_field=FIELD names another). A folder is read in the order of its files'
     names. A hash of each document's text decides whether it is held out for validation: 5% are, at most 1 MiB.
+
+    --resume with more --epochs than a finished run had goes on from its last checkpoint, with the state of the
+    optimizer. Over the added steps the learning rate runs its course again, from warm-up to decay, and windows have
+    their full length; run.json and recipe.yaml say after which step.
 
     Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save a checkpoint and end the run, which --resume continues. Under torchrun,
     export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 if the scheduler sends SIGUSR1.

@@ -82,6 +82,8 @@ class TrainingRecipe(Section):
     decay_fraction: Annotated[float, Field(ge=0, le=1)] = 0.65
     final_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Learning rate at the last step, as a share of the peak."""
+    restarts: list[Positive] = []  # noqa: RUF012 (pydantic copies defaults)
+    """Steps after which the schedule starts again, where a finished run was continued for more epochs."""
     max_grad_norm: Rate = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """auto: bf16 autocast where the processor multiplies bf16 matrices."""

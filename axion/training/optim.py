@@ -148,11 +148,19 @@ def build_schedule(optimizer: torch.optim.Optimizer, training: TrainingRecipe, s
     """The learning-rate factor of each step: warm-up, then constant and linear decay (wsd), or half a cosine.
 
     The warm-up ends with a factor of 1, and the last step has `final_rate`, unless the schedule has no decay: it is all
-    warm-up, or wsd with a `decay_fraction` of 0.
+    warm-up, or wsd with a `decay_fraction` of 0. After each of `training.restarts` it starts again, and runs its course
+    over the steps up to the next one or the end.
     """
+    ends = [*training.restarts, steps]
 
     def factor(step: int) -> float:
         """For the step after `step` others."""
+        end = next((end for end in ends if step < end), steps)
+        begin = max((restart for restart in training.restarts if restart < end), default=0)
+        return factor_of(step - begin, end - begin)
+
+    def factor_of(step: int, steps: int) -> float:
+        """For the step after `step` others of a schedule over `steps`."""
         warmup = min(training.warmup_steps, steps)
         if step < warmup:
             return (step + 1) / warmup

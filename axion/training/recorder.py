@@ -92,8 +92,13 @@ class Recorder(TrainerCallback):
 
     # --- Events, in the order in which Trainer calls them
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **kwargs):
         self.stop.is_training = True
+        if optimizer is not None and lr_scheduler is not None:
+            # a finished run that goes on has saved the last rate of its schedule, not the first of the next
+            schedule = zip(optimizer.param_groups, lr_scheduler.base_lrs, lr_scheduler.lr_lambdas, strict=True)
+            for group, base_rate, factor in schedule:
+                group["lr"] = base_rate * factor(state.global_step)
         self._started = time.perf_counter()
         state.save_steps = int(args.save_steps)  # a resumed run may save at another interval
         if self.main:

@@ -1,9 +1,10 @@
 """Whether a run may start or resume in a folder, and from which checkpoint."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -14,7 +15,7 @@ from axion.data.recipe import DataRecipe, TokenizerRecipe
 from axion.errors import AxionError, one_line
 from axion.files import locked, parse_yaml
 from axion.kernels.backend import Choice
-from axion.recipe import Recipe
+from axion.recipe import Recipe, TrainingRecipe
 from axion.training import checkpoint, parallel
 from axion.training.metrics import METRICS_FILE
 from axion.training.runfile import FINAL, RECIPE_FILE, RUN_FILE, read_run_file, write_started
@@ -36,6 +37,10 @@ class EarlierRun:
     """The tokenizer section, likewise."""
     checkpoint: Path | None
     """The newest, with every file verified; None if the run was stopped before its first."""
+    restarts: list[int] = field(default_factory=list)
+    """`training.restarts` of the run as it goes on."""
+    goes_on: bool = False
+    """Whether it was finished, and is to train for more epochs."""
 
 
 def find_earlier(run: Path, recipe: Recipe, resume: bool) -> EarlierRun | None:
@@ -44,7 +49,8 @@ def find_earlier(run: Path, recipe: Recipe, resume: bool) -> EarlierRun | None:
     Args:
         run: the folder.
         recipe: what is to be trained.
-        resume: continue what the folder holds; if it holds nothing, a new run starts.
+        resume: continue what the folder holds; if it holds nothing, a new run starts. A finished run goes on if the
+            recipe differs in nothing but more epochs.
 
     Raises:
         AxionError: without `resume`, the folder holds a run or files that a run would overwrite; with it, a run of
@@ -57,15 +63,19 @@ def find_earlier(run: Path, recipe: Recipe, resume: bool) -> EarlierRun | None:
     if not resume:
         raise AxionError(f"{run} holds a run already; --resume continues it, --out DIR starts another")
     info, recorded = read_run_file(run), _recorded_recipe(run)
-    if changed := changed_since(run, recipe):
+    changed, before = changed_since(run, recipe), recorded.training
+    goes_on = bool(info.get("finished")) and changed == ["training.epochs"] and recipe.training.epochs > before.epochs
+    if goes_on and before.max_steps is not None:
+        raise AxionError(f"{run} ends after training.max_steps ({before.max_steps}), whatever the number of epochs")
+    if changed and not goes_on:
         raise AxionError(f"{run} was started with another recipe; resume with the same {', '.join(changed)}")
     backend = info.get("backend", "torch")
-    if info.get("finished") and (run / FINAL / "config.json").is_file():
+    if info.get("finished") and not goes_on and (run / FINAL / "config.json").is_file():
         return EarlierRun(True, backend, recorded.data, recorded.tokenizer, None)
     _check_data(run, info, recipe, recorded)
-    return EarlierRun(
-        False, backend, recorded.data, recorded.tokenizer, checkpoint.newest_complete(run) if saved else None
-    )
+    newest = checkpoint.newest_complete(run) if saved or goes_on else None
+    restarts = [*before.restarts, *([checkpoint.step_of(newest)] if goes_on and newest else [])]
+    return EarlierRun(False, backend, recorded.data, recorded.tokenizer, newest, restarts, goes_on)
 
 
 @contextmanager
@@ -89,6 +99,9 @@ def open_run(run: Path, recipe: Recipe, data: Prepared, backend: Choice, earlier
             checkpoint.clear_staging(run)
             if earlier is None:
                 write_started(run, recipe, data, backend)
+            elif earlier.goes_on:
+                shutil.rmtree(run / FINAL, ignore_errors=True)  # its weights are those of the newest checkpoint
+                write_started(run, recipe, data, backend, finished_before=read_run_file(run))
 
         parallel.barrier()  # every process has made its checks before one of them writes
         parallel.from_main_process(open_folder)
@@ -105,9 +118,15 @@ def changed_since(run: Path, recipe: Recipe) -> list[str]:
         update={
             "data": recipe.data.with_revisions_of(recorded.data),
             "tokenizer": recipe.tokenizer.with_revision_of(recorded.tokenizer),
+            "training": with_restarts(recipe, recipe.training.restarts or recorded.training.restarts),
         }
     )
     return differences(yaml.safe_load(recorded.to_yaml()), yaml.safe_load(current.to_yaml()))
+
+
+def with_restarts(recipe: Recipe, restarts: list[int]) -> TrainingRecipe:
+    """The training section of a recipe whose schedule starts again after these steps."""
+    return recipe.training.model_copy(update={"restarts": restarts})
 
 
 def differences(before: dict, now: dict, prefix: str = "") -> list[str]:

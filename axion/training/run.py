@@ -31,7 +31,7 @@ from axion.training.environment import describe_changes, environment
 from axion.training.memory import check_memory
 from axion.training.optim import build_optimizer, build_schedule
 from axion.training.recorder import RECORDER_STATE, Recorder
-from axion.training.resume import EarlierRun, find_earlier, open_run
+from axion.training.resume import EarlierRun, find_earlier, open_run, with_restarts
 from axion.training.runfile import FINAL, write_finished
 from axion.training.signals import StopSignals
 from axion.training.trainer import AxionTrainer
@@ -55,7 +55,8 @@ def train(recipe: Recipe, out: Path | None = None, resume: bool = False, backend
         out: the run's folder; runs/<name> by default.
         resume: continue from the newest checkpoint. The result is bit for bit that of an uninterrupted run, as long as
             the machine, its threads and the software stay the same; otherwise one line says what has changed. Where
-            there is no run, a new one starts; a finished one stays as it is.
+            there is no run, a new one starts. A finished one stays as it is, unless the recipe has more epochs: it then
+            goes on from its last checkpoint, and over the added steps the learning rate runs its course again.
         backend: "native" for the kernels, "torch" for PyTorch, "auto" for the kernels where they work, and for what a
             resumed run was started with.
 
@@ -106,6 +107,9 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str) -> _Plan | None
     # resolved once: a data set may get a new commit between two processes' requests
     pinned = parallel.from_main_process(lambda: _pinned(recipe, earlier))
     recipe = recipe.model_copy(update=pinned)
+    if earlier:
+        recipe = recipe.model_copy(update={"training": with_restarts(recipe, earlier.restarts)})
+        training = recipe.training
     data = parallel.main_process_first(lambda: prepare(recipe, progress=parallel.is_main_process()))
     check_documents(data.validation)
     windows = PackedWindows(data.train, training.window, training.epochs, recipe.seed, training.document_mask)

@@ -19,6 +19,8 @@ RECIPE_FILE = "recipe.yaml"
 FINAL = "final"
 """The folder of a finished run that holds its model; it opens like a release."""
 
+_OF_A_FINISHED_RUN = ("steps", "tokens", "seconds", "date", "git_commit")
+
 
 def read_run_file(run: Path) -> dict:
     """The content of a run's run.json. Raises AxionError if it is missing or cannot be read."""
@@ -31,17 +33,28 @@ def read_run_file(run: Path) -> dict:
     return content
 
 
-def write_started(run: Path, recipe: Recipe, data: Prepared, backend: Choice) -> None:
-    """Writes the run.json of a run that starts, and recipe.yaml, which evaluation reads."""
-    _write(run, _describe(recipe, data, backend))
+def write_started(
+    run: Path, recipe: Recipe, data: Prepared, backend: Choice, finished_before: dict | None = None
+) -> None:
+    """Writes the run.json of a run that starts, and recipe.yaml, which evaluation reads.
+
+    Args:
+        finished_before: the run.json of the same run when it was finished, which now goes on for more epochs. "before"
+            keeps what it said of itself.
+    """
+    before = finished_before or {}
+    earlier = {key: before.get(key) for key in _OF_A_FINISHED_RUN} if finished_before else None
+    _write(
+        run, _describe(recipe, data, backend) | {"before": [*before.get("before", []), *([earlier] if earlier else [])]}
+    )
 
 
 def write_finished(run: Path, recipe: Recipe, data: Prepared, backend: Choice, steps: int) -> None:
     """Writes the run.json of a finished run. It keeps the commit of the code that the run was started with."""
-    training = recipe.training
+    training, started = recipe.training, read_run_file(run)
     info = _describe(recipe, data, backend) | {
         "finished": True,
-        "git_commit": read_run_file(run).get("git_commit"),
+        **{key: started.get(key, default) for key, default in (("git_commit", None), ("before", []))},
         "steps": steps,
         "tokens": steps * training.batch_size * training.window,
         "seconds": read_metrics(run / METRICS_FILE)["seconds"][-1].item(),

@@ -90,7 +90,8 @@ class AxionTrainer(Trainer):
     def _split(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """`[B, window]` as it is, or as `[B · window / short_window, short_window]` in the run's first part."""
         training = self.recipe.training
-        if training.short_window and self.state.global_step < training.short_share * self.state.max_steps:
+        steps = training.restarts[0] if training.restarts else self.state.max_steps
+        if training.short_window and self.state.global_step < training.short_share * steps:
             return {name: values.reshape(-1, training.short_window) for name, values in inputs.items()}
         return inputs
 

@@ -1,0 +1,182 @@
+"""Tokenizers of others: tiktoken's encodings to the token, and that of any model, with what they lack filled in."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from axion.data.recipe import TokenizerRecipe
+from axion.errors import AxionError
+from axion.pretrained_tokenizer import ENCODINGS, hub_tokenizer, model_ids, tiktoken_tokenizer, vocabulary_size
+from axion.recipe import load_recipe
+from axion.tokenizer import encode_documents, encode_texts, has_own_form, save_tokenizer
+from tests.conftest import REAL_DATA
+
+RANKS = REAL_DATA / "tokenizers"
+RANDOM = "aé中😀ſK'sS 'll 12345\t\n\r\u00a0\u3000\u0301\u200d<|endoftext|>_-{}\x1f\u2028ǅΩ½٣"
+
+
+def real_texts(count: int) -> list[str]:
+    """Pieces of real English and Portuguese text, and random ones of difficult characters."""
+    rng = random.Random(0)
+    names = ("text_en/grimm_household_tales.txt", "text_pt/machado_contos_part.txt", "text_en/wikitext2_test.txt")
+    books = [(REAL_DATA / name).read_text(encoding="utf-8") for name in names]
+    starts = [(book, rng.randrange(len(book))) for book in books for _ in range(count // 6)]
+    pieces = [book[start : start + rng.randrange(400)] for book, start in starts]
+    drawn = ["".join(rng.choices(RANDOM, k=rng.randrange(60))) for _ in range(count // 4)]
+    anything = ["".join(chr(rng.choice([rng.randrange(0x800), rng.randrange(0x3000)])) for _ in range(30))
+                for _ in range(count - len(pieces) - len(drawn))]  # fmt: skip
+    return [*pieces, *drawn, *anything]
+
+
+@pytest.fixture(scope="module", params=ENCODINGS)
+def encoding(request):
+    """Its name, the tokenizer, and tiktoken's own, from the same file of ranks."""
+    tiktoken = pytest.importorskip("tiktoken")
+    file = RANKS / f"{ENCODINGS[request.param].ranks}.tiktoken"
+    if not file.is_file():
+        pytest.skip("tiktoken's files of ranks are not at ../shared/data/tokenizers beside this clone")
+    from tiktoken import load
+    from tiktoken_ext import openai_public
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openai_public, "load_tiktoken_bpe", lambda url, expected_hash: load.load_tiktoken_bpe(str(file)))
+        described = getattr(openai_public, ENCODINGS[request.param].ranks)()
+    return request.param, tiktoken_tokenizer(request.param, str(file)), tiktoken.Encoding(**described)
+
+
+def test_tokens_are_tiktokens(encoding, tmp_path):
+    name, tokenizer, theirs = encoding
+    assert vocabulary_size(tokenizer) == len(tokenizer) == theirs.n_vocab == {"gpt2": 50_257}.get(name, 100_277)
+    save_tokenizer(tokenizer, tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    texts = real_texts(2000)
+    assert len(texts) == 2000
+    for ours in (tokenizer, loaded):
+        for text, ids in zip(texts, encode_texts(ours, texts), strict=True):
+            assert ids == theirs.encode_ordinary(text), repr(text)
+            assert ours.decode(ids) == text
+    special = "".join(sorted(theirs.special_tokens_set))
+    assert loaded(special, add_special_tokens=False).input_ids == theirs.encode(special, allowed_special="all")
+
+
+def test_the_one_special_token_begins_ends_and_pads(encoding):
+    _, tokenizer, theirs = encoding
+    assert tokenizer.bos_token == tokenizer.eos_token == tokenizer.pad_token == "<|endoftext|>"
+    assert tokenizer("a").input_ids == [theirs.eot_token, *theirs.encode("a")]
+    assert encode_documents(tokenizer, ["a"]) == [[theirs.eot_token, *theirs.encode("a"), theirs.eot_token]]
+    ids = {"bos_token_id": theirs.eot_token, "eos_token_id": theirs.eot_token, "pad_token_id": None}
+    assert model_ids(tokenizer) == TokenizerRecipe(kind="tiktoken", encoding=theirs_name(encoding)).special_ids == ids
+
+
+def theirs_name(encoding) -> str:
+    return encoding[0]
+
+
+def test_another_file_of_ranks_is_refused(tmp_path):
+    (tmp_path / "a.tiktoken").write_text("IQ== 0\n")
+    with pytest.raises(AxionError, match=r"a\.tiktoken is not r50k_base\.tiktoken, the ranks of gpt2"):
+        tiktoken_tokenizer("gpt2", str(tmp_path / "a.tiktoken"))
+    with pytest.raises(AxionError, match=r"tokenizer\.file: .*absent cannot be read"):
+        tiktoken_tokenizer("gpt2", str(tmp_path / "absent"))
+
+
+# --- The tokenizer of another model -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory) -> Path:
+    """A tokenizer of bytes with a token that ends a text, and no others."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({letter: index for index, letter in enumerate([*letters, "</s>"])}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    folder = tmp_path_factory.mktemp("models") / "bare"
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>").save_pretrained(folder)
+    return folder
+
+
+def test_what_a_tokenizer_lacks_is_its_end_of_text(bare):
+    tokenizer = hub_tokenizer(str(bare))
+    assert tokenizer.bos_token == tokenizer.eos_token == tokenizer.pad_token == "</s>"
+    assert tokenizer("é").input_ids[0] == tokenizer.eos_token_id == 256 and len(tokenizer("é").input_ids) == 3
+    assert model_ids(tokenizer) == {"bos_token_id": 256, "eos_token_id": 256, "pad_token_id": None}
+
+
+def test_the_tokenizer_of_a_release_stays_what_it_is(tiny_release):
+    tokenizer, before = hub_tokenizer(str(tiny_release)), AutoTokenizer.from_pretrained(tiny_release)
+    assert json.loads(tokenizer.backend_tokenizer.to_str()) == json.loads(before.backend_tokenizer.to_str())
+    assert model_ids(tokenizer) == {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    assert has_own_form(json.loads(tokenizer.backend_tokenizer.to_str()))
+
+
+def test_a_tokenizer_that_cannot_be_used_is_one_line(bare, tmp_path):
+    with pytest.raises(AxionError, match="the tokenizer of .*absent cannot be loaded") as caught:
+        hub_tokenizer(str(tmp_path / "absent"))
+    assert "\n" not in str(caught.value)
+    endless = tmp_path / "endless"
+    PreTrainedTokenizerFast(tokenizer_object=hub_tokenizer(str(bare)).backend_tokenizer).save_pretrained(endless)
+    with pytest.raises(AxionError, match=r"has no token that ends a text \(eos_token\)"):
+        hub_tokenizer(str(endless))
+
+
+# --- In a recipe ------------------------------------------------------------------------------------------------------
+
+
+def recipe(*overrides):
+    return load_recipe("axion1-v0.1", ["tokenizer.vocab_size=null", *overrides])
+
+
+def test_the_size_and_the_special_tokens_are_the_tokenizers(bare):
+    config = recipe("tokenizer.kind=tiktoken", "tokenizer.encoding=gpt2").build_config()
+    assert (config.vocab_size, config.bos_token_id, config.eos_token_id, config.pad_token_id) == (
+        50257,
+        50256,
+        50256,
+        None,
+    )
+    config = recipe("tokenizer.kind=hub", f"tokenizer.id={bare}").build_config()
+    assert (config.vocab_size, config.eos_token_id) == (257, 256)
+    config = recipe().build_config()
+    assert (config.vocab_size, config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1024, 1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["tokenizer.kind=tiktoken"], "tokenizer.encoding is missing; kind tiktoken needs it"),
+        (["tokenizer.kind=hub"], "tokenizer.id is missing; kind hub needs it"),
+        (["tokenizer.encoding=gpt2"], "tokenizer.encoding does not go with kind bpe"),
+        (
+            ["tokenizer.kind=tiktoken", "tokenizer.encoding=gpt2", "tokenizer.vocab_size=50304"],
+            "tokenizer.vocab_size is 50304; gpt2 has 50257 entries: leave vocab_size out",
+        ),
+        (
+            ["tokenizer.kind=tiktoken", "tokenizer.encoding=gpt2", "architecture.eos_token_id=2"],
+            "architecture.eos_token_id is 2; it is the tokenizer's",
+        ),
+        (["architecture.eos_token_id=3"], "architecture.eos_token_id is 3; it must be 2, the tokenizer's <eos>"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other(overrides, message):
+    with pytest.raises(AxionError, match=message):
+        recipe(*overrides)
+
+
+def test_another_size_than_the_model_has_is_refused(bare):
+    with pytest.raises(AxionError, match="tokenizer.vocab_size is 300; that of .*bare has 257 entries"):
+        recipe("tokenizer.kind=hub", f"tokenizer.id={bare}", "tokenizer.vocab_size=300").build_config()
+
+
+def test_a_local_path_is_recorded_by_name_and_content(bare):
+    section = TokenizerRecipe(kind="hub", id=str(bare))
+    assert section.released() == {"kind": "hub", "id": "bare"} and len(section.identity()["sha256"]) == 64
+    assert section.pinned() == section
+    assert TokenizerRecipe(kind="tiktoken", encoding="gpt2", file="/x").released() == {
+        "kind": "tiktoken",
+        "encoding": "gpt2",
+    }
+    assert TokenizerRecipe().identity() == {"vocab_size": 1024}
