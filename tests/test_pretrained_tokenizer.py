@@ -114,7 +114,7 @@ def test_the_tokenizer_of_a_release_stays_what_it_is(tiny_release):
 
 
 def test_a_tokenizer_that_cannot_be_used_is_one_line(bare, tmp_path):
-    with pytest.raises(AxionError, match="the tokenizer of .*absent cannot be loaded") as caught:
+    with pytest.raises(AxionError, match=r"the tokenizer of .*absent cannot be loaded") as caught:
         hub_tokenizer(str(tmp_path / "absent"))
     assert "\n" not in str(caught.value)
     endless = tmp_path / "endless"
@@ -167,7 +167,7 @@ def test_settings_that_do_not_fit_each_other(overrides, message):
 
 
 def test_another_size_than_the_model_has_is_refused(bare):
-    with pytest.raises(AxionError, match="tokenizer.vocab_size is 300; that of .*bare has 257 entries"):
+    with pytest.raises(AxionError, match=r"tokenizer\.vocab_size is 300; that of .*bare has 257 entries"):
         recipe("tokenizer.kind=hub", f"tokenizer.id={bare}", "tokenizer.vocab_size=300").build_config()
 
 
