@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from axion.cli import app, run
-from axion.data.sources import SOURCES
+from axion.data.sources import SOURCES, Gsm8k
 from axion.params import count_parameters
 from axion.recipe import load_recipe
 from axion.release import RELEASES
@@ -19,6 +19,7 @@ from benchmarks.report import replace_block
 from publish.cli import app as publish_app
 from publish.release.facts import NEWEST_TRANSFORMERS, OLDEST_TRANSFORMERS
 from tests.support.servers import served
+from tools import own_text
 from tools.tables import results_block
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,9 +95,21 @@ def test_the_example_of_sources_is_a_recipe(tmp_path):
     file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     (line,) = (line for line in commands("python -m axion train") if line[0] == file.name)
     loaded = load_recipe(str(file), [value for option, value in pairwise(line) if option == "--set"])
-    assert loaded.data.kinds == ["text", "arithmetic"] and loaded.data.sources[0].files == ["other.txt"]
+    assert loaded.data.kinds == ["text", "gsm8k", "arithmetic"] and loaded.data.sources[0].files == ["other.txt"]
     for kind in SOURCES:
         assert f"`{kind}`" in README
+
+
+def test_the_example_of_a_question_is_the_document_below_it(tmp_path):
+    source = yaml.safe_load(blocks("yaml")[0])["data"]["sources"][1]
+    (tmp_path / "questions.jsonl").write_text(blocks("json")[0], encoding="utf-8")
+    (problem,) = Gsm8k(**source | {"files": str(tmp_path / "questions.jsonl")}).problems()
+    assert f"{problem.document()}\n" in blocks("text")
+
+
+def test_the_figures_on_ones_own_text_are_those_recorded():
+    block = own_text.readme_block(json.loads(own_text.FILE.read_text(encoding="utf-8")))
+    assert replace_block(README, "own-text", block) == README and block in README
 
 
 def test_params_runs(printed):
@@ -105,7 +118,8 @@ def test_params_runs(printed):
 
 
 def test_generate_runs(bundled, printed):
-    for line in commands("python -m axion generate"):
+    for line in commands("python -m axion generate axion1-v0.1"):
+        line = ["axion1-v0.1", *line]
         assert "experts that read the" in printed(run, app, ["generate", *line])
 
 

@@ -12,6 +12,7 @@ from axion.evaluation.results import result_rows
 from axion.shipped import ROOT
 from benchmarks import performance, playground, visitors
 from benchmarks.report import DOCS, replace_block, write_block
+from tools import own_text
 
 README = ROOT / "README.md"
 RELEASE = ROOT / "releases" / "axion1-v0.1"
@@ -47,8 +48,8 @@ def read(path: Path) -> Any:
 
 
 def main() -> None:
-    block = results_block(read(RELEASE / "release.json"))
-    README.write_text(replace_block(README.read_text(encoding="utf-8"), "results", block), encoding="utf-8")
+    text = replace_block(README.read_text(encoding="utf-8"), "results", results_block(read(RELEASE / "release.json")))
+    README.write_text(replace_block(text, "own-text", own_text.readme_block(read(own_text.FILE))), encoding="utf-8")
     performance.write_page(read(DOCS / "performance.json"))
     for name, block_of in DOCS_BLOCKS.items():
         write_block("playground.md", name, block_of(read(DOCS / f"{name}.json")))
