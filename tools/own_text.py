@@ -52,15 +52,15 @@ def readme_block(recorded: dict) -> str:
         recorded: what `record` returned.
     """
     machine, held_out = recorded["machine"], recorded["held_out"]
+    files, kilobytes = ", ".join(f"`{name}`" for name in recorded["files"]), held_out["bytes"] / 1e3
     return "\n".join(
         [
-            f"Trained in {duration(recorded['seconds'])} on {machine['cores']} cores of {machine['processor']}: "
-            f"{recorded['tokens'] / 1e6:.1f} million tokens of",
-            f"`{', '.join(recorded['files'])}` ({recorded['bytes'] / 1e6:.1f} MB), "
-            f"{recorded['parameters']:,} parameters, **{recorded['bits_per_byte']:.3f} bits per byte** on the",
-            f"{held_out['documents']} held-out documents ({held_out['bytes'] / 1e3:.0f} kB). After the opening of one of "
-            "them, which is the text up to the mark ▸,",
-            f"it writes, at temperature {recorded['temperature']:g} with seed {recorded['seed']}:",
+            f"Measured: {duration(recorded['seconds'])} on {machine['cores']} cores of {machine['processor']}, in which",
+            f"{recorded['parameters']:,} parameters read {recorded['tokens'] / 1e6:.1f} million tokens of {files} "
+            f"({recorded['bytes'] / 1e6:.1f} MB), and",
+            f"**{recorded['bits_per_byte']:.3f} bits per byte** on the {held_out['documents']} held-out documents "
+            f"({kilobytes:.0f} kB). It continues the opening",
+            f"of one of them, which ends at ▸, at temperature {recorded['temperature']:g} with seed {recorded['seed']}:",
             "",
             code_block(f"{recorded['opening']} ▸{recorded['output']}".rstrip()),
             "",
