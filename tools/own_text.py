@@ -53,14 +53,15 @@ def readme_block(recorded: dict) -> str:
     """
     machine, held_out = recorded["machine"], recorded["held_out"]
     files, kilobytes = ", ".join(f"`{name}`" for name in recorded["files"]), held_out["bytes"] / 1e3
+    draw = f"temperature {recorded['temperature']:g} and seed {recorded['seed']}"
     return "\n".join(
         [
-            f"Measured: {duration(recorded['seconds'])} on {machine['cores']} cores of {machine['processor']}, in which",
-            f"{recorded['parameters']:,} parameters read {recorded['tokens'] / 1e6:.1f} million tokens of {files} "
-            f"({recorded['bytes'] / 1e6:.1f} MB), and",
-            f"**{recorded['bits_per_byte']:.3f} bits per byte** on the {held_out['documents']} held-out documents "
-            f"({kilobytes:.0f} kB). It continues the opening",
-            f"of one of them, which ends at ▸, at temperature {recorded['temperature']:g} with seed {recorded['seed']}:",
+            f"Measured on {machine['cores']} cores of {machine['processor']}: in {duration(recorded['seconds'])}, "
+            f"{recorded['parameters']:,} parameters",
+            f"read {recorded['tokens'] / 1e6:.1f} million tokens of {files} ({recorded['bytes'] / 1e6:.1f} MB) and reached "
+            f"**{recorded['bits_per_byte']:.3f} bits per",
+            f"byte** on the {held_out['documents']} held-out documents ({kilobytes:.0f} kB). With {draw},",
+            "the model continues the opening of one of them, which ends at ▸:",
             "",
             code_block(f"{recorded['opening']} ▸{recorded['output']}".rstrip()),
             "",
