@@ -58,9 +58,9 @@ def readme_block(recorded: dict) -> str:
         [
             f"Measured on {machine['cores']} cores of {machine['processor']}: in {duration(recorded['seconds'])}, "
             f"{recorded['parameters']:,} parameters",
-            f"read {recorded['tokens'] / 1e6:.1f} million tokens of {files} ({recorded['bytes'] / 1e6:.1f} MB) and reached "
-            f"**{recorded['bits_per_byte']:.3f} bits per",
-            f"byte** on the {held_out['documents']} held-out documents ({kilobytes:.0f} kB). With {draw},",
+            f"read {recorded['tokens'] / 1e6:.1f} million tokens of {files} ({recorded['bytes'] / 1e6:.1f} MB) and "
+            f"reached **{recorded['bits_per_byte']:.3f} bits",
+            f"per byte** on the {held_out['documents']} held-out documents ({kilobytes:.0f} kB). With {draw},",
             "the model continues the opening of one of them, which ends at ▸:",
             "",
             code_block(f"{recorded['opening']} ▸{recorded['output']}".rstrip()),
