@@ -110,9 +110,9 @@ class Recorder(TrainerCallback):
         """Adds the loss of one of `accumulation` micro-batches of a step."""
         self._loss_sum += loss.item() / accumulation
 
-    def on_optimizer_step(self, args, state, control, lr_scheduler=None, **kwargs):
-        assert lr_scheduler is not None
-        self._rate = lr_scheduler.get_last_lr()[0]  # this step's; the scheduler advances before the step ends
+    def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
+        assert optimizer is not None
+        self._rate = optimizer.param_groups[0]["lr"]  # this step's; the scheduler advances before the step ends
         counts_LE = self.balancer.step()
         self._counts_LE = counts_LE if self._counts_LE is None else self._counts_LE + counts_LE
         self._steps_summed += 1

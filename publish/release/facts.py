@@ -79,7 +79,7 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
         "architecture": {name: getattr(config, name) for name in AxionConfig.__annotations__},
         "parameters": report(recipe["name"], config, get_family(recipe["family"])),
         "data": log["data"],
-        "tokenizer": recipe["tokenizer"],
+        "tokenizer": recipe["tokenizer"] if recipe["tokenizer"].get("kind", "bpe") != "bpe" else None,
         "openings": log.get("openings", []),
         "training": {
             **{key: log[key] for key in _OF_A_RUN},

@@ -486,7 +486,7 @@ def test_all_publishes_the_series(the_hub, command, capsys, monkeypatch, recipe_
     made = pipeline.series.Member("axion-tiny", "0.1", "Axion tiny", "Axion-tiny", True, 1, 1)
     planned = replace(made, name="axion1-v0.9", repo_name="Unmade")
     monkeypatch.setattr(pipeline.series, "walk", lambda: iter([made, planned]))
-    monkeypatch.setattr(pipeline, "load_recipe", lambda version, overrides: load_recipe(recipe_file, overrides))
+    monkeypatch.setattr(pipeline, "load_recipe", lambda version, overrides, own: load_recipe(recipe_file, overrides))
     steps_of = [part for part in command if part.startswith(("--set", "data."))]
     assert run(app, ["all", "--dry-run", "--user", "someone", *steps_of]) == 0
     lines = capsys.readouterr().out.splitlines()

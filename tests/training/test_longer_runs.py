@@ -13,7 +13,7 @@ from axion.training.optim import build_schedule
 from axion.training.run import train
 
 SHORT = (
-    *("data.arithmetic=150", "training.max_steps=null", "training.epochs=1", "training.warmup_steps=2"),
+    *("training.max_steps=null", "training.epochs=1", "training.batch_size=16", "training.warmup_steps=2"),
     *("training.short_window=32", "training.short_share=0.5"),
 )
 

@@ -227,6 +227,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "warmup_steps": (("training.warmup_steps=8",), {"rates"}),
     "decay_fraction": (("training.decay_fraction=0.2",), {"rates"}),
     "final_rate": (("training.final_rate=0.5",), {"rates"}),
+    "restarts": (("training.restarts=[12]",), {"rates"}),
     "max_grad_norm": (("training.max_grad_norm=0.5",), {"clipping"}),
     "precision": (("training.precision=bf16",), {"bf16", "backend"}),
     "compile": (("training.compile=true",), {"compiled", "backend"}),

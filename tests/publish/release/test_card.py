@@ -307,7 +307,6 @@ def test_the_bundled_recipe_passes_before_training():
         ("license=other", "license is 'other'"),
         ("languages=[EN]", "languages has 'EN'"),
         ("languages=[english]", "languages has 'english'"),
-        ("languages=[]", "lacks language"),
         ("repo_name=Axion 1", "repo_name is 'Axion 1', not a valid name on the Hub"),
         ("version=0..1", r"version gives the tag 'v0\.\.1'"),
         ("version=one", "version gives the tag 'vone'"),

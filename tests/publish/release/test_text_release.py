@@ -70,7 +70,7 @@ def test_the_card_says_what_the_model_read(release):
     assert "language:\n- en" in card and "datasets:" not in card
     for word in (
         "GSM8K",
-        "Pergunta",
+        "# Pergunta",
         "sum or a difference",
         "Operand pairs",
         "worked",
@@ -103,6 +103,7 @@ def test_a_prompt_in_a_shell_command_is_quoted(release):
     assert "-p $'The Fox\\n\\nOnce upon a time there was a fox who said, “It\\'s a lie”'" in card
     for built in ("native", "gguf"):
         facts = exports._facts(info, open_release(release), release, built, "someone/tales")
+        facts["sizes"] = dict.fromkeys((f"tales-{dtype}.gguf" for dtype in exports.DTYPES), 1)
         text = exports.render_card(facts)
         assert "The Fox\\n" in text and "Pergunta" not in text and "how-to-ask" not in text
 
