@@ -6,6 +6,7 @@ README's block.
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 from axion.errors import AxionError
@@ -17,6 +18,7 @@ from publish.release.card import code_block, duration
 from publish.release.measure import TEXT_SAMPLING, continue_text
 
 FILE = DOCS / "own-text.json"
+WIDTH = 118
 
 
 def record(run: Path) -> dict:
@@ -52,21 +54,18 @@ def readme_block(recorded: dict) -> str:
         recorded: what `record` returned.
     """
     machine, held_out = recorded["machine"], recorded["held_out"]
-    files, kilobytes = ", ".join(f"`{name}`" for name in recorded["files"]), held_out["bytes"] / 1e3
-    draw = f"temperature {recorded['temperature']:g} and seed {recorded['seed']}"
-    return "\n".join(
-        [
-            f"Measured on {machine['cores']} cores of {machine['processor']}: in {duration(recorded['seconds'])}, "
-            f"{recorded['parameters']:,} parameters",
-            f"read {recorded['tokens'] / 1e6:.1f} million tokens of {files} ({recorded['bytes'] / 1e6:.1f} MB) and "
-            f"reached **{recorded['bits_per_byte']:.3f} bits",
-            f"per byte** on the {held_out['documents']} held-out documents ({kilobytes:.0f} kB). With {draw},",
-            "the model continues the opening of one of them, which ends at ▸:",
-            "",
-            code_block(f"{recorded['opening']} ▸{recorded['output']}".rstrip()),
-            "",
-        ]
+    threads = "1 thread" if machine["torch_threads"] == 1 else f"{machine['torch_threads']} threads"
+    said = (
+        f"Measured with {threads} on {machine['processor']}: in {duration(recorded['seconds'])}, "
+        f"{recorded['parameters']:,} parameters read {recorded['tokens'] / 1e6:.1f} million tokens of "
+        f"{', '.join(recorded['files'])} ({recorded['bytes'] / 1e6:.1f} MB) and reached "
+        f"**{recorded['bits_per_byte']:.3f} bits per byte** on the {held_out['documents']} held-out documents "
+        f"({held_out['bytes'] / 1e3:.0f} kB). At temperature {recorded['temperature']:g} with seed {recorded['seed']}, "
+        "the model continues the opening of one of them, which ends at ▸:"
     )
+    paragraphs = f"{recorded['opening']} ▸{recorded['output']}".rstrip().split("\n")
+    written = "\n".join(textwrap.fill(paragraph, WIDTH) for paragraph in paragraphs)
+    return f"{textwrap.fill(said, WIDTH)}\n\n{code_block(written)}\n"
 
 
 def main() -> None:

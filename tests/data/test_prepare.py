@@ -180,7 +180,7 @@ def test_an_interrupted_preparation_leaves_nothing(small_recipe, tmp_path, monke
 
 def test_leftovers_of_a_killed_preparation_are_deleted(small_recipe, tmp_path):
     if (child := os.fork()) == 0:
-        module.train_tokenizer = lambda *_: os._exit(0)  # as if killed: no cleanup code runs
+        module.save_tokenizer = lambda *_: os._exit(0)  # as if killed: no cleanup code runs
         prepare(small_recipe(), tmp_path, progress=False)
     os.waitpid(child, 0)
     assert len(list(tmp_path.iterdir())) == 2
