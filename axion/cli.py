@@ -1,4 +1,4 @@
-"""The command line: `python -m axion params|data|train|generate|eval|export|play`.
+"""The command line: `python -m axion params|data|train|finetune|generate|chat|eval|export|play`.
 
 Bad input ends with one line on standard error and exit code 2, Ctrl-C with 130 and no message. `--json` prints one JSON
 object to standard output and nothing else. Each command imports the heavy libraries that it needs, so `--help` is fast.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TextIO
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -69,6 +70,14 @@ Languages = Annotated[
     list[str] | None,
     typer.Option("--language", metavar="CODE", help="The text's language for the card, such as en; repeatable."),
 ]
+
+Temperature = Annotated[float, typer.Option(help="0 always takes the most likely token.")]
+TopK = Annotated[int, typer.Option(help="Sample from the k most likely tokens; 0 for all.")]
+TopP = Annotated[float, typer.Option(help="Sample from the fewest tokens that together have this probability.")]
+MinP = Annotated[float, typer.Option(help="Leave out tokens less likely than this share of the most likely one.")]
+RepetitionPenalty = Annotated[float, typer.Option(help="Above 1 makes tokens that occurred before less likely.")]
+MaxNewTokens = Annotated[int, typer.Option(help="Stop after this many tokens.")]
+SamplingSeed = Annotated[int, typer.Option(help="The same seed gives the same text.")]
 
 
 @app.command()
@@ -144,42 +153,105 @@ def train(
     export TORCHELASTIC_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 if the scheduler sends SIGUSR1.
     """
     from axion.recipe import OwnText, load_recipe
-    from axion.training.run import Interrupted
     from axion.training.run import train as train_model
 
-    is_main = os.environ.get("RANK", "0") == "0"  # torchrun runs this in every process
     shortcuts = {"epochs": epochs, "batch_size": batch_size, "grad_accum": grad_accum}
     options = [f"training.{key}={value}" for key, value in shortcuts.items() if value is not None]
     recipe = load_recipe(version, [*(overrides or []), *options], OwnText(texts or (), name, languages or ()))
-    if is_main:
-        _tell_passed_over(recipe)
-    try:
+    _tell_passed_over(recipe)
+    with _run_to_the_end():
         run = train_model(recipe, out, resume=resume, backend=backend)
+        _tell_main(f"trained: {run / 'final'}")
+
+
+@contextmanager
+def _run_to_the_end() -> Iterator[None]:
+    """A signal ends the command with the line that says what was saved, and with the exit code of Ctrl-C."""
+    from axion.training.run import Interrupted
+
+    try:
+        yield
     except Interrupted as saved:
-        if is_main:
-            print(saved, file=sys.stderr)
+        _tell_main(str(saved), sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    if is_main:
-        print(f"trained: {run / 'final'}")
+
+
+def _tell_main(line: str, file: TextIO | None = None) -> None:
+    """Prints a line once, although torchrun runs the command in every process."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=file or sys.stdout)
+
+
+@app.command()
+def finetune(
+    release: ReleaseName,
+    data: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FILE",
+            help="Conversations: a JSONL file, or a data set on the Hub as USER/NAME with an optional @revision; "
+            "repeatable.",
+        ),
+    ],
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Train adapters of low rank (LoRA); final/ has them merged, adapter/ alone.")
+    ] = False,
+    rank: Annotated[int | None, typer.Option(min=1, help="With --lora: their rank, 16 by default.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.")] = 3,
+    learning_rate: Annotated[
+        float | None, typer.Option("--lr", help="The peak learning rate; 0.002 by default, 0.005 with --lora.")
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Windows per optimizer step; each holds as many conversations as fit.")
+    ] = 8,
+    grad_accum: Annotated[int, typer.Option(min=1, help="Micro-batches per optimizer step.")] = 1,
+    max_length: Annotated[
+        int | None,
+        typer.Option(min=2, help="Tokens of a window; of longer conversations, the answers that fit are read."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds the order of the data and the adapters.")] = 1,
+    name: Annotated[str | None, typer.Option(help="The new model's name; RELEASE-chat by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint, if any.")] = False,
+    backend: Annotated[
+        str, typer.Option(help="What computes: torch, native (the kernels), or auto: the kernels where they can.")
+    ] = "auto",
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")] = None,
+) -> None:
+    """Teach a release to chat: supervised fine-tuning on conversations.
+
+    A record has `messages`, a list of {"role": "system" | "user" | "assistant", "content": "…"}; or `prompt` and
+    `completion`; or `instruction`, perhaps `input`, and `output`. Only the assistant's words and the token that ends
+    them are learned.
+
+    The result opens like a release and has a chat template. Ctrl-C saves a checkpoint, which --resume continues.
+    """
+    from axion.recipe import LoraRecipe
+    from axion.training.finetune import Settings, finetuning_recipe
+    from axion.training.run import train as train_model
+
+    if rank is not None and not lora:
+        raise AxionError("--rank is the rank of LoRA's adapters: add --lora, or leave it out")
+    adapters = LoraRecipe(**{} if rank is None else {"rank": rank}) if lora else None
+    opened = _open(release)
+    settings = Settings(name, epochs, learning_rate, batch_size, grad_accum, max_length, seed, adapters)
+    recipe = finetuning_recipe(opened, data, settings, overrides or [])
+    with _run_to_the_end():
+        run = train_model(recipe, out, resume=resume, backend=backend, start=opened)
+        _tell_main(f"fine-tuned: {run / 'final'}" + (f", adapter: {run / 'adapter'}" if lora else ""))
 
 
 @app.command()
 def generate(
     release: ReleaseName,
     prompt: Annotated[str, typer.Argument(help=r"The text to continue; the two characters \n stand for a line break.")],
-    temperature: Annotated[float, typer.Option(help="0 always takes the most likely token.")] = 0.0,
-    top_k: Annotated[int, typer.Option(help="Sample from the k most likely tokens; 0 for all.")] = 0,
-    top_p: Annotated[
-        float, typer.Option(help="Sample from the fewest tokens that together have this probability.")
-    ] = 1.0,
-    min_p: Annotated[
-        float, typer.Option(help="Leave out tokens less likely than this share of the most likely one.")
-    ] = 0.0,
-    repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1 makes tokens that occurred before less likely.")
-    ] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(help="Stop after this many tokens.")] = 200,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    temperature: Temperature = 0.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    max_new_tokens: MaxNewTokens = 200,
+    seed: SamplingSeed = 0,
     show_experts: Annotated[
         bool, typer.Option("--show-experts", help="Also show which experts read each token.")
     ] = False,
@@ -216,6 +288,47 @@ def generate(
     print()
     if show_experts:
         print(_experts_table(opened, steps))
+
+
+@app.command()
+def chat(
+    release: ReleaseName,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="The system message.")] = None,
+    temperature: Temperature = 0.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    max_new_tokens: MaxNewTokens = 200,
+    seed: SamplingSeed = 0,
+    backend: Annotated[str, typer.Option(help="What computes: auto, torch or native.")] = "auto",
+) -> None:
+    """Talk to a model: in the terminal, or with a question a line on standard input.
+
+    The oldest turns are dropped when the context is full. A model that was not taught to chat answers each question by
+    itself, as on the page.
+    """
+    from axion.inference.chat import Conversation, can_chat
+    from axion.inference.sampling import Sampling
+    from axion.terminal import talk
+
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+    )
+    opened = _open(release)
+    conversation = Conversation(opened.model, opened.tokenizer, opened.name, sampling, system, backend)
+    if not can_chat(opened.tokenizer):
+        print(
+            f"{opened.name} was not taught to chat: it reads each question by itself, in the form of its training data",
+            file=sys.stderr,
+        )
+    talk(conversation)
 
 
 @app.command(name="eval")
@@ -313,7 +426,7 @@ def _tell_passed_over(recipe: Recipe) -> None:
     for folder, names in recipe.data.files_passed_over().items():
         shown = ", ".join(names[:PASSED_OVER_NAMED]) + (", …" if len(names) > PASSED_OVER_NAMED else "")
         count = "1 file is" if len(names) == 1 else f"{len(names):,} files are"
-        print(f"{folder}: {count} not read because of the suffix: {shown}", file=sys.stderr)
+        _tell_main(f"{folder}: {count} not read because of the suffix: {shown}", sys.stderr)
 
 
 # --- Tables ---------------------------------------------------------------------------------------------

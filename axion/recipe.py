@@ -57,6 +57,9 @@ class TrainingRecipe(Section):
     short_share: Share = 0.75
     document_mask: bool = False
     """Whether the documents that are packed into one window do not attend to each other."""
+    whole_documents: bool = False
+    """Never cut a document between two windows, for conversations: as many as fit share a window, masked from each
+    other, and the rest of it is padding. One that is too long loses the answers that do not fit."""
     batch_size: Positive = 8
     """Windows per optimizer step, over gradient accumulation and all processes together."""
     grad_accum: Positive = 1
@@ -132,6 +135,28 @@ class RotaryRecipe(Section):
         return self
 
 
+class StartRecipe(Section):
+    """The release that a run starts from, instead of random weights; the run takes over its tokenizer."""
+
+    name: str
+    """What it is called: a release's name, or a Hub id."""
+    sha256: str
+    """SHA-256 of its model.safetensors."""
+    repo_id: str | None = None
+    """Its repository on the Hub, where it has one."""
+    revision: str | None = None
+    """The tag or commit there."""
+
+
+class LoraRecipe(Section):
+    """Low-rank adapters on the linear layers of attention and feed-forward parts, and on every routed expert."""
+
+    rank: Positive = 16
+    """Rank of each adapter."""
+    alpha: Rate = 32.0
+    """An adapter's output is scaled by alpha / rank."""
+
+
 class Recipe(Section):
     """Everything that is needed to make a version's model."""
 
@@ -151,6 +176,10 @@ class Recipe(Section):
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     data: DataRecipe = DataRecipe()
     training: TrainingRecipe = TrainingRecipe()
+    start: StartRecipe | None = None
+    """The release whose weights and tokenizer the run starts from; None to train from scratch."""
+    lora: LoraRecipe | None = None
+    """Train adapters of low rank, which are merged into the weights at the end, instead of the weights themselves."""
 
     @model_validator(mode="after")
     def _shapes_can_be_built(self):
@@ -181,6 +210,10 @@ class Recipe(Section):
                 f"training.short_window is {self.training.short_window}; it must divide training.window "
                 f"({self.training.window})"
             )
+        if self.training.short_window and self.training.whole_documents:
+            raise ValueError("training.short_window cuts documents; leave it out with training.whole_documents")
+        if self.lora and not self.start:
+            raise ValueError("lora adapts the weights of a release; start a run from one with `axion finetune`")
         return self
 
     def build_config(self) -> AxionConfig:
@@ -262,12 +295,26 @@ def load_recipe(version: str | Path, overrides: Sequence[str] = (), own: OwnText
     content = read_recipe(path)
     if own is not None:
         _take(content, own)
+    return build_recipe(content, overrides, path.name)
+
+
+def build_recipe(content: dict[str, Any], overrides: Sequence[str], where: str) -> Recipe:
+    """The recipe of these keys and values, with overrides applied.
+
+    Args:
+        content: is changed.
+        overrides: as in `load_recipe`.
+        where: what the content comes from, for messages.
+
+    Raises:
+        AxionError: an unknown key, a value of the wrong type, a shape that cannot be built.
+    """
     for override in overrides:
         _apply(content, override)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise AxionError(f"{path.name}: {_first_error(error)}") from None
+        raise AxionError(f"{where}: {_first_error(error)}") from None
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

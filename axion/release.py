@@ -30,7 +30,8 @@ RELEASES = shipped("releases")
 BUILT = Path("releases")
 """The releases that are built in the working directory, which in a clone is the same folder."""
 
-NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+WEIGHTS = "model.safetensors"
+NEEDED = ("config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json")
 """The files that generation requires."""
 
 LONGEST_OPENING = 500

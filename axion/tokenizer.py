@@ -31,6 +31,8 @@ SPECIAL_TOKENS = (
     "<|assistant|>",
     "<|end|>",
 )
+END_OF_TURN = "<|end|>"
+"""Ends every message of a conversation."""
 NUM_BYTES = 256
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -104,13 +106,18 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def generation_config(config: PreTrainedConfig) -> GenerationConfig:
+def generation_config(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast) -> GenerationConfig:
     """The generation settings of a model: greedy decoding with the special tokens of its config.
 
-    Where that has no token for padding, the one that ends a text pads batches.
+    Where that has no token for padding, the one that ends a text pads batches. `<|end|>` also ends the texts of a model
+    that was taught to chat, which has a chat template.
     """
     ids = {name: getattr(config, name) for name in SPECIAL_IDS}
-    return GenerationConfig(**ids | ({"pad_token_id": ids["eos_token_id"]} if ids["pad_token_id"] is None else {}))
+    if ids["pad_token_id"] is None:
+        ids["pad_token_id"] = ids["eos_token_id"]
+    if tokenizer.chat_template and (end := tokenizer.get_vocab().get(END_OF_TURN)) is not None:
+        ids["eos_token_id"] = [ids["eos_token_id"], end]
+    return GenerationConfig(**ids)
 
 
 def has_own_form(content: object) -> bool:

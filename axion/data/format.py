@@ -19,6 +19,7 @@ QUESTION = "# Pergunta:\n"
 REASONING = "\n--\n# Raciocínio:\n"
 ANSWER = "\n--\n# Resposta:\n"
 
+_SUM = re.compile(r"([0-9]+) *([-+]) *([0-9]+)")
 _CALC_MARK = re.compile(r"<<([^<>]*)>>")
 
 
@@ -43,6 +44,16 @@ class Problem:
 def prompt(question: str, reasoning: bool = False) -> str:
     """The prompt that asks a question; it ends where the answer or the reasoning starts."""
     return QUESTION + question + (REASONING if reasoning else ANSWER)
+
+
+def problem_prompt(question: str) -> str:
+    """What somebody asked, as a prompt. A bare sum becomes a question; a text that starts with `# ` stays as it is."""
+    asked = question.strip()
+    if not asked or asked.startswith("# "):
+        return question
+    if match := _SUM.fullmatch(asked):
+        asked = f"Quanto é {' '.join(match.groups())}?"
+    return prompt(asked)
 
 
 def parse_answer(generated: str) -> str:

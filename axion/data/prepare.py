@@ -79,7 +79,12 @@ class Prepared:
     """The data section of the recipe, with the commit of every Hub data set filled in."""
 
 
-def prepare(recipe: Recipe, root: Path = Path("data"), progress: bool = True) -> Prepared:
+def prepare(
+    recipe: Recipe,
+    root: Path = Path("data"),
+    progress: bool = True,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+) -> Prepared:
     """Prepares the data of a recipe, or opens what an earlier call prepared.
 
     The folder is `root/NAME-FINGERPRINT`: data.json, train.txt and validation.txt (each document ends with a line
@@ -90,6 +95,8 @@ def prepare(recipe: Recipe, root: Path = Path("data"), progress: bool = True) ->
         recipe: names the sources, the split and the tokenizer.
         root: the folder in which the data is kept.
         progress: whether to show a progress bar on standard error.
+        tokenizer: encodes the documents, the one that the recipe names by `tokenizer.sha256`; otherwise one is trained
+            on them.
 
     Raises:
         AxionError: a source cannot be read or has too little data, or the vocabulary is too small.
@@ -109,8 +116,9 @@ def prepare(recipe: Recipe, root: Path = Path("data"), progress: bool = True) ->
         bar.set_postfix_str("collecting documents")
         mixture = Mixture(data, spool)
         bar.update()
-        bar.set_postfix_str("training the tokenizer")
-        tokenizer = recipe.tokenizer.make(mixture.tokenizer_texts())
+        if tokenizer is None:
+            bar.set_postfix_str("training the tokenizer")
+            tokenizer = recipe.tokenizer.make(mixture.tokenizer_texts())
         save_tokenizer(tokenizer, staging)
         bar.update()
         bar.set_postfix_str("encoding")

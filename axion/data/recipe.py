@@ -37,8 +37,9 @@ _COUNT_KEYS = ("arithmetic", "word_problems")
 class TokenizerRecipe(Section):
     """The tokenizer: trained on the recipe's own text, or another's."""
 
-    kind: Literal["bpe", "tiktoken", "hub"] = "bpe"
-    """bpe: trained on the recipe's text; tiktoken: an encoding of OpenAI's; hub: the tokenizer of another model."""
+    kind: Literal["bpe", "tiktoken", "hub", "start"] = "bpe"
+    """bpe: trained on the recipe's text; tiktoken: an encoding of OpenAI's; hub: the tokenizer of another model; start:
+    that of the release that the run starts from."""
     vocab_size: Positive | None = None
     """Tokens in the vocabulary, the special ones and the 256 bytes included: 1,024 by default for bpe. The others have
     their own number, which need not be written."""
@@ -50,14 +51,16 @@ class TokenizerRecipe(Section):
     """hub: a model on the Hub, or a folder with a tokenizer.json."""
     revision: str | None = None
     """hub: commit, branch or tag; a run records the commit here."""
+    sha256: str | None = None
+    """start: SHA-256 of its tokenizer.json."""
 
     @model_validator(mode="after")
     def _has_its_own_keys(self):
-        needed = {"bpe": None, "tiktoken": "encoding", "hub": "id"}
-        allowed = {"bpe": set(), "tiktoken": {"encoding", "file"}, "hub": {"id", "revision"}}
+        needed = {"bpe": None, "tiktoken": "encoding", "hub": "id", "start": "sha256"}
+        allowed = {"bpe": set(), "tiktoken": {"encoding", "file"}, "hub": {"id", "revision"}, "start": {"sha256"}}
         if (name := needed[self.kind]) and getattr(self, name) is None:
             raise ValueError(f"tokenizer.{name} is missing; kind {self.kind} needs it")
-        for other in ("encoding", "file", "id", "revision"):
+        for other in ("encoding", "file", "id", "revision", "sha256"):
             if getattr(self, other) is not None and other not in allowed[self.kind]:
                 raise ValueError(f"tokenizer.{other} does not go with kind {self.kind}")
         if self.encoding and self.vocab_size not in (None, size := ENCODINGS[self.encoding].size):
@@ -69,7 +72,7 @@ class TokenizerRecipe(Section):
     @property
     def num_tokens(self) -> int:
         """Entries of the vocabulary. Raises AxionError where the tokenizer of a model on the Hub cannot be loaded."""
-        if self.kind == "bpe":
+        if self.kind in ("bpe", "start"):
             return self.vocab_size or DEFAULT_VOCAB_SIZE
         if self.encoding:
             return ENCODINGS[self.encoding].size
@@ -83,7 +86,7 @@ class TokenizerRecipe(Section):
     @property
     def special_ids(self) -> dict[str, int | None]:
         """bos_token_id, eos_token_id and pad_token_id of the model. Raises AxionError as `num_tokens`."""
-        if self.kind == "bpe":
+        if self.kind in ("bpe", "start"):
             return {f"{name}_token_id": SPECIAL_TOKENS.index(f"<{name}>") for name in ("pad", "bos", "eos")}
         if self.encoding:
             end = ENCODINGS[self.encoding].end_of_text
@@ -94,6 +97,8 @@ class TokenizerRecipe(Section):
         """The tokenizer; `texts` are read for bpe alone. Raises AxionError where it cannot be made."""
         if self.kind == "bpe":
             return train_tokenizer(texts, self.num_tokens)
+        if self.kind == "start":
+            raise AxionError("the tokenizer is that of the release that the run starts from, which is not given")
         if self.encoding:
             return tiktoken_tokenizer(self.encoding, self.file)
         return hub_tokenizer(str(self.id), self.revision)

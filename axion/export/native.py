@@ -34,7 +34,7 @@ def write_native(release: Release, folder: Path) -> None:
     config = native_config(release.config)
     model = DeepseekV3ForCausalLM(config)
     model.load_state_dict(release.model.state_dict(), strict=True)
-    model.generation_config = generation_config(config)
+    model.generation_config = generation_config(config, release.tokenizer)
     model.save_pretrained(folder)
     _add_old_rotary_fields(folder / "config.json")
     release.tokenizer.model_max_length = config.max_position_embeddings

@@ -115,9 +115,18 @@ class MuonAdamW(torch.optim.AdamW):
 
 
 def build_optimizer(model: PreTrainedModel, training: TrainingRecipe, kernels: ctypes.CDLL | None = None) -> MuonAdamW:
-    """The recipe's optimizer: Muon (or AdamW) for matrices and experts, AdamW for embeddings, norms and router."""
+    """The recipe's optimizer: Muon (or AdamW) for matrices and experts, AdamW for embeddings, norms and router.
+
+    Frozen parameters are left out.
+    """
     # in the model's order: the optimizer's state is saved by position
-    routers = [p for module in model.modules() if isinstance(module, AxionRouter) for p in module.parameters()]
+    routers = [
+        parameter
+        for module in model.modules()
+        if isinstance(module, AxionRouter)
+        for parameter in module.parameters()
+        if parameter.requires_grad
+    ]
     special = set(routers)
     embeddings = {p for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
     if (head := model.get_output_embeddings()) is not None:
@@ -126,7 +135,7 @@ def build_optimizer(model: PreTrainedModel, training: TrainingRecipe, kernels: c
     splits = {module.get_parameter("gate_up_proj"): 2 for module in experts}
     matrices, others = [], []
     for parameter in model.parameters():
-        if parameter not in special:
+        if parameter.requires_grad and parameter not in special:
             (matrices if parameter.ndim >= 2 and parameter not in embeddings else others).append(parameter)
     muon = training.optimizer == "muon"
     groups = [

@@ -18,7 +18,7 @@ from axion.kernels.backend import Choice
 from axion.recipe import Recipe, TrainingRecipe
 from axion.training import checkpoint, parallel
 from axion.training.metrics import METRICS_FILE
-from axion.training.runfile import FINAL, RECIPE_FILE, RUN_FILE, read_run_file, write_started
+from axion.training.runfile import ADAPTER, FINAL, RECIPE_FILE, RUN_FILE, read_run_file, write_started
 
 MAY_CHANGE = {f"training.{name}" for name in ("checkpoints", "keep_checkpoints", "keep_best", "trackers")}
 """Keys of a recipe that may differ when a run is resumed, because they do not change its result."""
@@ -175,7 +175,7 @@ def _check_free(run: Path) -> None:
     """Checks that a new run can write into a folder without replacing anything."""
     if run.exists() and not run.is_dir():
         raise AxionError(f"{run} is a file; give a folder for the run as --out DIR")
-    for name in (FINAL, METRICS_FILE, RECIPE_FILE, checkpoint.STAGING):
+    for name in (FINAL, ADAPTER, METRICS_FILE, RECIPE_FILE, checkpoint.STAGING):
         if (run / name).exists():
             raise AxionError(f"{run / name} exists but is not part of a run; move it away, or give another --out DIR")
     existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from transformers.utils.logging import disable_progress_bar
 from axion.data.packing import PackedWindows
 from axion.data.prepare import Prepared, prepare
 from axion.data.recipe import DataRecipe, TokenizerRecipe
+from axion.data.sources.chat import CHAT_TEMPLATE, Chat
+from axion.data.whole_documents import WholeDocuments
 from axion.errors import AxionError
 from axion.files import read_json, sha256, sync_to_disk, writing
 from axion.kernels.backend import Choice, choose
@@ -24,15 +27,17 @@ from axion.machine import keep_freed_memory
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.params import first_non_finite
 from axion.recipe import Recipe, TrainingRecipe
+from axion.release import WEIGHTS, Release
 from axion.tokenizer import generation_config, save_tokenizer
 from axion.training import checkpoint, parallel
+from axion.training.adapters import add_adapters, merge_adapters, save_adapters
 from axion.training.balance import ExpertBalancer
 from axion.training.environment import describe_changes, environment
 from axion.training.memory import check_memory
 from axion.training.optim import build_optimizer, build_schedule
 from axion.training.recorder import RECORDER_STATE, Recorder
 from axion.training.resume import EarlierRun, find_earlier, open_run, with_restarts
-from axion.training.runfile import FINAL, write_finished
+from axion.training.runfile import ADAPTER, FINAL, write_finished
 from axion.training.signals import StopSignals
 from axion.training.trainer import AxionTrainer
 from axion.training.validation import check_documents
@@ -42,13 +47,19 @@ class Interrupted(AxionError):
     """A signal, such as Ctrl-C, ended the run after a checkpoint was saved; the message says how to resume it."""
 
 
-def train(recipe: Recipe, out: Path | None = None, resume: bool = False, backend: str = "auto") -> Path:
+def train(
+    recipe: Recipe,
+    out: Path | None = None,
+    resume: bool = False,
+    backend: str = "auto",
+    start: Release | None = None,
+) -> Path:
     """Trains a recipe's model and returns the run's folder.
 
     During the run the folder holds run.json, recipe.yaml, metrics.csv and the newest checkpoints. At the end it gets
-    final/ (the model as `save_pretrained` writes it, with the tokenizer), and run.json says `"finished": true`. Under
-    torchrun every process calls this, and each trains on its share of the batch. SIGINT, SIGTERM, SIGHUP and SIGUSR1
-    end the run after the current step, with a checkpoint.
+    final/ (the model as `save_pretrained` writes it, with the tokenizer), with LoRA also adapter/ (the adapters alone),
+    and run.json says `"finished": true`. Under torchrun every process calls this, and each trains on its share of the
+    batch. SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run after the current step, with a checkpoint.
 
     Args:
         recipe: what to train.
@@ -59,6 +70,7 @@ def train(recipe: Recipe, out: Path | None = None, resume: bool = False, backend
             goes on from its last checkpoint, and over the added steps the learning rate runs its course again.
         backend: "native" for the kernels, "torch" for PyTorch, "auto" for the kernels where they work, and for what a
             resumed run was started with.
+        start: the release that `recipe.start` names.
 
     Raises:
         AxionError: the folder already holds a run, or one of another recipe, or files that a run would replace; a
@@ -68,7 +80,7 @@ def train(recipe: Recipe, out: Path | None = None, resume: bool = False, backend
     """
     out = Path(out) if out else Path("runs") / recipe.name
     with StopSignals() as stop, parallel.process_group():
-        plan = _plan(recipe, out, resume, backend)
+        plan = _plan(recipe, out, resume, backend, start)
         if plan is None:
             _report(f"{out} is finished already; --out DIR starts another run")
         else:
@@ -84,17 +96,20 @@ class _Plan:
     recipe: Recipe
     """With the revisions of its data filled in."""
     data: Prepared
-    windows: PackedWindows
+    windows: PackedWindows | WholeDocuments
     windows_per_pass: int
     steps: int
     backend: Choice
     earlier: EarlierRun | None
     """The run to resume."""
+    start: Release | None
+    """What a new run starts from, instead of random weights."""
 
 
-def _plan(recipe: Recipe, out: Path, resume: bool, backend: str) -> _Plan | None:
+def _plan(recipe: Recipe, out: Path, resume: bool, backend: str, start: Release | None) -> _Plan | None:
     """Checks a run, cheapest first, prepares its data and compiles its kernels; None if the run is finished already."""
     training = recipe.training
+    _check_start(recipe, start)
     windows_per_pass = _windows_per_pass(training, parallel.world_size())
     _check_trackers(training)
     check_memory(recipe)
@@ -110,12 +125,17 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str) -> _Plan | None
     if earlier:
         recipe = recipe.model_copy(update={"training": with_restarts(recipe, earlier.restarts)})
         training = recipe.training
-    data = parallel.main_process_first(lambda: prepare(recipe, progress=parallel.is_main_process()))
+    tokenizer = start.tokenizer if start else None
+    data = parallel.main_process_first(
+        lambda: prepare(recipe, progress=parallel.is_main_process(), tokenizer=tokenizer)
+    )
+    if recipe.data.find(Chat):
+        data.tokenizer.chat_template = CHAT_TEMPLATE
     check_documents(data.validation)
-    windows = PackedWindows(data.train, training.window, training.epochs, recipe.seed, training.document_mask)
+    windows = _windows(recipe, data)
     steps = _count_steps(training, windows)
     choice = parallel.main_process_first(lambda: _choose_backend(recipe, requested))
-    return _Plan(recipe, data, windows, windows_per_pass, steps, choice, earlier)
+    return _Plan(recipe, data, windows, windows_per_pass, steps, choice, earlier, start)
 
 
 def _pinned(recipe: Recipe, earlier: EarlierRun | None) -> dict[str, DataRecipe | TokenizerRecipe]:
@@ -135,6 +155,9 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
     disable_progress_bar()  # transformers shows one for every file it reads or writes
     config = recipe.build_config()
     model = AxionForCausalLM(config)
+    if plan.start:
+        model.load_state_dict(plan.start.model.state_dict())
+    adapted = add_adapters(model, recipe.lora) if recipe.lora else None
     recorder = Recorder(recipe, model, plan.data.validation, out, steps, plan.windows.windows_per_epoch, stop)
     if resumed_from:
         checkpoint.load_weights(resumed_from, model)
@@ -176,6 +199,9 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
         raise Interrupted(f"stopped at {at}; {saved} is saved; continue with --resume")
 
     if parallel.is_main_process():
+        if adapted and recipe.start:
+            _write(out / ADAPTER, out, lambda folder: save_adapters(adapted, folder, recipe.start), plan.data.tokenizer)
+            model = merge_adapters(adapted)
         _write_final(model, plan.data.tokenizer, out)
         write_finished(out, recipe, plan.data, plan.backend, steps)
 
@@ -183,6 +209,31 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
 def _report(line: str) -> None:
     if parallel.is_main_process():
         print(line, file=sys.stderr)
+
+
+def _check_start(recipe: Recipe, start: Release | None) -> None:
+    """Raises AxionError where the release is not the one that the recipe starts from."""
+    if recipe.start is None:
+        return
+    if start is None:
+        raise AxionError(f"{recipe.name} starts from {recipe.start.name}: run `python -m axion finetune` with it")
+    if sha256(start.folder / WEIGHTS) != recipe.start.sha256:
+        raise AxionError(f"{start.name} is not the release that {recipe.name} starts from: its weights differ")
+
+
+def _windows(recipe: Recipe, data: Prepared) -> PackedWindows | WholeDocuments:
+    training = recipe.training
+    if not training.whole_documents:
+        return PackedWindows(data.train, training.window, training.epochs, recipe.seed, training.document_mask)
+    windows = WholeDocuments(
+        data.train, training.window, training.epochs, recipe.seed, int(data.tokenizer.pad_token_id or 0)
+    )
+    if windows.cut or windows.left_out:
+        _report(
+            f"longer than {training.window} tokens: of {len(data.train):,} documents, {windows.cut:,} are cut after "
+            f"the last answer that fits, {windows.left_out:,} are left out"
+        )
+    return windows
 
 
 def _windows_per_pass(training: TrainingRecipe, processes: int) -> int:
@@ -202,12 +253,12 @@ def _check_trackers(training: TrainingRecipe) -> None:
             raise AxionError(f"training.trackers names {tracker}, which is not installed; pip install {tracker}")
 
 
-def _count_steps(training: TrainingRecipe, windows: PackedWindows) -> int:
+def _count_steps(training: TrainingRecipe, windows: PackedWindows | WholeDocuments) -> int:
     steps = len(windows) // training.batch_size
     if steps == 0:
         raise AxionError(
             f"the data fills {len(windows)} windows, less than one batch of {training.batch_size}; "
-            "give more data, or lower training.batch_size"
+            "give more data, more epochs, or a lower training.batch_size"
         )
     return min(steps, training.max_steps or steps)
 
@@ -218,6 +269,8 @@ def _choose_backend(recipe: Recipe, requested: str, build: bool = True) -> Choic
         unsupported_reason = "training.compile is for PyTorch"
     elif recipe.training.precision == "bf16":
         unsupported_reason = "training.precision is bf16, and the kernels train in fp32"
+    elif recipe.lora:
+        unsupported_reason = "the kernels train whole models, not LoRA's adapters"
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return choose(requested, recipe.build_config(), device, unsupported_reason, build)
 
@@ -260,25 +313,30 @@ def _supports_bf16(cpu: bool) -> bool:
 
 
 def _write_final(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Writes final/: staged, then renamed.
-
-    Raises:
-        AxionError: a weight is not finite, final/ cannot be written, or a folder of that name belongs to someone else.
-    """
+    """Writes final/. Raises AxionError where a weight is not finite, and what `_write` raises."""
     if name := first_non_finite(model):
         raise AxionError(f"{name} is NaN or infinite at the end of the run; try a lower learning rate")
-    final, staged = out / FINAL, out / checkpoint.STAGING / FINAL
-    with writing(final, "free some space and continue with --resume"):
+    model.generation_config = generation_config(model.config, tokenizer)
+    _write(out / FINAL, out, model.save_pretrained, tokenizer)
+    checkpoint.clear_staging(out)
+
+
+def _write(target: Path, run: Path, save: Callable[[Path], None], tokenizer: PreTrainedTokenizerFast) -> None:
+    """Writes a folder of a finished run, with the tokenizer: staged, then renamed.
+
+    Raises:
+        AxionError: the folder cannot be written, or one of that name belongs to someone else.
+    """
+    staged = run / checkpoint.STAGING / target.name
+    with writing(target, "free some space and continue with --resume"):
         shutil.rmtree(staged, ignore_errors=True)
-        model.generation_config = generation_config(model.config)
-        model.save_pretrained(staged)
+        save(staged)
         save_tokenizer(tokenizer, staged)
         sync_to_disk(staged)
-        if not final.exists():
-            os.replace(staged, final)
-        elif _sums(final) != _sums(staged):  # else the run was killed between this rename and its run.json
-            raise AxionError(f"{final} was not written by this run; move it away and continue with --resume")
-    checkpoint.clear_staging(out)
+        if not target.exists():
+            os.replace(staged, target)
+        elif _sums(target) != _sums(staged):  # else the run was killed between this rename and its run.json
+            raise AxionError(f"{target} was not written by this run; move it away and continue with --resume")
 
 
 def _sums(folder: Path) -> dict[str, str]:

@@ -18,6 +18,8 @@ RUN_FILE = "run.json"
 RECIPE_FILE = "recipe.yaml"
 FINAL = "final"
 """The folder of a finished run that holds its model; it opens like a release."""
+ADAPTER = "adapter"
+"""The folder of a finished run with LoRA that holds the adapters alone, as peft writes them."""
 
 _OF_A_FINISHED_RUN = ("steps", "tokens", "seconds", "date", "git_commit")
 

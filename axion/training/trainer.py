@@ -6,6 +6,7 @@ import torch
 from transformers import PreTrainedTokenizerFast, Trainer
 
 from axion.data.packing import PackedWindows
+from axion.data.whole_documents import WholeDocuments
 from axion.errors import AxionError
 from axion.files import write_json, writing
 from axion.labels import count_predicted
@@ -37,7 +38,7 @@ class AxionTrainer(Trainer):
         self,
         recipe: Recipe,
         recorder: Recorder,
-        windows: PackedWindows,
+        windows: PackedWindows | WholeDocuments,
         tokenizer: PreTrainedTokenizerFast,
         environment: dict,
         **kwargs,

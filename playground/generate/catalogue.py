@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 from axion.errors import AxionError
+from axion.inference import chat
 from axion.inference.stream import Step, stream
 from axion.params import report
 from axion.release import Release, folder_name, list_releases, open_release, release_folder
@@ -81,8 +82,8 @@ class OpenModel:
 
 
 def can_chat(release: Release) -> bool:
-    """Whether the release has a chat template."""
-    return bool(release.tokenizer.chat_template)
+    """Whether the release was taught to chat."""
+    return chat.can_chat(release.tokenizer)
 
 
 class Catalogue:

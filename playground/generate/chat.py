@@ -1,23 +1,13 @@
-"""From a conversation to the prompt that a model continues.
+"""A visitor's conversation: its checks, and the events of the answer. `axion.inference.chat` makes the prompt."""
 
-A release that was trained to chat has a chat template, which formats the whole conversation. Any other release only
-completes texts: the last question alone is put into the form of its training data, and the model sees nothing before
-it. A conversation that ends with the assistant's message asks for the rest of that answer.
-"""
-
-import re
-from bisect import bisect_left
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, TypeGuard
 
-from transformers import PreTrainedTokenizerBase
-
 from axion.errors import AxionError
-from axion.inference.stream import encode_prompt
+from axion.inference import chat
 from playground.generate.catalogue import OpenModel, can_chat
 from playground.generate.events import live_events
-from playground.generate.presets import question_prompt
 from playground.generate.refusal import Refusal, tell
 from playground.generate.request import LIMITS, MAX_PROMPT_CHARACTERS, Request, check_prompt, check_settings
 from playground.locales import DEFAULT, Language
@@ -91,17 +81,11 @@ def last_question(model: OpenModel, messages: object) -> str:
     Raises:
         Refusal: the messages are not a conversation.
     """
-    checked = check_messages(messages)
-    last = max(index for index, (role, _) in enumerate(checked) if role == "user")
-    begun = "".join(text for role, text in checked[last + 1 :] if role == "assistant")
-    return question_prompt(model.release, checked[last][1]) + begun
+    return chat.question_prompt(check_messages(messages), as_problem=not model.release.openings)
 
 
 def conversation_prompt(model: OpenModel, messages: object) -> str:
-    """The whole conversation as one text, up to where the model's next answer starts or is to be continued.
-
-    The release's chat template formats it. The token that starts every text is left to `encode_prompt`. The name of a
-    special token inside a message is broken by a space, so that no message can pretend to come from another role.
+    """The whole conversation as one text, see `axion.inference.chat.conversation_prompt`.
 
     Args:
         messages: `{"role": "system" | "user" | "assistant", "content": str}` each, the last one from the user, or from
@@ -112,78 +96,58 @@ def conversation_prompt(model: OpenModel, messages: object) -> str:
             rejects this conversation.
     """
     checked = check_messages(messages)
-    tokenizer = model.release.tokenizer
-    if not can_chat(model.release):
-        raise Refusal("cannot_chat", model=model.name)
-    safe = [{"role": role, "content": _break_special(tokenizer, text)} for role, text in checked]
-    begun = safe.pop()["content"] if safe[-1]["role"] == "assistant" else ""
-    try:
-        prompt = str(tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=True))
-    except Exception as error:  # a template is the release's own code, and may raise anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise Refusal("template", model=model.name, reason=reason) from None
-    begin = tokenizer.bos_token
-    if (
-        isinstance(begin, str)
-        and begin
-        and prompt.startswith(begin)
-        and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
-    ):
-        prompt = prompt.removeprefix(begin)
-    if not prompt:
-        raise Refusal("empty_template", model=model.name)
-    return prompt + begun
+    with _refusals():
+        return chat.conversation_prompt(model.release.tokenizer, checked, model.name)
 
 
 def fit_conversation(model: OpenModel, messages: object, max_new_tokens: int) -> tuple[str, int]:
-    """The prompt of as much of the conversation as fits the context, and how many messages were left out.
+    """The prompt of as much of the conversation as fits, and how many messages were left out.
 
-    The oldest turns are dropped first; system messages stay. Room is left for `max_new_tokens`, but for at most half of
-    the context, and the prompt is at most MAX_PROMPT_CHARACTERS long.
+    See `axion.inference.chat.fit_conversation`. The prompt is at most MAX_PROMPT_CHARACTERS long.
 
     Raises:
         Refusal: as `conversation_prompt`, or the last message alone is too long.
     """
-    checked = [{"role": role, "content": text} for role, text in check_messages(messages)]
-    starts = [index for index, message in enumerate(checked) if message["role"] == "user"]
-    context = model.facts.context
-    room = context - min(max_new_tokens, context // 2)
-
-    def since(turn: int) -> list[dict]:
-        kept = starts[turn] if turn else 0
-        return [message for index, message in enumerate(checked) if index >= kept or message["role"] == "system"]
-
-    def tokens(turn: int) -> int:
-        prompt = conversation_prompt(model, since(turn))
-        fits = len(prompt) <= MAX_PROMPT_CHARACTERS
-        return len(encode_prompt(model.release.tokenizer, prompt)) if fits else MAX_CONVERSATION_CHARACTERS
-
-    last = len(starts) - 1
-    turn = bisect_left(range(last), True, key=lambda turn: tokens(turn) <= room)
-    if turn == last and tokens(last) >= context:
-        raise Refusal("long_question", context=context)
-    return conversation_prompt(model, since(turn)), len(checked) - len(since(turn))
+    checked = check_messages(messages)
+    with _refusals():
+        return chat.fit_conversation(
+            model.release.tokenizer,
+            checked,
+            model.name,
+            model.facts.context,
+            max_new_tokens,
+            MAX_PROMPT_CHARACTERS,
+        )
 
 
-def check_messages(messages: object) -> list[tuple[str, str]]:
-    """The messages as (role, text). Raises Refusal unless they are a conversation that asks for an answer."""
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Tells a ChatError in the language of the page."""
+    try:
+        yield
+    except chat.ChatError as error:
+        raise Refusal(error.reason, **error.values) from None
+
+
+def check_messages(messages: object) -> list[chat.Message]:
+    """The messages with nothing but role and content. Raises Refusal unless they are a conversation that asks for an answer."""
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
         raise Refusal("no_messages")
     if len(messages) > MAX_MESSAGES:
         raise Refusal("many_messages", count=len(messages), most=MAX_MESSAGES)
     checked = [_check_message(number, message) for number, message in enumerate(messages, start=1)]
-    total = sum(len(text) for _, text in checked)
+    total = sum(len(message["content"]) for message in checked)
     if total > MAX_CONVERSATION_CHARACTERS:
         raise Refusal("long_conversation", count=total, most=MAX_CONVERSATION_CHARACTERS)
-    questions = [text for role, text in checked if role == "user"]
-    if checked[-1][0] == "system" or not questions:
+    questions = [message["content"] for message in checked if message["role"] == "user"]
+    if checked[-1]["role"] == "system" or not questions:
         raise Refusal("no_user")
-    if not questions[-1].strip() or not checked[-1][1].strip():
+    if not questions[-1].strip() or not checked[-1]["content"].strip():
         raise Refusal("empty_message")
     return checked
 
 
-def _check_message(number: int, message: object) -> tuple[str, str]:
+def _check_message(number: int, message: object) -> chat.Message:
     if not isinstance(message, Mapping):
         raise Refusal("no_message", number=number)
     role, text = message.get("role"), message.get("content")
@@ -197,20 +161,4 @@ def _check_message(number: int, message: object) -> tuple[str, str]:
         text.encode()
     except UnicodeEncodeError:
         raise Refusal("broken_message", number=number) from None
-    return role, text
-
-
-def _break_special(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """The text with a space after the first character of every special token's name: `<|end|>` → `< |end|>`.
-
-    Raises:
-        Refusal: a part of it would still be tokenized as a special token.
-    """
-    special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    names = sorted(filter(None, special.values()), key=len, reverse=True)
-    if names:
-        pattern = re.compile("|".join(map(re.escape, names)))
-        text = pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
-    if not special.keys().isdisjoint(tokenizer(text, add_special_tokens=False).input_ids):
-        raise Refusal("special_token")
-    return text
+    return {"role": role, "content": text}

@@ -1,6 +1,5 @@
 """What the page offers to ask a model: problems in the form of the training data, or openings of text to continue."""
 
-import re
 from collections.abc import Mapping
 
 from axion.data.format import Problem
@@ -22,8 +21,6 @@ WORKED: dict[Language, Problem] = {
 }
 """A problem and its solution, in each language."""
 
-BARE_SUM = "Quanto é {sum}?"
-
 PROBLEMS = {
     "Quanto é 5 + 3?": problem("Quanto é 5 + 3?"),
     "What is 46 - 19?": problem("What is 46 - 19?"),
@@ -37,7 +34,6 @@ STEP_BY_STEP = PROBLEMS["Problema, passo a passo"]
 
 NUM_PRESETS = len(PROBLEMS)
 LONGEST_NAME = 34
-_SUM = re.compile(r"([0-9]+) *([-+]) *([0-9]+)")
 
 
 def presets(release: Release | None) -> Mapping[str, str]:
@@ -54,21 +50,6 @@ def first_prompt(release: Release | None) -> str:
 def comparison_prompt(release: Release | None) -> str:
     """The prompt that a comparison starts with: one with a long answer."""
     return release.openings[0] if release and release.openings else STEP_BY_STEP
-
-
-def question_prompt(release: Release, question: str) -> str:
-    """What a model that was not trained to chat continues: the question as a problem, or for a model of text itself."""
-    return question if release.openings else problem_prompt(question)
-
-
-def problem_prompt(question: str) -> str:
-    """The question in the form of a problem. A bare sum becomes a question; a text that starts with `# ` stays."""
-    asked = question.strip()
-    if not asked or asked.startswith("# "):
-        return question
-    if match := _SUM.fullmatch(asked):
-        asked = BARE_SUM.format(sum=" ".join(match.groups()))
-    return problem(asked)
 
 
 def _shorten(opening: str) -> str:

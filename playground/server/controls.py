@@ -7,9 +7,10 @@ from functools import partial
 import gradio as gr
 from gradio.components import Component
 
+from axion.data.format import problem_prompt
 from axion.errors import AxionError
 from playground.generate.catalogue import OpenModel
-from playground.generate.presets import NUM_PRESETS, presets, problem_prompt
+from playground.generate.presets import NUM_PRESETS, presets
 from playground.generate.request import LIMITS
 from playground.locales import DEFAULT, Language, texts
 from playground.server.context import QUIET, PageContext, Panel

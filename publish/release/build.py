@@ -229,7 +229,7 @@ def _write_model(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, fo
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.config.auto_map = AUTO_MAP
     model.config.use_cache = True  # training disables it
-    model.generation_config = generation_config(model.config)
+    model.generation_config = generation_config(model.config, tokenizer)
     model.save_pretrained(folder)
 
 

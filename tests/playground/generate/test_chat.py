@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from axion.data.format import problem_prompt
 from axion.errors import AxionError
 from axion.inference.sampling import Sampling
 from axion.inference.stream import encode_prompt, stream
@@ -21,7 +22,6 @@ from playground.generate.chat import (
     conversation_prompt,
     fit_conversation,
 )
-from playground.generate.presets import problem_prompt
 from playground.generate.request import LIMITS, MAX_PROMPT_CHARACTERS
 from playground.locales import by_language
 from tests.playground.conftest import ROOT

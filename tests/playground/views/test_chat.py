@@ -10,7 +10,6 @@ from axion.inference.sampling import Sampling
 from playground.generate.catalogue import Catalogue, OpenModel
 from playground.generate.chat import answer_events, conversation_prompt, fit_conversation
 from playground.generate.events import to_line
-from playground.generate.presets import problem_prompt
 from playground.generate.request import LIMITS
 from playground.locales import by_language
 from playground.server.tabs.chat import model_text

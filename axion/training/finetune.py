@@ -1,0 +1,183 @@
+"""Supervised fine-tuning: from a release and conversations to the recipe of a run that starts from that release."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from axion.data.recipe import DataRecipe
+from axion.data.split import RANKS
+from axion.errors import AxionError
+from axion.files import sha256
+from axion.model.configuration_axion import AxionConfig
+from axion.recipe import LoraRecipe, Recipe, build_recipe, read_recipe
+from axion.release import WEIGHTS, Release
+from axion.tokenizer import SPECIAL_IDS, SPECIAL_TOKENS
+
+LEARNING_RATE = {"full": 2e-3, "lora": 5e-3}
+"""Peak rates of AdamW where none is given: of the weights themselves, and of adapters."""
+
+LONGEST_WINDOW = 1024
+"""Longer windows only on request: attention over short conversations would waste most of them."""
+
+LOOKED_AT = 2000
+"""So many conversations are read before a run to see that some are held out; with more, some are."""
+
+_OF_TOKENIZER = {"vocab_size", *SPECIAL_IDS}
+"""Fields of a configuration that the tokenizer gives."""
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may be chosen of a fine-tuning run; None stands for a default that depends on the release."""
+
+    name: str | None = None
+    """The run's name; that of the release with -chat by default."""
+    epochs: int = 3
+    learning_rate: float | None = None
+    batch_size: int = 8
+    """Windows per optimizer step; each has as many conversations as fit."""
+    grad_accum: int = 1
+    max_length: int | None = None
+    """Tokens of a window, and of the longest conversation that is read whole."""
+    seed: int = 1
+    lora: LoraRecipe | None = None
+
+
+def finetuning_recipe(
+    release: Release, data: Sequence[str], settings: Settings, overrides: Sequence[str] = ()
+) -> Recipe:
+    """The recipe that teaches a release to chat. It is trained by `axion.training.run.train` with `start=release`.
+
+    Args:
+        release: what to start from.
+        data: local JSONL files, or data sets on the Hub as USER/NAME with an optional @revision; see
+            `axion.data.sources.chat.Chat` for the records.
+        settings: see there.
+        overrides: key.path=value, as in `axion.recipe.load_recipe`.
+
+    Raises:
+        AxionError: the release's tokenizer has no tokens of a chat; a conversation is broken, or there are too few.
+    """
+    check_tokenizer(release)
+    made = _describe(release)
+    name = settings.name or _slug(f"{release.name.partition('@')[0].rpartition('/')[2]}-chat")
+    context = release.config.max_position_embeddings
+    rate = settings.learning_rate or LEARNING_RATE["lora" if settings.lora else "full"]
+    content = {
+        "name": name,
+        "title": settings.name or f"{made.get('title', release.name)} Chat",
+        "family": release.family.name,
+        "version": str(made.get("version", "0.1")),
+        "repo_name": settings.name or f"{made.get('repo_name', name.removesuffix('-chat'))}-Chat",
+        "license": made.get("license", "mit"),
+        "languages": made.get("languages", ["en"]),
+        "seed": settings.seed,
+        "architecture": {
+            field: getattr(release.config, field) for field in AxionConfig.__annotations__ if field not in _OF_TOKENIZER
+        },
+        "tokenizer": {
+            "kind": "start",
+            "vocab_size": release.config.vocab_size,
+            "sha256": sha256(release.folder / "tokenizer.json"),
+        },
+        "data": {**_split_of(made), "sources": _sources(data)},
+        "training": {
+            "window": min(settings.max_length or LONGEST_WINDOW, context),
+            "whole_documents": True,
+            "document_mask": True,
+            "batch_size": settings.batch_size,
+            "grad_accum": settings.grad_accum,
+            "epochs": settings.epochs,
+            "optimizer": "adamw",
+            "learning_rate": rate,
+            "router_learning_rate": rate,
+            "schedule": "cosine",
+            "warmup_steps": 20,
+            "checkpoints": 5,
+        },
+        "start": start_of(release),
+        "lora": settings.lora and settings.lora.model_dump(),
+    }
+    if settings.lora:
+        content["training"]["bias_update_speed"] = 0.0  # routing biases are not part of an adapter
+    recipe = build_recipe(content, overrides, name)
+    if settings.max_length and settings.max_length > context:
+        raise AxionError(f"--max-length is {settings.max_length}; the context of {release.name} is {context} tokens")
+    return recipe.model_copy(update={"data": _with_held_out(recipe.data)})
+
+
+def check_tokenizer(release: Release) -> None:
+    """Raises AxionError where a conversation cannot be written in a release's tokens."""
+    known = release.tokenizer.get_vocab()
+    for token in SPECIAL_TOKENS:
+        if known.get(token) != SPECIAL_TOKENS.index(token):
+            raise AxionError(
+                f"{release.name} cannot be taught to chat: its tokenizer has no token {token}; "
+                "start from a release with a tokenizer that Axion has trained"
+            )
+
+
+def start_of(release: Release) -> dict[str, Any]:
+    """How a recipe names the release that it starts from."""
+    name = release.name.partition("@")[0]
+    is_downloaded = release.folder.parent.name == "snapshots" and name.count("/") == 1
+    return {
+        "name": name,
+        "sha256": sha256(release.folder / WEIGHTS),
+        "repo_id": name if is_downloaded else release.info.get("repo_id"),
+        "revision": release.folder.name if is_downloaded else release.info.get("tag"),
+    }
+
+
+def _describe(release: Release) -> dict[str, Any]:
+    """What recipe.yaml and release.json say of a release."""
+    recipe = read_recipe(release.recipe_file) if release.recipe_file else {}
+    keys = ("title", "version", "license", "languages")
+    return recipe | {key: release.info[key] for key in keys if key in release.info}
+
+
+def _split_of(made: dict[str, Any]) -> dict[str, Any]:
+    """The settings by which sums are held out: the same as in the training of the release, so that tests stay tests."""
+    data = made.get("data")
+    return (
+        {"holdout_fraction": data["holdout_fraction"]} if isinstance(data, dict) and "holdout_fraction" in data else {}
+    )
+
+
+def _sources(data: Sequence[str]) -> list[dict[str, Any]]:
+    """The sources of a recipe: one for all local files, and one for each data set on the Hub."""
+    named = [path for path in data if not Path(path).exists() and _HUB_ID.fullmatch(path)]
+    files = [path for path in data if path not in named]
+    sources: list[dict[str, Any]] = [{"kind": "chat", "files": files}] if files else []
+    for reference in named:
+        hub_id, revision = reference.partition("@")[::2]
+        sources.append({"kind": "chat", "hub_id": hub_id, "revision": revision or None})
+    return sources
+
+
+def _with_held_out(data: DataRecipe) -> DataRecipe:
+    """The data section with a share for validation that holds out at least one conversation.
+
+    Raises:
+        AxionError: a conversation is broken, or there are too few of them.
+    """
+    documents = chain.from_iterable(source.documents(data.split, data.seed) for source in data.pinned().sources)
+    ranks = sorted({data.split.rank(document.text) for document in islice(documents, LOOKED_AT)})
+    if ranks[0] < data.val_fraction * RANKS:
+        return data
+    needed = (ranks[0] + 1) / RANKS * (1 + 1e-12)
+    if needed >= 0.5 or len(ranks) < 2:
+        raise AxionError(
+            f"{len(ranks)} different conversations are too few: some are held out to measure the loss; give more data"
+        )
+    return data.model_copy(update={"val_fraction": needed})
+
+
+def _slug(name: str) -> str:
+    """A name for a recipe."""
+    return re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip("-.") or "chat"
