@@ -67,7 +67,7 @@ class WholeDocuments(Dataset):
             tokens, loss = self.documents.read(document, 0, length)
             part = slice(filled, filled + length)
             tokens_S[part] = tokens
-            labels_S[part] = tokens if loss is None else np.where(loss, tokens, IGNORED)
+            labels_S[part] = tokens_S[part] if loss is None else np.where(loss, tokens_S[part], IGNORED)
             filled += length
             places_S[filled:] = np.arange(self.window - filled)
         return {

@@ -39,7 +39,7 @@ def add_adapters(model: AxionForCausalLM, lora: LoraRecipe) -> PeftModel:
         task_type="CAUSAL_LM",
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*target_parameters.*")
+        warnings.simplefilter("ignore", FutureWarning)  # names that peft still uses and transformers has renamed
         return cast(PeftModel, get_peft_model(model, config))
 
 

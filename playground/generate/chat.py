@@ -130,7 +130,7 @@ def _refusals() -> Iterator[None]:
 
 
 def check_messages(messages: object) -> list[chat.Message]:
-    """The messages with nothing but role and content. Raises Refusal unless they are a conversation that asks for an answer."""
+    """The messages, role and content alone. Raises Refusal unless they are a conversation that asks for an answer."""
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
         raise Refusal("no_messages")
     if len(messages) > MAX_MESSAGES:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
+from axion.data.format import problem_prompt
 from axion.inference.sampling import Sampling
 from playground.generate.catalogue import Catalogue, OpenModel
 from playground.generate.chat import answer_events, conversation_prompt, fit_conversation
