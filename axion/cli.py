@@ -199,7 +199,7 @@ def finetune(
     rank: Annotated[int | None, typer.Option(min=1, help="With --lora: their rank, 16 by default.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.")] = 3,
     learning_rate: Annotated[
-        float | None, typer.Option("--lr", help="The peak learning rate; 0.002 by default, 0.005 with --lora.")
+        float | None, typer.Option("--lr", help="The peak learning rate; 0.006 by default, 0.005 with --lora.")
     ] = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Windows per optimizer step; each holds as many conversations as fit.")

@@ -212,6 +212,8 @@ class Recipe(Section):
             )
         if self.training.short_window and self.training.whole_documents:
             raise ValueError("training.short_window cuts documents; leave it out with training.whole_documents")
+        if self.lora and self.training.optimizer == "muon":
+            raise ValueError("training.optimizer must be adamw with lora: Muon is for whole matrices")
         if self.lora and not self.start:
             raise ValueError("lora adapts the weights of a release; start a run from one with `axion finetune`")
         return self

@@ -1,5 +1,6 @@
 """The command line: output, errors and exit codes."""
 
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import yaml
 from safetensors import SafetensorError
 
 from axion.cli import app, run
+from axion.inference.chat import Conversation
 from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
 from axion.model.configuration_axion import AxionConfig
@@ -27,7 +29,7 @@ from axion.training.run import Interrupted
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("params", "data", "train", "generate", "eval", "export")
+COMMANDS = ("params", "data", "train", "finetune", "generate", "chat", "eval", "export")
 TORCH = ("--backend", "torch")
 """For models that no other test uses, for which kernels would have to be compiled."""
 PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"
@@ -300,3 +302,76 @@ def test_generate_has_the_default_sampling_settings():
     shared = {field.name: field.default for field in fields(Sampling) if field.name in defaults}
     assert len(shared) == 7
     assert {name: defaults[name] for name in shared} == shared
+
+
+# --- Teaching and talking ---------------------------------------------------------------------------------
+
+
+def test_finetune_teaches_a_release_that_chat_talks_to(tiny_release, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"instruction": f"Diga {n % 4}", "output": f"{n % 4}!"} for n in range(24)]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    options = ("--epochs", 40, "--batch-size", 2, "--lr", 0.01, "--name", "tiny-chat")
+    assert axion("finetune", tiny_release, "--data", "chats.jsonl", *options) == 0
+    assert "fine-tuned: runs/tiny-chat/final" in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO("Diga 1\n\nDiga 2\n/exit\nDiga 3\n"))
+    assert axion("chat", "runs/tiny-chat/final", "--max-new-tokens", 8) == 0
+    answers = capsys.readouterr().out.splitlines()
+    assert len(answers) == 2 and sum(answer == f"{n}!" for n, answer in enumerate(answers, 1)) >= 1
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"instruction": "a"', "chats.jsonl, line 2: not JSON"),
+        ('{"messages": [{"role": "bot", "content": "a"}]}', "line 2: 'messages' must be a list"),
+        ('{"instruction": "a", "output": ""}', "line 2: field 'output' is ''"),
+    ],
+)
+def test_finetune_refuses_broken_data_before_it_starts(tiny_release, tmp_path, monkeypatch, capsys, line, problem):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chats.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' + line + "\n", encoding="utf-8")
+    assert problem in refused(capsys, "finetune", tiny_release, "--data", "chats.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["chats.jsonl"]
+
+
+def test_finetune_refuses_options_that_do_not_fit(tiny_release, tmp_path, capsys):
+    assert "add --lora" in refused(capsys, "finetune", tiny_release, "--data", "x.jsonl", "--rank", 4)
+    assert "no file" in refused(capsys, "finetune", tiny_release, "--data", tmp_path / "x.jsonl")
+    (tmp_path / "x.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 9, encoding="utf-8")
+    data = ("finetune", tiny_release, "--data", tmp_path / "x.jsonl", "--out", tmp_path / "run")
+    assert "name is 'A b'" in refused(capsys, *data, "--name", "A b")
+    assert "training.lr is unknown" in refused(capsys, *data, "--set", "training.lr=1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_chat_in_a_terminal(tiny_release, monkeypatch, capsys):
+    """Ctrl-C stops an answer and discards a line; a question that cannot be answered does not end the conversation."""
+    typed = iter(["1 + 2", KeyboardInterrupt, "7 " * 200, "", "2 + 2", EOFError])
+
+    def read(prompt):
+        if isinstance(line := next(typed), str):
+            return line
+        raise line
+
+    def ask(self, question):
+        yield from asked(self, question)
+        if question == "1 + 2":
+            raise KeyboardInterrupt
+
+    asked = Conversation.ask
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", read)
+    monkeypatch.setattr(Conversation, "ask", ask)
+    assert axion("chat", tiny_release, "--max-new-tokens", 3) == 0
+    out, err = capsys.readouterr()
+    assert "was not taught to chat" in err and "Ctrl-D or /exit ends" in err and next(typed, None) is None
+    assert err.count("error: the prompt has") == 1 and len(out.splitlines()) >= 3
+
+
+def test_chat_refuses_what_a_pipe_cannot_ask(tiny_release, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("7 " * 200))
+    assert axion("chat", tiny_release) == 2
+    assert "error: the prompt has" in capsys.readouterr().err
+    assert "not taught to chat, so it reads no system" in refused(capsys, "chat", tiny_release, "--system", "S")

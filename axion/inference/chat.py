@@ -28,19 +28,20 @@ class ChatError(AxionError):
     """Why a model cannot answer a conversation.
 
     Args:
-        reason: for callers that have a text of their own for it.
+        problem: for callers that have a text of their own for it.
         message: the text in English.
         values: what the text names.
     """
 
     def __init__(
         self,
-        reason: Literal["cannot_chat", "template", "empty_template", "special_token", "long_question"],
+        problem: Literal["cannot_chat", "template", "empty_template", "special_token", "long_question"],
         message: str,
+        /,
         **values: object,
     ):
         super().__init__(message)
-        self.reason, self.values = reason, values
+        self.problem, self.values = problem, values
 
 
 def can_chat(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -16,8 +16,8 @@ from axion.recipe import LoraRecipe, Recipe, build_recipe, read_recipe
 from axion.release import WEIGHTS, Release
 from axion.tokenizer import SPECIAL_IDS, SPECIAL_TOKENS
 
-LEARNING_RATE = {"full": 2e-3, "lora": 5e-3}
-"""Peak rates of AdamW where none is given: of the weights themselves, and of adapters."""
+LEARNING_RATE = {"full": 6e-3, "lora": 5e-3}
+"""Peak rates where none is given: of the weights themselves, and of adapters."""
 
 LONGEST_WINDOW = 1024
 """Longer windows only on request: attention over short conversations would waste most of them."""
@@ -93,8 +93,9 @@ def finetuning_recipe(
             "batch_size": settings.batch_size,
             "grad_accum": settings.grad_accum,
             "epochs": settings.epochs,
-            "optimizer": "adamw",
+            "optimizer": "adamw" if settings.lora else "muon",
             "learning_rate": rate,
+            "muon_learning_rate": rate,
             "router_learning_rate": rate,
             "schedule": "cosine",
             "warmup_steps": 20,

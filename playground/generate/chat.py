@@ -126,7 +126,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except chat.ChatError as error:
-        raise Refusal(error.reason, **error.values) from None
+        raise Refusal(error.problem, **error.values) from None
 
 
 def check_messages(messages: object) -> list[chat.Message]:

@@ -74,7 +74,9 @@ def test_a_model_learns_its_answers_and_where_they_end(whole, base):
     assert losses[-1] < 0.1 * losses[0]
     learned = [question for question, expected in ANSWERS.items() if answer(whole / "final", question) == expected]
     assert len(learned) >= len(ANSWERS) - 2  # some are held out
-    assert not any(torch.equal(*pair) for pair in zip(parameters(whole / "final"), base.model.parameters(), strict=True))
+    assert not any(
+        torch.equal(*pair) for pair in zip(parameters(whole / "final"), base.model.parameters(), strict=True)
+    )
 
 
 def parameters(folder: Path):
@@ -171,7 +173,7 @@ def test_what_cannot_be_taught(base, chats, tiny_release, tmp_path):
         finetuning_recipe(open_release(folder), [str(chats)], Settings())
     with pytest.raises(AxionError, match="--max-length is 4096; the context of axion-tiny is 128 tokens"):
         finetuning_recipe(base, [str(chats)], Settings(max_length=4096))
-    with pytest.raises(AxionError, match="no file .*nothing"):
+    with pytest.raises(AxionError, match=r"no file .*nothing"):
         finetuning_recipe(base, [str(tmp_path / "nothing.jsonl")], Settings())
     recipe = finetuning_recipe(base, [str(chats)], Settings())
     with pytest.raises(AxionError, match="axion-tiny-chat starts from axion-tiny: run `python -m axion finetune`"):

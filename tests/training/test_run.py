@@ -211,6 +211,10 @@ OPTIONS: dict[str, tuple[tuple[str, ...], set[str]]] = {
         {"first shape", "last shape", "loss"},
     ),
     "document_mask": (("training.document_mask=true",), {"loss"}),
+    "whole_documents": (
+        ("training.whole_documents=true",),
+        {"loss", "windows in an epoch", "windows"},
+    ),
     "batch_size": (("training.batch_size=8",), {"first shape", "last shape", "loss"}),
     "grad_accum": (("training.grad_accum=2",), {"first shape", "last shape", "accumulation", "loss"}),
     "epochs": (("training.epochs=3",), {"windows"}),

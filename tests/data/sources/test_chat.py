@@ -62,7 +62,13 @@ def test_what_is_refused_names_the_line(tmp_path, record, problem):
 
 def test_the_chat_template_writes_what_was_trained_on(tiny_release, tmp_path):
     """The same tokens, the same ones with loss: TRL trains further on them with `assistant_only_loss`."""
-    messages = [BRIEF, ASKED, ANSWERED, {"role": "user", "content": " 1 + 1\n"}, {"role": "assistant", "content": " 2\n"}]
+    messages = [
+        BRIEF,
+        ASKED,
+        ANSWERED,
+        {"role": "user", "content": " 1 + 1\n"},
+        {"role": "assistant", "content": " 2\n"},
+    ]
     tokenizer: PreTrainedTokenizerFast = load_tokenizer(tiny_release)
     tokenizer.chat_template = CHAT_TEMPLATE
     (trained,) = encode(tokenizer, documents(tmp_path, {"messages": messages}))
