@@ -322,7 +322,8 @@ def chat(
         seed=seed,
     )
     opened = _open(release)
-    conversation = Conversation(opened.model, opened.tokenizer, opened.name, sampling, system, backend)
+    as_problem = not opened.openings
+    conversation = Conversation(opened.model, opened.tokenizer, opened.name, sampling, system, backend, as_problem)
     if not can_chat(opened.tokenizer):
         print(
             f"{opened.name} was not taught to chat: it reads each question by itself, in the form of its training data",

@@ -92,6 +92,9 @@ def release(
     ] = None,
     pull_request: Annotated[bool, typer.Option("--pr", help="Open a pull request, which is not tagged.")] = False,
     exports: Exports = False,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Also publish the LoRA adapter of a fine-tuning run, as USER/NAME-LoRA.")
+    ] = False,
     space: Annotated[bool, typer.Option("--space", help="Also publish a Space that shows this release.")] = False,
     hardware: Hardware = None,
     replace_card: ReplaceCard = False,
@@ -137,6 +140,7 @@ def release(
         push,
         discarded,
         OwnText(texts or (), name, languages or ()),
+        adapter,
     )
     if machine is Machine.JOBS:
         _submit(request, context.obj, {"flavor": flavor, "timeout": timeout}, as_json)

@@ -38,9 +38,22 @@ PLAIN_TOKENIZER = ("model.model", "model.vocab", "tokenizer.py")
 """The tokenizer without transformers. A release with a tokenizer of others has none of these."""
 LICENSE = "LICENSE"
 EVAL_RESULTS = ".eval_results/gsm8k.yaml"
-OPTIONAL_FILES = (EVAL_RESULTS, LICENSE)
-"""Not every release has these files: the benchmark may not have been measured, and only MIT's text is included."""
+CHAT_TEMPLATE = "chat_template.jinja"
+OPTIONAL_FILES = (EVAL_RESULTS, LICENSE, CHAT_TEMPLATE)
+"""Not every release has these files: the benchmark may not have been measured, only MIT's text comes along, and not
+every model was taught to chat."""
 
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_FILES = (
+    "README.md",
+    ADAPTER_CONFIG,
+    "adapter_model.safetensors",
+    CHAT_TEMPLATE,
+    MANIFEST,
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+"""What the repository of an adapter has, which is published without the model that it belongs to."""
 
 _RELATIVE_IMPORT = re.compile(r"^\s*from\s+\.(\w+)\s+import", re.MULTILINE)  # as transformers finds them
 

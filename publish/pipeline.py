@@ -30,7 +30,7 @@ from publish.hub.delivery import AlreadyReleased, Checks, PushOptions, ReleaseUp
 from publish.hub.edits import files_to_overwrite
 from publish.hub.verify import verify_download, verify_export, verify_release
 from publish.manifest import check_release, files_in, read_manifest, remote_code, require
-from publish.release import exports
+from publish.release import adapter, exports
 from publish.release.build import Ingredients, build_release, code_files, is_built, refresh
 from publish.release.card import check_metadata
 from publish.release.facts import read_run
@@ -70,6 +70,8 @@ class PublishRequest:
     """Files whose edits on the Hub are discarded: FILE of `repo_id`, or USER/NAME:FILE."""
     own: OwnText | None = None
     """Text to train on in place of the recipe's data."""
+    adapter: bool = False
+    """Also publish the LoRA adapter of a fine-tuning run by itself, as USER/NAME-LoRA."""
 
     @property
     def space_id(self) -> str:
@@ -99,6 +101,8 @@ def publish(request: PublishRequest, steps: Steps) -> dict:
         did(f"{recipe.name} for {request.repo_id}")
     with steps.step("train") as did:
         run = _find_run(request, recipe, tag, did)
+    if run is None and request.adapter:
+        raise AxionError("--adapter publishes what the run keeps beside the release: name the run with --from RUN")
     if run is None:
         folder = release_folder(recipe.name)
         for name in ("evaluate", "build"):
@@ -112,11 +116,16 @@ def publish(request: PublishRequest, steps: Steps) -> dict:
             for name, check in checks.before_push.items():
                 with steps.step(name) as did:
                     did(check(copy))
+            if run and request.adapter:
+                _build_adapter(run, copy, request, scratch, steps)
             steps.skip("push", "dry run")
             return {"name": recipe.name, "repo_id": request.repo_id, "tag": tag.name}
         upload = ReleaseUpload(copy, request.repo_id, tag.name, f"Release {recipe.name}")
         commit = deliver(upload, request.push_to(upload.repo_id), checks, steps)
         others = _deliver_exports(copy, request, tag.name, scratch, steps) if request.exports else []
+        if run and request.adapter:
+            built = _build_adapter(run, copy, request, scratch, steps)
+            others += _deliver_forms([built], copy, request, tag.name, steps)
     return _announce(request, recipe, tag.name, commit, steps) | {"exports": others}
 
 
@@ -144,6 +153,15 @@ def preflight(request: PublishRequest) -> tuple[Recipe, ReleaseTag]:
     for form in forms:
         hub.check_repo_id(request.repo_id + exports.SUFFIXES[form], "--exports makes the name")
         check_export(recipe.build_config(), get_family(recipe.family), form)
+    if request.adapter:
+        hub.check_repo_id(request.repo_id + adapter.SUFFIX, "--adapter makes the name")
+        if recipe.lora is None or recipe.start is None:
+            raise AxionError(f"{recipe.name} has no adapter: it was not fine-tuned with --lora; omit --adapter")
+        if recipe.start.repo_id is None:
+            raise AxionError(
+                f"an adapter belongs to a model on the Hub, and {recipe.start.name} has no repository there: "
+                "publish it first, fine-tune from USER/NAME, or omit --adapter"
+            )
     if request.space:
         hub.check_repo_id(request.space_id, "--space makes the name")
         if request.push.private or not request.push.is_release:
@@ -166,6 +184,8 @@ def preflight(request: PublishRequest) -> tuple[Recipe, ReleaseTag]:
     exists = hub.check_access(request.repo_id, **access)
     for form in forms:
         hub.check_access(request.repo_id + exports.SUFFIXES[form], **access)
+    if request.adapter:
+        hub.check_access(request.repo_id + adapter.SUFFIX, **access)
     if request.space:
         check_space(SpaceRequest(request.space_id, hardware=request.hardware), user)
     return recipe, ReleaseTag(tag, hub.tags(request.repo_id).get(tag) if exists and push.is_release else None)
@@ -224,6 +244,10 @@ def _train_or_resume(request: PublishRequest, recipe: Recipe, tag: ReleaseTag, d
         raise AxionError(
             f"{request.repo_id} has already released {tag.name}, and training again would give another model: "
             "give the recipe a new version, or publish the existing run with --skip-train"
+        )
+    if recipe.start:
+        raise AxionError(
+            f"{recipe.name} is made by `python -m axion finetune`; publish a finished run of it with --from RUN"
         )
     try:
         train(recipe, resume=started is not None)
@@ -289,6 +313,20 @@ def _deliver_exports(release: Path, request: PublishRequest, tag: str, scratch: 
     with steps.step("export") as did:
         built = exports.build_exports(release, request.repo_id, scratch / "exports")
         did(", ".join(form.repo_id for form in built))
+    return _deliver_forms(built, release, request, tag, steps)
+
+
+def _build_adapter(run: Path, release: Path, request: PublishRequest, scratch: Path, steps: Steps) -> exports.Export:
+    with steps.step("adapter") as did:
+        built = adapter.build_adapter(run, release, request.repo_id, scratch / "adapter")
+        did(f"{built.repo_id}, computes what the release does, {lint.check_folder(built.folder)}")
+    return built
+
+
+def _deliver_forms(
+    built: list[exports.Export], release: Path, request: PublishRequest, tag: str, steps: Steps
+) -> list[str]:
+    """Publish other forms of a release under its tag; returns their ids."""
     checks = Checks({}, partial(verify_export, release=release))
     for form in built:
         upload = ReleaseUpload(form.folder, form.repo_id, tag, f"Release {form.folder.name}")

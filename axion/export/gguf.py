@@ -22,7 +22,7 @@ from axion.errors import AxionError
 from axion.model.attention_axion import AxionRotaryEmbedding, softmax_scale
 from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
 from axion.release import Release
-from axion.tokenizer import SPLIT_REGEX
+from axion.tokenizer import END_OF_TURN, SPLIT_REGEX
 
 DTYPES = {
     "f32": (Kind.F32, gguf.LlamaFileType.ALL_F32),
@@ -241,6 +241,8 @@ def _add_tokenizer(writer: gguf.GGUFWriter, release: Release, content: dict) -> 
     writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in content["model"]["merges"]])
     for name in ("bos_token_id", "eos_token_id", "unk_token_id", "pad_token_id"):
         getattr(writer, f"add_{name}")(getattr(tokenizer, name))
+    if tokenizer.chat_template and (end := tokenizer.get_vocab().get(END_OF_TURN)) is not None:
+        writer.add_eot_token_id(end)  # llama.cpp ends an answer there
     encoded = tokenizer("1")["input_ids"]
     writer.add_add_bos_token(encoded[0] == tokenizer.bos_token_id)
     writer.add_add_eos_token(encoded[-1] == tokenizer.eos_token_id)

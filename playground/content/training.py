@@ -38,6 +38,7 @@ def list_facts(model: OpenModel, language: Language) -> list[Fact]:
             ("machine", lambda: _write_machine(training["machine"], language)),
             ("seed", lambda: (str(info["seed"]), "")),
             ("commit", lambda: _write_commit(training, language)),
+            ("start", lambda: _write_start(info, language)),
             ("data", lambda: _write_data(info, data, language)),
             ("libraries", lambda: (_write_libraries(training), "")),
         ]
@@ -52,6 +53,14 @@ def _write_commit(training: dict, language: Language) -> tuple[str, str]:
     if (commit := training["git_commit"]) is None:  # trained with an installed package that recorded none
         return "", ""
     return fill(texts("model", language)["commit_note"], language, commit=commit[:8]), training.get("date", "")
+
+
+def _write_start(info: dict, language: Language) -> tuple[str, str]:
+    """The release that a fine-tuned one started from, and how it was adapted."""
+    if (start := info["start"]) is None:
+        return "", ""
+    note = fill(texts("model", language)["start_lora"], language, rank=info["lora"]["rank"]) if info.get("lora") else ""
+    return str(start["repo_id"] or start["name"]), note
 
 
 def _read(read: Callable[[], tuple[str, str]]) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from huggingface_hub.utils import validate_repo_id
 from axion.errors import one_line
 from publish.check.folder import PARSE_ERRORS, Folder, Problem, parse_snippet, shown
 from publish.check.vocabulary import LICENSES, PIPELINE_TAGS, languages
+from publish.manifest import ADAPTER_CONFIG
 from publish.markdown import (
     PYTHON,
     Fence,
@@ -34,6 +35,8 @@ _LINK = re.compile(
     r"\]\(\s{0,9}<?([^\s)>]{1,2000})|\b(?:src|href)=[\"']([^\"'\s]{1,2000})|^\[[^\]\n]{1,99}\]:\s{1,9}(\S{1,2000})",
     re.M,
 )
+RELATIONS = {"adapter", "finetune", "merge", "quantized"}
+"""https://huggingface.co/docs/hub/model-cards#specifying-a-base-model"""
 _EVAL_RESULT = {"dataset", "value", "verifyToken", "date", "source", "notes"}
 _EVAL_DATASET = {"id", "task_id", "revision", "config", "split"}
 
@@ -55,7 +58,8 @@ def required_metadata(folder: Folder) -> Iterator[Problem]:
     metadata = _metadata(folder)
     if not isinstance(metadata, dict):
         return
-    known = {"license": LICENSES, "library_name": {"transformers"}, "pipeline_tag": PIPELINE_TAGS}
+    library = "peft" if folder.is_adapter else "transformers"
+    known = {"license": LICENSES, "library_name": {library}, "pipeline_tag": PIPELINE_TAGS}
     for key, words in known.items():
         value = metadata.get(key)
         if not isinstance(value, str) or value not in words:
@@ -93,6 +97,30 @@ def repositories(folder: Folder) -> Iterator[Problem]:
         for value in _as_list(metadata.get(key)):
             if not _is_repo_id(value):
                 yield _about(folder, key, f"has {shown(value)} in {key}", "write a repository id, USER/NAME")
+
+
+def base_model(folder: Folder) -> Iterator[Problem]:
+    """What was made from another model names it, and says how: the Hub would guess the relation, or show none.
+
+    An adapter names the same model in adapter_config.json, where peft looks for it.
+    """
+    metadata = _metadata(folder)
+    if not isinstance(metadata, dict):
+        return
+    base, relation = metadata.get("base_model"), metadata.get("base_model_relation")
+    start = folder.data("release.json").get("start")
+    known = start.get("repo_id") if isinstance(start, dict) else None
+    if folder.is_adapter:
+        known, needed = folder.data(ADAPTER_CONFIG).get("base_model_name_or_path"), {"adapter"}
+    else:
+        needed = {"finetune"} if known else RELATIONS
+    if known and base != known:
+        yield _about(
+            folder, "base_model", f"has {shown(base)} in base_model", f"write {shown(known)}, which it started from"
+        )
+    if (base or known) and relation not in needed:
+        remedy = f"write {' or '.join(sorted(needed))}"
+        yield _about(folder, "base_model_relation", f"has the base_model_relation {shown(relation)}", remedy)
 
 
 def model_index(folder: Folder) -> Iterator[Problem]:

@@ -85,7 +85,7 @@ def special_tokens(folder: Folder) -> Iterator[Problem]:
             value = other.get(f"{token}_token_id")
             # A text's end that also pads is no padding of the model's: its embedding would never be trained.
             unused = token == "pad" and file == "config.json" and content == end and value is None
-            if other and not unused and value not in (tokenizers, [tokenizers]):
+            if other and not unused and tokenizers not in (value if isinstance(value, list) else [value]):
                 what = f"has the {token}_token_id {shown(value)}"
                 yield Problem(file, None, what, f"the tokenizer's {token} is {shown(content)}, {tokenizers}")
     if config.get("pad_token_id") is not None and config.get("pad_token_id") == config.get("eos_token_id"):

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from axion.errors import AxionError, one_line
 from axion.files import sha256
 from publish.check.folder import BINARY, Folder, Problem, shown
-from publish.manifest import REQUIRED_FILES, allowed_files, read_manifest, required_files
+from publish.manifest import ADAPTER_FILES, LICENSE, REQUIRED_FILES, allowed_files, read_manifest, required_files
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz"}
 _KINDS = {".json": "JSON", ".py": "Python", ".yaml": "YAML"}
@@ -21,10 +21,12 @@ _MAX_HEADER = 100_000_000  # of a safetensors file, in bytes; the limit of the f
 
 def allowed_names(folder: Folder) -> Iterator[Problem]:
     """The folder has all files of a release and no others; hidden or forgotten files leak (autotrain#762)."""
-    for name in sorted({*REQUIRED_FILES} & required_files(folder.path)):  # the rules for code report missing modules
+    required = ADAPTER_FILES if folder.is_adapter else sorted({*REQUIRED_FILES} & required_files(folder.path))
+    allowed = {*ADAPTER_FILES, LICENSE} if folder.is_adapter else allowed_files(folder.remote_code)
+    for name in required:  # the rules for code report missing modules
         if not folder.names.get(name):
             yield Problem(name, None, "is missing from the release", "build the release again")
-    unexpected = set(folder.names) - allowed_files(folder.remote_code)
+    unexpected = set(folder.names) - allowed
     # A forgotten .git or __pycache__ is one problem, not hundreds.
     tops = Counter(name.split("/")[0] + "/" * ("/" in name) for name in unexpected)
     for top, count in sorted(tops.items()):

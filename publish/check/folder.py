@@ -14,7 +14,7 @@ from typing import Any
 from axion.errors import AxionError
 from axion.files import parse_json, parse_yaml
 from publish.check.secrets import hide_secrets
-from publish.manifest import remote_code
+from publish.manifest import ADAPTER_CONFIG, remote_code
 
 PARSE_ERRORS = (ValueError, SyntaxError, RecursionError, MemoryError)
 BINARY = (".png", ".safetensors")
@@ -60,6 +60,11 @@ class Folder:
             raise AxionError(f"{path} is not a folder")
         self.path = path
         self._read: dict[str, tuple[Any, Exception | None]] = {}
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it holds an adapter alone, without the model that it belongs to."""
+        return ADAPTER_CONFIG in self.names
 
     @cached_property
     def names(self) -> dict[str, bool]:

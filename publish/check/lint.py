@@ -44,6 +44,7 @@ RULES: tuple[Rule, ...] = (
     card.required_metadata,
     card.languages_and_tags,
     card.repositories,
+    card.base_model,
     card.model_index,
     card.eval_results,
     card.finished,

@@ -14,16 +14,18 @@ from axion.data.format import prompt
 from axion.errors import AxionError
 from axion.families import get_family
 from axion.files import parse_yaml, sha256
+from axion.inference.chat import can_chat, conversation_prompt
 from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.pretrained_tokenizer import model_ids
-from axion.release import open_release
+from axion.release import Release, open_release
 from axion.series import code_url
 from axion.shipped import shipped
 from axion.tokenizer import generation_config, save_tokenizer, write_legacy_tokenizer
 from axion.training.metrics import METRICS_FILE, read_metrics
 from publish.manifest import (
+    CHAT_TEMPLATE,
     CODE,
     LICENSE,
     OPTIONAL_FILES,
@@ -38,7 +40,7 @@ from publish.release import charts
 from publish.release.card import TEMPLATES, card_files
 from publish.release.facts import collect_facts, read_run, roadmap, tested_transformers
 from publish.release.fingerprint import code_fingerprint, fingerprint
-from publish.release.measure import TEXT_SAMPLING
+from publish.release.measure import QUESTIONS, TEXT_SAMPLING
 
 AUTO_MAP = {
     "AutoConfig": "configuration_axion.AxionConfig",
@@ -126,7 +128,7 @@ def refresh(
     """
     with _replacing(target) as copy:
         info = check_files(folder)  # a damaged file must not get a new, valid sha256
-        written_below = {*OPTIONAL_FILES, *remote_code(folder)}
+        written_below = {*OPTIONAL_FILES, *remote_code(folder)} - {CHAT_TEMPLATE}
         for name in set(info["files"]) - written_below:
             (copy / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, copy / name)
@@ -213,12 +215,19 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
     load = info["results"]["expert_load"]["together"]["layers"]
     first_layer = release.config.mixture_layers.start + 1
     charts.draw_expert_load(load, f"{title}: load of each expert", folder / "expert-load.png", first_layer)
-    asked = (release.openings[0], TEXT_SAMPLING) if release.openings else (TRACE_PROMPT, TRACE_SAMPLING)
-    trace = make_trace(info["name"], release.model, release.tokenizer, *asked)
+    trace = make_trace(info["name"], release.model, release.tokenizer, *_recorded(release))
     trace["favourites"] = ingredients.measured["favourites"]
     (folder / "trace.json").write_text(json.dumps(trace, ensure_ascii=False) + "\n", encoding="utf-8")
     _copy_license(folder, info["license"])
     _write_card(folder, info | {"inputs": ingredients.inputs()})
+
+
+def _recorded(release: Release) -> tuple[str, Sampling]:
+    """The prompt and the settings of the generation that a release records."""
+    if can_chat(release.tokenizer):
+        question = [{"role": "user", "content": QUESTIONS[0]}]
+        return conversation_prompt(release.tokenizer, question, release.name), TRACE_SAMPLING
+    return (release.openings[0], TEXT_SAMPLING) if release.openings else (TRACE_PROMPT, TRACE_SAMPLING)
 
 
 def _write_model(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

@@ -117,8 +117,10 @@ def render_card(info: dict) -> str:
             ways=_ways_of_asking(info["results"]),
             template_prompt=TEMPLATE_PROMPT,
             prompt=example_prompt(info),
-            problems=not info.get("openings"),
-            hub_problems=info["dataset"] is not None and not info.get("openings"),
+            problems=is_of_problems(info),
+            hub_problems=info["dataset"] is not None and is_of_problems(info),
+            chats=bool(info.get("chats")),
+            start=_start(info),
             text_name=", ".join(dict.fromkeys(source.data_name for source in sources_of(info["data"]))),
             collections=f"https://huggingface.co/{info['repo_id'].partition('/')[0]}/collections",
             code_files=REMOTE_CODE,
@@ -139,10 +141,26 @@ def render_card(info: dict) -> str:
 
 
 EXAMPLE_PROMPT = prompt("Quanto é 5 + 3?")
+EXAMPLE_CHAT = "<|user|>Quem é você?<|end|><|assistant|>"
+
+
+def is_of_problems(info: dict) -> bool:
+    """Whether a release was made to be asked problems, and not to continue text or to chat."""
+    return not info.get("openings") and not info.get("chats")
+
+
+def _start(info: dict) -> dict | None:
+    """The release that this one started from, with its name as a link where it is on the Hub."""
+    if not (start := info.get("start")):
+        return None
+    repo_id = start["repo_id"]
+    return {**start, "link": f"[{repo_id}](https://huggingface.co/{repo_id})" if repo_id else start["name"]}
 
 
 def example_prompt(info: dict) -> str:
-    """The prompt of a card's examples: a sum, or for a model of text an opening."""
+    """The prompt of a card's examples: a sum, for a model of text an opening, and a question for one that can chat."""
+    if info.get("chats"):
+        return EXAMPLE_CHAT
     openings = info.get("openings")
     is_given = isinstance(openings, list) and openings and isinstance(openings[0], str)
     return openings[0] if is_given else EXAMPLE_PROMPT
@@ -237,11 +255,24 @@ def card_metadata(info: dict) -> ModelCardData:
         library_name="transformers",
         pipeline_tag="text-generation",
         datasets=[info["dataset"]] if info["dataset"] else None,
+        **base_metadata(info.get("start"), "finetune"),
         metrics=sorted({result.metric_type for result in results} & HUB_METRICS) or None,
         tags=["axion", info["family"], *get_family(info["family"]).tags, "tiny", "cpu", "custom_code"],
         model_name=info["title"],
         eval_results=results or None,
     )
+
+
+def base_metadata(start: dict | None, relation: str) -> dict[str, str]:
+    """The keys that place a model below another one in the Hub's model tree; none where the other is not on the Hub.
+
+    Args:
+        start: `recipe.start` as JSON.
+        relation: one of the Hub's: adapter, finetune, merge, quantized.
+    """
+    if not start or not start["repo_id"]:
+        return {}
+    return {"base_model": start["repo_id"], "base_model_relation": relation}
 
 
 HUB_METRICS = {"exact_match"}
@@ -259,7 +290,7 @@ def check_metadata(recipe: Recipe) -> None:
     if recipe.title != " ".join(recipe.title.split()) or not recipe.title:
         raise AxionError(f"title is {recipe.title!r}; write one line without spaces around it")
     _template(recipe.family)
-    known = recipe.model_dump(include={"license", "languages", "title", "family"})
+    known = recipe.model_dump(include={"license", "languages", "title", "family", "start"})
     for source in recipe.data.sources:
         if isinstance(source, FileSource):
             check_dataset(source)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from axion.data.recipe import DataRecipe
+from axion.data.sources import Chat
 from axion.errors import AxionError, one_line
 from axion.families import get_family
 from axion.files import parse_yaml
@@ -81,10 +82,13 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
         "data": log["data"],
         "tokenizer": recipe["tokenizer"] if recipe["tokenizer"].get("kind", "bpe") != "bpe" else None,
         "openings": log.get("openings", []),
+        "chats": data.find(Chat) is not None,
+        "start": recipe.get("start"),
+        "lora": recipe.get("lora"),
         "training": {
             **{key: log[key] for key in _OF_A_RUN},
             "recipe": recipe["training"],
-            "command": "python -m axion train recipe.yaml",
+            "command": _command(recipe, data),
             "curve": sample_curve(metrics),
         },
         "measured": {key: measured[key] for key in ("date", "files", "test_files")},
@@ -94,6 +98,31 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
         "space": None,
         "roadmap": roadmap(recipe["family"]),
     }
+
+
+def _command(recipe: dict, data: DataRecipe) -> str:
+    """The command that repeats a run."""
+    if (start := recipe.get("start")) is None:
+        return "python -m axion train recipe.yaml"
+    base = start["repo_id"] and f"{start['repo_id']}@{start['revision'] or 'main'}"
+    options = [
+        *(f"--data {file.name}" for source in data.sources for file in getattr(source, "local_files", None) or ()),
+        *(f"--data {source.hub_id}@{source.revision}" for source in data.sources if getattr(source, "hub_id", None)),
+        *(["--lora", f"--rank {recipe['lora']['rank']}"] if recipe.get("lora") else []),
+        *(f"--{name} {recipe['training'][key]}" for name, key in FINETUNE_OPTIONS.items()),
+        f"--seed {recipe['seed']} --name {recipe['name']}",
+    ]
+    return " ".join(["python -m axion finetune", base or start["name"], *options])
+
+
+FINETUNE_OPTIONS = {
+    "epochs": "epochs",
+    "lr": "learning_rate",
+    "batch-size": "batch_size",
+    "grad-accum": "grad_accum",
+    "max-length": "window",
+}
+"""Option of `axion finetune` → the key of the recipe's training section that it sets."""
 
 
 def roadmap(family: str) -> list[dict]:

@@ -13,6 +13,7 @@ from axion.evaluation.answers import complete
 from axion.evaluation.results import skipped_tasks, with_current_names
 from axion.evaluation.tasks import Subject
 from axion.files import identify, parse_yaml, read_json, sha256, write_json
+from axion.inference.chat import Conversation, can_chat
 from axion.inference.routing import expert_favourites
 from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
@@ -32,6 +33,8 @@ SAMPLE_TOKENS = 120
 TEXT_SAMPLING = Sampling(temperature=0.8, top_p=0.95, seed=1, max_new_tokens=SAMPLE_TOKENS)
 """How a model of text continues openings: the likeliest words alone repeat themselves."""
 TEXT_SAMPLES = 2
+QUESTIONS = ("Quem é você?", "What is your name?", "Qual é a capital do Brasil?")
+"""What a model that was taught to chat is asked for the sample outputs on its card."""
 
 
 def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
@@ -114,9 +117,14 @@ def measure_missing(folder: Path) -> dict:
 def write_samples(release: Release) -> list[dict]:
     """What a model writes: "prompt" and "output", one for each prompt.
 
-    A model of problems answers SAMPLE_PROMPTS greedily. A model of text continues openings of held-out text, sampled,
+    A model that was taught to chat answers QUESTIONS greedily, and a model of problems SAMPLE_PROMPTS. A model of text
+    continues openings of held-out text, sampled,
     with "temperature", "top_p" and "seed" beside them.
     """
+    if can_chat(release.tokenizer):
+        return [
+            {"prompt": f"user: {asked}\nassistant: ", "output": answer_question(release, asked)} for asked in QUESTIONS
+        ]
     if not release.openings:
         texts = complete(release, SAMPLE_PROMPTS, SAMPLE_TOKENS)
         return [{"prompt": asked, "output": text} for asked, text in zip(SAMPLE_PROMPTS, texts, strict=True)]
@@ -125,6 +133,12 @@ def write_samples(release: Release) -> list[dict]:
         {"prompt": opening, "output": continue_text(release, opening), **settings}
         for opening in release.openings[:TEXT_SAMPLES]
     ]
+
+
+def answer_question(release: Release, question: str) -> str:
+    """What a model that was taught to chat answers to a question, greedily."""
+    sampling = Sampling(max_new_tokens=SAMPLE_TOKENS)
+    return "".join(Conversation(release.model, release.tokenizer, release.name, sampling).ask(question))
 
 
 def continue_text(release: Release, opening: str) -> str:
@@ -156,7 +170,7 @@ def _key(run: Path, data: DataRecipe) -> dict[str, str]:
         "weights": sha256(run / "final" / "model.safetensors"),
         "data": fingerprint([data.settings(), _identify(data.local_paths()), _identify(data.test_paths())]),
         "measure": code_fingerprint("axion.evaluation.evaluate"),
-        "samples": fingerprint([SAMPLE_PROMPTS, SAMPLE_TOKENS, asdict(TEXT_SAMPLING), TEXT_SAMPLES]),
+        "samples": fingerprint([SAMPLE_PROMPTS, SAMPLE_TOKENS, asdict(TEXT_SAMPLING), TEXT_SAMPLES, QUESTIONS]),
     }
 
 

@@ -19,6 +19,7 @@ from axion.files import sha256
 from axion.release import open_release
 from publish.cli import app
 from publish.manifest import (
+    CHAT_TEMPLATE,
     EVAL_RESULTS,
     LICENSE,
     OPTIONAL_FILES,
@@ -33,7 +34,7 @@ from publish.manifest import (
 from publish.release import build, facts, fingerprint
 
 REPO_ID = "someone/Axion-tiny"
-FILES = {*REQUIRED_FILES, *REMOTE_CODE, *OPTIONAL_FILES}
+FILES = {*REQUIRED_FILES, *REMOTE_CODE, *OPTIONAL_FILES} - {CHAT_TEMPLATE}
 
 
 @pytest.fixture
