@@ -16,7 +16,7 @@ from axion.export.native import write_native
 from axion.families import get_family
 from axion.release import Release, open_release
 from publish.manifest import check_files, write_manifest
-from publish.release.card import FILTERS, TEMPLATES, example_prompt, pin
+from publish.release.card import FILTERS, TEMPLATES, example_prompt, is_of_problems, pin
 
 SUFFIXES = {"native": "-native", "gguf": "-GGUF"}
 """Export format → the suffix of its repository's name."""
@@ -86,6 +86,7 @@ def _facts(info: dict, release: Release, folder: Path, form: str, repo_id: str) 
         "base_model": repo_id,
         "base_weights_sha256": info["files"]["model.safetensors"],
         "openings": info.get("openings", []),
+        "chats": info.get("chats", False),
         "context": release.config.max_position_embeddings,
         "libraries": {name: info["training"]["libraries"][name] for name in ("torch", "transformers")},
         "sizes": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
@@ -110,7 +111,7 @@ def render_card(facts: dict) -> str:
         text = environment.get_template(f"{facts['form']}.md.j2").render(
             info=facts,
             prompt=example_prompt(facts),
-            problems=not facts.get("openings"),
+            problems=is_of_problems(facts),
             parameters=facts["parameters"],
             oldest_transformers=OLDEST_NATIVE_TRANSFORMERS,
             pins=[pin(name, version) for name, version in facts["libraries"].items()],
