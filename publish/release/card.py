@@ -314,7 +314,7 @@ def _tokenizer(info: dict) -> dict:
     section = info.get("tokenizer") or {}
     name, revision = section.get("id"), section.get("revision")
     return {
-        "own": section.get("kind", "bpe") == "bpe",
+        "own": section.get("kind", "bpe") in ("bpe", "start"),
         "name": f"tiktoken's {section['encoding']}" if section.get("encoding") else f"that of {name}",
         "revision": revision,
     }
