@@ -20,7 +20,7 @@ from publish.cli import app as publish_app
 from publish.release.facts import NEWEST_TRANSFORMERS, OLDEST_TRANSFORMERS
 from tests.support.servers import served
 from tools import own_text
-from tools.tables import results_block
+from tools.tables import results_block, teaching_block
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,10 +62,13 @@ def test_there_is_a_command_of_each_kind():
         "eval",
         "data",
         "train",
+        "finetune",
+        "chat",
         "export",
     }
     assert {line[0] for line in commands("python -m publish")} == {
         "axion1-v0.1",
+        "runs/small-talk/recipe.yaml",
         "check",
         "refresh",
         "verify",
@@ -142,6 +145,11 @@ def test_the_counts_match_the_model():
 def test_the_results_match_the_bundled_release(bundled):
     info = json.loads((BUNDLED / "release.json").read_text(encoding="utf-8"))
     assert replace_block(README, "results", results_block(info)) == README, "run: python -m tools.tables"
+
+
+def test_what_teaching_came_to_is_what_was_measured():
+    report = json.loads((ROOT / "docs" / "teaching.json").read_text(encoding="utf-8"))
+    assert replace_block(README, "teaching", teaching_block(report)) == README, "run: python -m tools.tables"
 
 
 def test_the_versions_of_transformers_are_those_that_releases_were_tested_with():

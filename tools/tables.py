@@ -43,13 +43,51 @@ def results_block(info: dict) -> str:
     )
 
 
+def teaching_block(report: dict) -> str:
+    """The README's lines about the release that was taught to chat: its loss and its dialogues, as they are.
+
+    Args:
+        report: the content of docs/teaching.json, see `tools.teaching`.
+    """
+    nats, bits, counts = report["nats_per_token"], report["bits_per_byte"], report["conversations"]
+    minutes, cores = report["seconds"] / 60, report["machine"]["cores"]
+    sampling = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in report["sampling"].items())
+    return "\n".join(
+        [
+            f"Measured on {report['date']} with `python -m tools.teaching`: `{report['base']}` was taught",
+            f"{counts['train']:,} short conversations in English and Portuguese, {report['training']['epochs']} epochs in "
+            f"{minutes:.1f} minutes on {cores} processor",
+            f"cores. The loss on {counts['validation']:,} held-out conversations fell from {nats['before']:.2f} to "
+            f"{nats['after']:.2f} nats per token of the answers",
+            f"({bits['before']:.2f} to {bits['after']:.2f} bits per byte). Three fixed dialogues, unedited, sampled with "
+            f"{sampling}:",
+            "",
+            "```text",
+            "\n\n".join(map(_dialogue, report["dialogues"])),
+            "```",
+            "",
+        ]
+    )
+
+
+def _dialogue(messages: list[dict[str, str]]) -> str:
+    speakers = {"user": "you", "assistant": "model"}
+    return "\n".join(f"{speakers[message['role']]}: {' '.join(message['content'].split())}" for message in messages)
+
+
+def write_readme(name: str, block: str) -> None:
+    """Writes a block between the README's markers of that name."""
+    README.write_text(replace_block(README.read_text(encoding="utf-8"), name, block), encoding="utf-8")
+
+
 def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def main() -> None:
-    text = replace_block(README.read_text(encoding="utf-8"), "results", results_block(read(RELEASE / "release.json")))
-    README.write_text(replace_block(text, "own-text", own_text.readme_block(read(own_text.FILE))), encoding="utf-8")
+    write_readme("results", results_block(read(RELEASE / "release.json")))
+    write_readme("own-text", own_text.readme_block(read(own_text.FILE)))
+    write_readme("teaching", teaching_block(read(DOCS / "teaching.json")))
     performance.write_page(read(DOCS / "performance.json"))
     for name, block_of in DOCS_BLOCKS.items():
         write_block("playground.md", name, block_of(read(DOCS / f"{name}.json")))
