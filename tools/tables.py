@@ -54,13 +54,13 @@ def teaching_block(report: dict) -> str:
     sampling = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in report["sampling"].items())
     return "\n".join(
         [
-            f"Measured on {report['date']} with `python -m tools.teaching`: `{report['base']}` was taught",
-            f"{counts['train']:,} short conversations in English and Portuguese, {report['training']['epochs']} epochs in "
-            f"{minutes:.1f} minutes on {cores} processor",
-            f"cores. The loss on {counts['validation']:,} held-out conversations fell from {nats['before']:.2f} to "
-            f"{nats['after']:.2f} nats per token of the answers",
-            f"({bits['before']:.2f} to {bits['after']:.2f} bits per byte). Three fixed dialogues, unedited, sampled with "
-            f"{sampling}:",
+            f"Measured on {report['date']} with `python -m tools.teaching`: `{report['base']}` was taught "
+            f"{counts['train']:,} short",
+            f"conversations in English and Portuguese, {report['training']['epochs']} epochs in {minutes:.1f} minutes "
+            f"on {cores} processor cores. The loss",
+            f"on {counts['validation']:,} held-out conversations fell from {nats['before']:.2f} to {nats['after']:.2f} "
+            f"nats per token of the answers ({bits['before']:.2f} to",
+            f"{bits['after']:.2f} bits per byte). Three fixed dialogues, unedited, sampled with {sampling}:",
             "",
             "```text",
             "\n\n".join(map(_dialogue, report["dialogues"])),
