@@ -4,7 +4,6 @@ Every linear layer of attention and of the feed-forward parts has an adapter, an
 weights are stacked in parameters of three dimensions. Embeddings, norms and routers stay as they are.
 """
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +12,18 @@ from typing import cast
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from axion.files import write_json
 from axion.model.mixture_axion import AxionExperts
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import LoraRecipe, StartRecipe
 
-CONFIG_FILE = "adapter_config.json"
 
-
-def add_adapters(model: AxionForCausalLM, lora: LoraRecipe) -> PeftModel:
+def add_adapters(model: AxionForCausalLM, lora: LoraRecipe, start: StartRecipe) -> PeftModel:
     """Freezes a model and adds adapters to it, in place; they change nothing until they are trained.
+
+    Args:
+        model: what they are trained for.
+        lora: their settings.
+        start: the release that the model comes from, which they name.
 
     Returns:
         What saves the adapters and merges them.
@@ -40,21 +41,15 @@ def add_adapters(model: AxionForCausalLM, lora: LoraRecipe) -> PeftModel:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # names that peft still uses and transformers has renamed
-        return cast(PeftModel, get_peft_model(model, config))
+        adapted = cast(PeftModel, get_peft_model(model, config))
+    config.base_model_name_or_path, config.revision = start.repo_id or start.name, start.revision
+    return adapted
 
 
-def save_adapters(adapted: PeftModel, folder: Path, start: StartRecipe) -> None:
+def save_adapters(adapted: PeftModel, folder: Path) -> None:
     """Writes adapter_config.json, which names the release that was adapted, and adapter_model.safetensors."""
     adapted.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's template of a card, not filled in
-    name_base(folder, start.repo_id or start.name, start.revision)
-
-
-def name_base(folder: Path, base: str, revision: str | None) -> None:
-    """Records which model an adapter belongs to, where peft looks for it."""
-    path = folder / CONFIG_FILE
-    content = json.loads(path.read_text(encoding="utf-8"))
-    write_json(path, content | {"base_model_name_or_path": base, "revision": revision, "inference_mode": True})
 
 
 def merge_adapters(adapted: PeftModel) -> AxionForCausalLM:

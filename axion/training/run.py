@@ -6,7 +6,9 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from transformers import PreTrainedTokenizerFast, TrainingArguments, set_seed
@@ -157,7 +159,7 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
     model = AxionForCausalLM(config)
     if plan.start:
         model.load_state_dict(plan.start.model.state_dict())
-    adapted = add_adapters(model, recipe.lora) if recipe.lora else None
+    adapted = add_adapters(model, recipe.lora, recipe.start) if recipe.lora and recipe.start else None
     recorder = Recorder(recipe, model, plan.data.validation, out, steps, plan.windows.windows_per_epoch, stop)
     if resumed_from:
         checkpoint.load_weights(resumed_from, model)
@@ -199,8 +201,8 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
         raise Interrupted(f"stopped at {at}; {saved} is saved; continue with --resume")
 
     if parallel.is_main_process():
-        if adapted and recipe.start:
-            _write(out / ADAPTER, out, lambda folder: save_adapters(adapted, folder, recipe.start), plan.data.tokenizer)
+        if adapted:
+            _write(out / ADAPTER, out, partial(save_adapters, adapted), plan.data.tokenizer)
             model = merge_adapters(adapted)
         _write_final(model, plan.data.tokenizer, out)
         write_finished(out, recipe, plan.data, plan.backend, steps)
@@ -225,9 +227,8 @@ def _windows(recipe: Recipe, data: Prepared) -> PackedWindows | WholeDocuments:
     training = recipe.training
     if not training.whole_documents:
         return PackedWindows(data.train, training.window, training.epochs, recipe.seed, training.document_mask)
-    windows = WholeDocuments(
-        data.train, training.window, training.epochs, recipe.seed, int(data.tokenizer.pad_token_id or 0)
-    )
+    pad_id = data.tokenizer.convert_tokens_to_ids(str(data.tokenizer.pad_token))
+    windows = WholeDocuments(data.train, training.window, training.epochs, recipe.seed, cast(int, pad_id))
     if windows.cut or windows.left_out:
         _report(
             f"longer than {training.window} tokens: of {len(data.train):,} documents, {windows.cut:,} are cut after "

@@ -85,12 +85,17 @@ def special_tokens(folder: Folder) -> Iterator[Problem]:
             value = other.get(f"{token}_token_id")
             # A text's end that also pads is no padding of the model's: its embedding would never be trained.
             unused = token == "pad" and file == "config.json" and content == end and value is None
-            if other and not unused and tokenizers not in (value if isinstance(value, list) else [value]):
+            if other and not unused and not _names(value, tokenizers, many=token == "eos" and other is generation):
                 what = f"has the {token}_token_id {shown(value)}"
                 yield Problem(file, None, what, f"the tokenizer's {token} is {shown(content)}, {tokenizers}")
     if config.get("pad_token_id") is not None and config.get("pad_token_id") == config.get("eos_token_id"):
         what = f"has {shown(config['pad_token_id'])} as both pad_token_id and eos_token_id"
         yield Problem("config.json", None, what, "output would be endless or empty; use a separate token for padding")
+
+
+def _names(value: object, token: int, many: bool) -> bool:
+    """Whether a configuration's value is this token. With `many` there may be others: what ends a turn ends a text."""
+    return token in value if many and isinstance(value, list) else value in (token, [token])
 
 
 def tokenizer_class(folder: Folder) -> Iterator[Problem]:

@@ -12,7 +12,6 @@ from axion.errors import AxionError
 from axion.families import get_family
 from axion.files import sha256
 from axion.release import WEIGHTS, Release, open_release
-from axion.training.adapters import name_base
 from axion.training.runfile import ADAPTER
 from publish.manifest import check_files, write_manifest
 from publish.release.card import FILTERS, TEMPLATES, base_metadata, pin
@@ -43,7 +42,6 @@ def build_adapter(run: Path, release: Path, repo_id: str, target: Path) -> Expor
     start = info["start"]
     check_adapter(run / ADAPTER, open_release(release), open_base(start))
     shutil.copytree(run / ADAPTER, folder)
-    name_base(folder, start["repo_id"], start["revision"])
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors writes files that only their owner can read
     facts = {key: info[key] for key in _COPIED} | {

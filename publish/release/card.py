@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import jinja2
 import yaml
@@ -255,15 +255,15 @@ def card_metadata(info: dict) -> ModelCardData:
         library_name="transformers",
         pipeline_tag="text-generation",
         datasets=[info["dataset"]] if info["dataset"] else None,
-        **base_metadata(info.get("start"), "finetune"),
         metrics=sorted({result.metric_type for result in results} & HUB_METRICS) or None,
         tags=["axion", info["family"], *get_family(info["family"]).tags, "tiny", "cpu", "custom_code"],
         model_name=info["title"],
         eval_results=results or None,
+        **base_metadata(info.get("start"), "finetune"),
     )
 
 
-def base_metadata(start: dict | None, relation: str) -> dict[str, str]:
+def base_metadata(start: dict | None, relation: str) -> dict[str, Any]:
     """The keys that place a model below another one in the Hub's model tree; none where the other is not on the Hub.
 
     Args:

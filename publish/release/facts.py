@@ -104,10 +104,11 @@ def _command(recipe: dict, data: DataRecipe) -> str:
     """The command that repeats a run."""
     if (start := recipe.get("start")) is None:
         return "python -m axion train recipe.yaml"
+    sources = [source for source in data.sources if isinstance(source, Chat)]
     base = start["repo_id"] and f"{start['repo_id']}@{start['revision'] or 'main'}"
     options = [
-        *(f"--data {file.name}" for source in data.sources for file in getattr(source, "local_files", None) or ()),
-        *(f"--data {source.hub_id}@{source.revision}" for source in data.sources if getattr(source, "hub_id", None)),
+        *(f"--data {file.name}" for source in sources for file in source.local_files or ()),
+        *(f"--data {source.hub_id}@{source.revision}" for source in sources if source.hub_id),
         *(["--lora", f"--rank {recipe['lora']['rank']}"] if recipe.get("lora") else []),
         *(f"--{name} {recipe['training'][key]}" for name, key in FINETUNE_OPTIONS.items()),
         f"--seed {recipe['seed']} --name {recipe['name']}",

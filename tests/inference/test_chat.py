@@ -41,7 +41,7 @@ def test_each_answer_sees_the_conversation_before_it(chatty):
 
 def test_old_turns_are_left_out_when_the_context_is_full(chatty):
     conversation = converse(chatty, system="S")
-    for _ in range(6):
+    for _ in range(8):
         list(conversation.ask("Quanto é 5 + 3?"))
     assert 0 < conversation.left_out < len(conversation.messages) and conversation.left_out % 2 == 0
     context = chatty.config.max_position_embeddings

@@ -34,7 +34,14 @@ BROKEN = [
     (rules.languages_and_tags, front("language", "no"), "has the language False"),
     (rules.languages_and_tags, front("tags", "[axion, 3]"), r"has the tags \['axion', 3\]"),
     (rules.repositories, front("datasets", "[./data/gsm8k]"), r"has './data/gsm8k' in datasets"),
-    (rules.repositories, front("base_model", r"C:\\models\\a"), "in base_model", "contains a path"),
+    (
+        rules.repositories,
+        front("base_model", r"C:\\models\\a"),
+        "in base_model",
+        "has the base_model_relation None",
+        "contains a path",
+    ),
+    (rules.base_model, front("base_model", "a/b"), "has the base_model_relation None: write adapter or finetune or"),
     (
         rules.repositories,
         front("new_version", "a/b/c"),
