@@ -137,7 +137,13 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> li
     """Token ids of each text. What looks like a special token in a text is encoded as plain text."""
     if not texts:
         return []
-    encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        verbose=False,  # texts may be longer than the context of the release that the tokenizer comes from
+    )
     return cast("list[list[int]]", encoded["input_ids"])
 
 
