@@ -150,10 +150,13 @@ def release(
 
 def _submit(request: PublishRequest, arguments: list[str], hardware: dict[str, str | None], as_json: bool) -> None:
     """Run the preflight checks here, then submit the same command as a Job."""
+    from axion.errors import AxionError
     from publish.jobs import JobRequest, describe, submit
     from publish.pipeline import preflight
 
     recipe, _ = preflight(request)
+    if recipe.start:
+        raise AxionError(f"{recipe.name} is fine-tuned, and a Job only trains from scratch: omit --on jobs")
     given = {name: value for name, value in hardware.items() if value}
     job = submit(JobRequest(recipe, _without(arguments, "--on", *(f"--{name}" for name in given)), **given))
     print(json.dumps({"job": job.id, "url": job.url}) if as_json else describe(job))

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from gguf import GGUFReader
 from peft import PeftModel
 from transformers import AutoTokenizer
 
 from axion.data.sources.chat import CHAT_TEMPLATE
 from axion.errors import AxionError
+from axion.export.gguf import write_gguf
 from axion.files import sha256
 from axion.inference.chat import Conversation, can_chat
 from axion.inference.sampling import Sampling
@@ -21,6 +23,9 @@ from axion.training.finetune import Settings, finetuning_recipe
 from axion.training.metrics import read_metrics
 from axion.training.recorder import Recorder
 from axion.training.run import train
+from playground.generate.catalogue import Catalogue
+from playground.generate.chat import answer_events
+from playground.generate.request import DEFAULTS
 
 ANSWERS = {"Quem é você?": "Axion.", "Diga oi": "Oi!", "1 + 1": "2", "Bye": "Tchau!", "Cor?": "Azul.", "Quando?": "Já."}
 
@@ -95,6 +100,22 @@ def test_the_result_is_a_release_that_can_chat(whole, base):
     recorded = load_recipe(whole / "recipe.yaml")
     assert recorded.start is not None and recorded.start.sha256 == sha256(base.folder / "model.safetensors")
     assert recorded.name == "axion-tiny-chat" and recorded.training.whole_documents
+
+
+def test_it_chats_in_the_page_and_the_answer_ends(whole):
+    model = Catalogue([str(whole / "final")]).open("run")
+    messages = [{"role": "user", "content": "Diga oi"}]
+    settings = DEFAULTS | {"max_new_tokens": 30}
+    events = list(answer_events(model, {"turn": 1, "attempt": 0, "messages": messages}, settings))
+    assert "".join(event["t"] for event in events if event["kind"] == "step") == answer(whole / "final", "Diga oi")
+    assert events[-1]["reason"] == "eos"
+
+
+def test_llama_cpp_gets_the_template_and_the_end_of_a_turn(whole, tmp_path):
+    write_gguf(release := open_release(whole / "final"), tmp_path / "chat.gguf", "f32")
+    fields = GGUFReader(tmp_path / "chat.gguf").fields
+    assert fields["tokenizer.chat_template"].contents() == CHAT_TEMPLATE
+    assert fields["tokenizer.ggml.eot_token_id"].contents() == release.tokenizer.convert_tokens_to_ids("<|end|>")
 
 
 def test_lora_adapts_attention_and_all_experts_and_nothing_else(adapted, base):
