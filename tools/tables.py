@@ -12,6 +12,7 @@ from axion.evaluation.results import result_rows
 from axion.shipped import ROOT
 from benchmarks import performance, playground, visitors
 from benchmarks.report import DOCS, replace_block, write_block
+from publish.release.card import code_block
 from tools import own_text
 
 README = ROOT / "README.md"
@@ -62,9 +63,7 @@ def teaching_block(report: dict) -> str:
             f"nats per token of the answers ({bits['before']:.2f} to",
             f"{bits['after']:.2f} bits per byte). Three fixed dialogues, unedited, sampled with {sampling}:",
             "",
-            "```text",
-            "\n\n".join(map(_dialogue, report["dialogues"])),
-            "```",
+            code_block("\n\n".join(map(_dialogue, report["dialogues"]))),
             "",
         ]
     )
