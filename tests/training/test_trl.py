@@ -29,7 +29,7 @@ trainer = SFTTrainer(model, config, train_dataset=Dataset.from_list([{"messages"
 row = trainer.train_dataset[0]
 trainer.train()
 losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-learned = [token for token, mask in zip(row["input_ids"], row["assistant_masks"]) if mask]
+learned = [token for token in row["labels"] if token != -100]
 print(json.dumps({"losses": losses, "learned": tokenizer.decode(learned)}))
 """
 
