@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from axion.errors import AxionError, one_line
 from axion.files import sha256
+from axion.tokenizer import SPECIAL_IDS
 
 END_OF_TEXT = "<|endoftext|>"
 _CONTRACTIONS = "[sdmt]|ll|ve|re"
@@ -34,7 +36,7 @@ class Encoding:
     """Of that file."""
     pattern: str
     """Splits a text, in the syntax of `tokenizers`."""
-    special_tokens: Mapping[str, int]
+    special_tokens: dict[str, int]
     size: int
     """Entries of the vocabulary, unused ones included."""
 
@@ -152,7 +154,7 @@ def hub_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizer
 
 
 @cache
-def hub_facts(name: str, revision: str | None) -> tuple[int, dict[str, int]]:
+def hub_facts(name: str, revision: str | None) -> tuple[int, dict[str, int | None]]:
     """Size of the vocabulary of `hub_tokenizer`, and its special ids as a model's config has them."""
     tokenizer = hub_tokenizer(name, revision)
     return vocabulary_size(tokenizer), model_ids(tokenizer)
@@ -168,7 +170,7 @@ def model_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
 
     Where a text's end also pads, the config has no padding: the embedding of a padding token is never trained.
     """
-    bos, eos, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    bos, eos, pad = (cast("int | None", getattr(tokenizer, name)) for name in SPECIAL_IDS)
     return {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": None if pad in (bos, eos) else pad}
 
 

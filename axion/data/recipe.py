@@ -1,6 +1,6 @@
 """The data and tokenizer sections of a recipe: a list of sources, how their documents are split and tokenized."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -84,7 +84,7 @@ class TokenizerRecipe(Section):
         return size
 
     @property
-    def special_ids(self) -> dict[str, int | None]:
+    def special_ids(self) -> Mapping[str, int | None]:
         """bos_token_id, eos_token_id and pad_token_id of the model. Raises AxionError as `num_tokens`."""
         if self.kind in ("bpe", "start"):
             return {f"{name}_token_id": SPECIAL_TOKENS.index(f"<{name}>") for name in ("pad", "bos", "eos")}

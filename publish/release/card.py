@@ -5,7 +5,7 @@ The only constants are published facts about other models (DeepSeek-V3, the orig
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, cast
@@ -162,11 +162,11 @@ def example_prompt(info: dict) -> str:
     if info.get("chats"):
         return EXAMPLE_CHAT
     openings = info.get("openings")
-    is_given = isinstance(openings, list) and openings and isinstance(openings[0], str)
-    return openings[0] if is_given else EXAMPLE_PROMPT
+    first = openings[0] if isinstance(openings, list) and openings else None
+    return first if isinstance(first, str) else EXAMPLE_PROMPT
 
 
-def sources_of(data: dict) -> list[Source]:
+def sources_of(data: dict) -> Sequence[Source]:
     """The sources of a release, from the `data` of its release.json; none for those before data.json listed them.
 
     Raises:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from axion.errors import AxionError, one_line
 from axion.files import parse_json
@@ -185,8 +185,8 @@ def _is_compressed(path: str | Path) -> bool:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[IO[bytes]]:
-    """The bytes of a file, decompressed. Raises AxionError where it cannot be opened, or not be decompressed."""
+def _opened(path: str) -> Iterator[Any]:
+    """A file of bytes, decompressed as it is read. Raises AxionError where it cannot be opened or decompressed."""
     checked = check_file(path)
     try:
         with gzip.open(checked) if _is_compressed(checked) else checked.open("rb") as file:
