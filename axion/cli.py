@@ -135,9 +135,17 @@ def train(
     name: Name = None,
     languages: Languages = None,
     overrides: Overrides = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RELEASE",
+            help="Start from the weights and the tokenizer of a release of the same architecture.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")] = None,
 ) -> None:
-    """Train a recipe's model from scratch.
+    """Train a recipe's model, from scratch or with --from from a release.
 
     --text reads .txt, .md, .jsonl and .parquet, each also with .gz. A .txt or .md file is cut into documents at every
     <|endoftext|>; a file without one is cut at the first blank line after 4,096 bytes, or between two lines where no
@@ -159,8 +167,13 @@ def train(
     options = [f"training.{key}={value}" for key, value in shortcuts.items() if value is not None]
     recipe = load_recipe(version, [*(overrides or []), *options], OwnText(texts or (), name, languages or ()))
     _tell_passed_over(recipe)
+    opened = _open(start) if start is not None else None
+    if opened is not None:
+        from axion.training.start import starting_from
+
+        recipe = starting_from(recipe, opened)
     with _run_to_the_end():
-        run = train_model(recipe, out, resume=resume, backend=backend)
+        run = train_model(recipe, out, resume=resume, backend=backend, start=opened)
         _tell_main(f"trained: {run / 'final'}")
 
 

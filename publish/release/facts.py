@@ -106,6 +106,8 @@ def _command(recipe: dict, data: DataRecipe) -> str:
         return "python -m axion train recipe.yaml"
     sources = [source for source in data.sources if isinstance(source, Chat)]
     base = start["repo_id"] and f"{start['repo_id']}@{start['revision'] or 'main'}"
+    if not sources:
+        return f"python -m axion train recipe.yaml --from {base or start['name']}"
     options = [
         *(f"--data {file.name}" for source in sources for file in source.local_files or ()),
         *(f"--data {source.hub_id}@{source.revision}" for source in sources if source.hub_id),
