@@ -219,7 +219,7 @@ def _check_start(recipe: Recipe, start: Release | None) -> None:
         return
     if start is None:
         raise AxionError(
-            f"{recipe.name} starts from {recipe.start.name}: run `python -m axion finetune` with it, or `train --from` it"
+            f"{recipe.name} starts from {recipe.start.name}: run `python -m axion finetune`, or train --from it"
         )
     if sha256(start.folder / WEIGHTS) != recipe.start.sha256:
         raise AxionError(f"{start.name} is not the release that {recipe.name} starts from: its weights differ")
