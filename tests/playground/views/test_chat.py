@@ -26,9 +26,12 @@ WORDS = TEXT["en"]
 LINK = "[click](javascript:window.hacked=3)"
 
 
+OPENINGS = ["Once upon a time", "<b>The fox</b> said"]
+
+
 @pytest.fixture(scope="module")
 def models(tiny_release, tmp_path_factory) -> Catalogue:
-    """`plain`, and `chatty`, a chat model whose answers never end."""
+    """`plain`, `chatty`, a chat model whose answers never end, and `tales`, a model of text."""
     root = tmp_path_factory.mktemp("chat-view")
     shutil.copytree(tiny_release, root / "plain")
     make_chatty(tiny_release, root / "chatty")
@@ -36,7 +39,9 @@ def models(tiny_release, tmp_path_factory) -> Catalogue:
     generation.write_text(
         json.dumps(json.loads(generation.read_text()) | {"eos_token_id": 10**6})
     )  # not a token, so the text never ends
-    return Catalogue([str(root / "plain"), str(root / "chatty")])
+    shutil.copytree(tiny_release, root / "tales")
+    (root / "tales" / "release.json").write_text(json.dumps({"openings": OPENINGS}))
+    return Catalogue([str(root / name) for name in ("plain", "chatty", "tales")])
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +98,16 @@ def test_a_base_model_is_asked_each_question_alone(view, plain):
     assert last(shown, "text") == wanted or not wanted
     assert shown.page.locator(".ac-turn").count() == 2
     assert shown.page.locator(".ac-starters").is_hidden()
+
+
+def test_a_model_of_text_is_given_openings(view, models):
+    shown, tales = view("chat", value=model_text(models.open("tales"))), models.open("tales")
+    assert shown.page.locator(".ac-notice").text_content() == f"{WORDS['cannot_chat']} {WORDS['text_note']}"
+    assert shown.page.locator(".ac-starters button").all_text_contents() == OPENINGS
+    assert shown.page.locator(".ac-compose textarea").get_attribute("placeholder") == OPENINGS[0]
+    shown.page.get_by_role("button", name=OPENINGS[1]).click()
+    answer(shown, tales)
+    assert last(shown, "given pre") == OPENINGS[1]
 
 
 def test_a_chat_model_reads_the_whole_conversation(view, chatty):
