@@ -46,11 +46,6 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def identify(paths: Iterable[Path | str]) -> list[dict[str, str]]:
-    """Local files by name and SHA-256, never by path, as runs and releases record them."""
-    return [{"name": Path(path).name, "sha256": sha256(path)} for path in paths]
-
-
 # --- Reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +270,65 @@ def new_folder(folder: Path, is_complete: Callable[[], bool]) -> Iterator[Path]:
                 os.rename(folder, scratch / "incomplete")
             if not folder.exists():
                 os.rename(staging, folder)
+
+
+@contextmanager
+def continued_folder(folder: Path, is_complete: Callable[[], bool]) -> Iterator[Path | None]:
+    """Yields a hidden folder that is renamed to `folder` when the block succeeds, and left as it is where it fails.
+
+    The next call for the same folder gets what the block has left, also after a kill. Of several processes or threads,
+    one gets it and the others wait.
+
+    Args:
+        folder: its parents are created where they are missing.
+        is_complete: whether what stands at `folder` is complete; if not, it is replaced.
+
+    Yields:
+        The hidden folder; None where another process has completed `folder` in the meantime.
+    """
+    partial = folder.parent / f".{folder.name}.partial"
+    while True:
+        partial.mkdir(parents=True, exist_ok=True)
+        before = _inode(partial)
+        with locked(partial) as is_locked:
+            if is_locked is None and partial.is_dir():  # no locks here: nothing can be shared or continued
+                with new_folder(folder, is_complete) as staging:
+                    yield staging
+                return
+            if before is None or _inode(partial) != before:
+                continue  # the process that had the lock has renamed or deleted it
+            if is_complete():
+                shutil.rmtree(partial, ignore_errors=True)
+                yield None
+                return
+            yield partial
+            sync_to_disk(partial)
+            with locked(folder.parent), scratch_folder(folder.parent, folder.name) as scratch:
+                if folder.exists():
+                    os.rename(folder, scratch / "incomplete")
+                os.rename(partial, folder)
+            return
+
+
+def _inode(path: Path) -> int | None:
+    """The number of a file or folder on its disk; None where there is none."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_ino
+    return None
+
+
+def delete_partial(folder: Path, pattern: str) -> None:
+    """Deletes what failed calls of `continued_folder` have left of other folders, if no process is at work there.
+
+    Args:
+        folder: the one that is to be made now, whose rest is kept.
+        pattern: of the names of the others, as `Path.glob` reads it.
+    """
+    for partial in folder.parent.glob(f".{pattern}.partial"):
+        if partial.name != f".{folder.name}.partial":
+            with locked(partial, wait=False) as is_locked:
+                if is_locked:
+                    shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

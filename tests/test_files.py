@@ -16,14 +16,12 @@ from safetensors.torch import save_file
 from axion import files
 from axion.errors import AxionError
 from axion.files import (
-    identify,
     new_folder,
     parse_json,
     parse_yaml,
     read_json,
     read_yaml,
     scratch_folder,
-    sha256,
     staged,
     staged_folder,
     system_error,
@@ -31,16 +29,6 @@ from axion.files import (
     write_text,
     writing,
 )
-
-EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # of the empty message
-
-
-def test_local_files_are_identified_by_name_and_content(tmp_path):
-    file = tmp_path / "some.jsonl"
-    file.write_bytes(b"")
-    assert sha256(file) == EMPTY_SHA256
-    assert identify([str(file)]) == [{"name": "some.jsonl", "sha256": EMPTY_SHA256}]
-
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
 

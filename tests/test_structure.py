@@ -25,7 +25,7 @@ ROOMS = {
         families
         tokenizer pretrained_tokenizer
         model
-        files labels machine settings shipped errors
+        checksums files labels machine settings shipped errors
     """,
     "playground": """
         server

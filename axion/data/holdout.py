@@ -45,6 +45,11 @@ _FORMS_WITH_PARENTHESES = _forms(
 )
 
 
+_TWO_NUMBERS = re.compile(r"\d\D+\d")
+_SENTENCE_END = re.compile(r"(?<=[.,;:!?\"'])(?![\d.,])")
+"""No form goes past such a sign: in a number, a digit follows it."""
+
+
 @cache
 def is_held_out(a: int, b: int, fraction: float) -> bool:
     """Whether the unordered pair belongs to the `fraction` of pairs that only the tests use.
@@ -66,6 +71,13 @@ def operand_pairs(text: str) -> list[tuple[int, int]]:
     signs, thousands separators and a unit after the first number are ignored. A number with a fractional part, or with
     more than `MOST_DIGITS` digits, forms no pair; "5.00" counts as 5.
     """
+    if not _TWO_NUMBERS.search(text):
+        return []
+    parts = filter(_TWO_NUMBERS.search, _SENTENCE_END.split(text))  # the forms are slow, and most parts have no numbers
+    return [pair for part in parts for pair in _pairs(part)]
+
+
+def _pairs(text: str) -> list[tuple[int, int]]:
     forms = _FORMS + _FORMS_WITH_PARENTHESES if "(" in text else _FORMS
     matches = sorted((match.start("a"), match["a"], match["b"]) for form in forms for match in form.finditer(text))
     found = [(_whole(a), _whole(b)) for _, a, b in matches]

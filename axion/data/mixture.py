@@ -1,99 +1,160 @@
 """The documents of all sources of a recipe, split into training and validation.
 
-They are spooled to disk as they come, because the tokenizer has to be trained before any of them can be encoded.
+They are read from their sources whenever they are needed and never kept: for the tokenizer a bounded part of them, then
+all of them to be encoded. Sources yield the same documents each time.
 """
 
-import json
 import random
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Container, Iterable, Iterator
+from itertools import count
 from pathlib import Path
 
 from axion.data.recipe import DataRecipe
-from axion.data.sources.base import Document, Span
+from axion.data.shards import Encoded
+from axion.data.sources.base import Document, FileSource, Source
 from axion.data.split import HeldOut, Side
 from axion.errors import AxionError
 
 TOKENIZER_SAMPLE = 5
 """Where there is real text, the tokenizer is trained on every fifth generated document only."""
 
+TOKENIZER_BYTES = 2**25
+"""The tokenizer is trained on at most this much text of each source: 32 MiB."""
+
+
+Encode = Callable[[Iterable[tuple[Document, bool]]], Iterator[tuple[Document, Encoded | None]]]
+"""Encodes documents, those whose tokens are wanted, and yields all of them in their order."""
+
 
 class Mixture:
-    """The documents of a recipe; each pass over a side reads them from disk in the same order.
-
-    Args:
-        data: what to collect.
-        folder: an existing folder for the spool, which the caller deletes.
+    """The documents of a recipe: first what the tokenizer is trained on, then `train`, then `validation`.
 
     Raises:
-        AxionError: a source cannot be read, or no document is left for one of the sides.
+        AxionError: a source cannot be read, or `max_documents` leaves no document for one of the sides.
     """
 
-    def __init__(self, data: DataRecipe, folder: Path):
-        self._paths = {side: folder / f"{side}.jsonl" for side in (Side.TRAIN, Side.VALIDATION)}
-        self._real = {source.kind for source in data.sources if source.is_real}
-        counts, held_out = self._spool(data)
-        self.dropped = counts[Side.DROPPED]
-        """Documents left out of training because they contain a held-out pair."""
-        self.not_measured = counts[Side.VALIDATION] - len(held_out)
-        """Documents left out of both sides because validation has enough of their source."""
-        self._kept: dict[Side, Sequence[int]] = {Side.TRAIN: range(counts[Side.TRAIN]), Side.VALIDATION: held_out}
+    def __init__(self, data: DataRecipe):
+        self._data = data
+        self._chosen: dict[Side, Container[int]] = {}
+        self._clear()
         if data.max_documents:
-            self._kept = _cap(self._kept, data.max_documents, data.seed)
-        for side, name in ((Side.TRAIN, "training"), (Side.VALIDATION, "validation")):
-            if not self._kept[side]:
-                raise AxionError(f"no {name} documents; give the sources more data, or another data.val_fraction")
+            train = sum(1 for _ in self.documents())
+            sizes = {Side.TRAIN: train, Side.VALIDATION: len(self._held_out)}
+            check_sizes(*sizes.values())
+            self._chosen = _choose(sizes, data.max_documents, data.seed)
 
-    def documents(self, side: Side) -> Iterator[Document]:
-        """The documents of one side, in the order of the sources."""
-        kept = self._kept[side]
-        kept = kept if isinstance(kept, range) else set(kept)
-        with self._paths[side].open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines):
-                if number in kept:
-                    source, language, spans = json.loads(line)
-                    yield Document(tuple(Span(*span) for span in spans), source, side, language)
+    def _clear(self) -> None:
+        self.dropped = 0
+        """Documents left out of training because they contain a held-out pair."""
+        self.not_measured = 0
+        """Documents left out of both sides because validation has enough of their source."""
+        self._held_out: list[Document] = []
+
+    def train(self, encode: Encode, skip: int = 0) -> Iterator[tuple[Document, Encoded]]:
+        """The documents of training and their tokens, in the order of the sources.
+
+        The held-out documents are collected on the way. What is read ahead of the documents that were taken does not
+        count, so that a caller who stops early gets the same in every process.
+
+        Args:
+            encode: the encoder.
+            skip: leave out so many documents at the start.
+        """
+        self._clear()
+        places, chosen = count(), self._chosen.get(Side.TRAIN)
+        left = skip
+
+        def is_wanted(document: Document) -> bool:
+            nonlocal left
+            if document.side is not Side.TRAIN or (next(places) not in chosen if chosen is not None else False):
+                return False
+            left -= 1
+            return left < 0
+
+        for source in self._data.sources:
+            held_out = HeldOut[Document](self._data.split)
+            documents = source.documents(self._data.split, self._data.seed)
+            try:
+                for document, encoded in encode((each, is_wanted(each)) for each in documents):
+                    if encoded is not None:
+                        yield document, encoded
+                    elif document.side is Side.VALIDATION:
+                        held_out.add(document.text, document)
+                    elif document.side is Side.DROPPED:
+                        self.dropped += 1
+            finally:
+                self._held_out += held_out.kept()
+                self.not_measured += held_out.left_out
+
+    def documents(self) -> Iterator[Document]:
+        """The documents of training without their tokens."""
+        nothing = Encoded(())
+        pairs = self.train(lambda documents: ((each, nothing if wanted else None) for each, wanted in documents))
+        return (document for document, _ in pairs)
+
+    def validation(self) -> list[Document]:
+        """The held-out documents among those that `train` has passed, in the order of the sources."""
+        chosen = self._chosen.get(Side.VALIDATION)
+        return [each for number, each in enumerate(self._held_out) if chosen is None or number in chosen]
 
     def tokenizer_texts(self) -> Iterator[str]:
         """What the tokenizer is trained on: the real training text and a sample of the generated.
 
         Generated text is repetitive: a sample shows all of its words, and real text then takes 3% fewer tokens.
         """
+        has_real = any(source.is_real for source in self._data.sources)
+        real = {source.kind for source in self._data.sources if source.is_real}
         generated = 0
-        for document in self.documents(Side.TRAIN):
-            if document.source not in self._real:
+        for document in self.documents() if self._chosen else self._beginnings():
+            if document.source not in real:
                 generated += 1
-                if self._real and generated % TOKENIZER_SAMPLE != 1:
+                if has_real and generated % TOKENIZER_SAMPLE != 1:
                     continue
             yield from (span.text for span in document.spans if not span.special)
 
-    def _spool(self, data: DataRecipe) -> tuple[Counter[Side], list[int]]:
-        """Writes all documents to disk; returns their number by side, and which of the held-out ones are kept."""
-        counts: Counter[Side] = Counter()
-        kept: list[int] = []
-        with ExitStack() as stack:
-            files = {side: stack.enter_context(path.open("w", encoding="utf-8")) for side, path in self._paths.items()}
-            for source in data.sources:
-                held_out = HeldOut[int](data.split)
-                for document in source.documents(data.split, data.seed):
-                    if document.side is Side.VALIDATION:
-                        held_out.add(document.text, counts[Side.VALIDATION])
-                    counts[document.side] += 1
-                    if document.side in files:
-                        row = [document.source, document.language, document.spans]
-                        files[document.side].write(json.dumps(row, ensure_ascii=False) + "\n")
-                kept += held_out.kept()
-        return counts, kept
+    def _beginnings(self) -> Iterator[Document]:
+        """The training documents of every source, until they have `TOKENIZER_BYTES`.
+
+        Several large files are read from the beginning of each, in proportion to their sizes.
+        """
+        for source in self._data.sources:
+            for part, limit in _parts(source):
+                size = 0
+                for document in part.documents(self._data.split, self._data.seed):
+                    if document.side is Side.TRAIN:
+                        yield document
+                        size += len(document.text.encode())
+                        if size >= limit:
+                            break
 
 
-def _cap(kept: dict[Side, Sequence[int]], limit: int, seed: int) -> dict[Side, Sequence[int]]:
-    """A random choice of `limit` documents in total, with both sides in proportion: the indices that are kept."""
-    train, validation = (len(kept[side]) for side in (Side.TRAIN, Side.VALIDATION))
+def check_sizes(train: int, validation: int) -> None:
+    """Raises AxionError where one side of the split has no documents."""
+    for size, name in ((train, "training"), (validation, "validation")):
+        if not size:
+            raise AxionError(f"no {name} documents; give the sources more data, or another data.val_fraction")
+
+
+def _parts(source: Source) -> list[tuple[Source, int]]:
+    """A source as it is, or its files one by one where they are large, and how many bytes of each are read."""
+    paths = source.local_paths()
+    sizes = [Path(path).stat().st_size if Path(path).is_file() else 0 for path in paths]
+    if len(paths) < 2 or not isinstance(source, FileSource) or sum(sizes) <= TOKENIZER_BYTES:
+        return [(source, TOKENIZER_BYTES)]
+    return [
+        (source.model_copy(update={"files": [path]}), TOKENIZER_BYTES * size // sum(sizes) + 1)
+        for path, size in zip(paths, sizes, strict=True)
+        if size
+    ]
+
+
+def _choose(sizes: dict[Side, int], limit: int, seed: int) -> dict[Side, Container[int]]:
+    """A random choice of `limit` documents in total, with both sides in proportion: the places of those chosen."""
+    train, validation = (sizes[side] for side in (Side.TRAIN, Side.VALIDATION))
     if limit < 2:
         raise AxionError(f"data.max_documents is {limit}; it must be at least 2: one to train on, one to validate with")
     share = round(limit * validation / max(train + validation, 1))
     held_out = min(max(share, 1), validation, limit - 1)
-    sizes = {Side.TRAIN: min(limit - held_out, train), Side.VALIDATION: held_out}
+    counts = {Side.TRAIN: min(limit - held_out, train), Side.VALIDATION: held_out}
     rng = random.Random(f"cap {seed}")
-    return {side: [kept[side][place] for place in rng.sample(range(len(kept[side])), sizes[side])] for side in sizes}
+    return {side: set(rng.sample(range(sizes[side]), count)) for side, count in counts.items()}

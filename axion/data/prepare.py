@@ -1,13 +1,16 @@
 """From a recipe to token files: collect documents, split them, train the tokenizer, encode, write.
 
 What `prepare` writes can be opened and read: train.txt and validation.txt have the documents, data.json the counts.
+Documents are read as a stream, so memory does not grow with their number.
 """
 
 import hashlib
 import json
-from collections import Counter
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,21 +19,31 @@ import tokenizers
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from axion.data.mixture import Mixture
+from axion.data.encoding import DocumentEncoder
+from axion.data.mixture import Mixture, check_sizes
+from axion.data.progress import PROGRESS_FILE, Counts, Progress, bytes_per_token, read_progress, write_progress
 from axion.data.recipe import DataRecipe, TokenizerRecipe
-from axion.data.shards import Encoded, ShardCounts, ShardWriter, TokenDocuments
+from axion.data.shards import SHARD_TOKENS, Encoded, ShardCounts, ShardWriter, TokenDocuments
 from axion.data.sources.base import Document, Source
 from axion.data.split import HeldOut, Side
 from axion.errors import AxionError
-from axion.files import new_folder, read_json, scratch_folder, write_json, writing
-from axion.pretrained_tokenizer import vocabulary_size
-from axion.tokenizer import bos_and_eos, encode_texts, load_tokenizer, save_tokenizer, special_id
+from axion.files import continued_folder, delete_partial, read_json, write_json, writing
+from axion.tokenizer import load_tokenizer, save_tokenizer
 
 FORMAT = 1
 """Increase it when the same documents give other prepared files: their layout, tokens, order or counts."""
 
-ENCODE_DOCUMENTS = 4096
-ENCODE_CHARACTERS = 2**22
+TEXT_BYTES = 2**26
+"""How much of each side is written as text too, for people to read: the first 64 MiB."""
+
+FOLDER_DIGITS = 12
+"""How many digits of the fingerprint are in the folder's name."""
+
+TRIES = 4
+"""How often a folder is opened that others damage as soon as it is complete."""
+
+KEPT = "what is finished is kept, and the next start goes on from there"
+
 DATA_FILE = "data.json"
 _SIDES = (Side.TRAIN, Side.VALIDATION)
 
@@ -87,9 +100,10 @@ def prepare(
 ) -> Prepared:
     """Prepares the data of a recipe, or opens what an earlier call prepared.
 
-    The folder is `root/NAME-FINGERPRINT`: data.json, train.txt and validation.txt (each document ends with a line
-    `<eos>`), the tokenizer, and the shards of both splits. It is written under a temporary name and renamed when it is
-    complete. If several processes prepare the same data at once, the first result is kept and all return it.
+    The folder is `root/NAME-FINGERPRINT`: data.json, train.txt and validation.txt (the first 64 MiB of the documents,
+    each of which ends with a line `<eos>`), the tokenizer, and the shards of both splits. It is written under a hidden
+    name and renamed when it is complete. After a full disk, a dead connection or a kill, the next call goes on behind
+    the last finished shard. If several processes prepare the same data at once, one does and the others wait for it.
 
     Args:
         recipe: names the sources, the split and the tokenizer.
@@ -103,32 +117,56 @@ def prepare(
     """
     data = recipe.data.pinned()
     fingerprint = _fingerprint(recipe, data)
-    folder = root / f"{recipe.name}-{fingerprint[:12]}"
-    if prepared := _open(folder, fingerprint, data):
-        return prepared
+    folder = root / f"{recipe.name}-{fingerprint[:FOLDER_DIGITS]}"
 
-    with (
-        writing(folder),
-        new_folder(folder, is_complete=lambda: _open(folder, fingerprint, data) is not None) as staging,
-        scratch_folder(root, folder.name) as spool,
-        tqdm(total=3, desc="data", unit="step", disable=not progress) as bar,
-    ):
-        bar.set_postfix_str("collecting documents")
-        mixture = Mixture(data, spool)
-        bar.update()
-        if tokenizer is None:
-            bar.set_postfix_str("training the tokenizer")
-            tokenizer = recipe.tokenizer.make(mixture.tokenizer_texts())
-        save_tokenizer(tokenizer, staging)
-        bar.update()
-        bar.set_postfix_str("encoding")
-        counts = {side: _write(staging, side, mixture.documents(side), tokenizer, data.kinds) for side in _SIDES}
-        write_json(staging / DATA_FILE, _summarize(fingerprint, data, mixture, counts))
-        bar.update()
-    prepared = _open(folder, fingerprint, data)
-    if prepared is None:
-        raise AxionError(f"{folder} was changed while it was written; delete it and start again")
-    return prepared
+    def is_complete() -> bool:
+        return _open(folder, fingerprint, data) is not None
+
+    for _ in range(TRIES):
+        if prepared := _open(folder, fingerprint, data):
+            return prepared
+        with writing(folder, KEPT), continued_folder(folder, is_complete) as staging:
+            if staging is not None:
+                delete_partial(folder, f"{recipe.name}-{'?' * FOLDER_DIGITS}")
+                try:
+                    _make(staging, recipe, data, fingerprint, tokenizer, progress)
+                finally:
+                    if not (staging / PROGRESS_FILE).is_file() and not (staging / DATA_FILE).is_file():
+                        shutil.rmtree(staging, ignore_errors=True)  # there is nothing to go on from
+    raise AxionError(f"{folder} was changed while it was written; delete it and start again")
+
+
+def _make(
+    folder: Path,
+    recipe: Recipe,
+    data: DataRecipe,
+    fingerprint: str,
+    tokenizer: PreTrainedTokenizerFast | None,
+    progress: bool,
+) -> None:
+    """Writes all prepared files, or those that an earlier call has not come to."""
+    with tqdm(desc="data", unit="B", unit_scale=True, disable=not progress) as bar:
+        mixture = Mixture(data)
+        done = read_progress(folder, fingerprint)
+        if done is None:
+            if tokenizer is None:
+                bar.set_postfix_str("training the tokenizer")
+                tokenizer = recipe.tokenizer.make(mixture.tokenizer_texts())
+            save_tokenizer(tokenizer, folder)
+            done = Progress(fingerprint)
+        tokenizer = load_tokenizer(folder)
+        with DocumentEncoder(tokenizer) as encoder:
+            bar.set_postfix_str("encoding")
+            documents = mixture.train(encoder.encode, skip=done.counts.documents)
+            train = _write(folder, Side.TRAIN, documents, encoder, data, done, bar)
+            documents.close()  # what comes after the last token that is wanted
+            held_out = mixture.validation()
+            check_sizes(train.counts.documents, len(held_out))
+            encoded = encoder.encode((document, True) for document in held_out)
+            validation = _write(folder, Side.VALIDATION, encoded, encoder, data, Progress(fingerprint), bar)
+        written = {Side.TRAIN: train, Side.VALIDATION: validation}
+        write_json(folder / DATA_FILE, _summarize(fingerprint, data, mixture, written))
+        (folder / PROGRESS_FILE).unlink(missing_ok=True)
 
 
 def data_fingerprint(recipe: Recipe, earlier: DataRecipe | None = None) -> str:
@@ -156,103 +194,69 @@ def _fingerprint(recipe: Recipe, data: DataRecipe) -> str:
 # --- Encode and write -------------------------------------------------------------------------------------------------
 
 
-class Counts:
-    """Documents, bytes and tokens of one side of the split, by source and by language."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, dict[str, Counter[str]]] = {"by_source": {}, "by_language": {}}
-        self._all: Counter[str] = Counter()
-        self.plain: dict[str, Counter[str]] = {}
-        """By source: bytes and tokens without those of special tokens, such as `<bos>` and `<|user|>`."""
-
-    def add(self, document: Document, tokens: int) -> None:
-        added = {"documents": 1, "bytes": len(document.text.encode()), "tokens": tokens}
-        self._all.update(added)
-        self._counts["by_source"].setdefault(document.source, Counter()).update(added)
-        if document.language is not None:
-            self._counts["by_language"].setdefault(document.language, Counter()).update(added)
-        special = [span.text for span in document.spans if span.special]
-        self.plain.setdefault(document.source, Counter()).update(
-            bytes=added["bytes"] - len("".join(special).encode()),
-            tokens=tokens - len(special) - len(("<bos>", "<eos>")),
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        tables = {name: {key: dict(row) for key, row in table.items()} for name, table in self._counts.items()}
-        return {**self._all, **tables}
-
-
 def _write(
-    folder: Path, side: Side, documents: Iterable[Document], tokenizer: PreTrainedTokenizerFast, kinds: Sequence[str]
-) -> tuple[Counts, ShardCounts]:
-    """Writes one side of the split as text and as shards."""
-    counts = Counts()
-    with (
-        (folder / f"{side}.txt").open("w", encoding="utf-8", newline="\n") as text,
-        ShardWriter(folder, side, vocabulary_size(tokenizer)) as shards,
-    ):
-        for batch in _batches(documents):
-            for document, encoded in zip(batch, encode(tokenizer, batch), strict=True):
-                text.write(f"{document.text}\n<eos>\n")
-                shards.write(encoded._replace(source=kinds.index(document.source)))
-                counts.add(document, len(encoded.ids))
-    return counts, shards.counts
+    folder: Path,
+    side: Side,
+    documents: Iterable[tuple[Document, Encoded]],
+    encoder: DocumentEncoder,
+    data: DataRecipe,
+    done: Progress,
+    bar: tqdm,
+) -> Progress:
+    """Writes one side of the split as shards, and its beginning as text.
 
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """The documents in batches that are encoded at once, which takes 40 times the memory of their text."""
-    batch, size = [], 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if len(batch) == ENCODE_DOCUMENTS or size >= ENCODE_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) -> Iterator[Encoded]:
-    """The tokens of each document between `<bos>` and `<eos>`, and which of them carry loss.
-
-    In a document with a mask, `<bos>` and `<eos>` carry none.
+    Args:
+        folder: where to.
+        side: the names of the files begin with it.
+        documents: those that are to be written, with their tokens.
+        encoder: what made these.
+        data: has the order of the sources, and how many tokens training wants.
+        done: what is there already. For training, it is recorded anew after every shard.
+        bar: shows the bytes.
     """
-    spans = [span for document in documents for span in document.spans if not span.special]
-    encoded = iter(encode_texts(tokenizer, [span.text for span in spans]))
-    bos, eos = bos_and_eos(tokenizer)
-    for document in documents:
-        ids, loss = [bos], [False]
-        for span in document.spans:
-            tokens = [special_id(tokenizer, span.text)] if span.special else next(encoded)
-            ids += tokens
-            loss += [span.has_loss] * len(tokens)
-        mask = [*loss, False] if document.is_masked else None
-        yield Encoded([*ids, eos], mask, document.num_bytes)
+    sources = {kind: number for number, kind in enumerate(data.kinds)}
+    counts, text_bytes, tokens = Counts(done.rows), done.text_bytes, done.counts.tokens
+    wanted = data.max_tokens if side is Side.TRAIN else None
+    with (
+        _continued_text(folder / f"{side}.txt", text_bytes) as text,
+        ShardWriter(folder, side, encoder.vocab_size, SHARD_TOKENS, done.counts) as shards,
+    ):
+        for document, encoded in documents if wanted is None or tokens < wanted else ():
+            if text_bytes < TEXT_BYTES:
+                text_bytes += text.write(f"{document.text}\n<eos>\n".encode())
+            bar.update(counts.add(document, len(encoded.ids)))
+            tokens += len(encoded.ids)
+            if shards.write(encoded._replace(source=sources[document.source])) and side is Side.TRAIN:
+                text.flush()
+                write_progress(folder, Progress(done.fingerprint, shards.counts, counts.rows, text_bytes))
+            if wanted is not None and tokens >= wanted:
+                break
+    return Progress(done.fingerprint, shards.counts, counts.rows, text_bytes)
 
 
-def _summarize(
-    fingerprint: str, data: DataRecipe, mixture: Mixture, written: dict[Side, tuple[Counts, ShardCounts]]
-) -> dict[str, Any]:
+@contextmanager
+def _continued_text(path: Path, num_bytes: int) -> Iterator[BufferedRandom]:
+    """A file open for writing behind its first `num_bytes`."""
+    path.touch()
+    with path.open("r+b") as file:
+        file.truncate(num_bytes)
+        file.seek(num_bytes)
+        yield file
+
+
+def _summarize(fingerprint: str, data: DataRecipe, mixture: Mixture, written: dict[Side, Progress]) -> dict[str, Any]:
     sources = data.released()["sources"]
+    counts = {side.value: Counts(progress.rows) for side, progress in written.items()}
     return {
         "fingerprint": fingerprint,
         "sources": sources,
         "files": [file for source in sources for file in source.get("local_files") or ()],
         "dropped_for_held_out_pairs": mixture.dropped,
         "not_measured": mixture.not_measured,
-        "bytes_per_token": _bytes_per_token([counts for counts, _ in written.values()]),
-        "shards": {side.value: shards._asdict() for side, (_, shards) in written.items()},
-        **{side.value: counts.as_json() for side, (counts, _) in written.items()},
+        "bytes_per_token": bytes_per_token(counts.values()),
+        "shards": {side.value: progress.counts._asdict() for side, progress in written.items()},
+        **{side: counted.as_json() for side, counted in counts.items()},
     }
-
-
-def _bytes_per_token(sides: Sequence[Counts]) -> dict[str, float]:
-    """Mean bytes per token of each source, over both sides. Special tokens and their text don't count."""
-    total: dict[str, Counter[str]] = {}
-    for side in sides:
-        for source, plain in side.plain.items():
-            total.setdefault(source, Counter()).update(plain)
-    return {source: round(plain["bytes"] / max(plain["tokens"], 1), 4) for source, plain in total.items()}
 
 
 def validation_documents(data: DataRecipe, tokenizer: PreTrainedTokenizerFast) -> list[ValidationDocument]:
@@ -264,8 +268,9 @@ def validation_documents(data: DataRecipe, tokenizer: PreTrainedTokenizerFast) -
         AxionError: a source cannot be read.
     """
     documents = _held_out(data, data.headline_sources) or _held_out(data, data.sources)
-    encoded = encode(tokenizer, documents)
-    return [_validation_document(each, document.source) for each, document in zip(encoded, documents, strict=True)]
+    with DocumentEncoder(tokenizer) as encoder:
+        encoded = encoder.encode((document, True) for document in documents)
+        return [_validation_document(each, document.source) for document, each in encoded if each is not None]
 
 
 def _held_out(data: DataRecipe, sources: Sequence[Source]) -> list[Document]:

@@ -143,6 +143,8 @@ class DataRecipe(Section):
     """The sources, each a `kind` with the settings of that kind; see `axion/data/sources/`."""
     max_documents: Positive | None = None
     """At most this many documents in total, for quick trials."""
+    max_tokens: Annotated[int, Field(ge=1, le=10**15)] | None = None
+    """Training reads the sources in their order until it has this many tokens, and nothing after them."""
     seed: Seed = 1
     """Seed of the generated sources."""
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -253,7 +255,8 @@ class DataRecipe(Section):
 
     def identity(self) -> dict[str, Any]:
         """All that the documents depend on, as JSON. Raises AxionError where a local file is missing."""
-        return self._dump("identity")
+        content = self._dump("identity")
+        return content if self.max_tokens else {key: content[key] for key in content if key != "max_tokens"}
 
     def released(self) -> dict[str, Any]:
         """The section as a release records it, as JSON: local files by name and sha256, never by path."""

@@ -13,6 +13,8 @@ beside them (`ShardCounts`): files that are lost would otherwise be a smaller se
 
 from __future__ import annotations
 
+import os
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,12 +68,26 @@ class ShardWriter:
     """Writes the documents of one split to shards; memory is bounded by one shard.
 
     Use it as a context manager: the last shard is written when the block ends.
+
+    Args:
+        folder: where the files go.
+        split: the start of their names.
+        vocab_size: decides their type.
+        shard_tokens: a shard is closed when it has so many.
+        finished: what an earlier writer has written already; the next shard follows it.
     """
 
-    def __init__(self, folder: Path, split: str, vocab_size: int, shard_tokens: int = SHARD_TOKENS):
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        vocab_size: int,
+        shard_tokens: int = SHARD_TOKENS,
+        finished: ShardCounts = ShardCounts(0, 0, 0, 0),  # noqa: B008 (a tuple)
+    ):
         self._folder, self._split, self._shard_tokens = folder, split, shard_tokens
         self._vocab_size, self._type = vocab_size, token_type(vocab_size)
-        self.counts = ShardCounts(0, 0, 0, 0)
+        self.counts = finished
         """What has been written; complete when the block has ended."""
         self._clear()
 
@@ -82,42 +98,58 @@ class ShardWriter:
         if kind is None and (self._rows or not self.counts.shards):
             self._flush()
 
-    def write(self, document: Encoded) -> None:
-        """Adds a document. Raises AxionError where an id is not in the vocabulary."""
-        ids = np.asarray(document.ids, dtype=np.int64)
+    def write(self, document: Encoded) -> bool:
+        """Adds a document; whether that has finished a shard.
+
+        Raises:
+            AxionError: an id is not in the vocabulary.
+        """
+        ids = np.asarray(document.ids)
+        if ids.dtype != self._type:
+            self._check(ids)
+            ids = ids.astype(self._type)
+        if document.loss is not None:
+            if len(document.loss) != len(ids):
+                raise ValueError(f"{len(ids)} tokens, but {len(document.loss)} entries in the loss mask")
+            self._loss += b"\1" * (self._size - len(self._loss)) + np.asarray(document.loss, bool).tobytes()
+        self._tokens += ids.tobytes()
+        self._rows.extend((len(ids), document.num_bytes, document.source))
+        self._size += len(ids)
+        if is_full := self._size >= self._shard_tokens:
+            self._flush()
+        return is_full
+
+    def _check(self, ids: np.ndarray) -> None:
         if len(ids) and not 0 <= ids.min() <= ids.max() < self._vocab_size:
             raise AxionError(f"a document has token ids that a vocabulary of {self._vocab_size} does not have")
-        self._tokens.append(ids.astype(self._type))
-        loss = np.ones(len(ids), bool) if document.loss is None else np.asarray(document.loss, bool)
-        if len(loss) != len(ids):
-            raise ValueError(f"{len(ids)} tokens, but {len(loss)} entries in the loss mask")
-        self._loss.append(loss)
-        self._rows.append((len(ids), document.num_bytes, document.source))
-        self._size += len(ids)
-        if self._size >= self._shard_tokens:
-            self._flush()
 
     def _flush(self) -> None:
-        before = self.counts
+        before, columns = self.counts, len(DOCUMENT.names or ())
         stem = f"{self._split}-{before.shards:05d}"
-        empty = np.empty(0, self._type)
-        np.save(self._folder / f"{stem}.tokens.npy", np.concatenate([empty, *self._tokens]))
-        np.save(self._folder / f"{stem}.documents.npy", np.array(self._rows, dtype=DOCUMENT))
-        loss = np.concatenate([np.empty(0, bool), *self._loss])
+        tokens = np.frombuffer(self._tokens, self._type)
+        self._check(tokens)
+        rows = np.frombuffer(self._rows, np.int64).reshape(-1, columns)
+        table = np.empty(len(rows), DOCUMENT)
+        for name, column in zip(DOCUMENT.names or (), rows.T, strict=True):
+            table[name] = column
+        loss = np.ones(self._size, bool)
+        loss[: len(self._loss)] = np.frombuffer(self._loss, bool)
+        parts = {"tokens": tokens, "documents": table}
         if is_masked := not loss.all():
-            np.save(self._folder / f"{stem}.loss.npy", loss)
+            parts["loss"] = loss
+        for part, content in parts.items():
+            with (self._folder / f"{stem}.{part}.npy").open("wb") as file:
+                np.save(file, content)
+                file.flush()
+                os.fsync(file.fileno())
         self.counts = ShardCounts(
-            before.shards + 1,
-            before.masked_shards + is_masked,
-            before.documents + len(self._rows),
-            before.tokens + self._size,
+            before.shards + 1, before.masked_shards + is_masked, before.documents + len(rows), before.tokens + len(loss)
         )
+        del tokens, rows  # views of what is cleared
         self._clear()
 
     def _clear(self) -> None:
-        self._tokens: list[np.ndarray] = []
-        self._loss: list[np.ndarray] = []
-        self._rows: list[tuple[int, int, int]] = []
+        self._tokens, self._loss, self._rows = bytearray(), bytearray(), array("q")
         self._size = 0
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from axion.checksums import identify
 from axion.data.format import prompt
 from axion.data.recipe import DataRecipe
 from axion.errors import AxionError
@@ -12,7 +13,7 @@ from axion.evaluation import evaluate as evaluation
 from axion.evaluation.answers import complete
 from axion.evaluation.results import skipped_tasks, with_current_names
 from axion.evaluation.tasks import Subject
-from axion.files import identify, parse_yaml, read_json, sha256, write_json
+from axion.files import parse_yaml, read_json, sha256, write_json
 from axion.inference.chat import Conversation, can_chat
 from axion.inference.routing import expert_favourites
 from axion.inference.sampling import Sampling

@@ -1,9 +1,11 @@
 """Held-out operand pairs: which ones they are, how they are found in text, and that the training corpus has none."""
 
+import random
 import re
 
 import pytest
 
+from axion.data import holdout
 from axion.data.format import REASONING, Problem
 from axion.data.holdout import is_held_out, operand_pairs, shows_held_out
 from axion.data.sources.arithmetic import PHRASINGS
@@ -121,3 +123,54 @@ def test_every_phrasing_of_a_sum_is_detected():
 def test_the_independent_scan_finds_operand_pairs():
     assert scan("She has 48/2 = 24 and $1,200 x 3 but 5 apples + 13 apples.") == {(48, 2), (1200, 3), (5, 13)}
     assert scan("Quanto é 12 - 7?\n--\n# Resposta:\n5") == {(12, 7)}
+
+
+def test_pairs_are_those_of_the_whole_text_at_once():
+    """Only the parts of a text that have two numbers are searched, which gives the same pairs."""
+    pieces = [
+        *(
+            "12",
+            "5",
+            "38",
+            "7.5",
+            "1,000",
+            ".5",
+            "5.00",
+            "99",
+            "(",
+            ")",
+            "+",
+            " - ",
+            "x",
+            "*",
+            "%",
+            "R$",
+            ".",
+            ",",
+            ". ",
+        ),
+        *(
+            "plus ",
+            " and ",
+            "the sum of ",
+            "add ",
+            " to ",
+            " red apples",
+            ": ",
+            '"',
+            "\n",
+            "times ",
+            "!",
+            "?",
+            "'",
+            ";",
+        ),
+        *("a soma de ", "some ", "e ", " away from ", "2(", "(12) + 5", "9 - 4 - 2", "٣٤", "²", "..", " "),
+    ]
+    rng, found = random.Random(1), 0
+    for _ in range(10_000):
+        text = "".join(rng.choices(pieces, k=rng.randrange(2, 10)))
+        pairs = operand_pairs(text)
+        assert pairs == holdout._pairs(text), text
+        found += len(pairs)
+    assert found > 1000

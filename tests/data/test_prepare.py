@@ -1,22 +1,29 @@
 """The output of `prepare`, when it is regenerated, and concurrent calls."""
 
+import errno
 import json
 import os
 import shutil
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from axion.data import mixture
+from axion.data import encoding, mixture
 from axion.data import prepare as module
+from axion.data.encoding import DocumentEncoder
+from axion.data.mixture import Mixture
 from axion.data.prepare import prepare, validation_documents
-from axion.data.recipe import DataRecipe
+from axion.data.progress import Progress, read_progress, write_progress
+from axion.data.recipe import DataRecipe, TokenizerRecipe
+from axion.data.shards import ShardWriter
 from axion.data.sources import Arithmetic, hub
 from axion.errors import AxionError
+from axion.files import read_json
 from axion.labels import IGNORED
 from axion.tokenizer import encode_document, encode_texts
 from tests.data.conftest import problems, texts, write_jsonl
@@ -96,9 +103,9 @@ def test_the_split_is_by_text_and_no_problem_is_on_both_sides(made):
             assert f"# Pergunta:\nQuanto é {a} + {b}?\n--\n# Resposta:\n{a + b}" in train
 
 
-def test_the_tokenizer_is_trained_on_training_text_alone(made, tmp_path):
+def test_the_tokenizer_is_trained_on_training_text_alone(made):
     recipe, prepared = made
-    seen = list(mixture.Mixture(recipe.data, tmp_path).tokenizer_texts())
+    seen = list(mixture.Mixture(recipe.data).tokenizer_texts())
     train = texts(prepared.folder, "train.txt")
     real = sum("Ana number" in text for text in train)
     assert set(seen) <= set(train) and len(seen) == real + -(-(len(train) - real) // mixture.TOKENIZER_SAMPLE)
@@ -183,7 +190,7 @@ def test_leftovers_of_a_killed_preparation_are_deleted(small_recipe, tmp_path):
         module.save_tokenizer = lambda *_: os._exit(0)  # as if killed: no cleanup code runs
         prepare(small_recipe(), tmp_path, progress=False)
     os.waitpid(child, 0)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 1
     prepared = prepare(small_recipe(), tmp_path, progress=False)
     assert list(tmp_path.iterdir()) == [prepared.folder]
 
@@ -337,3 +344,143 @@ def test_the_revision_is_resolved_recorded_and_part_of_the_fingerprint(made, tmp
     assert prepare(pinned, tmp_path, progress=False).folder == first.folder
     resumed = recipe.model_copy(update={"data": recipe.data.pinned(first.data)})
     assert prepare(resumed, tmp_path, progress=False).folder == first.folder
+
+
+# --- When it is interrupted -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many_shards(small_recipe, tmp_path, monkeypatch):
+    """A recipe whose training side has several shards, and what was prepared without an interruption."""
+    monkeypatch.setattr(module, "SHARD_TOKENS", 2000)
+    recipe = small_recipe("data.val_fraction=0.2")
+    return recipe, prepare(recipe, tmp_path / "whole", progress=False)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """The prepared files. The tokenizer's differ where merges are equally frequent."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_full_disk_is_one_line_and_the_next_start_goes_on(many_shards, tmp_path, monkeypatch):
+    recipe, whole = many_shards
+    root, flush = tmp_path / "data", ShardWriter._flush
+
+    def full(writer):
+        if writer.counts.shards == 3:
+            (root / f".{whole.folder.name}.partial" / "train-00003.tokens.npy").write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(writer)
+
+    monkeypatch.setattr(ShardWriter, "_flush", full)
+    monkeypatch.setattr(TokenizerRecipe, "make", lambda *_: whole.tokenizer)
+    with pytest.raises(AxionError) as error:
+        prepare(recipe, root, progress=False)
+    assert str(error.value) == (f"{root / whole.folder.name} cannot be written: No space left on device; {module.KEPT}")
+    monkeypatch.setattr(ShardWriter, "_flush", flush)
+    monkeypatch.setattr(TokenizerRecipe, "make", lambda *_: pytest.fail("trained again"))
+    encoded, encode = [], DocumentEncoder.encode
+
+    def counted(encoder, documents):
+        for document, tokens in encode(encoder, documents):
+            encoded.append(tokens is not None)
+            yield document, tokens
+
+    monkeypatch.setattr(DocumentEncoder, "encode", counted)
+    again = prepare(recipe, root, progress=False)
+    assert _files(again.folder) == _files(whole.folder) and whole.train.counts.shards > 4
+    assert sum(encoded) == len(whole.train) + len(whole.held_out) - sum(
+        len(np.load(whole.folder / f"train-0000{shard}.documents.npy")) for shard in range(3)
+    )
+    assert list(root.iterdir()) == [again.folder]
+
+
+def test_what_a_lost_connection_left_is_used_again(many_shards, tmp_path, monkeypatch):
+    recipe, whole = many_shards
+    root = tmp_path / "data"
+    documents = Arithmetic.documents
+
+    def lost(source, split, seed):
+        yield from islice(documents(source, split, seed), 300)
+        raise AxionError("cannot load some/data from the Hub: no connection")
+
+    monkeypatch.setattr(Arithmetic, "documents", lost)
+    monkeypatch.setattr(Mixture, "tokenizer_texts", lambda _: iter(()))
+    monkeypatch.setattr(encoding, "BATCH_DOCUMENTS", 50)
+    monkeypatch.setattr(TokenizerRecipe, "make", lambda *_: whole.tokenizer)
+    with pytest.raises(AxionError, match="no connection"):
+        prepare(recipe, root, progress=False)
+    (partial,) = root.iterdir()
+    assert read_json(partial / "progress.json")["counts"]["documents"] > 100
+    monkeypatch.setattr(Arithmetic, "documents", documents)
+    monkeypatch.setattr(TokenizerRecipe, "make", lambda *_: pytest.fail("trained again"))
+    assert _files(prepare(recipe, root, progress=False).folder) == _files(whole.folder)
+
+
+@pytest.mark.parametrize("damage", ["{}", "[]", '{"fingerprint": 1}', "shard"])
+def test_damaged_progress_is_made_again(many_shards, tmp_path, monkeypatch, damage):
+    recipe, whole = many_shards
+    partial = tmp_path / "data" / f".{whole.folder.name}.partial"
+    shutil.copytree(whole.folder, partial)
+    progress = Progress(whole.summary["fingerprint"], whole.train.counts)
+    write_progress(partial, progress)
+    assert read_progress(partial, whole.summary["fingerprint"]) == progress
+    assert read_progress(partial, "another") is None
+    if damage == "shard":
+        (partial / "train-00001.tokens.npy").write_bytes(b"")
+    else:
+        (partial / "progress.json").write_text(damage, encoding="utf-8")
+    monkeypatch.setattr(TokenizerRecipe, "make", lambda *_: whole.tokenizer)
+    assert _files(prepare(recipe, tmp_path / "data", progress=False).folder) == _files(whole.folder)
+
+
+def test_interrupted_data_of_other_settings_is_deleted(small_recipe, tmp_path):
+    others = [tmp_path / f".axion1-v0.1-{'0' * 12}.partial", tmp_path / f".axion1-v0.1-b-{'0' * 12}.partial"]
+    for folder in others:
+        folder.mkdir()
+    prepared = prepare(small_recipe("data.arithmetic=50", "data.val_fraction=0.3"), tmp_path, progress=False)
+    assert sorted(tmp_path.iterdir()) == [others[1], prepared.folder]  # the other one is of another recipe
+
+
+# --- Much text --------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_beginning_is_written_as_text(made, tmp_path, monkeypatch):
+    recipe, whole = made
+    monkeypatch.setattr(module, "TEXT_BYTES", 1000)
+    prepared = prepare(recipe, tmp_path, progress=False)
+    for name, count in (("train.txt", len(whole.train)), ("validation.txt", len(whole.held_out))):
+        shown = texts(prepared.folder, name)
+        assert shown == texts(whole.folder, name)[: len(shown)] and 3 < len(shown) < count
+    assert prepared.summary["train"] == whole.summary["train"]
+
+
+def test_the_tokenizer_is_trained_on_the_beginning_of_every_file(small_recipe, tmp_path, monkeypatch):
+    for name, size in (("a.jsonl", 40), ("b.jsonl", 400), ("c.jsonl", 4)):
+        write_jsonl(tmp_path / name, [{"text": f"{name} {number} " * 10} for number in range(size)])
+    files = ", ".join(str(tmp_path / name) for name in ("a.jsonl", "b.jsonl", "c.jsonl"))
+    data = small_recipe(f"data.sources=[{{kind: text, files: [{files}]}}]").data
+    monkeypatch.setattr(mixture, "TOKENIZER_BYTES", 10_000)
+    taught = list(mixture.Mixture(data).tokenizer_texts())
+    assert 10_000 < sum(map(len, taught)) < 11_000
+    by_file = Counter(text.split()[0] for text in taught)
+    assert 6 < by_file["a.jsonl"] < 12 and by_file["b.jsonl"] > 60 and by_file["c.jsonl"] == 1
+    everything = {document.text for document in mixture.Mixture(data).documents()}
+    assert set(taught) < everything
+    monkeypatch.setattr(mixture, "TOKENIZER_BYTES", 10**6)
+    assert list(mixture.Mixture(data).tokenizer_texts()) == [each.text for each in mixture.Mixture(data).documents()]
+
+
+def test_reading_ends_when_there_are_enough_tokens(small_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding, "BATCH_DOCUMENTS", 10)
+    whole = prepare(small_recipe("data.val_fraction=0.2"), tmp_path, progress=False)
+    recipe = small_recipe("data.val_fraction=0.2", "data.max_tokens=3000")
+    prepared = prepare(recipe, tmp_path, progress=False)
+    tokens = int(prepared.train.lengths.sum())
+    assert 3000 <= tokens < 3000 + int(prepared.train.lengths.max()) and prepared.folder != whole.folder
+    assert texts(prepared.folder, "train.txt") == texts(whole.folder, "train.txt")[: len(prepared.train)]
+    assert 0 < len(prepared.held_out) < len(whole.held_out)
+    monkeypatch.setattr(encoding, "BATCH_DOCUMENTS", 100)  # however much is read ahead, the same is held out
+    again = prepare(recipe, tmp_path / "again", progress=False)
+    assert texts(again.folder, "validation.txt") == texts(prepared.folder, "validation.txt")
+    assert "max_tokens" not in small_recipe().data.identity()  # so that the data of earlier recipes stays the same

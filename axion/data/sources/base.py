@@ -10,11 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
+from axion.checksums import identify
 from axion.data.sources.files import RECORDS, Record, check_file, files_passed_over, list_files, read_records
 from axion.data.sources.hub import read_hub, resolve_revision
 from axion.data.split import Side, Split
 from axion.errors import AxionError
-from axion.files import identify, sha256
+from axion.files import sha256
 from axion.settings import Paths, Section
 
 

@@ -1,0 +1,107 @@
+"""Token ids of many texts: what stands between two spaces is encoded once and looked up from then on.
+
+A byte-level BPE encodes pieces of a text on their own, and its pre-tokenizer never puts a space into the same piece as
+the character before it, unless that is whitespace too. A text can therefore be cut before every space that follows
+something else, and its ids are those of the chunks in a row. Words repeat, so nearly all chunks are in the table: ten
+times as fast as encoding every text anew.
+
+This module imports no more than it needs: it is also the program that the processes of `axion.data.encoding` run.
+"""
+
+import json
+import pickle
+import re
+import signal
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from tokenizers import Tokenizer
+
+MAX_CHUNKS = 2**18
+"""How many chunks the table keeps, the first ones: 50 MB. All others are encoded whenever they come."""
+
+_SPACE_AFTER_TEXT = re.compile(r"(?<=\S) ")
+_CUT = "\0"
+
+_LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_SPLITS = {
+    # Qwen2's, which Axion's own tokenizer has
+    rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|{_LETTERS}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+}
+"""Patterns of pre-tokenizers whose pieces never hold a space that follows something else than whitespace."""
+
+
+class ChunkEncoder:
+    """Encodes texts without special tokens; what looks like one in a text is plain text.
+
+    Args:
+        tokenizer: the content of a tokenizer.json.
+        ids: the type of the ids, as `numpy.dtype` reads it.
+    """
+
+    def __init__(self, tokenizer: str, ids: str):
+        self._backend = Tokenizer.from_str(tokenizer)
+        self._backend.encode_special_tokens = True
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._type = np.dtype(ids)
+        self._has_chunks = can_cut(tokenizer)
+        self._table: dict[str, bytes] = {}
+
+    def encode(self, texts: Sequence[str]) -> list[bytes]:
+        """The ids of each text, as the bytes of an array."""
+        if not self._has_chunks:
+            return self._encode(texts)
+        cut = [_cut(text) for text in texts]
+        known = self._table
+        unknown = list(set().union(*cut).difference(known))
+        if unknown:
+            found = dict(zip(unknown, self._encode(unknown), strict=True))
+            room = MAX_CHUNKS - len(known)
+            known.update(list(found.items())[: max(room, 0)])
+            if len(found) > room:
+                return [b"".join([known[chunk] if chunk in known else found[chunk] for chunk in each]) for each in cut]
+        return [b"".join(map(known.__getitem__, chunks)) for chunks in cut]
+
+    def _encode(self, texts: Sequence[str]) -> list[bytes]:
+        encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(each.ids, self._type).tobytes() for each in encoded]
+
+
+def can_cut(tokenizer: str) -> bool:
+    """Whether texts may be cut at spaces: the tokenizer is a byte-level BPE, and its pre-tokenizer is a known one."""
+    content = json.loads(tokenizer)
+    model, steps = content["model"], (content["pre_tokenizer"] or {}).get("pretokenizers", [])
+    if content["normalizer"] or model["type"] != "BPE" or model.get("dropout"):
+        return False
+    if [step["type"] for step in steps] != ["Split", "ByteLevel"]:
+        return False
+    split, byte_level = steps
+    is_known = split["pattern"].get("Regex") in _SPLITS and split["behavior"] == "Isolated" and not split["invert"]
+    return is_known and not byte_level["add_prefix_space"] and not byte_level["use_regex"]
+
+
+def _cut(text: str) -> list[str]:
+    """The chunks of a text: all but the first begin with a space."""
+    if _CUT in text:
+        return [text]
+    return _SPACE_AFTER_TEXT.sub(f"{_CUT} ", text).split(_CUT)
+
+
+def main() -> None:
+    """Encodes the lists of texts that arrive on standard input, until it ends. The first message has the settings."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and that ends this input
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    encoder = ChunkEncoder(*pickle.load(source))
+    while True:
+        try:
+            texts = pickle.load(source)
+        except EOFError:
+            return
+        pickle.dump(encoder.encode(texts), sink, protocol=pickle.HIGHEST_PROTOCOL)
+        sink.flush()
+
+
+if __name__ == "__main__":
+    main()
