@@ -21,8 +21,10 @@ from tokenizers import Tokenizer
 MAX_CHUNKS = 2**18
 """How many chunks the table keeps, the first ones: 50 MB. All others are encoded whenever they come."""
 
-_SPACE_AFTER_TEXT = re.compile(r"(?<=\S) ")
 _CUT = "\0"
+_SPACE_AFTER_TEXT = re.compile(r"(?<=\S) ")
+_SPACE_AFTER_SPACE = [f"{chr(code)} " for code in range(0x3001) if chr(code).isspace()]
+_IN_ASCII = [pair for pair in _SPACE_AFTER_SPACE if pair.isascii()]
 
 _LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _SPLITS = {
@@ -86,7 +88,10 @@ def _cut(text: str) -> list[str]:
     """The chunks of a text: all but the first begin with a space."""
     if _CUT in text:
         return [text]
-    return _SPACE_AFTER_TEXT.sub(f"{_CUT} ", text).split(_CUT)
+    if any(map(text.__contains__, _IN_ASCII if text.isascii() else _SPACE_AFTER_SPACE)):
+        return _SPACE_AFTER_TEXT.sub(f"{_CUT} ", text).split(_CUT)
+    first, *others = text.replace(" ", f"{_CUT} ").split(_CUT)  # four times as fast
+    return [first, *others] if first else others
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from axion.checksums import identify
 from axion.data.sources.files import RECORDS, Record, check_file, files_passed_over, list_files, read_records
-from axion.data.sources.hub import read_hub, resolve_revision
+from axion.data.sources.hub import read_hub, resolve_revision, stream_hub
 from axion.data.split import Side, Split
 from axion.errors import AxionError
 from axion.files import sha256
@@ -156,6 +156,11 @@ class FileSource(Source):
         names = self.local_paths() or [file.name for file in self.local_files or ()]
         return names_of(names) if names else super().data_name
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether a data set on the Hub is read from the network as it is needed, instead of downloaded first."""
+        return False
+
     def _are_copy(self, files: list[str], part: Part) -> bool:
         """Whether local files are the known copy of a split of `hub_id`. They are read only where one is known."""
         known = self._copy(part)
@@ -175,7 +180,7 @@ class FileSource(Source):
     def other_files(self) -> str | None:
         """A sentence that says so where `files` are not those that `local_files` recorded, whatever their names."""
         recorded = [file.sha256 for file in self.local_files or ()]
-        if not self.files or not recorded or recorded == [sha256(check_file(file)) for file in self.local_paths()]:
+        if not self.files or not recorded or recorded == [file["sha256"] for file in identify(self.local_paths())]:
             return None
         return (
             f"{names_of(self.local_paths())} is not what the model was trained on: that was "
@@ -201,7 +206,8 @@ class FileSource(Source):
     def _hub_records(self, part: Part) -> Iterator[Record]:
         setting = "files" if part == "train" else "test_files"
         try:
-            yield from read_hub(str(self.hub_id), self.hub_config, part, self.revision)
+            read = stream_hub if self.is_streamed else read_hub
+            yield from read(str(self.hub_id), self.hub_config, part, self.revision)
         except AxionError as error:
             raise AxionError(f"{error}; {self._advice(setting)} reads a local copy") from None
 

@@ -68,6 +68,25 @@ def read_hub(hub_id: str, config: str | None, split: str, revision: str | None) 
         yield Record(cast("dict[str, Any]", row), f"{hub_id} ({split}), row {number}")
 
 
+def stream_hub(hub_id: str, config: str | None, split: str, revision: str | None) -> Iterator[Record]:
+    """The records of one split, read from the network as they are needed; nothing of them is kept on this disk.
+
+    Raises:
+        AxionError: it cannot be loaded, is empty, or the connection is lost.
+    """
+    from datasets import load_dataset
+
+    number = 0
+    try:
+        for row in load_dataset(hub_id, config, split=split, revision=revision, streaming=True):
+            number += 1
+            yield Record(cast("dict[str, Any]", row), f"{hub_id} ({split}), row {number}")
+    except Exception as error:  # datasets, the Hub client and the network each raise their own
+        raise _cannot_load(f"row {number + 1} of {hub_id}", error) from None
+    if number == 0:
+        raise AxionError(f"{hub_id} ({split}) is empty; it must have at least one record")
+
+
 def _load_cached(hub_id: str, config: str | None, split: str, commit: str | None) -> "Dataset | None":
     """The copy of one commit that `datasets` keeps; None where it has none that can be read."""
     from datasets.packaged_modules.cache.cache import Cache

@@ -55,6 +55,13 @@ class Text(FileSource):
     """Length from which a text without separators is cut at the next blank line."""
     language: str | None = None
     """Language of the text, a code of ISO 639-1."""
+    stream: bool = False
+    """Read the data set on the Hub from the network as it is needed, without a copy on this disk: for one of which
+    `data.max_tokens` takes a part."""
+
+    @property
+    def is_streamed(self) -> bool:
+        return self.stream
 
     @property
     def description(self) -> str:
