@@ -474,10 +474,10 @@ def test_the_tokenizer_is_trained_on_the_beginning_of_every_file(small_recipe, t
 def test_reading_ends_when_there_are_enough_tokens(small_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(encoding, "BATCH_DOCUMENTS", 10)
     whole = prepare(small_recipe("data.val_fraction=0.2"), tmp_path, progress=False)
-    recipe = small_recipe("data.val_fraction=0.2", "data.max_tokens=3000")
+    recipe = small_recipe("data.val_fraction=0.2", "data.max_tokens=6500")
     prepared = prepare(recipe, tmp_path, progress=False)
     tokens = int(prepared.train.lengths.sum())
-    assert 3000 <= tokens < 3000 + int(prepared.train.lengths.max()) and prepared.folder != whole.folder
+    assert 6500 <= tokens < 6500 + int(prepared.train.lengths.max()) and prepared.folder != whole.folder
     assert texts(prepared.folder, "train.txt") == texts(whole.folder, "train.txt")[: len(prepared.train)]
     assert 0 < len(prepared.held_out) < len(whole.held_out)
     monkeypatch.setattr(encoding, "BATCH_DOCUMENTS", 100)  # however much is read ahead, the same is held out
