@@ -37,8 +37,8 @@ def variations(stories: Sequence[str], size: int, seed: int = 0) -> Iterator[str
     """Stories with other names, one sentence of another story and a number, each with a separator, `size` bytes."""
     rng, written = random.Random(seed), 0
     while written < size:
-        story = rng.choice(stories).replace(*rng.sample(NAMES, 2))
-        sentences = story.split(". ")
+        one, other = rng.sample(NAMES, 2)
+        sentences = rng.choice(stories).replace(one, other).split(". ")
         sentences[rng.randrange(len(sentences))] = rng.choice(rng.choice(stories).split(". "))
         text = f"{'. '.join(sentences)} It was day {rng.randrange(10**6)}.\n{SEPARATOR}\n"
         written += len(text.encode())

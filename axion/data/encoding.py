@@ -63,19 +63,21 @@ class DocumentEncoder:
         Args:
             documents: each with whether its tokens are wanted.
         """
-        batches = _batches(documents)
-        for batch in batches if self._pool is None else ():
+        batches, pool = _batches(documents), self._pool
+        for batch in batches if pool is None else ():
             wanted = [document for document, is_wanted in batch if is_wanted]
             yield from self._join(batch, self._here.encode(_texts(wanted)))
             self._characters += sum(len(document.text) for document in wanted)
             if self._characters >= self._parallel_from:
-                self._pool = _Pool(_cores(), self._settings)
+                pool = self._pool = _Pool(_cores(), self._settings)
                 break
+        if pool is None:
+            return
         running: deque[tuple[Batch, Future[list[bytes]]]] = deque()
-        for batch in batches if self._pool else ():
+        for batch in batches:
             texts = _texts([document for document, is_wanted in batch if is_wanted])
-            running.append((batch, self._pool.encode(texts)))
-            if len(running) > 2 * self._pool.size:
+            running.append((batch, pool.encode(texts)))
+            if len(running) > 2 * pool.size:
                 batch, future = running.popleft()
                 yield from self._join(batch, future.result())
         for batch, future in running:

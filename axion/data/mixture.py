@@ -5,7 +5,7 @@ all of them to be encoded. Sources yield the same documents each time.
 """
 
 import random
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class Mixture:
         """Documents left out of both sides because validation has enough of their source."""
         self._held_out: list[Document] = []
 
-    def train(self, encode: Encode, skip: int = 0) -> Iterator[tuple[Document, Encoded]]:
+    def train(self, encode: Encode, skip: int = 0) -> Generator[tuple[Document, Encoded], None, None]:
         """The documents of training and their tokens, in the order of the sources.
 
         The held-out documents are collected on the way. What is read ahead of the documents that were taken does not

@@ -163,7 +163,8 @@ def _make(
             held_out = mixture.validation()
             check_sizes(train.counts.documents, len(held_out))
             encoded = encoder.encode((document, True) for document in held_out)
-            validation = _write(folder, Side.VALIDATION, encoded, encoder, data, Progress(fingerprint), bar)
+            pairs = ((document, tokens) for document, tokens in encoded if tokens is not None)
+            validation = _write(folder, Side.VALIDATION, pairs, encoder, data, Progress(fingerprint), bar)
         written = {Side.TRAIN: train, Side.VALIDATION: validation}
         write_json(folder / DATA_FILE, _summarize(fingerprint, data, mixture, written))
         (folder / PROGRESS_FILE).unlink(missing_ok=True)

@@ -61,7 +61,7 @@ class Counts:
     def as_json(self) -> dict[str, Any]:
         """The sums in all, by source and by language."""
         shown = COLUMNS[:3]
-        total = {name: sum(row[2 + column] for row in self.rows) for column, name in enumerate(shown)}
+        total = {name: sum(sums[name] for sums in self.by(0).values()) for name in shown}
         tables = {"by_source": self.by(0), "by_language": self.by(1)}
         return total | {
             name: {key: {column: sums[column] for column in shown} for key, sums in table.items()}
