@@ -268,10 +268,26 @@ def validation_documents(data: DataRecipe, tokenizer: PreTrainedTokenizerFast) -
     Raises:
         AxionError: a source cannot be read.
     """
-    documents = _held_out(data, data.headline_sources) or _held_out(data, data.sources)
     with DocumentEncoder(tokenizer) as encoder:
+        if data.max_tokens:
+            held_out = _held_out_of_part(data, data.max_tokens, encoder)
+            documents = [each for each in held_out if each.source in data.headline_kinds] or held_out
+        else:
+            documents = _held_out(data, data.headline_sources) or _held_out(data, data.sources)
         encoded = encoder.encode((document, True) for document in documents)
         return [_validation_document(each, document.source) for document, each in encoded if each is not None]
+
+
+def _held_out_of_part(data: DataRecipe, max_tokens: int, encoder: DocumentEncoder) -> list[Document]:
+    """What is held out of that part of the sources of which training has `max_tokens`."""
+    mixture, tokens = Mixture(data), 0
+    documents = mixture.train(encoder.encode)
+    for _, encoded in documents:
+        tokens += len(encoded.ids)
+        if tokens >= max_tokens:
+            break
+    documents.close()
+    return mixture.validation()
 
 
 def _held_out(data: DataRecipe, sources: Sequence[Source]) -> list[Document]:

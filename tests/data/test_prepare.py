@@ -483,4 +483,6 @@ def test_reading_ends_when_there_are_enough_tokens(small_recipe, tmp_path, monke
     monkeypatch.setattr(encoding, "BATCH_DOCUMENTS", 100)  # however much is read ahead, the same is held out
     again = prepare(recipe, tmp_path / "again", progress=False)
     assert texts(again.folder, "validation.txt") == texts(prepared.folder, "validation.txt")
+    anew = validation_documents(recipe.data, prepared.tokenizer)
+    assert [each.ids.tolist() for each in anew] == [each.ids.tolist() for each in prepared.validation]
     assert "max_tokens" not in small_recipe().data.identity()  # so that the data of earlier recipes stays the same

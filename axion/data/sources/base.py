@@ -180,11 +180,9 @@ class FileSource(Source):
     def other_files(self) -> str | None:
         """A sentence that says so where `files` are not those that `local_files` recorded, whatever their names."""
         recorded = [file.sha256 for file in self.local_files or ()]
-        if (
-            not self.files
-            or not recorded
-            or recorded == [file["sha256"] for file in identify(map(check_file, self.local_paths()))]
-        ):
+        if not self.files or not recorded:
+            return None
+        if recorded == [file["sha256"] for file in identify(map(check_file, self.local_paths()))]:
             return None
         return (
             f"{names_of(self.local_paths())} is not what the model was trained on: that was "
