@@ -5,7 +5,7 @@ import json
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from axion.data.prepare import encode
+from axion.data.encoding import DocumentEncoder
 from axion.data.sources.chat import CHAT_TEMPLATE, Chat
 from axion.data.split import Split
 from axion.errors import AxionError
@@ -71,7 +71,9 @@ def test_the_chat_template_writes_what_was_trained_on(tiny_release, tmp_path):
     ]
     tokenizer: PreTrainedTokenizerFast = load_tokenizer(tiny_release)
     tokenizer.chat_template = CHAT_TEMPLATE
-    (trained,) = encode(tokenizer, documents(tmp_path, {"messages": messages}))
+    with DocumentEncoder(tokenizer) as encoder:
+        pairs = ((each, True) for each in documents(tmp_path, {"messages": messages}))
+        ((_, trained),) = encoder.encode(pairs)
     templated = tokenizer.apply_chat_template(
         messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
