@@ -77,8 +77,8 @@ def test_the_chat_template_writes_what_was_trained_on(tiny_release, tmp_path):
     templated = tokenizer.apply_chat_template(
         messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
-    assert [*templated["input_ids"], tokenizer.eos_token_id] == trained.ids
-    assert [*map(bool, templated["assistant_masks"]), False] == trained.loss
+    assert [*templated["input_ids"], tokenizer.eos_token_id] == trained.ids.tolist()
+    assert [*map(bool, templated["assistant_masks"]), False] == trained.loss.tolist()
     asked = tokenizer.apply_chat_template(messages[:2], tokenize=False, add_generation_prompt=True)
     assert asked == "<bos><|system|>Be brief.<|end|><|user|>Hi?<|end|><|assistant|>"
     with pytest.raises(Exception, match="the roles are system, user and assistant"):
