@@ -39,8 +39,8 @@ TORCH = "torch>=2.8,<2.12"
 """The versions of ZeroGPU, instead of this project's pin. Source: https://huggingface.co/docs/hub/spaces-zerogpu"""
 OPTIONAL_IMPORTS = {"spaces"}
 """Preinstalled on Gradio Spaces, and not needed elsewhere."""
-TRAINING_IMPORTS = {"datasets"}
-"""Imported when training data is read, which the page never does: it shows what a recipe may say of its sources."""
+TRAINING_IMPORTS = {"datasets", "pyarrow", "tiktoken"}
+"""Imported when training data is read or encoded, which the page never does: it shows what a recipe may say of both."""
 ZERO_GPU = SpaceHardware.ZERO_A10G.value
 """Shared hardware, free for two Spaces per account; see `playground.server.zero_gpu`."""
 

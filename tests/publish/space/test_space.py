@@ -95,7 +95,7 @@ def test_the_requirements_are_what_the_page_imports_with_the_torch_of_zero_gpu(b
     assert set(lines) - {"torch>=2.8,<2.12"} <= set(ours)
     names = {re.split(r"[\[=]", line)[0] for line in lines}
     assert {"transformers", "gradio", "huggingface_hub"} < names
-    assert not names & {"datasets", "peft", "matplotlib", "accelerate", "spaces"}
+    assert not names & {"datasets", "pyarrow", "tiktoken", "peft", "matplotlib", "accelerate", "spaces"}
 
 
 def test_an_unpinned_library_is_an_error():
