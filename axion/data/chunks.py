@@ -27,9 +27,14 @@ _SPACE_AFTER_SPACE = [f"{chr(code)} " for code in range(0x3001) if chr(code).iss
 _IN_ASCII = [pair for pair in _SPACE_AFTER_SPACE if pair.isascii()]
 
 _LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_SIGNS = r"[^\s\p{L}\p{N}]+"
+_SPACES = r"\s+(?!\S)|\s+"
+_CONTRACTIONS = "[sdmt]|ll|ve|re"
 _SPLITS = {
-    # Qwen2's, which Axion's own tokenizer has
-    rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|{_LETTERS}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    # Qwen2's, which Axion's own tokenizer has; GPT-2's; cl100k_base's
+    rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|{_LETTERS}|\p{{N}}| ?{_SIGNS}[\r\n]*|\s*[\r\n]+|{_SPACES}",
+    rf"'(?:{_CONTRACTIONS})| ?\p{{L}}+| ?\p{{N}}+| ?{_SIGNS}|{_SPACES}",
+    rf"'(?i:{_CONTRACTIONS})|{_LETTERS}|\p{{N}}{{1,3}}| ?{_SIGNS}[\r\n]*|\s*[\r\n]+|{_SPACES}",
 }
 """Patterns of pre-tokenizers whose pieces never hold a space that follows something else than whitespace."""
 

@@ -107,6 +107,7 @@ def read_progress(folder: Path, fingerprint: str) -> Progress | None:
         TokenDocuments.open(folder, Side.TRAIN, counts)
         text_bytes = int(content["text_bytes"])
         is_usable = content["fingerprint"] == fingerprint
+        is_usable &= (folder / "tokenizer.json").is_file()
         is_usable &= (folder / f"{Side.TRAIN}.txt").stat().st_size >= text_bytes
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
 from axion.data import chunks, encoding
 from axion.data.chunks import ChunkEncoder, can_cut
@@ -13,7 +13,8 @@ from axion.data.encoding import DocumentEncoder
 from axion.data.sources.base import Document, Span
 from axion.data.split import Side
 from axion.errors import AxionError
-from axion.tokenizer import bos_and_eos, encode_texts, train_tokenizer
+from axion.pretrained_tokenizer import ENCODINGS
+from axion.tokenizer import SPLIT_REGEX, bos_and_eos, encode_texts, train_tokenizer
 
 SPACES = [
     *" \t\n\r\v\f\x1c\x1d\x85\xa0",
@@ -70,6 +71,22 @@ def test_the_tokens_are_those_of_the_whole_text(tokenizer, texts, monkeypatch):
     monkeypatch.setattr(chunks, "MAX_CHUNKS", 50)
     small = ChunkEncoder(content, "<u2")
     assert ids(small.encode(texts[:200])) + ids(small.encode(texts[200:])) == expected and len(small._table) == 50
+
+
+@pytest.mark.parametrize("pattern", sorted(chunks._SPLITS))
+def test_texts_may_be_cut_for_every_known_pattern(tokenizer, texts, pattern):
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    assert can_cut(backend.to_str())
+    encoder = ChunkEncoder(backend.to_str(), "<u2")
+    assert encoder.encode(texts) == encoder._encode(texts)
+
+
+def test_the_patterns_of_all_encodings_are_known():
+    assert {SPLIT_REGEX, *(each.pattern for each in ENCODINGS.values())} == chunks._SPLITS
 
 
 def test_a_chunk_is_encoded_once(tokenizer, monkeypatch):

@@ -417,7 +417,7 @@ def test_what_a_lost_connection_left_is_used_again(many_shards, tmp_path, monkey
     assert _files(prepare(recipe, root, progress=False).folder) == _files(whole.folder)
 
 
-@pytest.mark.parametrize("damage", ["{}", "[]", '{"fingerprint": 1}', "shard"])
+@pytest.mark.parametrize("damage", ["{}", "[]", '{"fingerprint": 1}', "train-00001.tokens.npy", "tokenizer.json"])
 def test_damaged_progress_is_made_again(many_shards, tmp_path, monkeypatch, damage):
     recipe, whole = many_shards
     partial = tmp_path / "data" / f".{whole.folder.name}.partial"
@@ -426,8 +426,8 @@ def test_damaged_progress_is_made_again(many_shards, tmp_path, monkeypatch, dama
     write_progress(partial, progress)
     assert read_progress(partial, whole.summary["fingerprint"]) == progress
     assert read_progress(partial, "another") is None
-    if damage == "shard":
-        (partial / "train-00001.tokens.npy").write_bytes(b"")
+    if (partial / damage).is_file():
+        (partial / damage).unlink()
     else:
         (partial / "progress.json").write_text(damage, encoding="utf-8")
     monkeypatch.setattr(TokenizerRecipe, "make", lambda *_: whole.tokenizer)
