@@ -151,7 +151,8 @@ def train(
     <|endoftext|>; a file without one is cut at the first blank line after 4,096 bytes, or between two lines where no
     blank line follows within 16,384 bytes. In .jsonl and .parquet files and on the Hub, the field text of each record
     is a document (--set data.sources.text.text_field=FIELD names another). A folder is read in the order of its files'
-    names. A hash of each document's text decides whether it is held out for validation: 5% are, at most 1 MiB.
+    names. A hash of each document's text decides whether it is held out for validation: 5% are. Of these, 1 MiB is kept
+    to measure the loss, and nothing reads the rest (--set data.val_fraction=SHARE holds out less).
 
     --resume with more --epochs than a finished run had goes on from its last checkpoint, with the state of the
     optimizer. Over the added steps the learning rate runs its course again, from warm-up to decay, and windows have

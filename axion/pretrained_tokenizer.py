@@ -19,7 +19,6 @@ from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from axion.errors import AxionError, one_line
-from axion.files import sha256
 from axion.tokenizer import SPECIAL_IDS
 
 END_OF_TEXT = "<|endoftext|>"
@@ -59,7 +58,7 @@ ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
             "cl100k_base",
             "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
             rf"'(?i:{_CONTRACTIONS})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*"
-            r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+            r"|\s+(?![\s\S])|\s*[\r\n]+|\s+(?!\S)|\s+",
             {
                 END_OF_TEXT: 100_257,
                 "<|fim_prefix|>": 100_258,
@@ -138,7 +137,7 @@ def hub_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizer
     from transformers import AutoTokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(name, revision=revision)
+        loaded = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)  # None asks
     except Exception as error:  # transformers, tokenizers and the Hub's client each raise their own
         raise AxionError(f"the tokenizer of {name} cannot be loaded: {one_line(error, 160)}") from None
     backend = getattr(loaded, "backend_tokenizer", None)
@@ -194,8 +193,14 @@ def resolve_tokenizer(name: str, revision: str | None) -> str | None:
 
 
 def folder_digest(name: str) -> str:
-    """A hash of the tokenizer in a local folder."""
-    return sha256(Path(name, "tokenizer.json"))
+    """A hash of the tokenizer in a local folder, whichever files it is made of.
+
+    Raises:
+        AxionError: as `hub_tokenizer`.
+    """
+    tokenizer = hub_tokenizer(name)
+    content = f"{tokenizer.backend_tokenizer.to_str()}\n{tokenizer.special_tokens_map}"
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _fast(backend: Tokenizer, bos: str, eos: str, pad: str, unk: str | None = None) -> PreTrainedTokenizerFast:

@@ -46,6 +46,12 @@ def _short_name(name: str) -> str:
     return name
 
 
+def _ascending(steps: list[int]) -> list[int]:
+    if steps != sorted(set(steps)):
+        raise ValueError(f"training.restarts is {_shown(steps)}; each step must be greater than the one before it")
+    return steps
+
+
 class TrainingRecipe(Section):
     """Training settings. Steps are optimizer steps."""
 
@@ -85,7 +91,7 @@ class TrainingRecipe(Section):
     decay_fraction: Annotated[float, Field(ge=0, le=1)] = 0.65
     final_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Learning rate at the last step, as a share of the peak."""
-    restarts: list[Positive] = []  # noqa: RUF012 (pydantic copies defaults)
+    restarts: Annotated[list[Positive], AfterValidator(_ascending)] = []  # noqa: RUF012 (pydantic copies defaults)
     """Steps after which the schedule starts again, where a finished run was continued for more epochs."""
     max_grad_norm: Rate = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
@@ -340,6 +346,8 @@ def _take(content: dict, own: OwnText) -> None:
         language = own.languages[0] if len(own.languages) == 1 else None
         content["data"] = with_text(content.get("data") or {}, own.named, language)
         content["languages"] = []
+    if wrong := [code for code in own.languages if not re.fullmatch(r"[a-z]{2}", code)]:
+        raise AxionError(f"--language {wrong[0]} is not a lower-case ISO 639-1 code; write one such as en or pt")
     if own.languages:
         content["languages"] = list(own.languages)
     if own.name is not None:
@@ -378,7 +386,10 @@ def _child(node: dict | list, name: str) -> Any:
     if name.isdecimal() and int(name) < len(node):
         return node[int(name)]
     of_kind = [entry for entry in node if isinstance(entry, dict) and entry.get("kind") == name]
-    return of_kind[0] if len(of_kind) == 1 else None
+    if len(of_kind) > 1:
+        number = next(index for index, entry in enumerate(node) if entry is of_kind[0])
+        raise AxionError(f"there are {len(of_kind)} sources of kind {name}; write data.sources.{number} for the first")
+    return of_kind[0] if of_kind else None
 
 
 def _first_error(error: ValidationError, section: str = "") -> str:

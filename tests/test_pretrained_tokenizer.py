@@ -2,10 +2,11 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from axion.data.recipe import TokenizerRecipe
@@ -61,6 +62,19 @@ def test_tokens_are_tiktokens(encoding, tmp_path):
             assert ours.decode(ids) == text
     special = "".join(sorted(theirs.special_tokens_set))
     assert loaded(special, add_special_tokens=False).input_ids == theirs.encode(special, allowed_special="all")
+
+
+def test_spaces_that_end_a_text_stay_together():
+    """As in tiktoken from 0.8 on: they are one piece, whatever line ends are among them."""
+    pattern = pre_tokenizers.Split(Regex(ENCODINGS["cl100k_base"].pattern), behavior="isolated")
+    for text, expected in {
+        "a\n ": ["a", "\n "],
+        "a \n\t\u3000": ["a", " \n\t\u3000"],
+        "a.\n ": ["a", ".\n", " "],
+        "a\n\n b": ["a", "\n\n", " b"],
+        "a  b": ["a", " ", " b"],
+    }.items():
+        assert [piece for piece, _ in pattern.pre_tokenize_str(text)] == expected
 
 
 def test_the_one_special_token_begins_ends_and_pads(encoding):
@@ -165,6 +179,24 @@ def test_settings_that_do_not_fit_each_other(overrides, message):
 def test_another_size_than_the_model_has_is_refused(bare):
     with pytest.raises(AxionError, match=r"tokenizer\.vocab_size is 300; that of .*bare has 257 entries"):
         recipe("tokenizer.kind=hub", f"tokenizer.id={bare}", "tokenizer.vocab_size=300").build_config()
+
+
+def test_another_end_of_text_is_another_tokenizer(bare, tmp_path):
+    section = TokenizerRecipe(kind="hub", id=str(shutil.copytree(bare, tmp_path / "bare")))
+    before = section.identity()
+    assert before["sha256"] == TokenizerRecipe(kind="hub", id=str(bare)).identity()["sha256"]
+    (tmp_path / "bare" / "tokenizer_config.json").write_text(json.dumps({"eos_token": "a"}))
+    assert section.identity() != before
+
+
+def test_a_folder_without_tokenizer_json_is_known_by_what_it_makes(tmp_path):
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*letters, "<|endoftext|>"])}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
+    section = TokenizerRecipe(kind="hub", id=str(tmp_path))
+    assert section.num_tokens == 257 and len(section.identity()["sha256"]) == 64
 
 
 def test_a_local_path_is_recorded_by_name_and_content(bare):

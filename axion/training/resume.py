@@ -74,6 +74,11 @@ def find_earlier(run: Path, recipe: Recipe, resume: bool) -> EarlierRun | None:
         return EarlierRun(True, backend, recorded.data, recorded.tokenizer, None)
     _check_data(run, info, recipe, recorded)
     newest = checkpoint.newest_complete(run) if saved or goes_on else None
+    if goes_on and newest and checkpoint.step_of(newest) != info.get("steps"):
+        raise AxionError(
+            f"{run} lacks the checkpoint of its last step, {info.get('steps')}, from which more epochs would go on; "
+            "restore it, or start another run with --out DIR"
+        )
     restarts = [*before.restarts, *([checkpoint.step_of(newest)] if goes_on and newest else [])]
     return EarlierRun(False, backend, recorded.data, recorded.tokenizer, newest, restarts, goes_on)
 

@@ -136,6 +136,8 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str, start: Release 
     check_documents(data.validation)
     windows = _windows(recipe, data)
     steps = _count_steps(training, windows)
+    if training.restarts and training.restarts[-1] >= steps:
+        raise AxionError(f"training.restarts names step {training.restarts[-1]}, but the run has {steps} steps")
     choice = parallel.main_process_first(lambda: _choose_backend(recipe, requested))
     return _Plan(recipe, data, windows, windows_per_pass, steps, choice, earlier, start)
 

@@ -1,6 +1,7 @@
 """A finished run goes on for more epochs, and run.json and recipe.yaml say so."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -65,6 +66,24 @@ def test_it_ends_where_one_run_of_its_recipe_would(longer, tiny, tmp_path):
 def test_it_goes_on_with_the_same_recipe_alone(longer, tiny, overrides, message):
     with pytest.raises(AxionError, match=message):
         train(tiny(*SHORT, *overrides), longer[0], resume=True)
+
+
+def test_it_goes_on_from_its_last_step_alone(longer, tiny, tmp_path):
+    run = shutil.copytree(longer[0], tmp_path / "run")
+    steps = json.loads((run / "run.json").read_text())["steps"]
+    shutil.rmtree(run / f"checkpoint-{steps}")
+    with pytest.raises(AxionError, match=f"lacks the checkpoint of its last step, {steps}, from which more epochs"):
+        train(tiny(*SHORT, "training.epochs=3"), run, resume=True)
+    assert (run / "final" / "model.safetensors").is_file()
+
+
+def test_a_schedule_starts_again_at_steps_of_the_run(tiny, folder, tmp_path, monkeypatch):
+    with pytest.raises(AxionError, match=r"training\.restarts is \[9, 6\]; each step must be greater than the one"):
+        tiny("training.restarts=[9, 6]")
+    monkeypatch.chdir(folder)
+    with pytest.raises(AxionError, match=r"training\.restarts names step 9000, but the run has \d+ steps"):
+        train(tiny(*SHORT, "training.restarts=[9000]"), tmp_path / "run", backend="torch")
+    assert not (tmp_path / "run").exists()
 
 
 def test_each_part_has_a_schedule_of_its_own(tiny):

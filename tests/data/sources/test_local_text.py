@@ -130,6 +130,14 @@ def test_text_replaces_the_sources_of_a_recipe(forms, tmp_path):
     assert load_recipe("axion1-v0.1").data.has_problems
 
 
+def test_settings_of_two_texts_need_their_numbers(forms):
+    own = OwnText([str(forms[0]), "someone/tales"], "x")
+    with pytest.raises(AxionError, match=r"there are 2 sources of kind text; write data\.sources\.0 for the first"):
+        load_recipe("axion1-v0.1", ["data.sources.text.text_field=story"], own)
+    recipe = load_recipe("axion1-v0.1", ["data.sources.1.text_field=story"], own)
+    assert [source.text_field for source in recipe.data.sources] == ["text", "story"]
+
+
 def test_a_name_is_a_path_before_it_is_a_data_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert text_sources(["tales/grimm"]) == [{"kind": "text", "hub_id": "tales/grimm", "revision": None}]
@@ -146,6 +154,10 @@ def test_a_name_is_a_path_before_it_is_a_data_set(tmp_path, monkeypatch):
         (["--text", "a.txt"], "--text makes another model than the recipe's; give it a name of its own with --name"),
         (["--text", "a.txt", "--name", "My Tales"], "name is 'My Tales'; it must be at most 96 lower-case letters"),
         (["--text", "a.txt", "--name", "axion1-v0.1"], "--name axion1-v0.1 is the name of a recipe in configs/"),
+        (
+            ["--text", "a.txt", "--name", "x", "--language", "english"],
+            "--language english is not a lower-case ISO",
+        ),
         (["--text", "a.txt", "--name", "x"], "no validation documents; give the sources more data"),
     ],
 )
