@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
-MAX_CHUNKS = 2**18
-"""How many chunks the table keeps, the first ones: 50 MB. All others are encoded whenever they come."""
+MAX_CHUNKS = 2**17
+"""How many chunks the table keeps, the first ones: 25 MB. All others are encoded whenever they come."""
 
 _CUT = "\0"
 _SPACE_AFTER_TEXT = re.compile(r"(?<=\S) ")
