@@ -5,6 +5,7 @@ did and how long it took, and is skipped if its result exists already. A publica
 therefore continues when the same command is run again.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -153,6 +154,8 @@ def preflight(request: PublishRequest) -> tuple[Recipe, ReleaseTag]:
     for form in forms:
         hub.check_repo_id(request.repo_id + exports.SUFFIXES[form], "--exports makes the name")
         check_export(recipe.build_config(), get_family(recipe.family), form)
+    if "gguf" in forms and recipe.tokenizer.kind != "bpe":
+        _check_gguf_tokenizer(recipe)
     if request.adapter:
         hub.check_repo_id(request.repo_id + adapter.SUFFIX, "--adapter makes the name")
         if recipe.lora is None or recipe.start is None:
@@ -189,6 +192,17 @@ def preflight(request: PublishRequest) -> tuple[Recipe, ReleaseTag]:
     if request.space:
         check_space(SpaceRequest(request.space_id, hardware=request.hardware), user)
     return recipe, ReleaseTag(tag, hub.tags(request.repo_id).get(tag) if exists and push.is_release else None)
+
+
+def _check_gguf_tokenizer(recipe: Recipe) -> None:
+    """Raises AxionError if llama.cpp would not read the tokenizer of another that a recipe names."""
+    from axion.export.gguf import check_tokenizer
+
+    tokenizer = recipe.tokenizer.make(())
+    try:
+        check_tokenizer(json.loads(tokenizer.backend_tokenizer.to_str()))
+    except AxionError as error:
+        raise AxionError(f"{error}; omit --exports, or train a tokenizer on the text") from None
 
 
 def check_local_files(recipe: Recipe) -> None:

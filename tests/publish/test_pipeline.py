@@ -5,6 +5,8 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from axion.cli import run
 from axion.errors import AxionError
@@ -367,6 +369,16 @@ def test_requests_that_would_fail_hours_later_are_refused_at_once(unbuilt, reque
     monkeypatch.setattr(pipeline, "_find_run", None)  # calling it would fail
     with pytest.raises(AxionError, match=line):
         run_steps(request_for(**changes))
+
+
+def test_a_tokenizer_that_llama_cpp_cannot_read_is_refused_at_once(unbuilt, request_for, monkeypatch):
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({token: index for index, token in enumerate([*letters, "</s>"])}, []))
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>").save_pretrained(unbuilt / "bare")
+    monkeypatch.setattr(pipeline, "_find_run", None)  # calling it would fail
+    request = request_for(overrides=(*SYNTHETIC, "tokenizer={kind: hub, id: bare}"), exports=True)
+    with pytest.raises(AxionError, match=r"llama\.cpp does not support this tokenizer; .*; omit --exports, or train"):
+        run_steps(request)
 
 
 def test_the_rights_to_all_repositories_are_checked_before_anything_is_pushed(here, request_for, the_hub, monkeypatch):
