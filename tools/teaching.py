@@ -7,8 +7,9 @@ dialogues are fixed here, before the model has answered anything, and are quoted
 import argparse
 from collections.abc import Sequence
 
+from axion.checksums import identify
 from axion.data.prepare import prepare
-from axion.files import identify, read_json
+from axion.files import read_json
 from axion.inference.chat import Conversation
 from axion.inference.sampling import Sampling
 from axion.machine import libraries, machine
