@@ -34,7 +34,7 @@ _SPLITS = {
     # Qwen2's, which Axion's own tokenizer has; GPT-2's; cl100k_base's
     rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|{_LETTERS}|\p{{N}}| ?{_SIGNS}[\r\n]*|\s*[\r\n]+|{_SPACES}",
     rf"'(?:{_CONTRACTIONS})| ?\p{{L}}+| ?\p{{N}}+| ?{_SIGNS}|{_SPACES}",
-    rf"'(?i:{_CONTRACTIONS})|{_LETTERS}|\p{{N}}{{1,3}}| ?{_SIGNS}[\r\n]*|\s*[\r\n]+|{_SPACES}",
+    rf"'(?i:{_CONTRACTIONS})|{_LETTERS}|\p{{N}}{{1,3}}| ?{_SIGNS}[\r\n]*|\s+(?![\s\S])|\s*[\r\n]+|{_SPACES}",
 }
 """Patterns of pre-tokenizers whose pieces never hold a space that follows something else than whitespace."""
 
