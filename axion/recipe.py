@@ -52,6 +52,21 @@ def _ascending(steps: list[int]) -> list[int]:
     return steps
 
 
+class DistributedRecipe(Section):
+    """How a model is sharded over the processes of torchrun; see docs/scaling.md."""
+
+    fsdp_size: Positive = 1
+    """Over how many processes every weight, its gradient and its optimizer state are sharded (FSDP2). 1: each process
+    holds the whole model. Further processes hold further copies, and all train on different parts of the batch."""
+    ep_size: Positive = 1
+    """Over how many of these the routed experts are dealt out whole: tokens travel to them instead of weights."""
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether a process holds less than the whole model."""
+        return self.fsdp_size > 1
+
+
 class TrainingRecipe(Section):
     """Training settings. Steps are optimizer steps."""
 
@@ -96,6 +111,7 @@ class TrainingRecipe(Section):
     max_grad_norm: Rate = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """auto: bf16 autocast where the processor multiplies bf16 matrices."""
+    distributed: DistributedRecipe = DistributedRecipe()
     compile: bool = False
     """torch.compile; the first steps take up to a minute longer."""
     bias_update_speed: Annotated[float, Field(ge=0)] = 1e-3
@@ -210,6 +226,12 @@ class Recipe(Section):
             raise ValueError(
                 f"training.window is {self.training.window}; it must be at most "
                 f"architecture.max_position_embeddings ({config.max_position_embeddings})"
+            )
+        sizes = self.training.distributed
+        if sizes.fsdp_size % sizes.ep_size or config.n_routed_experts % sizes.ep_size:
+            raise ValueError(
+                f"training.distributed.ep_size is {sizes.ep_size}; it must divide training.distributed.fsdp_size "
+                f"({sizes.fsdp_size}) and architecture.n_routed_experts ({config.n_routed_experts})"
             )
         if self.training.window % (self.training.short_window or 1):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The measured models: the bundled release and two larger models with random weights."""
+"""The measured models: the bundled release and larger models with random weights."""
 
 import json
 import shutil
@@ -47,6 +47,48 @@ SIZES: dict[str, Callable[..., AxionConfig]] = {
         n_routed_experts=8,
         moe_intermediate_size=256,
     ),
+    "24M": partial(
+        AxionConfig,
+        vocab_size=8192,
+        hidden_size=320,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        q_lora_rank=96,
+        kv_lora_rank=64,
+        qk_nope_head_dim=32,
+        qk_rope_head_dim=16,
+        v_head_dim=40,
+        n_routed_experts=8,
+        moe_intermediate_size=288,
+    ),
+    "100M": partial(
+        AxionConfig,
+        vocab_size=16384,
+        hidden_size=512,
+        num_hidden_layers=12,
+        num_attention_heads=8,
+        q_lora_rank=192,
+        kv_lora_rank=128,
+        qk_nope_head_dim=48,
+        qk_rope_head_dim=16,
+        v_head_dim=64,
+        n_routed_experts=8,
+        moe_intermediate_size=512,
+    ),
+    "386M": partial(
+        AxionConfig,
+        vocab_size=32768,
+        hidden_size=1024,
+        num_hidden_layers=16,
+        num_attention_heads=16,
+        q_lora_rank=384,
+        kv_lora_rank=256,
+        qk_nope_head_dim=48,
+        qk_rope_head_dim=16,
+        v_head_dim=64,
+        n_routed_experts=8,
+        moe_intermediate_size=704,
+    ),
 }
 """Size → a function of further config fields. All have one shared expert, top-2 routing and tied embeddings."""
 SPREAD = 0.02
@@ -58,6 +100,31 @@ WIDE_SPREAD = 0.1
 def config_of(size: str, context: int = CONTEXT, spread: float = SPREAD) -> AxionConfig:
     """The config of one of SIZES with a context of `context` tokens."""
     return SIZES[size](max_position_embeddings=context, initializer_range=spread)
+
+
+def recipe_of(size: str, steps: int, batch: int, window: int = CONTEXT, **training: object) -> dict:
+    """A recipe that trains one of SIZES on generated arithmetic and word problems for so many steps."""
+    fields = dict(getattr(SIZES[size], "keywords", {}))
+    vocabulary = fields.pop("vocab_size", AxionConfig.vocab_size)
+    return {
+        "name": f"axion1-{size.lower()}",
+        "title": f"Axion1 {size}",
+        "family": "axion1",
+        "version": "0",
+        "repo_name": f"Axion1-{size}",
+        "architecture": fields | {"max_position_embeddings": window},
+        "tokenizer": {"vocab_size": vocabulary},
+        "data": {"sources": [{"kind": "arithmetic", "count": 20_000}, {"kind": "word_problems", "count": 20_000}]},
+        "training": {
+            "window": window,
+            "batch_size": batch,
+            "epochs": 1_000,
+            "max_steps": steps,
+            "checkpoints": 1,
+            "evaluations": 1,
+            **training,
+        },
+    }
 
 
 def build_model(size: str, context: int = CONTEXT, spread: float = SPREAD) -> AxionForCausalLM:

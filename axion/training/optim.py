@@ -21,6 +21,7 @@ from axion.kernels.dimensions import NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS
 from axion.kernels.muon import muon_update
 from axion.model.mixture_axion import AxionExperts, AxionRouter
 from axion.recipe import TrainingRecipe
+from axion.training.sharding import has_part_of_matrix, held, on_whole_matrices, same_mesh, shard_like
 
 
 def orthogonalise(matrices_NRC: torch.Tensor) -> torch.Tensor:
@@ -67,11 +68,25 @@ class MuonAdamW(torch.optim.AdamW):
         for group in groups:
             if group["muon"]:
                 self._muon_step(group)
-        self.param_groups = [group for group in groups if not group["muon"]]
+        self.param_groups = [
+            {**group, "params": parameters}
+            for group in groups
+            if not group["muon"]
+            for parameters in same_mesh(group["params"])
+        ]
         try:
             return super().step(closure)
         finally:
             self.param_groups = groups
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Loads the state of whole tensors; of sharded parameters, this process keeps its part."""
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        state = {
+            place: {name: shard_like(value, parameters[place]) for name, value in values.items()}
+            for place, values in state_dict["state"].items()
+        }
+        super().load_state_dict({**state_dict, "state": state})
 
     def _muon_step(self, group: dict) -> None:
         parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -92,26 +107,45 @@ class MuonAdamW(torch.optim.AdamW):
             muon_update(self._kernels, stacks, group["lr"], group["momentum"], group["weight_decay"])
             return
         by_shape: dict[tuple, list] = {}
+        rows_by_shape: dict[tuple, list] = {}
         for parameter in parameters:
-            momentum = self.state[parameter]["momentum"]
-            momentum.lerp_(parameter.grad, 1 - group["momentum"])
-            nesterov = parameter.grad.lerp(momentum, group["momentum"])
+            gradient, momentum = held(parameter.grad), held(self.state[parameter]["momentum"])
+            momentum.lerp_(gradient, 1 - group["momentum"])
+            nesterov = gradient.lerp(momentum, group["momentum"])
+            if has_part_of_matrix(parameter):
+                rows_by_shape.setdefault(parameter.shape, []).append((parameter, nesterov))
+                continue
             matrices = self._as_matrices(parameter, nesterov)
             if matrices.shape[1] > matrices.shape[2]:
                 matrices = matrices.mT
             by_shape.setdefault(matrices.shape[1:], []).append((parameter, matrices))
-        for shape, entries in by_shape.items():
-            stacked = torch.cat([matrices for _, matrices in entries])
-            updates = orthogonalise(stacked) * (0.2 * max(shape) ** 0.5)
+        for entries in by_shape.values():
+            updates = _muon_direction(torch.cat([matrices for _, matrices in entries]))
             for (parameter, _), update in zip(entries, updates.split([len(m) for _, m in entries]), strict=True):
-                target = self._as_matrices(parameter, parameter)
-                target.mul_(1 - group["lr"] * group["weight_decay"])
-                target.sub_(update if target.shape == update.shape else update.mT, alpha=group["lr"])
+                target = self._as_matrices(parameter, held(parameter))
+                _apply(update if target.shape == update.shape else update.mT, target, group)
+        for entries in rows_by_shape.values():
+            updates = on_whole_matrices(_muon_direction, [rows for _, rows in entries], like=entries[0][0])
+            for (parameter, _), update in zip(entries, updates, strict=True):
+                _apply(update, held(parameter), group)
 
     def _as_matrices(self, parameter: nn.Parameter, values: torch.Tensor) -> torch.Tensor:
         """A view `[N, R, C]` of values that have the parameter's shape."""
         rows = parameter.shape[-2] // self._splits.get(parameter, 1)
         return values.view(-1, rows, parameter.shape[-1])
+
+
+def _muon_direction(matrices_NRC: torch.Tensor) -> torch.Tensor:
+    """The orthogonal matrices, scaled to the size of an AdamW update."""
+    tall = matrices_NRC.shape[1] > matrices_NRC.shape[2]
+    orthogonal_NRC = orthogonalise(matrices_NRC.mT).mT if tall else orthogonalise(matrices_NRC)
+    return orthogonal_NRC * (0.2 * max(matrices_NRC.shape[1:]) ** 0.5)
+
+
+def _apply(update: torch.Tensor, target: torch.Tensor, group: dict) -> None:
+    """Decays a weight and moves it against an update, in place."""
+    target.mul_(1 - group["lr"] * group["weight_decay"])
+    target.sub_(update, alpha=group["lr"])
 
 
 def build_optimizer(model: PreTrainedModel, training: TrainingRecipe, kernels: ctypes.CDLL | None = None) -> MuonAdamW:

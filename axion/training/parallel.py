@@ -4,8 +4,10 @@ Under torchrun each process trains on its share of the batch. Without it there i
 returns at once without communicating.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -16,18 +18,40 @@ from axion.errors import AxionError
 
 Value = TypeVar("Value")
 
+LONGEST_WAIT = timedelta(days=7)
+"""How long processes wait while the main one prepares data. One that ends is noticed at once, by its connection."""
+
+LOST = "another process of this run has ended, or the connection to it broke"
+_LOST_PEER = re.compile(r"gloo.*(connection|timed? ?out|pair|peer)|NCCL", re.IGNORECASE | re.DOTALL)
+"""What the backends' errors say of it; only some have a class of their own."""
+
+_patient: dist.ProcessGroup | None = None
+"""All processes again, for objects that take long to make; a collective of the first group times out in minutes."""
+
 
 @contextmanager
 def process_group() -> Iterator[None]:
     """Joins the processes that torchrun started, and leaves them at the end of the block.
 
     Without the explicit end, some runs under gloo abort on exit.
+
+    Raises:
+        AxionError: another process ended, or the connection to it broke, in the middle of a collective.
     """
     # without cpu=True, processes on a machine without a GPU would not be initialised as one group
     state = PartialState(cpu=not torch.cuda.is_available())
+    global _patient
+    _patient = dist.new_group(backend="gloo", timeout=LONGEST_WAIT) if is_distributed() else None
     try:
         yield
+    except RuntimeError as error:
+        if is_distributed() and (isinstance(error, dist.DistError) or _LOST_PEER.search(str(error))):
+            raise AxionError(
+                f"{LOST}; look for its own message; --resume continues from the newest checkpoint"
+            ) from None
+        raise
     finally:
+        _patient = None
         state.destroy_process_group()
 
 
@@ -60,7 +84,7 @@ def from_main_process(make: Callable[[], Value]) -> Value:
             shared[0] = make()
         except AxionError as error:
             shared[1] = str(error)
-    dist.broadcast_object_list(shared, src=0, device=_backend_device())
+    dist.broadcast_object_list(shared, src=0, group=_patient)
     value, reason = shared
     if reason is not None:
         raise AxionError(reason)

@@ -17,7 +17,7 @@ from axion.training import parallel
 from axion.training.balance import ExpertBalancer, max_violation
 from axion.training.metrics import METRICS_FILE, MetricsFile, row_interval, violation_column
 from axion.training.signals import StopSignals
-from axion.training.validation import validation_loss
+from axion.training.validation import ValidationResult, validation_loss
 
 RECORDER_STATE = "recorder.json"
 """The file of a checkpoint that holds `Recorder.state()`."""
@@ -153,8 +153,12 @@ class Recorder(TrainerCallback):
 
     def _write_row(self, step: int) -> None:
         loss = parallel.mean_over_processes(self._loss_sum / self._steps_summed)
+        evaluates = self.main or self.recipe.training.distributed.is_sharded  # in all processes or in none
+        result = None
+        if evaluates and (step % self.evaluate_every == 0 or step == self.steps):
+            result = validation_loss(self.model, self.validation)
         if self.main:
-            row = self._measure(step, loss)
+            row = self._measure(step, loss, result)
             if self.recipe.training.keep_best and row.get("val_loss", math.inf) < self._best_loss:
                 self.best_step, self._best_loss = step, row["val_loss"]
             self.metrics.append(row)
@@ -165,7 +169,7 @@ class Recorder(TrainerCallback):
         self._loss_sum, self._steps_summed, self._counts_LE = 0.0, 0, None
         self._row_started = (self._seconds(), step)
 
-    def _measure(self, step: int, loss: float) -> dict[str, float]:
+    def _measure(self, step: int, loss: float, result: ValidationResult | None) -> dict[str, float]:
         training = self.recipe.training
         tokens_per_step = training.batch_size * training.window
         seconds, (row_seconds, row_step) = self._seconds(), self._row_started
@@ -178,8 +182,7 @@ class Recorder(TrainerCallback):
             "lr": self._rate,
             "train_loss": loss,
         }
-        if step % self.evaluate_every == 0 or step == self.steps:
-            result = validation_loss(self.model, self.validation)
+        if result is not None:
             row |= {"val_loss": result.nats_per_token, "val_bits_per_byte": result.bits_per_byte}
         assert self._counts_LE is not None
         violations = zip(self.layers, max_violation(self._counts_LE), strict=True)

@@ -15,12 +15,15 @@ from axion.data.recipe import DataRecipe, TokenizerRecipe
 from axion.errors import AxionError, one_line
 from axion.files import locked, parse_yaml
 from axion.kernels.backend import Choice
-from axion.recipe import Recipe, TrainingRecipe
+from axion.recipe import DistributedRecipe, Recipe, TrainingRecipe
 from axion.training import checkpoint, parallel
 from axion.training.metrics import METRICS_FILE
 from axion.training.runfile import ADAPTER, FINAL, RECIPE_FILE, RUN_FILE, read_run_file, write_started
 
-MAY_CHANGE = {f"training.{name}" for name in ("checkpoints", "keep_checkpoints", "keep_best", "trackers")}
+MAY_CHANGE = {
+    *(f"training.{name}" for name in ("checkpoints", "keep_checkpoints", "keep_best", "trackers")),
+    *(f"training.distributed.{name}" for name in DistributedRecipe.model_fields),
+}
 """Keys of a recipe that may differ when a run is resumed, because they do not change its result."""
 
 

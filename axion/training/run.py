@@ -40,6 +40,7 @@ from axion.training.optim import build_optimizer, build_schedule
 from axion.training.recorder import RECORDER_STATE, Recorder
 from axion.training.resume import EarlierRun, find_earlier, open_run, with_restarts
 from axion.training.runfile import ADAPTER, FINAL, write_finished
+from axion.training.sharding import check_sharding, shard, unshard
 from axion.training.signals import StopSignals
 from axion.training.trainer import AxionTrainer
 from axion.training.validation import check_documents
@@ -114,6 +115,7 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str, start: Release 
     _check_start(recipe, start)
     windows_per_pass = _windows_per_pass(training, parallel.world_size())
     _check_trackers(training)
+    check_sharding(recipe, parallel.world_size())
     check_memory(recipe)
     earlier = find_earlier(out, recipe, resume)
     if earlier and earlier.finished:
@@ -162,9 +164,12 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
     if plan.start:
         model.load_state_dict(plan.start.model.state_dict())
     adapted = add_adapters(model, recipe.lora, recipe.start) if recipe.lora and recipe.start else None
-    recorder = Recorder(recipe, model, plan.data.validation, out, steps, plan.windows.windows_per_epoch, stop)
     if resumed_from:
         checkpoint.load_weights(resumed_from, model)
+    if recipe.training.distributed.is_sharded:
+        model = shard(model, recipe.training.distributed, parallel.world_size())
+    recorder = Recorder(recipe, model, plan.data.validation, out, steps, plan.windows.windows_per_epoch, stop)
+    if resumed_from:
         recorder.restore(read_json(resumed_from / RECORDER_STATE))
     kernels = None
     if plan.backend.name == "native":
@@ -173,7 +178,7 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
     elif torch.cuda.is_available() and not (config.hidden_size % 4 or config.moe_intermediate_size % 4):
         model.set_experts_implementation("grouped_mm")  # it needs rows of a multiple of 16 bytes
     _report(f"training with {plan.backend}")
-    conditions = environment(plan.backend, kernels)
+    conditions = environment(plan.backend, kernels) | recipe.training.distributed.model_dump()
     if resumed_from and (changes := describe_changes(resumed_from, conditions)):
         _report(changes)
 
@@ -202,6 +207,8 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
         at = f"step {trainer.state.global_step} of {steps}"
         raise Interrupted(f"stopped at {at}; {saved} is saved; continue with --resume")
 
+    if recipe.training.distributed.is_sharded:
+        model = unshard(model, config)
     if parallel.is_main_process():
         if adapted:
             _write(out / ADAPTER, out, partial(save_adapters, adapted), plan.data.tokenizer)
@@ -276,6 +283,8 @@ def _choose_backend(recipe: Recipe, requested: str, build: bool = True) -> Choic
         unsupported_reason = "training.precision is bf16, and the kernels train in fp32"
     elif recipe.lora:
         unsupported_reason = "the kernels train whole models, not LoRA's adapters"
+    elif (sizes := recipe.training.distributed).is_sharded:
+        unsupported_reason = f"training.distributed shards the model over {sizes.fsdp_size} processes"
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return choose(requested, recipe.build_config(), device, unsupported_reason, build)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerFast, Trainer
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from axion.data.packing import PackedWindows
 from axion.data.whole_documents import WholeDocuments
@@ -13,7 +14,7 @@ from axion.labels import count_predicted
 from axion.params import first_non_finite
 from axion.recipe import Recipe
 from axion.tokenizer import save_tokenizer
-from axion.training import checkpoint, parallel
+from axion.training import checkpoint, parallel, sharding
 from axion.training.environment import ENVIRONMENT_FILE
 from axion.training.losses import sequence_balance_loss
 from axion.training.recorder import RECORDER_STATE, Recorder
@@ -43,7 +44,11 @@ class AxionTrainer(Trainer):
         environment: dict,
         **kwargs,
     ):
+        self.is_sharded = recipe.training.distributed.is_sharded
+        # Trainer refuses to save the optimizer of a sharded model; here it is gathered and saved
+        kwargs["args"].save_only_model = self.is_sharded
         super().__init__(model=recorder.model, train_dataset=windows, callbacks=[recorder], **kwargs)
+        self.args.save_only_model = False
         self.recipe = recipe
         self.config = recipe.build_config()
         self.recorder = recorder
@@ -96,6 +101,11 @@ class AxionTrainer(Trainer):
             return {name: values.reshape(-1, training.short_window) for name, values in inputs.items()}
         return inputs
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        """Loads the weights, except of a sharded model, which was made from them."""
+        if not self.is_sharded:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
     def _issue_warnings_after_load(self, load_result) -> None:
         """Refuses a checkpoint with missing or unknown weights; Trainer would only warn."""
         missing = set(load_result.missing_keys) - set(self.recorder.model.all_tied_weights_keys)
@@ -113,6 +123,16 @@ class AxionTrainer(Trainer):
         saved = checkpoint.checkpoints(self.recorder.run)
         kept = f"{saved[-1]} is kept" if saved else "no checkpoint was saved yet"
         return f"{what} became NaN or infinite at step {step}; {kept}; try a lower learning rate"
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Saves both; the state of a sharded model's optimizer whole, so that any number of processes can load it."""
+        if not self.is_sharded:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        whole = sharding.gather(self.optimizer.state_dict())
+        if self.args.should_save:
+            torch.save(whole, Path(output_dir, OPTIMIZER_NAME))
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER_NAME))
 
     # Trainer writes straight into checkpoint-N. Here it writes into a staging folder, which is then renamed.
 

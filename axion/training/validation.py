@@ -44,7 +44,7 @@ class ValidationResult:
     bytes: int
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: FSDP keeps weights that it gathers here for the next training step
 def validation_loss(model: AxionForCausalLM, documents: Iterable[Document]) -> ValidationResult:
     """Computes the loss over every document once, each on its own, from `<bos>` to `<eos>`.
 

@@ -59,6 +59,13 @@ class AxionConfig(PreTrainedConfig):
         "num_mtp_layers": "num_nextn_predict_layers",
     }
 
+    # how transformers' DistributedConfig deals out the experts
+    base_model_ep_plan = {  # noqa: RUF012
+        "layers.*.mlp.experts.gate_up_proj": "grouped_gemm",
+        "layers.*.mlp.experts.down_proj": "grouped_gemm",
+        "layers.*.mlp.experts": "ep_dispatch_experts",
+    }
+
     vocab_size: int = 1024
     hidden_size: int = 64
     intermediate_size: int = 256

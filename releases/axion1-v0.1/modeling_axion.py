@@ -172,6 +172,7 @@ class AxionForCausalLM(AxionPreTrainedModel, GenerationMixin):
     """The decoder with its language-model head, tied to the embeddings where the config says so."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+    _fsdp_plan = {"lm_head": "keep_full_weight"}  # noqa: RUF012
 
     def __init__(self, config: AxionConfig):
         super().__init__(config)

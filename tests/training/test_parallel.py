@@ -1,4 +1,4 @@
-"""Collectives reduce on the backend's device, and only axion/training/parallel.py calls them."""
+"""Collectives reduce on the backend's device, and only parallel.py and sharding.py of axion/training call them."""
 
 import re
 from pathlib import Path
@@ -18,12 +18,12 @@ from tests.training.test_optim import small_model
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_only_one_file_makes_collectives():
+def test_only_these_files_make_collectives():
     collective = re.compile(
         r"torch\.distributed|from accelerate|import accelerate|all_reduce|dist\.barrier|wait_for_everyone"
     )
     files = {path.name for path in (ROOT / "axion").rglob("*.py") if collective.search(path.read_text())}
-    assert files == {"parallel.py"}
+    assert files == {"parallel.py", "sharding.py"}
 
 
 class AcceleratorGroup(dist.ProcessGroup):
@@ -103,11 +103,10 @@ def in_each_process(monkeypatch):
     def call(function) -> list:
         sent, outcomes = [], []
         monkeypatch.setattr(parallel, "is_distributed", lambda: True)
-        monkeypatch.setattr(parallel, "_backend_device", lambda: torch.device("cpu"))
         for is_main in (True, False):
             received = iter(sent)
 
-            def broadcast(shared, src, device, is_main=is_main, received=received):
+            def broadcast(shared, src, group, is_main=is_main, received=received):
                 assert src == 0
                 sent.append(list(shared)) if is_main else shared.__setitem__(slice(None), next(received))
 
