@@ -130,9 +130,9 @@ class MuonAdamW(torch.optim.AdamW):
                 _apply(update, held(parameter), group)
 
     def _as_matrices(self, parameter: nn.Parameter, values: torch.Tensor) -> torch.Tensor:
-        """A view `[N, R, C]` of values that have the parameter's shape."""
-        rows = parameter.shape[-2] // self._splits.get(parameter, 1)
-        return values.view(-1, rows, parameter.shape[-1])
+        """A view `[N, R, C]` of values that have the parameter's shape, or of the part of it that is held here."""
+        rows, columns = parameter.shape[-2] // self._splits.get(parameter, 1), parameter.shape[-1]
+        return values.view(values.numel() // (rows * columns), rows, columns)
 
 
 def _muon_direction(matrices_NRC: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ Under torchrun each process trains on its share of the batch. Without it there i
 returns at once without communicating.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 
-from axion.errors import AxionError
+from axion.errors import AxionError, one_line
 
 Value = TypeVar("Value")
 
@@ -22,8 +23,8 @@ LONGEST_WAIT = timedelta(days=7)
 """How long processes wait while the main one prepares data. One that ends is noticed at once, by its connection."""
 
 LOST = "another process of this run has ended, or the connection to it broke"
-_LOST_PEER = re.compile(r"gloo.*(connection|timed? ?out|pair|peer)|NCCL", re.IGNORECASE | re.DOTALL)
-"""What the backends' errors say of it; only some have a class of their own."""
+_LOST_PEER = re.compile(r"gloo.*(connection|timed? ?out|pair|peer)", re.IGNORECASE | re.DOTALL)
+"""What gloo's errors say of it; those of NCCL have a class of their own."""
 
 _patient: dist.ProcessGroup | None = None
 """All processes again, for objects that take long to make; a collective of the first group times out in minutes."""
@@ -46,9 +47,8 @@ def process_group() -> Iterator[None]:
         yield
     except RuntimeError as error:
         if is_distributed() and (isinstance(error, dist.DistError) or _LOST_PEER.search(str(error))):
-            raise AxionError(
-                f"{LOST}; look for its own message; --resume continues from the newest checkpoint"
-            ) from None
+            reason = f"{LOST} ({one_line(error, 120)})"
+            raise AxionError(f"{reason}; --resume continues from the newest checkpoint") from None
         raise
     finally:
         _patient = None
@@ -63,6 +63,11 @@ def is_distributed() -> bool:
 def world_size() -> int:
     """The number of processes."""
     return PartialState().num_processes
+
+
+def local_processes() -> int:
+    """How many of them run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_distributed() else 1
 
 
 def is_main_process() -> bool:
