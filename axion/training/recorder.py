@@ -153,12 +153,13 @@ class Recorder(TrainerCallback):
 
     def _write_row(self, step: int) -> None:
         loss = parallel.mean_over_processes(self._loss_sum / self._steps_summed)
+        seconds = self._seconds()  # without the validation
         evaluates = self.main or self.recipe.training.distributed.is_sharded  # in all processes or in none
         result = None
         if evaluates and (step % self.evaluate_every == 0 or step == self.steps):
             result = validation_loss(self.model, self.validation)
         if self.main:
-            row = self._measure(step, loss, result)
+            row = self._measure(step, seconds, loss, result)
             if self.recipe.training.keep_best and row.get("val_loss", math.inf) < self._best_loss:
                 self.best_step, self._best_loss = step, row["val_loss"]
             self.metrics.append(row)
@@ -169,10 +170,10 @@ class Recorder(TrainerCallback):
         self._loss_sum, self._steps_summed, self._counts_LE = 0.0, 0, None
         self._row_started = (self._seconds(), step)
 
-    def _measure(self, step: int, loss: float, result: ValidationResult | None) -> dict[str, float]:
+    def _measure(self, step: int, seconds: float, loss: float, result: ValidationResult | None) -> dict[str, float]:
         training = self.recipe.training
         tokens_per_step = training.batch_size * training.window
-        seconds, (row_seconds, row_step) = self._seconds(), self._row_started
+        row_seconds, row_step = self._row_started
         row = {
             "step": step,
             "epoch": round(step * training.batch_size / self.windows_per_epoch, 4),
