@@ -23,7 +23,7 @@ from axion.training.metrics import METRICS_FILE, read_metrics
 from benchmarks import limits
 from benchmarks.growth import ANSWERS, pick_engine
 from benchmarks.report import DOCS, build_report, describe_machine, number, write_block, write_json
-from benchmarks.sizes import CONTEXT, SIZES, config_of, recipe_of
+from benchmarks.sizes import CONTEXT, config_of, recipe_of
 from benchmarks.workers import Gone, Worker
 
 PAGE = "scaling.md"
@@ -76,11 +76,11 @@ LAYOUTS = (
 class Effort:
     """How much is measured."""
 
-    sizes: Sequence[str] = tuple(SIZES)
-    seconds: float = 2.0
+    sizes: Sequence[str] = ("v0.1", "M", "L", "24M", "100M")
+    seconds: float = 1.0
     layouts_size: str = "L"
     steps: int = 8
-    batch: int = 4
+    batch: int = 2
     window: int = CONTEXT
 
 
