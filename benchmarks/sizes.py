@@ -114,7 +114,10 @@ def recipe_of(size: str, steps: int, batch: int, window: int = CONTEXT, **traini
         "repo_name": f"Axion1-{size}",
         "architecture": fields | {"max_position_embeddings": window},
         "tokenizer": {"vocab_size": vocabulary},
-        "data": {"sources": [{"kind": "arithmetic", "count": 20_000}, {"kind": "word_problems", "count": 20_000}]},
+        "data": {
+            "sources": [{"kind": "arithmetic", "count": 20_000}, {"kind": "word_problems", "count": 20_000}],
+            "val_fraction": 0.01,
+        },
         "training": {
             "window": window,
             "batch_size": batch,

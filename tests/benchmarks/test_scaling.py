@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,8 @@ from axion.params import count_parameters
 from axion.recipe import Recipe
 from axion.shipped import ROOT
 from benchmarks.limits import training_operations
-from benchmarks.scaling import Assumptions, estimate
+from benchmarks.report import DOCS
+from benchmarks.scaling import Assumptions, estimate, estimates_block, measured_block
 from benchmarks.sizes import SIZES, config_of, recipe_of
 
 
@@ -37,6 +39,14 @@ def test_an_estimate_is_work_over_speed():
     assert eight["dollars"] == pytest.approx(one["dollars"] / 0.8)
     assert eight["state_bytes"] == pytest.approx(one["state_bytes"] / 8)
     assert estimate("100M", 1, replace(given, share=0.25))["hours"] == pytest.approx(2 * one["hours"])
+
+
+def test_the_page_shows_what_the_script_made():
+    page = (DOCS / "scaling.md").read_text(encoding="utf-8")
+    report = json.loads((DOCS / "scaling.json").read_text(encoding="utf-8"))
+    for name, expected in (("scaling", measured_block(report)), ("estimates", estimates_block(Assumptions()))):
+        shown = re.search(rf"<!-- {name}:start -->\n(.*?)<!-- {name}:end -->", page, re.DOTALL)
+        assert shown and shown[1] == expected, "run python -m benchmarks.scaling --estimates --docs"
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from axion.errors import AxionError
-from axion.recipe import load_recipe
+from axion.recipe import LoraRecipe, load_recipe
 from axion.training import checkpoint
 from axion.training.metrics import read_metrics
 from axion.training.run import train
@@ -224,6 +224,12 @@ def test_torchrun_ends_within_a_minute_of_a_signal_to_one_process(folder, tmp_pa
 def test_what_cannot_be_sharded_is_refused(tiny, overrides, processes, message):
     with pytest.raises(AxionError, match=message):
         check_sharding(tiny(*overrides), processes)
+
+
+def test_adapters_are_not_sharded(tiny):
+    recipe = tiny(*sizes(2)).model_copy(update={"lora": LoraRecipe()})
+    with pytest.raises(AxionError, match=r"lora does not work with training\.distributed"):
+        check_sharding(recipe, 2)
 
 
 def test_an_older_transformers_is_refused(tiny, monkeypatch):
