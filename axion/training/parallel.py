@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -42,7 +42,8 @@ def process_group() -> Iterator[None]:
     # without cpu=True, processes on a machine without a GPU would not be initialised as one group
     state = PartialState(cpu=not torch.cuda.is_available())
     global _patient
-    _patient = dist.new_group(backend="gloo", timeout=LONGEST_WAIT) if is_distributed() else None
+    if is_distributed():
+        _patient = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=LONGEST_WAIT))
     try:
         yield
     except RuntimeError as error:

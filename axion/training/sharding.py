@@ -16,7 +16,7 @@ import transformers
 from torch import nn
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.utils._pytree import tree_map_only
-from transformers.distributed import DistributedConfig
+from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils.versions import require_version_core
 
 from axion.errors import AxionError
@@ -48,6 +48,14 @@ def check_sharding(recipe: Recipe, processes: int) -> None:
             f"training.distributed.fsdp_size is {settings.fsdp_size}; it must divide the number of processes "
             f"({processes}, torchrun's --nproc-per-node times --nnodes)"
         )
+    with torch.device("meta"):
+        model = AxionForCausalLM(recipe.build_config())
+    for name, weight in model.named_parameters():
+        if len(weight) % settings.fsdp_size:
+            raise AxionError(
+                f"training.distributed.fsdp_size is {settings.fsdp_size}; it must divide the first dimension of every "
+                f"weight, and that of {name} is {len(weight)}"
+            )
     if recipe.lora:
         raise AxionError("lora does not work with training.distributed; train the whole model, or set fsdp_size to 1")
     if recipe.training.compile:
@@ -118,7 +126,8 @@ def shard_like(whole: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
     if not isinstance(parameter, DTensor) or whole.shape != parameter.shape:
         return whole
     mesh = parameter.device_mesh
-    plain = [Shard(placement.dim) if placement.is_shard() else Replicate() for placement in parameter.placements]
+    # of several shards along one dimension, transformers has torch keep some in another order
+    plain = [Replicate() if placement.is_replicate() else Shard(0) for placement in parameter.placements]
     sharded = distribute_tensor(whole.to(mesh.device_type), mesh, plain, src_data_rank=None)
     return sharded.redistribute(placements=parameter.placements)
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedTokenizerFast, Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
@@ -129,6 +131,7 @@ class AxionTrainer(Trainer):
         if not self.is_sharded:
             super()._save_optimizer_and_scheduler(output_dir)
             return
+        assert isinstance(self.optimizer, Optimizer) and isinstance(self.lr_scheduler, LRScheduler)
         whole = sharding.gather(self.optimizer.state_dict())
         if self.args.should_save:
             torch.save(whole, Path(output_dir, OPTIMIZER_NAME))
