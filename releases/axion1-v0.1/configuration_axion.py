@@ -60,7 +60,7 @@ class AxionConfig(PreTrainedConfig):
     }
 
     # how transformers' DistributedConfig deals out the experts
-    base_model_ep_plan = {  # noqa: RUF012
+    base_model_ep_plan = {  # noqa: RUF012  # pyright: ignore[reportAssignmentType] (its declared type is wrong)
         "layers.*.mlp.experts.gate_up_proj": "grouped_gemm",
         "layers.*.mlp.experts.down_proj": "grouped_gemm",
         "layers.*.mlp.experts": "ep_dispatch_experts",
