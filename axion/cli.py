@@ -21,6 +21,22 @@ from typer.exceptions import Abort, TyperException
 from axion.errors import AxionError
 from axion.families import ExportFormat
 from axion.files import system_error
+from axion.options import (
+    Json,
+    Languages,
+    MaxNewTokens,
+    MinP,
+    Name,
+    Overrides,
+    ReleaseName,
+    RepetitionPenalty,
+    SamplingSeed,
+    Temperature,
+    Texts,
+    TopK,
+    TopP,
+    Version,
+)
 
 if TYPE_CHECKING:
     from axion.inference.stream import Step
@@ -28,7 +44,7 @@ if TYPE_CHECKING:
     from axion.release import Release
 
 PASSED_OVER_NAMED = 5
-"""How many files that are not read are named."""
+"""How many of the files that are not read are listed."""
 
 CLOSED_PIPE, MISTAKE, INTERRUPTED = 1, 2, 130
 """Exit codes: standard output was closed early (as in typer), bad input, Ctrl-C."""
@@ -40,44 +56,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Version = Annotated[
-    str, typer.Argument(metavar="VERSION", help="The name of a recipe, such as axion1-v0.1, or a YAML file.")
-]
-ReleaseName = Annotated[
-    str,
-    typer.Argument(metavar="RELEASE", help="A folder, a name under releases/, or a Hub id with an optional @revision."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the recipe; repeatable."),
-]
-Texts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--text",
-        metavar="PATH",
-        help="Text to train on in place of the recipe's data: a file, a folder, or the id of a data set on the Hub; "
-        "repeatable.",
-    ),
-]
-Name = Annotated[
-    str | None,
-    typer.Option("--name", metavar="NAME", help="The name of the run and of its release, needed with --text."),
-]
-Languages = Annotated[
-    list[str] | None,
-    typer.Option("--language", metavar="CODE", help="The text's language for the card, such as en; repeatable."),
-]
-
-Temperature = Annotated[float, typer.Option(help="0 always takes the most likely token.")]
-TopK = Annotated[int, typer.Option(help="Sample from the k most likely tokens; 0 for all.")]
-TopP = Annotated[float, typer.Option(help="Sample from the fewest tokens that together have this probability.")]
-MinP = Annotated[float, typer.Option(help="Leave out tokens less likely than this share of the most likely one.")]
-RepetitionPenalty = Annotated[float, typer.Option(help="Above 1 makes tokens that occurred before less likely.")]
-MaxNewTokens = Annotated[int, typer.Option(help="Stop after this many tokens.")]
-SamplingSeed = Annotated[int, typer.Option(help="The same seed gives the same text.")]
 
 
 @app.command()
@@ -180,7 +158,7 @@ def train(
 
 @contextmanager
 def _run_to_the_end() -> Iterator[None]:
-    """A signal ends the command with the line that says what was saved, and with the exit code of Ctrl-C."""
+    """Exit as after Ctrl-C when a signal ends the run, with a line that says what was saved."""
     from axion.training.run import Interrupted
 
     try:
@@ -208,9 +186,10 @@ def finetune(
         ),
     ],
     lora: Annotated[
-        bool, typer.Option("--lora", help="Train adapters of low rank (LoRA); final/ has them merged, adapter/ alone.")
+        bool,
+        typer.Option("--lora", help="Train low-rank adapters (LoRA), merged in final/ and alone in adapter/."),
     ] = False,
-    rank: Annotated[int | None, typer.Option(min=1, help="With --lora: their rank, 16 by default.")] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="With --lora: the adapters' rank; 16 by default.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.")] = 3,
     learning_rate: Annotated[
         float | None, typer.Option("--lr", help="The peak learning rate; 0.006 by default, 0.005 with --lora.")

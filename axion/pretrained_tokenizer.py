@@ -1,4 +1,4 @@
-"""Tokenizers of others: tiktoken's encodings, and that of any model on the Hub or in a folder.
+"""Existing tokenizers: tiktoken's encodings, and that of any model on the Hub or in a folder.
 
 Each becomes a `PreTrainedTokenizerFast` that puts its token for the beginning of a text before what it encodes. A
 tokenizer without tokens for the beginning of a text or for padding takes the one for the end.
@@ -18,11 +18,11 @@ from typing import cast
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
+from axion import split_patterns
 from axion.errors import AxionError, one_line
 from axion.tokenizer import SPECIAL_IDS
 
 END_OF_TEXT = "<|endoftext|>"
-_CONTRACTIONS = "[sdmt]|ll|ve|re"
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,14 @@ ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
         "gpt2": Encoding(
             "r50k_base",
             "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930",
-            rf"'(?:{_CONTRACTIONS})| ?\p{{L}}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+",
+            split_patterns.GPT2,
             {END_OF_TEXT: 50_256},
             50_257,
         ),
         "cl100k_base": Encoding(
             "cl100k_base",
             "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
-            rf"'(?i:{_CONTRACTIONS})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*"
-            r"|\s+(?![\s\S])|\s*[\r\n]+|\s+(?!\S)|\s+",
+            split_patterns.CL100K_BASE,
             {
                 END_OF_TEXT: 100_257,
                 "<|fim_prefix|>": 100_258,

@@ -27,7 +27,7 @@ from axion.tokenizer import SPECIAL_TOKENS
 CONFIGS = shipped("configs")
 
 STAND_IN = 1024
-"""The size of a vocabulary that is not known yet."""
+"""Stands for the size of a vocabulary that is not known yet."""
 
 
 def _known_family(name: str) -> str:
@@ -59,7 +59,7 @@ class DistributedRecipe(Section):
     """Over how many processes every weight, its gradient and its optimizer state are sharded (FSDP2). 1: each process
     holds the whole model. Further processes hold further copies, and all train on different parts of the batch."""
     ep_size: Positive = 1
-    """Over how many of these the routed experts are dealt out whole: tokens travel to them instead of weights."""
+    """Over how many of these the routed experts are distributed as a whole: tokens are sent to them, not weights."""
 
     @property
     def is_sharded(self) -> bool:
@@ -161,7 +161,7 @@ class StartRecipe(Section):
     """The release that a run starts from, instead of random weights; the run takes over its tokenizer."""
 
     name: str
-    """What it is called: a release's name, or a Hub id."""
+    """The release's name, or its Hub id."""
     sha256: str
     """SHA-256 of its model.safetensors."""
     repo_id: str | None = None

@@ -16,6 +16,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizer
 
 from axion.errors import AxionError
 from axion.files import read_json, staged_folder, write_json, write_text
+from axion.split_patterns import QWEN2
 
 # In this order they have the ids 0 to 10 in every Axion model.
 SPECIAL_TOKENS = (
@@ -38,11 +39,6 @@ NUM_BYTES = 256
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 """What configs of models and tokenizers call the ids of the special tokens that generation needs."""
 
-# An exact copy of transformers.models.qwen2.tokenization_qwen2.PRETOKENIZE_REGEX, which llama.cpp recognises.
-SPLIT_REGEX = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Trains a tokenizer on `texts`. By default it puts `<bos>` before what it encodes.
@@ -61,7 +57,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     backend = Tokenizer(BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(SPLIT_REGEX), behavior="isolated"),
+            pre_tokenizers.Split(Regex(QWEN2), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -128,9 +124,7 @@ def has_own_form(content: object) -> bool:
         model, pattern = content["model"]["type"], split["pattern"]["Regex"]  # type: ignore[index]
     except (KeyError, TypeError, ValueError):
         return False
-    return (model, pattern) == ("BPE", SPLIT_REGEX) and [*map(added.get, range(len(SPECIAL_TOKENS)))] == [
-        *SPECIAL_TOKENS
-    ]
+    return (model, pattern) == ("BPE", QWEN2) and [*map(added.get, range(len(SPECIAL_TOKENS)))] == [*SPECIAL_TOKENS]
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:

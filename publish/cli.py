@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from axion.cli import Json, Languages, Name, Overrides, Texts, Version, run_and_exit
+from axion.cli import run_and_exit
+from axion.options import Json, Languages, Name, Overrides, Texts, Version
 
 if TYPE_CHECKING:
     from publish.pipeline import PublishRequest

@@ -25,7 +25,7 @@ ROOMS = {
         families
         tokenizer pretrained_tokenizer
         model
-        checksums files labels machine settings shipped errors
+        checksums files labels machine options settings shipped errors split_patterns
     """,
     "playground": """
         server

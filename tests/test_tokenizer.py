@@ -16,9 +16,9 @@ from transformers import AutoTokenizer
 from axion.data.sources.arithmetic import arithmetic
 from axion.data.sources.word_problems import word_problems
 from axion.errors import AxionError
+from axion.split_patterns import QWEN2
 from axion.tokenizer import (
     SPECIAL_TOKENS,
-    SPLIT_REGEX,
     encode_document,
     encode_documents,
     load_tokenizer,
@@ -58,7 +58,7 @@ def legacy(folder):
     spec = importlib.util.spec_from_file_location("release_tokenizer", folder / "tokenizer.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.SPLIT_REGEX == SPLIT_REGEX
+    assert module.SPLIT_REGEX == QWEN2
     return module.BPETokenizer.load(folder / "model.vocab", folder / "model.model")
 
 
@@ -74,7 +74,7 @@ def test_vocabulary(tokenizer):
 def test_the_pre_tokenizer_is_qwen2s():
     from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-    assert SPLIT_REGEX == PRETOKENIZE_REGEX
+    assert QWEN2 == PRETOKENIZE_REGEX
 
 
 def test_digits_are_single_tokens(tokenizer):

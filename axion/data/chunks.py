@@ -1,4 +1,4 @@
-"""Token ids of many texts: what stands between two spaces is encoded once and looked up from then on.
+"""Token ids of many texts: each stretch between two spaces is encoded once, then looked up in a table.
 
 A byte-level BPE encodes pieces of a text on their own, and its pre-tokenizer never puts a space into the same piece as
 the character before it, unless that is whitespace too. A text can therefore be cut before every space that follows
@@ -18,25 +18,18 @@ from collections.abc import Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
+from axion.split_patterns import CL100K_BASE, GPT2, QWEN2
+
 MAX_CHUNKS = 2**17
-"""How many chunks the table keeps, the first ones: 25 MB. All others are encoded whenever they come."""
+"""The table keeps this many chunks, the first ones; it then takes 25 MB. Others are encoded each time."""
 
 _CUT = "\0"
 _SPACE_AFTER_TEXT = re.compile(r"(?<=\S) ")
 _SPACE_AFTER_SPACE = [f"{chr(code)} " for code in range(0x3001) if chr(code).isspace()]
 _IN_ASCII = [pair for pair in _SPACE_AFTER_SPACE if pair.isascii()]
 
-_LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
-_SIGNS = r"[^\s\p{L}\p{N}]+"
-_SPACES = r"\s+(?!\S)|\s+"
-_CONTRACTIONS = "[sdmt]|ll|ve|re"
-_SPLITS = {
-    # Qwen2's, which Axion's own tokenizer has; GPT-2's; cl100k_base's
-    rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|{_LETTERS}|\p{{N}}| ?{_SIGNS}[\r\n]*|\s*[\r\n]+|{_SPACES}",
-    rf"'(?:{_CONTRACTIONS})| ?\p{{L}}+| ?\p{{N}}+| ?{_SIGNS}|{_SPACES}",
-    rf"'(?i:{_CONTRACTIONS})|{_LETTERS}|\p{{N}}{{1,3}}| ?{_SIGNS}[\r\n]*|\s+(?![\s\S])|\s*[\r\n]+|{_SPACES}",
-}
-"""Patterns of pre-tokenizers whose pieces never hold a space that follows something else than whitespace."""
+_SPLITS = {QWEN2, GPT2, CL100K_BASE}
+"""Patterns of pre-tokenizers whose pieces never hold a space that follows anything but whitespace."""
 
 
 class ChunkEncoder:

@@ -1,4 +1,4 @@
-"""Documents to tokens, on all cores where there is much text.
+"""Encodes documents as tokens, on all cores if there is much text.
 
 The first documents are encoded in this process. From `PARALLEL_FROM` characters on, processes are started that run
 `axion.data.chunks`: they import neither torch nor transformers, and need nothing of the program that prepares the data.
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Self
+from typing import IO, Self
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
@@ -31,7 +31,7 @@ PARALLEL_FROM = 2**24
 MAX_PROCESSES = 8
 
 Batch = list[tuple[Document, bool]]
-"""Documents, each with whether its tokens are wanted."""
+"""Pairs of a document and whether its tokens are wanted."""
 
 
 class DocumentEncoder:
@@ -162,10 +162,10 @@ class _Pool:
         process = self._free.get()
         try:
             _send(process, texts)
-            return pickle.load(process.stdout)  # type: ignore[arg-type]
+            return pickle.load(_pipe(process.stdout))
         except (EOFError, OSError, pickle.UnpicklingError):
             raise AxionError(
-                "a process that encodes text has ended, perhaps for lack of memory; start again to go on"
+                "a process that encodes text has ended, perhaps for lack of memory; run the command again to continue"
             ) from None
         finally:
             self._free.put(process)
@@ -178,9 +178,15 @@ class _Pool:
         for process in self._processes:
             for pipe in (process.stdin, process.stdout):
                 with suppress(OSError):
-                    pipe.close()  # type: ignore[union-attr]
+                    _pipe(pipe).close()
 
 
 def _send(process: subprocess.Popen, message: object) -> None:
-    pickle.dump(message, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)  # type: ignore[arg-type]
-    process.stdin.flush()  # type: ignore[union-attr]
+    pipe = _pipe(process.stdin)
+    pickle.dump(message, pipe, protocol=pickle.HIGHEST_PROTOCOL)
+    pipe.flush()
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None  # the processes are started with both
+    return pipe

@@ -40,9 +40,9 @@ FOLDER_DIGITS = 12
 """How many digits of the fingerprint are in the folder's name."""
 
 TRIES = 4
-"""How often a folder is opened that others damage as soon as it is complete."""
+"""How often to prepare again if another process damages the finished folder."""
 
-KEPT = "what is finished is kept, and the next start goes on from there"
+KEPT = "finished shards are kept, and the same command continues from there"
 
 DATA_FILE = "data.json"
 _SIDES = (Side.TRAIN, Side.VALIDATION)
@@ -144,7 +144,7 @@ def _make(
     tokenizer: PreTrainedTokenizerFast | None,
     progress: bool,
 ) -> None:
-    """Writes all prepared files, or those that an earlier call has not come to."""
+    """Writes all prepared files that an interrupted call has not written yet."""
     with tqdm(desc="data", unit="B", unit_scale=True, disable=not progress) as bar:
         mixture = Mixture(data)
         done = read_progress(folder, fingerprint)

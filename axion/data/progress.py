@@ -1,9 +1,9 @@
-"""What a preparation has written so far: its counts, and the file from which the next one goes on."""
+"""What a preparation has written so far: its counts, and the file from which the next one continues."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from axion.data.shards import ShardCounts, TokenDocuments
 from axion.data.sources.base import Document
@@ -25,7 +25,7 @@ class Counts:
         self._counts: dict[tuple[str, str | None], list[int]] = {(row[0], row[1]): list(row[2:]) for row in rows}
 
     def add(self, document: Document, tokens: int) -> int:
-        """Counts a document with its tokens; the bytes of its text.
+        """Counts a document with its tokens; returns the bytes of its text.
 
         Special tokens such as `<bos>` and `<|user|>` are not in the plain numbers.
         """
@@ -46,7 +46,7 @@ class Counts:
     @property
     def rows(self) -> list[Row]:
         """One for each source and language."""
-        return [(source, language, *numbers) for (source, language), numbers in self._counts.items()]  # type: ignore[misc]
+        return [cast(Row, (*key, *numbers)) for key, numbers in self._counts.items()]
 
     def by(self, key: int) -> dict[str, dict[str, int]]:
         """The sums for each source (0) or language (1), where there is one."""
@@ -59,7 +59,7 @@ class Counts:
         return table
 
     def as_json(self) -> dict[str, Any]:
-        """The sums in all, by source and by language."""
+        """The totals, overall, by source and by language."""
         shown = COLUMNS[:3]
         total = {name: sum(sums[name] for sums in self.by(0).values()) for name in shown}
         tables = {"by_source": self.by(0), "by_language": self.by(1)}
@@ -99,10 +99,10 @@ def write_progress(folder: Path, progress: Progress) -> None:
 
 
 def read_progress(folder: Path, fingerprint: str) -> Progress | None:
-    """What an earlier preparation of the same data has finished; None where there is nothing to be used."""
+    """What an earlier preparation of the same data has finished; None if it cannot be used."""
     try:
         content = read_json(folder / PROGRESS_FILE)
-        rows = [(str(row[0]), row[1], *map(int, row[2:])) for row in content["rows"]]
+        rows = [cast(Row, (str(row[0]), row[1], *map(int, row[2:]))) for row in content["rows"]]
         counts = ShardCounts(**content["counts"])
         TokenDocuments.open(folder, Side.TRAIN, counts)
         text_bytes = int(content["text_bytes"])
@@ -111,4 +111,4 @@ def read_progress(folder: Path, fingerprint: str) -> Progress | None:
         is_usable &= (folder / f"{Side.TRAIN}.txt").stat().st_size >= text_bytes
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
-    return Progress(fingerprint, counts, rows, text_bytes) if is_usable else None  # type: ignore[arg-type]
+    return Progress(fingerprint, counts, rows, text_bytes) if is_usable else None

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerFast
 
-from axion.data.sources import AnySource, Arithmetic, FileSource, Gsm8k, Source, WordProblems, text_sources
+from axion.data.sources import AnySource, Arithmetic, FileSource, Gsm8k, Source, Text, WordProblems, named_sources
 from axion.data.split import Split
 from axion.errors import AxionError
 from axion.pretrained_tokenizer import (
@@ -38,11 +38,11 @@ class TokenizerRecipe(Section):
     """The tokenizer: trained on the recipe's own text, or another's."""
 
     kind: Literal["bpe", "tiktoken", "hub", "start"] = "bpe"
-    """bpe: trained on the recipe's text; tiktoken: an encoding of OpenAI's; hub: the tokenizer of another model; start:
-    that of the release that the run starts from."""
+    """bpe: trained on the recipe's text; tiktoken: one of OpenAI's encodings; hub: that of another model; start: that
+    of the release from which the run starts."""
     vocab_size: Positive | None = None
     """Tokens in the vocabulary, the special ones and the 256 bytes included: 1,024 by default for bpe. The others have
-    their own number, which need not be written."""
+    a fixed size, which may be left out."""
     encoding: Literal["gpt2", "cl100k_base"] | None = None
     """tiktoken: the name of the encoding."""
     file: str | None = None
@@ -144,7 +144,7 @@ class DataRecipe(Section):
     max_documents: Positive | None = None
     """At most this many documents in total, for quick trials."""
     max_tokens: Annotated[int, Field(ge=1, le=10**15)] | None = None
-    """Training reads the sources in their order until it has this many tokens, and nothing after them."""
+    """Stop reading the sources, in their order, when the training data has this many tokens."""
     seed: Seed = 1
     """Seed of the generated sources."""
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -332,14 +332,14 @@ def with_text(content: dict[str, Any], named: Sequence[str], language: str | Non
 
     Args:
         content: the section, in any of its forms.
-        named: files, folders and data sets on the Hub, see `axion.data.sources.text_sources`.
+        named: files, folders and data sets on the Hub, see `axion.data.sources.named_sources`.
         language: that of all the text, a code of ISO 639-1.
 
     Raises:
         AxionError: nothing has one of these names.
     """
     kept = {key: value for key, value in content.items() if key in DataRecipe.model_fields}
-    sources = [source | {"language": language} for source in text_sources(named)]
+    sources = [source | {"language": language} for source in named_sources(Text, named)]
     return kept | {"sources": sources, "holdout_fraction": 0.0}
 
 

@@ -22,7 +22,8 @@ from axion.errors import AxionError
 from axion.model.attention_axion import AxionRotaryEmbedding, softmax_scale
 from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
 from axion.release import Release
-from axion.tokenizer import END_OF_TURN, SPLIT_REGEX
+from axion.split_patterns import QWEN2
+from axion.tokenizer import END_OF_TURN
 
 DTYPES = {
     "f32": (Kind.F32, gguf.LlamaFileType.ALL_F32),
@@ -108,7 +109,7 @@ def check_model(config: AxionConfig) -> None:
 
 def check_tokenizer(tokenizer: dict) -> None:
     """Raises AxionError unless the content of tokenizer.json is byte-level BPE with Qwen2's pre-tokenizer."""
-    split = {"type": "Split", "pattern": {"Regex": SPLIT_REGEX}, "behavior": "Isolated", "invert": False}
+    split = {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False}
     steps = (tokenizer["pre_tokenizer"] or {}).get("pretokenizers", [])
     is_ours = tokenizer["model"]["type"] == "BPE" and not tokenizer["normalizer"] and len(steps) == 2
     if not (is_ours and steps[0] == split and steps[1]["type"] == "ByteLevel"):

@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 from axion.data.recipe import DataRecipe
+from axion.data.sources import Chat, named_sources
 from axion.data.split import RANKS
 from axion.errors import AxionError
 from axion.files import sha256
@@ -28,8 +28,6 @@ LOOKED_AT = 2000
 
 _OF_TOKENIZER = {"vocab_size", *SPECIAL_IDS}
 """Fields of a configuration that the tokenizer gives."""
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def finetuning_recipe(
             "vocab_size": release.config.vocab_size,
             "sha256": sha256(release.folder / "tokenizer.json"),
         },
-        "data": {**_split_of(made), "sources": _sources(data)},
+        "data": {**_split_of(made), "sources": named_sources(Chat, data)},
         "training": _training(settings, min(settings.max_length or LONGEST_WINDOW, context)),
         "start": start_of(release),
         "lora": settings.lora and settings.lora.model_dump(),
@@ -151,20 +149,7 @@ def _describe(release: Release) -> dict[str, Any]:
 def _split_of(made: dict[str, Any]) -> dict[str, Any]:
     """The settings by which sums are held out: the same as in the training of the release, so that tests stay tests."""
     data = made.get("data")
-    return (
-        {"holdout_fraction": data["holdout_fraction"]} if isinstance(data, dict) and "holdout_fraction" in data else {}
-    )
-
-
-def _sources(data: Sequence[str]) -> list[dict[str, Any]]:
-    """The sources of a recipe: one for all local files, and one for each data set on the Hub."""
-    named = [path for path in data if not Path(path).exists() and _HUB_ID.fullmatch(path)]
-    files = [path for path in data if path not in named]
-    sources: list[dict[str, Any]] = [{"kind": "chat", "files": files}] if files else []
-    for reference in named:
-        hub_id, revision = reference.partition("@")[::2]
-        sources.append({"kind": "chat", "hub_id": hub_id, "revision": revision or None})
-    return sources
+    return {key: data[key] for key in ("holdout_fraction",) if key in data} if isinstance(data, dict) else {}
 
 
 def _with_held_out(data: DataRecipe) -> DataRecipe:

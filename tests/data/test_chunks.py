@@ -14,7 +14,8 @@ from axion.data.sources.base import Document, Span
 from axion.data.split import Side
 from axion.errors import AxionError
 from axion.pretrained_tokenizer import ENCODINGS
-from axion.tokenizer import SPLIT_REGEX, bos_and_eos, encode_texts, train_tokenizer
+from axion.split_patterns import QWEN2
+from axion.tokenizer import bos_and_eos, encode_texts, train_tokenizer
 
 SPACES = [
     *" \t\n\r\v\f\x1c\x1d\x85\xa0",
@@ -86,7 +87,7 @@ def test_texts_may_be_cut_for_every_known_pattern(tokenizer, texts, pattern):
 
 
 def test_the_patterns_of_all_encodings_are_known():
-    assert {SPLIT_REGEX, *(each.pattern for each in ENCODINGS.values())} == chunks._SPLITS
+    assert {QWEN2, *(each.pattern for each in ENCODINGS.values())} == chunks._SPLITS
 
 
 def test_a_chunk_is_encoded_once(tokenizer, monkeypatch):

@@ -6,10 +6,10 @@ from typing import Annotated
 from pydantic import Field
 
 from axion.data.sources.arithmetic import Arithmetic
-from axion.data.sources.base import FileSource, Source
+from axion.data.sources.base import FileSource, Source, named_sources
 from axion.data.sources.chat import Chat
 from axion.data.sources.gsm8k import Gsm8k
-from axion.data.sources.text import Text, text_sources
+from axion.data.sources.text import Text
 from axion.data.sources.word_problems import WordProblems
 
 AnySource = Annotated[Gsm8k | Arithmetic | WordProblems | Text | Chat, Field(discriminator="kind")]
@@ -29,5 +29,5 @@ __all__ = [
     "Source",
     "Text",
     "WordProblems",
-    "text_sources",
+    "named_sources",
 ]

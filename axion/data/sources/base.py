@@ -3,7 +3,8 @@
 A kind of source is one file in this folder with one subclass of `Source`, listed in `axion.data.sources.SOURCES`.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,14 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from axion.checksums import identify
-from axion.data.sources.files import RECORDS, Record, check_file, files_passed_over, list_files, read_records
+from axion.data.sources.files import RECORDS, Record, check_file, files_passed_over, list_files, read_records, suffix_of
 from axion.data.sources.hub import read_hub, resolve_revision, stream_hub
 from axion.data.split import Side, Split
 from axion.errors import AxionError
 from axion.files import sha256
 from axion.settings import Paths, Section
+
+_HUB_ID = re.compile(r"(?P<hub_id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
 class Span(NamedTuple):
@@ -237,6 +240,28 @@ class FileSource(Source):
         for file in (paths := self.local_paths()):
             check_file(file)
         return self.settings() | ({"local_files": identify(paths)} if paths else {})
+
+
+def named_sources(kind: type[FileSource], named: Sequence[str]) -> list[dict[str, Any]]:
+    """The settings of the sources that a command's options name: one for all files, one for each data set on the Hub.
+
+    Args:
+        kind: the kind of all of them.
+        named: files, folders, and ids of data sets such as `roneneldan/TinyStories`, which may end in `@revision`.
+
+    Raises:
+        AxionError: a name is neither that of a file or folder nor the id of a data set.
+    """
+    of_kind = {"kind": kind.model_fields["kind"].default}
+    files, sources = [], []
+    for name in named:
+        if Path(name).exists():
+            files.append(name)
+        elif (hub := _HUB_ID.fullmatch(name)) and suffix_of(name) not in kind.suffixes:
+            sources.append(of_kind | hub.groupdict())
+        else:
+            raise AxionError(f"no file or folder {name}; give one, or a data set on the Hub such as user/name")
+    return [*([of_kind | {"files": files}] if files else []), *sources]
 
 
 def names_of(paths: list[str]) -> str:

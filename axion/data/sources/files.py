@@ -24,7 +24,7 @@ RECORDS = (".jsonl", ".parquet")
 """The suffixes of files of records."""
 
 PARQUET_ROWS = 1024
-"""So many rows of a Parquet file are in memory at once."""
+"""Rows of a Parquet file that are read at a time."""
 
 
 class Record(NamedTuple):
@@ -63,7 +63,7 @@ def suffix_of(path: str | Path) -> str:
 
 
 def list_files(paths: Sequence[str], suffixes: Collection[str]) -> list[str]:
-    """The files that paths stand for: a file for itself, a folder for those in it that have one of the suffixes.
+    """The files at some paths: each file, and the files in each folder that have one of the suffixes.
 
     A folder's files come in the order of their names, at any depth, without hidden ones.
 
@@ -116,17 +116,17 @@ def read_records(paths: Sequence[str], fields: Collection[str] = ()) -> Iterator
     """
     for path in paths:
         empty = True
-        for record in _read_parquet(path, fields) if suffix_of(path) == ".parquet" else _read_jsonl(path):
+        for record in _read_parquet(path, fields) if suffix_of(path) == ".parquet" else _read_jsonl(path, fields):
             empty = False
             yield record
         if empty:
             raise AxionError(f"{path} is empty; it must have at least one record")
 
 
-def _read_jsonl(path: str) -> Iterator[Record]:
+def _read_jsonl(path: str, fields: Collection[str]) -> Iterator[Record]:
     for number, line in enumerate(read_lines(path), start=1):
         if line.strip():
-            yield _parse(line, f"{path}, line {number}")
+            yield _parse(line, f"{path}, line {number}", fields)
 
 
 def _read_parquet(path: str, fields: Collection[str]) -> Iterator[Record]:
@@ -149,13 +149,14 @@ def _read_parquet(path: str, fields: Collection[str]) -> Iterator[Record]:
             raise AxionError(f"{path} cannot be read as Parquet: {one_line(error, 120)}") from None
 
 
-def _parse(line: str, where: str) -> Record:
+def _parse(line: str, where: str, needed: Collection[str]) -> Record:
     try:
         fields = parse_json(line)
     except ValueError as error:
         raise AxionError(f"{where}: not JSON: {one_line(error)}") from None
     if not isinstance(fields, dict):
-        raise AxionError(f'{where}: must be a JSON object such as {{"question": …, "answer": …}}')
+        example = ", ".join(f'"{name}": …' for name in needed)
+        raise AxionError(f"{where}: must be a JSON object" + (f" such as {{{example}}}" if example else ""))
     return Record(fields, where)
 
 

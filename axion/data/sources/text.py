@@ -2,9 +2,8 @@
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -26,8 +25,6 @@ SUFFIXES = (".txt", ".md", *RECORDS)
 DEFAULT_SEPARATOR = "<|endoftext|>"
 AT_LINE_ENDS = 4
 """A text whose blank lines are further apart than so many times `document_bytes` is cut between its lines."""
-
-_HUB_ID = re.compile(r"(?P<hub_id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
 class Text(FileSource):
@@ -100,27 +97,6 @@ class Text(FileSource):
         if _has(file, separator, 1 + self.separator.count("\n")):
             return _at_separators(file, separator)
         return _at_blank_lines(file, self.document_bytes)
-
-
-def text_sources(named: Sequence[str]) -> list[dict[str, Any]]:
-    """The settings of the sources that `--text` names: one for all files and folders, one for each data set on the Hub.
-
-    Args:
-        named: paths, and ids of data sets such as `roneneldan/TinyStories`, which may end in `@revision`.
-
-    Raises:
-        AxionError: there is neither a file or folder of that name, nor could it be a data set's.
-    """
-    files, sources = [], []
-    for name in named:
-        hub = _HUB_ID.fullmatch(name)
-        if not Path(name).exists() and hub and suffix_of(name) not in SUFFIXES:
-            sources.append({"kind": "text", **hub.groupdict()})
-        elif Path(name).exists():
-            files.append(name)
-        else:
-            raise AxionError(f"no file or folder {name}; give one, or a data set on the Hub such as user/name")
-    return [*([{"kind": "text", "files": files}] if files else []), *sources]
 
 
 def _has(file: str, separator: re.Pattern[str], num_lines: int) -> bool:

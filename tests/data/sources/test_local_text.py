@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from axion.cli import app, run
 from axion.data.openings import opening
-from axion.data.sources import Chat, Gsm8k, Text, text_sources
+from axion.data.sources import Chat, Gsm8k, Text, named_sources
 from axion.data.split import Split
 from axion.errors import AxionError
 from axion.files import sha256
@@ -104,6 +104,7 @@ def test_rows_without_text_are_left_out(tmp_path):
         ("a.parquet", b"PAR1 no", r"a\.parquet cannot be read as Parquet"),
         ("a.parquet.gz", gzip.compress(b"no", mtime=0), r"a\.parquet\.gz cannot be read as Parquet"),
         ("a.pdf.gz", b"", r"cannot read \.pdf; give \.txt, \.md, \.jsonl or \.parquet, each also with \.gz"),
+        ("a.jsonl", b"[1]", r"line 1: must be a JSON object such as \{\"text\": …\}"),
         ("a.jsonl", b'{"story": "Once."}', r"line 1: no field 'text'; the fields are story \(set text_field\)"),
         ("a.jsonl", b'{"text": null}', "line 1: field 'text' is None; it must be a text"),
     ],
@@ -144,9 +145,9 @@ def test_settings_of_two_texts_need_their_numbers(forms):
 
 def test_a_name_is_a_path_before_it_is_a_data_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert text_sources(["tales/grimm"]) == [{"kind": "text", "hub_id": "tales/grimm", "revision": None}]
+    assert named_sources(Text, ["tales/grimm"]) == [{"kind": "text", "hub_id": "tales/grimm", "revision": None}]
     (tmp_path / "tales" / "grimm").mkdir(parents=True)
-    assert text_sources(["tales/grimm"]) == [{"kind": "text", "files": ["tales/grimm"]}]
+    assert named_sources(Text, ["tales/grimm"]) == [{"kind": "text", "files": ["tales/grimm"]}]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""The options and arguments that several commands share, here and in `publish`."""
+
+from typing import Annotated
+
+import typer
+
+Version = Annotated[
+    str, typer.Argument(metavar="VERSION", help="The name of a recipe, such as axion1-v0.1, or a YAML file.")
+]
+ReleaseName = Annotated[
+    str,
+    typer.Argument(metavar="RELEASE", help="A folder, a name under releases/, or a Hub id with an optional @revision."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a key of the recipe; repeatable."),
+]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        metavar="PATH",
+        help="Text to train on in place of the recipe's data: a file, a folder, or the id of a data set on the Hub; "
+        "repeatable.",
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option("--name", metavar="NAME", help="The name of the run and of its release, needed with --text."),
+]
+Languages = Annotated[
+    list[str] | None,
+    typer.Option("--language", metavar="CODE", help="The text's language for the card, such as en; repeatable."),
+]
+
+Temperature = Annotated[float, typer.Option(help="0 always takes the most likely token.")]
+TopK = Annotated[int, typer.Option(help="Sample from the k most likely tokens; 0 for all.")]
+TopP = Annotated[float, typer.Option(help="Sample from the fewest tokens that together have this probability.")]
+MinP = Annotated[float, typer.Option(help="Leave out tokens less likely than this share of the most likely one.")]
+RepetitionPenalty = Annotated[float, typer.Option(help="Above 1 makes tokens that occurred before less likely.")]
+MaxNewTokens = Annotated[int, typer.Option(help="Stop after this many tokens.")]
+SamplingSeed = Annotated[int, typer.Option(help="The same seed gives the same text.")]
