@@ -22,7 +22,7 @@ NOT_SHOWN = re.compile(
     | data\.bytes_per_token\..* | data\..*\.bytes
     | training\.machine\.torch_threads | results\.speed\.machine\.torch_threads
     | training\.recipe\.(grad_accum|muon_momentum|weight_decay|adam_.*|final_rate|max_grad_norm)
-    | training\.recipe\.(evaluations|(keep_)?checkpoints|keep_best)
+    | training\.recipe\.(evaluations|(keep_)?checkpoints|keep_best|distributed\..*)
     | results\.validation\.bytes
     | results\.arithmetic_reasoning\.scores\.\d\.digits  # the problems are those of results.arithmetic
     | results\.expert_load\.\w+\.layers\..*  # these are in the picture
