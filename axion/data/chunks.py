@@ -13,7 +13,7 @@ import pickle
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -22,6 +22,9 @@ from axion.split_patterns import CL100K_BASE, GPT2, QWEN2
 
 MAX_CHUNKS = 2**17
 """The table keeps this many chunks, the first ones; it then takes 25 MB. Others are encoded each time."""
+
+PIECE_CHARACTERS = 2**20
+"""Longer texts are encoded piece by piece: the chunks of a text take many times its memory."""
 
 _CUT = "\0"
 _SPACE_AFTER_TEXT = re.compile(r"(?<=\S) ")
@@ -53,6 +56,11 @@ class ChunkEncoder:
         """The ids of each text, as the bytes of an array."""
         if not self._has_chunks:
             return self._encode(texts)
+        if any(len(text) > PIECE_CHARACTERS for text in texts):
+            return [b"".join(self._look_up([piece])[0] for piece in pieces(text)) for text in texts]
+        return self._look_up(texts)
+
+    def _look_up(self, texts: Sequence[str]) -> list[bytes]:
         cut = [_cut(text) for text in texts]
         known = self._table
         unknown = list(set().union(*cut).difference(known))
@@ -80,6 +88,15 @@ def can_cut(tokenizer: str) -> bool:
     split, byte_level = steps
     is_known = split["pattern"].get("Regex") in _SPLITS and split["behavior"] == "Isolated" and not split["invert"]
     return is_known and not byte_level["add_prefix_space"] and not byte_level["use_regex"]
+
+
+def pieces(text: str) -> Iterator[str]:
+    """A text in pieces of a little more than `PIECE_CHARACTERS`, cut where it may be cut into chunks."""
+    start = 0
+    while found := _SPACE_AFTER_TEXT.search(text, start + PIECE_CHARACTERS):
+        yield text[start : found.start()]
+        start = found.start()
+    yield text[start:]
 
 
 def _cut(text: str) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
+from axion.data.chunks import pieces
 from axion.data.recipe import DataRecipe
 from axion.data.shards import Encoded
 from axion.data.sources.base import Document, FileSource, Source
@@ -110,7 +111,7 @@ class Mixture:
                 generated += 1
                 if has_real and generated % TOKENIZER_SAMPLE != 1:
                     continue
-            yield from (span.text for span in document.spans if not span.special)
+            yield from (piece for span in document.spans if not span.special for piece in pieces(span.text))
 
     def _beginnings(self) -> Iterator[Document]:
         """The training documents of every source, until they have `TOKENIZER_BYTES`.

@@ -74,6 +74,16 @@ def test_the_tokens_are_those_of_the_whole_text(tokenizer, texts, monkeypatch):
     assert ids(small.encode(texts[:200])) + ids(small.encode(texts[200:])) == expected and len(small._table) == 50
 
 
+def test_long_texts_are_encoded_in_pieces(tokenizer, texts, monkeypatch):
+    long = ["".join(texts[start : start + 40]) for start in range(0, 3000, 40)]
+    encoder = ChunkEncoder(tokenizer.backend_tokenizer.to_str(), "<u2")
+    whole = encoder.encode(long)
+    monkeypatch.setattr(chunks, "PIECE_CHARACTERS", 50)
+    assert encoder.encode(long) == whole
+    assert all("".join(chunks.pieces(text)) == text for text in long)
+    assert sum(len(list(chunks.pieces(text))) for text in long) > 200
+
+
 @pytest.mark.parametrize("pattern", sorted(chunks._SPLITS))
 def test_texts_may_be_cut_for_every_known_pattern(tokenizer, texts, pattern):
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())

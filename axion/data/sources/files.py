@@ -12,13 +12,16 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from axion.errors import AxionError, one_line
 from axion.files import parse_json
 
-MAX_DOCUMENT_BYTES = 2**24
-"""The longest line of a file, and the longest document: 16 MiB. Encoding takes about 40 times as much memory."""
+MAX_DOCUMENT_BYTES = 2**26
+"""The longest line of a file, and the longest document: 64 MiB."""
+
+PIECE_BYTES = 2**20
+"""How much of a long line is read at a time."""
 
 RECORDS = (".jsonl", ".parquet")
 """The suffixes of files of records."""
@@ -65,7 +68,7 @@ def suffix_of(path: str | Path) -> str:
 def list_files(paths: Sequence[str], suffixes: Collection[str]) -> list[str]:
     """The files at some paths: each file, and the files in each folder that have one of the suffixes.
 
-    A folder's files come in the order of their names, at any depth, without hidden ones.
+    A folder's files come in the order of their names, at any depth, also from linked folders, without hidden ones.
 
     Raises:
         AxionError: a folder has no such file, or a file is listed twice.
@@ -98,10 +101,26 @@ def suffix_list(suffixes: Collection[str]) -> str:
 
 
 def _files_in(folder: str) -> list[Path]:
-    """All files of a folder at any depth, sorted, without hidden ones."""
+    """All files of a folder at any depth, sorted by name, without hidden ones.
+
+    Linked folders are followed, unless their files have been found already: a link may lead back to where it stands.
+    """
     root = Path(folder)
-    named = {file.relative_to(root).as_posix(): file for file in root.rglob("*") if file.is_file()}
-    return [file for name, file in sorted(named.items()) if not any(part.startswith(".") for part in name.split("/"))]
+    named: dict[str, Path] = {}
+    known: set[str] = set()
+    linked = [folder]
+    for start in linked:  # grows; a folder that can be reached without a link keeps its own name
+        for parent, folders, files in os.walk(start):
+            real = os.path.realpath(parent)
+            visible = [] if real in known else sorted(name for name in folders if not name.startswith("."))
+            folders[:] = [name for name in visible if not os.path.islink(os.path.join(parent, name))]
+            linked += [os.path.join(parent, name) for name in visible if name not in folders]
+            for name in [] if real in known else files:
+                file = Path(parent, name)
+                if not name.startswith(".") and file.is_file():
+                    named[file.relative_to(root).as_posix()] = file
+            known.add(real)
+    return [file for _, file in sorted(named.items())]
 
 
 def read_records(paths: Sequence[str], fields: Collection[str] = ()) -> Iterator[Record]:
@@ -163,13 +182,13 @@ def _parse(line: str, where: str, needed: Collection[str]) -> Record:
 def read_lines(path: str) -> Iterator[str]:
     """The lines of a UTF-8 text file, which may be compressed, with their line ends, without a byte order mark.
 
+    A line ends with a line feed, a carriage return, or both.
+
     Raises:
         AxionError: the file is missing or cannot be read, or a line is too long or not UTF-8.
     """
     with _opened(path) as file:
-        number = 0
-        while line := file.readline(MAX_DOCUMENT_BYTES + 1):
-            number += 1
+        for number, line in enumerate(_lines(file), start=1):
             if len(line) > MAX_DOCUMENT_BYTES:
                 limit = MAX_DOCUMENT_BYTES // 2**20
                 raise AxionError(f"{path}, line {number}: longer than {limit} MiB; break it into several lines")
@@ -179,6 +198,29 @@ def read_lines(path: str) -> Iterator[str]:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
                 raise AxionError(f"{path}, line {number}: not UTF-8 text") from None
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file. One that is longer than `MAX_DOCUMENT_BYTES` is cut off somewhere behind that."""
+    begun: list[bytes] = []  # the parts of a line that is not known to be complete
+    size = 0
+    while piece := file.readline(PIECE_BYTES):
+        if not begun and piece.endswith(b"\n") and piece.find(b"\r", 0, -2) < 0:
+            yield piece
+            continue
+        for part in piece.splitlines(keepends=True):
+            if begun and begun[-1].endswith(b"\r") and part != b"\n":
+                yield b"".join(begun)
+                begun, size = [], 0
+            begun.append(part)
+            size += len(part)
+            if part.endswith(b"\n"):
+                yield b"".join(begun)
+                begun, size = [], 0
+        if size > MAX_DOCUMENT_BYTES:
+            break
+    if begun:
+        yield b"".join(begun)
 
 
 def _is_compressed(path: str | Path) -> bool:

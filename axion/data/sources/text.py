@@ -1,8 +1,10 @@
 """Plain text: stories, books, articles, from local files or a data set on the Hub."""
 
+import os
 import re
 from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -12,6 +14,7 @@ from axion.data.sources.files import (
     MAX_DOCUMENT_BYTES,
     RECORDS,
     Record,
+    check_file,
     read_lines,
     read_records,
     suffix_list,
@@ -37,7 +40,7 @@ class Text(FileSource):
     """
 
     kind: Literal["text"] = "text"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     """Increase it when the documents from the same files, their order or their split change."""
     label: ClassVar[str] = "text"
     form = "text"
@@ -92,15 +95,17 @@ class Text(FileSource):
 
     def _cut(self, file: str) -> Iterator[str]:
         """The documents of a text file, read line by line."""
-        # a line break in the separator also matches Windows's
-        separator = re.compile(re.escape(self.separator).replace("\\\n", r"\r?\n"))
-        if _has(file, separator, 1 + self.separator.count("\n")):
+        # a line break in the separator matches those of every system
+        separator = re.compile(re.escape(self.separator).replace("\\\n", r"(?:\r\n|\r(?!\n)|\n)"))
+        stat = os.stat(check_file(file))
+        if _has(file, (stat.st_size, stat.st_mtime_ns), separator, 1 + self.separator.count("\n")):
             return _at_separators(file, separator)
         return _at_blank_lines(file, self.document_bytes)
 
 
-def _has(file: str, separator: re.Pattern[str], num_lines: int) -> bool:
-    """Whether a file has a separator, which spans `num_lines` lines."""
+@lru_cache
+def _has(file: str, version: tuple[int, int], separator: re.Pattern[str], num_lines: int) -> bool:
+    """Whether a file has a separator, which spans `num_lines` lines. `version` differs where the file has changed."""
     window: deque[str] = deque(maxlen=num_lines)
     for line in read_lines(file):
         window.append(line)

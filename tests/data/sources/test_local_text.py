@@ -10,6 +10,7 @@ from pyarrow import parquet
 from axion.cli import app, run
 from axion.data.openings import opening
 from axion.data.sources import Chat, Gsm8k, Text, named_sources
+from axion.data.sources.files import read_lines
 from axion.data.split import Split
 from axion.errors import AxionError
 from axion.files import sha256
@@ -78,6 +79,34 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
     assert [file["name"] for file in source.released()["local_files"]] == ["a.TXT", "z.md", "b.txt", "c.jsonl"]
     with pytest.raises(AxionError, match=r"b\.txt is listed twice"):
         texts(tmp_path, tmp_path / "b.txt")
+
+
+def test_linked_folders_are_followed_without_running_in_circles(tmp_path):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    for path in (root / "b" / "one.txt", elsewhere / "deep" / "two.txt"):
+        path.parent.mkdir(parents=True)
+        path.write_text(f"Story of {path.stem}.")
+    (root / "a").symlink_to(elsewhere)
+    (root / "0").symlink_to(root / "b")  # is read under its own name already
+    (root / "b" / "up").symlink_to(root)
+    (elsewhere / "again").symlink_to(elsewhere)
+    assert Text(files=str(root)).local_paths() == [str(root / "a/deep/two.txt"), str(root / "b/one.txt")]
+
+
+def test_every_line_end_is_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("axion.data.sources.files.PIECE_BYTES", 7)
+    lines = [f"Line {n}." for n in range(8)] + ["", "A line that is longer than a piece.", "End."]
+    path = tmp_path / "a.txt"
+    for end in ("\n", "\r", "\r\n"):
+        path.write_text(end.join(lines), newline="")
+        assert [line.rstrip("\r\n") for line in read_lines(str(path))] == lines
+        assert "".join(read_lines(str(path))) == end.join(lines)
+        cut = texts(path, document_bytes=20)
+        assert len(cut) == 2 and cut[0].split(end) == lines[:8]
+    path.write_bytes(b"a\r\r\nb\n\rc\r")
+    assert list(read_lines(str(path))) == ["a\r", "\r\n", "b\n", "\r", "c\r"]
+    path.write_text('{"text": "One."}\r{"text": "Two."}')
+    assert texts(path.rename(tmp_path / "a.jsonl")) == ["One.", "Two."]
 
 
 def test_text_without_blank_lines_is_cut_between_lines(tmp_path):
