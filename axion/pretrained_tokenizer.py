@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import cast
@@ -20,9 +22,12 @@ from transformers import PreTrainedTokenizerFast
 
 from axion import split_patterns
 from axion.errors import AxionError, one_line
-from axion.tokenizer import SPECIAL_IDS
+from axion.tokenizer import SPECIAL_IDS, encode_texts
 
 END_OF_TEXT = "<|endoftext|>"
+
+CHECKED_TEXTS, CHECKED_CHARACTERS = 256, 4096
+"""How many texts are decoded again after encoding, and how much of each."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,35 @@ def hub_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizer
     own.no_padding()
     own.no_truncation()
     return _fast(own, loaded.bos_token or end, end, loaded.pad_token or end, loaded.unk_token)
+
+
+def check_round_trip(name: str, tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> None:
+    """Checks on the beginnings of some texts that decoding returns what was encoded.
+
+    A tokenizer that lower-cases or drops characters leaves less to predict, so that bits per byte would be too low.
+    Texts with the same Unicode normal form NFC count as equal.
+
+    Args:
+        name: of the tokenizer, for messages.
+        tokenizer: what is checked.
+        texts: the first 256 are read.
+
+    Raises:
+        AxionError: a text comes back changed.
+    """
+    for text in islice(texts, CHECKED_TEXTS):
+        original = unicodedata.normalize("NFC", text[:CHECKED_CHARACTERS].strip())
+        ids = encode_texts(tokenizer, [original])[0]
+        decoded = unicodedata.normalize("NFC", str(tokenizer.decode(ids, clean_up_tokenization_spaces=False)).strip())
+        if decoded != original:
+            pairs = enumerate(zip(original, decoded, strict=False))
+            at = next((place for place, (ours, theirs) in pairs if ours != theirs), min(len(original), len(decoded)))
+            start = max(at - 10, 0)
+            raise AxionError(
+                f"the tokenizer of {name} does not keep the text: {original[start : at + 20]!r} comes back as "
+                f"{decoded[start : at + 20]!r}; choose one that keeps every character, or train one "
+                "(tokenizer.kind=bpe)"
+            )
 
 
 @cache

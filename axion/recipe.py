@@ -339,6 +339,7 @@ def build_recipe(content: dict[str, Any], overrides: Sequence[str], where: str) 
     Raises:
         AxionError: an unknown key, a value of the wrong type, a shape that cannot be built.
     """
+    _forget_other_tokenizer(content, overrides)
     for override in overrides:
         _apply(content, override)
     try:
@@ -399,6 +400,17 @@ def _apply(content: dict, override: str) -> None:
         node[last] = parse_yaml(value)
     except ValueError as error:
         raise AxionError(f"--set {one_line(override, 80)}: the value is not valid YAML: {one_line(error)}") from None
+
+
+def _forget_other_tokenizer(content: dict, overrides: Sequence[str]) -> None:
+    """Where overrides give the tokenizer another kind, removes the settings that the recipe has for its own kind."""
+    kinds = [override.partition("=")[2].strip() for override in overrides if _KIND.match(override)]
+    section = content.get("tokenizer")
+    if kinds and isinstance(section, dict) and kinds[-1] != section.get("kind", "bpe"):
+        content["tokenizer"] = {}
+
+
+_KIND = re.compile(r"\s*tokenizer\.kind\s*=")
 
 
 def _child(node: dict | list, name: str) -> Any:

@@ -6,12 +6,21 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+import tiktoken
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from axion.data.prepare import prepare
 from axion.data.recipe import TokenizerRecipe
 from axion.errors import AxionError
-from axion.pretrained_tokenizer import ENCODINGS, hub_tokenizer, model_ids, tiktoken_tokenizer, vocabulary_size
+from axion.pretrained_tokenizer import (
+    ENCODINGS,
+    check_round_trip,
+    hub_tokenizer,
+    model_ids,
+    tiktoken_tokenizer,
+    vocabulary_size,
+)
 from axion.recipe import load_recipe
 from axion.tokenizer import encode_documents, encode_texts, has_own_form, save_tokenizer
 from tests.conftest import REAL_DATA
@@ -36,7 +45,6 @@ def real_texts(count: int) -> list[str]:
 @pytest.fixture(scope="module", params=["gpt2", pytest.param("cl100k_base", marks=pytest.mark.slow)])
 def encoding(request):
     """Its name, the tokenizer, and tiktoken's own, from the same file of ranks."""
-    tiktoken = pytest.importorskip("tiktoken")
     file = RANKS / f"{ENCODINGS[request.param].ranks}.tiktoken"
     if not file.is_file():
         pytest.skip("tiktoken's files of ranks are not at ../shared/data/tokenizers beside this clone")
@@ -133,6 +141,51 @@ def test_a_tokenizer_that_cannot_be_used_is_one_line(bare, tmp_path):
         hub_tokenizer(str(endless))
 
 
+def changed(bare: Path, folder: Path, normalizer: normalizers.Normalizer) -> Path:
+    """A copy of `bare` that normalizes texts."""
+    shutil.copytree(bare, folder)
+    backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    backend.normalizer = normalizer
+    backend.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "text", "message"),
+    [
+        (normalizers.Lowercase(), "There was a Fox", "'There was a Fox' comes back as 'there was a fox'"),
+        (normalizers.Replace("\n", ""), "A\n\nfox", r"'A\\n\\nfox' comes back as 'Afox'"),
+        (normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()]), "a é", "'a é' comes back as 'a e'"),
+    ],
+    ids=["lower case", "line breaks", "accents"],
+)
+def test_a_tokenizer_that_loses_text_is_refused(bare, tmp_path, normalizer, text, message):
+    name = str(changed(bare, tmp_path / "lossy", normalizer))
+    with pytest.raises(AxionError, match=f"the tokenizer of .*lossy does not keep the text: {message}") as caught:
+        check_round_trip(name, hub_tokenizer(name), ["plain", text])
+    assert "\n" not in str(caught.value)
+
+
+def test_what_unicode_calls_the_same_text_is_kept(bare, tmp_path):
+    name = str(changed(bare, tmp_path / "nfc", normalizers.NFC()))
+    check_round_trip(name, hub_tokenizer(name), ["e\u0301 é 中 😀\r\n\t x  y <|end|>"])
+    letters = tmp_path / "letters"
+    backend = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1, "</s>": 2}, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="[UNK]").save_pretrained(letters)
+    with pytest.raises(AxionError, match=r"'b' comes back as '\[UNK\]'"):
+        check_round_trip("letters", hub_tokenizer(str(letters)), ["a", "b"])
+
+
+def test_data_is_not_prepared_with_a_tokenizer_that_loses_text(bare, tmp_path):
+    (tmp_path / "a.txt").write_text("<|endoftext|>".join(f"Story {n}" for n in range(60)), encoding="utf-8")
+    folder = changed(bare, tmp_path / "lossy", normalizers.Lowercase())
+    source = f"data.sources=[{{kind: text, files: {tmp_path / 'a.txt'}}}]"
+    lossy = recipe(source, "tokenizer.kind=hub", f"tokenizer.id={folder}")
+    with pytest.raises(AxionError, match="'Story 0' comes back as 'story 0'"):
+        prepare(lossy, tmp_path / "data", progress=False)
+    assert not any((tmp_path / "data").glob("[!.]*"))
+
+
 # --- In a recipe ------------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +205,13 @@ def test_the_size_and_the_special_tokens_are_the_tokenizers(bare):
     assert (config.vocab_size, config.eos_token_id) == (257, 256)
     config = recipe().build_config()
     assert (config.vocab_size, config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1024, 1, 2, 0)
+
+
+def test_another_kind_leaves_the_settings_of_the_recipes_own_behind(bare):
+    section = load_recipe("axion1-v0.1", ["tokenizer.encoding=gpt2", "tokenizer.kind=tiktoken"]).tokenizer
+    assert section == TokenizerRecipe(kind="tiktoken", encoding="gpt2") and section.num_tokens == 50_257
+    assert load_recipe("axion1-v0.1", ["tokenizer.kind=hub", f"tokenizer.id={bare}"]).build_config().vocab_size == 257
+    assert load_recipe("axion1-v0.1", ["tokenizer.kind=bpe"]).tokenizer.vocab_size == 1024
 
 
 @pytest.mark.parametrize(
@@ -201,8 +261,23 @@ def test_a_folder_without_tokenizer_json_is_known_by_what_it_makes(tmp_path):
 
 def test_a_local_path_is_recorded_by_name_and_content(bare):
     section = TokenizerRecipe(kind="hub", id=str(bare))
-    assert section.released() == {"kind": "hub", "id": "bare"} and len(section.identity()["sha256"]) == 64
-    assert section.pinned() == section
+    recorded = section.released()
+    assert (recorded["kind"], recorded["id"], len(recorded["sha256"])) == ("hub", "bare", 64)
+    assert section.pinned() == section and section.identity() == recorded
+
+
+def test_a_recorded_folder_is_asked_for_again(bare, tmp_path):
+    recorded = TokenizerRecipe(**TokenizerRecipe(kind="hub", id=str(bare)).released())
+    with pytest.raises(AxionError, match=r"that of the local folder bare; give it as --set tokenizer\.id=FOLDER"):
+        recorded.pinned()
+    found = recorded.model_copy(update={"id": str(bare)})
+    assert found.num_tokens == 257 and found.released() == recorded.model_dump(exclude_none=True)
+    other = changed(bare, tmp_path / "bare", normalizers.NFC())
+    with pytest.raises(AxionError, match=r"is not the recorded tokenizer, whose sha256 is"):
+        recorded.model_copy(update={"id": str(other)}).make(())
+
+
+def test_tiktokens_file_of_ranks_is_not_recorded():
     assert TokenizerRecipe(kind="tiktoken", encoding="gpt2", file="/x").released() == {
         "kind": "tiktoken",
         "encoding": "gpt2",

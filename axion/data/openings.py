@@ -24,8 +24,8 @@ def openings(data: Prepared) -> list[str]:
 
 
 def opening(text: str) -> str:
-    """The first words of a text: at most 90 characters, and at most half of it."""
-    limit = min(CHARACTERS, len(text) // 2)
+    """The first words of a text: at most 90 characters and half of it, but at least one character."""
+    limit = max(min(CHARACTERS, len(text) // 2), 1)
     words = text[: limit + 1].rsplit(maxsplit=1)
     return words[0].rstrip() if len(words) == 2 else text[:limit].strip()
 

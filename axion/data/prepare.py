@@ -28,6 +28,7 @@ from axion.data.sources.base import Document, Source
 from axion.data.split import HeldOut, Side
 from axion.errors import AxionError
 from axion.files import continued_folder, delete_partial, read_json, write_json, writing
+from axion.pretrained_tokenizer import check_round_trip
 from axion.tokenizer import load_tokenizer, save_tokenizer
 
 FORMAT = 1
@@ -152,6 +153,8 @@ def _make(
             if tokenizer is None:
                 bar.set_postfix_str("training the tokenizer")
                 tokenizer = recipe.tokenizer.make(mixture.tokenizer_texts())
+            if recipe.tokenizer.kind == "hub":
+                check_round_trip(str(recipe.tokenizer.id), tokenizer, mixture.tokenizer_texts())
             save_tokenizer(tokenizer, folder)
             done = Progress(fingerprint)
         tokenizer = load_tokenizer(folder)

@@ -52,12 +52,13 @@ class TokenizerRecipe(Section):
     revision: str | None = None
     """hub: commit, branch or tag; a run records the commit here."""
     sha256: str | None = None
-    """start: SHA-256 of its tokenizer.json."""
+    """start: SHA-256 of its tokenizer.json; hub: of the tokenizer in a folder, which a run records here."""
 
     @model_validator(mode="after")
     def _has_its_own_keys(self):
         needed = {"bpe": None, "tiktoken": "encoding", "hub": "id", "start": "sha256"}
-        allowed = {"bpe": set(), "tiktoken": {"encoding", "file"}, "hub": {"id", "revision"}, "start": {"sha256"}}
+        allowed = {"bpe": set(), "tiktoken": {"encoding", "file"}, "start": {"sha256"}}
+        allowed |= {"hub": {"id", "revision", "sha256"}}
         if (name := needed[self.kind]) and getattr(self, name) is None:
             raise ValueError(f"tokenizer.{name} is missing; kind {self.kind} needs it")
         for other in ("encoding", "file", "id", "revision", "sha256"):
@@ -76,7 +77,7 @@ class TokenizerRecipe(Section):
             return self.vocab_size or DEFAULT_VOCAB_SIZE
         if self.encoding:
             return ENCODINGS[self.encoding].size
-        size, _ = hub_facts(str(self.id), self.revision)
+        size, _ = hub_facts(self._place(), self.revision)
         if self.vocab_size not in (None, size):
             raise AxionError(
                 f"tokenizer.vocab_size is {self.vocab_size}; that of {self.id} has {size} entries: leave vocab_size out"
@@ -91,7 +92,7 @@ class TokenizerRecipe(Section):
         if self.encoding:
             end = ENCODINGS[self.encoding].end_of_text
             return {"pad_token_id": None, "bos_token_id": end, "eos_token_id": end}
-        return hub_facts(str(self.id), self.revision)[1]
+        return hub_facts(self._place(), self.revision)[1]
 
     def make(self, texts: Iterable[str]) -> PreTrainedTokenizerFast:
         """The tokenizer; `texts` are read for bpe alone. Raises AxionError where it cannot be made."""
@@ -101,7 +102,22 @@ class TokenizerRecipe(Section):
             raise AxionError("the tokenizer is that of the release that the run starts from, which is not given")
         if self.encoding:
             return tiktoken_tokenizer(self.encoding, self.file)
-        return hub_tokenizer(str(self.id), self.revision)
+        return hub_tokenizer(self._place(), self.revision)
+
+    @property
+    def _is_folder(self) -> bool:
+        return self.kind == "hub" and Path(str(self.id)).is_dir()
+
+    def _place(self) -> str:
+        """The model or folder of kind hub. Raises AxionError where it is not the folder that a run recorded."""
+        place = str(self.id)
+        if self.sha256 is None:
+            return place
+        if not self._is_folder:
+            raise AxionError(f"the tokenizer is that of the local folder {place}; give it as --set tokenizer.id=FOLDER")
+        if folder_digest(place) != self.sha256:
+            raise AxionError(f"{place} is not the recorded tokenizer, whose sha256 is {self.sha256[:12]}…")
+        return place
 
     def pinned(self, earlier: Self | None = None) -> Self:
         """This section with the commit of a model on the Hub filled in.
@@ -112,7 +128,7 @@ class TokenizerRecipe(Section):
         section = self if earlier is None else self.with_revision_of(earlier)
         if section.kind != "hub" or section.revision is not None:
             return section
-        return section.model_copy(update={"revision": resolve_tokenizer(str(section.id), None)})
+        return section.model_copy(update={"revision": resolve_tokenizer(section._place(), None)})
 
     def with_revision_of(self, earlier: Self) -> Self:
         """This section with `earlier`'s revision of the same model where it pins none itself."""
@@ -120,20 +136,21 @@ class TokenizerRecipe(Section):
         return self.model_copy(update={"revision": earlier.revision}) if same else self
 
     def identity(self) -> dict[str, Any]:
-        """All that the tokens depend on besides the text, as JSON."""
-        content = self.released()
-        if self.kind == "hub" and Path(str(self.id)).is_dir():
-            content["sha256"] = folder_digest(str(self.id))
-        return content
+        """All that the tokens depend on besides the text, as JSON. Raises AxionError as `released`."""
+        return self.released()
 
     def released(self) -> dict[str, Any]:
-        """The section as a release records it, as JSON, without local paths."""
+        """The section as a release records it, as JSON: a folder by its name and sha256, never by path.
+
+        Raises:
+            AxionError: the folder's tokenizer cannot be loaded.
+        """
         content = self.model_dump(mode="json", exclude={"file"}, exclude_none=True)
         if self.kind == "bpe":
             return {"vocab_size": self.num_tokens}
-        return content | (
-            {"id": Path(str(self.id)).resolve().name} if Path(str(self.id or "")).is_dir() and self.id else {}
-        )
+        if self._is_folder:
+            content |= {"id": Path(str(self.id)).resolve().name, "sha256": folder_digest(str(self.id))}
+        return content
 
 
 class DataRecipe(Section):

@@ -41,4 +41,6 @@ def _tokenizer(release: Release) -> TokenizerRecipe:
         return TokenizerRecipe(kind="start", vocab_size=release.config.vocab_size, sha256=checksum)
     if release.recipe_file is None:
         raise AxionError(f"{release.name} has no recipe.yaml, which says whose tokenizer it has")
-    return TokenizerRecipe.model_validate(read_recipe(release.recipe_file).get("tokenizer"))
+    section = TokenizerRecipe.model_validate(read_recipe(release.recipe_file).get("tokenizer"))
+    # the folder that it came from may be gone, and the release has a copy
+    return section if section.sha256 is None else TokenizerRecipe(kind="hub", id=str(release.folder))
