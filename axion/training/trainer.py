@@ -1,5 +1,8 @@
 """transformers' Trainer with atomic checkpoints, the sequence-wise balance loss and an error at a loss of NaN."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -7,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedTokenizerFast, Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+from transformers.trainer_utils import compare_trainer_and_checkpoint_args
 
 from axion.data.packing import PackedWindows
 from axion.data.whole_documents import WholeDocuments
@@ -58,6 +62,11 @@ class AxionTrainer(Trainer):
         self.environment = environment
         self.masked = windows.documents.is_masked
         self._staging: Path | None = None
+
+    def train(self, *args, **kwargs):
+        """As in Trainer, without its comparison of the arguments with those of a resumed checkpoint."""
+        with _without_comparison():
+            return super().train(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean next-token loss, plus α times the sequence-wise balance loss if the recipe asks for it.
@@ -163,3 +172,21 @@ class AxionTrainer(Trainer):
             self._staging = None
             if self.args.should_save:
                 checkpoint.clear_staging(run)
+
+
+@contextmanager
+def _without_comparison() -> Iterator[None]:
+    """Silences Trainer's warning that a run is resumed with other arguments.
+
+    `axion.training.resume` has compared the recipes; with more epochs, checkpoints are due at other steps.
+    """
+    logger = logging.getLogger(compare_trainer_and_checkpoint_args.__module__)
+
+    def is_another(record: logging.LogRecord) -> bool:
+        return "arguments do not match the ones in the `trainer_state.json`" not in record.getMessage()
+
+    logger.addFilter(is_another)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_another)

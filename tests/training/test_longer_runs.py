@@ -1,6 +1,7 @@
 """A finished run goes on for more epochs, and run.json and recipe.yaml say so."""
 
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -20,7 +21,18 @@ SHORT = (
 
 
 @pytest.fixture(scope="module")
-def longer(tiny, folder, tmp_path_factory):
+def warnings():
+    """What transformers logs in the tests below."""
+    messages: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())
+    (logger := logging.getLogger("transformers")).addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
+
+
+@pytest.fixture(scope="module")
+def longer(tiny, folder, tmp_path_factory, warnings):
     """A run of one epoch that went on for a second: its folder, and the number of steps of the first."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -43,6 +55,12 @@ def test_a_finished_run_goes_on_for_more_epochs(longer, tiny):
     before = (run / "final" / "model.safetensors").read_bytes()
     train(tiny(*SHORT, "training.epochs=2"), run, resume=True)  # finished already
     assert (run / "final" / "model.safetensors").read_bytes() == before
+
+
+def test_checkpoints_at_other_steps_are_no_warning(longer, warnings):
+    run, first = longer
+    steps = {json.loads(file.read_text())["save_steps"] for file in run.glob("checkpoint-*/trainer_state.json")}
+    assert max(first // 20, 1) not in steps and not any("trainer_state.json" in message for message in warnings)
 
 
 def test_it_ends_where_one_run_of_its_recipe_would(longer, tiny, tmp_path):
