@@ -129,8 +129,9 @@ def train(
     <|endoftext|>; a file without one is cut at the first blank line after 4,096 bytes, or between two lines where no
     blank line follows within 16,384 bytes. In .jsonl and .parquet files and on the Hub, the field text of each record
     is a document (--set data.sources.text.text_field=FIELD names another). A folder is read in the order of its files'
-    names. A hash of each document's text decides whether it is held out for validation: 5% are. Of these, 1 MiB is kept
-    to measure the loss, and nothing reads the rest (--set data.val_fraction=SHARE holds out less).
+    names. A hash of each document's text decides whether it is held out for validation: 5% are, and of more than 20 MiB
+    of text a smaller share, so that it comes to about 1 MiB (data.val_fraction and data.max_validation_bytes). At least
+    one document is held out.
 
     --resume with more --epochs than a finished run had goes on from its last checkpoint, with the state of the
     optimizer. Over the added steps the learning rate runs its course again, from warm-up to decay, and windows have

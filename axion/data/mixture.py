@@ -6,14 +6,15 @@ all of them to be encoded. Sources yield the same documents each time.
 
 import random
 from collections.abc import Callable, Container, Generator, Iterable, Iterator
-from itertools import count
+from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 
 from axion.data.chunks import pieces
 from axion.data.recipe import DataRecipe
 from axion.data.shards import Encoded
 from axion.data.sources.base import Document, FileSource, Source
-from axion.data.split import HeldOut, Side
+from axion.data.split import HeldOut, Side, Split
 from axion.errors import AxionError
 
 TOKENIZER_SAMPLE = 5
@@ -35,7 +36,8 @@ class Mixture:
     """
 
     def __init__(self, data: DataRecipe):
-        self._data = data
+        self.data = data
+        self._splits = splits_of(data)
         self._chosen: dict[Side, Container[int]] = {}
         self._clear()
         if data.max_documents:
@@ -72,9 +74,9 @@ class Mixture:
             left -= 1
             return left < 0
 
-        for source in self._data.sources:
-            held_out = HeldOut[Document](self._data.split)
-            documents = source.documents(self._data.split, self._data.seed)
+        for source, split in zip(self.data.sources, self._splits, strict=True):
+            held_out = HeldOut[Document](split)
+            documents = source.documents(split, self.data.seed)
             try:
                 for document, encoded in encode((each, is_wanted(each)) for each in documents):
                     if encoded is not None:
@@ -103,8 +105,8 @@ class Mixture:
 
         Generated text is repetitive: a sample shows all of its words, and real text then takes 3% fewer tokens.
         """
-        has_real = any(source.is_real for source in self._data.sources)
-        real = {source.kind for source in self._data.sources if source.is_real}
+        has_real = any(source.is_real for source in self.data.sources)
+        real = {source.kind for source in self.data.sources if source.is_real}
         generated = 0
         for document in self.documents() if self._chosen else self._beginnings():
             if document.source not in real:
@@ -118,15 +120,45 @@ class Mixture:
 
         Several large files are read from the beginning of each, in proportion to their sizes.
         """
-        for source in self._data.sources:
+        for source, split in zip(self.data.sources, self._splits, strict=True):
             for part, limit in _parts(source):
                 size = 0
-                for document in part.documents(self._data.split, self._data.seed):
+                for document in part.documents(split, self.data.seed):
                     if document.side is Side.TRAIN:
                         yield document
                         size += len(document.text.encode())
                         if size >= limit:
                             break
+
+
+def splits_of(data: DataRecipe) -> list[Split]:
+    """The split of each source: that of the recipe, fitted to the amount of its text.
+
+    Of a large source a smaller share is held out, about `max_validation_bytes`: nothing would read the rest. It stays
+    as it is where training reads but a part of the sources. Where no document of all the sources is held out, as may be
+    of a short text, it is the one of the lowest rank.
+
+    Raises:
+        AxionError: a source cannot be read.
+    """
+    splits = [_share(source, data) for source in data.sources]
+    ranks: set[int] = set()
+    for source, split in zip(data.sources, splits, strict=True):
+        for document in source.documents(split, data.seed):
+            if document.side is Side.VALIDATION:
+                return splits
+            ranks.add(split.rank(document.text))
+    for rank in sorted(ranks) if len(ranks) > 1 else ():
+        found = [replace(split, ranks=frozenset({rank})) for split in splits]
+        documents = (source.documents(split, data.seed) for source, split in zip(data.sources, found, strict=True))
+        if any(document.side is Side.VALIDATION for document in chain.from_iterable(documents)):
+            return found  # else it is a second form of another document, whose rank decides
+    return splits
+
+
+def _share(source: Source, data: DataRecipe) -> Split:
+    split, size = data.split, None if data.max_tokens else source.num_bytes()
+    return replace(split, fraction=min(split.fraction, split.max_validation_bytes / size)) if size else split
 
 
 def check_sizes(train: int, validation: int) -> None:

@@ -7,7 +7,7 @@ Documents are read as a stream, so memory does not grow with their number.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedRandom
@@ -20,11 +20,11 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from axion.data.encoding import DocumentEncoder
-from axion.data.mixture import Mixture, check_sizes
+from axion.data.mixture import Mixture, check_sizes, splits_of
 from axion.data.progress import PROGRESS_FILE, Counts, Progress, bytes_per_token, read_progress, write_progress
 from axion.data.recipe import DataRecipe, TokenizerRecipe
 from axion.data.shards import SHARD_TOKENS, Encoded, ShardCounts, ShardWriter, TokenDocuments
-from axion.data.sources.base import Document, Source
+from axion.data.sources.base import Document
 from axion.data.split import HeldOut, Side
 from axion.errors import AxionError
 from axion.files import continued_folder, delete_partial, read_json, write_json, writing
@@ -126,11 +126,12 @@ def prepare(
     for _ in range(TRIES):
         if prepared := _open(folder, fingerprint, data):
             return prepared
+        mixture = Mixture(data)  # refuses most of what cannot be read before anything is written
         with writing(folder, KEPT), continued_folder(folder, is_complete) as staging:
             if staging is not None:
                 delete_partial(folder, f"{recipe.name}-{'?' * FOLDER_DIGITS}")
                 try:
-                    _make(staging, recipe, data, fingerprint, tokenizer, progress)
+                    _make(staging, recipe, mixture, fingerprint, tokenizer, progress)
                 finally:
                     if not (staging / PROGRESS_FILE).is_file() and not (staging / DATA_FILE).is_file():
                         shutil.rmtree(staging, ignore_errors=True)  # there is nothing to go on from
@@ -140,14 +141,14 @@ def prepare(
 def _make(
     folder: Path,
     recipe: Recipe,
-    data: DataRecipe,
+    mixture: Mixture,
     fingerprint: str,
     tokenizer: PreTrainedTokenizerFast | None,
     progress: bool,
 ) -> None:
     """Writes all prepared files that an interrupted call has not written yet."""
+    data = mixture.data
     with tqdm(desc="data", unit="B", unit_scale=True, disable=not progress) as bar:
-        mixture = Mixture(data)
         done = read_progress(folder, fingerprint)
         if done is None:
             if tokenizer is None:
@@ -276,7 +277,7 @@ def validation_documents(data: DataRecipe, tokenizer: PreTrainedTokenizerFast) -
             held_out = _held_out_of_part(data, data.max_tokens, encoder)
             documents = [each for each in held_out if each.source in data.headline_kinds] or held_out
         else:
-            documents = _held_out(data, data.headline_sources) or _held_out(data, data.sources)
+            documents = _held_out(data, data.headline_kinds) or _held_out(data, data.kinds)
         encoded = encoder.encode((document, True) for document in documents)
         return [_validation_document(each, document.source) for document, each in encoded if each is not None]
 
@@ -293,11 +294,13 @@ def _held_out_of_part(data: DataRecipe, max_tokens: int, encoder: DocumentEncode
     return mixture.validation()
 
 
-def _held_out(data: DataRecipe, sources: Sequence[Source]) -> list[Document]:
+def _held_out(data: DataRecipe, kinds: Container[str]) -> list[Document]:
     documents = []
-    for source in sources:
-        held_out = HeldOut[Document](data.split)
-        for document in source.documents(data.split, data.seed):
+    for source, split in zip(data.sources, splits_of(data), strict=True):
+        if source.kind not in kinds:
+            continue
+        held_out = HeldOut[Document](split)
+        for document in source.documents(split, data.seed):
             if document.side is Side.VALIDATION:
                 held_out.add(document.text, document)
         documents += held_out.kept()

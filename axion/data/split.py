@@ -33,6 +33,8 @@ class Split:
     """Share of operand pairs that no training document may contain."""
     max_validation_bytes: int = 2**20
     """The most text of each source that is held out."""
+    ranks: frozenset[int] | None = None
+    """If given, exactly the documents of these ranks are held out, whatever `fraction` says."""
 
     def rank(self, text: str) -> int:
         """A hash of a document's text, below RANKS; documents of low rank are held out."""
@@ -41,7 +43,8 @@ class Split:
 
     def is_validation(self, text: str) -> bool:
         """Whether the document with this text is held out for validation."""
-        return self.rank(text) < self.fraction * RANKS
+        rank = self.rank(text)
+        return rank < self.fraction * RANKS if self.ranks is None else rank in self.ranks
 
     def side(self, text: str, marks: str = "") -> Side:
         """The side of real text: held out by its hash, and dropped from training if it contains a held-out pair.

@@ -3,12 +3,9 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from typing import Any
 
-from axion.data.recipe import DataRecipe
 from axion.data.sources import Chat, named_sources
-from axion.data.split import RANKS
 from axion.errors import AxionError
 from axion.files import sha256
 from axion.model.configuration_axion import AxionConfig
@@ -22,9 +19,6 @@ training from scratch."""
 
 LONGEST_WINDOW = 1024
 """Longer windows only on request: attention over short conversations would waste most of them."""
-
-LOOKED_AT = 2000
-"""So many conversations are read before a run to see that some are held out; with more, some are."""
 
 _OF_TOKENIZER = {"vocab_size", *SPECIAL_IDS}
 """Fields of a configuration that the tokenizer gives."""
@@ -60,7 +54,7 @@ def finetuning_recipe(
         overrides: key.path=value, as in `axion.recipe.load_recipe`.
 
     Raises:
-        AxionError: the release's tokenizer has no tokens of a chat; a conversation is broken, or there are too few.
+        AxionError: the release's tokenizer has no tokens of a chat; there is no such file.
     """
     check_tokenizer(release)
     made = _describe(release)
@@ -90,8 +84,7 @@ def finetuning_recipe(
         "start": start_of(release),
         "lora": settings.lora and settings.lora.model_dump(),
     }
-    recipe = build_recipe(content, overrides, name)
-    return recipe.model_copy(update={"data": _with_held_out(recipe.data)})
+    return build_recipe(content, overrides, name)
 
 
 def _training(settings: Settings, window: int) -> dict[str, Any]:
@@ -150,24 +143,6 @@ def _split_of(made: dict[str, Any]) -> dict[str, Any]:
     """The settings by which sums are held out: the same as in the training of the release, so that tests stay tests."""
     data = made.get("data")
     return {key: data[key] for key in ("holdout_fraction",) if key in data} if isinstance(data, dict) else {}
-
-
-def _with_held_out(data: DataRecipe) -> DataRecipe:
-    """The data section with a share for validation that holds out at least one conversation.
-
-    Raises:
-        AxionError: a conversation is broken, or there are too few of them.
-    """
-    documents = chain.from_iterable(source.documents(data.split, data.seed) for source in data.pinned().sources)
-    ranks = sorted({data.split.rank(document.text) for document in islice(documents, LOOKED_AT)})
-    if ranks[0] < data.val_fraction * RANKS:
-        return data
-    needed = (ranks[0] + 1) / RANKS * (1 + 1e-12)
-    if needed >= 0.5 or len(ranks) < 2:
-        raise AxionError(
-            f"{len(ranks)} different conversations are too few: some are held out to measure the loss; give more data"
-        )
-    return data.model_copy(update={"val_fraction": needed})
 
 
 def _slug(name: str) -> str:

@@ -21,7 +21,7 @@ from axion.data.prepare import prepare, validation_documents
 from axion.data.progress import Progress, read_progress, write_progress
 from axion.data.recipe import DataRecipe, TokenizerRecipe
 from axion.data.shards import ShardWriter
-from axion.data.sources import Arithmetic, hub
+from axion.data.sources import Arithmetic, FileSource, hub
 from axion.errors import AxionError
 from axion.files import read_json
 from axion.labels import IGNORED
@@ -244,7 +244,9 @@ def test_max_documents_caps_the_total(small_recipe, tmp_path, limit):
 
 
 @pytest.mark.parametrize("maximum", [1, 300, 1500, 10**6])
-def test_max_validation_bytes_is_equivalent_to_a_smaller_share(made, tmp_path, maximum):
+def test_max_validation_bytes_is_equivalent_to_a_smaller_share(made, tmp_path, monkeypatch, maximum):
+    """Where the amount of text is not known before it is read."""
+    monkeypatch.setattr(FileSource, "num_bytes", lambda _: None)
     recipe, all_of_it = made
     data = recipe.data.model_copy(update={"max_validation_bytes": maximum})
     prepared = prepare(recipe.model_copy(update={"data": data}), tmp_path, progress=False)
@@ -262,6 +264,55 @@ def test_max_validation_bytes_is_equivalent_to_a_smaller_share(made, tmp_path, m
     assert texts(prepared.folder, "train.txt") == texts(all_of_it.folder, "train.txt")
     anew = validation_documents(data, prepared.tokenizer)
     assert [each.ids.tolist() for each in anew] == [each.ids.tolist() for each in prepared.validation]
+
+
+@pytest.fixture
+def stories(small_recipe, tmp_path):
+    """A function: the recipe of a file of so many stories, 56 bytes each."""
+
+    def make(count: int, *overrides: str):
+        path = tmp_path / f"{count}.txt"
+        path.write_text("".join(f"Story {n:6} of a goat that ate grass.\n<|endoftext|>\n" for n in range(count)))
+        return small_recipe(f"data.sources=[{{kind: text, files: {path}}}]", "tokenizer.vocab_size=300", *overrides)
+
+    return make
+
+
+def test_a_smaller_share_of_large_text_is_held_out_and_everything_else_trains(stories, tmp_path):
+    recipe = stories(4000, "data.max_validation_bytes=2800")
+    prepared = prepare(recipe, tmp_path / "data", progress=False)
+    summary = prepared.summary
+    assert 2800 / 2 < summary["validation"]["bytes"] <= 2800 and summary["not_measured"] < 20
+    assert sum(summary[side]["documents"] for side in ("train", "validation")) == 4000 - summary["not_measured"]
+    anew = validation_documents(prepared.data, prepared.tokenizer)
+    assert [each.ids.tolist() for each in anew] == [each.ids.tolist() for each in prepared.validation]
+    # the same documents as of all those that a larger share would hold out
+    all_of_it = Mixture(recipe.data.model_copy(update={"max_validation_bytes": 2**20}))
+    documents = list(all_of_it.documents())
+    ranked = sorted((document.text for document in [*documents, *all_of_it.validation()]), key=recipe.data.split.rank)
+    held_out = texts(prepared.folder, "validation.txt")
+    assert set(held_out) == set(ranked[: len(held_out)])
+
+
+@pytest.mark.parametrize("fraction", ["0.05", "1e-9"])
+def test_of_a_short_text_the_document_of_the_lowest_rank_is_held_out(stories, tmp_path, fraction):
+    recipe = stories(12, f"data.val_fraction={fraction}")
+    prepared = prepare(recipe, tmp_path / "data", progress=False)
+    (held_out,) = texts(prepared.folder, "validation.txt")
+    documents = [*texts(prepared.folder, "train.txt"), held_out]
+    assert len(documents) == 12 and held_out == min(documents, key=recipe.data.split.rank)
+    (anew,) = validation_documents(prepared.data, prepared.tokenizer)
+    assert anew.ids.tolist() == prepared.validation[0].ids.tolist()
+    with pytest.raises(AxionError, match="no validation documents; give the sources more data"):
+        prepare(stories(1), tmp_path / "data", progress=False)
+
+
+def test_the_rank_of_a_second_form_decides_nothing(small_recipe, tmp_path):
+    for count in range(2, 7):
+        source = write_jsonl(tmp_path / "mine.jsonl", problems(count))
+        only = [f"data.sources=[{{kind: gsm8k, files: {source}, direct_fraction: 1.0}}]", "tokenizer.vocab_size=300"]
+        summary = prepare(small_recipe(*only, "data.val_fraction=1e-9"), tmp_path / str(count), progress=False).summary
+        assert (summary["train"]["documents"], summary["validation"]["documents"]) == (2 * count - 2, 1)
 
 
 def test_without_held_out_real_text_the_loss_is_measured_on_everything_held_out(small_recipe, tmp_path):
@@ -332,6 +383,7 @@ def test_the_revision_is_resolved_recorded_and_part_of_the_fingerprint(made, tmp
         "axion.data.sources.base.read_hub",
         lambda hub_id, config, split, revision: [hub.Record(row, revision) for row in problems(40)],
     )
+    monkeypatch.setattr("axion.data.sources.base.hub_bytes", lambda *_: 2000)
     data = DataRecipe.model_validate({"arithmetic": 20, "word_problems": 0, "val_fraction": 0.3})
     recipe = made[0].model_copy(update={"data": data})
     first = prepare(recipe, tmp_path, progress=False)
@@ -401,7 +453,7 @@ def test_what_a_lost_connection_left_is_used_again(many_shards, tmp_path, monkey
     documents = Arithmetic.documents
 
     def lost(source, split, seed):
-        yield from islice(documents(source, split, seed), 300)
+        yield from islice(documents(source, split, seed), 350)
         raise AxionError("cannot load some/data from the Hub: no connection")
 
     monkeypatch.setattr(Arithmetic, "documents", lost)

@@ -5,6 +5,7 @@ A kind of source is one file in this folder with one subclass of `Source`, liste
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from axion.checksums import identify
 from axion.data.sources.files import RECORDS, Record, check_file, files_passed_over, list_files, read_records, suffix_of
-from axion.data.sources.hub import read_hub, resolve_revision, stream_hub
+from axion.data.sources.hub import hub_bytes, read_hub, resolve_revision, stream_hub
 from axion.data.split import Side, Split
 from axion.errors import AxionError
 from axion.files import sha256
@@ -101,6 +102,10 @@ class Source(Section):
         """This source with the revision of its Hub data set filled in."""
         return self
 
+    def num_bytes(self) -> int | None:
+        """About how much text there is, where that is known before it is read. Raises AxionError as `documents`."""
+        return None
+
     def local_paths(self) -> list[str]:
         """The local files that the documents come from."""
         return []
@@ -172,6 +177,15 @@ class FileSource(Source):
     def _copy(self, part: Part) -> str | None:
         return self.hub_copies.get(self.hub_id or "", {}).get(part)
 
+    def num_bytes(self) -> int | None:
+        """The size of the local files as they are, or of the data set on the Hub, unless that is streamed."""
+        if self.files:
+            return sum(check_file(path).stat().st_size for path in self.local_paths())
+        if not self.is_from_hub or self.is_streamed:
+            return None
+        with self._advising("files"):
+            return hub_bytes(str(self.hub_id), self.hub_config, "train", self.revision)
+
     def local_paths(self) -> list[str]:
         """The local files that the documents come from. Raises AxionError for a folder that has none."""
         return list_files(self.files or [], self.suffixes)
@@ -209,10 +223,15 @@ class FileSource(Source):
         return self._hub_records("train")
 
     def _hub_records(self, part: Part) -> Iterator[Record]:
-        setting = "files" if part == "train" else "test_files"
-        try:
+        with self._advising("files" if part == "train" else "test_files"):
             read = stream_hub if self.is_streamed else read_hub
             yield from read(str(self.hub_id), self.hub_config, part, self.revision)
+
+    @contextmanager
+    def _advising(self, setting: str) -> Iterator[None]:
+        """Adds to an error of the Hub that a local copy can be read instead."""
+        try:
+            yield
         except AxionError as error:
             raise AxionError(f"{error}; {self._advice(setting)} reads a local copy") from None
 
@@ -227,10 +246,8 @@ class FileSource(Source):
     def pinned(self) -> Self:
         if self.files or not self.is_from_hub:
             return self
-        try:
+        with self._advising("files"):
             revision = resolve_revision(str(self.hub_id), self.hub_config, self.revision)
-        except AxionError as error:
-            raise AxionError(f"{error}; {self._advice('files')} reads a local copy") from None
         return self.model_copy(update={"revision": revision})
 
     def settings(self) -> dict[str, Any]:

@@ -59,13 +59,16 @@ def read_hub(hub_id: str, config: str | None, split: str, revision: str | None) 
         AxionError: it cannot be loaded, is empty, or the only copy that is available is of another commit than
             `revision`.
     """
-    rows = _load_cached(hub_id, config, split, revision) if _is_commit(revision) else None
-    if rows is None:
-        rows = _load(hub_id, config, split, revision)
+    rows = _rows(hub_id, config, split, revision)
     if len(rows) == 0:
         raise AxionError(f"{hub_id} ({split}) is empty; it must have at least one record")
     for number, row in enumerate(rows, start=1):
         yield Record(cast("dict[str, Any]", row), f"{hub_id} ({split}), row {number}")
+
+
+def hub_bytes(hub_id: str, config: str | None, split: str, revision: str | None) -> int:
+    """The size of all fields of one split. Raises AxionError as `read_hub`."""
+    return _rows(hub_id, config, split, revision).data.nbytes
 
 
 def stream_hub(hub_id: str, config: str | None, split: str, revision: str | None) -> Iterator[Record]:
@@ -85,6 +88,11 @@ def stream_hub(hub_id: str, config: str | None, split: str, revision: str | None
         raise _cannot_load(f"row {number + 1} of {hub_id}", error) from None
     if number == 0:
         raise AxionError(f"{hub_id} ({split}) is empty; it must have at least one record")
+
+
+def _rows(hub_id: str, config: str | None, split: str, revision: str | None) -> "Dataset":
+    cached = _load_cached(hub_id, config, split, revision) if _is_commit(revision) else None
+    return _load(hub_id, config, split, revision) if cached is None else cached
 
 
 def _load_cached(hub_id: str, config: str | None, split: str, commit: str | None) -> "Dataset | None":
