@@ -233,6 +233,11 @@ class Recipe(Section):
                 f"training.distributed.ep_size is {sizes.ep_size}; it must divide training.distributed.fsdp_size "
                 f"({sizes.fsdp_size}) and architecture.n_routed_experts ({config.n_routed_experts})"
             )
+        if sizes.ep_size > 1 and config.n_routed_experts % sizes.fsdp_size:
+            raise ValueError(
+                f"training.distributed.fsdp_size is {sizes.fsdp_size}; with an ep_size above 1 it must divide "
+                f"architecture.n_routed_experts ({config.n_routed_experts})"
+            )
         if self.training.window % (self.training.short_window or 1):
             raise ValueError(
                 f"training.short_window is {self.training.short_window}; it must divide training.window "

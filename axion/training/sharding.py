@@ -48,18 +48,30 @@ def check_sharding(recipe: Recipe, processes: int) -> None:
             f"training.distributed.fsdp_size is {settings.fsdp_size}; it must divide the number of processes "
             f"({processes}, torchrun's --nproc-per-node times --nnodes)"
         )
-    with torch.device("meta"):
-        model = AxionForCausalLM(recipe.build_config())
-    for name, weight in model.named_parameters():
-        if len(weight) % settings.fsdp_size:
-            raise AxionError(
-                f"training.distributed.fsdp_size is {settings.fsdp_size}; it must divide the first dimension of every "
-                f"weight, and that of {name} is {len(weight)}"
-            )
     if recipe.lora:
         raise AxionError("lora does not work with training.distributed; train the whole model, or set fsdp_size to 1")
     if recipe.training.compile:
         raise AxionError("training.compile does not work with training.distributed; set one of the two to its default")
+
+
+class TiedAxionForCausalLM(AxionForCausalLM):
+    """An `AxionForCausalLM` whose weights are tied before they are sharded, for loading alone.
+
+    transformers ties them afterwards, when FSDP2 manages the embeddings and the head as two weights. Where the rows are
+    not divided evenly, it pads each of them in memory of its own, and the optimizer updates only one of the two:
+    https://github.com/pytorch/pytorch/issues/176076.
+    """
+
+    @classmethod
+    def maybe_distribute_model(cls, model: nn.Module, distributed_config, mesh_manager):
+        assert isinstance(model, AxionForCausalLM)
+        model.__class__ = AxionForCausalLM  # checkpoints record the name
+        if model.config.tie_word_embeddings:
+            model.tie_weights(recompute_mapping=False)
+            # named in no rule, both belong to the group of the whole model, which recognises them as one
+            both = ("model.embed_tokens", "lm_head")
+            model.fsdp_plan = {name: rule for name, rule in model.fsdp_plan.items() if name not in both}
+        return super().maybe_distribute_model(model, distributed_config, mesh_manager)
 
 
 def shard(model: AxionForCausalLM, settings: DistributedRecipe, processes: int) -> AxionForCausalLM:
@@ -68,7 +80,7 @@ def shard(model: AxionForCausalLM, settings: DistributedRecipe, processes: int) 
     Groups of `fsdp_size` processes each hold one copy of the model. Every process has to call this.
     """
     logging.getLogger("torch.distributed.tensor").setLevel(logging.ERROR)  # it warns of every slow exchange
-    sharded = type(model).from_pretrained(
+    sharded = TiedAxionForCausalLM.from_pretrained(
         None,
         config=model.config,
         state_dict=model.state_dict(),
