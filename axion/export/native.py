@@ -23,6 +23,9 @@ DEEPSEEK_SWITCHES = {"scoring_func": "sigmoid", "topk_method": "noaux_tc", "moe_
 """Settings of the router in DeepSeek-V3's own config.json. vLLM, SGLang and llama.cpp read them, transformers ignores
 them."""
 
+OWN_FIELDS = {"attention", "head_dim", "num_shared_layers", "num_loops", "projection_rank", "dropout"}
+"""Fields that DeepSeek-V3 does not have. Its family of models leaves them at their defaults."""
+
 
 def write_native(release: Release, folder: Path) -> None:
     """Writes config.json, generation_config.json, model.safetensors and the tokenizer's files into `folder`.
@@ -51,7 +54,7 @@ def native_config(config: AxionConfig) -> DeepseekV3Config:
         raise AxionError(
             "n_routed_experts is 1; transformers' deepseek_v3 adds up the two best experts of a group, so it needs 2"
         )
-    fields = {name: getattr(config, name) for name in AxionConfig.__annotations__}
+    fields = {name: getattr(config, name) for name in AxionConfig.__annotations__.keys() - OWN_FIELDS}
     # training turns the cache off; whoever loads a checkpoint wants it on
     return DeepseekV3Config(**fields | {"use_cache": True, "tie_word_embeddings": False}, **DEEPSEEK_SWITCHES)
 

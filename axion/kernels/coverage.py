@@ -48,6 +48,7 @@ def _is_static_rope(value: object) -> bool:
 
 
 COVERED: dict[str, Rule] = {
+    "attention": _is_one_of("mla"),
     **dict.fromkeys(
         (
             *("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings", "intermediate_size"),
@@ -58,6 +59,10 @@ COVERED: dict[str, Rule] = {
         ),
         _is_size,
     ),
+    "projection_rank": _is_one_of(None),
+    "num_shared_layers": _is_one_of(0),
+    "num_loops": _is_one_of(1),
+    "dropout": _is_one_of(0),
     "q_lora_rank": lambda value: value is None or _is_size(value),
     "first_k_dense_replace": _is_count,
     "routed_scaling_factor": _is_number,

@@ -12,12 +12,14 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from axion.model.attention_axion import AxionAttention, AxionRMSNorm, AxionRotaryEmbedding
+from axion.model.attention_axion import AxionLatentAttention, AxionRMSNorm, AxionRotaryEmbedding
+from axion.model.layer_axion import AxionDecoderLayer
 from axion.model.mixture_axion import AxionExperts, AxionMLP, AxionMoE, AxionRouter
-from axion.model.modeling_axion import AxionDecoderLayer, AxionForCausalLM, AxionModel
+from axion.model.modeling_axion import AxionForCausalLM, AxionModel
 
 SUPPORTED_MODULES = {
-    *(AxionForCausalLM, AxionModel, AxionDecoderLayer, AxionAttention, AxionMLP, AxionMoE, AxionExperts, AxionRouter),
+    *(AxionForCausalLM, AxionModel, AxionDecoderLayer, AxionLatentAttention, AxionMLP),
+    *(AxionMoE, AxionExperts, AxionRouter),
     *(AxionRMSNorm, AxionRotaryEmbedding, nn.ModuleList, nn.Linear, nn.Embedding, type(ACT2FN["silu"])),
 }
 """The module types that the kernels implement. A wrapped or replaced module may compute something else."""

@@ -15,6 +15,7 @@ from transformers.activations import ACT2FN
 from transformers.integrations.moe import use_experts_implementation
 
 from .configuration_axion import AxionConfig
+from .projection_axion import projection
 
 
 class AxionMLP(nn.Module):
@@ -22,9 +23,9 @@ class AxionMLP(nn.Module):
 
     def __init__(self, config: AxionConfig, intermediate_size: int):
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, intermediate_size, bias=False)
-        self.down_proj = nn.Linear(intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = projection(config, config.hidden_size, intermediate_size)
+        self.up_proj = projection(config, config.hidden_size, intermediate_size)
+        self.down_proj = projection(config, intermediate_size, config.hidden_size)
         self.act_fn = ACT2FN[config.hidden_act]
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -1,12 +1,14 @@
-"""Multi-head latent attention, with the norm and the rotary positions it needs.
+"""Multi-head latent attention and grouped-query attention, with the norm and the rotary positions they need.
 
-Shape suffixes in names: B batch, S query positions, T cached and new positions, D hidden, H heads, R key-value latent,
-N and P a head's dimensions without and with rotary positions. A `[B, H, S, N]` tensor of queries is `queries_BHSN`.
+Shape suffixes in names: B batch, S query positions, T cached and new positions, D hidden, H heads, G key-value heads, R
+key-value latent, N and P a head's dimensions without and with rotary positions, C all of them. A `[B, H, S, N]` tensor
+of queries is `queries_BHSN`.
 
 This file is copied verbatim into every release as remote code, so it imports only torch and transformers.
 
 Source: DeepSeek-V3 technical report, arXiv 2412.19437, section 2.1.1; DeepSeek-V2, arXiv 2405.04434, section 2.1, for
-the absorbed form. Parameter names and shapes are those of transformers' `DeepseekV3ForCausalLM`.
+the absorbed form; grouped queries: arXiv 2305.13245. Parameter names and shapes are those of transformers'
+`DeepseekV3ForCausalLM` and `LlamaForCausalLM`.
 """
 
 import math
@@ -21,6 +23,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_u
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_axion import LATENT_NORM_EPS, AxionConfig
+from .projection_axion import projection
 
 CACHE_ARGUMENT = "cache" if "cache" in MoeModelOutputWithPast.__dataclass_fields__ else "past_key_values"
 """What the installed transformers calls the key-value cache, in arguments and outputs: `cache` since version 5.24."""
@@ -79,8 +82,8 @@ class AxionRotaryEmbedding(nn.Module):
     @staticmethod
     def compute_default_rope_parameters(config: AxionConfig, device=None, **kwargs) -> tuple[torch.Tensor, float]:
         """Frequencies θ^(−2i/P) for i < P/2, and the factor 1 on cosines and sines."""
-        exponent = torch.arange(0, config.qk_rope_head_dim, 2, dtype=torch.float, device=device)
-        return config.rope_parameters["rope_theta"] ** (-exponent / config.qk_rope_head_dim), 1.0
+        exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float, device=device)
+        return config.rope_parameters["rope_theta"] ** (-exponent / config.head_dim), 1.0
 
     @torch.no_grad()
     @dynamic_rope_update
@@ -134,6 +137,7 @@ def _is_plain(layer: nn.Module) -> bool:
 
 def eager_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
     """Attention written out, for `output_attentions`; returns `[B, S, H, ·]` and the weights `[B, H, S, T]`."""
+    key, value = (part.repeat_interleave(module.num_key_value_groups, dim=1) for part in (key, value))
     scores_BHST = query @ key.transpose(2, 3) * scaling
     if attention_mask is not None:
         scores_BHST = scores_BHST + attention_mask
@@ -143,6 +147,19 @@ def eager_attention(module, query, key, value, attention_mask, scaling, dropout=
 
 
 class AxionAttention(nn.Module):
+    """What both kinds of attention share: the choice among transformers' attention functions."""
+
+    config: AxionConfig
+    scaling: float
+    attention_dropout: float
+
+    def _attend(self, query, key, value, attention_mask, **kwargs):
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation or "eager", eager_attention)
+        dropout = self.attention_dropout if self.training else 0.0
+        return attend(self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs)
+
+
+class AxionLatentAttention(AxionAttention):
     """Multi-head latent attention: keys and values come from one narrow latent per token, which alone is cached.
 
     c = norm(W_dkv x) is the latent (R numbers) and k_rope = rotate(W_kr x) the rotary key that all heads share (P
@@ -193,14 +210,18 @@ class AxionAttention(nn.Module):
         attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         cache: Cache | None = None,
+        slot: int | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Returns the block's output `[B, S, D]` and, from the eager implementation, the weights `[B, H, S, T]`."""
+        """Returns the block's output `[B, S, D]` and, from the eager implementation, the weights `[B, H, S, T]`.
+
+        `slot` is the cache's entry to use, by default the layer's own index; a layer that is looped has several.
+        """
         q_nope_BHSN, q_rope_BHSP = self._queries(hidden_BSD, position_embeddings)
         latent_B1SR, k_rope_B1SP = self._latents(hidden_BSD, position_embeddings)
         absorb = False
         if (cache := either_cache(cache, past_key_values)) is not None:
-            latent_B1SR, k_rope_B1SP = cache.update(latent_B1SR, k_rope_B1SP, self.layer_idx)
+            latent_B1SR, k_rope_B1SP = cache.update(latent_B1SR, k_rope_B1SP, self.layer_idx if slot is None else slot)
             absorb = hidden_BSD.shape[1] == 1 and _is_plain(self.kv_b_proj)
 
         if absorb:
@@ -211,17 +232,7 @@ class AxionAttention(nn.Module):
             key = value = torch.cat([latent_B1SR, k_rope_B1SP], dim=-1).expand(-1, self.num_heads, -1, -1)
         else:
             query, key, value = self._expanded(q_nope_BHSN, q_rope_BHSP, latent_B1SR, k_rope_B1SP)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation or "eager", eager_attention)
-        context_BSHx, weights = attend(
-            self,
-            query,
-            key,
-            value,
-            attention_mask,
-            dropout=self.attention_dropout if self.training else 0.0,
-            scaling=self.scaling,
-            **kwargs,
-        )
+        context_BSHx, weights = self._attend(query, key, value, attention_mask, **kwargs)
         if absorb:
             context_BHSR = context_BSHx[..., : value_up_HvR.shape[-1]].transpose(1, 2)
             context_BSHx = (context_BHSR @ value_up_HvR.mT).transpose(1, 2)
@@ -253,3 +264,51 @@ class AxionAttention(nn.Module):
         weight_HxR = self.kv_b_proj.weight.view(self.num_heads, -1, self.latent_parts[0])
         key_up_HNR, value_up_HvR = weight_HxR.split_with_sizes(self.expanded_parts, dim=1)
         return key_up_HNR, value_up_HvR
+
+
+# --- Grouped-query attention ------------------------------------------------------------------------------------------
+
+
+class AxionGroupedQueryAttention(AxionAttention):
+    """Grouped-query attention: H query heads share G keys and values, which are cached as they are.
+
+    Rotary positions turn the whole head, in pairs of its two halves, as in Llama. Each projection is a full matrix or
+    two factors of `projection_rank`.
+    """
+
+    def __init__(self, config: AxionConfig, layer_idx: int):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.is_causal = True
+        self.head_dim = config.head_dim
+        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
+        self.scaling = config.head_dim**-0.5
+        self.attention_dropout = config.attention_dropout
+        queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        self.q_proj = projection(config, config.hidden_size, queries, bias=config.attention_bias)
+        self.k_proj = projection(config, config.hidden_size, keys, bias=config.attention_bias)
+        self.v_proj = projection(config, config.hidden_size, keys, bias=config.attention_bias)
+        self.o_proj = projection(config, queries, config.hidden_size, bias=config.attention_bias)
+
+    def forward(
+        self,
+        hidden_BSD: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
+        slot: int | None = None,
+        **kwargs,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As `AxionLatentAttention.forward`."""
+        query_BHSC, key_BGSC, value_BGSC = (
+            part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for part in (self.q_proj(hidden_BSD), self.k_proj(hidden_BSD), self.v_proj(hidden_BSD))
+        )
+        query_BHSC = rotate(query_BHSC, *position_embeddings, interleave=False)
+        key_BGTC, value_BGTC = rotate(key_BGSC, *position_embeddings, interleave=False), value_BGSC
+        if (cache := either_cache(cache, past_key_values)) is not None:
+            key_BGTC, value_BGTC = cache.update(key_BGTC, value_BGTC, self.layer_idx if slot is None else slot)
+        context_BSHC, weights = self._attend(query_BHSC, key_BGTC, value_BGTC, attention_mask, **kwargs)
+        return self.o_proj(context_BSHC.flatten(2)), weights

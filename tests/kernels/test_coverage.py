@@ -31,6 +31,11 @@ OUTSIDE = {
     "attention_bias": [True],
     "attention_dropout": [0.1],
     "num_nextn_predict_layers": [1],
+    "attention": ["gqa", None],
+    "projection_rank": [4],
+    "num_shared_layers": [1, None],
+    "num_loops": [2, None],
+    "dropout": [0.1],
     "routed_scaling_factor": [None, float("nan"), "1"],
     "rms_norm_eps": [None, float("inf")],
     "first_k_dense_replace": [-1, 0.5],
@@ -53,22 +58,36 @@ def test_a_release_is_covered():
 
 
 def test_a_field_that_no_class_declares_means_pytorch():
-    config = AxionConfig(**TINY, num_loops=2)
-    assert unsupported_reason(config) == "the kernels do not cover num_loops=2"
-    assert str(choose("auto", config)) == "PyTorch: the kernels do not cover num_loops=2"
-    with pytest.raises(AxionError, match=r"cannot be used: the kernels do not cover num_loops=2;"):
+    config = AxionConfig(**TINY, logit_softcap=30)
+    assert unsupported_reason(config) == "the kernels do not cover logit_softcap=30"
+    assert str(choose("auto", config)) == "PyTorch: the kernels do not cover logit_softcap=30"
+    with pytest.raises(AxionError, match=r"cannot be used: the kernels do not cover logit_softcap=30;"):
         choose("native", config)
     model = AxionForCausalLM(config)
     for use in (use_kernels, NativeDecoder):
-        with pytest.raises(Unavailable, match="num_loops=2"):
+        with pytest.raises(Unavailable, match="logit_softcap=30"):
             use(model)
 
 
 def test_a_field_that_a_subclass_declares_means_pytorch():
-    class Looped(AxionConfig):
-        num_shared_layers: int = 1
+    class Capped(AxionConfig):
+        logit_softcap: int = 30
 
-    assert unsupported_reason(Looped(**TINY)) == "the kernels do not cover num_shared_layers=1"
+    assert unsupported_reason(Capped(**TINY)) == "the kernels do not cover logit_softcap=30"
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"attention": "gqa"}, "attention='gqa'"),
+        ({"attention": "gqa", "first_k_dense_replace": TINY["num_hidden_layers"], "projection_rank": 4}, "attention="),
+        ({"num_shared_layers": 1, "num_loops": 2}, "num_shared_layers=1"),
+        ({"dropout": 0.1}, "dropout=0.1"),
+        ({"num_nextn_predict_layers": 1}, "num_nextn_predict_layers=1"),
+    ],
+)
+def test_parts_that_only_pytorch_computes(fields, named):
+    assert f"the kernels do not cover {named}" in (unsupported_reason(AxionConfig(**TINY | fields)) or "")
 
 
 def test_layers_that_differ_mean_pytorch():
@@ -94,8 +113,8 @@ def test_sizes_that_follow_from_others(name):
 
 
 def test_other_architectures():
-    assert unsupported_reason(LlamaConfig()) == "the kernels need kv_lora_rank, which the config lacks"
-    assert "num_nextn_predict_layers=1" in (unsupported_reason(DeepseekV3Config()) or "")
+    assert unsupported_reason(LlamaConfig()) == "the kernels need attention, which the config lacks"
+    assert unsupported_reason(DeepseekV3Config()) == "the kernels need attention, which the config lacks"
 
 
 def test_fields_that_do_not_affect_the_computation(tmp_path):

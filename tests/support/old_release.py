@@ -8,7 +8,7 @@ from pathlib import Path
 
 from publish.manifest import read_manifest, write_manifest
 
-PARTS = ("attention_axion", "mixture_axion")
+PARTS = ("projection_axion", "attention_axion", "mixture_axion", "layer_axion", "mtp_axion")
 
 
 def copy_as_old_release(release: Path, folder: Path) -> Path:

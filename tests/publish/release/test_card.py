@@ -17,7 +17,8 @@ NOT_SHOWN = re.compile(
     r"""
     format
     | architecture\.(intermediate_size|num_key_value_heads|topk_group|rope_parameters.*|rms_norm_eps|attention_dropout)
-    | architecture\.(initializer_range|pad_token_id|bos_token_id|eos_token_id)
+    | architecture\.(initializer_range|pad_token_id|bos_token_id|eos_token_id|head_dim|num_loops|dropout)
+    | architecture\.num_shared_layers
     | parameters\.cache\..*bytes_per_.*  # the card states the cache in numbers, and in bytes as measured
     | data\.bytes_per_token\..* | data\..*\.bytes
     | training\.machine\.torch_threads | results\.speed\.machine\.torch_threads
