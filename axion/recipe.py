@@ -20,7 +20,7 @@ from axion.errors import AxionError, one_line
 from axion.families import get_family
 from axion.files import parse_yaml, read_yaml
 from axion.model.configuration_axion import AxionConfig
-from axion.settings import LARGEST, Count, Positive, Rate, Section, Seed, Share
+from axion.settings import LARGEST, Count, Positive, Rate, Section, Seed, Share, Weight
 from axion.shipped import shipped
 from axion.tokenizer import SPECIAL_TOKENS
 
@@ -88,8 +88,9 @@ class TrainingRecipe(Section):
     epochs: Positive = 20
     max_steps: Positive | None = None
     """Stop after this many steps, whatever `epochs` says."""
-    optimizer: Literal["muon", "adamw"] = "muon"
-    """muon: Muon for the matrices and experts, AdamW for embeddings, norms and router; adamw: AdamW for all."""
+    optimizer: Literal["muon", "adamw", "adamw8bit"] = "muon"
+    """muon: Muon for the matrices and experts, AdamW for embeddings, norms and router; adamw: AdamW for all; adamw8bit:
+    AdamW with its state in 8 bits, by bitsandbytes, and plain AdamW where that is not installed or does not work."""
     learning_rate: Rate = 6e-3
     """AdamW's peak rate."""
     muon_learning_rate: Rate = 1.2e-2
@@ -100,8 +101,9 @@ class TrainingRecipe(Section):
     """Decoupled decay of the matrices and experts; none on embeddings, norms, router."""
     adam_betas: tuple[Share, Share] = (0.9, 0.95)
     adam_epsilon: Rate = 1e-8
-    schedule: Literal["wsd", "cosine"] = "wsd"
-    """wsd: warm-up, constant, then linear decay over `decay_fraction`; cosine: warm-up, then half a cosine."""
+    schedule: Literal["wsd", "three_phase", "cosine"] = "wsd"
+    """wsd: warm-up, constant, then linear decay over `decay_fraction`; three_phase: the same with half a cosine for the
+    decay; cosine: warm-up, then half a cosine."""
     warmup_steps: Count = 40
     decay_fraction: Annotated[float, Field(ge=0, le=1)] = 0.65
     final_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -114,6 +116,14 @@ class TrainingRecipe(Section):
     distributed: DistributedRecipe = DistributedRecipe()
     compile: bool = False
     """torch.compile; the first steps take up to a minute longer."""
+    gradient_checkpointing: bool = False
+    """Keep only each layer's input for the backward pass and compute the layer again there: less memory, a third more
+    time, the same result."""
+    label_smoothing: Share = 0.0
+    """How much of each label is spread evenly over the vocabulary in training; the validation loss stays plain."""
+    mtp_weight: tuple[Weight, Weight] = (0.3, 0.1)
+    """λ, the weight of the loss of multi-token prediction: in the first two thirds of the tokens, and after them. Used
+    where architecture.num_nextn_predict_layers is 1."""
     bias_update_speed: Annotated[float, Field(ge=0)] = 1e-3
     """γ: how far each routing bias moves after a step towards an even load; 0 leaves them alone."""
     sequence_balance_weight: Annotated[float, Field(ge=0)] = 0.0

@@ -13,6 +13,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """NumPy's generators take no larger seed."""
 Share = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+"""A factor on a loss; 0 switches it off."""
 
 
 def _each_once(paths: list[str]) -> list[str]:

@@ -8,7 +8,8 @@ on zero: only their differences matter.
 Shape suffixes in names: L mixture layers, E routed experts, T tokens, K experts per token.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -29,12 +30,13 @@ class ExpertBalancer:
     def __init__(self, model: nn.Module, speed: float):
         self.routers = [module for module in model.modules() if isinstance(module, AxionRouter)]
         self.speed = speed
+        self._is_paused = False
         self._counts = [torch.zeros_like(_bias(router), dtype=torch.long) for router in self.routers]
         self._hooks = [router.register_forward_hook(self._counter(layer)) for layer, router in enumerate(self.routers)]
 
     def _counter(self, layer: int) -> Callable[[nn.Module, tuple, tuple], None]:
         def hook(router: nn.Module, _inputs: tuple, outputs: tuple) -> None:
-            if router.training:
+            if router.training and not self._is_paused:
                 _, _, experts_TK = outputs
                 self.count(layer, experts_TK)
 
@@ -44,6 +46,15 @@ class ExpertBalancer:
         """Adds the choices `[T, K]` of one pass through the router of a mixture layer, numbered from 0."""
         counted = experts_TK.flatten().bincount(minlength=len(self._counts[layer]))
         self._counts[layer] = self._counts[layer].to(counted.device) + counted
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within the block nothing is counted, as where a forward pass is repeated for the backward pass."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
 
     @torch.no_grad()
     def step(self) -> torch.Tensor:

@@ -1,11 +1,53 @@
-"""Auxiliary losses.
+"""What training adds to the next-token loss: label smoothing, the weight of multi-token prediction, load balance.
 
-Shape suffixes in names: B batch, S positions, T all tokens (B·S), E routed experts, K experts per token.
+Shape suffixes in names: B batch, S positions, V vocabulary, T all tokens (B·S), E routed experts, K experts per token.
 """
 
 import torch
+import torch.nn.functional as F
 
+from axion.labels import IGNORED
 from axion.model.configuration_axion import AxionConfig
+from axion.model.modeling_axion import AxionForCausalLM
+from axion.recipe import TrainingRecipe
+
+
+def smooth_labels(model: AxionForCausalLM, smoothing: float) -> None:
+    """Makes the model's losses, those of multi-token prediction too, smooth their labels while it is in training mode.
+
+    In eval mode the loss stays the plain one.
+
+    Args:
+        smoothing: `label_smoothing` of `torch.nn.functional.cross_entropy`.
+    """
+
+    def loss_function(logits, labels, vocab_size=None, num_items_in_batch=None, **_) -> torch.Tensor:
+        return next_token_loss(logits, labels, num_items_in_batch, smoothing if model.training else 0.0)
+
+    model.loss_function = loss_function
+
+
+def next_token_loss(
+    logits_BSV: torch.Tensor,
+    labels_BS: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    smoothing: float = 0.0,
+) -> torch.Tensor:
+    """The loss of `AxionForCausalLM` with smoothed labels, in nats: a mean, or a sum over `num_items_in_batch`."""
+    logits_TV, labels_T = logits_BSV[:, :-1].float().flatten(0, 1), labels_BS[:, 1:].flatten()
+    reduction = "mean" if num_items_in_batch is None else "sum"
+    loss = F.cross_entropy(logits_TV, labels_T, ignore_index=IGNORED, reduction=reduction, label_smoothing=smoothing)
+    return loss if num_items_in_batch is None else loss / num_items_in_batch
+
+
+def mtp_weight(training: TrainingRecipe, step: int, steps: int) -> float:
+    """λ, the weight of the loss of multi-token prediction in the step after `step` others of a run.
+
+    Where a finished run goes on for more epochs, λ stays at its second value.
+    """
+    first, then = training.mtp_weight
+    steps = training.restarts[0] if training.restarts else steps
+    return first if 3 * step < 2 * steps else then
 
 
 def sequence_balance_loss(

@@ -1,17 +1,24 @@
-"""Reads and writes metrics.csv, the log of a run.
+"""Reads and writes the logs of a run: metrics.csv and eval.csv.
 
-One row every few steps, at most 400 in total. Columns: step, epoch, tokens, seconds, tokens_per_second, lr, train_loss
-(nats per token), val_loss (nats per token) and val_bits_per_byte where the row was evaluated, and max_violation_layer_N
-for each decoder layer N with routed experts, numbered from 1 (0 is an even load). Earlier versions numbered the layers
-with experts among themselves, which is the same unless the first layers are dense.
+metrics.csv has one row every few steps, at most 400 in total. Columns: step, epoch, tokens, seconds, tokens_per_second,
+lr, train_loss (nats per token), val_loss (nats per token) and val_bits_per_byte where the row was evaluated, and
+max_violation_layer_N for each decoder layer N with routed experts, numbered from 1 (0 is an even load). Earlier
+versions numbered the layers with experts among themselves, which is the same unless the first layers are dense.
+
+train_loss and val_loss are always those of the labels themselves. With label smoothing a column smoothed_loss has the
+loss that is trained. With multi-token prediction, mtp_loss has the loss of the token after the next, before its weight
+λ (smoothed where labels are), and max_violation_mtp the load of that layer's router.
+
+eval.csv repeats the evaluated rows as step, loss (nats per token) and perplexity.
 """
 
 import csv
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +26,10 @@ from axion.errors import AxionError, one_line
 from axion.files import staged, writing
 
 METRICS_FILE = "metrics.csv"
+EVALUATIONS_FILE = "eval.csv"
 MAX_ROWS = 400
+MTP_VIOLATION = "max_violation_mtp"
+"""The column of the load balance in the layer of multi-token prediction."""
 
 _VIOLATION = re.compile(r"max_violation_layer_(\d+)")
 _RESTORE = "restore it, or start a new run with --out DIR"
@@ -91,22 +101,54 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 # --- Writing ----------------------------------------------------------------------------------------------------------
 
 
-class MetricsFile:
-    """Writes a run's metrics.csv row by row.
+class _Table:
+    """Writes a CSV file row by row."""
+
+    def __init__(self, path: Path, columns: Sequence[str]):
+        self.path = path
+        self.columns = columns
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Replaces the file by one with these rows."""
+        with staged(self.path) as staging, staging.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Adds a row; columns that it lacks stay empty. Raises AxionError where it cannot be written."""
+        with (
+            writing(self.path, "free some space and continue with --resume"),
+            self.path.open("a", newline="", encoding="utf-8") as file,
+        ):
+            csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
+
+
+class MetricsFile(_Table):
+    """Writes a run's metrics.csv.
 
     Args:
         path: the file.
         layers: the decoder layers with routed experts, numbered from 1.
         row_every: steps between two rows.
+        losses: columns of further training losses.
+        has_mtp: whether the layer of multi-token prediction is trained.
     """
 
     COLUMNS = ("step", "epoch", "tokens", "seconds", "tokens_per_second", "lr", "train_loss")
     VALIDATION = ("val_loss", "val_bits_per_byte")
 
-    def __init__(self, path: Path, layers: Iterable[int], row_every: int = 1):
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        layers: Iterable[int],
+        row_every: int = 1,
+        losses: Iterable[str] = (),
+        has_mtp: bool = False,
+    ):
+        violations = [*map(violation_column, layers), *([MTP_VIOLATION] if has_mtp else [])]
+        super().__init__(path, [*self.COLUMNS, *losses, *self.VALIDATION, *violations])
         self.row_every = row_every
-        self.columns = [*self.COLUMNS, *self.VALIDATION, *map(violation_column, layers)]
 
     def start(self, step: int = 0) -> float:
         """Starts the file, or truncates it to the rows up to `step` of a resumed run.
@@ -120,10 +162,7 @@ class MetricsFile:
         rows = self._rows_until(step) if step > 0 and self.path.exists() else []
         if not rows and step >= self.row_every:
             raise AxionError(f"{self.path} is missing or lost its rows; {_RESTORE}")
-        with staged(self.path) as staging, staging.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        self.write(rows)
         return float(rows[-1]["seconds"]) if rows else 0.0
 
     def _rows_until(self, step: int) -> list[dict[str, str]]:
@@ -140,13 +179,24 @@ class MetricsFile:
             raise AxionError(f"{self.path} is broken: its column {unknown[0]} is unknown; {_RESTORE}")
         return kept
 
-    def append(self, row: Mapping[str, float]) -> None:
-        """Adds a row; columns that it lacks stay empty. Raises AxionError where it cannot be written."""
-        with (
-            writing(self.path, "free some space and continue with --resume"),
-            self.path.open("a", newline="", encoding="utf-8") as file,
-        ):
-            csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
+
+class EvaluationsFile(_Table):
+    """Writes a run's eval.csv, beside its metrics.csv."""
+
+    def __init__(self, run: Path):
+        super().__init__(run / EVALUATIONS_FILE, ("step", "loss", "perplexity"))
+        self.metrics = run / METRICS_FILE
+
+    def start(self) -> None:
+        """Starts the file with the evaluated rows of metrics.csv, which a resumed run has truncated."""
+        rows = _read_rows(self.metrics)
+        self.write(self.row(row["step"], float(row["val_loss"])) for row in rows if row["val_loss"])
+
+    @staticmethod
+    def row(step: int | str, loss: float) -> dict[str, Any]:
+        """A row of the file, from a loss in nats per token."""
+        with np.errstate(over="ignore"):  # infinite above 709 nats
+            return {"step": step, "loss": loss, "perplexity": float(np.exp(loss))}
 
 
 def violation_column(layer: int) -> str:

@@ -21,6 +21,7 @@ from axion.kernels.dimensions import NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS
 from axion.kernels.muon import muon_update
 from axion.model.mixture_axion import AxionExperts, AxionRouter
 from axion.recipe import TrainingRecipe
+from axion.training import eight_bit
 from axion.training.sharding import has_part_of_matrix, held, on_whole_matrices, same_mesh, shard_like
 
 
@@ -148,10 +149,12 @@ def _apply(update: torch.Tensor, target: torch.Tensor, group: dict) -> None:
     target.sub_(update, alpha=group["lr"])
 
 
-def build_optimizer(model: PreTrainedModel, training: TrainingRecipe, kernels: ctypes.CDLL | None = None) -> MuonAdamW:
+def build_optimizer(
+    model: PreTrainedModel, training: TrainingRecipe, kernels: ctypes.CDLL | None = None
+) -> torch.optim.Optimizer:
     """The recipe's optimizer: Muon (or AdamW) for matrices and experts, AdamW for embeddings, norms and router.
 
-    Frozen parameters are left out.
+    Frozen parameters are left out. "adamw8bit" is built as such; see `axion.training.eight_bit.unavailable_reason`.
     """
     # in the model's order: the optimizer's state is saved by position
     routers = [
@@ -183,16 +186,21 @@ def build_optimizer(model: PreTrainedModel, training: TrainingRecipe, kernels: c
         {"params": others, "muon": False, "lr": training.learning_rate},
         {"params": routers, "muon": False, "lr": training.router_learning_rate},
     ]
+    if training.optimizer == "adamw8bit":
+        # as in transformers' Trainer, the state of embeddings stays whole
+        groups = [{"weight_decay": 0.0, "whole_state": group["params"] is not matrices, **group} for group in groups]
     groups = [group for group in groups if group["params"]]
+    if training.optimizer == "adamw8bit":
+        return eight_bit.make(groups, betas=training.adam_betas, eps=training.adam_epsilon)
     return MuonAdamW(groups, splits, betas=training.adam_betas, eps=training.adam_epsilon, kernels=kernels)
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, training: TrainingRecipe, steps: int) -> LambdaLR:
-    """The learning-rate factor of each step: warm-up, then constant and linear decay (wsd), or half a cosine.
+    """The learning-rate factor of each step: warm-up, constant, then decay, which is linear (wsd) or half a cosine.
 
     The warm-up ends with a factor of 1, and the last step has `final_rate`, unless the schedule has no decay: it is all
-    warm-up, or wsd with a `decay_fraction` of 0. After each of `training.restarts` it starts again, and runs its course
-    over the steps up to the next one or the end.
+    warm-up, or has a `decay_fraction` of 0. The schedule "cosine" decays from the warm-up on. After each of
+    `training.restarts` it starts again, and runs its course over the steps up to the next one or the end.
     """
     ends = [*training.restarts, steps]
 
@@ -208,11 +216,13 @@ def build_schedule(optimizer: torch.optim.Optimizer, training: TrainingRecipe, s
         if step < warmup:
             return (step + 1) / warmup
         left = max(steps - 1 - step, 0)
-        if training.schedule == "wsd":
+        if training.schedule == "cosine":
+            remaining = left / max(steps - warmup, 1)
+        else:
             decay_steps = round(steps * training.decay_fraction)
             remaining = min(left / decay_steps, 1.0) if decay_steps else 1.0
-        else:
-            remaining = 0.5 * (1 - math.cos(math.pi * left / max(steps - warmup, 1)))
+        if training.schedule != "wsd":
+            remaining = 0.5 * (1 - math.cos(math.pi * remaining))
         return training.final_rate + (1 - training.final_rate) * remaining
 
     return LambdaLR(optimizer, factor)

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,14 @@ from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import Recipe
 from axion.training import parallel
 from axion.training.balance import ExpertBalancer, max_violation
-from axion.training.metrics import METRICS_FILE, MetricsFile, row_interval, violation_column
+from axion.training.metrics import (
+    METRICS_FILE,
+    MTP_VIOLATION,
+    EvaluationsFile,
+    MetricsFile,
+    row_interval,
+    violation_column,
+)
 from axion.training.signals import StopSignals
 from axion.training.validation import ValidationResult, validation_loss
 
@@ -59,7 +67,16 @@ class Recorder(TrainerCallback):
         self.row_every = row_interval(steps)
         self.layers = [index + 1 for index in model.config.mixture_layers]
         """The decoder layers with routed experts, numbered from 1."""
-        self.metrics = MetricsFile(run / METRICS_FILE, self.layers, self.row_every)
+        self.has_mtp = model.mtp is not None
+        """Whether the layer of multi-token prediction is trained; its router is the last."""
+        losses = [
+            *(["smoothed_loss"] if recipe.training.label_smoothing else []),
+            *(["mtp_loss"] if self.has_mtp else []),
+        ]
+        self.routers = [violation_column(layer) for layer in self.layers] + ([MTP_VIOLATION] if self.has_mtp else [])
+        """The columns of the routers' load, in the balancer's order."""
+        self.metrics = MetricsFile(run / METRICS_FILE, self.layers, self.row_every, losses, self.has_mtp)
+        self.evaluations = EvaluationsFile(run)
         # evaluations are made where rows are written
         self.evaluate_every = self.row_every * max(steps // self.row_every // recipe.training.evaluations, 1)
         self.stop = stop
@@ -69,7 +86,8 @@ class Recorder(TrainerCallback):
         """The step of the lowest validation loss, where the recipe keeps the best checkpoint."""
         self.log: Callable[[dict[str, float]], None] = lambda row: None
         """Receives each row, for the trackers."""
-        self._loss_sum, self._steps_summed, self._counts_LE, self._rate = 0.0, 0, None, 0.0
+        self._loss_sums = Counter(train_loss=0.0)
+        self._steps_summed, self._counts_LE, self._rate = 0, None, 0.0
         self._seconds_before, self._started, self._row_started = 0.0, 0.0, (0.0, 0)
         self._best_loss = math.inf
         self._bar: tqdm | None = None
@@ -79,13 +97,14 @@ class Recorder(TrainerCallback):
     def state(self) -> dict:
         """The sums since the last row, and the best loss. Every process has to call this; one of them saves it."""
         counts = None if self._counts_LE is None else self._counts_LE.tolist()
-        loss_sum = parallel.mean_over_processes(self._loss_sum)
+        sums = self._mean_losses(1)
         best = None if self.best_step is None else {"step": self.best_step, "val_loss": self._best_loss}
-        return {"loss_sum": loss_sum, "steps_summed": self._steps_summed, "counts": counts, "best": best}
+        return {"loss_sums": sums, "steps_summed": self._steps_summed, "counts": counts, "best": best}
 
     def restore(self, state: dict) -> None:
         """Continues from the `state()` of a checkpoint."""
-        self._loss_sum, self._steps_summed = state["loss_sum"], state["steps_summed"]
+        earlier = {"train_loss": state["loss_sum"]} if "loss_sum" in state else {}  # as earlier versions saved it
+        self._loss_sums, self._steps_summed = Counter(state.get("loss_sums", earlier)), state["steps_summed"]
         self._counts_LE = None if state["counts"] is None else torch.tensor(state["counts"])
         if self.recipe.training.keep_best and (best := state.get("best")):
             self.best_step, self._best_loss = best["step"], best["val_loss"]
@@ -103,12 +122,14 @@ class Recorder(TrainerCallback):
         state.save_steps = int(args.save_steps)  # a resumed run may save at another interval
         if self.main:
             self._seconds_before = self.metrics.start(state.global_step)
+            self.evaluations.start()
             self._bar = tqdm(total=self.steps, initial=state.global_step, desc=self.recipe.name, unit="step")
         self._row_started = (self._seconds(), state.global_step)
 
-    def add_loss(self, loss: torch.Tensor, accumulation: int) -> None:
-        """Adds the loss of one of `accumulation` micro-batches of a step."""
-        self._loss_sum += loss.item() / accumulation
+    def add_losses(self, losses: dict[str, torch.Tensor], accumulation: int) -> None:
+        """Adds the losses of one of `accumulation` micro-batches of a step, each under its column in metrics.csv."""
+        for column, loss in losses.items():
+            self._loss_sums[column] += loss.item() / accumulation
 
     def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
         assert optimizer is not None
@@ -152,25 +173,33 @@ class Recorder(TrainerCallback):
     # --- Rows
 
     def _write_row(self, step: int) -> None:
-        loss = parallel.mean_over_processes(self._loss_sum / self._steps_summed)
+        losses = self._mean_losses(self._steps_summed)
         seconds = self._seconds()  # without the validation
         evaluates = self.main or self.recipe.training.distributed.is_sharded  # in all processes or in none
         result = None
         if evaluates and (step % self.evaluate_every == 0 or step == self.steps):
             result = validation_loss(self.model, self.validation)
         if self.main:
-            row = self._measure(step, seconds, loss, result)
+            row = self._measure(step, seconds, losses, result)
             if self.recipe.training.keep_best and row.get("val_loss", math.inf) < self._best_loss:
                 self.best_step, self._best_loss = step, row["val_loss"]
             self.metrics.append(row)
+            if result is not None:
+                self.evaluations.append(self.evaluations.row(step, result.nats_per_token))
             self.log({key: value for key, value in row.items() if key not in {"step", "epoch"}})
             if self._bar:
-                shown = {"loss": f"{loss:.3f}", "tok/s": row["tokens_per_second"]}
+                shown = {"loss": f"{losses['train_loss']:.3f}", "tok/s": row["tokens_per_second"]}
                 self._bar.set_postfix(shown, refresh=False)
-        self._loss_sum, self._steps_summed, self._counts_LE = 0.0, 0, None
+        self._loss_sums, self._steps_summed, self._counts_LE = Counter(train_loss=0.0), 0, None
         self._row_started = (self._seconds(), step)
 
-    def _measure(self, step: int, seconds: float, loss: float, result: ValidationResult | None) -> dict[str, float]:
+    def _mean_losses(self, steps: int) -> dict[str, float]:
+        """The sums of the losses over `steps`, as the mean of all processes."""
+        return {column: parallel.mean_over_processes(total / steps) for column, total in self._loss_sums.items()}
+
+    def _measure(
+        self, step: int, seconds: float, losses: dict[str, float], result: ValidationResult | None
+    ) -> dict[str, float]:
         training = self.recipe.training
         tokens_per_step = training.batch_size * training.window
         row_seconds, row_step = self._row_started
@@ -181,13 +210,12 @@ class Recorder(TrainerCallback):
             "seconds": round(seconds, 2),
             "tokens_per_second": round((step - row_step) * tokens_per_step / (seconds - row_seconds)),
             "lr": self._rate,
-            "train_loss": loss,
+            **losses,
         }
         if result is not None:
             row |= {"val_loss": result.nats_per_token, "val_bits_per_byte": result.bits_per_byte}
         assert self._counts_LE is not None
-        violations = zip(self.layers, max_violation(self._counts_LE), strict=True)
-        return row | {violation_column(layer): violation for layer, violation in violations}
+        return row | dict(zip(self.routers, max_violation(self._counts_LE), strict=True))
 
     def _seconds(self) -> float:
         """Wall-clock seconds of training so far, those before a resume included."""

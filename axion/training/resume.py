@@ -17,7 +17,7 @@ from axion.files import locked, parse_yaml
 from axion.kernels.backend import Choice
 from axion.recipe import DistributedRecipe, Recipe, TrainingRecipe
 from axion.training import checkpoint, parallel
-from axion.training.metrics import METRICS_FILE
+from axion.training.metrics import EVALUATIONS_FILE, METRICS_FILE
 from axion.training.runfile import ADAPTER, FINAL, RECIPE_FILE, RUN_FILE, read_run_file, write_started
 
 MAY_CHANGE = {
@@ -34,6 +34,8 @@ class EarlierRun:
     finished: bool
     backend: str
     """What computed it."""
+    optimizer: str | None
+    """The optimizer that it was started with; None where an earlier version of Axion did."""
     data: DataRecipe
     """The data section of its recipe, with the revisions that it was started with."""
     tokenizer: TokenizerRecipe
@@ -72,9 +74,9 @@ def find_earlier(run: Path, recipe: Recipe, resume: bool) -> EarlierRun | None:
         raise AxionError(f"{run} ends after training.max_steps ({before.max_steps}), whatever the number of epochs")
     if changed and not goes_on:
         raise AxionError(f"{run} was started with another recipe; resume with the same {', '.join(changed)}")
-    backend = info.get("backend", "torch")
+    backend, optimizer = info.get("backend", "torch"), info.get("optimizer")
     if info.get("finished") and not goes_on and (run / FINAL / "config.json").is_file():
-        return EarlierRun(True, backend, recorded.data, recorded.tokenizer, None)
+        return EarlierRun(True, backend, optimizer, recorded.data, recorded.tokenizer, None)
     _check_data(run, info, recipe, recorded)
     newest = checkpoint.newest_complete(run) if saved or goes_on else None
     if goes_on and newest and checkpoint.step_of(newest) != info.get("steps"):
@@ -83,11 +85,13 @@ def find_earlier(run: Path, recipe: Recipe, resume: bool) -> EarlierRun | None:
             "restore it, or start another run with --out DIR"
         )
     restarts = [*before.restarts, *([checkpoint.step_of(newest)] if goes_on and newest else [])]
-    return EarlierRun(False, backend, recorded.data, recorded.tokenizer, newest, restarts, goes_on)
+    return EarlierRun(False, backend, optimizer, recorded.data, recorded.tokenizer, newest, restarts, goes_on)
 
 
 @contextmanager
-def open_run(run: Path, recipe: Recipe, data: Prepared, backend: Choice, earlier: EarlierRun | None) -> Iterator[None]:
+def open_run(
+    run: Path, recipe: Recipe, data: Prepared, backend: Choice, optimizer: str, earlier: EarlierRun | None
+) -> Iterator[None]:
     """Creates the folder of a new run, or clears what an interrupted write left in that of an earlier one.
 
     Until the block ends, no other run can be opened in this folder.
@@ -106,10 +110,10 @@ def open_run(run: Path, recipe: Recipe, data: Prepared, backend: Choice, earlier
                 raise AxionError(f"another process has started or continued the run in {run}; --resume continues it")
             checkpoint.clear_staging(run)
             if earlier is None:
-                write_started(run, recipe, data, backend)
+                write_started(run, recipe, data, backend, optimizer)
             elif earlier.goes_on:
                 shutil.rmtree(run / FINAL, ignore_errors=True)  # its weights are those of the newest checkpoint
-                write_started(run, recipe, data, backend, finished_before=read_run_file(run))
+                write_started(run, recipe, data, backend, optimizer, finished_before=read_run_file(run))
 
         parallel.barrier()  # every process has made its checks before one of them writes
         parallel.from_main_process(open_folder)
@@ -183,7 +187,7 @@ def _check_free(run: Path) -> None:
     """Checks that a new run can write into a folder without replacing anything."""
     if run.exists() and not run.is_dir():
         raise AxionError(f"{run} is a file; give a folder for the run as --out DIR")
-    for name in (FINAL, ADAPTER, METRICS_FILE, RECIPE_FILE, checkpoint.STAGING):
+    for name in (FINAL, ADAPTER, METRICS_FILE, EVALUATIONS_FILE, RECIPE_FILE, checkpoint.STAGING):
         if (run / name).exists():
             raise AxionError(f"{run / name} exists but is not part of a run; move it away, or give another --out DIR")
     existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())

@@ -1,4 +1,4 @@
-"""A training run: from a recipe to runs/<name>/ with its checkpoints, metrics.csv, final/ and run.json."""
+"""A training run: from a recipe to runs/<name>/ with its checkpoints, metrics.csv, eval.csv, final/ and run.json."""
 
 import importlib.util
 import os
@@ -34,7 +34,9 @@ from axion.tokenizer import generation_config, save_tokenizer
 from axion.training import checkpoint, parallel
 from axion.training.adapters import add_adapters, merge_adapters, save_adapters
 from axion.training.balance import ExpertBalancer
+from axion.training.build import build_model, checkpoint_gradients, choose_optimizer, load_start
 from axion.training.environment import describe_changes, environment
+from axion.training.losses import smooth_labels
 from axion.training.memory import check_memory
 from axion.training.optim import build_optimizer, build_schedule
 from axion.training.recorder import RECORDER_STATE, Recorder
@@ -59,10 +61,10 @@ def train(
 ) -> Path:
     """Trains a recipe's model and returns the run's folder.
 
-    During the run the folder holds run.json, recipe.yaml, metrics.csv and the newest checkpoints. At the end it gets
-    final/ (the model as `save_pretrained` writes it, with the tokenizer), with LoRA also adapter/ (the adapters alone),
-    and run.json says `"finished": true`. Under torchrun every process calls this, and each trains on its share of the
-    batch. SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run after the current step, with a checkpoint.
+    During the run the folder holds run.json, recipe.yaml, metrics.csv, eval.csv and the newest checkpoints. At the end
+    it gets final/ (the model as `save_pretrained` writes it, with the tokenizer), with LoRA also adapter/ (the adapters
+    alone), and run.json says `"finished": true`. Under torchrun every process calls this, and each trains on its share
+    of the batch. SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run after the current step, with a checkpoint.
 
     Args:
         recipe: what to train.
@@ -87,7 +89,7 @@ def train(
         if plan is None:
             _report(f"{out} is finished already; --out DIR starts another run")
         else:
-            with open_run(out, plan.recipe, plan.data, plan.backend, plan.earlier):
+            with open_run(out, plan.recipe, plan.data, plan.backend, plan.optimizer, plan.earlier):
                 _fit(plan, out, stop)
     return out
 
@@ -103,6 +105,8 @@ class _Plan:
     windows_per_pass: int
     steps: int
     backend: Choice
+    optimizer: str
+    """The one of the recipe, or AdamW in place of adamw8bit."""
     earlier: EarlierRun | None
     """The run to resume."""
     start: Release | None
@@ -122,6 +126,7 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str, start: Release 
         return None
     requested = earlier.backend if earlier and backend == "auto" else backend
     _choose_backend(recipe, requested, build=False)
+    optimizer, note = choose_optimizer(recipe, earlier and earlier.optimizer)
 
     # resolved once: a data set may get a new commit between two processes' requests
     pinned = parallel.from_main_process(lambda: _pinned(recipe, earlier))
@@ -141,7 +146,9 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str, start: Release 
     if training.restarts and training.restarts[-1] >= steps:
         raise AxionError(f"training.restarts names step {training.restarts[-1]}, but the run has {steps} steps")
     choice = parallel.main_process_first(lambda: _choose_backend(recipe, requested))
-    return _Plan(recipe, data, windows, windows_per_pass, steps, choice, earlier, start)
+    if note:
+        _report(note)
+    return _Plan(recipe, data, windows, windows_per_pass, steps, choice, optimizer, earlier, start)
 
 
 def _pinned(recipe: Recipe, earlier: EarlierRun | None) -> dict[str, DataRecipe | TokenizerRecipe]:
@@ -160,9 +167,9 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
     keep_freed_memory()
     disable_progress_bar()  # transformers shows one for every file it reads or writes
     config = recipe.build_config()
-    model = AxionForCausalLM(config)
+    model = build_model(config)
     if plan.start:
-        model.load_state_dict(plan.start.model.state_dict())
+        load_start(model, plan.start)
     adapted = add_adapters(model, recipe.lora, recipe.start) if recipe.lora and recipe.start else None
     if resumed_from:
         checkpoint.load_weights(resumed_from, model)
@@ -171,6 +178,10 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
     recorder = Recorder(recipe, model, plan.data.validation, out, steps, plan.windows.windows_per_epoch, stop)
     if resumed_from:
         recorder.restore(read_json(resumed_from / RECORDER_STATE))
+    if recipe.training.label_smoothing:
+        smooth_labels(model, recipe.training.label_smoothing)
+    if recipe.training.gradient_checkpointing:
+        checkpoint_gradients(model, recorder.balancer)
     kernels = None
     if plan.backend.name == "native":
         kernels = library(config)
@@ -179,10 +190,12 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
         model.set_experts_implementation("grouped_mm")  # it needs rows of a multiple of 16 bytes
     _report(f"training with {plan.backend}")
     conditions = environment(plan.backend, kernels) | recipe.training.distributed.model_dump()
+    conditions["optimizer"] = plan.optimizer
     if resumed_from and (changes := describe_changes(resumed_from, conditions)):
         _report(changes)
 
-    optimizer = build_optimizer(model, recipe.training, kernels)
+    used = recipe.training.model_copy(update={"optimizer": plan.optimizer})
+    optimizer = build_optimizer(model, used, kernels)
     trainer = AxionTrainer(
         recipe,
         recorder,
@@ -214,7 +227,7 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
             _write(out / ADAPTER, out, partial(save_adapters, adapted), plan.data.tokenizer)
             model = merge_adapters(adapted)
         _write_final(model, plan.data.tokenizer, out)
-        write_finished(out, recipe, plan.data, plan.backend, steps)
+        write_finished(out, recipe, plan.data, plan.backend, plan.optimizer, steps)
 
 
 def _report(line: str) -> None:
@@ -281,6 +294,10 @@ def _choose_backend(recipe: Recipe, requested: str, build: bool = True) -> Choic
         unsupported_reason = "training.compile is for PyTorch"
     elif recipe.training.precision == "bf16":
         unsupported_reason = "training.precision is bf16, and the kernels train in fp32"
+    elif recipe.training.label_smoothing:
+        unsupported_reason = "the kernels do not cover training.label_smoothing"
+    elif recipe.training.gradient_checkpointing:
+        unsupported_reason = "training.gradient_checkpointing is for PyTorch"
     elif recipe.lora:
         unsupported_reason = "the kernels train whole models, not LoRA's adapters"
     elif (sizes := recipe.training.distributed).is_sharded:

@@ -36,7 +36,12 @@ def read_run_file(run: Path) -> dict:
 
 
 def write_started(
-    run: Path, recipe: Recipe, data: Prepared, backend: Choice, finished_before: dict | None = None
+    run: Path,
+    recipe: Recipe,
+    data: Prepared,
+    backend: Choice,
+    optimizer: str,
+    finished_before: dict | None = None,
 ) -> None:
     """Writes the run.json of a run that starts, and recipe.yaml, which evaluation reads.
 
@@ -47,14 +52,16 @@ def write_started(
     before = finished_before or {}
     earlier = {key: before.get(key) for key in _OF_A_FINISHED_RUN} if finished_before else None
     _write(
-        run, _describe(recipe, data, backend) | {"before": [*before.get("before", []), *([earlier] if earlier else [])]}
+        run,
+        _describe(recipe, data, backend, optimizer)
+        | {"before": [*before.get("before", []), *([earlier] if earlier else [])]},
     )
 
 
-def write_finished(run: Path, recipe: Recipe, data: Prepared, backend: Choice, steps: int) -> None:
+def write_finished(run: Path, recipe: Recipe, data: Prepared, backend: Choice, optimizer: str, steps: int) -> None:
     """Writes the run.json of a finished run. It keeps the commit of the code that the run was started with."""
     training, started = recipe.training, read_run_file(run)
-    info = _describe(recipe, data, backend) | {
+    info = _describe(recipe, data, backend, optimizer) | {
         "finished": True,
         **{key: started.get(key, default) for key, default in (("git_commit", None), ("before", []))},
         "steps": steps,
@@ -65,13 +72,14 @@ def write_finished(run: Path, recipe: Recipe, data: Prepared, backend: Choice, s
     _write(run, info)
 
 
-def _describe(recipe: Recipe, data: Prepared, backend: Choice) -> dict:
+def _describe(recipe: Recipe, data: Prepared, backend: Choice, optimizer: str) -> dict:
     return {
         "name": recipe.name,
         "finished": False,
         "recipe": recipe.to_yaml(),
         "seed": recipe.seed,
         "backend": backend.name,
+        "optimizer": optimizer,
         "data": data.summary,
         "openings": openings(data),
         "data_versions": data_versions(data.data),

@@ -50,6 +50,11 @@ def check_sharding(recipe: Recipe, processes: int) -> None:
         )
     if recipe.lora:
         raise AxionError("lora does not work with training.distributed; train the whole model, or set fsdp_size to 1")
+    if recipe.architecture.get("num_nextn_predict_layers"):
+        raise AxionError(
+            "multi-token prediction does not work with training.distributed; set "
+            "architecture.num_nextn_predict_layers=0, or fsdp_size=1"
+        )
     if recipe.training.compile:
         raise AxionError("training.compile does not work with training.distributed; set one of the two to its default")
 

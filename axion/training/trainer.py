@@ -1,4 +1,4 @@
-"""transformers' Trainer with atomic checkpoints, the sequence-wise balance loss and an error at a loss of NaN."""
+"""transformers' Trainer with atomic checkpoints, the further losses of a recipe and an error at a loss of NaN."""
 
 import logging
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from axion.recipe import Recipe
 from axion.tokenizer import save_tokenizer
 from axion.training import checkpoint, parallel, sharding
 from axion.training.environment import ENVIRONMENT_FILE
-from axion.training.losses import sequence_balance_loss
+from axion.training.losses import mtp_weight, next_token_loss, sequence_balance_loss
 from axion.training.recorder import RECORDER_STATE, Recorder
 
 
@@ -69,20 +69,30 @@ class AxionTrainer(Trainer):
             return super().train(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Mean next-token loss, plus α times the sequence-wise balance loss if the recipe asks for it.
+        """Mean next-token loss, plus the weighted losses of multi-token prediction and of balance where asked for.
 
         Raises:
             AxionError: the loss is not a finite number, or no token of the batch has one.
         """
-        alpha = self.recipe.training.sequence_balance_weight
+        training = self.recipe.training
+        alpha, mtp = training.sequence_balance_weight, {}
+        if self.config.num_nextn_predict_layers:
+            mtp["mtp_weight"] = mtp_weight(training, self.state.global_step, self.state.max_steps)
         inputs = self._split(inputs)
         outputs = model(
-            **inputs, num_items_in_batch=num_items_in_batch, use_cache=False, output_router_logits=alpha > 0
+            **inputs, **mtp, num_items_in_batch=num_items_in_batch, use_cache=False, output_router_logits=alpha > 0
         )
         loss = outputs.loss
         if not torch.isfinite(loss):
             raise AxionError(self._explain_loss(inputs["labels"]))
-        self.recorder.add_loss(loss.detach(), self.current_gradient_accumulation_steps)
+        losses = {"train_loss": loss.detach()}
+        if mtp:
+            losses["mtp_loss"] = outputs.mtp_loss.detach()
+            losses["train_loss"] = losses["train_loss"] - mtp["mtp_weight"] * losses["mtp_loss"]
+        if training.label_smoothing:
+            losses["smoothed_loss"] = losses["train_loss"]
+            losses["train_loss"] = next_token_loss(outputs.logits.detach(), inputs["labels"], num_items_in_batch)
+        self.recorder.add_losses(losses, self.current_gradient_accumulation_steps)
         if alpha > 0 and outputs.router_logits:
             balance = sequence_balance_loss(outputs.router_logits, self.config, len(inputs["input_ids"]))
             loss = loss + alpha * balance

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from axion.errors import AxionError
-from axion.training.metrics import MetricsFile, read_metrics, row_interval
+from axion.training.metrics import EvaluationsFile, MetricsFile, read_metrics, row_interval
 
 
 def test_rows_are_read_back_as_columns(tmp_path):
@@ -72,3 +72,22 @@ def test_a_full_disk_is_reported_in_one_line(tmp_path):
     (tmp_path / "metrics.csv").symlink_to("/dev/full")
     with pytest.raises(AxionError, match=r"metrics\.csv cannot be written: No space left on device; free some space"):
         MetricsFile(tmp_path / "metrics.csv", layers=[1]).append({"step": 1})
+
+
+def test_evaluations_are_written_again_from_the_rows_that_a_resumed_run_keeps(tmp_path):
+    metrics, evaluations = MetricsFile(tmp_path / "metrics.csv", layers=[1]), EvaluationsFile(tmp_path)
+    metrics.start()
+    evaluations.start()
+    for step, loss in ((1, None), (2, 0.5), (3, 1000.0)):
+        metrics.append({"step": step, "seconds": step} | ({} if loss is None else {"val_loss": loss}))
+        if loss is not None:
+            evaluations.append(evaluations.row(step, loss))
+    expected = "step,loss,perplexity\n2,0.5,1.6487212707001282\n3,1000.0,inf\n"
+    assert evaluations.path.read_text() == expected
+    evaluations.path.unlink()  # a run of an earlier version has none
+    metrics.start(step=3)
+    evaluations.start()
+    assert evaluations.path.read_text() == expected
+    metrics.start(step=2)
+    evaluations.start()
+    assert evaluations.path.read_text().splitlines()[1:] == ["2,0.5,1.6487212707001282"]

@@ -95,6 +95,7 @@ def test_router_embeddings_and_norms_stay_with_adamw():
     ("schedule", "expected"),
     [
         ("wsd", {0: 0.1, 9: 1.0, 10: 1.0, 49: 1.0, 74: 0.55, 99: 0.1}),
+        ("three_phase", {0: 0.1, 9: 1.0, 10: 1.0, 49: 1.0, 74: 0.55, 99: 0.1}),
         ("cosine", {0: 0.1, 9: 1.0, 54: 0.55, 99: 0.1}),
     ],
 )
@@ -106,13 +107,30 @@ def test_the_schedule_rises_to_the_peak_and_ends_at_the_final_rate(schedule, exp
     assert {step: factor(step) for step in expected} == pytest.approx(expected)
 
 
+def test_the_three_phases_decay_along_a_cosine_to_the_final_rate():
+    training = TrainingRecipe(
+        schedule="three_phase", learning_rate=3e-4, warmup_steps=4, decay_fraction=0.5, final_rate=1e-5 / 3e-4
+    )
+    scheduler = build_schedule(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), training, steps=40)
+    rates = [training.learning_rate * scheduler.lr_lambdas[0](step) for step in range(40)]
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3e-4), T_max=20, eta_min=1e-5
+    )
+    expected = []
+    for _ in range(21):
+        expected.append(reference.get_last_lr()[0])
+        reference.optimizer.step()
+        reference.step()
+    assert rates[3:20] == [pytest.approx(3e-4)] * 17 and rates[19:] == pytest.approx(expected)
+
+
 def test_a_schedule_without_decay_stays_at_the_peak():
     training = TrainingRecipe(warmup_steps=0, decay_fraction=0.0, final_rate=0.1)
     scheduler = build_schedule(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), training, steps=10)
     assert [scheduler.lr_lambdas[0](step) for step in (0, 9)] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("schedule", ["wsd", "cosine"])
+@pytest.mark.parametrize("schedule", ["wsd", "three_phase", "cosine"])
 @pytest.mark.parametrize("warmup", [10, 20])
 def test_a_run_that_is_all_warm_up_ends_at_the_peak(schedule, warmup):
     training = TrainingRecipe(schedule=schedule, warmup_steps=warmup, decay_fraction=0.5, final_rate=0.1)

@@ -235,6 +235,9 @@ OPTIONS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "max_grad_norm": (("training.max_grad_norm=0.5",), {"clipping"}),
     "precision": (("training.precision=bf16",), {"bf16", "backend"}),
     "compile": (("training.compile=true",), {"compiled", "backend"}),
+    "gradient_checkpointing": (("training.gradient_checkpointing=true",), {"checkpointing", "backend"}),
+    "label_smoothing": (("training.label_smoothing=0.1",), {"loss", "backend"}),
+    "mtp_weight": (("training.mtp_weight=[1, 1]",), set()),  # without that layer; see test_mtp.py
     "bias_update_speed": (("training.bias_update_speed=0.5",), {"bias"}),
     "sequence_balance_weight": (("training.sequence_balance_weight=0.5",), {"loss"}),
     "evaluations": (("training.evaluations=6",), {"evaluations"}),
@@ -290,6 +293,7 @@ def observe(recipe, out: Path) -> dict:
                 "windows": len(self.train_dataset),
                 "first shape": shapes[0],
                 "last shape": shapes[1],
+                "checkpointing": self.model.model.gradient_checkpointing,
                 "accumulation": self.args.gradient_accumulation_steps,
                 "loss": loss.item(),
                 "groups": groups,
