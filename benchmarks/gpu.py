@@ -1,7 +1,7 @@
 """Trains one size in bf16 for some minutes and reports its speed, share of peak and loss. For a machine with a GPU.
 
     python -m benchmarks.gpu --json gpu.json                                  24M parameters, 8 minutes in all
-    torchrun --nproc-per-node 8 -m benchmarks.gpu --fsdp-size 8               on several GPUs
+    torchrun --nproc-per-node 8 -m benchmarks.gpu --fsdp-size 8               on several GPUs of one machine
     python -m benchmarks.gpu --size v0.1 --minutes 0.5 --batch 2 --window 64  a smoke test without a GPU
 
 The data is generated, so nothing is downloaded. A short first run measures the speed; the second fills the time left.
@@ -20,7 +20,7 @@ from statistics import median
 
 import torch
 
-from axion.errors import AxionError
+from axion.errors import AxionError, one_line
 from axion.machine import libraries, machine, peak_bytes
 from axion.params import count_parameters
 from axion.recipe import Recipe
@@ -28,7 +28,7 @@ from axion.training.metrics import METRICS_FILE, Metrics, read_metrics
 from axion.training.parallel import from_main_process, process_group, world_size
 from axion.training.run import train
 from benchmarks.limits import training_operations
-from benchmarks.sizes import CONTEXT, SIZES, recipe_of
+from benchmarks.sizes import CONTEXT, SIZES, config_of, recipe_of
 
 FIRST_STEPS = 20
 SPARE = 0.85
@@ -36,7 +36,7 @@ SPARE = 0.85
 
 
 def peak_operations() -> float:
-    """Floating-point operations per second of a large bf16 matrix product on this device."""
+    """Floating-point operations per second of a large bf16 matrix product on this process's device."""
     cuda = torch.cuda.is_available()
     size, rounds = (8192, 20) if cuda else (1024, 2)
     left, right = (torch.randn(size, size, device="cuda" if cuda else "cpu", dtype=torch.bfloat16) for _ in range(2))
@@ -59,26 +59,25 @@ def speed(metrics: Metrics) -> float:
 
 
 def run(options: argparse.Namespace, folder: Path) -> dict:
-    """Trains twice and returns the report."""
-    started, peak = time.monotonic(), peak_operations()
+    """Trains twice and returns the report. In a process group, which sets each process's GPU."""
+    started, peak, cuda = time.monotonic(), peak_operations(), torch.cuda.is_available()
     sharding = {"fsdp_size": options.fsdp_size, "ep_size": options.ep_size}
 
     def measured(steps: int, name: str) -> Metrics:
         content = recipe_of(
             options.size, steps, options.batch, options.window, precision=options.precision, distributed=sharding
         )
-        recipe = Recipe.model_validate(content)
-        return read_metrics(train(recipe, folder / name, backend="torch") / METRICS_FILE)
+        trained = train(Recipe.model_validate(content), folder / name, backend="torch")
+        return from_main_process(lambda: read_metrics(trained / METRICS_FILE))
 
     first = measured(FIRST_STEPS, "first")
-    with process_group():  # of the same time in every process
-        left = from_main_process(lambda: options.minutes * 60 - (time.monotonic() - started))
-        processes = world_size()
-    tokens_per_step = options.batch * options.window
+    left = from_main_process(lambda: options.minutes * 60 - (time.monotonic() - started))
+    processes, tokens_per_step = world_size(), options.batch * options.window
     steps = max(int(SPARE * left * speed(first) / tokens_per_step), FIRST_STEPS)
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
     metrics = measured(steps, "second")
-    config = Recipe.model_validate(recipe_of(options.size, steps, options.batch, options.window)).build_config()
-    cuda = torch.cuda.is_available()
+    config = config_of(options.size, options.window)
     tokens_per_second = speed(metrics)
     return {
         "size": options.size,
@@ -118,7 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = "-".join(filter(None, map(os.environ.get, ("TORCHELASTIC_RUN_ID", "MASTER_PORT")))) or str(os.getpid())
     folder = Path(tempfile.gettempdir(), f"axion-gpu-{name}")
     try:
-        report = run(options, folder)
+        with process_group():
+            report = run(options, folder)
+    except torch.OutOfMemoryError as error:
+        sys.exit(f"the GPU's memory is full; lower --batch or raise --fsdp-size ({one_line(error, 120)})")
     except AxionError as error:
         sys.exit(str(error))
     if int(os.environ.get("RANK", "0")) == 0:

@@ -34,11 +34,15 @@ _patient: dist.ProcessGroup | None = None
 def process_group() -> Iterator[None]:
     """Joins the processes that torchrun started, and leaves them at the end of the block.
 
-    Without the explicit end, some runs under gloo abort on exit.
+    Without the explicit end, some runs under gloo abort on exit. A block inside another one joins and leaves nothing: a
+    group cannot be joined again safely, since torchrun's store keeps its keys.
 
     Raises:
         AxionError: another process ended, or the connection to it broke, in the middle of a collective.
     """
+    if is_distributed():
+        yield
+        return
     # without cpu=True, processes on a machine without a GPU would not be initialised as one group
     state = PartialState(cpu=not torch.cuda.is_available())
     global _patient

@@ -36,6 +36,7 @@ from axion.training.adapters import add_adapters, merge_adapters, save_adapters
 from axion.training.balance import ExpertBalancer
 from axion.training.build import build_model, checkpoint_gradients, choose_optimizer, load_start
 from axion.training.environment import describe_changes, environment
+from axion.training.experts import use_grouped_experts
 from axion.training.losses import smooth_labels
 from axion.training.memory import check_memory
 from axion.training.optim import build_optimizer, build_schedule
@@ -182,12 +183,12 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
         smooth_labels(model, recipe.training.label_smoothing)
     if recipe.training.gradient_checkpointing:
         checkpoint_gradients(model, recorder.balancer)
-    kernels = None
+    arguments, kernels = _arguments(plan, out), None
     if plan.backend.name == "native":
         kernels = library(config)
         use_kernels(model, on_routing=recorder.balancer.count, replaced_hooks=[ExpertBalancer.__module__])
-    elif torch.cuda.is_available() and not (config.hidden_size % 4 or config.moe_intermediate_size % 4):
-        model.set_experts_implementation("grouped_mm")  # it needs rows of a multiple of 16 bytes
+    elif torch.cuda.is_available():
+        use_grouped_experts(model, torch.bfloat16 if arguments.bf16 else torch.float32)
     _report(f"training with {plan.backend}")
     conditions = environment(plan.backend, kernels) | recipe.training.distributed.model_dump()
     conditions["optimizer"] = plan.optimizer
@@ -199,7 +200,7 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
     trainer = AxionTrainer(
         recipe,
         recorder,
-        args=_arguments(plan, out),
+        args=arguments,
         windows=plan.windows,
         tokenizer=plan.data.tokenizer,
         environment=conditions,
@@ -340,7 +341,7 @@ def _arguments(plan: _Plan, out: Path) -> TrainingArguments:
 
 def _supports_bf16(cpu: bool) -> bool:
     """Whether the processor or GPU multiplies bf16 matrices in hardware."""
-    return torch.cpu._is_avx512_bf16_supported() if cpu else torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() if cpu else torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _write_final(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
