@@ -30,6 +30,10 @@ STAND_IN = 1024
 """Stands for the size of a vocabulary that is not known yet."""
 
 
+OF_THE_CARD = ("title", "repo_name", "license", "languages", "release_heldout")
+"""Keys of a recipe that say how a release is presented, and not what is trained."""
+
+
 def _known_family(name: str) -> str:
     try:
         return get_family(name).name
@@ -201,6 +205,9 @@ class Recipe(Section):
     """The repository's name on the Hub, without the user's."""
     license: str = "mit"
     languages: list[str] = ["en", "pt"]  # noqa: RUF012
+    release_heldout: bool | None = None
+    """Whether a release has heldout.jsonl, up to 200 of the documents over which the loss was measured. By default it
+    does if all of the data is generated or from the Hub, and does not if some was read from local files."""
     seed: Seed = 1
     """Seeds initialisation and the order of the data."""
     architecture: dict[str, Any]

@@ -79,19 +79,32 @@ class Release:
     @cached_property
     def openings(self) -> list[str]:
         """Openings of held-out texts, which a model of text can continue; none where it was trained on problems."""
-        run = run_of(self.folder)
         recorded = self.info.get("openings")
-        if recorded is None and run is not None:
-            recorded = Release(self.name, run)._read_json("run.json").get("openings")
+        if recorded is None:
+            recorded = self.run_info.get("openings")
         texts = recorded if isinstance(recorded, list) else []
         return [text for text in texts if isinstance(text, str) and 0 < len(text) <= LONGEST_OPENING]
 
     @cached_property
+    def run_info(self) -> dict[str, Any]:
+        """run.json of the training run that the folder is in; {} where it is in none."""
+        run = run_of(self.folder)
+        return {} if run is None else Release(self.name, run)._read_json("run.json")
+
+    @cached_property
     def recipe_file(self) -> Path | None:
         """recipe.yaml, which a release holds and a training run keeps beside its final/; None where there is none."""
+        return self._file_or_runs("recipe.yaml")
+
+    @cached_property
+    def metrics_file(self) -> Path | None:
+        """metrics.csv, likewise."""
+        return self._file_or_runs("metrics.csv")
+
+    def _file_or_runs(self, name: str) -> Path | None:
         run = run_of(self.folder)
         places = (self.folder, run) if run else (self.folder,)
-        return next((path for place in places if (path := place / "recipe.yaml").is_file()), None)
+        return next((path for place in places if (path := place / name).is_file()), None)
 
     @cached_property
     def family(self) -> Family:

@@ -66,6 +66,11 @@ def series(family: str) -> list[Member]:
     ]
 
 
+def has_member(family: str, name: str) -> bool:
+    """Whether a family's series lists a version of this name. Raises what `series` raises."""
+    return name in {member.name for member in series(family)}
+
+
 def collection_title(family: str) -> str:
     """The title of a family's collection on the Hub. Raises what `series` raises."""
     return _read(family).title

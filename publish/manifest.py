@@ -39,9 +39,10 @@ PLAIN_TOKENIZER = ("model.model", "model.vocab", "tokenizer.py")
 LICENSE = "LICENSE"
 EVAL_RESULTS = ".eval_results/gsm8k.yaml"
 CHAT_TEMPLATE = "chat_template.jinja"
-OPTIONAL_FILES = (EVAL_RESULTS, LICENSE, CHAT_TEMPLATE)
-"""Not every release has these files: the benchmark may not have been measured, only MIT's text comes along, and not
-every model was taught to chat."""
+HELD_OUT = "heldout.jsonl"
+OPTIONAL_FILES = (EVAL_RESULTS, LICENSE, CHAT_TEMPLATE, HELD_OUT)
+"""Not every release has these files: the benchmark may not have been measured, only MIT's text comes along, not every
+model was taught to chat, and held-out documents may be private."""
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = (

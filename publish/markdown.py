@@ -1,4 +1,4 @@
-"""Model cards as Markdown: the sections that releases write, blocks of code, and the Python among them.
+"""Model cards as Markdown: the sections that releases write, blocks of code, the Python among them, and text as it is.
 
 The body of a card consists of sections, each between `<!-- axion:start NAME -->` and `<!-- axion:end NAME -->`. The
 text inside belongs to the release; the text outside belongs to whoever edited the card on the Hub.
@@ -145,3 +145,26 @@ def python_snippets(card: str) -> list[str]:
 def line_of(text: str, offset: int) -> int:
     """The line, from 1, of an offset in a text."""
     return text.count("\n", 0, offset) + 1
+
+
+def code_block(text: str) -> str:
+    """A fenced block of text, whose fence is longer than any in the text."""
+    longest = max((len(found) for found in re.findall(r"`{3,}", text)), default=2)
+    return f"{(fence := '`' * (longest + 1))}text\n{text}\n{fence}"
+
+
+_MARKUP = re.compile(r"[\\`*|<>\[\]~$]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
+"""What Markdown would read as markup inside a line or a table."""
+
+
+def plain_text(text: str) -> str:
+    """A name as Markdown that shows exactly this text, on one line and inside a table too."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def code_span(text: str) -> str:
+    """Code on one line of Markdown, inside a table too."""
+    text = " ".join(text.split()).replace("|", "\\|")
+    longest = max((len(found) for found in re.findall("`+", text)), default=0)
+    fence, pad = "`" * (longest + 1), " " if text[:1] == "`" or text[-1:] == "`" else ""
+    return f"{fence}{pad}{text}{pad}{fence}"

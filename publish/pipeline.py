@@ -19,6 +19,7 @@ from axion.data.sources.files import check_file
 from axion.errors import AxionError
 from axion.export import check_export
 from axion.families import get_family
+from axion.files import parse_yaml
 from axion.recipe import OwnText, Recipe, load_recipe
 from axion.release import BUILT, release_folder
 from axion.training.resume import changed_since
@@ -31,10 +32,10 @@ from publish.hub.delivery import AlreadyReleased, Checks, PushOptions, ReleaseUp
 from publish.hub.edits import files_to_overwrite
 from publish.hub.verify import verify_download, verify_export, verify_release
 from publish.manifest import check_release, files_in, read_manifest, remote_code, require
-from publish.release import adapter, exports
+from publish.release import adapter, exports, heldout
 from publish.release.build import Ingredients, build_release, code_files, is_built, refresh
 from publish.release.card import check_metadata
-from publish.release.facts import read_run
+from publish.release.facts import changed_presentation, presentation, read_run, released_recipe
 from publish.release.measure import measure
 from publish.scratch import scratch_folder
 from publish.space.publish import SpaceRequest, check_space, publish_space
@@ -42,6 +43,10 @@ from publish.steps import Steps
 
 BRANCH = re.compile(r"(?!.*(\.\.|//|\.lock$))[A-Za-z0-9](?:[\w./-]*[\w-])?", re.ASCII)
 """Branch names that git accepts, or rather a subset of them."""
+
+
+LANGUAGE_OF_A_SOURCE = re.compile(r"data\.sources\.\d+\.language")
+"""The key of a recipe that `--language` sets besides the card's: documents are counted by it."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +234,7 @@ def _find_run(request: PublishRequest, recipe: Recipe, tag: ReleaseTag, did: Cal
     run = request.run or latest_run(recipe.name)
     if run is not None:
         read_run(run)  # it has to be finished
-        changed = changed_since(run, recipe)
+        changed = _changed(run, recipe)
         note = f", whose recipe differed in {', '.join(changed)}" if changed else ""
         chosen = "the run is" if request.run else "the newest finished run is"
         did(f"skipped: {chosen} {_relative(run)}{note}")
@@ -248,7 +253,7 @@ def _train_or_resume(request: PublishRequest, recipe: Recipe, tag: ReleaseTag, d
     run = Path("runs") / recipe.name
     started = read_run_file(run) if (run / RUN_FILE).is_file() else None
     if started and started["finished"]:
-        if changed := changed_since(run, recipe):
+        if changed := _changed(run, recipe):
             raise AxionError(
                 f"{run} was trained with another recipe ({', '.join(changed)}): move it away, or use --skip-train"
             )
@@ -271,11 +276,19 @@ def _train_or_resume(request: PublishRequest, recipe: Recipe, tag: ReleaseTag, d
     return run
 
 
+def _changed(run: Path, recipe: Recipe) -> list[str]:
+    """The keys in which a recipe would train another model than the run's."""
+    return [key for key in changed_since(run, recipe) if not LANGUAGE_OF_A_SOURCE.fullmatch(key)]
+
+
 def _build(request: PublishRequest, recipe: Recipe, run: Path, steps: Steps) -> Path:
     with steps.step("evaluate") as did:
         measured = measure(run, recipe, did)
     with steps.step("build") as did:
-        ingredients = Ingredients(run, measured, request.repo_id)
+        presented = presentation(recipe)
+        if changed := changed_presentation(run, presented):
+            did(f"{', '.join(changed)} as the recipe says now")
+        ingredients = Ingredients(run, measured, request.repo_id, presented)
         folder = BUILT.absolute() / recipe.name
         if is_built(folder, ingredients):
             did(f"skipped: {_relative(folder)} is up to date")
@@ -286,6 +299,8 @@ def _build(request: PublishRequest, recipe: Recipe, run: Path, steps: Steps) -> 
         files = files_in(folder)
         size = sum((folder / name).stat().st_size for name in files)
         did(f"{_relative(folder)}, {len(files)} files, {size / 1e6:.2f} MB")
+        released = Recipe.model_validate(parse_yaml(released_recipe(run, presented)))
+        did(heldout.describe(released, measured.get("held_out", [])))
     return folder
 
 
@@ -355,7 +370,10 @@ def _announce(request: PublishRequest, recipe: Recipe, tag: str, commit: str, st
     if request.push.is_release:
         with steps.step("announce") as did:
             owner = request.repo_id.partition("/")[0]
-            did(announce.add_to_collection(request.repo_id, series.collection_title(recipe.family)))
+            if series.has_member(recipe.family, recipe.name):
+                did(announce.add_to_collection(request.repo_id, series.collection_title(recipe.family)))
+            else:
+                did(f"in no collection, because {recipe.name} is not a version of the series")
             old = series.predecessor(recipe.name)
             if old and (linked := announce.link_to_new_version(f"{owner}/{old.repo_name}", request.repo_id)):
                 did(linked)

@@ -208,7 +208,22 @@ class DataRecipe(Section):
 
     def hub_source(self) -> FileSource | None:
         """The first source whose documents are those of a data set on the Hub."""
-        return next((source for source in self.sources if isinstance(source, FileSource) and source.is_from_hub), None)
+        return next((source for source in self.file_sources if source.is_from_hub), None)
+
+    @property
+    def file_sources(self) -> list[FileSource]:
+        """The sources that read files or data sets on the Hub."""
+        return [source for source in self.sources if isinstance(source, FileSource)]
+
+    @property
+    def hub_ids(self) -> list[str]:
+        """The data sets on the Hub whose documents these are, each once."""
+        return list(dict.fromkeys(str(source.hub_id) for source in self.file_sources if source.is_from_hub))
+
+    @property
+    def has_local_text(self) -> bool:
+        """Whether some documents are read from local files that are no known copy of a data set on the Hub."""
+        return any(not source.is_from_hub for source in self.file_sources)
 
     def generated(self) -> Self:
         """This section with the generated sources alone. Raises AxionError where it has none."""
@@ -250,13 +265,11 @@ class DataRecipe(Section):
 
     def files_passed_over(self) -> dict[str, list[str]]:
         """Folder of local files → the names of those in it that are not read because of their suffix."""
-        sources = [source for source in self.sources if isinstance(source, FileSource)]
-        return {folder: names for source in sources for folder, names in source.files_passed_over().items()}
+        return {folder: names for source in self.file_sources for folder, names in source.files_passed_over().items()}
 
     def other_files(self) -> list[str]:
         """A sentence for each source whose local files are not those that the recipe of a release recorded."""
-        sources = [source for source in self.sources if isinstance(source, FileSource)]
-        return [note for source in sources if (note := source.other_files())]
+        return [note for source in self.file_sources if (note := source.other_files())]
 
     def local_paths(self) -> list[str]:
         """All local files that the documents come from."""

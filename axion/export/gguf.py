@@ -135,7 +135,9 @@ def metadata(release: Release, repo_id: str | None) -> gguf.Metadata:
     languages = info.get("languages")
     if not isinstance(languages, list) or not all(isinstance(language, str) for language in languages):
         raise _broken(release, "languages", "a list of texts")
-    data = None if info.get("dataset") is None else _text(release, "dataset")
+    names = info.get("datasets") or ([] if info.get("dataset") is None else [_text(release, "dataset")])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _broken(release, "datasets", "a list of texts")
     url = f"https://huggingface.co/{repo_id}"
     base = {"name": title, "version": version, "organization": repo_id.split("/")[0], "repo_url": url}
     return gguf.Metadata(
@@ -146,7 +148,7 @@ def metadata(release: Release, repo_id: str | None) -> gguf.Metadata:
         languages=languages,
         source_url=f"{url}/tree/{tag}",
         base_models=[base],
-        datasets=[{"name": data, "repo_url": f"https://huggingface.co/datasets/{data}"}] if data else None,
+        datasets=[{"name": name, "repo_url": f"https://huggingface.co/datasets/{name}"} for name in names] or None,
     )
 
 

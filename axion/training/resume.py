@@ -15,12 +15,13 @@ from axion.data.recipe import DataRecipe, TokenizerRecipe
 from axion.errors import AxionError, one_line
 from axion.files import locked, parse_yaml
 from axion.kernels.backend import Choice
-from axion.recipe import DistributedRecipe, Recipe, TrainingRecipe
+from axion.recipe import OF_THE_CARD, DistributedRecipe, Recipe, TrainingRecipe
 from axion.training import checkpoint, parallel
 from axion.training.metrics import EVALUATIONS_FILE, METRICS_FILE
 from axion.training.runfile import ADAPTER, FINAL, RECIPE_FILE, RUN_FILE, read_run_file, write_started
 
 MAY_CHANGE = {
+    *OF_THE_CARD,
     *(f"training.{name}" for name in ("checkpoints", "keep_checkpoints", "keep_best", "trackers")),
     *(f"training.distributed.{name}" for name in DistributedRecipe.model_fields),
 }
@@ -146,7 +147,10 @@ def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
     names = []
     for key in sorted({*before, *now}):
         path, old, new = prefix + key, before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
+        if path == "data.sources" and [each["kind"] for each in old] == [each["kind"] for each in new]:
+            for number, pair in enumerate(zip(old, new, strict=True)):
+                names += differences(*pair, f"{path}.{number}.")
+        elif isinstance(old, dict) and isinstance(new, dict):
             names += differences(old, new, f"{path}.")
         elif old != new and path not in MAY_CHANGE:
             names.append(path)

@@ -24,13 +24,13 @@ class Curves:
     """One curve for each layer with experts: how far its busiest expert is above its fair share (0.1 is 10% above)."""
 
 
-def read_curves(path: Path) -> Curves | None:
+def read_curves(path: Path | None) -> Curves | None:
     """Read a run's curves; None if there is no such file.
 
     Raises:
         AxionError: the file is not a table of metrics.
     """
-    if not path.is_file():
+    if path is None or not path.is_file():
         return None
     metrics = read_metrics(path)
 

@@ -75,7 +75,7 @@ def draw_scaling(points: list[Measured], current: str, language: Language) -> tu
 def _read_curves(model: OpenModel) -> tuple[Curves | None, str]:
     """The run's curves, or None and what is wrong with them ("" if the release has none)."""
     try:
-        return read_curves(model.release.folder / "metrics.csv"), ""
+        return read_curves(model.release.metrics_file), ""
     except AxionError as error:
         return None, f"{model.name}: {error}"
 

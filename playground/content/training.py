@@ -6,6 +6,7 @@ from functools import partial
 
 from axion.data.sources.base import names_of
 from axion.errors import AxionError
+from axion.files import parse_yaml
 from playground.content.charts import Axis, Chart, curve, linear_axis, span_axis
 from playground.content.metrics import Curves, Points, smooth, thin
 from playground.generate.catalogue import OpenModel
@@ -25,9 +26,9 @@ def list_facts(model: OpenModel, language: Language) -> list[Fact]:
     """How the release was trained; facts that it does not state are left out.
 
     Raises:
-        AxionError: its release.json is broken.
+        AxionError: its release.json or run.json is broken.
     """
-    text, info = texts("model", language), model.release.info
+    text, info = texts("model", language), model.release.info or _of_run(model.release.run_info)
     training, data = info.get("training") or {}, info.get("data") or {}
     number = partial(format_number, language=language)
     try:
@@ -47,6 +48,18 @@ def list_facts(model: OpenModel, language: Language) -> list[Fact]:
         ]
     except (AttributeError, TypeError, ValueError):
         raise AxionError(f"{model.name}: release.json is broken: its training section is malformed") from None
+
+
+def _of_run(run: dict) -> dict:
+    """What the run.json of a finished run says, in the form of a release.json."""
+    if not run.get("finished"):
+        return {}
+    try:
+        recipe = parse_yaml(str(run["recipe"]))
+        made_from = {key: recipe.get(key) for key in ("start", "lora")}
+        return run | made_from | {"training": run | {"recipe": recipe["training"]}}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def _write_commit(training: dict, language: Language) -> tuple[str, str]:

@@ -1,10 +1,13 @@
-"""What the page offers to ask a model: problems in the form of the training data, or openings of text to continue."""
+"""What the page offers to ask a model: problems in the form of its training data, openings of text, or questions."""
 
 from collections.abc import Mapping
 
 from axion.data.format import Problem
 from axion.data.format import prompt as problem
+from axion.inference.chat import ChatError, conversation_prompt
 from axion.release import Release
+from playground.generate.catalogue import can_chat
+from playground.generate.request import DEFAULTS
 from playground.locales import Language
 
 WORKED: dict[Language, Problem] = {
@@ -32,14 +35,47 @@ PROBLEMS = {
 FIRST_PROBLEM = next(iter(PROBLEMS.values()))
 STEP_BY_STEP = PROBLEMS["Problema, passo a passo"]
 
+QUESTIONS = (
+    "What is your name?",
+    "Quem é você?",
+    "What is the capital of Brazil?",
+    "O que você pode fazer?",
+)
+"""For a model that was taught to chat. The page shows all of them in every language."""
+
+TEXT_SETTINGS = DEFAULTS | {"temperature": 0.8, "top_p": 0.95}
+"""A small model of text repeats itself where it always takes the likeliest token. Cards sample with these, too."""
+
 NUM_PRESETS = len(PROBLEMS)
 LONGEST_NAME = 34
 
 
 def presets(release: Release | None) -> Mapping[str, str]:
-    """Button → prompt, at most NUM_PRESETS: problems, or for a model of text openings of texts that it has not read."""
+    """Button → prompt, at most NUM_PRESETS.
+
+    Problems; for a model of text, openings of texts that it has not read; for one that can chat, questions in the form
+    of its chat template.
+    """
+    if release and can_chat(release):
+        return {question: _asked(release, question) for question in QUESTIONS}
     openings = release.openings[:NUM_PRESETS] if release else []
     return {_shorten(opening): opening for opening in openings} or PROBLEMS
+
+
+def starters(release: Release) -> list[str]:
+    """What a conversation may start with: questions, or openings of text; none where the page has its own problems."""
+    return list(QUESTIONS) if can_chat(release) else release.openings[:NUM_PRESETS]
+
+
+def reads_problems(release: Release) -> bool:
+    """Whether the presets are problems."""
+    return not starters(release)
+
+
+def first_settings(release: Release | None) -> Mapping[str, object]:
+    """The sampling settings that the page starts with where a release has no recorded example."""
+    is_of_text = release is not None and release.openings and not can_chat(release)
+    return TEXT_SETTINGS if is_of_text else DEFAULTS
 
 
 def first_prompt(release: Release | None) -> str:
@@ -49,7 +85,14 @@ def first_prompt(release: Release | None) -> str:
 
 def comparison_prompt(release: Release | None) -> str:
     """The prompt that a comparison starts with: one with a long answer."""
-    return release.openings[0] if release and release.openings else STEP_BY_STEP
+    return STEP_BY_STEP if release is None or reads_problems(release) else first_prompt(release)
+
+
+def _asked(release: Release, question: str) -> str:
+    try:
+        return conversation_prompt(release.tokenizer, [{"role": "user", "content": question}], release.name)
+    except ChatError:  # a template that rejects it
+        return question
 
 
 def _shorten(opening: str) -> str:

@@ -10,7 +10,7 @@ from gradio.components import Component
 from axion.data.format import problem_prompt
 from axion.errors import AxionError
 from playground.generate.catalogue import OpenModel
-from playground.generate.presets import NUM_PRESETS, presets
+from playground.generate.presets import NUM_PRESETS, presets, reads_problems
 from playground.generate.request import LIMITS
 from playground.locales import DEFAULT, Language, texts
 from playground.server.context import QUIET, PageContext, Panel
@@ -73,7 +73,7 @@ def build_presets(context: PageContext, prompt: gr.Textbox, prefix: str = "") ->
         gr.HTML(caption(texts("controls", DEFAULT)["presets"]), apply_default_css=False),
         lambda language: {"value": caption(texts("controls", language)["presets"])},
     )
-    panels = [_panel(form, lambda model: {"visible": not model.release.openings})]
+    panels = [_panel(form, lambda model: {"visible": reads_problems(model.release)})]
     with gr.Row(elem_classes="ax-presets"):
         for place in range(NUM_PRESETS):
             button = gr.Button(size="sm", min_width=40, scale=0)

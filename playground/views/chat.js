@@ -15,7 +15,7 @@ export function start(host) {
   const view = part("view");
   let seen = ""; // the part of the value that was read
   let turns = []; // see addTurn
-  let described = { chat: false, context: 0, openings: [] }; // the event that describes the model
+  let described = { chat: false, context: 0, starters: [] }; // the event that describes the model
   let following = true; // the newest line stays in sight, unless the reader scrolled away
   let current = null; // the turn that the value is about
 
@@ -299,7 +299,7 @@ export function start(host) {
     part("notice-title").textContent = fill(ability);
     const note = continuesText() ? "text_note" : `${ability}_note`;
     part("notice-note").textContent = fill(note, { context: count(described.context) });
-    part("input").placeholder = continuesText() ? described.openings[0] : fill("likely_1");
+    part("input").placeholder = described.starters[0] ?? fill("likely_1");
     part("clear").title = fill("clear_hint");
     drawStarters();
     drawTools();
@@ -308,22 +308,22 @@ export function start(host) {
 
   // A model of text, without chat training: what is sent is an opening that it continues.
   function continuesText() {
-    return !described.chat && described.openings.length > 0;
+    return !described.chat && described.starters.length > 0;
   }
 
   function drawStarters() {
-    if (continuesText()) {
+    if (described.starters.length > 0) {
       const group = make("div", "");
-      group.append(make("p", "ax-caption", fill("starters_text")), ...described.openings.map(starter));
+      const caption = fill(continuesText() ? "starters_text" : "starters");
+      group.append(make("p", "ax-caption", caption), ...described.starters.map(starter));
       part("starters").replaceChildren(group);
       return;
     }
-    const groups = described.chat ? [["starters", ["likely", "unlikely"]]] : [["starters_likely", ["likely"]], ["starters_unlikely", ["unlikely"]]];
     part("starters").replaceChildren(
-      ...groups.map(([caption, kinds]) => {
+      ...["likely", "unlikely"].map((kind) => {
         const group = make("div", "");
-        const keys = Object.keys(props.texts).filter((key) => kinds.some((kind) => key.startsWith(`${kind}_`)));
-        group.append(make("p", "ax-caption", fill(caption)), ...keys.map((key) => starter(fill(key))));
+        const keys = Object.keys(props.texts).filter((key) => key.startsWith(`${kind}_`));
+        group.append(make("p", "ax-caption", fill(`starters_${kind}`)), ...keys.map((key) => starter(fill(key))));
         return group;
       }),
     );

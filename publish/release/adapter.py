@@ -14,14 +14,14 @@ from axion.files import sha256
 from axion.release import WEIGHTS, Release, open_release
 from axion.training.runfile import ADAPTER
 from publish.manifest import check_files, write_manifest
-from publish.release.card import FILTERS, TEMPLATES, base_metadata, pin
+from publish.release.card import FILTERS, TEMPLATES, base_metadata, datasets_of, pin
 from publish.release.exports import Export
 
 SUFFIX = "-LoRA"
 TOLERANCE = 1e-4
 """Largest difference of two logits, relative to the largest one: merged weights are rounded."""
 
-_COPIED = ("format", "name", "title", "family", "version", "tag", "license", "languages", "dataset", "start", "lora")
+_COPIED = ("format", "name", "title", "family", "version", "tag", "license", "languages", "start", "lora")
 
 
 def build_adapter(run: Path, release: Path, repo_id: str, target: Path) -> Export:
@@ -46,6 +46,7 @@ def build_adapter(run: Path, release: Path, repo_id: str, target: Path) -> Expor
         path.chmod(0o644)  # safetensors writes files that only their owner can read
     facts = {key: info[key] for key in _COPIED} | {
         "form": "adapter",
+        "datasets": datasets_of(info),
         "repo_id": repo_id + SUFFIX,
         "merged": repo_id,
         "libraries": {name: info["training"]["libraries"][name] for name in ("torch", "transformers")}
@@ -127,7 +128,7 @@ def card_metadata(facts: dict) -> ModelCardData:
         language=facts["languages"] or None,
         library_name="peft",
         pipeline_tag="text-generation",
-        datasets=[facts["dataset"]] if facts["dataset"] else None,
+        datasets=facts["datasets"] or None,
         tags=["axion", facts["family"], *get_family(facts["family"]).tags, "lora", "tiny", "cpu"],
         **base_metadata(facts["start"], "adapter"),
     )

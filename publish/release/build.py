@@ -5,8 +5,9 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
@@ -19,6 +20,7 @@ from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.pretrained_tokenizer import model_ids
+from axion.recipe import Recipe
 from axion.release import Release, open_release
 from axion.series import code_url
 from axion.shipped import shipped
@@ -27,6 +29,7 @@ from axion.training.metrics import METRICS_FILE, read_metrics
 from publish.manifest import (
     CHAT_TEMPLATE,
     CODE,
+    HELD_OUT,
     LICENSE,
     OPTIONAL_FILES,
     REMOTE_CODE,
@@ -38,8 +41,9 @@ from publish.manifest import (
 )
 from publish.release import charts
 from publish.release.card import TEMPLATES, card_files
-from publish.release.facts import collect_facts, read_run, roadmap, tested_transformers
+from publish.release.facts import collect_facts, released_recipe, roadmap, tested_transformers
 from publish.release.fingerprint import code_fingerprint, fingerprint
+from publish.release.heldout import write_held_out
 from publish.release.measure import QUESTIONS, TEXT_SAMPLING
 
 AUTO_MAP = {
@@ -67,13 +71,17 @@ class Ingredients:
     """See `publish.release.measure.measure`."""
     repo_id: str
     """Where it will be published, for the card."""
+    presented: Mapping[str, Any] = field(default_factory=dict)
+    """What is presented in another way than the run's recipe says, see `publish.release.facts.presentation`."""
 
     def inputs(self) -> dict[str, str]:
         """The sha256 of everything that the release depends on, including the code that builds it."""
-        family = parse_yaml(read_run(self.run)["recipe"])["family"]
+        recipe = released_recipe(self.run, self.presented)
+        family = parse_yaml(recipe)["family"]
         parts = [self.run / "metrics.csv", self.run / "run.json", *sorted((self.run / "final").iterdir())]
         return {path.relative_to(self.run).as_posix(): sha256(path) for path in parts} | {
             "measured": fingerprint({key: value for key, value in self.measured.items() if key != "key"}),
+            "recipe": fingerprint(recipe),
             "roadmap": fingerprint(roadmap(family)),
             "code": code_fingerprint(__name__, [*code_files(), TEMPLATES / get_family(family).card_template]),
         }
@@ -128,7 +136,7 @@ def refresh(
     """
     with _replacing(target) as copy:
         info = check_files(folder)  # a damaged file must not get a new, valid sha256
-        written_below = {*OPTIONAL_FILES, *remote_code(folder)} - {CHAT_TEMPLATE}
+        written_below = {*OPTIONAL_FILES, *remote_code(folder)} - {CHAT_TEMPLATE, HELD_OUT}
         for name in set(info["files"]) - written_below:
             (copy / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, copy / name)
@@ -207,9 +215,12 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
         write_legacy_tokenizer(release.tokenizer, folder)
     _copy_code(folder)
     shutil.copyfile(run / "metrics.csv", folder / "metrics.csv")
-    (folder / "recipe.yaml").write_text(read_run(run)["recipe"], encoding="utf-8")
+    recipe = released_recipe(run, ingredients.presented)
+    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
 
-    info = collect_facts(run, release.config, ingredients.measured, ingredients.repo_id)
+    info = collect_facts(run, release.config, ingredients.measured, ingredients.repo_id, ingredients.presented)
+    texts = ingredients.measured.get("held_out", [])
+    info["held_out"] = write_held_out(Recipe.model_validate(parse_yaml(recipe)), texts, folder)
     title, metrics = info["title"], read_metrics(run / METRICS_FILE)
     charts.draw_training_curve(metrics, f"{title}: training", folder / "training.png")
     load = info["results"]["expert_load"]["together"]["layers"]

@@ -4,7 +4,6 @@ The only constants are published facts about other models (DeepSeek-V3, the orig
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from types import SimpleNamespace
@@ -33,7 +32,7 @@ from axion.model.configuration_axion import AxionConfig
 from axion.recipe import Recipe
 from axion.shipped import shipped
 from publish.manifest import EVAL_RESULTS, REMOTE_CODE
-from publish.markdown import python_snippets
+from publish.markdown import code_block, code_span, plain_text, python_snippets
 from publish.release.metadata import check_dataset, check_front_matter, check_repo_name, check_tag
 from publish.release.results import benchmark_results, evaluation_results
 
@@ -119,9 +118,11 @@ def render_card(info: dict) -> str:
             prompt=example_prompt(info),
             problems=is_of_problems(info),
             hub_problems=info["dataset"] is not None and is_of_problems(info),
+            datasets=datasets_of(info),
+            in_series=info["name"] in {member["name"] for member in info["roadmap"]},
             chats=bool(info.get("chats")),
             start=_start(info),
-            text_name=", ".join(dict.fromkeys(source.data_name for source in sources_of(info["data"]))),
+            text_name=plain_text(", ".join(dict.fromkeys(source.data_name for source in sources_of(info["data"])))),
             collections=f"https://huggingface.co/{info['repo_id'].partition('/')[0]}/collections",
             code_files=REMOTE_CODE,
             tokenizer=_tokenizer(info),
@@ -147,6 +148,12 @@ EXAMPLE_CHAT = "<|user|>Quem é você?<|end|><|assistant|>"
 def is_of_problems(info: dict) -> bool:
     """Whether a release was made to be asked problems, and not to continue text or to chat."""
     return not info.get("openings") and not info.get("chats")
+
+
+def datasets_of(info: dict) -> list[str]:
+    """The data sets on the Hub that a release was trained on; earlier releases name one."""
+    one = info.get("dataset")
+    return list(info.get("datasets", [one] if one else []))
 
 
 def _start(info: dict) -> dict | None:
@@ -254,7 +261,7 @@ def card_metadata(info: dict) -> ModelCardData:
         language=info["languages"] or None,
         library_name="transformers",
         pipeline_tag="text-generation",
-        datasets=[info["dataset"]] if info["dataset"] else None,
+        datasets=datasets_of(info) or None,
         metrics=sorted({result.metric_type for result in results} & HUB_METRICS) or None,
         tags=["axion", info["family"], *get_family(info["family"]).tags, "tiny", "cpu", "custom_code"],
         model_name=info["title"],
@@ -294,8 +301,7 @@ def check_metadata(recipe: Recipe) -> None:
     for source in recipe.data.sources:
         if isinstance(source, FileSource):
             check_dataset(source)
-    hub = recipe.data.hub_source()
-    metadata = card_metadata(known | {"dataset": hub and hub.hub_id, "dataset_config": None, "results": {}})
+    metadata = card_metadata(known | {"datasets": recipe.data.hub_ids, "results": {}})
     check_front_matter(yaml.safe_load(metadata.to_yaml()))
 
 
@@ -323,7 +329,8 @@ def _tokenizer(info: dict) -> dict:
 def _labels(data: dict) -> dict[str, str]:
     """Kind of source → what its documents are."""
     described = {kind: [each.description for each in sources_of(data) if each.kind == kind] for kind in SOURCES}
-    return {kind: "; ".join(dict.fromkeys(described[kind])) or source.label for kind, source in SOURCES.items()}
+    labels = {kind: "; ".join(dict.fromkeys(described[kind])) or source.label for kind, source in SOURCES.items()}
+    return {kind: plain_text(label) for kind, label in labels.items()}
 
 
 def compare_architecture(info: dict) -> list[dict[str, str]]:
@@ -411,12 +418,6 @@ _SHELL = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t"
 """What stands for these characters between $' and '."""
 
 
-def code_block(text: str) -> str:
-    """A fenced block of text, whose fence is longer than any in the text."""
-    longest = max((len(found) for found in re.findall(r"`{3,}", text)), default=2)
-    return f"{(fence := '`' * (longest + 1))}text\n{text}\n{fence}"
-
-
 def _require(write: Callable[..., str]) -> Callable[..., str]:
     """A filter whose error names a missing value, instead of failing on its format."""
 
@@ -444,10 +445,14 @@ FILTERS: dict[str, Callable[..., str]] = {
         "python": lambda text: json.dumps(text, ensure_ascii=False),
         "shell": lambda text: f"$'{text.translate(_SHELL)}'",
         "block": code_block,
+        "plain": plain_text,
+        "code": code_span,
         "duration": duration,
         "duration_pt": _duration_pt,
         "machine": lambda machine: f"{machine['cores']} cores of {machine['processor']}",
         "libraries": lambda libraries: ", ".join(f"{name} {version}" for name, version in libraries.items()),
-        "files": lambda files: " and ".join(f"`{file['name']}` (sha256 `{file['sha256'][:16]}…`)" for file in files),
+        "files": lambda files: " and ".join(
+            f"{code_span(file['name'])} (sha256 `{file['sha256'][:16]}…`)" for file in files
+        ),
     }.items()
 }

@@ -16,7 +16,7 @@ from axion.export.native import write_native
 from axion.families import get_family
 from axion.release import Release, open_release
 from publish.manifest import check_files, write_manifest
-from publish.release.card import FILTERS, TEMPLATES, example_prompt, is_of_problems, pin
+from publish.release.card import FILTERS, TEMPLATES, datasets_of, example_prompt, is_of_problems, pin
 
 SUFFIXES = {"native": "-native", "gguf": "-GGUF"}
 """Export format → the suffix of its repository's name."""
@@ -32,7 +32,7 @@ PRECISIONS = {
 }
 """Description of each of `DTYPES` on the GGUF card."""
 
-_COPIED = ("format", "name", "title", "family", "version", "tag", "license", "languages", "dataset", "parameters")
+_COPIED = ("format", "name", "title", "family", "version", "tag", "license", "languages", "parameters")
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def _facts(info: dict, release: Release, folder: Path, form: str, repo_id: str) 
         "form": form,
         "repo_id": repo_id + SUFFIXES[form],
         "base_model": repo_id,
+        "datasets": datasets_of(info),
         "base_weights_sha256": info["files"]["model.safetensors"],
         "openings": info.get("openings", []),
         "chats": info.get("chats", False),
@@ -136,6 +137,6 @@ def card_metadata(facts: dict) -> ModelCardData:
         pipeline_tag="text-generation",
         base_model=facts["base_model"],
         base_model_relation="quantized",
-        datasets=[facts["dataset"]] if facts["dataset"] else None,
+        datasets=facts["datasets"] or None,
         tags=["axion", facts["family"], *get_family(facts["family"]).tags, "tiny", "cpu"],
     )

@@ -1,7 +1,10 @@
 """The content of `release.json`, from which the card is rendered, collected from a run and its evaluation."""
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +15,7 @@ from axion.families import get_family
 from axion.files import parse_yaml
 from axion.model.configuration_axion import AxionConfig
 from axion.params import report
-from axion.recipe import Recipe
+from axion.recipe import OF_THE_CARD, Recipe, build_recipe
 from axion.series import code_url, series
 from axion.training.metrics import METRICS_FILE, Metrics, read_metrics
 from axion.training.runfile import read_run_file
@@ -52,7 +55,36 @@ def read_run(run: Path) -> dict:
     return content
 
 
-def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) -> dict:
+def presentation(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says of how a release is presented: keys that may differ from those of the run.
+
+    Languages that it leaves out, as `--text` without `--language` does, are those of the run.
+    """
+    content = recipe.model_dump(mode="json", include={*OF_THE_CARD})
+    return {key: value for key, value in content.items() if key != "languages" or value}
+
+
+def released_recipe(run: Path, presented: Mapping[str, Any]) -> str:
+    """The recipe of a finished run as its release carries it, as YAML.
+
+    Args:
+        run: the folder of the run.
+        presented: see `presentation`.
+    """
+    text = read_run(run)["recipe"]
+    changed = changed_presentation(run, presented)
+    return build_recipe(parse_yaml(text) | changed, [], f"{run}/run.json").to_yaml() if changed else text
+
+
+def changed_presentation(run: Path, presented: Mapping[str, Any]) -> dict[str, Any]:
+    """What `presented` says in another way than the recipe of a finished run."""
+    content = parse_yaml(read_run(run)["recipe"])
+    return {key: value for key, value in presented.items() if content.get(key) != value}
+
+
+def collect_facts(
+    run: Path, config: AxionConfig, measured: dict, repo_id: str, presented: Mapping[str, Any] | None = None
+) -> dict:
     """The content of `release.json`, without the sha256 of the files.
 
     Args:
@@ -60,9 +92,10 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
         config: the model's configuration.
         measured: see `publish.release.measure.measure`.
         repo_id: USER/NAME on the Hub.
+        presented: see `presentation`; as the run's own recipe by default.
     """
     log = read_run(run)
-    recipe = parse_yaml(log["recipe"])
+    recipe = parse_yaml(released_recipe(run, presented or {}))
     data = DataRecipe.model_validate(recipe["data"])
     hub = data.hub_source()
     metrics = read_metrics(run / METRICS_FILE)
@@ -73,6 +106,7 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
         "repo_id": repo_id,
         "exports": [],
         "dataset": hub and hub.hub_id,
+        "datasets": data.hub_ids,
         "dataset_config": hub and hub.hub_config,
         "dataset_revision": hub and hub.revision,
         "val_fraction": data.val_fraction,
@@ -94,6 +128,7 @@ def collect_facts(run: Path, config: AxionConfig, measured: dict, repo_id: str) 
         "measured": {key: measured[key] for key in ("date", "files", "test_files")},
         "results": measured["results"],
         "samples": measured["samples"],
+        "has_local_text": data.has_local_text,
         "code": code_url(recipe["family"]),
         "space": None,
         "roadmap": roadmap(recipe["family"]),
@@ -109,7 +144,7 @@ def _command(recipe: dict, data: DataRecipe) -> str:
     if not sources:
         return f"python -m axion train recipe.yaml --from {base or start['name']}"
     options = [
-        *(f"--data {file.name}" for source in sources for file in source.local_files or ()),
+        *(f"--data {shlex.quote(file.name)}" for source in sources for file in source.local_files or ()),
         *(f"--data {source.hub_id}@{source.revision}" for source in sources if source.hub_id),
         *(["--lora", f"--rank {recipe['lora']['rank']}"] if recipe.get("lora") else []),
         *(f"--{name} {recipe['training'][key]}" for name, key in FINETUNE_OPTIONS.items()),

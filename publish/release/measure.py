@@ -12,7 +12,7 @@ from axion.errors import AxionError
 from axion.evaluation import evaluate as evaluation
 from axion.evaluation.answers import complete
 from axion.evaluation.results import skipped_tasks, with_current_names
-from axion.evaluation.tasks import Subject
+from axion.evaluation.tasks import NotAvailable, Subject
 from axion.files import parse_yaml, read_json, sha256, write_json
 from axion.inference.chat import Conversation, can_chat
 from axion.inference.routing import expert_favourites
@@ -23,6 +23,7 @@ from axion.release import Release, open_release
 from publish.manifest import read_manifest
 from publish.release.facts import read_run
 from publish.release.fingerprint import code_fingerprint, fingerprint
+from publish.release.heldout import NUM_DOCUMENTS, held_out_texts
 
 RESULTS_FILE = "evaluation.json"
 SAMPLE_PROMPTS = (
@@ -54,6 +55,7 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
         "results": task → results, or why it was skipped (see `axion.evaluation.evaluate`);
         "samples": what it writes after each prompt, see `write_samples`;
         "favourites": each expert's favourite tokens, see `axion.inference.routing.expert_favourites`;
+        "held_out": some of the held-out documents, see `publish.release.heldout.held_out_texts`;
         "date": the day in UTC, ISO 8601; "files" and "test_files": the local data files, by name and sha256;
         "key": what the results depend on.
 
@@ -79,15 +81,24 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
     if kept and skipped.keys() == skipped_tasks(kept["results"]).keys():
         did(f"skipped: already measured{note}")
         return kept
-    sets = Subject(release, data).load_documents(with_validation="validation" not in skipped)
+    subject = Subject(release, data)
+    sets = subject.load_documents(with_validation="validation" not in skipped)
     documents = [ids for part in sets.values() for ids in part]
     favourites = expert_favourites(release.model, release.tokenizer, documents)
     today = datetime.now(UTC).date().isoformat()
     content = {"key": key, "date": today, **used, "results": results, "samples": write_samples(release)}
     content["favourites"] = favourites
+    content["held_out"] = _held_out(subject)
     write_json(run / RESULTS_FILE, content)
     did(f"{len(results) - len(skipped)} tasks{note}")
     return content
+
+
+def _held_out(subject: Subject) -> list[dict[str, str]]:
+    try:
+        return held_out_texts(subject.validation, subject.release.tokenizer)
+    except NotAvailable:
+        return []
 
 
 def measure_missing(folder: Path) -> dict:
@@ -171,7 +182,9 @@ def _key(run: Path, data: DataRecipe) -> dict[str, str]:
         "weights": sha256(run / "final" / "model.safetensors"),
         "data": fingerprint([data.settings(), _identify(data.local_paths()), _identify(data.test_paths())]),
         "measure": code_fingerprint("axion.evaluation.evaluate"),
-        "samples": fingerprint([SAMPLE_PROMPTS, SAMPLE_TOKENS, asdict(TEXT_SAMPLING), TEXT_SAMPLES, QUESTIONS]),
+        "samples": fingerprint(
+            [SAMPLE_PROMPTS, SAMPLE_TOKENS, asdict(TEXT_SAMPLING), TEXT_SAMPLES, QUESTIONS, NUM_DOCUMENTS]
+        ),
     }
 
 

@@ -25,7 +25,7 @@ from axion.release import WANTED_FROM_HUB, open_release
 from axion.shipped import ROOT, path_in_repository, shipped
 from publish.check.lint import scan_text_files
 from publish.manifest import files_in
-from publish.release.card import TEMPLATES
+from publish.release.card import TEMPLATES, datasets_of
 from publish.release.metadata import check_license
 
 BUNDLED = "axion1-v0.1"
@@ -102,7 +102,7 @@ def build_space(folder: Path, models: Sequence[PublishedModel] = (), bundled: st
         release = open_release(bundled)
         names = filter_repo_objects(files_in(release.folder), allow_patterns=WANTED_FROM_HUB)
         files |= {f"releases/{release.name}/{name}": release.folder / name for name in names}
-        datasets = [release.info["dataset"]] if release.info.get("dataset") else []
+        datasets = datasets_of(release.info)
     for name, source in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

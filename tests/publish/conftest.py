@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from axion.evaluation import speed as speed_module
 from axion.recipe import load_recipe
+from publish import pipeline
+from publish.pipeline import PublishRequest
+from publish.release import measure
 from publish.release.build import Ingredients, build_release
 from tests.hub.fixtures import hub, hub_server  # noqa: F401 (fixtures)
+from tests.publish.publications import REPO_ID, SYNTHETIC
 
-REPO_ID = "someone/Axion-tiny"
 RECIPE = """name: axion-tiny
 title: Axion tiny
 family: axion1
@@ -138,6 +142,7 @@ MEASURED = {
     "files": [{"name": "train.jsonl", "sha256": "d" * 64}],
     "test_files": [{"name": "test.jsonl", "sha256": "e" * 64}],
     "samples": [{"prompt": "# Pergunta:\nA question?\n--\n# Resposta:\n", "output": "An output of the model"}],
+    "held_out": [{"text": "# Pergunta:\nHow many?\n--\n# Resposta:\n7", "source": "gsm8k"}],
     "key": {"weights": "a" * 64},
     "favourites": [{"layer": 1, "expert": 1, "share": 0.5, "tokens": [{"text": "+", "count": 60, "lift": 1.9}]}],
 }
@@ -182,3 +187,75 @@ def release(finished_run, tmp_path_factory) -> Path:
 def info(release) -> dict:
     """The content of that release's release.json."""
     return json.loads((release / "release.json").read_text(encoding="utf-8"))
+
+
+# --- Publications -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def measured_run(finished_run, recipe_file, tmp_path_factory):
+    """A finished run on synthetic data, evaluated once, which takes seconds."""
+    folder = shutil.copytree(finished_run, tmp_path_factory.mktemp("measured") / "axion-tiny")
+    content = json.loads((folder / "run.json").read_text())
+    recipe = load_recipe(recipe_file, SYNTHETIC)
+    (folder / "run.json").write_text(json.dumps(content | {"recipe": recipe.to_yaml()}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("axion.evaluation.tasks.ARITHMETIC_PROMPTS", 3)
+        patch.setattr(speed_module, "REPETITIONS", 1)
+        patch.setattr(speed_module, "NEW_TOKENS", 2)
+        measure.measure(folder, recipe, [].append)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built_release(measured_run, tmp_path_factory):
+    """The release of that run. Read it, don't change it."""
+    folder = tmp_path_factory.mktemp("built") / "axion-tiny"
+    measured = json.loads((measured_run / measure.RESULTS_FILE).read_text())
+    build_release(Ingredients(measured_run, measured, REPO_ID), folder)
+    return folder
+
+
+@pytest.fixture
+def unbuilt(tmp_path, monkeypatch, measured_run):
+    """A working directory with the run, and no release yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline, "verify_release", lambda folder: f"verified {folder.name}")
+    monkeypatch.setattr(pipeline, "verify_download", lambda download: f"verified {download.repo_id}")
+    monkeypatch.setattr(pipeline, "verify_export", lambda download, release: f"verified {download.repo_id}")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("publish.hub.client.get_token", lambda: None)
+    shutil.copytree(measured_run, tmp_path / "runs" / "axion-tiny")
+    return tmp_path
+
+
+@pytest.fixture
+def here(unbuilt, built_release):
+    """A working directory with the run and its release."""
+    shutil.copytree(built_release, unbuilt / "releases" / "axion-tiny")
+    return unbuilt
+
+
+@pytest.fixture
+def the_hub(unbuilt, hub, monkeypatch):  # noqa: F811
+    """A Hub on this machine, and a token for it."""
+    monkeypatch.setattr("publish.hub.client.get_token", lambda: hub.token)
+    return hub
+
+
+@pytest.fixture
+def request_for(recipe_file):
+    """Makes a request for the tiny recipe: by default a dry run without training."""
+
+    def make(**changes) -> PublishRequest:
+        wanted = {"dry_run": True, "skip_train": True, "overrides": SYNTHETIC, **changes}
+        return PublishRequest(str(recipe_file), wanted.pop("repo_id", REPO_ID), **wanted)
+
+    return make
+
+
+@pytest.fixture
+def command(recipe_file) -> list[str]:
+    overrides = [part for override in SYNTHETIC for part in ("--set", override)]
+    return [str(recipe_file), "--repo-id", REPO_ID, "--skip-train", *overrides]

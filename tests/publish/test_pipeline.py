@@ -1,113 +1,21 @@
-"""The order of steps, what each one skips, and command-line errors. Nothing is trained; the Hub is local."""
+"""The order of steps, and what each one skips. Nothing is trained; the Hub is local."""
 
 import json
 import shutil
-from dataclasses import replace
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
-from axion.cli import run
+from axion import series
 from axion.errors import AxionError
 from axion.evaluation import evaluate as evaluation
-from axion.evaluation import speed
-from axion.files import sha256
 from axion.recipe import load_recipe
-from axion.release import RELEASES
 from axion.training.run import Interrupted
 from publish import pipeline
-from publish.cli import app
 from publish.hub.delivery import AlreadyReleased, PushOptions, ReleaseUpload
-from publish.manifest import REMOTE_CODE, REQUIRED_FILES, files_in
-from publish.pipeline import PublishRequest, publish, publish_all
+from publish.pipeline import publish_all
 from publish.release import exports, measure
-from publish.release.build import Ingredients, build_release
 from publish.steps import Steps
-
-REPO_ID = "someone/Axion-tiny"
-LONG = f"someone/{'x' * 90}"
-"""A valid name, which has no room for a suffix."""
-BUNDLED = RELEASES / "axion1-v0.1"
-SYNTHETIC = ("data.hub_id=null", "data.arithmetic=300", "data.word_problems=0")
-"""Data that is generated in a second, without a network."""
-FILES = len(REQUIRED_FILES) + len(REMOTE_CODE) + 1
-"""With the licence."""
-DRY = ["preflight", "train", "evaluate", "build", "lint", "reload", "push"]
-WHOLE = [*DRY, "verify", "tag", "announce"]
-
-
-@pytest.fixture(scope="module")
-def measured_run(finished_run, recipe_file, tmp_path_factory):
-    """A finished run on synthetic data, evaluated once, which takes seconds."""
-    folder = shutil.copytree(finished_run, tmp_path_factory.mktemp("measured") / "axion-tiny")
-    content = json.loads((folder / "run.json").read_text())
-    recipe = load_recipe(recipe_file, SYNTHETIC)
-    (folder / "run.json").write_text(json.dumps(content | {"recipe": recipe.to_yaml()}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("axion.evaluation.tasks.ARITHMETIC_PROMPTS", 3)
-        patch.setattr(speed, "REPETITIONS", 1)
-        patch.setattr(speed, "NEW_TOKENS", 2)
-        measure.measure(folder, recipe, [].append)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def built_release(measured_run, tmp_path_factory):
-    """The release of that run. Read it, don't change it."""
-    folder = tmp_path_factory.mktemp("built") / "axion-tiny"
-    measured = json.loads((measured_run / measure.RESULTS_FILE).read_text())
-    build_release(Ingredients(measured_run, measured, REPO_ID), folder)
-    return folder
-
-
-@pytest.fixture
-def unbuilt(tmp_path, monkeypatch, measured_run):
-    """A working directory with the run, and no release yet."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pipeline, "verify_release", lambda folder: f"verified {folder.name}")
-    monkeypatch.setattr(pipeline, "verify_download", lambda download: f"verified {download.repo_id}")
-    monkeypatch.setattr(pipeline, "verify_export", lambda download, release: f"verified {download.repo_id}")
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("publish.hub.client.get_token", lambda: None)
-    shutil.copytree(measured_run, tmp_path / "runs" / "axion-tiny")
-    return tmp_path
-
-
-@pytest.fixture
-def here(unbuilt, built_release):
-    """A working directory with the run and its release."""
-    shutil.copytree(built_release, unbuilt / "releases" / "axion-tiny")
-    return unbuilt
-
-
-@pytest.fixture
-def the_hub(unbuilt, hub, monkeypatch):
-    """A Hub on this machine, and a token for it."""
-    monkeypatch.setattr("publish.hub.client.get_token", lambda: hub.token)
-    return hub
-
-
-@pytest.fixture
-def request_for(recipe_file):
-    """Makes a request for the tiny recipe: by default a dry run without training."""
-
-    def make(**changes) -> PublishRequest:
-        wanted = {"dry_run": True, "skip_train": True, "overrides": SYNTHETIC, **changes}
-        return PublishRequest(str(recipe_file), wanted.pop("repo_id", REPO_ID), **wanted)
-
-    return make
-
-
-def run_steps(request: PublishRequest) -> dict[str, str]:
-    lines = []
-    publish(request, Steps(lines.append))
-    return {line.split()[0]: line for line in lines}
-
-
-def contents(folder) -> dict:
-    return {name: (sha256(folder / name), (folder / name).stat().st_mtime_ns) for name in files_in(folder)}
+from tests.publish.publications import DRY, FILES, REPO_ID, SYNTHETIC, WHOLE, contents, run_steps
 
 
 def test_a_dry_run_measures_builds_and_verifies_but_does_not_push(unbuilt, request_for):
@@ -159,6 +67,7 @@ def test_the_data_is_split_as_the_run_split_it(here, recipe_file, measured, monk
     calls = []
     monkeypatch.setattr(evaluation, "evaluate", lambda *a, **k: calls.append(a) or measured["results"])
     monkeypatch.setattr(evaluation.Subject, "load_documents", lambda *_, **__: {})
+    monkeypatch.setattr(evaluation.Subject, "validation", [])
     run_file = here / "runs/axion-tiny/run.json"
     trained = {"recipe": load_recipe(recipe_file).to_yaml()}  # with real data
     run_file.write_text(json.dumps(json.loads(run_file.read_text()) | trained))
@@ -176,6 +85,7 @@ def test_without_a_run_the_existing_release_is_published(unbuilt, request_for, r
     assert list(said) == WHOLE
     assert "no finished run" in said["train"]
     assert "already built" in said["evaluate"] and "already built" in said["build"]
+    assert "in no collection, because axion-tiny is not a version of the series" in said["announce"]
     repo = the_hub.snapshot()["repos"][f"models/{REPO_ID}"]
     assert repo["private"] is True
     tagged = repo["refs"]["refs/tags/v0.1"]["tree"]
@@ -234,8 +144,9 @@ KILLS = [
 """The functions of each step, in order."""
 
 
-def test_a_publication_killed_in_every_step_ends_in_the_same_state(unbuilt, request_for, the_hub):
+def test_a_publication_killed_in_every_step_ends_in_the_same_state(unbuilt, request_for, the_hub, monkeypatch):
     """Each start gets one function further and is killed there; `test_faults` kills processes at every request."""
+    monkeypatch.setattr(series, "has_member", lambda family, name: True)
     request = request_for(dry_run=False)
     for place, name in KILLS:
         whole, reached = getattr(place, name), []
@@ -269,7 +180,7 @@ def test_a_run_can_be_named(here, request_for):
     chosen = shutil.move(here / "runs", here / "elsewhere") / "axion-tiny"
     assert f"the run is {chosen.relative_to(here)}" in run_steps(request_for(skip_train=False, run=chosen))["train"]
     other = request_for(run=chosen, overrides=(*SYNTHETIC, "data.arithmetic=301", "training.epochs=3"))
-    assert "whose recipe differed in data.sources, training.epochs" in run_steps(other)["train"]
+    assert "whose recipe differed in data.sources.0.count, training.epochs" in run_steps(other)["train"]
     content = json.loads((chosen / "run.json").read_text())
     (chosen / "run.json").write_text(json.dumps(content | {"name": "another"}))
     with pytest.raises(AxionError, match="is a run of another, not of axion-tiny"):
@@ -312,95 +223,6 @@ def test_training_starts_resumes_or_is_finished(here, request_for, monkeypatch):
     monkeypatch.setattr(pipeline, "train", stop)
     with pytest.raises(AxionError, match="run the same command again to resume"):
         run_steps(request_for(skip_train=False))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["{recipe}"], "--repo-id"),
-        (["{recipe}", "--repo-id", "no name"], "not a valid name"),
-        (["{recipe}", "--repo-id", "name"], "has no owner; write USER/name"),
-        (["nosuch", "--repo-id", REPO_ID, "--dry-run"], "no recipe named 'nosuch'"),
-        (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--set", "nokey=1"], "nokey"),
-        (["{recipe}", "--repo-id", REPO_ID, "--token", "secret"], "--token"),
-        (["{recipe}", "--repo-id", REPO_ID, "--skip-train"], "no Hugging Face token"),
-        (["{recipe}", "--repo-id", REPO_ID, "--branch", "b", "--pr"], "cannot be combined"),
-        (["{recipe}", "--repo-id", REPO_ID, "--timeout", "2h"], "add --on jobs"),
-        (["{recipe}", "--repo-id", REPO_ID, "--on", "jobs", "--dry-run"], "costs money even if"),
-        *[
-            (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--branch", name], "is not allowed")
-            for name in ("", "main", "a b", "a..b", "a/", "-a", "a.lock")
-        ],
-        (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--branch", "v0.1"], "is ambiguous"),
-        (["{recipe}", "--repo-id", REPO_ID, "--dry-run", "--from", "nowhere"], "nowhere"),
-        (["check", "nowhere"], "nowhere"),
-        (["verify", "nowhere"], "has no owner"),
-        (["space", "--repo-id", "name"], "has no owner"),
-    ],
-)
-def test_a_user_error_is_one_line_and_exit_code_2(here, recipe_file, capsys, arguments, line):
-    code = run(app, [argument.format(recipe=recipe_file) for argument in arguments])
-    printed = capsys.readouterr()
-    assert code == 2 and printed.out == "" and "secret" not in printed.err
-    assert line in printed.err and len(printed.err.strip().splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("changes", "line"),
-    [
-        (
-            {"repo_id": f"someone/{'x' * 90}", "exports": True},
-            "--exports makes the name .*x-native' is not a valid name",
-        ),
-        (
-            {"repo_id": f"someone/{'x' * 90}", "space": True},
-            "--space makes the name .*x-playground' is not a valid name",
-        ),
-        ({"skip_train": False, "overrides": ("data.test_files=missing.jsonl",)}, "no file missing.jsonl"),
-        ({"skip_train": False, "overrides": ("data.files=missing.jsonl",)}, "no file missing.jsonl"),
-        (
-            {"skip_train": False, "overrides": ("data.test_files=broken.jsonl",)},
-            "line 2: no field 'answer'",
-        ),
-    ],
-)
-def test_requests_that_would_fail_hours_later_are_refused_at_once(unbuilt, request_for, monkeypatch, changes, line):
-    (unbuilt / "broken.jsonl").write_text('{"question": "?", "answer": "1"}\n{"question": "?"}\n')
-    monkeypatch.setattr(pipeline, "_find_run", None)  # calling it would fail
-    with pytest.raises(AxionError, match=line):
-        run_steps(request_for(**changes))
-
-
-def test_a_tokenizer_that_llama_cpp_cannot_read_is_refused_at_once(unbuilt, request_for, monkeypatch):
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE({token: index for index, token in enumerate([*letters, "</s>"])}, []))
-    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>").save_pretrained(unbuilt / "bare")
-    monkeypatch.setattr(pipeline, "_find_run", None)  # calling it would fail
-    request = request_for(overrides=(*SYNTHETIC, "tokenizer={kind: hub, id: bare}"), exports=True)
-    with pytest.raises(AxionError, match=r"llama\.cpp does not support this tokenizer; .*; omit --exports, or train"):
-        run_steps(request)
-
-
-def test_the_rights_to_all_repositories_are_checked_before_anything_is_pushed(here, request_for, the_hub, monkeypatch):
-    def check_access(repo_id, repo_type="model", **options):
-        if repo_id.endswith(refused):
-            raise AxionError(f"no access to {repo_id}")
-        return False
-
-    monkeypatch.setattr(pipeline.hub, "check_access", check_access)
-    for refused, changes in (("-GGUF", {"exports": True}), ("-playground", {"space": True})):
-        with pytest.raises(AxionError, match=f"no access to {REPO_ID}{refused}"):
-            run_steps(request_for(dry_run=False, **changes))
-    monkeypatch.undo()
-
-
-def test_a_free_account_is_refused_the_space_before_the_release_is_pushed(here, command, the_hub, capsys):
-    the_hub.store.free.add("someone")
-    assert run(app, [*command, "--space"]) == 2
-    assert "need a paid plan" in (error := capsys.readouterr().err) and "add --hardware zero-a10g" in error
-    assert run(app, [*command, "--hardware", "zero-a10g"]) == 2
-    assert "--hardware is the Space's: add --space" in capsys.readouterr().err
-    assert the_hub.snapshot()["repos"] == {}
 
 
 def test_a_failing_space_still_reports_the_published_release(here, request_for, the_hub, monkeypatch):
@@ -449,76 +271,3 @@ def test_all_continues_after_a_version_whose_code_has_changed_since(here, the_hu
     different = {"modeling_axion.py", "model.safetensors"}
     with pytest.raises(AxionError, match=r"with other files \(model\.safetensors, modeling_axion\.py\)"):
         publish_all(lambda version, repo_id: request_for(dry_run=False), None, Steps(lines.append))
-
-
-@pytest.fixture
-def command(recipe_file) -> list[str]:
-    overrides = [part for override in SYNTHETIC for part in ("--set", override)]
-    return [str(recipe_file), "--repo-id", REPO_ID, "--skip-train", *overrides]
-
-
-def test_the_command_prints_one_line_per_step(here, command, capsys):
-    assert run(app, [*command, "--dry-run"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == DRY
-
-
-def test_the_json_summary_is_one_object(the_hub, command, capsys):
-    assert run(app, [*command, "--json"]) == 0
-    printed = capsys.readouterr()
-    summary = json.loads(printed.out)
-    assert [step["name"] for step in summary["steps"]] == WHOLE
-    assert [line.split()[0] for line in printed.err.splitlines()] == WHOLE
-    (released,) = summary["releases"]
-    assert released["tag"] == released["revision"] == "v0.1" and released["url"] == f"{the_hub.url}/{REPO_ID}"
-    assert 'revision = "someone/Axion-tiny", "v0.1"' in released["snippet"] and len(released["commit"]) == 40
-
-
-def test_a_branch_is_pinned_by_its_commit(the_hub, command, capsys):
-    assert run(app, [*command, "--branch", "trial", "--json"]) == 0
-    (pushed,) = json.loads(capsys.readouterr().out)["releases"]
-    assert pushed["revision"] == pushed["commit"] and pushed["url"].endswith("/tree/trial")
-
-
-def test_the_other_forms_are_published_too(the_hub, command, capsys):
-    for option in (["--exports"], ["--exports"], []):  # the card keeps naming what is published
-        assert run(app, [*command, *option]) == 0
-    capsys.readouterr()
-    repos = the_hub.snapshot()["repos"]
-    assert set(repos) == {f"models/{REPO_ID}{suffix}" for suffix in ("", "-native", "-GGUF")}
-    for repo in repos.values():
-        assert repo["refs"]["refs/tags/v0.1"] == repo["refs"]["refs/heads/main"]
-        assert repo["refs"]["refs/heads/main"]["commits"] == 2
-    original = the_hub.store.repos["models", REPO_ID]
-    card = original.commits[original.refs["refs/tags/v0.1"]].tree["README.md"].data.decode()
-    assert f"{REPO_ID}-GGUF" in card and f"{REPO_ID}-native" in card
-
-
-def test_all_publishes_the_series(the_hub, command, capsys, monkeypatch, recipe_file, here):
-    made = pipeline.series.Member("axion-tiny", "0.1", "Axion tiny", "Axion-tiny", True, 1, 1)
-    planned = replace(made, name="axion1-v0.9", repo_name="Unmade")
-    monkeypatch.setattr(pipeline.series, "walk", lambda: iter([made, planned]))
-    monkeypatch.setattr(pipeline, "load_recipe", lambda version, overrides, own: load_recipe(recipe_file, overrides))
-    steps_of = [part for part in command if part.startswith(("--set", "data."))]
-    assert run(app, ["all", "--dry-run", "--user", "someone", *steps_of]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [*DRY, "axion1-v0.9"] and "would be trained" in lines[-1]
-    monkeypatch.setattr(pipeline.series, "walk", lambda: iter([made]))
-    assert run(app, ["all", *steps_of]) == 0
-    assert list(the_hub.snapshot()["repos"]) == [f"models/{REPO_ID}"]
-
-
-@pytest.mark.skipif(not BUNDLED.is_dir(), reason="releases/axion1-v0.1 is not built")
-def test_a_dry_run_of_the_whole_series_needs_no_hub_and_replaces_no_release(unbuilt, hub, capsys):
-    before = contents(BUNDLED)
-    assert run(app, ["all", "--dry-run"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == DRY
-    assert hub.log == [] and contents(BUNDLED) == before
-
-
-def test_a_job_gets_the_same_command_without_the_options_for_jobs(the_hub, command, capsys, monkeypatch):
-    monkeypatch.setattr("publish.jobs.submit", lambda request: request)
-    monkeypatch.setattr("publish.jobs.describe", lambda request: repr(request))
-    assert run(app, [*command, "--on", "jobs", "--flavor=t4-small", "--timeout", "3h", "--private"]) == 0
-    printed = capsys.readouterr().out
-    assert repr((*command, "--private")) in printed and "flavor='t4-small', timeout='3h'" in printed

@@ -477,4 +477,5 @@ def test_every_change_of_the_data_is_a_change_of_the_recipe(tiny, tmp_path):
     for override in ("data.seed=7", "data.val_fraction=0.3", "data.max_validation_bytes=9", "data.max_documents=9"):
         assert changed_since(tmp_path / "run", tiny(*overrides, override)) == [override.partition("=")[0]]
     file.write_text('{"question": "1 + 2?", "answer": "3"}\n')  # the same name, different content
-    assert changed_since(tmp_path / "run", tiny(*overrides)) == ["data.sources"]
+    assert changed_since(tmp_path / "run", tiny(*overrides)) == ["data.sources.0.local_files"]
+    assert changed_since(tmp_path / "run", tiny("data.sources=[{kind: arithmetic}]")) == ["data.sources"]

@@ -14,9 +14,9 @@ from axion.errors import AxionError
 from playground.generate.catalogue import OpenModel, can_chat
 from playground.generate.chat import MAX_MESSAGES, answer_events
 from playground.generate.events import error_text, growing_text, to_line
-from playground.generate.presets import presets
+from playground.generate.presets import first_settings, starters
 from playground.generate.refusal import tell
-from playground.generate.request import DEFAULTS, MAX_PROMPT_CHARACTERS
+from playground.generate.request import MAX_PROMPT_CHARACTERS
 from playground.locales import DEFAULT, Language, by_language, known_language
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, PageContext, Panel
@@ -29,7 +29,7 @@ def build(context: PageContext) -> list[Panel]:
     """Add the tab's components."""
     with gr.Row(elem_classes="ax-columns"):
         with gr.Column(scale=0, min_width=320, elem_classes="ax-controls"):
-            settings = build_settings(context.labels, DEFAULTS)
+            settings = build_settings(context.labels, first_settings(context.first and context.first.release))
         with gr.Column(scale=1, min_width=320, elem_classes="ax-output"):
             view = build_chat_view(context.labels)
     _connect(context, settings, view)
@@ -64,9 +64,8 @@ def build_chat_view(labels: Labels) -> gr.HTML:
 
 def model_text(model: OpenModel) -> str:
     """The view's text for a newly chosen model: what it can do. The conversation stays."""
-    chats, openings = can_chat(model.release), [*presets(model.release).values()] if model.release.openings else []
-    context = model.facts.context
-    return to_line({"kind": "model", "model": model.name, "chat": chats, "context": context, "openings": openings})
+    described = {"model": model.name, "chat": can_chat(model.release), "context": model.facts.context}
+    return to_line({"kind": "model", **described, "starters": starters(model.release)})
 
 
 def _connect(context: PageContext, settings: Mapping[str, Component], view: Any) -> None:

@@ -10,7 +10,7 @@ from axion.errors import AxionError
 from playground.generate.catalogue import OpenModel
 from playground.generate.events import error_text, growing_text, live_events, recorded_events, to_line
 from playground.generate.links import is_link, read_link
-from playground.generate.presets import first_prompt
+from playground.generate.presets import first_prompt, first_settings
 from playground.generate.refusal import tell
 from playground.generate.request import (
     DEFAULTS,
@@ -33,7 +33,7 @@ def build(context: PageContext) -> Controls:
     labels, release = context.labels, context.first and context.first.release
     example = read_example(release and release.trace)
     start_prompt, start_settings = (
-        (example[0], settings_of(example[1])) if example else (first_prompt(release), DEFAULTS)
+        (example[0], settings_of(example[1])) if example else (first_prompt(release), first_settings(release))
     )
     with gr.Row(elem_classes="ax-columns"):
         with gr.Column(scale=0, min_width=320, elem_classes="ax-controls"):

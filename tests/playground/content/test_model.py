@@ -109,7 +109,7 @@ def test_an_unknown_commit_has_no_row(folder, commit):
 
 def test_a_bare_release_lists_what_is_missing(folder):
     shown = words(model_html(opened(folder), "en"))
-    assert "has no measurements" in shown and "has no metrics.csv" in shown
+    assert "has not been measured" in shown and "without metrics.csv" in shown
     assert TEXT["en"]["roadmap"] not in shown and TEXT["en"]["scaling"] not in shown
 
 

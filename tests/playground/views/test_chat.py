@@ -11,6 +11,7 @@ from axion.inference.sampling import Sampling
 from playground.generate.catalogue import Catalogue, OpenModel
 from playground.generate.chat import answer_events, conversation_prompt, fit_conversation
 from playground.generate.events import to_line
+from playground.generate.presets import QUESTIONS
 from playground.generate.request import LIMITS
 from playground.locales import by_language
 from playground.server.tabs.chat import model_text
@@ -119,6 +120,17 @@ def test_a_chat_model_reads_the_whole_conversation(view, chatty):
     ask(shown, chatty, "4 + 5")
     assert shown.asked()[-1]["messages"] == say("2 + 3", first, "4 + 5")
     assert last(shown, "given pre") == conversation_prompt(chatty, say("2 + 3", first, "4 + 5"))
+
+
+def test_a_long_answer_fits_a_narrow_screen(view, chatty):
+    shown = view("chat", value=model_text(chatty))
+    shown.page.set_viewport_size({"width": 390, "height": 844})
+    ask(shown, chatty, "2 + 3", temperature=1, max_new_tokens=60)
+    widths = shown.page.eval_on_selector_all(
+        ".ac-log, .ac-turn, .ac-answer, .ac-text", "all => all.map(e => e.clientWidth)"
+    )
+    assert min(widths) > 0 and max(widths) <= 390
+    assert shown.page.locator(".ac-starters button").all_text_contents() == list(QUESTIONS)
 
 
 def test_messages_that_no_longer_fit_are_dropped_with_a_notice(view, chatty):

@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from axion.errors import AxionError
 from axion.recipe import load_recipe
+from publish.markdown import plain_text
 from publish.release.card import TEMPLATES, card_files, check_metadata, duration, quantity, render_card
 
 BLOCKS = re.compile(r"<!-- axion:start ([a-z-]+) -->\n(.*?)\n<!-- axion:end \1 -->", re.DOTALL)
@@ -31,6 +32,13 @@ NOT_SHOWN = re.compile(
     re.VERBOSE,
 )
 """Numbers of release.json that the card leaves to recipe.yaml, metrics.csv and the pictures."""
+
+
+@pytest.fixture
+def info(info):
+    """That of a version of the series."""
+    info["roadmap"][0]["name"] = info["name"]
+    return info
 
 
 def front_matter(card: str) -> dict:
@@ -235,9 +243,57 @@ def test_memory_that_was_not_measured_is_left_out(info):
 
 
 def test_a_model_of_synthetic_data_names_no_dataset(info):
-    info["dataset"] = None
+    info |= {"dataset": None, "datasets": []}
     card = render_card(info)
     assert "datasets" not in front_matter(card) and "huggingface.co/datasets" not in card
+
+
+def test_every_dataset_is_named(info):
+    several = info | {"datasets": ["openai/gsm8k", "someone/tales"]}
+    card = render_card(several)
+    assert front_matter(card)["datasets"] == several["datasets"]
+    link = "[{0}](https://huggingface.co/datasets/{0})"
+    assert " and ".join(map(link.format, several["datasets"])) in card and "on its page for each data set" in card
+    del info["datasets"]  # a release of an earlier version
+    assert front_matter(render_card(info))["datasets"] == ["openai/gsm8k"]
+
+
+def test_a_model_outside_of_the_series_has_neither_roadmap_nor_collection(info):
+    card = render_card(info | {"name": "my-tales"})
+    assert "axion:start roadmap" not in card and "/collections" not in card
+
+
+def test_names_are_shown_as_they_are(info):
+    name = "a|b_*c* `d` <e> [f](g) _h_.txt"
+    info["data"]["sources"] = [{"kind": "text", "local_files": [{"name": name, "sha256": "0" * 64}]}]
+    info["data"]["files"] = info["data"]["sources"][0]["local_files"]
+    for split in ("train", "validation"):
+        info["data"][split]["by_source"] = {"text": info["data"][split]["by_source"]["gsm8k"]}
+    info["results"]["validation"] |= {"data": name, "command": f"python -m axion eval '{name}'"}
+    info |= {"title": "Tales | <b>mine</b>", "dataset": None, "datasets": [], "openings": ["Once"], "samples": []}
+    card = render_card(info)
+    rows = [
+        [unescaped(cell) for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in card.splitlines()
+        if line[:1] == "|"
+    ]
+    assert [f"text of {name}", "1,000"] in [row[:2] for row in rows] and ["", info["title"], "DeepSeek-V3"] in rows
+    (loss, _) = (row for row in rows if f"eval '{name}'" in row[-1])
+    assert len(loss) == 4 and loss[0] == f"{name}, held-out documents: bits per byte" and loss[3][:2] == "``"
+    assert f"# {plain_text(info['title'])}\n" in card and f"the text of {plain_text(name)}:" in card
+    assert plain_text("tiny_stories.txt") == "tiny_stories.txt"
+
+
+def unescaped(cell: str) -> str:
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", cell.strip())
+
+
+def test_released_documents_are_linked_and_private_ones_mentioned(info):
+    assert "heldout.jsonl" not in render_card(info | {"held_out": 0})
+    card = render_card(info | {"held_out": 200})
+    assert "[heldout.jsonl](heldout.jsonl) has 200 of the held-out documents" in card and "also covers" in card
+    private = "were read from local files and are not part of this release"
+    assert private in render_card(info | {"held_out": 0, "has_local_text": True}) and private not in card
 
 
 def test_the_original_release_is_named_where_there_was_one(info):
@@ -255,7 +311,6 @@ def test_other_forms_are_linked_once_they_are_published(info):
 
 
 def test_the_roadmap_marks_this_version_and_released_and_planned_ones(info):
-    info["name"] = "axion1-v0.1"
     info["roadmap"][1] |= {"released": True, "active": 700_000, "parameters": 1_511_111}
     rows = [line for line in render_card(info).splitlines() if re.match(r"\| 0\.\d \|", line)]
     assert [row.split("|")[-2].strip() for row in rows] == ["this model", "released", *["planned"] * 3]

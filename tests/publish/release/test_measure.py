@@ -34,6 +34,7 @@ def evaluations(monkeypatch, measured):
     calls = []
     monkeypatch.setattr(evaluation, "evaluate", lambda *a, **k: calls.append(a) or measured["results"])
     monkeypatch.setattr(evaluation.Subject, "load_documents", lambda *_, **__: {})
+    monkeypatch.setattr(evaluation.Subject, "validation", [])
     return calls
 
 
@@ -68,6 +69,7 @@ def test_skipped_tasks_are_tried_again_and_the_rest_is_kept(run, recipe_file, me
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
     monkeypatch.setattr(evaluation.Subject, "load_documents", lambda *_, **__: {})
+    monkeypatch.setattr(evaluation.Subject, "validation", [])
     first = measure(run, load_recipe(recipe_file), said.append)
     before = (run / "evaluation.json").stat().st_mtime_ns
     answers["gsm8k_test"] = {"skipped": "another reason"}
@@ -91,6 +93,7 @@ def test_different_sample_prompts_give_different_samples(run, recipe_file, local
 
 def test_the_load_is_measured_again_once_the_documents_are_available(run, recipe_file, measured, monkeypatch):
     monkeypatch.setattr(evaluation.Subject, "load_documents", lambda *_, **__: {})
+    monkeypatch.setattr(evaluation.Subject, "validation", [])
     results = measured["results"] | {"validation": {"skipped": "no network"}}
     monkeypatch.setattr(evaluation, "evaluate", lambda *_, known, **__: seen.append(known) or results)
     seen = []

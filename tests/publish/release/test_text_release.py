@@ -13,11 +13,12 @@ from axion.evaluation.evaluate import evaluate
 from axion.recipe import OwnText, load_recipe
 from axion.release import Release, open_release
 from publish.check.lint import lint
-from publish.manifest import PLAIN_TOKENIZER, files_in
+from publish.manifest import HELD_OUT, PLAIN_TOKENIZER, files_in
 from publish.markdown import python_snippets
 from publish.release import exports
 from publish.release.build import Ingredients, build_release
 from publish.release.card import python_of_card, render_card
+from publish.release.heldout import describe
 from publish.release.measure import TEXT_SAMPLES, measure, write_samples
 from tests.publish.conftest import MEASURED, RUN, counts
 
@@ -136,6 +137,8 @@ def test_a_release_needs_the_text_it_was_trained_on(text_run, tmp_path, monkeypa
     with pytest.raises(AxionError, match=r"tales\.txt is not what the model was trained on: that was tales\.txt with"):
         measure(run, load_recipe(release_recipe(run), [f"data.sources.text.files={tmp_path / 'tales.txt'}"]), [].append)
     measured = measure(run, load_recipe(release_recipe(run), [f"data.sources.text.files={own}"]), [].append)
+    held_out = [each["text"] for each in measured["held_out"]]
+    assert len(held_out) == measured["results"]["validation"]["documents"] > 0 and set(held_out) < set(STORIES)
     assert measured["results"]["validation"]["data"] == "tales.txt" and set(measured["results"]["expert_load"]) == {
         *("together", "validation", "command")
     }
@@ -144,6 +147,22 @@ def test_a_release_needs_the_text_it_was_trained_on(text_run, tmp_path, monkeypa
 def release_recipe(run):
     (path := run / "recipe.yaml").write_text(json.loads((run / "run.json").read_text())["recipe"])
     return path
+
+
+def test_documents_of_local_files_are_released_only_on_request(text_run, measured, release, tmp_path):
+    assert not (release / HELD_OUT).exists()
+    assert "were read from local files and are not part of this release" in (release / "README.md").read_text()
+    texts = [{"text": f"{STORIES[0]} in /home/fox/den", "source": "text"}]  # no path of this machine
+    chosen = {"release_heldout": True}
+    folder = tmp_path / "tales"
+    build_release(Ingredients(text_run, measured | {"held_out": texts}, "someone/tales", chosen), folder)
+    assert [json.loads(line) for line in (folder / HELD_OUT).read_text().splitlines()] == texts
+    assert "[heldout.jsonl](heldout.jsonl) has 1 of the held-out" in (folder / "README.md").read_text()
+    assert lint(folder) == []
+    recipe = load_recipe(folder / "recipe.yaml")
+    assert recipe.release_heldout and "shows 1 held-out documents of tales.txt; --set" in describe(recipe, texts)
+    private = describe(load_recipe(release / "recipe.yaml"), texts)
+    assert "no held-out documents of tales.txt, which are read from local files; --set release_heldout=true" in private
 
 
 def test_a_release_with_a_tokenizer_of_others_has_no_plain_one(text_run, measured, tmp_path):
