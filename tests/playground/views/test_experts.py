@@ -125,10 +125,8 @@ def test_missing_results_are_explained(view, value, tiny_release, tmp_path):
     assert "This model has no experts" in page.locator(".ax-experts").text_content()
     assert page.locator(".ax-panel:visible").count() == 0
     shown.change(value=bare)
-    assert (
-        "favourite tokens of this model's experts have not been measured" in page.locator(".ax-experts").text_content()
-    )
-    assert "its release.json has no expert_load" in page.locator("[data-part=verdicts]").text_content()
+    assert "experts have not been measured: python -m publish" in page.locator(".ax-experts").text_content()
+    assert "experts has not been measured: python -m publish" in page.locator("[data-part=verdicts]").text_content()
     shown.change(value=error_json("odd: trace.json is broken"))
     assert page.locator(".ax-error").text_content() == "odd: trace.json is broken"
     shown.change(value=value)
