@@ -33,7 +33,7 @@ fast-tests:
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 3 --dist loadgroup --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
 
 test-slow: .venv/installed-dev cross-compiler
-	$(BIN)/python -m pytest -ra -n 2 --dist loadgroup --no-loadscope-reorder -m slow $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 3 --dist loadgroup --no-loadscope-reorder -m slow $(PYTEST_ARGS)
 
 test-llama: .venv-llama/installed
 	.venv-llama/bin/python -m pytest -ra tests/export/test_llama_cpp.py $(PYTEST_ARGS)

@@ -64,9 +64,8 @@ def run(options: argparse.Namespace, folder: Path) -> dict:
     sharding = {"fsdp_size": options.fsdp_size, "ep_size": options.ep_size}
 
     def measured(steps: int, name: str) -> Metrics:
-        content = recipe_of(
-            options.size, steps, options.batch, options.window, precision=options.precision, distributed=sharding
-        )
+        shape = (options.size, steps, options.batch, options.window, options.documents)
+        content = recipe_of(*shape, precision=options.precision, distributed=sharding)
         trained = train(Recipe.model_validate(content), folder / name, backend="torch")
         return from_main_process(lambda: read_metrics(trained / METRICS_FILE))
 
@@ -108,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=8.0, help="for everything together")
     parser.add_argument("--batch", type=int, default=128, help="windows per step, over all processes")
     parser.add_argument("--window", type=int, default=CONTEXT)
+    parser.add_argument("--documents", type=int, default=20_000, help="generated sums, and as many word problems")
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
     parser.add_argument("--fsdp-size", type=int, default=1)
     parser.add_argument("--ep-size", type=int, default=1)

@@ -102,8 +102,10 @@ def config_of(size: str, context: int = CONTEXT, spread: float = SPREAD) -> Axio
     return SIZES[size](max_position_embeddings=context, initializer_range=spread)
 
 
-def recipe_of(size: str, steps: int, batch: int, window: int = CONTEXT, **training: object) -> dict:
-    """A recipe that trains one of SIZES on generated arithmetic and word problems for so many steps."""
+def recipe_of(
+    size: str, steps: int, batch: int, window: int = CONTEXT, documents: int = 20_000, **training: object
+) -> dict:
+    """A recipe that trains one of SIZES for so many steps on `documents` generated sums and as many word problems."""
     fields = dict(getattr(SIZES[size], "keywords", {}))
     vocabulary = fields.pop("vocab_size", AxionConfig.vocab_size)
     return {
@@ -115,7 +117,7 @@ def recipe_of(size: str, steps: int, batch: int, window: int = CONTEXT, **traini
         "architecture": fields | {"max_position_embeddings": window},
         "tokenizer": {"vocab_size": vocabulary},
         "data": {
-            "sources": [{"kind": "arithmetic", "count": 20_000}, {"kind": "word_problems", "count": 20_000}],
+            "sources": [{"kind": kind, "count": documents} for kind in ("arithmetic", "word_problems")],
             "val_fraction": 0.01,
         },
         "training": {

@@ -126,7 +126,7 @@ def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
         # installed, so it does not download torch again.
         (packages,) = folder.glob("lib/python*/site-packages")
         (packages / "rest.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        install = [python, "-m", "pip", "install", "--quiet", "--upgrade", *requirements]
+        install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--upgrade", *requirements]
         installed = subprocess.run(install, capture_output=True, text=True)
         assert "ResolutionImpossible" not in installed.stderr, installed.stderr
         if installed.returncode != 0:

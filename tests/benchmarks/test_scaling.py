@@ -51,7 +51,7 @@ def test_the_page_shows_what_the_script_made():
 
 @pytest.mark.slow
 def test_the_gpu_script_runs_without_one(tmp_path):
-    options = ["--size", "v0.1", "--minutes", "0.3", "--batch", "2", "--window", "64"]
+    options = ["--size", "v0.1", "--minutes", "0.1", "--batch", "2", "--window", "64", "--documents", "1000"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", *options],
         cwd=tmp_path,

@@ -129,7 +129,6 @@ def wait_for_step(run: Path, step: int) -> None:
         (2, 2, 2),
         pytest.param(2, 2, 1, marks=pytest.mark.slow),
         pytest.param(2, 1, 1, marks=pytest.mark.slow),
-        pytest.param(4, 4, 1, marks=pytest.mark.slow),
         pytest.param(4, 4, 2, marks=pytest.mark.slow),
         pytest.param(4, 2, 2, marks=pytest.mark.slow),
     ],
@@ -145,10 +144,25 @@ def test_a_sharded_run_is_that_of_one_process(run_group, alone, tmp_path, group_
 @pytest.mark.parametrize(
     ("group_size", "ep_size", "options"),
     [
-        (4, 2, ("training.optimizer=adamw",)),
-        (4, 2, ("training.grad_accum=2", "training.batch_size=8")),
-        (4, 2, ("training.sequence_balance_weight=0.01", "training.document_mask=true")),
-        (4, 2, ("architecture.tie_word_embeddings=false", "architecture.first_k_dense_replace=1")),
+        (
+            4,
+            2,
+            (
+                "training.optimizer=adamw",
+                "architecture.tie_word_embeddings=false",
+                "architecture.first_k_dense_replace=1",
+            ),
+        ),
+        (
+            2,
+            1,
+            (
+                "training.grad_accum=2",
+                "training.batch_size=8",
+                "training.sequence_balance_weight=0.01",
+                "training.document_mask=true",
+            ),
+        ),
         (3, 1, ("training.batch_size=6",)),  # leaves parts of unequal size, and one process without experts
     ],
 )

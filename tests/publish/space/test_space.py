@@ -213,7 +213,7 @@ def test_it_runs_on_the_oldest_torch_of_zero_gpu_with_nothing_but_its_requiremen
     python = environment / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     try:
-        install = [python, "-m", "pip", "install", "--quiet", "-r", tmp_path / "requirements.txt"]
+        install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "-r", tmp_path / "requirements.txt"]
         installed = subprocess.run(install, capture_output=True, text=True)
         if installed.returncode != 0:
             pytest.skip(f"{oldest} can't be installed here: {installed.stderr.strip()[-200:]}")
