@@ -24,6 +24,7 @@ from axion.files import system_error
 from axion.options import (
     Json,
     Languages,
+    Loops,
     MaxNewTokens,
     MinP,
     Name,
@@ -246,6 +247,15 @@ def generate(
     repetition_penalty: RepetitionPenalty = 1.0,
     max_new_tokens: MaxNewTokens = 200,
     seed: SamplingSeed = 0,
+    loops: Loops = None,
+    mtp: Annotated[
+        bool,
+        typer.Option(
+            "--mtp",
+            help="Let the model's layer of multi-token prediction draft, which changes no text; "
+            "the share of its guesses that were accepted is printed to standard error.",
+        ),
+    ] = False,
     show_experts: Annotated[
         bool, typer.Option("--show-experts", help="Also show which experts read each token.")
     ] = False,
@@ -259,6 +269,7 @@ def generate(
     """Continue a prompt, printing tokens as they are generated."""
     from axion.inference.readers import pick_backend
     from axion.inference.sampling import Sampling
+    from axion.inference.speculative import Acceptance
     from axion.inference.stream import stream
 
     sampling = Sampling(
@@ -268,18 +279,27 @@ def generate(
         min_p=min_p,
         repetition_penalty=repetition_penalty,
         max_new_tokens=max_new_tokens,
+        num_loops=loops or 0,
         seed=seed,
     )
     opened = _open(release)
-    if backend is not None:
+    if backend is not None and not mtp:
         print(pick_backend(opened.model, backend), file=sys.stderr)
-    text = prompt.replace("\\n", "\n")
-    steps = []
-    for step in stream(opened.model, opened.tokenizer, text, sampling, backend=backend or "auto"):
+    text, model = prompt.replace("\\n", "\n"), opened.mtp_model if mtp else opened.model
+    steps, acceptance = [], Acceptance()
+    for step in stream(
+        model, opened.tokenizer, text, sampling, backend=backend or "auto", mtp=mtp, acceptance=acceptance
+    ):
         steps.append(step)
         if not step.is_prompt:
             print(step.text, end="", flush=True)
     print()
+    if mtp:
+        print(
+            f"multi-token prediction: {acceptance.accepted:,} of {acceptance.guessed:,} guesses accepted "
+            f"({acceptance.rate:.0%})",
+            file=sys.stderr,
+        )
     if show_experts:
         print(_experts_table(opened, steps))
 
@@ -295,6 +315,7 @@ def chat(
     repetition_penalty: RepetitionPenalty = 1.0,
     max_new_tokens: MaxNewTokens = 200,
     seed: SamplingSeed = 0,
+    loops: Loops = None,
     backend: Annotated[str, typer.Option(help="What computes: auto, torch or native.")] = "auto",
 ) -> None:
     """Talk to a model: in the terminal, or with a question a line on standard input.
@@ -315,7 +336,7 @@ def chat(
         max_new_tokens=max_new_tokens,
         seed=seed,
     )
-    opened = _open(release)
+    opened = _open(release).with_loops(loops or 0)
     as_problem = not opened.openings
     conversation = Conversation(opened.model, opened.tokenizer, opened.name, sampling, system, backend, as_problem)
     if not can_chat(opened.tokenizer):
@@ -332,6 +353,7 @@ def evaluate(
     tasks: Annotated[
         str | None, typer.Option(help="Comma-separated; by default, every task whose data is available.")
     ] = None,
+    loops: Loops = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
@@ -344,15 +366,17 @@ def evaluate(
     from axion.evaluation.evaluate import evaluate as measure
     from axion.recipe import load_recipe
 
-    opened = _open(release)
+    opened = _open(release).with_loops(loops or 0)
     if opened.recipe_file is None:
         raise AxionError(f"{release} has no recipe.yaml, which says what data it was trained on")
     trained_on = load_recipe(opened.recipe_file, overrides or []).data
     for note in trained_on.other_files():
         print(f"note: {note}", file=sys.stderr)
     names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
-    arguments = [release, *(part for override in overrides or [] for part in ("--set", override))]
-    results = measure(opened, trained_on, names, progress=sys.stderr.isatty(), arguments=arguments)
+    arguments = [release, *(("--loops", str(loops)) if loops else ())]
+    arguments += [part for override in overrides or [] for part in ("--set", override)]
+    progress = sys.stderr.isatty()
+    results = measure(opened, trained_on, names, progress, arguments=arguments, list_inapplicable=True)
     print(json.dumps({"release": opened.name, "results": results}) if as_json else _results_table(results))
 
 

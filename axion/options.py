@@ -41,3 +41,7 @@ MinP = Annotated[float, typer.Option(help="Leave out tokens less likely than thi
 RepetitionPenalty = Annotated[float, typer.Option(help="Above 1 makes tokens that occurred before less likely.")]
 MaxNewTokens = Annotated[int, typer.Option(help="Stop after this many tokens.")]
 SamplingSeed = Annotated[int, typer.Option(help="The same seed gives the same text.")]
+Loops = Annotated[
+    int | None,
+    typer.Option(min=1, max=8, help="How often a looped model runs its shared layers; as its config says by default."),
+]

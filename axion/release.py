@@ -158,6 +158,35 @@ class Release:
             raise AxionError(f"{self.name}: model.safetensors is broken: {name} has NaN or infinite values")
         return model.eval()
 
+    def with_loops(self, num_loops: int) -> Release:
+        """This release, read with another number of loops by default; 0 leaves it as it is.
+
+        Raises:
+            AxionError: as `model`, or its model has no shared layers to loop more than once.
+        """
+        from axion.inference.variants import with_loops
+
+        model = with_loops(self.model, num_loops)
+        if model is self.model:
+            return self
+        looped = Release(self.name, self.folder)
+        vars(looped).update(_model=model, config=model.config, tokenizer=self.tokenizer)
+        return looped
+
+    @cached_property
+    def mtp_model(self) -> AxionForCausalLM:
+        """The same model, over the same weights, with its layer of multi-token prediction, which drafts.
+
+        Raises:
+            AxionError: as `model`; the model has no such layer, or model.safetensors does not hold it.
+        """
+        from axion.inference.variants import with_mtp
+
+        try:
+            return with_mtp(self.model, self.folder / WEIGHTS)
+        except AxionError as error:
+            raise AxionError(f"{self.name}: {error}") from None
+
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The tokenizer. Raises AxionError when its files are broken."""

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from axion.cli import app, run
 from axion.inference.chat import Conversation
-from axion.inference.sampling import Sampling
+from axion.inference.sampling import LIMITS, Sampling
 from axion.inference.stream import stream
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
@@ -124,11 +124,46 @@ def test_generate_shows_no_experts_where_there_are_none(tiny_release, tmp_path, 
     )
 
 
+def test_loops_are_chosen_at_the_call(tiny_release, tmp_path, capsys):
+    shutil.copytree(tiny_release, looped := tmp_path / "looped")
+    shapes = {"num_shared_layers": 1, "first_k_dense_replace": 2}
+    AxionForCausalLM(AxionConfig(**TINY | shapes)).save_pretrained(looped)
+    texts = []
+    for loops in (("--loops", "1"), ("--loops", "4"), ()):
+        capsys.readouterr()
+        assert axion("generate", looped, PROMPT, "--max-new-tokens", 30, *TORCH, *loops) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[2] != texts[1]
+    for command in (("generate", tiny_release, PROMPT), ("chat", tiny_release), ("eval", tiny_release)):
+        said = refused(capsys, *command, "--loops", 9)
+        assert "--loops" in said and f"less than or equal to {LIMITS['num_loops'][1]};" in said
+    for command in (("generate", tiny_release, PROMPT), ("chat", tiny_release), ("eval", tiny_release)):
+        assert "has no shared layers to loop, so it must be 1" in refused(capsys, *command, "--loops", 2)
+
+
+def test_the_layer_that_drafts_changes_no_text_and_states_its_acceptance(tiny_release, tmp_path, capsys):
+    shutil.copytree(tiny_release, folder := tmp_path / "mtp")
+    model = AxionForCausalLM(AxionConfig(**TINY | {"num_nextn_predict_layers": 1}))
+    model.attach_mtp()
+    model.save_pretrained(folder)
+    capsys.readouterr()
+    arguments = ("generate", folder, PROMPT, "--max-new-tokens", 20, "--temperature", 1, "--seed", 3)
+    assert axion(*arguments, *TORCH) == 0
+    plain = capsys.readouterr().out
+    assert axion(*arguments, "--mtp") == 0
+    out, err = capsys.readouterr()
+    assert out == plain
+    assert re.fullmatch(r"multi-token prediction: \d+ of \d+ guesses accepted \(\d+%\)\n", err)
+    assert "axion-tiny: the model has no layer of multi-token prediction" in refused(
+        capsys, "generate", tiny_release, PROMPT, "--mtp"
+    )
+
+
 def test_eval_prints_one_json_object(tiny_release, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("axion.evaluation.tasks.ARITHMETIC_PROMPTS", 3)
     monkeypatch.setattr("axion.evaluation.speed.REPETITIONS", 1)
     monkeypatch.setattr("axion.evaluation.speed.NEW_TOKENS", 10)
-    monkeypatch.setattr("axion.evaluation.speed.measure_memory", lambda folder: None)  # which would start a process
+    monkeypatch.setattr("axion.evaluation.speed.measure_memory", lambda *_: None)  # which would start a process
     folder = tmp_path / "tiny"
     folder.symlink_to(tiny_release, target_is_directory=True)
     assert "has no recipe.yaml" in refused(capsys, "eval", folder)

@@ -43,6 +43,7 @@ TEXTS: Mapping[str, str] = {
     "memory": "peak memory of a process that generates",
     "memory_value": "{memory} MB",
     "memory_note": "{libraries} MB of it Python and its libraries",
+    "loops_note": "{note}; {loops} loops",
 }
 """The English texts of the rows. A translation has the same keys, and in each text the same fields."""
 
@@ -142,7 +143,11 @@ def result_rows(results: dict, texts: Mapping[str, str] = TEXTS, numbers: Number
         if (result := measured(results, task)) is None:
             continue
         try:
-            rows += [Row(task, *cells, command=str(result.get("command", ""))) for cells in lay_out(result, language)]
+            command, loops = str(result.get("command", "")), result.get("num_loops")
+            for label, value, note in lay_out(result, language):
+                if loops is not None:
+                    note = language.fill("loops_note", note=note, loops=loops)
+                rows.append(Row(task, label, value, note, command))
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise MalformedResults(f"the results of {task} are malformed: {one_line(repr(error))}") from None
     return rows

@@ -56,14 +56,17 @@ def measure(release: Release) -> dict:
         "repetitions": REPETITIONS,
         "cache_bytes_per_token": cache_bytes // window,
         "weights_bytes": (release.folder / "model.safetensors").stat().st_size,
-        "memory": measure_memory(release.folder),
+        "memory": measure_memory(release.folder, release.config.num_loops),
         "machine": machine(),
         "libraries": {name: libraries()[name] for name in ("torch", "transformers")},
     }
 
 
-def measure_memory(folder: Path) -> dict[str, int] | None:
+def measure_memory(folder: Path, num_loops: int = 0) -> dict[str, int] | None:
     """Peak resident memory of a new process that loads a release and generates; None on systems that do not report it.
+
+    Args:
+        num_loops: how often a looped model runs its shared layers; 0 for as often as its config says.
 
     Returns:
         "libraries_bytes": the peak once the libraries are loaded; "peak_bytes": the peak of the whole process.
@@ -73,7 +76,7 @@ def measure_memory(folder: Path) -> dict[str, int] | None:
     """
     if sys.platform not in {"linux", "darwin"}:
         return None
-    command = [sys.executable, "-m", "axion.evaluation.speed", str(folder.resolve())]
+    command = [sys.executable, "-m", "axion.evaluation.speed", str(folder.resolve()), str(num_loops)]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PROCESS_SECONDS, check=True)
     except subprocess.SubprocessError as error:
@@ -155,13 +158,13 @@ def _torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _main(folder: str) -> None:
+def _main(folder: str, num_loops: str) -> None:
     import axion.model.modeling_axion  # noqa: F401 (what opening a release would import)
 
     bare = peak_bytes()
-    _generate(open_release(folder))
+    _generate(open_release(folder).with_loops(int(num_loops)))
     print(json.dumps({"libraries_bytes": bare, "peak_bytes": peak_bytes()}))
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(*sys.argv[1:])

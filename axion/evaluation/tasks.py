@@ -165,6 +165,8 @@ def measure_gsm8k_test(subject: Subject) -> dict:
 
 def measure_expert_load(subject: Subject) -> dict:
     """Each expert's share of the tokens as a multiple of the fair share, over each set and over all together."""
+    if not subject.release.config.mixture_layers:
+        raise NotApplicable("the model has no experts: every token passes through all of its weights")
     sets = subject.load_documents()
     counts = {name: expert_load(subject.release.model, documents) for name, documents in sets.items()}
     return {name: _load(counts_LE) for name, counts_LE in {"together": sum(counts.values()), **counts}.items()}

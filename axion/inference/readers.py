@@ -164,7 +164,7 @@ class TorchReader:
         end_ids: set[int],
         processors: Sequence[LogitsProcessor] = (),
     ):
-        self._model = model
+        self.model = model
         self._sample = Sampler(sampling, prompt_length, end_ids, processors)
         self._uniforms = Uniforms(sampling.seed)
         self._prompt_length = prompt_length
@@ -173,6 +173,9 @@ class TorchReader:
         self._record_routing = RoutingRecorder(model)
         self._sequence: list[int] = []
         self._next_logits_V: torch.Tensor | None = None
+        # the layer of multi-token prediction reads what the decoder computed for every token
+        shape = (model.config.max_position_embeddings, model.config.hidden_size)
+        self._hidden_SD = None if model.mtp is None else torch.empty(shape, dtype=model.dtype, device=model.device)
 
     @property
     def length(self) -> int:
@@ -180,10 +183,10 @@ class TorchReader:
 
     @property
     def room(self) -> int:
-        return self._model.config.max_position_embeddings - self.length
+        return self.model.config.max_position_embeddings - self.length
 
     def read(self, ids: Sequence[int]) -> list[TokenRouting]:
-        check_tokens(ids, self.room, self._model.config.vocab_size)
+        check_tokens(ids, self.room, self.model.config.vocab_size)
         logits_1V, routing = self._pass(ids, 1)
         self._next_logits_V = logits_1V[0]
         return routing
@@ -193,9 +196,23 @@ class TorchReader:
         token = self._sample(self._sequence, self._find_next_logits(), uniform)
         return None if token in self._end_ids else token
 
+    def choose_after(self, token: int, logits_V: torch.Tensor) -> int | None:
+        """The token that would be drawn from these logits after `token`, which was not read; None for an end."""
+        uniform = self._uniforms[self.length + 1 - self._prompt_length]
+        chosen = self._sample([*self._sequence, token], logits_V, uniform)
+        return None if chosen in self._end_ids else chosen
+
+    def read_since(self, start: int) -> tuple[list[int], torch.Tensor]:
+        """The tokens from position `start`, and the decoder's normed output `[S, D]` for each.
+
+        Only of a model with its layer of multi-token prediction.
+        """
+        assert self._hidden_SD is not None
+        return self._sequence[start:], self._hidden_SD[start : self.length]
+
     def draw(self, forced: int | None = None) -> Drawn | None:
         if forced is not None:
-            check_vocabulary([forced], self._model.config.vocab_size)
+            check_vocabulary([forced], self.model.config.vocab_size)
         if self.room == 0:
             raise AxionError("the context is full")
         token = self.choose() if forced is None else forced
@@ -207,7 +224,7 @@ class TorchReader:
     def verify(self, draft: Sequence[int]) -> list[Drawn]:
         start, first = self.length, self.length - self._prompt_length
         uniforms = [self._uniforms[first + index] for index in range(len(draft))]
-        check_tokens(draft, self.room, self._model.config.vocab_size)
+        check_tokens(draft, self.room, self.model.config.vocab_size)
         first_V = self._find_next_logits()
         after_TV, routing = self._pass(draft, len(draft))
         logits = [first_V, *after_TV]  # logits[i] are those that draft[i] is drawn from
@@ -235,15 +252,18 @@ class TorchReader:
 
         Tokens are drawn on the CPU, wherever the model is: its results are the same on every machine.
         """
-        output = self._model(
-            torch.tensor([list(ids)], device=self._model.device),
+        output = self.model.model(
+            torch.tensor([list(ids)], device=self.model.device),
             past_key_values=self._cache,
             use_cache=True,
             output_router_logits=True,
-            logits_to_keep=logits_to_keep,
         )
+        hidden_TD = output.last_hidden_state[0]
+        if self._hidden_SD is not None:
+            self._hidden_SD[self.length : self.length + len(ids)] = hidden_TD
         self._sequence.extend(ids)
-        return output.logits[0].float().cpu(), self._record_routing(output.router_logits, len(ids))
+        logits_TV = self.model.lm_head(hidden_TD[-logits_to_keep:])
+        return logits_TV.float().cpu(), self._record_routing(output.router_logits, len(ids))
 
     def _find_next_logits(self) -> torch.Tensor:
         """The logits [V] of the next token; after a rewind, the last token has to be read again for them."""

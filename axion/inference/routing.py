@@ -58,9 +58,19 @@ class TokenRouting:
 
 
 def routers(model: AxionForCausalLM) -> dict[RoutingRow, AxionRouter]:
-    """The router of each routing row, in the order in which a token passes through them; empty for a dense model."""
-    layers = enumerate(model.model.layers, start=1)
-    return {RoutingRow(number): layer.mlp.gate for number, layer in layers if isinstance(layer.mlp, AxionMoE)}
+    """The router of each routing row, in the order in which a token passes through them; empty for a dense model.
+
+    A looped layer has a row for each of the loops in the model's config, all with the same router.
+    """
+    config, shared = model.config, model.config.shared_layers
+    passes = [
+        *((index, 1) for index in range(shared.start)),
+        *((index, loop) for loop in range(1, config.num_loops + 1) for index in shared),
+        *((index, 1) for index in range(shared.stop, config.num_hidden_layers)),
+    ]
+    layers = enumerate(model.model.layers)
+    found = {index: layer.mlp.gate for index, layer in layers if isinstance(layer.mlp, AxionMoE)}
+    return {RoutingRow(index + 1, loop): found[index] for index, loop in passes if index in found}
 
 
 def route(model: AxionForCausalLM, router_logits: Sequence[torch.Tensor]) -> dict[RoutingRow, Selection]:

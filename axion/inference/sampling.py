@@ -18,6 +18,7 @@ from transformers.generation.logits_process import (
 )
 
 from axion.errors import AxionError
+from axion.inference.variants import MOST_LOOPS
 
 LIMITS: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 5.0),
@@ -27,6 +28,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "repetition_penalty": (0.1, 10.0),
     "max_new_tokens": (1, 1_000_000),
     "min_new_tokens": (0, 1_000_000),
+    "num_loops": (0, MOST_LOOPS),
     "seed": (0, 2**53 - 1),  # integers that JavaScript represents exactly, so that a shared link keeps its seed
 }
 """Lowest and highest value of each field of Sampling. A field is an integer where its bounds are."""
@@ -57,6 +59,8 @@ class Sampling:
     """Stop after this many new tokens, if neither the text nor the context has ended before."""
     min_new_tokens: int = 0
     """Do not end the text before this many new tokens."""
+    num_loops: int = 0
+    """How often a looped model runs its shared layers; 0 for as often as its config says."""
     seed: int = 0
     """The same seed gives the same text."""
 

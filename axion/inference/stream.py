@@ -19,7 +19,8 @@ from axion.errors import AxionError
 from axion.inference.readers import Drawn, NativeReader, Reader, TorchReader, pick_backend
 from axion.inference.routing import TokenRouting, expert_favourites, routers
 from axion.inference.sampling import Sampling
-from axion.inference.speculative import speculate
+from axion.inference.speculative import Acceptance, Drafter, ModelDrafter, MTPDrafter, speculate
+from axion.inference.variants import with_loops
 from axion.model.modeling_axion import AxionForCausalLM
 
 
@@ -76,6 +77,8 @@ def stream(
     backend: str = "auto",
     draft_model: AxionForCausalLM | None = None,
     processors: Sequence[LogitsProcessor] = (),
+    mtp: bool = False,
+    acceptance: Acceptance | None = None,
 ) -> Generator[Step]:
     """Yields the prompt's steps, then one for each new token, until the text, the context or max_new_tokens ends.
 
@@ -93,12 +96,16 @@ def stream(
             speed and, like the backend, the text only where logits are almost tied.
         processors: change the logits before the filters of `sampling`, as in transformers' `generate`. With any of them
             the tokens are drawn in PyTorch, whatever the backend.
+        mtp: let the model's layer of multi-token prediction draft, in PyTorch; see
+            `axion.inference.variants.with_mtp`. Like a draft model, it changes the speed and not the text.
+        acceptance: counts the guesses of the draft model or of that layer.
 
     Raises:
         AxionError: the prompt is empty, not valid Unicode, or does not fit into the context; a forced token is not in
-            the vocabulary; the backend cannot be used; or the draft model does not fit. Raised by the call itself, not
-            by the first step.
+            the vocabulary; the backend cannot be used; the model cannot be looped; the draft model does not fit, or
+            there is nothing that drafts. Raised by the call itself, not by the first step.
     """
+    model = with_loops(model, sampling.num_loops)
     ids = encode_prompt(tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
     if not ids:
         raise AxionError("the prompt has no token; give the model something to continue")
@@ -114,14 +121,19 @@ def stream(
     ends = end_tokens(model, tokenizer)
 
     def open_reader(of: AxionForCausalLM) -> Reader:
-        if processors:
-            return TorchReader(of, sampling, len(ids), ends, processors)
-        reader = NativeReader if pick_backend(of, backend).name == "native" else TorchReader
-        return reader(of, sampling, len(ids), ends)
+        if not processors and pick_backend(of, backend).name == "native":
+            return NativeReader(of, sampling, len(ids), ends)
+        return TorchReader(of, sampling, len(ids), ends, processors)
 
-    reader = open_reader(model)
-    drafter = None if draft_model is None else open_reader(draft_model)
-    return _steps(reader, drafter, tokenizer, ids, sampling.max_new_tokens, stop or (lambda: False), forced)
+    if mtp:
+        _check_mtp(model, backend, draft_model)
+        reader = TorchReader(model, sampling, len(ids), ends, processors)
+        drafter = MTPDrafter(reader)
+    else:
+        reader = open_reader(model)
+        drafter = None if draft_model is None else ModelDrafter(open_reader(draft_model))
+    draws = _draws(reader, drafter, ids, forced, acceptance or Acceptance())
+    return _steps(reader, draws, tokenizer, ids, sampling.max_new_tokens, stop or (lambda: False))
 
 
 def _check_draft_model(draft_model: AxionForCausalLM, vocabulary: int, prompt_length: int) -> None:
@@ -135,6 +147,15 @@ def _check_draft_model(draft_model: AxionForCausalLM, vocabulary: int, prompt_le
             f"the prompt has {prompt_length} tokens, the draft model's context {config.max_position_embeddings}; "
             "shorten it, or generate without a draft model"
         )
+
+
+def _check_mtp(model: AxionForCausalLM, backend: str, draft_model: AxionForCausalLM | None) -> None:
+    if model.mtp is None:
+        raise AxionError("the model has no layer of multi-token prediction to draft with; generate without it")
+    if backend == "native":
+        raise AxionError("multi-token prediction is computed in PyTorch; the backend must be torch or auto, not native")
+    if draft_model is not None:
+        raise AxionError("a draft model and multi-token prediction cannot draft together; choose one of them")
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
@@ -154,12 +175,11 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 
 def _steps(
     reader: Reader,
-    drafter: Reader | None,
+    draws: Iterator[Drawn],
     tokenizer: PreTrainedTokenizerFast,
     ids: list[int],
     max_new_tokens: int,
     stop: Callable[[], bool],
-    forced: Sequence[int],
 ) -> Generator[Step]:
     start = time.perf_counter()
     decoder = DecodeStream(skip_special_tokens=True)
@@ -175,10 +195,7 @@ def _steps(
 
     for position, (token, routing) in enumerate(zip(ids, reader.read(ids), strict=True)):
         yield Step(position, token, text_of(token), True, None, [], routing, time.perf_counter() - start)
-    if drafter is not None:
-        drafter.read(ids)
 
-    draws = _draws(reader, drafter, forced)
     for position in range(len(ids), len(ids) + min(max_new_tokens, reader.room)):
         if stop() or (drawn := next(draws, None)) is None:
             return
@@ -187,16 +204,21 @@ def _steps(
         yield Step(position, drawn.token, text, False, drawn.probability, alternatives, drawn.routing, seconds)
 
 
-def _draws(reader: Reader, drafter: Reader | None, forced: Sequence[int]) -> Iterator[Drawn]:
-    """Draws token after token, the forced ones first, until the text or the context ends."""
+def _draws(
+    reader: Reader, drafter: Drafter | None, ids: Sequence[int], forced: Sequence[int], acceptance: Acceptance
+) -> Iterator[Drawn]:
+    """Draws token after token, the forced ones first, until the text or the context ends.
+
+    Args:
+        ids: the prompt, which the reader has read.
+    """
     for token in forced:
         if (drawn := reader.draw(token)) is None:
             return
-        if drafter is not None and drafter.room:
-            drafter.draw(token)
         yield drawn
     if drafter is not None:
-        yield from speculate(reader, drafter)
+        drafter.read([*ids, *forced])
+        yield from speculate(reader, drafter, acceptance)
         return
     while reader.room and (drawn := reader.draw()) is not None:
         yield drawn
@@ -228,6 +250,7 @@ def make_trace(
     Args:
         documents: token ids in which favourites are counted; none are counted without them.
     """
+    model = with_loops(model, sampling.num_loops)
     return {
         "format": 1,
         "model": release_name,

@@ -17,11 +17,18 @@ from axion.evaluation import answers, speed
 from axion.evaluation import tasks as evaluation
 from axion.evaluation.answers import complete, score, wilson_interval
 from axion.evaluation.evaluate import evaluate
+from axion.evaluation.results import result_rows
 from axion.evaluation.tasks import TASKS
 from axion.machine import peak_bytes
+from axion.model.configuration_axion import AxionConfig
+from axion.model.modeling_axion import AxionForCausalLM
 from axion.params import report
+from axion.pretrained_tokenizer import model_ids
 from axion.release import open_release
 from axion.shipped import ROOT
+from axion.tokenizer import generation_config, save_tokenizer
+from tests.conftest import TINY
+from tests.support.tokenizers import like_gpt2
 
 QUESTIONS = [
     {
@@ -43,7 +50,7 @@ def few_prompts(monkeypatch):
     monkeypatch.setattr(evaluation, "REASONING_TOKENS", 8)
     monkeypatch.setattr(speed, "REPETITIONS", 1)
     monkeypatch.setattr(speed, "NEW_TOKENS", 10)
-    monkeypatch.setattr(speed, "measure_memory", lambda folder: {"libraries_bytes": 1, "peak_bytes": 2})
+    monkeypatch.setattr(speed, "measure_memory", lambda *_: {"libraries_bytes": 1, "peak_bytes": 2})
 
 
 @pytest.fixture
@@ -118,6 +125,56 @@ def test_local_data_that_is_not_at_hand_is_not_replaced_by_the_hubs(release, loc
         ("train.jsonl", None),
         ("test.jsonl", None),
     ]
+
+
+@pytest.fixture(scope="module")
+def looped_dense(tmp_path_factory):
+    """A looped model without experts, whose tokenizer is another's: one special token begins, ends and pads texts."""
+    folder = tmp_path_factory.mktemp("looped") / "dense"
+    tokenizer = like_gpt2()
+    torch.manual_seed(1)
+    config = AxionConfig(
+        attention="gqa",
+        **{key: TINY[key] for key in ("hidden_size", "num_attention_heads", "intermediate_size")},
+        **{"num_hidden_layers": 3, "first_k_dense_replace": 3, "num_shared_layers": 1, "num_loops": 2},
+        **{"vocab_size": len(tokenizer), "max_position_embeddings": 128},
+        **model_ids(tokenizer),
+    )
+    model = AxionForCausalLM(config)
+    model.generation_config = generation_config(config, tokenizer)
+    model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+    return open_release(folder)
+
+
+def test_a_dense_looped_model_of_text_has_figures_for_the_loops_asked_for(looped_dense, tmp_path, few_prompts):
+    (tmp_path / "stories.txt").write_text("<|endoftext|>".join(f"Story {n} of two words." for n in range(60)))
+    data = DataRecipe(sources=(Text(files=str(tmp_path / "stories.txt")),), val_fraction=0.3)
+    results = {
+        loops: evaluate(looped_dense.with_loops(loops), data, list_inapplicable=True, arguments=["x", "--loops", "1"])
+        for loops in (0, 1)
+    }
+    for loops, found in {0: 2, 1: 1}.items():
+        tasks = results[loops]
+        assert {task: result["skipped"] for task, result in tasks.items() if "skipped" in result} == {
+            "arithmetic": "the model was not trained on problems, so it is not asked for sums",
+            "arithmetic_reasoning": "the model was not trained on problems, so it is not asked for sums",
+            "gsm8k_test": "the recipe has no source of kind gsm8k",
+            "expert_load": "the model has no experts: every token passes through all of its weights",
+        }
+        assert tasks["validation"]["num_loops"] == tasks["speed"]["num_loops"] == found
+        assert tasks["validation"]["command"] == "python -m axion eval x --loops 1 --tasks validation"
+        assert {row.note.rpartition("; ")[2] for row in result_rows(tasks)} == {f"{found} loops"}
+    ours, default = results[1], results[0]
+    assert ours["validation"]["nats_per_token"] != default["validation"]["nats_per_token"]
+    assert ours["speed"]["cache_bytes_per_token"] == default["speed"]["cache_bytes_per_token"] * 3 // 4
+    known = {task: result for task, result in results[0].items() if "skipped" not in result}
+    assert set(evaluate(looped_dense, data, known=known)) == {"validation", "speed"}
+
+
+def test_problems_are_asked_with_anothers_tokenizer(looped_dense, few_prompts):
+    results = evaluate(looped_dense, SYNTHETIC, ["validation", "arithmetic"])
+    assert results["arithmetic"]["scores"][0]["total"] == 6
 
 
 def test_known_results_are_not_measured_again(release, monkeypatch):

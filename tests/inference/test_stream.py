@@ -135,9 +135,9 @@ def test_a_prompt_without_tokens_is_refused(release):
 
 
 def test_stopping_and_closing_end_the_generation(release, monkeypatch):
-    calls = []
-    forward = release.model.forward
-    monkeypatch.setattr(release.model, "forward", lambda *args, **kwargs: calls.append(1) or forward(*args, **kwargs))
+    calls, decoder = [], release.model.model
+    forward = decoder.forward
+    monkeypatch.setattr(decoder, "forward", lambda *args, **kwargs: calls.append(1) or forward(*args, **kwargs))
     steps = stream(release.model, release.tokenizer, PROMPT, GREEDY)
     for step in steps:
         if not step.is_prompt:

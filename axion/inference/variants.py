@@ -1,0 +1,76 @@
+"""Other ways to read with the same weights: with another number of loops, or with the layer that drafts.
+
+A variant is a model of its own that shares every tensor with the one that it was made from.
+"""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from axion.errors import AxionError, one_line
+from axion.model.modeling_axion import AxionForCausalLM
+
+MOST_LOOPS = 8
+"""The most loops that a reader may ask for."""
+
+
+def with_loops(model: AxionForCausalLM, num_loops: int) -> AxionForCausalLM:
+    """The model with `num_loops` as its default number of loops; 0 leaves it as it is.
+
+    Raises:
+        AxionError: the model has no shared layers to loop more than once.
+    """
+    if num_loops in (0, model.config.num_loops):
+        return model
+    try:
+        model.config.depth(num_loops)
+    except ValueError as error:
+        raise AxionError(str(error)) from None
+    variant = _share(model)
+    variant.config.num_loops = num_loops  # one object, which all of the variant's modules share
+    return variant
+
+
+def with_mtp(model: AxionForCausalLM, weights: Path) -> AxionForCausalLM:
+    """The model with its layer of multi-token prediction, which is read from a file of weights.
+
+    Args:
+        weights: the model's own model.safetensors.
+
+    Raises:
+        AxionError: the model has no such layer, or the file does not hold all of its weights.
+    """
+    config = model.config
+    if not config.num_nextn_predict_layers:
+        raise AxionError("the model has no layer of multi-token prediction (num_nextn_predict_layers is 0)")
+    variant = _share(model)
+    layer = variant.attach_mtp().eval()
+    prefix = f"model.layers.{config.num_hidden_layers}."
+    wanted = layer.state_dict().keys()
+    try:
+        with safe_open(weights, "pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (no dict)
+            found = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+        if different := sorted(wanted ^ found.keys()):
+            kind = "missing" if different[0] in wanted else "unexpected"
+            raise AxionError(f"{weights.name} does not fit config.json: {kind} {prefix}{different[0]}")
+        layer.load_state_dict(found)
+    except AxionError:
+        raise
+    except Exception as error:  # safetensors and torch raise various types
+        raise AxionError(f"{weights.name} cannot be read: {one_line(error)}") from None
+    for name, weight in layer.state_dict().items():
+        if not torch.isfinite(weight).all():
+            raise AxionError(f"{weights.name} is broken: {prefix}{name} has NaN or infinite values")
+    return variant
+
+
+def _share(model: AxionForCausalLM) -> AxionForCausalLM:
+    """A copy of the modules and the config, over the same tensors."""
+    tensors = chain(model.parameters(), model.buffers())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
