@@ -30,10 +30,10 @@ def read_roadmap(info: dict) -> list[Member]:
         AxionError: the release's roadmap is malformed, or the series' file is broken.
     """
     family = info.get("family")
-    if family in families() and (members := _read_series(family)):
-        return list(members)
     try:
-        return [_read_member(entry) for entry in info.get("roadmap") or ()]
+        known = family in families() and _read_series(family)
+        members = list(known or [_read_member(entry) for entry in info.get("roadmap") or ()])
+        return members if info.get("name") in {member.name for member in members} else []
     except (KeyError, TypeError, ValueError) as error:
         raise AxionError(f"release.json is broken: its roadmap lacks {error}; build the release again") from None
 

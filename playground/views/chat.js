@@ -299,7 +299,7 @@ export function start(host) {
     part("notice-title").textContent = fill(ability);
     const note = continuesText() ? "text_note" : `${ability}_note`;
     part("notice-note").textContent = fill(note, { context: count(described.context) });
-    part("input").placeholder = described.starters[0] ?? fill("likely_1");
+    part("input").placeholder = described.starters[0]?.replace(/\s+/g, " ") ?? fill("likely_1");
     part("clear").title = fill("clear_hint");
     drawStarters();
     drawTools();

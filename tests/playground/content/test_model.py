@@ -284,7 +284,7 @@ def test_counts_are_abbreviated(count, written):
 
 def test_the_roadmap_matches_the_series(folder):
     for family in families():
-        stops = read_roadmap({"family": family})
+        stops = read_roadmap({"family": family, "name": series(family)[0].name})
         assert [(s.name, s.parameters, s.active, s.released) for s in stops] == [
             (m.name, m.parameters, m.active, m.released) for m in series(family)
         ]
@@ -301,9 +301,10 @@ def test_the_roadmap_matches_the_series(folder):
 def test_without_the_recipes_the_release_provides_the_roadmap(monkeypatch):
     monkeypatch.setattr("playground.content.roadmap.families", lambda: [])
     entry = {"name": "a-v1", "version": "1", "title": "A", "parameters": 5, "active": None, "released": False}
-    (stop,) = read_roadmap({"family": "axion1", "roadmap": [entry]})
+    (stop,) = read_roadmap({"family": "axion1", "name": entry["name"], "roadmap": [entry]})
     assert (stop.name, stop.parameters, stop.active, stop.released) == ("a-v1", 5, None, False)
     assert read_roadmap({"family": "axion1"}) == read_roadmap({}) == []
+    assert read_roadmap({"family": "axion1", "name": "my-tales", "roadmap": [entry]}) == []
     with pytest.raises(AxionError, match="roadmap"):
         read_roadmap({"roadmap": [{}]})
 
