@@ -62,12 +62,11 @@ app = typer.Typer(
 @app.command()
 def params(version: Version, as_json: Json = False) -> None:
     """Count a model's parameters, in total, active per token and by component, and the size of its cache."""
-    from axion.families import get_family
     from axion.params import report, table
     from axion.recipe import load_recipe
 
     recipe = load_recipe(version)
-    counted = report(recipe.name, recipe.build_config(), get_family(recipe.family))
+    counted = report(recipe.name, recipe.build_config())
     print(json.dumps(counted) if as_json else table(counted))
 
 

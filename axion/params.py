@@ -1,7 +1,8 @@
 """Parameter counts, in total and by component, and the size of the key-value cache.
 
 A mixture of experts has three sizes, which are always shown together: all of its parameters, those that one token
-passes through, and the embedding table among them.
+passes through, and the embedding table among them. A layer of multi-token prediction is in none of them: DeepSeek, too,
+counts it apart from the main model.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from axion.errors import AxionError, one_line
-from axion.families import ROUTED_EXPERTS, Family, family_of
+from axion.families import ROUTED_EXPERTS, cache_values, component
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 
@@ -43,38 +44,39 @@ class ParameterCounts:
     """Component → all of its weights; they add up to the total."""
     active_components: dict[str, int]
     """Component → those of its weights that one token passes through; they add up to the active."""
+    multi_token_prediction: int
+    """Weights of the layer that predicts the token after the next, which are in none of the other counts."""
 
 
-def count_parameters(config: AxionConfig, family: Family | None = None) -> ParameterCounts:
+def count_parameters(config: AxionConfig) -> ParameterCounts:
     """Counts the weights of a model of any size, without allocating them.
-
-    Args:
-        config: the model's configuration.
-        family: names its components; by default the family that describes `config`.
 
     Raises:
         AxionError: a single weight has more values than 64 bits can count.
     """
-    family = family or family_of(config)
     # one layer of each kind stands for all: thousands of layers would take minutes to build
     dense, mixtures = config.first_k_dense_replace, len(config.mixture_layers)
     layers = [count for count in (dense, mixtures) if count]
     small = deepcopy(config)
     small.first_k_dense_replace, small.num_hidden_layers = min(dense, 1), len(layers)
+    small.num_shared_layers = min(config.num_shared_layers, 1)
     try:
         with torch.device("meta"):
             model = AxionForCausalLM(small)
+            after = model.attach_mtp() if config.num_nextn_predict_layers else nn.Module()
     except RuntimeError as error:
         raise AxionError(f"the model is too large to be built: {one_line(error)}") from None
     components: Counter[str] = Counter()
     active: Counter[str] = Counter()
     for name, weight in model.named_parameters():  # names a tied weight once
-        component = family.component(name)
         layer = re.search(r"\blayers\.(\d+)\.", name)
+        if layer and int(layer[1]) == len(layers):  # of multi-token prediction
+            continue
         times = layers[int(layer[1])] if layer else 1
-        components[component] += times * weight.numel()
-        read = weight[: config.num_experts_per_tok] if component == ROUTED_EXPERTS else weight
-        active[component] += times * read.numel()
+        part = component(name)
+        components[part] += times * weight.numel()
+        read = weight[: config.num_experts_per_tok] if part == ROUTED_EXPERTS else weight
+        active[part] += times * read.numel()
     embedding = components["embedding"]
     return ParameterCounts(
         total=components.total(),
@@ -83,17 +85,20 @@ def count_parameters(config: AxionConfig, family: Family | None = None) -> Param
         active_without_embedding=active.total() - embedding,
         components=dict(components),
         active_components=dict(active),
+        multi_token_prediction=sum(weight.numel() for weight in after.parameters()),
     )
 
 
-def report(name: str, config: AxionConfig, family: Family | None = None) -> dict:
+def report(name: str, config: AxionConfig) -> dict:
     """Counts and cache sizes as one JSON object, which `axion params NAME --json` prints."""
-    family = family or family_of(config)
-    kept, plain = family.cache_values(config)
-    per_token = config.num_hidden_layers * BYTES_PER_VALUE
+    kept, plain = cache_values(config)
+    depth = config.depth()
+    per_token = depth * BYTES_PER_VALUE
     return {
         "version": name,
-        **asdict(count_parameters(config, family)),
+        **asdict(count_parameters(config)),
+        "layers": config.num_hidden_layers,
+        "depth": depth,  # layers that a token passes through, where some are looped
         "cache": {
             "values_per_token_and_layer": kept,
             "plain_values_per_token_and_layer": plain,
@@ -105,7 +110,7 @@ def report(name: str, config: AxionConfig, family: Family | None = None) -> dict
 
 
 def table(report: dict) -> str:
-    """The report as a table: the three sizes, every component, the cache."""
+    """The report as a table: the three sizes, every component, multi-token prediction, depth and cache."""
     rows = [(name, size, report["active_components"][name]) for name, size in report["components"].items()]
     whole = ("all", report["total"], report["active"])
     bare = ("without embedding", report["total"] - report["embedding"], report["active_without_embedding"])
@@ -117,6 +122,8 @@ def table(report: dict) -> str:
 
     cache = report["cache"]
     values, plain_values = cache["values_per_token_and_layer"], cache["plain_values_per_token_and_layer"]
+    looped = f"; with its loops, a token passes through {report['depth']}" if report["depth"] > report["layers"] else ""
+    further = report["multi_token_prediction"]
     return "\n".join(
         [
             f"{report['version']}: {report['total']:,} parameters, {report['active']:,} active per token, "
@@ -128,7 +135,9 @@ def table(report: dict) -> str:
             rule,
             line(whole),
             line(bare),
+            *([f"counted apart: multi-token prediction with {further:,} parameters"] if further else []),
             "",
+            f"{report['layers']} layers{looped}",
             f"cache per token and layer   {values:>7,} values   plain multi-head attention {plain_values:>7,}",
             f"cache per token, fp32       {cache['bytes_per_token']:>7,} bytes "
             f"   plain multi-head attention {cache['plain_bytes_per_token']:>7,}",

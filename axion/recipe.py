@@ -17,9 +17,9 @@ from pydantic.fields import FieldInfo
 from axion.data.recipe import DataRecipe, TokenizerRecipe, with_sources, with_text
 from axion.data.sources import SOURCES
 from axion.errors import AxionError, one_line
-from axion.families import get_family
+from axion.families import families_of, get_family, has_experts
 from axion.files import parse_yaml, read_yaml
-from axion.model.configuration_axion import AxionConfig
+from axion.model.configuration_axion import LATENT_SIZES, AxionConfig
 from axion.settings import LARGEST, Count, Positive, Rate, Section, Seed, Share, Weight
 from axion.shipped import shipped
 from axion.tokenizer import SPECIAL_TOKENS
@@ -239,12 +239,22 @@ class Recipe(Section):
             config = AxionConfig(vocab_size=self.tokenizer.vocab_size or STAND_IN, **self.architecture)
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"architecture.{one_line(error)}") from None
+        unused = unused_fields(config)
+        for key, value in self.architecture.items():
+            if key in unused and value is not None:
+                raise ValueError(f"architecture.{key} is {_shown(value)}; {unused[key]}, so leave it out")
+        if self.family not in (known := [family.name for family in families_of(config)]):
+            raise ValueError(f"family is {self.family!r}; a model of this architecture is of {' or '.join(known)}")
         if self.training.window > config.max_position_embeddings:
             raise ValueError(
                 f"training.window is {self.training.window}; it must be at most "
                 f"architecture.max_position_embeddings ({config.max_position_embeddings})"
             )
         sizes = self.training.distributed
+        if sizes.ep_size > 1 and not has_experts(config):
+            raise ValueError(
+                f"training.distributed.ep_size is {sizes.ep_size}; the model has no experts, so it must be 1"
+            )
         if sizes.fsdp_size % sizes.ep_size or config.n_routed_experts % sizes.ep_size:
             raise ValueError(
                 f"training.distributed.ep_size is {sizes.ep_size}; it must divide training.distributed.fsdp_size "
@@ -285,6 +295,31 @@ class Recipe(Section):
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
+EXPERT_FIELDS = (
+    *("n_shared_experts", "n_routed_experts", "num_experts_per_tok", "n_group", "topk_group"),
+    *("moe_intermediate_size", "norm_topk_prob", "routed_scaling_factor"),
+)
+"""Fields of AxionConfig that only layers with experts read."""
+
+
+def unused_fields(config: AxionConfig) -> dict[str, str]:
+    """The fields of AxionConfig that a model with this configuration does not read → why.
+
+    Expert fields of a dense model with latent attention are not among them: recipes of v0.1 may have them.
+    """
+    if config.attention == "mla":
+        return {"head_dim": 'only attention "gqa" has it'}
+    latent = dict.fromkeys(LATENT_SIZES, 'only attention "mla" has it')
+    experts = dict.fromkeys(EXPERT_FIELDS, "no layer has experts (first_k_dense_replace is num_hidden_layers)")
+    return latent if has_experts(config) else latent | experts
+
+
+def used_fields(config: AxionConfig) -> dict[str, Any]:
+    """The architecture section of a recipe for this configuration, without what the tokenizer gives."""
+    left_out = {*unused_fields(config), "vocab_size", *_TOKEN_IDS}
+    return {key: getattr(config, key) for key in AxionConfig.__annotations__ if key not in left_out}
+
+
 def _check_field(key: str, value: Any) -> Any:
     """The value of a field of AxionConfig. Raises ValueError where it has another type or range."""
     if key == "rope_parameters" and value is not None:
@@ -292,7 +327,7 @@ def _check_field(key: str, value: Any) -> Any:
             return RotaryRecipe.model_validate(value).model_dump(exclude_unset=True)
         except ValidationError as error:
             raise ValueError(_first_error(error, "architecture.rope_parameters")) from None
-    kind = Share if key == "attention_dropout" else AxionConfig.__annotations__[key]
+    kind = Share if key in ("attention_dropout", "dropout") else AxionConfig.__annotations__[key]
     # YAML reads 1e-6, which has no dot, as a string
     adapter, strict = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)), kind not in (float, Share)
     try:

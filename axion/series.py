@@ -1,20 +1,21 @@
 """The series: the versions of each family, released and planned, in order.
 
-`configs/series/FAMILY.yaml` lists a family's versions, smallest first. A version with a recipe is released and is
-described by its recipe; a planned version is described by the list itself.
+`configs/series/FAMILY.yaml` lists a family's versions, smallest first. A version is released where there is a release
+folder of its name, here or among those that come with Axion, and planned until then. Its recipe describes it and gives
+its size; one without a recipe is described by the list itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
 from axion.errors import AxionError, one_line
-from axion.families import get_family
 from axion.files import read_yaml
 from axion.params import count_parameters
 from axion.recipe import CONFIGS, known_versions, load_recipe
+from axion.release import list_releases
 from axion.settings import Positive, Section
 
 SERIES = CONFIGS / "series"
@@ -25,17 +26,22 @@ class Member:
     """One version of a series."""
 
     name: str
-    """The name of its recipe."""
+    """The name of its recipe and of its release."""
     version: str
     title: str
     repo_name: str
     """Its repository's name on the Hub, without the user's."""
     released: bool
-    """Whether it has a recipe; without one it is planned."""
+    """Whether there is a release of it; without one it is planned."""
     parameters: int
-    """Counted for a released version, nominal for a planned one."""
+    """Counted where it has a recipe, nominal without one."""
     active: int | None
-    """Parameters that one token passes through; None for a planned version."""
+    """Parameters that one token passes through; None for a version without a recipe."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it has a recipe, so that its size is exact."""
+        return self.active is not None
 
 
 class _Planned(Section):
@@ -50,18 +56,20 @@ class _Series(Section):
     code: str | None = None
     """The address of the code that trains the series, for the cards; None where it is not public."""
     versions: list[str | _Planned]
-    """Released versions by name, and planned ones."""
+    """Versions with a recipe by its name, and those without."""
 
 
 def series(family: str) -> list[Member]:
     """The versions of a family, smallest first.
 
     Raises:
-        AxionError: no such series, its file is broken, or a version that it calls released has no recipe.
+        AxionError: no such series, its file is broken, or a version that it names has no recipe.
     """
-    recipes = known_versions()
+    recipes, releases = known_versions(), list_releases()
     return [
-        _planned(entry) if isinstance(entry, _Planned) and entry.name not in recipes else _released(entry)
+        _without_recipe(entry)
+        if isinstance(entry, _Planned) and entry.name not in recipes
+        else _with_recipe(entry if isinstance(entry, str) else entry.name, releases)
         for entry in _read(family).versions
     ]
 
@@ -93,8 +101,8 @@ def predecessor(name: str) -> Member | None:
 
 
 def walk() -> Iterator[Member]:
-    """The released versions of all families, each family's smallest first."""
-    return (member for family in families() for member in series(family) if member.released)
+    """The versions of all families that have a recipe, each family's smallest first."""
+    return (member for family in families() for member in series(family) if member.is_counted)
 
 
 def families() -> list[str]:
@@ -112,12 +120,13 @@ def _read(family: str) -> _Series:
         raise AxionError(f"{path} is broken: {one_line(error)}") from None
 
 
-def _released(entry: str | _Planned) -> Member:
-    recipe = load_recipe(entry if isinstance(entry, str) else entry.name)
-    counts = count_parameters(recipe.build_config(), get_family(recipe.family))
-    return Member(recipe.name, recipe.version, recipe.title, recipe.repo_name, True, counts.total, counts.active)
+def _with_recipe(name: str, releases: Collection[str]) -> Member:
+    recipe = load_recipe(name)
+    counts = count_parameters(recipe.build_config())
+    described = (recipe.name, recipe.version, recipe.title, recipe.repo_name)
+    return Member(*described, recipe.name in releases, counts.total, counts.active)
 
 
-def _planned(entry: _Planned) -> Member:
+def _without_recipe(entry: _Planned) -> Member:
     version = entry.name.rpartition("-v")[2]
     return Member(entry.name, version, entry.title, entry.repo_name, False, entry.nominal_parameters, None)

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from axion.families import family_of
+from axion.families import cache_values
 from axion.kernels.build import FLAGS, SOURCES, Unavailable, compiler, processor_flags
 from axion.model.configuration_axion import AxionConfig
 from axion.params import count_parameters
@@ -53,5 +53,5 @@ def training_operations(config: AxionConfig, window: int) -> int:
 
 def decoding_bytes(config: AxionConfig, context: int, bytes_per_weight: int) -> int:
     """Bytes read to generate one token after `context` others: the active weights and the cache."""
-    latent = family_of(config).cache_values(config).kept
-    return count_parameters(config).active * bytes_per_weight + config.num_hidden_layers * context * latent * 4
+    latent = cache_values(config).kept
+    return count_parameters(config).active * bytes_per_weight + config.depth() * context * latent * 4

@@ -400,9 +400,9 @@ def _relative(path: Path) -> str:
 
 
 def publish_all(request_for: Callable[[str, str], PublishRequest], user: str | None, steps: Steps) -> list[dict]:
-    """Publish every released version of every series, each in its repository; existing results are reused.
+    """Publish every version of every series that was trained, each in its repository; existing results are reused.
 
-    A version that has neither a finished run nor a release folder is trained; a dry run reports that instead.
+    A planned version, which has neither a finished run nor a release folder, is left out.
 
     Args:
         request_for: gives the request for a version and a repository id.
@@ -419,12 +419,11 @@ def publish_all(request_for: Callable[[str, str], PublishRequest], user: str | N
     for member in series.walk():
         folder = release_folder(member.name)
         exists = latest_run(member.name) is not None or (folder / "release.json").is_file()
-        dry_run = request_for(member.name, "").dry_run
-        if not exists and dry_run:
-            steps.skip(member.name, "no finished run and no release; without --dry-run it would be trained")
+        if not exists:
+            steps.skip(member.name, "planned: no finished run and no release")
             continue
-        owner = user or _owner(folder, dry_run)
-        request = replace(request_for(member.name, f"{owner}/{member.repo_name}"), skip_train=exists)
+        owner = user or _owner(folder, request_for(member.name, "").dry_run)
+        request = replace(request_for(member.name, f"{owner}/{member.repo_name}"), skip_train=True)
         try:
             summaries.append(publish(request, steps))
         except AlreadyReleased as error:

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from axion.errors import AxionError
-from axion.recipe import known_versions, load_recipe
+from axion.recipe import build_recipe, known_versions, load_recipe, used_fields
 
 
 def test_the_bundled_recipe_matches_the_design():
@@ -55,6 +55,21 @@ def test_overrides_are_yaml_and_change_nothing_else():
         ("architecture.rms_norm_eps=.nan", r"architecture\.rms_norm_eps is nan; input should be a finite number"),
         ("architecture.initializer_range=-1", r"architecture\.initializer_range is -1; it must be between"),
         ("architecture.attention_dropout=2", r"architecture\.attention_dropout is 2; input should be less than 1"),
+        ("architecture.dropout=1", r"architecture\.dropout is 1; input should be less than 1"),
+        ("architecture.dropout=-0.1", r"architecture\.dropout is -0\.1; input should be greater than or equal to 0"),
+        ("architecture.attention=mha", r"architecture\.attention is 'mha'; input should be 'mla' or 'gqa'"),
+        ("architecture.head_dim=16", r"architecture\.head_dim is 16; only attention .gqa. has it, so leave it out"),
+        ("architecture.num_key_value_heads=2", r"num_key_value_heads is 2; it must be num_attention_heads \(4\)"),
+        ("architecture.projection_rank=8", r"architecture\.projection_rank is 8; it needs attention .gqa."),
+        ("architecture.projection_rank=0", r"architecture\.projection_rank is 0; it must be an integer of at least 1"),
+        ("architecture.num_loops=2", r"architecture\.num_loops is 2; it must be 1 without num_shared_layers"),
+        ("architecture.num_loops=1.5", r"architecture\.num_loops is 1\.5; input should be a valid integer"),
+        (
+            "architecture.num_shared_layers=5",
+            r"num_shared_layers is 5; it must be between 0 and num_hidden_layers \(4\)",
+        ),
+        ("architecture.num_shared_layers=2", r"family is 'axion1'; a model of this architecture is of mini-axion1"),
+        ("architecture.num_nextn_predict_layers=2", r"num_nextn_predict_layers is 2; it must be 0, or 1 in a model"),
         ("architecture.hidden_size=4294967296", r"architecture\.hidden_size is 4294967296; it must be between"),
         ("architecture.pad_token_id=5000", r"architecture\.pad_token_id is 5000; it must be 0, the tokenizer's <pad>"),
         ("architecture.eos_token_id=[2]", r"architecture\.eos_token_id is \[2\]; it must be 2, the tokenizer's <eos>"),
@@ -86,6 +101,41 @@ def test_mistakes_are_named_in_one_line(override, message):
     with pytest.raises(AxionError, match=message) as caught:
         load_recipe("axion1-v0.1", [override])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("kv_lora_rank=8", r"architecture\.kv_lora_rank is 8; only attention .mla. has it, so leave it out"),
+        ("q_lora_rank=8", r"architecture\.q_lora_rank is 8; only attention .mla. has it"),
+        ("v_head_dim=16", r"architecture\.v_head_dim is 16; only attention .mla. has it"),
+        ("n_routed_experts=4", r"architecture\.n_routed_experts is 4; no layer has experts .*, so leave it out"),
+        ("moe_intermediate_size=64", r"architecture\.moe_intermediate_size is 64; no layer has experts"),
+        ("norm_topk_prob=false", r"architecture\.norm_topk_prob is False; no layer has experts"),
+        ("num_key_value_heads=3", r"num_key_value_heads is 3; it must divide num_attention_heads \(4\)"),
+        ("head_dim=7", r"architecture\.head_dim is 7; it must be even"),
+        ("rope_interleave=true", r"architecture\.rope_interleave is True; it must be false with attention .gqa."),
+        ("num_nextn_predict_layers=1", r"num_nextn_predict_layers is 1; it must be 0, or 1 in a model whose last"),
+    ],
+)
+def test_fields_that_a_dense_model_does_not_read_are_refused(override, message):
+    with pytest.raises(AxionError, match=message) as caught:
+        load_recipe("axiom-dense-debug", [f"architecture.{override}"])
+    assert "\n" not in str(caught.value)
+
+
+def test_experts_cannot_be_spread_where_there_are_none():
+    options = ["training.distributed.ep_size=2", "training.distributed.fsdp_size=2"]
+    with pytest.raises(AxionError, match=r"ep_size is 2; the model has no experts, so it must be 1"):
+        load_recipe("axiom-dense-debug", options)
+
+
+@pytest.mark.parametrize("name", ["axion1-v0.2", "mini-axion1-0.9m", "nano-deepseek-v3", "axiom-dense-380m"])
+def test_the_fields_that_a_model_reads_make_the_same_model(name):
+    recipe = load_recipe(name)
+    config = recipe.build_config()
+    content = recipe.model_dump() | {"architecture": used_fields(config)}
+    assert build_recipe(content, [], name).build_config().to_dict() == config.to_dict()
 
 
 def test_files_that_are_not_recipes(tmp_path):

@@ -1,4 +1,4 @@
-"""The series: released versions are counted, planned ones are listed, and each has its predecessor."""
+"""The series: a version with a release is released, one with a recipe is counted, and each has its predecessor."""
 
 import pytest
 
@@ -11,14 +11,15 @@ from axion.series import collection_title, families, predecessor, series, walk
 
 @pytest.fixture
 def three(monkeypatch, tmp_path):
-    """A series of three, of which the first and the last are released, with the bundled recipe."""
+    """A series of three, of which the first and the last are released and have the bundled recipe."""
     planned = "".join(
         f"  - {{name: axion1-v0.{n}, title: Planned {n}, repo_name: Planned-{n}, nominal_parameters: {n}000}}\n"
         for n in (2, 3)
     )
     (tmp_path / "axion1.yaml").write_text(f"title: Three\nversions:\n  - axion1-v0.1\n{planned}")
     monkeypatch.setattr(series_module, "SERIES", tmp_path)
-    monkeypatch.setattr(series_module, "known_versions", lambda: ["axion1-v0.1", "axion1-v0.3"])
+    for listed in ("known_versions", "list_releases"):
+        monkeypatch.setattr(series_module, listed, lambda: ["axion1-v0.1", "axion1-v0.3"])
     bundled = load_recipe("axion1-v0.1")
     recipes = {
         name: bundled.model_copy(update={"name": name, "title": name}) for name in ("axion1-v0.1", "axion1-v0.3")
@@ -27,9 +28,12 @@ def three(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_every_recipe_is_listed_in_its_series():
-    for name in known_versions():
-        assert name in [member.name for member in series(load_recipe(name).family) if member.released]
+def test_every_recipe_is_listed_in_its_series_unless_it_is_for_debugging():
+    listed = [member.name for family in families() for member in series(family)]
+    assert sorted(listed) == [name for name in known_versions() if not name.endswith("-debug")]
+    assert [member.name for member in walk()] == listed
+    for family in families():
+        assert {load_recipe(member.name).family for member in series(family)} == {family}
 
 
 def test_axion1_matches_the_design():
@@ -38,21 +42,35 @@ def test_axion1_matches_the_design():
     sizes = [member.parameters for member in members]
     assert sizes == sorted(sizes)
     assert len({member.repo_name for member in members}) == len(members)
-    assert collection_title("axion1") == "Axion1" and families() == ["axion1"]
+    assert collection_title("axion1") == "Axion1"
+    assert families() == ["axiom-dense", "axion1", "mini-axion1", "nano-deepseek-v3"]
 
 
-def test_a_released_version_is_described_by_its_recipe():
-    recipe = load_recipe("axion1-v0.1")
-    counts = count_parameters(recipe.build_config())
-    first = series("axion1")[0]
-    assert (first.title, first.repo_name, first.version) == (recipe.title, recipe.repo_name, recipe.version)
-    assert (first.parameters, first.active) == (counts.total, counts.active)
+def test_a_version_with_a_recipe_is_described_by_it_and_released_with_its_release(monkeypatch):
+    monkeypatch.setattr(series_module, "list_releases", lambda: ["axion1-v0.2"])
+    members = series("axion1")
+    assert [member.released for member in members] == [False, True, False, False, False]
+    for member in members[:2]:
+        recipe = load_recipe(member.name)
+        counts = count_parameters(recipe.build_config())
+        assert (member.title, member.repo_name, member.version) == (recipe.title, recipe.repo_name, recipe.version)
+        assert (member.parameters, member.active, member.is_counted) == (counts.total, counts.active, True)
+    assert predecessor("axion1-v0.4").name == "axion1-v0.2"
 
 
-def test_a_planned_version_is_described_by_the_list(three):
+def test_a_release_is_found_in_the_working_directory(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert not series("mini-axion1")[0].released
+    folder = tmp_path / "releases" / "mini-axion1-0.9m"
+    folder.mkdir(parents=True)
+    (folder / "config.json").touch()
+    assert series("mini-axion1")[0].released
+
+
+def test_a_version_without_a_recipe_is_described_by_the_list(three):
     planned = series("axion1")[1]
     assert (planned.title, planned.repo_name, planned.version) == ("Planned 2", "Planned-2", "0.2")
-    assert (planned.released, planned.parameters, planned.active) == (False, 2000, None)
+    assert (planned.released, planned.parameters, planned.active, planned.is_counted) == (False, 2000, None, False)
 
 
 def test_the_predecessor_is_the_preceding_released_version(three):
@@ -69,7 +87,7 @@ def test_a_broken_list_is_reported_in_one_line(three, text):
     assert "\n" not in str(caught.value)
 
 
-def test_a_released_version_without_a_recipe_is_an_error(three, monkeypatch):
+def test_a_named_version_without_a_recipe_is_an_error(three, monkeypatch):
     monkeypatch.setattr(series_module, "load_recipe", load_recipe)
     (three / "axion1.yaml").write_text("title: x\nversions: [axion1-v9.9]")
     with pytest.raises(AxionError, match=r"no recipe named 'axion1-v9\.9'"):
@@ -77,5 +95,5 @@ def test_a_released_version_without_a_recipe_is_an_error(three, monkeypatch):
 
 
 def test_an_unknown_family_lists_the_known_ones():
-    with pytest.raises(AxionError, match="no series 'axion9'; known: axion1"):
+    with pytest.raises(AxionError, match="no series 'axion9'; known: axiom-dense, axion1"):
         series("axion9")

@@ -8,10 +8,9 @@ from typing import Any
 from axion.data.sources import Chat, named_sources
 from axion.errors import AxionError
 from axion.files import sha256
-from axion.model.configuration_axion import AxionConfig
-from axion.recipe import LoraRecipe, Recipe, build_recipe, read_recipe
+from axion.recipe import LoraRecipe, Recipe, build_recipe, read_recipe, used_fields
 from axion.release import WEIGHTS, Release
-from axion.tokenizer import SPECIAL_IDS, SPECIAL_TOKENS
+from axion.tokenizer import SPECIAL_TOKENS
 
 LEARNING_RATE = {"full": 6e-3, "lora": 5e-3}
 """Peak rates of AdamW where none is given: of the weights themselves, and of adapters. Muon's is twice as high, as in
@@ -19,9 +18,6 @@ training from scratch."""
 
 LONGEST_WINDOW = 1024
 """Longer windows only on request: attention over short conversations would waste most of them."""
-
-_OF_TOKENIZER = {"vocab_size", *SPECIAL_IDS}
-"""Fields of a configuration that the tokenizer gives."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +67,7 @@ def finetuning_recipe(
         "license": made.get("license", "mit"),
         "languages": made.get("languages", ["en"]),
         "seed": settings.seed,
-        "architecture": {
-            field: getattr(release.config, field) for field in AxionConfig.__annotations__ if field not in _OF_TOKENIZER
-        },
+        "architecture": used_fields(release.config),
         "tokenizer": {
             "kind": "start",
             "vocab_size": release.config.vocab_size,

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from jinja2 import Environment, StrictUndefined
 
 from axion.errors import AxionError
+from axion.families import cache_values
 from axion.inference.routing import routers
 from axion.kernels.dimensions import ALTERNATIVES
 from axion.model.configuration_axion import AxionConfig
@@ -82,7 +83,7 @@ def chapter_markdown(chapter: Chapter, model: OpenModel, language: Language, par
 def values(model: OpenModel, language: Language, parameter_names: Mapping[str, str]) -> dict[str, object]:
     """The names that a page may use: numbers of the model, and the generated tables."""
     config, facts = model.release.config, model.facts
-    latent_values, plain_values = model.release.family.cache_values(config)
+    latent_values, plain_values = cache_values(config)
     shape = {
         "heads": config.num_attention_heads,
         "key": config.qk_nope_head_dim + config.qk_rope_head_dim,

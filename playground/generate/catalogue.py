@@ -51,7 +51,7 @@ class Facts:
 
 def read_facts(release: Release) -> Facts:
     """Count what the page shows about `release`."""
-    config, counted = release.config, report(release.name, release.config, release.family)
+    config, counted = release.config, report(release.name, release.config)
     layers = len(config.mixture_layers)
     return Facts(
         layers=layers,

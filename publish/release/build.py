@@ -77,12 +77,13 @@ class Ingredients:
     def inputs(self) -> dict[str, str]:
         """The sha256 of everything that the release depends on, including the code that builds it."""
         recipe = released_recipe(self.run, self.presented)
-        family = parse_yaml(recipe)["family"]
+        described = parse_yaml(recipe)
+        family = described["family"]
         parts = [self.run / "metrics.csv", self.run / "run.json", *sorted((self.run / "final").iterdir())]
         return {path.relative_to(self.run).as_posix(): sha256(path) for path in parts} | {
             "measured": fingerprint({key: value for key, value in self.measured.items() if key != "key"}),
             "recipe": fingerprint(recipe),
-            "roadmap": fingerprint(roadmap(family)),
+            "roadmap": fingerprint(roadmap(family, described["name"])),
             "code": code_fingerprint(__name__, [*code_files(), TEMPLATES / get_family(family).card_template]),
         }
 
@@ -148,7 +149,7 @@ def refresh(
             "exports": list(exports),
             "space": space,
             "code": code_url(info["family"]),
-            "roadmap": roadmap(info["family"]),
+            "roadmap": roadmap(info["family"], info["name"]),
             **tested_transformers(),
         }
         _write_card(copy, info | today | dict(measured or {}))

@@ -11,7 +11,6 @@ import numpy as np
 from axion.data.recipe import DataRecipe
 from axion.data.sources import Chat
 from axion.errors import AxionError, one_line
-from axion.families import get_family
 from axion.files import parse_yaml
 from axion.model.configuration_axion import AxionConfig
 from axion.params import report
@@ -112,7 +111,7 @@ def collect_facts(
         "val_fraction": data.val_fraction,
         **tested_transformers(),
         "architecture": {name: getattr(config, name) for name in AxionConfig.__annotations__},
-        "parameters": report(recipe["name"], config, get_family(recipe["family"])),
+        "parameters": report(recipe["name"], config),
         "data": log["data"],
         "tokenizer": recipe["tokenizer"] if recipe["tokenizer"].get("kind", "bpe") != "bpe" else None,
         "openings": log.get("openings", []),
@@ -131,7 +130,7 @@ def collect_facts(
         "has_local_text": data.has_local_text,
         "code": code_url(recipe["family"]),
         "space": None,
-        "roadmap": roadmap(recipe["family"]),
+        "roadmap": roadmap(recipe["family"], recipe["name"]),
     }
 
 
@@ -163,9 +162,9 @@ FINETUNE_OPTIONS = {
 """Option of `axion finetune` → the key of the recipe's training section that it sets."""
 
 
-def roadmap(family: str) -> list[dict]:
-    """The versions of a family, see `axion.series.Member`."""
-    return [asdict(member) for member in series(family)]
+def roadmap(family: str, name: str) -> list[dict]:
+    """The versions of a family, see `axion.series.Member`; the one of this name counts as released."""
+    return [asdict(member) | {"released": member.released or member.name == name} for member in series(family)]
 
 
 def sample_curve(metrics: Metrics, count: int = CURVE_ROWS) -> list[dict[str, float]]:

@@ -57,7 +57,7 @@ def test_all_publishes_the_series(the_hub, command, capsys, monkeypatch, recipe_
     steps_of = [part for part in command if part.startswith(("--set", "data."))]
     assert run(app, ["all", "--dry-run", "--user", "someone", *steps_of]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [*DRY, "axion1-v0.9"] and "would be trained" in lines[-1]
+    assert [line.split()[0] for line in lines] == [*DRY, "axion1-v0.9"] and "planned" in lines[-1]
     monkeypatch.setattr(pipeline.series, "walk", lambda: iter([made]))
     assert run(app, ["all", *steps_of]) == 0
     assert list(the_hub.snapshot()["repos"]) == [f"models/{REPO_ID}"]
@@ -67,7 +67,9 @@ def test_all_publishes_the_series(the_hub, command, capsys, monkeypatch, recipe_
 def test_a_dry_run_of_the_whole_series_needs_no_hub_and_replaces_no_release(unbuilt, hub, capsys):
     before = contents(BUNDLED)
     assert run(app, ["all", "--dry-run"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == DRY
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "planned" not in line] == DRY
+    assert sum("planned" in line for line in lines) == len(list(pipeline.series.walk())) - 1
     assert hub.log == [] and contents(BUNDLED) == before
 
 

@@ -126,7 +126,7 @@ def test_changes_that_do_not_affect_a_release_do_not_cause_a_rebuild(release, fi
 
 
 def test_a_version_added_to_the_series_causes_a_rebuild(release, ingredients, monkeypatch):
-    monkeypatch.setattr(build, "roadmap", lambda family: [{"name": "axion1-v0.9"}])
+    monkeypatch.setattr(build, "roadmap", lambda family, name: [{"name": "axion1-v0.9"}])
     assert not build.is_built(release, ingredients)
 
 

@@ -41,7 +41,7 @@ def test_its_card_is_current(bundled):
 
 
 def test_its_roadmap_is_current(bundled):
-    assert bundled.info["roadmap"] == roadmap("axion1"), REFRESH
+    assert bundled.info["roadmap"] == roadmap("axion1", bundled.info["name"]), REFRESH
 
 
 def test_every_result_was_measured(bundled):

@@ -100,7 +100,7 @@ def test_every_number_on_the_card_comes_from_release_json(info):
         ("results.speed.machine.processor", "Another One", "On 4 cores of Another One"),
         ("results.speed.command", "some command", "Measured with `some command`"),
         ("architecture.max_position_embeddings", 456, "It reads 456 tokens"),
-        ("roadmap.4.parameters", 99_000_000, "| 99,000,000, nominal |"),
+        ("roadmap.4.parameters", 99_000_000, "| 99,000,000 |"),
         ("repo_id", "another/Name", '"another/Name"'),
         ("tag", "v7.7", 'revision = "someone/Axion-tiny", "v7.7"'),
     ],
@@ -312,6 +312,7 @@ def test_other_forms_are_linked_once_they_are_published(info):
 
 def test_the_roadmap_marks_this_version_and_released_and_planned_ones(info):
     info["roadmap"][1] |= {"released": True, "active": 700_000, "parameters": 1_511_111}
+    info["roadmap"][2] |= {"active": None, "parameters": 6_000_000}
     rows = [line for line in render_card(info).splitlines() if re.match(r"\| 0\.\d \|", line)]
     assert [row.split("|")[-2].strip() for row in rows] == ["this model", "released", *["planned"] * 3]
     assert "| 1,511,111 | 700,000 |" in rows[1] and "6,000,000, nominal" in rows[2]
