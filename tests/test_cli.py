@@ -232,7 +232,7 @@ def test_interrupted_training_says_how_to_resume(tiny_recipe, capsys, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["params", "axion9"], "known: axion1-v0.1"),
+        (["params", "axion9"], "axion1-debug, axion1-v0.1, axion1-v0.2"),
         (["params", "nowhere.yaml"], "nowhere.yaml"),
         (["params"], "Missing argument 'VERSION'"),
         (["params", "axion1-v0.1", "--frobnicate"], "No such option: --frobnicate"),
