@@ -89,7 +89,7 @@ def test_overrides_are_yaml_and_change_nothing_else():
         ("training.epochs=-1", r"training\.epochs is -1; input should be greater than or equal to 1"),
         ("training.window=1024", r"training\.window is 1024; it must be at most .*max_position_embeddings \(512\)"),
         ("training.short_window=100", r"training\.short_window is 100; it must divide training\.window \(512\)"),
-        ("training.optimizer=sgd", r"training\.optimizer is 'sgd'; input should be 'muon' or 'adamw'"),
+        ("training.optimizer=sgd", r"training\.optimizer is 'sgd'; input should be 'muon', 'adamw' or 'adamw8bit'"),
         ("training.learning_rate=.nan", r"training\.learning_rate is nan"),
         ("data.val_fraction=0.9", r"data\.val_fraction is 0\.9; input should be less than 0\.5"),
         ("training.epochs", r"--set takes key\.path=value, for example training\.epochs=2; got 'training\.epochs'"),

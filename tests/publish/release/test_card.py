@@ -19,11 +19,11 @@ NOT_SHOWN = re.compile(
     format
     | architecture\.(intermediate_size|num_key_value_heads|topk_group|rope_parameters.*|rms_norm_eps|attention_dropout)
     | architecture\.(initializer_range|pad_token_id|bos_token_id|eos_token_id|head_dim|num_loops|dropout)
-    | architecture\.num_shared_layers
+    | architecture\.num_shared_layers | parameters\.(multi_token_prediction|layers|depth)
     | parameters\.cache\..*bytes_per_.*  # the card states the cache in numbers, and in bytes as measured
     | data\.bytes_per_token\..* | data\..*\.bytes
     | training\.machine\.torch_threads | results\.speed\.machine\.torch_threads
-    | training\.recipe\.(grad_accum|muon_momentum|weight_decay|adam_.*|final_rate|max_grad_norm)
+    | training\.recipe\.(grad_accum|muon_momentum|weight_decay|adam_.*|final_rate|max_grad_norm|label_smoothing|mtp_.*)
     | training\.recipe\.(evaluations|(keep_)?checkpoints|keep_best|distributed\..*)
     | results\.validation\.bytes
     | results\.arithmetic_reasoning\.scores\.\d\.digits  # the problems are those of results.arithmetic
@@ -333,7 +333,7 @@ def test_no_placeholder_is_left(info):
 
 def test_an_unknown_family_is_reported_in_one_line(info):
     info["family"] = "nosuch"
-    with pytest.raises(AxionError, match=r"family is .nosuch.; it must be one of: axion1"):
+    with pytest.raises(AxionError, match=r"family is .nosuch.; it must be one of: nano-deepseek-v3, axion1"):
         render_card(info)
 
 
