@@ -43,7 +43,7 @@ class Assumptions:
     peak: float = 989.0
     """Of the GPU: dense bf16 TFLOP/s on its data sheet."""
     share: float = 0.10
-    """The share of this peak that training reaches on one GPU; `benchmarks.gpu` measures it."""
+    """The share of this peak that training reaches on one GPU; `benchmarks.gpu` measures a peak and the share of it."""
     efficiency: float = 0.9
     """The share of the speed per GPU that is left on several of them."""
     price: float = 2.5
