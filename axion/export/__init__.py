@@ -25,7 +25,6 @@ def check_export(config: AxionConfig, family: Family, form: ExportFormat) -> Non
     Raises:
         AxionError: its family has no such export, or the format cannot express this configuration.
     """
-    family.architecture(form)
     if form == "native":
         from axion.export.native import native_config
 
@@ -34,6 +33,7 @@ def check_export(config: AxionConfig, family: Family, form: ExportFormat) -> Non
         from axion.export.gguf import check_model
 
         check_model(config)
+    family.architecture(form)
 
 
 def export_name(release: Release) -> str:

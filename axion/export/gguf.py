@@ -1,28 +1,27 @@
-"""Writes a release as one GGUF file (architecture `deepseek2`) for llama.cpp and programs built on it.
+"""Writes a release as one GGUF file for llama.cpp and programs built on it.
 
-llama.cpp stores latent attention in absorbed form: the up-projection of the latents becomes two tensors per layer, W_uk
-transposed and W_uv. Experts are stacked, with gate and up separate. Rotary pairs are adjacent. Norms, biases and
-routers stay in fp32: they are small, and rounding a router can change the choice of experts.
-
-Source: llama.cpp's own converter (conversion/deepseek.py) and loader (src/models/deepseek2.cpp).
+The configuration decides the architecture: `deepseek2` for latent attention, `llama` for dense models with
+grouped-query attention. Norms, biases and routers stay in fp32: they are small, and rounding a router can change the
+choice of experts.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import gguf
 import torch
 from gguf import GGMLQuantizationType as Kind
 
 from axion.errors import AxionError
-from axion.model.attention_axion import AxionRotaryEmbedding, softmax_scale
-from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
+from axion.export import deepseek2, llama
+from axion.export.rules import Rules, check_rules
+from axion.model.configuration_axion import AxionConfig
 from axion.release import Release
-from axion.split_patterns import QWEN2
+from axion.split_patterns import CL100K_BASE, GPT2, QWEN2
 from axion.tokenizer import END_OF_TURN
 
 DTYPES = {
@@ -32,11 +31,9 @@ DTYPES = {
 }
 """How matrices may be stored. q8_0 packs 32 values of a row; rows that 32 does not divide are stored as f16."""
 
-LITE_LAYERS = (26, 27)
-"""llama.cpp takes a model with this many layers for DeepSeek-V2-Lite, whose queries have no low-rank path."""
-
-MOST_LAYERS, MOST_EXPERTS = 512, 1024
-"""llama.cpp's own limits (LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS)."""
+PRE_TOKENIZERS = {QWEN2: "qwen2", GPT2: "gpt-2", CL100K_BASE: "dbrx"}
+"""How a text is split → llama.cpp's name for it. DBRX has the tokens of cl100k_base. llama.cpp splits a text as earlier
+versions of tiktoken did: spaces at its very end that follow a line break are a piece of their own."""
 
 AUTHOR = "Axion contributors"
 
@@ -53,19 +50,20 @@ def write_gguf(release: Release, path: Path, dtype: str, repo_id: str | None = N
     Raises:
         AxionError: llama.cpp cannot run this model, or the release is broken.
     """
-    architecture = release.family.architecture("gguf")
     check_model(release.config)
+    release.family.architecture("gguf")
+    layout = layout_of(release.config)
     tokenizer = json.loads(release.tokenizer.backend_tokenizer.to_str())
-    check_tokenizer(tokenizer)
+    pre_tokenizer = check_tokenizer(tokenizer)
     kind, file_type = DTYPES[dtype]
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, layout.ARCHITECTURE)
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_file_type(file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     metadata(release, repo_id).set_gguf_meta_model(writer)
     _add_shapes(writer, release.config)
-    _add_rotary(writer, release.config)
-    _add_tokenizer(writer, release, tokenizer)
+    layout.add_shapes(writer, release.config)
+    _add_tokenizer(writer, release, tokenizer, pre_tokenizer)
     for name, weight in tensors(release):
         stored_as = storage_kind(name, weight, kind)
         data = gguf.quants.quantize(weight.contiguous().numpy(), stored_as)
@@ -81,41 +79,59 @@ def write_gguf(release: Release, path: Path, dtype: str, repo_id: str | None = N
 # --- What llama.cpp cannot run ----------------------------------------------------------------------------------------
 
 
+class Layout(Protocol):
+    """How an architecture of llama.cpp stores a model; a module for each."""
+
+    ARCHITECTURE: str
+    TENSORS: gguf.MODEL_ARCH
+
+    def rules(self, config: AxionConfig, /) -> Rules:
+        """What holds of every configuration that it can express."""
+        ...
+
+    def add_shapes(self, writer: gguf.GGUFWriter, config: AxionConfig, /) -> None:
+        """Writes what its loader reads of the model's shapes."""
+        ...
+
+    def parts(self, name: str, weight: torch.Tensor, config: AxionConfig, /) -> Iterator[tuple[str, torch.Tensor]]:
+        """The tensors that it needs for one of the model's weights."""
+        ...
+
+
+def layout_of(config: AxionConfig) -> Layout:
+    """The layout of the architecture that has the model's kind of attention."""
+    return llama if config.attention == "gqa" else deepseek2
+
+
 def check_model(config: AxionConfig) -> None:
-    """Raises AxionError for the first field of the configuration that llama.cpp's `deepseek2` cannot express."""
-    layers, rope = config.num_hidden_layers, config.rope_parameters or {}
-    rules = {
-        "attention_bias": (not config.attention_bias, "must be false: deepseek2 has no attention biases"),
-        "rms_norm_eps": (
-            config.rms_norm_eps == LATENT_NORM_EPS,
-            f"must be {LATENT_NORM_EPS}: deepseek2 has one epsilon for all norms, and that of the latents is fixed",
-        ),
-        "routed_scaling_factor": (config.routed_scaling_factor != 0, "must not be 0: llama.cpp reads 0 as 1"),
-        "num_hidden_layers": (
-            layers <= MOST_LAYERS and not (layers in LITE_LAYERS and config.q_lora_rank),
-            f"must be at most {MOST_LAYERS}, and with a q_lora_rank not {' or '.join(map(str, LITE_LAYERS))}: "
-            "llama.cpp takes models with this many layers for DeepSeek-V2-Lite",
-        ),
-        "n_routed_experts": (config.n_routed_experts <= MOST_EXPERTS, f"must be at most {MOST_EXPERTS}"),
-        "rope_parameters": (
-            rope.get("truncate", True) and (rope.get("factor", 2) > 1 or rope.get("attention_factor", 1) == 1),
-            "must have truncate true, and a factor above 1 where there is an attention_factor",
-        ),
-    }
-    for name, (holds, rule) in rules.items():
-        if not holds:
-            raise AxionError(f"llama.cpp cannot run this model: {name} is {getattr(config, name)!r}; it {rule}")
+    """Raises AxionError for the first field of the configuration that llama.cpp cannot express."""
+    check_rules(config, layout_of(config).rules(config), "llama.cpp")
 
 
-def check_tokenizer(tokenizer: dict) -> None:
-    """Raises AxionError unless the content of tokenizer.json is byte-level BPE with Qwen2's pre-tokenizer."""
-    split = {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False}
-    steps = (tokenizer["pre_tokenizer"] or {}).get("pretokenizers", [])
-    is_ours = tokenizer["model"]["type"] == "BPE" and not tokenizer["normalizer"] and len(steps) == 2
-    if not (is_ours and steps[0] == split and steps[1]["type"] == "ByteLevel"):
+def check_tokenizer(tokenizer: dict) -> str:
+    """llama.cpp's name for how a tokenizer splits a text.
+
+    Args:
+        tokenizer: the content of tokenizer.json.
+
+    Raises:
+        AxionError: it is not byte-level BPE, or splits in a way that llama.cpp does not know.
+    """
+    first = tokenizer["pre_tokenizer"] or {}
+    *splits, last = first.get("pretokenizers") or [first]
+    pattern = None
+    if last.get("type") == "ByteLevel" and not last["add_prefix_space"]:
+        own = {"type": "Split", "behavior": "Isolated", "invert": False}
+        if last["use_regex"]:  # this step then splits by GPT-2's own pattern
+            pattern = None if splits else GPT2
+        elif len(splits) == 1 and own.items() <= splits[0].items():
+            pattern = splits[0]["pattern"].get("Regex")
+    if tokenizer["model"]["type"] != "BPE" or tokenizer["normalizer"] or pattern not in PRE_TOKENIZERS:
         raise AxionError(
-            "llama.cpp does not support this tokenizer; it must be byte-level BPE with Qwen2's pre-tokenizer"
+            "llama.cpp does not support this tokenizer; it must be byte-level BPE without a normalizer that splits a "
+            "text as Qwen2's, GPT-2's or cl100k_base's does"
         )
+    return PRE_TOKENIZERS[pattern]
 
 
 # --- Metadata ---------------------------------------------------------------------------------------------------------
@@ -164,72 +180,18 @@ def _broken(release: Release, name: str, wanted: str) -> AxionError:
 
 
 def _add_shapes(writer: gguf.GGUFWriter, config: AxionConfig) -> None:
+    """The shapes that all architectures have."""
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
 
-    # absorbed: one key-value head, whose key is latent and rotary key, and whose value is the latent
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(1)
-    writer.add_key_length(config.kv_lora_rank + config.qk_rope_head_dim)
-    writer.add_value_length(config.kv_lora_rank)
-    writer.add_key_length_mla(config.qk_head_dim)
-    writer.add_value_length_mla(config.v_head_dim)
-    writer.add_q_lora_rank(config.q_lora_rank or 0)
-    writer.add_kv_lora_rank(config.kv_lora_rank)
-
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_leading_dense_block_count(config.first_k_dense_replace)
-    writer.add_expert_feed_forward_length(config.moe_intermediate_size)
-    writer.add_expert_count(config.n_routed_experts)
-    writer.add_expert_used_count(config.num_experts_per_tok)
-    writer.add_expert_shared_count(config.n_shared_experts)
-    writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
-    writer.add_expert_weights_norm(config.norm_topk_prob)
-    writer.add_expert_weights_scale(config.routed_scaling_factor)
-    if config.topk_group < config.n_group:  # llama.cpp accepts groups only where not all are eligible
-        writer.add_expert_group_count(config.n_group)
-        writer.add_expert_group_used_count(config.topk_group)
-
-
-def _add_rotary(writer: gguf.GGUFWriter, config: AxionConfig) -> None:
-    """Rotary positions. With YaRN, llama.cpp derives two factors in another way, and they must equal ours.
-
-    Ours: cosines and sines times A (transformers' `attention_factor`), scores times S (`softmax_scale`). llama.cpp's:
-    cosines and sines times a = attn_factor, scores times (a·(1 + 0.1·m·ln factor))², with m from its yarn_log_mul;
-    where m is 0, attn_factor is relative to 1 + 0.1·ln factor instead of 1. DeepSeek's own settings, with mscale equal
-    to mscale_all_dim, give A = 1 and m = mscale_all_dim.
-    """
-    rope = config.rope_parameters or {}
-    writer.add_rope_dimension_count(config.qk_rope_head_dim)
-    writer.add_rope_freq_base(rope["rope_theta"])
-    if rope["rope_type"] == "default":
-        return
-    factor, original_length = rope["factor"], rope["original_max_position_embeddings"]
-    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
-    writer.add_rope_scaling_factor(factor)
-    writer.add_rope_scaling_orig_ctx_len(original_length)
-    writer.add_rope_scaling_yarn_beta_fast(rope.get("beta_fast") or 32)
-    writer.add_rope_scaling_yarn_beta_slow(rope.get("beta_slow") or 1)
-    if factor == 1:
-        return
-    on_rotation = AxionRotaryEmbedding(config).attention_scaling
-    on_scores = math.sqrt(softmax_scale(config) * math.sqrt(config.qk_head_dim))
-    multiplier = (on_scores / on_rotation - 1) / (0.1 * math.log(factor))
-    if abs(multiplier) < 1e-9:
-        on_rotation /= 1 + 0.1 * math.log(factor)
-    else:
-        writer.add_rope_scaling_yarn_log_mul(0.1 * multiplier)
-    if on_rotation != 1:
-        writer.add_rope_scaling_attn_factors(on_rotation)
-
 
 # --- Tokenizer --------------------------------------------------------------------------------------------------------
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, release: Release, content: dict) -> None:
+def _add_tokenizer(writer: gguf.GGUFWriter, release: Release, content: dict, pre_tokenizer: str) -> None:
     tokenizer = release.tokenizer
     tokens = [f"[PAD{index}]" for index in range(release.config.vocab_size)]  # embedding rows that have no token
     types = [gguf.TokenType.UNUSED] * len(tokens)
@@ -238,12 +200,13 @@ def _add_tokenizer(writer: gguf.GGUFWriter, release: Release, content: dict) -> 
     for added in content["added_tokens"]:
         types[added["id"]] = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
+    writer.add_tokenizer_pre(pre_tokenizer)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in content["model"]["merges"]])
     for name in ("bos_token_id", "eos_token_id", "unk_token_id", "pad_token_id"):
-        getattr(writer, f"add_{name}")(getattr(tokenizer, name))
+        if (index := getattr(tokenizer, name)) is not None:
+            getattr(writer, f"add_{name}")(index)
     if tokenizer.chat_template and (end := tokenizer.get_vocab().get(END_OF_TURN)) is not None:
         writer.add_eot_token_id(end)  # llama.cpp ends an answer there
     encoded = tokenizer("1")["input_ids"]
@@ -258,13 +221,15 @@ def _add_tokenizer(writer: gguf.GGUFWriter, release: Release, content: dict) -> 
 
 def tensors(release: Release) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of the file: llama.cpp's name, and the value in fp32 in llama.cpp's layout."""
-    config = release.config
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.DEEPSEEK2, config.num_hidden_layers)
+    config, layout = release.config, layout_of(release.config)
+    names = gguf.get_tensor_name_map(layout.TENSORS, config.num_hidden_layers)
     for own_name, weight in release.model.state_dict().items():
-        for name, part in _parts(own_name, weight, config):
+        if own_name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        for name, part in layout.parts(own_name, weight, config):
             known_as = names.get_name(name, try_suffixes=(".weight", ".bias"))
             if known_as is None:
-                raise ValueError(f"llama.cpp's deepseek2 has no tensor for {name}")
+                raise ValueError(f"llama.cpp's {layout.ARCHITECTURE} has no tensor for {name}")
             yield known_as, part
 
 
@@ -274,39 +239,3 @@ def storage_kind(name: str, weight: torch.Tensor, wanted: Kind) -> Kind:
         return Kind.F32
     block, _ = gguf.GGML_QUANT_SIZES[wanted]
     return wanted if weight.shape[-1] % block == 0 else Kind.F16
-
-
-def _parts(name: str, weight: torch.Tensor, config: AxionConfig) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors that llama.cpp needs for one of the model's weights, under DeepSeek's names."""
-    before, _, last = name.removesuffix(".weight").rpartition(".")
-    if last == "lm_head" and config.tie_word_embeddings:
-        return
-    if last == "gate_up_proj":
-        gate, up = weight.chunk(2, dim=1)
-        yield f"{before}.gate_proj.weight", gate
-        yield f"{before}.up_proj.weight", up
-    elif before.endswith("mlp.experts"):
-        yield f"{name}.weight", weight
-    elif last == "e_score_correction_bias":
-        yield f"{before}.e_score_correction.bias", weight
-    elif last == "kv_b_proj":
-        weight_HxR = weight.unflatten(0, (config.num_attention_heads, -1))
-        key_up, value_up = weight_HxR.split([config.qk_nope_head_dim, config.v_head_dim], dim=1)
-        yield f"{before}.k_b_proj.weight", key_up.transpose(1, 2)
-        yield f"{before}.v_b_proj.weight", value_up
-    elif last in ("q_proj", "q_b_proj"):
-        rows = weight.unflatten(0, (config.num_attention_heads, -1))
-        yield name, _pair_rows(rows, config).flatten(0, 1)
-    elif last == "kv_a_proj_with_mqa":
-        yield name, _pair_rows(weight.unsqueeze(0), config).squeeze(0)
-    else:
-        yield name, weight
-
-
-def _pair_rows(rows_HxD: torch.Tensor, config: AxionConfig) -> torch.Tensor:
-    """Reorders the rotary rows, which are the last of each head, so that the two rows of a pair are adjacent."""
-    if config.rope_interleave:
-        return rows_HxD
-    plain, rotary = rows_HxD.split([rows_HxD.shape[1] - config.qk_rope_head_dim, config.qk_rope_head_dim], dim=1)
-    paired = rotary.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
-    return torch.cat([plain, paired], dim=1)

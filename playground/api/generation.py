@@ -10,6 +10,7 @@ from transformers import LogitsProcessor
 
 from axion.errors import AxionError
 from axion.inference.stream import encode_prompt, end_tokens
+from axion.inference.variants import with_loops
 from playground.api.json_mode import JsonOnly
 from playground.api.logits import LogitBias, Penalties, Score, score_tokens
 from playground.api.requests import ApiError, CompletionRequest, refuse
@@ -17,7 +18,8 @@ from playground.api.responses import Answer, Delta, Part, Usage, with_logprobs
 from playground.generate.catalogue import Catalogue, OpenModel
 from playground.generate.chat import answer_prompt
 from playground.generate.events import MAX_SECONDS, live_events
-from playground.generate.request import LIMITS, Prompt, Request, check_prompt
+from playground.generate.refusal import Refusal
+from playground.generate.request import LIMITS, Prompt, Request, check_loops, check_prompt
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ def generate(catalogue: Catalogue, asked: CompletionRequest) -> Generator[Part |
         model = catalogue.open_for_program(asked.model)
     except AxionError as error:  # the name is known, so its release is broken
         raise ApiError(500, str(error), "model") from None
+    try:
+        check_loops(model, asked.sampling)
+    except Refusal as error:
+        refuse(str(error), "num_loops")
     prompts = _encode_prompts(model, asked)
     _check_ids(model, "logit_bias", asked.logit_bias)
     if asked.json_mode and not _end_tokens(model):
@@ -141,9 +147,10 @@ def _generate_events(
     the text among them.
     """
     assert request.ids is not None, "the prompt was encoded"
-    release, ids = model.release, list(request.ids)
+    scored_by = with_loops(model.release.model, request.sampling.num_loops)
+    ids = list(request.ids)
     is_scored = asked.echo and asked.top is not None
-    scores = iter(score_tokens(release.model, ids, asked.top or 1) if is_scored else ())
+    scores = iter(score_tokens(scored_by, ids, asked.top or 1) if is_scored else ())
     unread = len(ids)
     with closing(live_events(model, request, max(0.0, deadline - time.monotonic()), cut=False)) as events:
         for event in events:
@@ -176,7 +183,7 @@ def _for_client(
             score = next(scores, None) if event["prompt"] and event["i"] > 0 else None
             event = with_logprobs(event, model.release.tokenizer, asked.top, score)
     elif event["kind"] == "end" and event["reason"] == "eos" and asked.kind == "completion" and asked.top is not None:
-        yield _end_token(model, ids, asked.top)
+        yield _end_token(model, asked, ids)
     yield event | {"limit": MAX_SECONDS} if "limit" in event else event  # the limit of all texts together
 
 
@@ -186,9 +193,9 @@ def _end_tokens(model: OpenModel) -> list[int]:
     return sorted(token for token in ends if token < model.release.config.vocab_size)
 
 
-def _end_token(model: OpenModel, ids: Sequence[int], top: int) -> dict[str, Any]:
+def _end_token(model: OpenModel, asked: CompletionRequest, ids: Sequence[int]) -> dict[str, Any]:
     """The likeliest of the tokens that end a text, after these tokens."""
-    release = model.release
-    score, token = max((score_tokens(release.model, [*ids, end], top)[-1], end) for end in _end_tokens(model))
+    scored_by = with_loops(model.release.model, asked.sampling.num_loops)
+    score, token = max((score_tokens(scored_by, [*ids, end], asked.top or 1)[-1], end) for end in _end_tokens(model))
     event = {"kind": "end_token", "id": token, "t": "", "prompt": False, "p": score.probability, "alt": []}
-    return with_logprobs(event, release.tokenizer, top, score)
+    return with_logprobs(event, model.release.tokenizer, asked.top, score)

@@ -87,6 +87,7 @@ class Tools:
         min_new_tokens: int = Sampling.min_new_tokens,
         seed: int = Sampling.seed,
         routing: bool = False,
+        num_loops: int = Sampling.num_loops,  # last, so that calls by position keep their meaning
     ) -> dict:
         """Continue a text with one of this page's tiny Axion language models (mixtures of experts, like DeepSeek-V3).
 
@@ -95,13 +96,13 @@ class Tools:
         prompt, settings and seed give the same text. Returns an object: model, text (the new text alone), ended_by
         (eos: the model ended the text; length: max_new_tokens; context: the model's context is full; time: the server's
         time limit), finish_reason (stop or length), prompt_tokens, completion_tokens, sampling (every setting that was
-        used, with the seed). With routing=true also routing: layers (how many have experts), first_layer (the number of
-        the first of them, from 1), experts (per layer), experts_per_token, shared_experts, bias [layer][expert] (added
-        to an expert's affinity when experts are chosen, but not to its weight), and steps, one object for each token of
-        prompt and text: i position, id, t text, prompt (whether it belongs to the prompt), p probability, alt the most
-        likely tokens as [id, text, probability], e the experts that the token is routed to [layer][choice], highest
-        weight first, numbered from 0 (0 is E1 on the page), g their weights, a their affinities, d the experts that the
-        bias displaced [layer], s seconds.
+        used, with the seed). With routing=true also routing: layers (how many rows the lists below have), rows (the
+        [layer, loop] of each row, from 1), first_layer (the number of the first layer with experts), experts (per
+        layer), experts_per_token, shared_experts, bias [row][expert] (added to an expert's affinity when experts are
+        chosen, but not to its weight), and steps, one object for each token of prompt and text: i position, id, t text,
+        prompt (whether it belongs to the prompt), p probability, alt the most likely tokens as [id, text, probability],
+        e the experts that the token is routed to [row][choice], highest weight first, numbered from 0 (0 is E1 on the
+        page), g their weights, a their affinities, d the experts that the bias displaced [row], s seconds.
 
         Args:
             prompt: The text to continue, exactly as the model reads it; it must fit into the model's context.
@@ -117,6 +118,7 @@ class Tools:
             "repetition_penalty": repetition_penalty,
             "max_new_tokens": max_new_tokens,
             "min_new_tokens": min_new_tokens,
+            "num_loops": num_loops,
             "seed": seed,
         }
         try:

@@ -65,6 +65,7 @@ SETTINGS = {
     "min_p": "min_p",
     "repetition_penalty": "repetition_penalty",
     "min_new_tokens": "min_tokens",
+    "num_loops": "num_loops",
     "seed": "seed",
 }
 """A setting's name → its parameter; `max_new_tokens` has two, see LENGTHS."""

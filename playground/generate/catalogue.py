@@ -47,6 +47,8 @@ class Facts:
     active_components: dict[str, int]
     cache_bytes: int
     plain_cache_bytes: int
+    is_looped: bool
+    """Whether some layers run several times, as often as a request asks."""
 
 
 def read_facts(release: Release) -> Facts:
@@ -67,6 +69,7 @@ def read_facts(release: Release) -> Facts:
         active_components=counted["active_components"],
         cache_bytes=counted["cache"]["bytes_per_token"],
         plain_cache_bytes=counted["cache"]["plain_bytes_per_token"],
+        is_looped=config.num_shared_layers > 0,
     )
 
 
@@ -204,10 +207,12 @@ def _open(name: str, reference: str, stream: Stream) -> OpenModel:
 def _is_trace(trace: dict, layers: int) -> bool:
     try:
         lengths = {len(step[key]) for step in trace["steps"] for key in ("e", "g", "a", "d")}
+        rows = trace.get("rows", range(layers))  # older traces do not list them
         complete = all(step.keys() >= {"i", "id", "t", "prompt", "p", "alt"} for step in trace["steps"])
         return (
             complete
-            and lengths <= {layers}
+            and lengths <= {len(rows)}
+            and (rows == range(layers) or len({layer for layer, _ in rows}) == layers)
             and isinstance(trace["prompt"], str)
             and isinstance(trace["sampling"], dict)
         )

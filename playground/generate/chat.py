@@ -9,7 +9,14 @@ from axion.inference import chat
 from playground.generate.catalogue import OpenModel, can_chat
 from playground.generate.events import live_events
 from playground.generate.refusal import Refusal, tell
-from playground.generate.request import LIMITS, MAX_PROMPT_CHARACTERS, Request, check_prompt, check_settings
+from playground.generate.request import (
+    LIMITS,
+    MAX_PROMPT_CHARACTERS,
+    Request,
+    check_loops,
+    check_prompt,
+    check_settings,
+)
 from playground.locales import DEFAULT, Language
 
 ROLES = ("system", "user", "assistant")
@@ -58,6 +65,7 @@ def _read_question(model: OpenModel, asked: object, settings: Mapping[str, objec
     if _is_count(seed):
         settings = {**settings, "seed": (seed + attempt) % (int(LIMITS["seed"].high) + 1)}
     sampling = check_settings(settings)
+    check_loops(model, sampling)
     messages = asked.get("messages")
     if can_chat(model.release):
         prompt, left_out = fit_conversation(model, messages, sampling.max_new_tokens)

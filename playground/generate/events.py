@@ -21,6 +21,7 @@ from typing import Any
 from axion.errors import AxionError
 from axion.inference.routing import routers
 from axion.inference.stream import Step, encode_prompt, end_tokens
+from axion.inference.variants import with_loops
 from playground.generate.catalogue import OpenModel
 from playground.generate.refusal import Refusal, tell
 from playground.generate.request import Request
@@ -50,10 +51,12 @@ def start_event(
 
     Returns:
         Besides the arguments: "run", an id that differs when the same request is made again; the model's shape, context
-        in tokens and cache bytes per token; "ends", the ids of the tokens that end a text; and "bias" [L][E], which
-        load balancing adds to each expert's affinity when experts are chosen.
+        in tokens and cache bytes per token; "ends", the ids of the tokens that end a text; "rows", the [layer, loop] of
+        each pass through a layer with routed experts, and "layers", how many there are; and "bias" [L][E], which load
+        balancing adds to each expert's affinity when experts are chosen.
     """
     facts, release = model.facts, model.release
+    rows = routers(with_loops(release.model, sampling.get("num_loops", 0)))
     return {
         "kind": "start",
         "model": model.name,
@@ -65,7 +68,8 @@ def start_event(
         "dropped": dropped,
         "context": facts.context,
         "ends": sorted(end_tokens(release.model, release.tokenizer)),
-        "layers": facts.layers,
+        "layers": len(rows),
+        "rows": [list(row) for row in rows],
         "first_layer": facts.first_layer if facts.layers else None,
         "experts": facts.experts,
         "experts_per_token": facts.experts_per_token,
@@ -74,7 +78,7 @@ def start_event(
         "plain_cache_bytes": facts.plain_cache_bytes,
         "bias": [
             [round(bias, 4) for bias in router.get_buffer("e_score_correction_bias").tolist()]
-            for router in routers(release.model).values()
+            for router in rows.values()
         ],
     }
 

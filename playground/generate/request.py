@@ -13,7 +13,7 @@ from transformers import LogitsProcessor
 from axion.errors import AxionError
 from axion.inference import sampling
 from axion.inference.sampling import LEAST_TEMPERATURE, Sampling
-from playground.generate.catalogue import Catalogue
+from playground.generate.catalogue import Catalogue, OpenModel
 from playground.generate.refusal import Refusal, tell
 from playground.locales import Language
 
@@ -41,6 +41,7 @@ LIMITS = {
     "repetition_penalty": Limit(1, 2, 0.05),
     "max_new_tokens": Limit(1, 512, 1),
     "min_new_tokens": Limit(0, 512, 1),
+    "num_loops": Limit(*sampling.LIMITS["num_loops"], 1),
     "seed": Limit(*sampling.LIMITS["seed"], 1),
 }
 
@@ -81,7 +82,9 @@ def read_request(catalogue: Catalogue, asked: object) -> Request:
     name = catalogue.check_name(asked.get("model"))
     prompt, chosen = check_prompt(asked.get("prompt")), check_settings(DEFAULTS | dict(settings))
     forced = check_forced(asked.get("forced", ()))
-    vocabulary = catalogue.open(name).release.config.vocab_size
+    model = catalogue.open(name)
+    check_loops(model, chosen)
+    vocabulary = model.release.config.vocab_size
     if wrong := [token for token in forced if token >= vocabulary]:
         raise Refusal("no_token", model=name, token=_shorten(wrong[0]), last=vocabulary - 1)
     return Request(name, prompt, chosen, forced)
@@ -107,6 +110,12 @@ def check_settings(values: Mapping[str, object]) -> Sampling:
     numbers = {name: _check_number(name, values.get(name)) for name in LIMITS}
     _check_together(numbers)
     return Sampling(**numbers)
+
+
+def check_loops(model: OpenModel, chosen: Sampling) -> None:
+    """Raises Refusal when loops are asked for of a model that has no layers to loop."""
+    if chosen.num_loops > 1 and not model.facts.is_looped:
+        raise Refusal("loops", name="num_loops", model=model.name, value=chosen.num_loops)
 
 
 def check_forced(value: object) -> tuple[int, ...]:

@@ -48,6 +48,11 @@ def build_settings(labels: Labels, start: Mapping[str, object], basic: Sequence[
     return {name: controls[name] for name in LIMITS}
 
 
+def loops_panel(control: Component) -> Panel:
+    """What shows the control of the loops for a looped model alone, and takes another's number back."""
+    return _panel(control, lambda model: {"visible": True} if model.facts.is_looped else {"visible": False, "value": 0})
+
+
 def build_presets(context: PageContext, prompt: gr.Textbox, prefix: str = "") -> list[Panel]:
     """Add the buttons that fill `prompt` with an example, or put its text into the form of the training data.
 
@@ -82,13 +87,13 @@ def build_presets(context: PageContext, prompt: gr.Textbox, prefix: str = "") ->
     return panels
 
 
-def _panel(button: gr.Button, content: Callable[[OpenModel], dict]) -> Panel:
-    """A button that follows the model and stays as it is if that cannot be opened."""
+def _panel(control: Component, content: Callable[[OpenModel], dict]) -> Panel:
+    """A control that follows the model and stays as it is if that cannot be opened."""
 
     def show(model: OpenModel, _: Language) -> object:
         return gr.update(**content(model))
 
-    return Panel(button, show, broken=lambda *_: gr.skip(), follows_language=False)
+    return Panel(control, show, broken=lambda *_: gr.skip(), follows_language=False)
 
 
 def _preset_button(place: int, model: OpenModel) -> dict:

@@ -40,6 +40,20 @@ SHAPES = {
 """What a shape exercises → its changes to the tiny release's config."""
 
 
+DENSE = {"attention": "gqa", "first_k_dense_replace": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+DENSE_SHAPES = {
+    "tied": {},
+    "untied": {"tie_word_embeddings": False},
+    "one key": {"num_key_value_heads": 1},
+    "a key per head, biases": {"num_key_value_heads": 4, "attention_bias": True},
+    "heads of their own width": {"head_dim": 12, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
+    "another epsilon": {"rms_norm_eps": 1e-5},
+    "yarn": {"rope_parameters": YARN},
+    "yarn, no factor on scores": {"rope_parameters": YARN | {"attention_factor": 1.0}},
+}
+"""The same for dense models with grouped-query attention, on top of DENSE."""
+
+
 @pytest.fixture
 def make_release(tiny_release: Path, tmp_path: Path) -> Callable[..., Release]:
     """Builds the tiny release with other shapes and new random weights, routing biases and norms included."""
@@ -50,6 +64,8 @@ def make_release(tiny_release: Path, tmp_path: Path) -> Callable[..., Release]:
         shutil.copytree(tiny_release, folder)
         torch.manual_seed(1)
         model = AxionForCausalLM(AxionConfig(**TINY | changes))
+        if model.config.num_nextn_predict_layers:
+            model.attach_mtp()
         with torch.no_grad():
             for name, weight in model.state_dict().items():
                 if name.endswith("e_score_correction_bias"):
@@ -60,6 +76,12 @@ def make_release(tiny_release: Path, tmp_path: Path) -> Callable[..., Release]:
         return open_release(folder)
 
     return make
+
+
+@pytest.fixture(params=DENSE_SHAPES)
+def dense_release(request: pytest.FixtureRequest, make_release: Callable[..., Release]) -> Release:
+    """A release of each of `DENSE_SHAPES`."""
+    return make_release(**DENSE | DENSE_SHAPES[request.param])
 
 
 @pytest.fixture(params=SHAPES)

@@ -8,13 +8,16 @@ import pytest
 import torch
 from gguf import GGUFReader, TokenType, dequantize
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+from axion import split_patterns
 from axion.errors import AxionError
 from axion.export import deliver
 from axion.export.gguf import DTYPES, check_model, check_tokenizer, write_gguf
 from axion.release import RELEASES, open_release
 from axion.tokenizer import SPECIAL_TOKENS
-from tests.export.conftest import YARN
+from tests.export.conftest import DENSE, YARN
+from tests.support.tokenizers import like_gpt2
 
 
 @pytest.fixture
@@ -286,6 +289,84 @@ def test_lite_models_without_a_query_rank_are_accepted():
     check_model(AxionConfig(num_hidden_layers=27, q_lora_rank=None))
 
 
+def test_a_dense_model_is_llama_cpps_llama(dense_release, tmp_path):
+    """transformers reads the file back with code of its own, which undoes what llama.cpp needs."""
+    write_gguf(dense_release, tmp_path / "model.gguf", "f32")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf", dtype=torch.float32).eval()
+    assert type(theirs) is LlamaForCausalLM
+    weights = {name: weight for name, weight in dense_release.model.state_dict().items() if "bias" not in name}
+    assert theirs.state_dict().keys() == weights.keys()  # it reads no biases
+    for name, weight in theirs.state_dict().items():
+        assert torch.equal(weight, weights[name]), name
+    for name in ("rms_norm_eps", "num_key_value_heads", "max_position_embeddings", "hidden_size", "head_dim"):
+        assert getattr(theirs.config, name) == pytest.approx(getattr(dense_release.config, name))
+    assert theirs.config.rope_parameters["rope_theta"] == dense_release.config.rope_parameters["rope_theta"]
+
+
+def test_biases_of_queries_and_keys_have_the_order_of_their_rows(make_release, read):
+    release = make_release(**DENSE | {"attention_bias": True})
+    fields, tensors = read(release)
+    query = release.model.model.layers[0].self_attn.q_proj
+    assert torch.equal(value(tensors["blk.0.attn_q.bias"])[8:16], query.bias[8:16][[0, 4, 1, 5, 2, 6, 3, 7]])
+    assert torch.equal(value(tensors["blk.0.attn_q.weight"])[8:16], query.weight[8:16][[0, 4, 1, 5, 2, 6, 3, 7]])
+    assert tensors["blk.0.attn_q.bias"].tensor_type.name == "F32"
+    told = {name.removeprefix("llama."): content for name, content in fields.items() if name.startswith("llama.")}
+    assert told == {
+        "vocab_size": 320,
+        "context_length": 128,
+        "embedding_length": 32,
+        "block_count": 2,
+        "feed_forward_length": 16,
+        "attention.head_count": 4,
+        "attention.head_count_kv": 2,
+        "attention.key_length": 8,
+        "attention.value_length": 8,
+        "attention.layer_norm_rms_epsilon": np.float32(1e-6),
+        "rope.dimension_count": 8,
+        "rope.freq_base": 10000.0,
+    }
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(None, None), (1.0, 1 / (1 + 0.1 * math.log(4)))])
+def test_yarn_of_a_dense_model_has_the_factor_of_the_model(factor, expected, make_release, read):
+    rope = YARN | ({} if factor is None else {"attention_factor": factor})
+    fields, _ = read(make_release(**DENSE | {"rope_parameters": rope}))
+    assert fields["llama.rope.scaling.type"] == "yarn" and fields["llama.rope.scaling.factor"] == 4.0
+    assert fields.get("llama.rope.scaling.attn_factor") == (None if expected is None else pytest.approx(expected))
+
+
+def test_the_layer_of_multi_token_prediction_is_left_out(make_release, read):
+    plain_fields, plain = read(make_release(first_k_dense_replace=1))
+    fields, tensors = read(make_release(first_k_dense_replace=1, num_nextn_predict_layers=1))
+    assert tensors.keys() == plain.keys()
+    assert fields.keys() == plain_fields.keys() and fields["deepseek2.block_count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("pattern", "known_as"), [(split_patterns.GPT2, "gpt-2"), (split_patterns.CL100K_BASE, "dbrx")]
+)
+def test_tokenizers_of_others_have_llama_cpps_name(pattern, known_as, make_release, read):
+    release = make_release(**DENSE)
+    tokenizer = like_gpt2(pattern)
+    release.__dict__["tokenizer"] = tokenizer
+    fields, _ = read(release)
+    told = {name.removeprefix("tokenizer.ggml."): content for name, content in fields.items()}
+    end = tokenizer.eos_token_id
+    assert (told["model"], told["pre"]) == ("gpt2", known_as)
+    assert [told[f"{name}_token_id"] for name in ("bos", "eos", "padding")] == [end] * 3
+    assert "unknown_token_id" not in told
+    assert (told["add_bos_token"], told["add_eos_token"]) == (True, False)
+    assert (told["tokens"][end], told["token_type"][end]) == ("<|endoftext|>", TokenType.CONTROL)
+
+
+def test_gpt2s_own_step_splits_by_its_pattern():
+    tokenizer = json.loads(like_gpt2().backend_tokenizer.to_str())
+    step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    assert check_tokenizer(tokenizer | {"pre_tokenizer": step}) == "gpt-2"
+    with pytest.raises(AxionError, match="does not support this tokenizer"):
+        check_tokenizer(tokenizer | {"pre_tokenizer": step | {"add_prefix_space": True}})
+
+
 @pytest.mark.parametrize("change", ["normalizer", "split"])
 def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(change, tiny_release):
     tokenizer = Tokenizer.from_file(str(tiny_release / "tokenizer.json"))
@@ -294,7 +375,7 @@ def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(change, tiny_releas
         tokenizer.normalizer = normalizers.NFC()
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
-    with pytest.raises(AxionError, match="Qwen2's pre-tokenizer"):
+    with pytest.raises(AxionError, match="Qwen2's, GPT-2's or cl100k_base's"):
         check_tokenizer(json.loads(tokenizer.to_str()))
 
 

@@ -14,24 +14,33 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, DeepseekV3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
+    LlamaForCausalLM,
+    modeling_layers,
+)
 
 from axion.errors import AxionError
+from axion.export import check_export
+from axion.export.gguf import write_gguf
 from axion.export.native import write_native
 from axion.release import RELEASES, open_release
 from publish.release.exports import OLDEST_NATIVE_TRANSFORMERS
-from tests.export.conftest import SHAPES
+from tests.export.conftest import DENSE, SHAPES
 
 TOLERANCE = 1e-5
 """Relative to the largest logit: the difference that another order of fp32 sums may make."""
 PROMPTS = ("# Pergunta:\nQuanto é 47 + 38?\n--\n# Resposta:\n", "# Pergunta:\nWhat is 12 - 7?\n--\n# Raciocínio:\n")
 
 
-def native(release, folder: Path) -> DeepseekV3ForCausalLM:
+def native(release, folder: Path) -> DeepseekV3ForCausalLM | LlamaForCausalLM:
     """The export, opened with AutoModelForCausalLM."""
     write_native(release, folder)
     model, report = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, output_loading_info=True)
-    assert type(model) is DeepseekV3ForCausalLM
+    assert type(model) is (LlamaForCausalLM if release.config.attention == "gqa" else DeepseekV3ForCausalLM)
     assert not any(report.values()), report
     return model.eval()
 
@@ -59,6 +68,70 @@ def test_every_shape_gives_the_same_logits(shaped_release, tmp_path):
     ids = random_ids(shaped_release, 100)
     ours, theirs = logits(shaped_release.model, ids), logits(native(shaped_release, tmp_path), ids)
     assert (ours - theirs).abs().max() <= TOLERANCE * ours.abs().max()
+
+
+def test_a_dense_model_is_a_llama(dense_release, tmp_path):
+    model, ids = native(dense_release, tmp_path), random_ids(dense_release, 100)
+    ours, theirs = logits(dense_release.model, ids), logits(model, ids)
+    assert (ours - theirs).abs().max() <= TOLERANCE * ours.abs().max()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["model_type"], config["architectures"]) == ("llama", ["LlamaForCausalLM"])
+    stored = load_file(tmp_path / "model.safetensors")
+    assert ("lm_head.weight" in stored) != dense_release.config.tie_word_embeddings == config["tie_word_embeddings"]
+
+
+@pytest.mark.skipif(not hasattr(DeepseekV3Config, "get_mtp_config"), reason="this transformers has no MTP")
+def test_the_layer_of_multi_token_prediction_drafts_there(make_release, tmp_path):
+    release = make_release(num_nextn_predict_layers=1, first_k_dense_replace=1)
+    write_native(release, tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert stored["model.layers.2.mlp.experts.3.gate_proj.weight"].shape == (16, 32)
+    for name, original in (("embed_tokens", "model.embed_tokens"), ("shared_head.head", "lm_head")):
+        assert torch.equal(stored[f"model.layers.2.{name}.weight"], stored[f"{original}.weight"])
+    assert json.loads((tmp_path / "config.json").read_text())["num_nextn_predict_layers"] == 1
+
+    model, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and all(name.startswith("model.layers.2.") for name in report["unexpected_keys"])
+    model._keys_to_ignore_on_load_unexpected = [r"model\.layers\.2\."]  # see axion/export/native.py
+    ids = torch.tensor([random_ids(release, 9)])
+    settings = {"max_new_tokens": 24, "do_sample": False, "eos_token_id": None}
+    ours = release.model.generate(ids, **settings)
+    assert torch.equal(model.generate(ids, use_mtp=True, **settings), ours)
+    generated = []
+    mtp = modeling_layers.MtpModel
+    forward = mtp.forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mtp, "forward", lambda self, **named: generated.append(forward(self, **named)) or generated[-1])
+        model.generate(ids, use_mtp=True, **settings)
+    with torch.no_grad():  # its first guess is that of the layer in the release
+        drafting = release.mtp_model
+        hidden = drafting.model(ids).last_hidden_state
+        guess = drafting.lm_head(drafting.mtp_hidden(ours[:, 1:10], hidden))[0, -1].argmax()
+    assert generated[0][0].flatten()[0] == guess
+
+
+@pytest.mark.parametrize("form", ["native", "gguf"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_shared_layers": 1, "num_loops": 2},
+        DENSE | {"num_shared_layers": 1, "num_loops": 2},
+        DENSE | {"projection_rank": 4},
+        DENSE | {"first_k_dense_replace": 1},
+    ],
+    ids=["looped experts", "looped", "low rank", "experts with grouped queries"],
+)
+def test_what_other_programs_cannot_run_is_refused_in_one_line(form, changes, make_release, tmp_path):
+    release = make_release(**changes)
+    write = {"native": write_native, "gguf": lambda release, folder: write_gguf(release, folder / "x.gguf", "f32")}
+    for refused in (
+        lambda: write[form](release, tmp_path / "out"),
+        lambda: check_export(release.config, release.family, form),
+    ):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        with pytest.raises(AxionError, match=r"cannot run this model: [a-z_]+ is \d+; it must be ") as caught:
+            refused()
+        assert "\n" not in str(caught.value) and list((tmp_path / "out").iterdir()) == []
 
 
 def test_the_bundled_release_writes_the_same_text(tmp_path):

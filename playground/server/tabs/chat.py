@@ -20,7 +20,7 @@ from playground.generate.request import MAX_PROMPT_CHARACTERS
 from playground.locales import DEFAULT, Language, by_language, known_language
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, PageContext, Panel
-from playground.server.controls import build_settings
+from playground.server.controls import build_settings, loops_panel
 from playground.server.labels import Labels
 from playground.server.markup import VIEWS, script, tell_host
 
@@ -33,7 +33,10 @@ def build(context: PageContext) -> list[Panel]:
         with gr.Column(scale=1, min_width=320, elem_classes="ax-output"):
             view = build_chat_view(context.labels)
     _connect(context, settings, view)
-    return [Panel(view, lambda model, _: model_text(model), lambda text, _: error_text(text), follows_language=False)]
+    return [
+        Panel(view, lambda model, _: model_text(model), lambda text, _: error_text(text), follows_language=False),
+        loops_panel(settings["num_loops"]),
+    ]
 
 
 def build_chat_view(labels: Labels) -> gr.HTML:

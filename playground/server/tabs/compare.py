@@ -13,8 +13,8 @@ from playground.generate.presets import comparison_prompt
 from playground.generate.request import DEFAULTS, LIMITS, MAX_PROMPT_CHARACTERS, Request, read_request
 from playground.locales import DEFAULT, Language, by_language, known_language, texts
 from playground.server.admission import count_starts, find_problems, validation
-from playground.server.context import QUEUE, PageContext, Panel
-from playground.server.controls import build_control, build_presets
+from playground.server.context import QUEUE, QUIET, PageContext, Panel
+from playground.server.controls import build_control, build_presets, loops_panel
 from playground.server.labels import Labels
 from playground.server.markup import VIEWS, script, tell_host
 
@@ -98,6 +98,11 @@ def _build_side(context: PageContext, side: str) -> dict[str, Component]:
         with context.labels.make(gr.Accordion, "controls", {"label": "more_sampling"}, open=False):
             for name in OWN[1:]:
                 controls[name] = build_control(context.labels, name, START[side][name])
+    loops = loops_panel(controls["num_loops"])
+    controls["num_loops"].visible = context.first is not None and context.first.facts.is_looped
+    model.change(
+        lambda name: loops.show(context.catalogue, name, DEFAULT), model, loops.component, **QUIET
+    )  # a side has a model of its own
     return {"model": model, **controls}
 
 

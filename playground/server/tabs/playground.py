@@ -23,7 +23,7 @@ from playground.generate.request import (
 from playground.locales import DEFAULT, Language, choose_language, known_language
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, QUIET, PageContext
-from playground.server.controls import Controls, build_presets, build_settings
+from playground.server.controls import Controls, build_presets, build_settings, loops_panel
 from playground.server.markup import tell_host
 from playground.server.trace_view import build_trace_view
 
@@ -59,7 +59,8 @@ def build(context: PageContext) -> Controls:
                 )
                 stop = labels.make(gr.Button, "controls", {"value": "stop"}, elem_id="stop", min_width=80, scale=1)
             panels = build_presets(context, prompt)
-            controls = Controls(prompt, build_settings(labels, start_settings), panels)
+            settings = build_settings(labels, start_settings)
+            controls = Controls(prompt, settings, [*panels, loops_panel(settings["num_loops"])])
         with gr.Column(scale=1, min_width=320, elem_classes="ax-output"):
             view = build_trace_view(labels, _recorded(context, context.model.value, DEFAULT), elem_id="trace")
 

@@ -68,7 +68,7 @@ def test_the_tools_are_the_three_documented_functions(server):
         assert f"{limit.low:g} to {limit.high:.16g}, default {default}." in told
         assert "{" not in told
     whole = {name for name, entry in schema["properties"].items() if entry["type"] == "integer"}
-    assert whole == {"top_k", "max_new_tokens", "min_new_tokens", "seed"}
+    assert whole == {"top_k", "max_new_tokens", "min_new_tokens", "num_loops", "seed"}
     assert all(entry["description"] for entry in schema["properties"].values())
 
 

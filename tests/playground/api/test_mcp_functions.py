@@ -33,6 +33,7 @@ GOOD = {
     "min_new_tokens": 0,
     "seed": 0,
     "routing": False,
+    "num_loops": 0,
 }
 _visitors = (f"203.0.113.{number}" for number in count(1))
 

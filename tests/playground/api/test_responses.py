@@ -82,6 +82,7 @@ def test_the_defaults_match_openais():
         "min_p": 0.0,
         "repetition_penalty": 1.0,
         "min_new_tokens": 0,
+        "num_loops": 0,
         "max_new_tokens": 16,
         "seed": 77,
     }

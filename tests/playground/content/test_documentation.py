@@ -253,7 +253,7 @@ def test_the_description_of_the_api_matches_it(bundled, language):
     named = {path for _, path in re.findall(r"`(GET|POST) (/\S+)`", page)}
     assert named == {route.path for route in build_routes(None, None) if "{" not in route.path}
     parameters = [name for name in rows(page) if re.fullmatch(r"[a-z_]+", name)]
-    assert len(parameters) == 8
+    assert len(parameters) == 9
     assert {*parameters, "stop", "stream", "logprobs", "routing"} <= PARAMETERS["completion"] & PARAMETERS["chat"]
     assert f" {BURST} " in page and f" {STARTS_PER_MINUTE} " in page
 

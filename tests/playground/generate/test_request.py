@@ -27,6 +27,7 @@ GOOD = {
     "repetition_penalty": 1.1,
     "max_new_tokens": 80,
     "min_new_tokens": 10,
+    "num_loops": 3,
     "seed": 7,
 }
 

@@ -18,6 +18,7 @@ GOOD = {"language": "en", "model": "plain", "prompt": "# Pergunta:\n"} | {
     "repetition_penalty": 1,
     "max_new_tokens": 4,
     "min_new_tokens": 0,
+    "num_loops": 0,
     "seed": 0,
 }
 
