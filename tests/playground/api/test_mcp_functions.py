@@ -20,7 +20,7 @@ from playground.generate.rate_limits import BURST
 from playground.generate.request import LIMITS, MAX_PROMPT_CHARACTERS
 from tests.support.measured import expert_load, favourites, make_release, write_info, write_trace
 
-NAMES = ("prompt", "model", *LIMITS, "routing")
+NAMES = ("prompt", "model", *(name for name in LIMITS if name != "num_loops"), "routing", "num_loops")
 GOOD = {
     "prompt": "# Pergunta:\n",
     "model": "plain",
