@@ -156,6 +156,8 @@ def preflight(request: PublishRequest) -> tuple[Recipe, ReleaseTag]:
     if request.run and (name := read_run(request.run)["name"]) != recipe.name:
         raise AxionError(f"{_relative(request.run)} is a run of {name}, not of {recipe.name}")
     forms = get_family(recipe.family).exports if request.exports else {}
+    if request.exports and not forms:  # then the configuration says why, or the family
+        check_export(recipe.build_config(), get_family(recipe.family), "native")
     for form in forms:
         hub.check_repo_id(request.repo_id + exports.SUFFIXES[form], "--exports makes the name")
         check_export(recipe.build_config(), get_family(recipe.family), form)

@@ -3,7 +3,7 @@
 // `language` it reads two props: `most`, the maximum length of a question in characters, and `mostMessages`, the maximum
 // number of messages in a conversation.
 
-import { makeColumn, makeExpert, makeRowLabels, PALETTE } from "./routing.js";
+import { layerOf, makeColumn, makeExpert, makeRowLabels, PALETTE } from "./routing.js";
 import { createToolkit, FAR, indexAt, isAtEnd, make, readLines } from "./toolkit.js";
 
 const TALLEST = 180; // maximum height of the input field in pixels
@@ -250,7 +250,7 @@ export function start(host) {
   function describeToken(run, step) {
     const parts = [make("q", "", visible(step.t))];
     step.e.forEach((experts, row) => {
-      parts.push(make("span", "ac-layer", `L${run.first_layer + row}`));
+      parts.push(make("span", "ac-layer", `L${layerOf(run, row)}`));
       parts.push(...experts.map((expert, rank) => chip(run, expert, step.g[row][rank])));
     });
     return parts;

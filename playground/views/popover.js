@@ -1,7 +1,7 @@
 // The popover of one token: its alternatives, from which one can branch, and the experts that read it, with the reason for
 // their choice and their weights.
 
-import { makeExpert, paint } from "./routing.js";
+import { layerOf, makeExpert, paint } from "./routing.js";
 import { make, NARROW, prefersCalm } from "./toolkit.js";
 
 const GAP = 10; // pixels between the popover and its token
@@ -104,7 +104,7 @@ export function createPopover(trace) {
   function makeExperts(step) {
     const list = make("p", "av-token-experts");
     step.e.forEach((experts, row) => {
-      const line = make("span", "", `L${trace.run.first_layer + row}`);
+      const line = make("span", "", `L${layerOf(trace.run, row)}`);
       experts.forEach((expert, rank) => line.append(" ", nameExpert(expert), ` ${percent(step.g[row][rank])}`));
       list.append(line, " ");
     });
@@ -178,7 +178,7 @@ export function createPopover(trace) {
     track.append(bar);
     weight.append(track, make("span", "", percent(gate)));
     const sum = make("td", "av-sum", describeSum(step.a[row][rank], run.bias[row][expert]));
-    line.append(make("th", "", rank ? "" : `L${run.first_layer + row}`), name, weight, sum);
+    line.append(make("th", "", rank ? "" : `L${layerOf(run, row)}`), name, weight, sum);
     return line;
   }
 

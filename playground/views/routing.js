@@ -37,16 +37,22 @@ export function makeColumn(className, step, experts) {
   return column;
 }
 
+/** What a row of a trace belongs to: the number of its layer, with the loop after a point where that layer is looped. */
+export function layerOf(run, row) {
+  const [layer, loop] = run.rows[row];
+  return run.rows.some((other) => other[0] === layer && other[1] !== loop) ? `${layer}.${loop}` : layer;
+}
+
 /** The labels of a ribbon's rows. */
-export const makeRowLabels = (run) => Array.from({ length: run.layers }, (_, row) => make("span", "", `L${run.first_layer + row}`));
+export const makeRowLabels = (run) => Array.from({ length: run.layers }, (_, row) => make("span", "", `L${layerOf(run, row)}`));
 
 /** Radio buttons that choose the layer which colours a text. */
 export function makeLayerChoice(run, name, chosen, fill, choose) {
   return Array.from({ length: run.layers }, (_, row) => {
-    const label = make("label", "", `L${run.first_layer + row}`);
+    const label = make("label", "", `L${layerOf(run, row)}`);
     const radio = make("input", "");
     Object.assign(radio, { type: "radio", name, checked: row === chosen });
-    radio.setAttribute("aria-label", fill("layer", { layer: run.first_layer + row }));
+    radio.setAttribute("aria-label", fill("layer", { layer: layerOf(run, row) }));
     radio.addEventListener("change", () => choose(row));
     label.prepend(radio);
     return label;
@@ -67,7 +73,7 @@ export function buildLoadTable(grid, run) {
   grid.append(make("span", ""));
   for (let expert = 0; expert < run.experts; expert++) grid.append(makeExpert("b", "", expert, run.experts));
   return Array.from({ length: run.layers }, (_, row) => {
-    grid.append(make("span", "", `L${run.first_layer + row}`));
+    grid.append(make("span", "", `L${layerOf(run, row)}`));
     return Array.from({ length: run.experts }, (__, expert) => buildLoadCell(grid, expert, run.experts));
   });
 }

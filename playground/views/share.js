@@ -1,5 +1,6 @@
 // Exports of the shown trace: a link that reproduces it, JSON with every number, and CSV for a spreadsheet.
 
+import { layerOf } from "./routing.js";
 import { make } from "./toolkit.js";
 
 const COPIED_MILLISECONDS = 2000;
@@ -73,7 +74,7 @@ export function createShare(trace) {
           return [expert + 1, step.g[row][rank], step.a[row][rank], run.bias[row][expert]];
         });
         const displaced = step.d[row].map((expert) => expert + 1).join(" ");
-        rows.push([...token, run.first_layer + row, displaced, ...experts]);
+        rows.push([...token, layerOf(run, row), displaced, ...experts]);
       }
     }
     return rows.map((row) => row.map(csvField).join(",") + "\r\n").join("");

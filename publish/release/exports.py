@@ -4,6 +4,7 @@ and `NAME-GGUF` for llama.cpp and programs built on it.
 Their cards link to the original, which has the results. Their `release.json` lists the files with their sha256.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from axion.export.gguf import DTYPES, write_gguf
 from axion.export.native import write_native
 from axion.families import get_family
 from axion.release import Release, open_release
+from axion.tokenizer import has_own_form
 from publish.manifest import check_files, write_manifest
 from publish.release.card import FILTERS, TEMPLATES, datasets_of, example_prompt, is_of_problems, pin
 
@@ -89,6 +91,9 @@ def _facts(info: dict, release: Release, folder: Path, form: str, repo_id: str) 
         "openings": info.get("openings", []),
         "chats": info.get("chats", False),
         "context": release.config.max_position_embeddings,
+        "mtp": bool(release.config.num_nextn_predict_layers),
+        "tied": release.config.tie_word_embeddings,
+        "own_tokenizer": has_own_form(json.loads(release.tokenizer.backend_tokenizer.to_str())),
         "libraries": {name: info["training"]["libraries"][name] for name in ("torch", "transformers")},
         "sizes": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
     }
@@ -116,6 +121,10 @@ def render_card(facts: dict) -> str:
             parameters=facts["parameters"],
             oldest_transformers=OLDEST_NATIVE_TRANSFORMERS,
             pins=[pin(name, version) for name, version in facts["libraries"].items()],
+            architecture=get_family(facts["family"]).architecture(facts["form"]),
+            mtp=facts.get("mtp", False),
+            tied=facts.get("tied", True),
+            own_tokenizer=facts.get("own_tokenizer", True),
             files=files,
             precisions=PRECISIONS,
         )

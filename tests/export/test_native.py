@@ -249,9 +249,10 @@ torch.save({"version": transformers.__version__, "ids": inputs.input_ids[0], "lo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["axion1-v0.1", "yarn"])
+@pytest.mark.parametrize("name", ["axion1-v0.1", "yarn", "dense"])
 def test_the_oldest_transformers_gives_the_same_logits(name, make_release, oldest_python, tmp_path):
-    release = make_release(**SHAPES[name]) if name in SHAPES else open_release(RELEASES / name)
+    shapes = SHAPES | {"dense": DENSE}
+    release = make_release(**shapes[name]) if name in shapes else open_release(RELEASES / name)
     write_native(release, tmp_path / "native")
     arguments = [tmp_path / "native", PROMPTS[0], tmp_path / "answer.pt"]
     subprocess.run([oldest_python, "-I", "-c", PRINT_LOGITS, *map(str, arguments)], check=True, capture_output=True)

@@ -112,6 +112,22 @@ def test_the_cards_figures_are_those_of_release_json(facts, form):
         assert text in render_card(facts), text
 
 
+@BOTH
+def test_the_card_of_a_dense_model_speaks_of_no_experts(facts, form):
+    card = render_card(facts | {"family": "axiom-dense", "tied": True, "own_tokenizer": False})
+    assert {"native": "transformers' own `llama`", "gguf": "The first one is exact"}[form] in card
+    assert "xpert" not in card.partition("---\n\n")[2] and "DeepSeek" not in card
+    assert "get_vocab_base_pre" not in card
+    with pytest.raises(AxionError, match=f"mini-axion1 have no {form} export"):
+        render_card(facts | {"family": "mini-axion1"})
+
+
+@BOTH
+def test_the_card_says_where_the_layer_of_multi_token_prediction_is(facts, form):
+    told = {"native": "generate(use_mtp=True)", "gguf": "llama.cpp's `deepseek2` has no place for it"}[form]
+    assert told not in render_card(facts) and told in render_card(facts | {"mtp": True})
+
+
 @pytest.mark.parametrize("form", ["native"])
 def test_a_missing_figure_is_an_error_that_names_it(facts, form):
     del facts["parameters"]["active"]

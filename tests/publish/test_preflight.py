@@ -8,6 +8,7 @@ from axion.cli import run
 from axion.errors import AxionError
 from publish import pipeline
 from publish.cli import app
+from publish.pipeline import PublishRequest
 from tests.publish.publications import REPO_ID, SYNTHETIC, run_steps
 
 
@@ -76,6 +77,12 @@ def test_a_tokenizer_that_llama_cpp_cannot_read_is_refused_at_once(unbuilt, requ
     request = request_for(overrides=(*SYNTHETIC, "tokenizer={kind: hub, id: bare}"), exports=True)
     with pytest.raises(AxionError, match=r"llama\.cpp does not support this tokenizer; .*; omit --exports, or train"):
         run_steps(request)
+
+
+def test_exports_of_a_model_that_no_other_program_runs_are_refused_at_once(here, monkeypatch):
+    monkeypatch.setattr(pipeline, "_find_run", None)  # calling it would fail
+    with pytest.raises(AxionError, match="transformers' llama cannot run this model: num_shared_layers is 2; it must"):
+        run_steps(PublishRequest("mini-axion1-debug", REPO_ID, dry_run=True, exports=True))
 
 
 def test_the_rights_to_all_repositories_are_checked_before_anything_is_pushed(here, request_for, the_hub, monkeypatch):
