@@ -216,7 +216,7 @@ def _is_trace(trace: dict, layers: int) -> bool:
             and isinstance(trace["prompt"], str)
             and isinstance(trace["sampling"], dict)
         )
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return False
 
 
