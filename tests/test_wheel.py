@@ -60,7 +60,7 @@ def test_every_range_includes_the_pinned_version():
 
 def test_shipped_files_are_found_in_a_clone_and_in_an_installation(tmp_path, monkeypatch):
     assert shipped.shipped("configs") == ROOT / "configs"
-    assert shipped.path_in_repository(ROOT / "axion" / "cli.py") == "axion/cli.py"
+    assert shipped.path_in_repository(ROOT / "axion" / "release.py") == "axion/release.py"
     (tmp_path / "configs").mkdir()
     monkeypatch.setattr(shipped, "_PACKAGED", tmp_path)
     assert shipped.shipped("configs") == tmp_path / "configs"

@@ -75,7 +75,7 @@ def test_the_bucket_is_private_and_has_the_whole_project(hub):
     assert set(bucket["files"]) == {f"source/{environment['SOURCE']}", "runs/.keep"}
     with tarfile.open(fileobj=io.BytesIO(bucket["files"][f"source/{environment['SOURCE']}"])) as archive:
         files = set(archive.getnames())
-    assert {"requirements.txt", "publish/cli.py", "axion/cli.py", "configs/axion1-v0.1.yaml", "app.py"} < files
+    assert {"requirements.txt", "publish/cli.py", "axion/cli/__init__.py", "configs/axion1-v0.1.yaml", "app.py"} < files
     assert {"model_cards/axion1.md.j2", "publish/release/assets/tokenizer.py", "playground/server/page.py"} < files
     assert not [name for name in files if "__pycache__" in name or name.startswith(("tests", "runs", "data", "."))]
 

@@ -130,7 +130,7 @@ def test_changes_of_unrelated_code_do_not_matter(run, recipe_file, local, evalua
     monkeypatch.setattr(fingerprint, "ROOT", root)
     measure(run, load_recipe(recipe_file, local), [].append)
     (root / "publish/release/card.py").write_text("# another card\n")
-    (root / "axion/cli.py").write_text("# another command line\n")
+    (root / "axion/cli/__init__.py").write_text("# another command line\n")
     measure(run, load_recipe(recipe_file, local), [].append)
     assert len(evaluations) == 1
     for count, file in enumerate(("axion/kernels/csrc/decoding/decoder.cpp", "axion/evaluation/speed.py"), start=2):

@@ -1,0 +1,218 @@
+"""Commands that take a release: `generate`, `chat`, `eval`, `export`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from axion.cli.tables import experts_table, results_table
+from axion.errors import AxionError
+from axion.families import ExportFormat
+from axion.options import (
+    Json,
+    Loops,
+    MaxNewTokens,
+    MinP,
+    Overrides,
+    ReleaseName,
+    RepetitionPenalty,
+    SamplingSeed,
+    Temperature,
+    TopK,
+    TopP,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def generate(
+    release: ReleaseName,
+    prompt: Annotated[str, typer.Argument(help=r"The text to continue; the two characters \n stand for a line break.")],
+    temperature: Temperature = 0.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    max_new_tokens: MaxNewTokens = 200,
+    seed: SamplingSeed = 0,
+    loops: Loops = None,
+    mtp: Annotated[
+        bool,
+        typer.Option(
+            "--mtp",
+            help="Let the model's layer of multi-token prediction draft, which changes no text; "
+            "the share of its guesses that were accepted is printed to standard error.",
+        ),
+    ] = False,
+    show_experts: Annotated[
+        bool, typer.Option("--show-experts", help="Also show which experts read each token.")
+    ] = False,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="The backend: auto, torch or native; the choice and its reason are printed to standard error."
+        ),
+    ] = None,
+) -> None:
+    """Continue a prompt, printing tokens as they are generated."""
+    from axion.inference.readers import pick_backend
+    from axion.inference.sampling import Sampling
+    from axion.inference.speculative import Acceptance
+    from axion.inference.stream import stream
+    from axion.release import open_release
+
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        max_new_tokens=max_new_tokens,
+        num_loops=loops or 0,
+        seed=seed,
+    )
+    opened = open_release(release)
+    if backend is not None and not mtp:
+        print(pick_backend(opened.model, backend), file=sys.stderr)
+    text, model = prompt.replace("\\n", "\n"), opened.mtp_model if mtp else opened.model
+    steps, acceptance = [], Acceptance()
+    for step in stream(
+        model, opened.tokenizer, text, sampling, backend=backend or "auto", mtp=mtp, acceptance=acceptance
+    ):
+        steps.append(step)
+        if not step.is_prompt:
+            print(step.text, end="", flush=True)
+    print()
+    if mtp:
+        print(
+            f"multi-token prediction: {acceptance.accepted:,} of {acceptance.guessed:,} guesses accepted "
+            f"({acceptance.rate:.0%})",
+            file=sys.stderr,
+        )
+    if show_experts:
+        print(experts_table(opened, steps))
+
+
+def chat(
+    release: ReleaseName,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="The system message.")] = None,
+    temperature: Temperature = 0.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    max_new_tokens: MaxNewTokens = 200,
+    seed: SamplingSeed = 0,
+    loops: Loops = None,
+    backend: Annotated[str, typer.Option(help="What computes: auto, torch or native.")] = "auto",
+) -> None:
+    """Talk to a model: in the terminal, or with a question a line on standard input.
+
+    The oldest turns are dropped when the context is full. A model that was not taught to chat answers each question by
+    itself, as on the page.
+    """
+    from axion.inference.chat import Conversation, can_chat
+    from axion.inference.sampling import Sampling
+    from axion.release import open_release
+    from axion.terminal import talk
+
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+    )
+    opened = open_release(release).with_loops(loops or 0)
+    as_problem = not opened.openings
+    conversation = Conversation(opened.model, opened.tokenizer, opened.name, sampling, system, backend, as_problem)
+    if not can_chat(opened.tokenizer):
+        print(
+            f"{opened.name} was not taught to chat: it reads each question by itself, in the form of its training data",
+            file=sys.stderr,
+        )
+    talk(conversation)
+
+
+def evaluate(
+    release: ReleaseName,
+    tasks: Annotated[
+        str | None, typer.Option(help="Comma-separated; by default, every task whose data is available.")
+    ] = None,
+    loops: Loops = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Measure loss on held-out documents, unseen sums, GSM8K's test set, expert load, speed and memory.
+
+    The data is that of the release's own recipe. A model that was trained on local files needs the same files again; a
+    data set on the Hub can also be read from local copies, with --set data.sources.gsm8k.files=train.jsonl and
+    --set data.sources.gsm8k.test_files=test.jsonl.
+    """
+    from axion.evaluation.evaluate import evaluate as measure
+    from axion.recipe import load_recipe
+    from axion.release import open_release
+
+    opened = open_release(release).with_loops(loops or 0)
+    if opened.recipe_file is None:
+        raise AxionError(f"{release} has no recipe.yaml, which says what data it was trained on")
+    trained_on = load_recipe(opened.recipe_file, overrides or []).data
+    for note in trained_on.other_files():
+        print(f"note: {note}", file=sys.stderr)
+    names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
+    arguments = [release, *(("--loops", str(loops)) if loops else ())]
+    arguments += [part for override in overrides or [] for part in ("--set", override)]
+    progress = sys.stderr.isatty()
+    results = measure(opened, trained_on, names, progress, arguments=arguments, list_inapplicable=True)
+    print(json.dumps({"release": opened.name, "results": results}) if as_json else results_table(results))
+
+
+def export(
+    release: ReleaseName,
+    to: Annotated[
+        ExportFormat,
+        typer.Option(help="native: for transformers without remote code; gguf: for llama.cpp."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder; exports/NAME-native or exports/NAME-gguf by default.")
+    ] = None,
+    dtype: Annotated[
+        Literal["f32", "f16", "q8_0"] | None,
+        typer.Option(help="How a GGUF file stores its matrices; f32, which is exact, by default."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a release as a checkpoint for transformers without remote code, or as a GGUF file for llama.cpp."""
+    from axion.release import open_release
+
+    if to == "native" and dtype is not None:
+        raise AxionError("--dtype goes with --to gguf; a native checkpoint is in fp32, as the release is")
+    from axion.export import deliver, export_name
+
+    opened = open_release(release)
+    name = export_name(opened)
+    if to == "native":
+        from transformers.utils.logging import disable_progress_bar
+
+        from axion.export.native import write_native
+
+        disable_progress_bar()  # transformers shows one for every file it writes
+
+        target = out or Path("exports") / f"{name}-native"
+        written = deliver(opened, lambda folder: write_native(opened, folder), target)
+    else:
+        from axion.export.gguf import write_gguf
+
+        kind = dtype or "f32"
+        target = out or Path("exports") / f"{name}-gguf"
+        written = deliver(opened, lambda folder: write_gguf(opened, folder / f"{name}-{kind}.gguf", kind), target)
+    sizes = {str(path): path.stat().st_size for path in written}
+    lines = [f"{path}  {size:,} bytes" for path, size in sizes.items()]
+    print(json.dumps({"release": opened.name, "to": to, "files": sizes}) if as_json else "\n".join(lines))
