@@ -136,7 +136,7 @@ FAMILIES = {
             name="nano-deepseek-v3",
             describes=lambda config: _is_deepseek(config) and config.first_k_dense_replace > 0,
             exports=AS_DEEPSEEK,
-            card_template="axion1.md.j2",
+            card_template="nano-deepseek-v3.md.j2",
             tags=MIXTURE_TAGS,
         ),
         Family(
@@ -150,14 +150,14 @@ FAMILIES = {
             name="axiom-dense",
             describes=_is_llama,
             exports={"native": "llama", "gguf": "llama"},
-            card_template="axion1.md.j2",
+            card_template="axiom-dense.md.j2",
             tags=("llama", "grouped-query-attention"),
         ),
         Family(
             name="mini-axion1",
             describes=lambda config: not _is_deepseek(config),
             exports={},
-            card_template="axion1.md.j2",
+            card_template="mini-axion1.md.j2",
             tags=("grouped-query-attention", "looped-transformer", "low-rank"),
         ),
     )

@@ -9,6 +9,7 @@ import axion.model
 from axion.errors import AxionError, one_line
 from axion.files import read_json, sha256, write_json
 from axion.tokenizer import has_own_form
+from axion.training.metrics import EVALUATIONS_FILE
 
 CODE = Path(axion.model.__path__[0])
 """The folder of the remote code, which is copied into every release."""
@@ -16,10 +17,12 @@ REMOTE_CODE = tuple(sorted(path.name for path in CODE.glob("*_axion.py")))
 """The remote code that this version of Axion writes. Older releases have other files, see `remote_code`."""
 
 MANIFEST = "release.json"
+EXPERT_LOAD = "expert-load.png"
+"""The chart of the experts' load. A dense model has none."""
 REQUIRED_FILES = (
     "README.md",
     "config.json",
-    "expert-load.png",
+    EXPERT_LOAD,
     "generation_config.json",
     "metrics.csv",
     "model.model",
@@ -40,9 +43,9 @@ LICENSE = "LICENSE"
 EVAL_RESULTS = ".eval_results/gsm8k.yaml"
 CHAT_TEMPLATE = "chat_template.jinja"
 HELD_OUT = "heldout.jsonl"
-OPTIONAL_FILES = (EVAL_RESULTS, LICENSE, CHAT_TEMPLATE, HELD_OUT)
+OPTIONAL_FILES = (EVAL_RESULTS, LICENSE, CHAT_TEMPLATE, HELD_OUT, EVALUATIONS_FILE)
 """Not every release has these files: the benchmark may not have been measured, only MIT's text comes along, not every
-model was taught to chat, and held-out documents may be private."""
+model was taught to chat, held-out documents may be private, and earlier runs kept no list of their evaluations."""
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = (
@@ -95,8 +98,20 @@ def _read(path: Path) -> str:
 
 
 def required_files(folder: Path) -> set[str]:
-    """The files that a release must have: a model's own tokenizer is there in two forms."""
-    return {*REQUIRED_FILES, *remote_code(folder)} - (set() if has_own_tokenizer(folder) else {*PLAIN_TOKENIZER})
+    """The files that a release must have: its own tokenizer is there in two forms, a chart where it has experts."""
+    without = (set() if has_own_tokenizer(folder) else {*PLAIN_TOKENIZER}) | (
+        set() if has_experts(folder) else {EXPERT_LOAD}
+    )
+    return {*REQUIRED_FILES, *remote_code(folder)} - without
+
+
+def has_experts(folder: Path) -> bool:
+    """Whether config.json describes a model with routed experts; also where it cannot be read."""
+    try:
+        config = read_json(folder / "config.json")
+        return config["first_k_dense_replace"] < config["num_hidden_layers"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return True
 
 
 def has_own_tokenizer(folder: Path) -> bool:

@@ -22,7 +22,7 @@ ROOMS = {
         inference
         data
         kernels
-        families
+        families originals
         tokenizer pretrained_tokenizer
         model
         checksums files labels machine options settings shipped errors split_patterns

@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from axion.data.batches import TOKENS_PER_BATCH, batches_by_length
+from axion.model.configuration_axion import AxionConfig
 from axion.model.mixture_axion import AxionMoE, AxionRouter
 from axion.model.modeling_axion import AxionForCausalLM
 
@@ -57,20 +58,29 @@ class TokenRouting:
     """[L]: the experts, often none, that affinity alone would have chosen but the bias did not, in ascending order."""
 
 
-def routers(model: AxionForCausalLM) -> dict[RoutingRow, AxionRouter]:
-    """The router of each routing row, in the order in which a token passes through them; empty for a dense model.
+def routing_rows(config: AxionConfig) -> list[RoutingRow]:
+    """The routing rows of a model with this config, in the order in which a token passes through them.
 
-    A looped layer has a row for each of the loops in the model's config, all with the same router.
+    A looped layer has a row for each of the config's loops. A dense model has none.
     """
-    config, shared = model.config, model.config.shared_layers
+    shared = config.shared_layers
     passes = [
         *((index, 1) for index in range(shared.start)),
         *((index, loop) for loop in range(1, config.num_loops + 1) for index in shared),
         *((index, 1) for index in range(shared.stop, config.num_hidden_layers)),
     ]
-    layers = enumerate(model.model.layers)
-    found = {index: layer.mlp.gate for index, layer in layers if isinstance(layer.mlp, AxionMoE)}
-    return {RoutingRow(index + 1, loop): found[index] for index, loop in passes if index in found}
+    return [RoutingRow(index + 1, loop) for index, loop in passes if index in config.mixture_layers]
+
+
+def routers(model: AxionForCausalLM) -> dict[RoutingRow, AxionRouter]:
+    """The router of each routing row; a looped layer has the same one in all of its rows."""
+    return {row: _router(model, row.layer) for row in routing_rows(model.config)}
+
+
+def _router(model: AxionForCausalLM, layer: int) -> AxionRouter:
+    mixture = model.model.layers[layer - 1].mlp
+    assert isinstance(mixture, AxionMoE)
+    return mixture.gate
 
 
 def route(model: AxionForCausalLM, router_logits: Sequence[torch.Tensor]) -> dict[RoutingRow, Selection]:

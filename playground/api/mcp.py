@@ -231,10 +231,11 @@ def summarise_experts(model: OpenModel) -> dict:
     described = describe_experts(model)
     layers = [
         {
-            "layer": described["first_layer"] + row,
+            "layer": layer,
+            **({"loop": loop} if model.facts.is_looped else {}),
             "experts": [_summarise(described, row, expert) for expert in range(described["experts"])],
         }
-        for row in range(described["layers"])
+        for row, (layer, loop) in enumerate(described["rows"])
     ]
     return {"model": model.name, "load_sets": list(described["load"]), "layers": layers}
 

@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from jinja2 import Environment, StrictUndefined
 
+from axion import originals
 from axion.errors import AxionError
-from axion.families import cache_values
+from axion.families import cache_values, family_of
 from axion.inference.routing import routers
 from axion.kernels.dimensions import ALTERNATIVES
 from axion.model.configuration_axion import AxionConfig
@@ -82,27 +83,52 @@ def chapter_markdown(chapter: Chapter, model: OpenModel, language: Language, par
 
 def values(model: OpenModel, language: Language, parameter_names: Mapping[str, str]) -> dict[str, object]:
     """The names that a page may use: numbers of the model, and the generated tables."""
+    values = _numbers(model, language)
+    made = {
+        "problem": Written(WORKED[language].document()),
+        "parameters": parameter_table(language, parameter_names),
+        "config": config_table(model.release.config, language),
+        "recipe": recipe_table(language),
+        "bias": bias_table(model, language),
+        "family": family_page(model, language, values),
+    }
+    limits = {"burst": BURST, "per_minute": STARTS_PER_MINUTE, "alternatives": ALTERNATIVES}
+    return {**values, **made, **limits}
+
+
+def _numbers(model: OpenModel, language: Language) -> dict[str, object]:
+    """The model's own numbers."""
     config, facts = model.release.config, model.facts
-    latent_values, plain_values = cache_values(config)
+    kept_values, plain_values = cache_values(config)
     shape = {
-        "heads": config.num_attention_heads,
-        "key": config.qk_nope_head_dim + config.qk_rope_head_dim,
+        "attention": config.attention,
+        "heads": facts.heads,
+        "groups": facts.key_value_heads,
+        "heads_per_group": facts.heads // facts.key_value_heads,
+        "key": config.qk_head_dim,
         "nope": config.qk_nope_head_dim,
         "rope": config.qk_rope_head_dim,
-        "value": config.v_head_dim,
+        "value": config.head_dim if config.v_head_dim is None else config.v_head_dim,
         "latent": config.kv_lora_rank,
         "query_rank": config.q_lora_rank,
+        "rank": config.projection_rank,
         "expert_width": config.moe_intermediate_size,
         "normalised": config.norm_topk_prob,
         "scaling": config.routed_scaling_factor,
-        "all_layers": config.num_hidden_layers,
+        "all_layers": facts.all_layers,
+        "dense_layers": config.first_k_dense_replace,
+        "looped_layers": facts.shared_layers,
+        "loops": facts.loops,
+        "depth": config.depth(),
+        "embedding": facts.embedding,
     }
     cache_room = {
-        "latent_values": latent_values,
+        "saves": facts.cache_bytes < facts.plain_cache_bytes,
+        "kept_values": kept_values,
         "plain_values": plain_values,
-        "latent_bytes": facts.cache_bytes,
+        "kept_bytes": facts.cache_bytes,
         "plain_bytes": facts.plain_cache_bytes,
-        "latent_context_bytes": facts.cache_bytes * facts.context,
+        "kept_context_bytes": facts.cache_bytes * facts.context,
         "plain_context_bytes": facts.plain_cache_bytes * facts.context,
         "cache_share": Written(format_percent(facts.cache_bytes / facts.plain_cache_bytes, language)),
         "context": facts.context,
@@ -116,16 +142,48 @@ def values(model: OpenModel, language: Language, parameter_names: Mapping[str, s
         "active": facts.active,
         "active_share": Written(format_percent(facts.active / facts.total, language)),
         "fair_share": Written(format_percent(facts.experts_per_token / max(facts.experts, 1), language)),
-        "bias": bias_table(model, language),
     }
-    made = {
-        "problem": Written(WORKED[language].document()),
-        "parameters": parameter_table(language, parameter_names),
-        "config": config_table(config, language),
-        "recipe": recipe_table(language),
+    return {**shape, **cache_room, **mixture}
+
+
+def family_page(model: OpenModel, language: Language, values: Mapping[str, object]) -> Written:
+    """What there is to know of the model's family.
+
+    Args:
+        values: the model's own numbers.
+    """
+    try:
+        family = model.release.family
+    except AxionError:  # what is wrong with the release's recipe is no matter of the documentation
+        family = family_of(model.release.config)
+    page = (PAGES / "families" / f"{family.name}.{language}.md").read_text(encoding="utf-8").strip()
+    links = {"nano_url": Written(originals.NANO_URL), "nano_settings_url": Written(originals.NANO_SETTINGS_URL)}
+    tables = {
+        "nano_settings": nano_table(model, language),
+        "nano_beyond": Written(texts("originals", language)["beyond"]),
     }
-    limits = {"burst": BURST, "per_minute": STARTS_PER_MINUTE, "alternatives": ALTERNATIVES}
-    return {**shape, **cache_room, **mixture, **made, **limits}
+    return Written(_environment(language).from_string(page).render({**values, **links, **tables}))
+
+
+def nano_table(model: OpenModel, language: Language) -> Written:
+    """The settings of the Nano DeepSeek-V3 project beside those of the model, and what differs."""
+    words, notes = texts("documentation", language), texts("originals", language)
+    architecture = {name: getattr(model.release.config, name) for name in inspect.get_annotations(AxionConfig)}
+    training = model.release.info.get("training") or {}
+    recipe = training.get("recipe") if isinstance(training, Mapping) else None
+    recipe = recipe if isinstance(recipe, Mapping) else {}
+    rows = (
+        [
+            f"`{setting.name}`",
+            _show(setting.value),
+            f"`{setting.ours}`" if setting.ours else "",
+            _show(originals.own_value(setting, architecture, recipe)) if setting.ours else "",
+            notes.get(setting.name, ""),
+        ]
+        for setting in originals.NANO_SETTINGS
+    )
+    head = ["original_key", "original_value", "key", "here", "remark"]
+    return _table([words[key] for key in head], rows)
 
 
 def bias_table(model: OpenModel, language: Language) -> Written:

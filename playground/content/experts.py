@@ -29,11 +29,12 @@ def describe_experts(model: OpenModel) -> dict:
     """The data of the Experts tab, ready for JSON; layers and experts are lists in the model's order.
 
     Returns:
-        "model", "layers", "first_layer", "experts", "per_token": the model's shape. "load": set of documents → [L][E],
-        each expert's load as a multiple of its fair share, {} if not measured; "command" measures it again. "dead": set
-        → [[layer, expert], …]. "cards": None if the release has no favourites, else [L][E] of None or {"share",
-        "tokens", "kinds", "leaning"}. A token is [text, count, seen, lift, z], where seen and z are None in older
-        releases. "bound": the z above which a lift is significant, for "looked_at" pairs of token and expert.
+        "model", "layers", "first_layer", "rows", "experts", "per_token": the model's shape; a row is a layer and one of
+        its loops. "load": set of documents → [L][E], each expert's load as a multiple of its fair share, {} if not
+        measured; "command" measures it again. "dead": set → [[row from 0, expert from 1], …]. "cards": None if the
+        release has no favourites, else [L][E] of None or {"share", "tokens", "kinds", "leaning"}. A token is
+        [text, count, seen, lift, z], where seen and z are None in older releases. "bound": the z above which a lift is
+        significant, for "looked_at" pairs of token and expert.
 
     Raises:
         AxionError: the release's numbers are broken or belong to another model.
@@ -46,12 +47,13 @@ def describe_experts(model: OpenModel) -> dict:
         "model": model.name,
         "layers": facts.layers,
         "first_layer": facts.first_layer,
+        "rows": [list(row) for row in facts.rows],
         "experts": facts.experts,
         "per_token": facts.experts_per_token,
         "load": load,
         "command": command,
         "dead_below": DEAD_BELOW,
-        "dead": {name: _find_dead(layers, facts.first_layer) for name, layers in load.items()},
+        "dead": {name: _find_dead(layers) for name, layers in load.items()},
         "cards": cards,
         "bound": significance_bound(looked_at) if looked_at else None,
         "looked_at": looked_at,
@@ -113,10 +115,10 @@ def _read_load(model: OpenModel) -> tuple[dict[str, list[list[float]]], str]:
     return load, command
 
 
-def _find_dead(layers: Sequence[Sequence[float]], first_layer: int) -> list[list[int]]:
-    """Layer and expert (from 1) of the experts below DEAD_BELOW."""
+def _find_dead(layers: Sequence[Sequence[float]]) -> list[list[int]]:
+    """Row (from 0) and expert (from 1) of the experts below DEAD_BELOW."""
     return [
-        [first_layer + row, expert + 1]
+        [row, expert + 1]
         for row, layer in enumerate(layers)
         for expert, times in enumerate(layer)
         if times < DEAD_BELOW
@@ -127,11 +129,12 @@ def _read_favourites(model: OpenModel) -> list[list[dict | None]] | None:
     facts, entries = model.facts, (model.release.trace or {}).get("favourites")
     if not entries:
         return None
+    rows = {row: number for number, row in enumerate(facts.rows)}
     cards: list[list[dict | None]] = [[None] * facts.experts for _ in range(facts.layers)]
     try:
         for entry in entries:
-            row, expert = entry["layer"] - facts.first_layer, entry["expert"] - 1
-            if not (0 <= row < facts.layers and 0 <= expert < facts.experts):
+            row, expert = rows[entry["layer"], entry.get("loop", 1)], entry["expert"] - 1
+            if not 0 <= expert < facts.experts:
                 raise ValueError(f"layer {entry['layer']}, expert {entry['expert']}")
             tokens = [_read_token(token) for token in entry["tokens"]]
             cards[row][expert] = {"share": _finite(entry["share"]), "tokens": tokens}

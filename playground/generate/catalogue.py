@@ -11,6 +11,7 @@ from threading import Lock
 
 from axion.errors import AxionError
 from axion.inference import chat
+from axion.inference.routing import RoutingRow, routing_rows
 from axion.inference.stream import Step, stream
 from axion.params import report
 from axion.release import Release, folder_name, list_releases, open_release, release_folder
@@ -29,11 +30,22 @@ _COMMIT = re.compile(r"@([0-9a-f]{8})[0-9a-f]{32}$")
 class Facts:
     """What the page says about a model; every number is counted from its config.
 
-    `layers` counts those with routed experts, and `first_layer` is the number of the first of them, from 1. The bytes
-    are the size of the KV cache per token, over all layers: of the latents that the model caches, and of the keys and
-    values that plain multi-head attention of the same width would cache.
+    `layers` counts the rows of a trace: one for each time that a layer with routed experts runs, which `rows` names;
+    `first_layer` is the number of the first such layer, from 1. The bytes are the size of the KV cache per token, over
+    all layers and loops: of what the model caches, and of the keys and values that plain multi-head attention with the
+    same heads would cache.
     """
 
+    all_layers: int
+    shared_layers: int
+    """How many of all layers are looped."""
+    loops: int
+    """How often the looped layers run."""
+    attention: str
+    """mla or gqa, as in the config."""
+    heads: int
+    key_value_heads: int
+    rows: tuple[RoutingRow, ...]
     layers: int
     first_layer: int
     experts: int
@@ -45,6 +57,8 @@ class Facts:
     embedding: int
     components: dict[str, int]
     active_components: dict[str, int]
+    multi_token_prediction: int
+    """Parameters of multi-token prediction, which are in none of the other counts."""
     cache_bytes: int
     plain_cache_bytes: int
     is_looped: bool
@@ -54,8 +68,16 @@ class Facts:
 def read_facts(release: Release) -> Facts:
     """Count what the page shows about `release`."""
     config, counted = release.config, report(release.name, release.config)
-    layers = len(config.mixture_layers)
+    rows = tuple(routing_rows(config))
+    layers = len(rows)
     return Facts(
+        all_layers=config.num_hidden_layers,
+        shared_layers=config.num_shared_layers,
+        loops=config.num_loops,
+        attention=config.attention,
+        heads=config.num_attention_heads,
+        key_value_heads=config.num_key_value_heads,
+        rows=rows,
         layers=layers,
         first_layer=config.mixture_layers.start + 1,
         experts=config.n_routed_experts if layers else 0,
@@ -67,6 +89,7 @@ def read_facts(release: Release) -> Facts:
         embedding=counted["embedding"],
         components=counted["components"],
         active_components=counted["active_components"],
+        multi_token_prediction=counted["multi_token_prediction"],
         cache_bytes=counted["cache"]["bytes_per_token"],
         plain_cache_bytes=counted["cache"]["plain_bytes_per_token"],
         is_looped=config.num_shared_layers > 0,
@@ -199,20 +222,20 @@ def _open(name: str, reference: str, stream: Stream) -> OpenModel:
     release = open_release(reference)
     release.tokenizer, release.info  # noqa: B018 (both are lazily loaded)
     facts = read_facts(release)
-    if release.trace is not None and not _is_trace(release.trace, facts.layers):
+    if release.trace is not None and not _is_trace(release.trace, facts.rows):
         raise AxionError(f"{release.name}: trace.json is broken or belongs to another model; build the release again")
     return OpenModel(name, release, facts, stream)
 
 
-def _is_trace(trace: dict, layers: int) -> bool:
+def _is_trace(trace: dict, rows: Sequence[RoutingRow]) -> bool:
     try:
         lengths = {len(step[key]) for step in trace["steps"] for key in ("e", "g", "a", "d")}
-        rows = trace.get("rows", range(layers))  # older traces do not list them
+        recorded = [RoutingRow(*row) for row in trace.get("rows", rows)]  # older traces do not list them
         complete = all(step.keys() >= {"i", "id", "t", "prompt", "p", "alt"} for step in trace["steps"])
         return (
             complete
-            and lengths <= {len(rows)}
-            and (rows == range(layers) or len({layer for layer, _ in rows}) == layers)
+            and lengths <= {len(recorded)}
+            and {row.layer for row in recorded} == {row.layer for row in rows}
             and isinstance(trace["prompt"], str)
             and isinstance(trace["sampling"], dict)
         )

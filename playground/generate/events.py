@@ -51,12 +51,13 @@ def start_event(
 
     Returns:
         Besides the arguments: "run", an id that differs when the same request is made again; the model's shape, context
-        in tokens and cache bytes per token; "ends", the ids of the tokens that end a text; "rows", the [layer, loop] of
-        each pass through a layer with routed experts, and "layers", how many there are; and "bias" [L][E], which load
-        balancing adds to each expert's affinity when experts are chosen.
+        in tokens and cache bytes per token; "rows", the layer and the loop of each row of routing; "ends", the ids of
+        the tokens that end a text; and "bias" [L][E], which load balancing adds to each expert's affinity when
+        experts are chosen.
     """
     facts, release = model.facts, model.release
-    rows = routers(with_loops(release.model, sampling.get("num_loops", 0)))
+    read = with_loops(release.model, sampling.get("num_loops", 0))
+    rows, deeper = routers(read), read.config.depth() / release.config.depth()
     return {
         "kind": "start",
         "model": model.name,
@@ -69,13 +70,14 @@ def start_event(
         "context": facts.context,
         "ends": sorted(end_tokens(release.model, release.tokenizer)),
         "layers": len(rows),
+        "first_layer": facts.first_layer if rows else None,
         "rows": [list(row) for row in rows],
-        "first_layer": facts.first_layer if facts.layers else None,
+        "attention": facts.attention,
         "experts": facts.experts,
         "experts_per_token": facts.experts_per_token,
         "shared_experts": facts.shared_experts,
-        "cache_bytes": facts.cache_bytes,
-        "plain_cache_bytes": facts.plain_cache_bytes,
+        "cache_bytes": round(facts.cache_bytes * deeper),
+        "plain_cache_bytes": round(facts.plain_cache_bytes * deeper),
         "bias": [
             [round(bias, 4) for bias in router.get_buffer("e_score_correction_bias").tolist()]
             for router in rows.values()

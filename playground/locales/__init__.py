@@ -1,8 +1,8 @@
 """Every text that a visitor reads, in en.json and pt.json: nested by the part of the page, with the same keys in both.
 
 `{name}` in a text is replaced where the text is shown: on the server by `fill`, in a view by its script. A new language
-takes a new file and a new line in LANGUAGES (languages.py). The part `results` has no English here: it translates
-`axion.evaluation.results.TEXTS`.
+takes a new file and a new line in LANGUAGES (languages.py). The parts `results` and `originals` have no English here:
+they translate `axion.evaluation.results.TEXTS` and `axion.originals.NOTES`.
 """
 
 import json
@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from axion.evaluation.results import TEXTS as RESULT_TEXTS
+from axion.originals import NOTES
 from playground.locales.languages import DEFAULT, LANGUAGES, Language, choose_language, known_language
 from playground.locales.numbers import LocaleNumbers, format_bytes, format_number, format_percent, format_short
 
@@ -41,7 +42,7 @@ Texts = Mapping[str, str]
 def read_texts(language: Language) -> dict[str, dict[str, str]]:
     """All texts of a language: part → key → text."""
     parts = json.loads(Path(__file__).with_name(f"{language}.json").read_text(encoding="utf-8"))
-    return parts | {"results": dict(RESULT_TEXTS)} if language == DEFAULT else parts
+    return parts | {"results": dict(RESULT_TEXTS), "originals": dict(NOTES)} if language == DEFAULT else parts
 
 
 def texts(part: str, language: Language) -> Texts:

@@ -2,7 +2,7 @@
 // wide as its token's text, so that the same place in both texts has the same x. The value is NDJSON that only grows, each
 // line with its `side` (see playground/generate/comparison.py); what was added is drawn in the next animation frame.
 
-import { buildLoadTable, layerOf, makeColumn, makeLayerChoice, makeRowLabels, makeToken, paint, PALETTE, zeroCounts } from "./routing.js";
+import { buildLoadTable, layerOf, makeColumn, makeLayerChoice, makeRowLabels, makeToken, paint, PALETTE, spellLayer, zeroCounts } from "./routing.js";
 import { countToken, drawStats, listStats, newTally } from "./stats.js";
 import { createToolkit, FAR, indexAt, isAtEnd, KEY_STEPS, make, readLines } from "./toolkit.js";
 
@@ -211,7 +211,7 @@ export function start(host) {
     bar.style.transform = `scaleX(${share})`;
     label.textContent = `${times}×`;
     const tally = { count: count(counts[row][expert]), tokens: count(tokens.length) };
-    root.setAttribute("aria-label", fill("load_cell", { layer: layerOf(run, row), expert: expert + 1, ...tally, times }));
+    root.setAttribute("aria-label", fill("load_cell", { layer: spellLayer(run, row, fill), expert: expert + 1, ...tally, times }));
   }
 
   function drawFigures({ run, tally, surprise, nodes }) {

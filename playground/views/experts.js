@@ -1,7 +1,7 @@
 // The view of a model's experts: their load and their favourite tokens. The value is one JSON object (see describe_experts
 // in playground/content/experts.py). Its token texts come from a release and are set as `textContent` only.
 
-import { makeExpert, paint, PALETTE } from "./routing.js";
+import { layerOf, makeExpert, paint, PALETTE, spellLayer } from "./routing.js";
 import { createToolkit, make, NARROW } from "./toolkit.js";
 
 const ALL = -1;
@@ -86,10 +86,10 @@ export function start(host) {
       heat.append(name);
     }
     load.forEach((layer, row) => {
-      heat.append(make("span", "", `L${data.first_layer + row}`));
+      heat.append(make("span", "", `L${layerOf(data, row)}`));
       layer.forEach((share, expert) => {
         const cell = make("i", "", twoDigits(share));
-        const label = fill("load_cell", { layer: data.first_layer + row, expert: expert + 1, times: twoDigits(share) });
+        const label = fill("load_cell", { layer: spellLayer(data, row, fill), expert: expert + 1, times: twoDigits(share) });
         cell.style.setProperty("--heat", Math.min(share, 2) / 2); // the fair share is in the middle
         cell.title = label;
         cell.setAttribute("role", "img");
@@ -103,7 +103,7 @@ export function start(host) {
     const load = data.load[shownSet];
     const lines = [fill("fair", { share: shortPercent(data.per_token / data.experts), active: data.per_token, experts: data.experts })];
     if (load) {
-      const cells = load.flatMap((layer, row) => layer.map((share, expert) => ({ share, layer: data.first_layer + row, expert: expert + 1 })));
+      const cells = load.flatMap((layer, row) => layer.map((share, expert) => ({ share, layer: spellLayer(data, row, fill), expert: expert + 1 })));
       const most = cells.reduce((best, cell) => (cell.share > best.share ? cell : best));
       const least = cells.reduce((best, cell) => (cell.share < best.share ? cell : best));
       lines.push(
@@ -126,7 +126,7 @@ export function start(host) {
   }
 
   function describeDead(dead) {
-    const names = dead.slice(0, NAMED).map(([layer, expert]) => fill("dead_expert", { layer, expert }));
+    const names = dead.slice(0, NAMED).map(([row, expert]) => fill("dead_expert", { layer: spellLayer(data, row, fill), expert }));
     if (dead.length > NAMED) names.push(fill("dead_more", { count: count(dead.length - NAMED) }));
     return fill(dead.length ? "dead" : "none_dead", { below: data.dead_below, experts: names.join(", ") });
   }
@@ -140,7 +140,7 @@ export function start(host) {
     const note = { share: shortPercent(fair), most: plain(Number((1 / fair).toFixed(1))) };
     part("note").textContent = fill(known ? "favourites_note" : "no_favourites", note);
     part("rule").textContent = known ? describeRule() : "";
-    const layers = Array.from({ length: data.layers }, (_, row) => [row, `L${data.first_layer + row}`]);
+    const layers = Array.from({ length: data.layers }, (_, row) => [row, `L${layerOf(data, row)}`]);
     if (data.experts <= PALETTE) layers.unshift([ALL, fill("all_layers")]);
     drawChoice(part("layers"), "axion-favourites-layer", fill("layers"), layers, shownLayer, (layer) => {
       shownLayer = layer;
@@ -161,7 +161,7 @@ export function start(host) {
     if (data.cards === null) return;
     data.cards.forEach((cards, row) => {
       if (shownLayer !== ALL && shownLayer !== row) return;
-      const layer = data.first_layer + row;
+      const layer = spellLayer(data, row, fill);
       const grid = make("div", "ax-cards");
       grid.style.setProperty("--columns", Math.min(data.experts, 4));
       cards.forEach((card, expert) => grid.append(drawCard(card, row, expert)));

@@ -43,6 +43,12 @@ export function layerOf(run, row) {
   return run.rows.some((other) => other[0] === layer && other[1] !== loop) ? `${layer}.${loop}` : layer;
 }
 
+/** What stands for `{layer}` in a text: 3, and "3, loop 2" where that layer is looped. */
+export function spellLayer(run, row, fill) {
+  const [layer, loop] = run.rows[row];
+  return layerOf(run, row) === layer ? layer : fill("looped_layer", { layer, loop });
+}
+
 /** The labels of a ribbon's rows. */
 export const makeRowLabels = (run) => Array.from({ length: run.layers }, (_, row) => make("span", "", `L${layerOf(run, row)}`));
 
@@ -52,7 +58,7 @@ export function makeLayerChoice(run, name, chosen, fill, choose) {
     const label = make("label", "", `L${layerOf(run, row)}`);
     const radio = make("input", "");
     Object.assign(radio, { type: "radio", name, checked: row === chosen });
-    radio.setAttribute("aria-label", fill("layer", { layer: layerOf(run, row) }));
+    radio.setAttribute("aria-label", fill("layer", { layer: spellLayer(run, row, fill) }));
     radio.addEventListener("change", () => choose(row));
     label.prepend(radio);
     return label;

@@ -24,12 +24,13 @@ export function listStats({ fill, count, bytes }, run, tally, timing = "") {
   const absent = ["–", run.recorded ? fill("stat_recorded") : ""];
   const speed = [count(fresh / (last - ready)), [fill("stat_speed_unit"), timing].filter(Boolean).join(", ")];
   const wait = [`${count(1000 * first)} ms`, timing || fill("stat_first_note")];
-  const plain = bytes(total * run.plain_cache_bytes);
+  const saves = run.cache_bytes < run.plain_cache_bytes;
+  const plain = saves ? fill("stat_cache_note", { plain: bytes(total * run.plain_cache_bytes) }) : "";
   return [
     ["stat_tokens", count(total), fill("stat_tokens_note", { prompt: count(prompt), new: count(fresh) })],
     ["stat_speed", ...(last > ready ? speed : absent)],
     ["stat_first", ...(first === undefined ? absent : wait)],
-    ["stat_cache", bytes(total * run.cache_bytes), fill("stat_cache_note", { plain })],
+    [run.attention === "gqa" ? "stat_kv_cache" : "stat_cache", bytes(total * run.cache_bytes), plain],
   ];
 }
 

@@ -54,7 +54,7 @@ export function createWalk(trace) {
     mark(index, true);
     const token = trace.tokens[index];
     if (!token) {
-      part("token").replaceChildren(make("p", "av-hint", fill("token_hint")));
+      part("token").replaceChildren(make("p", "av-hint", fill(trace.run?.layers === 0 ? "token_hint_dense" : "token_hint")));
       return;
     }
     const title = trace.popover.makeTitle(index);

@@ -17,7 +17,7 @@ repo, revision = "{repo_id}", "{revision}"
 tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision, trust_remote_code=True)
 model = AutoModelForCausalLM.from_pretrained(repo, revision=revision, trust_remote_code=True)"""
 
-DESCRIPTION = "Tiny language models with DeepSeek-V3's architecture, trained from scratch on a CPU"
+DESCRIPTION = "Tiny language models that are made to be studied, trained from scratch with Axion"
 """Of a collection; the Hub allows 150 characters."""
 
 

@@ -14,7 +14,7 @@ from axion.files import sha256
 from axion.release import WEIGHTS, Release, open_release
 from axion.training.runfile import ADAPTER
 from publish.manifest import check_files, write_manifest
-from publish.release.card import FILTERS, TEMPLATES, base_metadata, datasets_of, pin
+from publish.release.card import FILTERS, TEMPLATES, base_metadata, datasets_of, has_routed_experts, pin
 from publish.release.exports import Export
 
 SUFFIX = "-LoRA"
@@ -49,6 +49,7 @@ def build_adapter(run: Path, release: Path, repo_id: str, target: Path) -> Expor
         "datasets": datasets_of(info),
         "repo_id": repo_id + SUFFIX,
         "merged": repo_id,
+        "mixture": has_routed_experts(info),
         "libraries": {name: info["training"]["libraries"][name] for name in ("torch", "transformers")}
         | {"peft": version("peft")},
         "bytes": (folder / "adapter_model.safetensors").stat().st_size,
@@ -114,7 +115,9 @@ def render_card(facts: dict) -> str:
     environment.filters |= FILTERS
     try:
         text = environment.get_template("adapter.md.j2").render(
-            info=facts, pins=[pin(name, number) for name, number in facts["libraries"].items()]
+            info=facts,
+            mixture=facts["mixture"],
+            pins=[pin(name, number) for name, number in facts["libraries"].items()],
         )
     except (jinja2.UndefinedError, KeyError) as error:
         raise AxionError(f"the card of {facts['repo_id']} needs a value that is missing: {error}") from None

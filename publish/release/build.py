@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerFast
 
 from axion.data.format import prompt
 from axion.errors import AxionError
-from axion.families import get_family
 from axion.files import parse_yaml, sha256
 from axion.inference.chat import can_chat, conversation_prompt
 from axion.inference.sampling import Sampling
@@ -25,10 +24,11 @@ from axion.release import Release, open_release
 from axion.series import code_url
 from axion.shipped import shipped
 from axion.tokenizer import generation_config, save_tokenizer, write_legacy_tokenizer
-from axion.training.metrics import METRICS_FILE, read_metrics
+from axion.training.metrics import EVALUATIONS_FILE, METRICS_FILE, read_metrics
 from publish.manifest import (
     CHAT_TEMPLATE,
     CODE,
+    EXPERT_LOAD,
     HELD_OUT,
     LICENSE,
     OPTIONAL_FILES,
@@ -40,7 +40,7 @@ from publish.manifest import (
     write_manifest,
 )
 from publish.release import charts
-from publish.release.card import TEMPLATES, card_files
+from publish.release.card import card_files, has_routed_experts, template_files
 from publish.release.facts import collect_facts, released_recipe, roadmap, tested_transformers
 from publish.release.fingerprint import code_fingerprint, fingerprint
 from publish.release.heldout import write_held_out
@@ -84,7 +84,7 @@ class Ingredients:
             "measured": fingerprint({key: value for key, value in self.measured.items() if key != "key"}),
             "recipe": fingerprint(recipe),
             "roadmap": fingerprint(roadmap(family, described["name"])),
-            "code": code_fingerprint(__name__, [*code_files(), TEMPLATES / get_family(family).card_template]),
+            "code": code_fingerprint(__name__, [*code_files(), *template_files(family)]),
         }
 
 
@@ -137,7 +137,7 @@ def refresh(
     """
     with _replacing(target) as copy:
         info = check_files(folder)  # a damaged file must not get a new, valid sha256
-        written_below = {*OPTIONAL_FILES, *remote_code(folder)} - {CHAT_TEMPLATE, HELD_OUT}
+        written_below = {*OPTIONAL_FILES, *remote_code(folder)} - {CHAT_TEMPLATE, HELD_OUT, EVALUATIONS_FILE}
         for name in set(info["files"]) - written_below:
             (copy / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, copy / name)
@@ -210,25 +210,30 @@ def _set_auto_map(path: Path) -> None:
 def _write_files(ingredients: Ingredients, folder: Path) -> None:
     run = ingredients.run
     release = open_release(run / "final")
-    _write_model(release.model, release.tokenizer, folder)
+    has_mtp = release.config.num_nextn_predict_layers > 0
+    _write_model(release.mtp_model if has_mtp else release.model, release.tokenizer, folder)
     save_tokenizer(release.tokenizer, folder)
     if has_own_tokenizer(folder):
         write_legacy_tokenizer(release.tokenizer, folder)
     _copy_code(folder)
-    shutil.copyfile(run / "metrics.csv", folder / "metrics.csv")
+    for name in (METRICS_FILE, EVALUATIONS_FILE):
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
     recipe = released_recipe(run, ingredients.presented)
     (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
 
     info = collect_facts(run, release.config, ingredients.measured, ingredients.repo_id, ingredients.presented)
     texts = ingredients.measured.get("held_out", [])
+    info["evaluations"] = (folder / EVALUATIONS_FILE).is_file()
     info["held_out"] = write_held_out(Recipe.model_validate(parse_yaml(recipe)), texts, folder)
     title, metrics = info["title"], read_metrics(run / METRICS_FILE)
     charts.draw_training_curve(metrics, f"{title}: training", folder / "training.png")
-    load = info["results"]["expert_load"]["together"]["layers"]
-    first_layer = release.config.mixture_layers.start + 1
-    charts.draw_expert_load(load, f"{title}: load of each expert", folder / "expert-load.png", first_layer)
     trace = make_trace(info["name"], release.model, release.tokenizer, *_recorded(release))
-    trace["favourites"] = ingredients.measured["favourites"]
+    if has_routed_experts(info):
+        load = info["results"]["expert_load"]["together"]["layers"]
+        first_layer = release.config.mixture_layers.start + 1
+        charts.draw_expert_load(load, f"{title}: load of each expert", folder / EXPERT_LOAD, first_layer)
+        trace["favourites"] = ingredients.measured["favourites"]
     (folder / "trace.json").write_text(json.dumps(trace, ensure_ascii=False) + "\n", encoding="utf-8")
     _copy_license(folder, info["license"])
     _write_card(folder, info | {"inputs": ingredients.inputs()})

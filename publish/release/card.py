@@ -1,19 +1,22 @@
 """The model card: a template filled from `release.json` alone.
 
-The only constants are published facts about other models (DeepSeek-V3, the original release), each with its source.
+The only constants are published facts about other models, each with its source; see also `axion.originals`.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import jinja2
+import jinja2.meta
 import yaml
 from huggingface_hub import ModelCardData
 from pydantic import TypeAdapter, ValidationError
 
+from axion import originals
 from axion.data.format import ANSWER, REASONING, prompt
 from axion.data.sources import SOURCES, AnySource, FileSource, Source
 from axion.errors import AxionError, one_line
@@ -27,7 +30,7 @@ from axion.evaluation.results import (
     skipped_tasks,
     with_current_names,
 )
-from axion.families import get_family, latent_cache_values
+from axion.families import ROUTED_EXPERTS, cache_values, get_family
 from axion.model.configuration_axion import AxionConfig
 from axion.recipe import Recipe
 from axion.shipped import shipped
@@ -47,6 +50,8 @@ DEEPSEEK_V3 = {
     "num_hidden_layers": 61,
     "first_k_dense_replace": 3,
     "hidden_size": 7168,
+    "intermediate_size": 18_432,
+    "attention": "mla",
     "num_attention_heads": 128,
     "qk_nope_head_dim": 128,
     "qk_rope_head_dim": 64,
@@ -63,14 +68,9 @@ DEEPSEEK_V3 = {
     "num_nextn_predict_layers": 1,
     "vocab_size": 129_280,
     "max_position_embeddings": 163_840,
+    "rope_parameters": {"rope_type": "yarn", "factor": 40, "original_max_position_embeddings": 4096},
     "tie_word_embeddings": False,
 }
-
-# From the model card of the original release.
-ORIGINAL_RELEASES = {
-    "axion1-v0.1": {"parameters": 343_616, "validation_loss": 3.2, "epochs": 20, "minutes": 115, "threads": 12},
-}
-
 
 OWN_SECTIONS = {"arithmetic_reasoning", "expert_load", "speed"}
 """Tasks with a section of their own."""
@@ -102,7 +102,7 @@ def render_card(info: dict) -> str:
     """
     try:
         arithmetic = measured(info["results"], "arithmetic") or {"scores": []}
-        load = with_current_names(info["results"])["expert_load"]
+        load = with_current_names(info["results"]).get("expert_load", {})
         text = _template(info["family"]).render(
             info=info,
             parameters=info["parameters"],
@@ -129,11 +129,17 @@ def render_card(info: dict) -> str:
             gsm8k_test=measured(info["results"], "gsm8k_test"),
             speed=measured(info["results"], "speed"),
             load={label: load.get(name) for name, label in LOAD_SETS.items()},
-            load_command=load["command"],
+            load_command=load.get("command", ""),
             pins=[pin(name, info["training"]["libraries"][name]) for name in ("torch", "transformers")],
             architecture=compare_architecture(info),
+            shape=_shape(info),
+            mixture=has_routed_experts(info),
+            native=get_family(info["family"]).exports.get("native"),
+            loops=_loops(info),
+            thinks="reasoning" in info["data"]["train"]["by_source"],
+            nano=_beside_nano(info),
             deepseek_arxiv=DEEPSEEK_ARXIV,
-            original=ORIGINAL_RELEASES.get(info["name"]),
+            original=originals.AXION1.get(info["name"]),
         )
         metadata = card_metadata(info)
     except (jinja2.UndefinedError, KeyError) as error:
@@ -225,7 +231,7 @@ def _loss_data(info: dict) -> dict[str, str] | None:
 
 
 @cache
-def _template(family: str) -> jinja2.Template:
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,  # a missing value is an error, not an empty cell
@@ -233,7 +239,24 @@ def _template(family: str) -> jinja2.Template:
         autoescape=False,
     )
     environment.filters |= FILTERS
-    return environment.get_template(get_family(family).card_template)
+    return environment
+
+
+def _template(family: str) -> jinja2.Template:
+    return _environment().get_template(get_family(family).card_template)
+
+
+def template_files(family: str) -> list[Path]:
+    """The files that the card of a family is made from: its template, and those that it extends or includes.
+
+    Raises:
+        AxionError: the family is unknown.
+    """
+    names = [get_family(family).card_template]
+    for name in names:
+        tree = _environment().parse((TEMPLATES / name).read_text(encoding="utf-8"))
+        names += [found for found in jinja2.meta.find_referenced_templates(tree) if found and found not in names]
+    return [TEMPLATES / name for name in names]
 
 
 def python_of_card(info: dict, repo_id: str) -> list[str]:
@@ -247,10 +270,10 @@ def python_of_card(info: dict, repo_id: str) -> list[str]:
     Raises:
         AxionError: the family is unknown.
     """
-    template = _template(family := str(info.get("family")))
-    source = (TEMPLATES / get_family(family).card_template).read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in template_files(str(info.get("family")))]
     values = {"info": {"repo_id": repo_id, "tag": info["tag"]}, "prompt": example_prompt(info)}
-    return [template.environment.from_string(code).render(**values) for code in python_snippets(source)]
+    snippets = [code for source in sources for code in python_snippets(source)]
+    return [_environment().from_string(code).render(**values) for code in snippets]
 
 
 def card_metadata(info: dict) -> ModelCardData:
@@ -333,58 +356,177 @@ def _labels(data: dict) -> dict[str, str]:
     return {kind: plain_text(label) for kind, label in labels.items()}
 
 
+def has_routed_experts(info: dict) -> bool:
+    """Whether a release has routed experts, so that their load and routing can be shown."""
+    return ROUTED_EXPERTS in info["parameters"]["components"]
+
+
+def _shape(info: dict) -> SimpleNamespace:
+    """The model's config; fields that are newer than the release have their defaults."""
+    defaults = {name: getattr(AxionConfig, name) for name in AxionConfig.__annotations__}
+    return SimpleNamespace(**defaults | info["architecture"])
+
+
+def _loops(info: dict) -> dict[str, Any] | None:
+    """The loops of a model with shared layers: what each number of them costs, and the losses where they were measured.
+
+    None for a model without shared layers.
+    """
+    if not (shape := _shape(info)).num_shared_layers:
+        return None
+    result = measured(info["results"], "loops")
+    losses = {score["loops"]: score for score in (result or {}).get("scores", [])}
+    counts = sorted({1, 2, 4, 8, shape.num_loops, *losses})
+    kept = info["parameters"]["cache"]["values_per_token_and_layer"]
+    rows = []
+    for count in counts:
+        depth = shape.num_hidden_layers + (count - 1) * shape.num_shared_layers
+        rows.append({"loops": count, "depth": depth, "cache": depth * kept, "score": losses.get(count)})
+    return {"default": shape.num_loops, "rows": rows, "measured": result}
+
+
+def _beside_nano(info: dict) -> dict[str, Any]:
+    """The settings of the Nano DeepSeek-V3 project beside those of this model."""
+
+    def row(setting: originals.Setting) -> dict[str, Any]:
+        value = originals.own_value(setting, info["architecture"], info["training"]["recipe"])
+        return {
+            "key": setting.name,
+            "original": setting_value(setting.value),
+            "names": [setting.ours] if setting.ours else [],
+            "ours": "" if not setting.ours else setting_value(value),
+            "note": originals.NOTES.get(setting.name, ""),
+        }
+
+    return {
+        "url": originals.NANO_URL,
+        "settings_url": originals.NANO_SETTINGS_URL,
+        "settings": [row(setting) for setting in originals.NANO_SETTINGS],
+        "beyond": originals.NOTES["beyond"],
+    }
+
+
+def setting_value(value: object) -> str:
+    """A value of a settings file for readers: 50,257, 0.0003, null."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    return "null" if value is None else str(value)
+
+
 def compare_architecture(info: dict) -> list[dict[str, str]]:
-    """The rows of the comparison with DeepSeek-V3: label, ours, theirs."""
-    ours = info["architecture"] | {
+    """The rows of the architecture's table: label, ours, and DeepSeek-V3's where it has such a part."""
+    parts = {
         "total": info["parameters"]["total"],
         "active": info["parameters"]["active"],
         "training_tokens": info["training"]["tokens"],
     }
+    ours, theirs = SimpleNamespace(**vars(_shape(info)), **parts), SimpleNamespace(**DEEPSEEK_V3)
     return [
-        {"label": label, "ours": value(ours), "theirs": value(DEEPSEEK_V3)}
-        for label, value in ARCHITECTURE_ROWS.items()
+        {"label": row.label, "ours": row.value(ours), "theirs": row.value(theirs) if row.applies(theirs) else ""}
+        for row in ARCHITECTURE_ROWS
+        if row.applies(ours)
     ]
 
 
-def _shared_and_routed(model: dict) -> str:
-    return f"{model['n_shared_experts']} + {model['n_routed_experts']}, top {model['num_experts_per_tok']}"
+Model = Any
+"""A model's config with its parameter counts and training tokens."""
 
 
-def _groups(model: dict) -> str:
-    return "none" if model["n_group"] == 1 else f"{model['n_group']}, of which {model['topk_group']} are eligible"
+class Row(NamedTuple):
+    """A row of the architecture's table."""
+
+    label: str
+    value: Callable[[Model], str]
+    applies: Callable[[Model], bool] = lambda model: True
+    """Whether a model has what the row describes."""
 
 
-def _latent_cache(model: dict) -> str:
-    latent, plain = latent_cache_values(cast(AxionConfig, SimpleNamespace(**model)))
-    return f"{latent:,} (plain attention: {plain:,})"
+def _field(name: str) -> Callable[[Model], str]:
+    return lambda model: quantity(getattr(model, name))
 
 
-def _field(name: str) -> Callable[[dict], str]:
-    return lambda model: quantity(model[name])
+def _is_latent(model: Model) -> bool:
+    return model.attention == "mla"
 
 
-ARCHITECTURE_ROWS: dict[str, Callable[[dict], str]] = {
-    "parameters": _field("total"),
-    "active per token": _field("active"),
-    "tokens seen in training": _field("training_tokens"),
-    "layers": _field("num_hidden_layers"),
-    "of which dense": _field("first_k_dense_replace"),
-    "hidden size": _field("hidden_size"),
-    "attention heads": _field("num_attention_heads"),
-    "query-key head, plain + rotary": lambda model: f"{model['qk_nope_head_dim']} + {model['qk_rope_head_dim']}",
-    "value head": _field("v_head_dim"),
-    "query latent": lambda model: "none" if model["q_lora_rank"] is None else quantity(model["q_lora_rank"]),
-    "key-value latent": _field("kv_lora_rank"),
-    "cached numbers per token and layer": _latent_cache,
-    "experts: shared + routed": _shared_and_routed,
-    "expert groups": _groups,
-    "expert width": _field("moe_intermediate_size"),
-    "routed scaling factor": _field("routed_scaling_factor"),
-    "multi-token prediction depth": _field("num_nextn_predict_layers"),
-    "vocabulary": _field("vocab_size"),
-    "context": _field("max_position_embeddings"),
-    "tied embeddings": lambda model: "yes" if model["tie_word_embeddings"] else "no",
-}
+def _is_grouped(model: Model) -> bool:
+    return model.attention == "gqa"
+
+
+def _has_experts(model: Model) -> bool:
+    return model.first_k_dense_replace < model.num_hidden_layers
+
+
+def _is_looped(model: Model) -> bool:
+    return getattr(model, "num_shared_layers", 0) > 0
+
+
+def _cache(model: Model) -> str:
+    kept, plain = cache_values(model)
+    return f"{kept:,} (plain attention: {plain:,})" if kept < plain else f"{kept:,}"
+
+
+def _shared_and_routed(model: Model) -> str:
+    return f"{model.n_shared_experts} + {model.n_routed_experts}, top {model.num_experts_per_tok}"
+
+
+def _groups(model: Model) -> str:
+    return "none" if model.n_group == 1 else f"{model.n_group}, of which {model.topk_group} are eligible"
+
+
+def _entry_shared_exit(model: Model) -> str:
+    entry = (model.num_hidden_layers - model.num_shared_layers) // 2
+    return f"{entry} + {model.num_shared_layers} + {model.num_hidden_layers - entry - model.num_shared_layers}"
+
+
+def _yarn(model: Model) -> str:
+    rope = model.rope_parameters
+    return f"factor {rope['factor']:g} from {rope['original_max_position_embeddings']:,} tokens"
+
+
+ARCHITECTURE_ROWS = (
+    Row("parameters", _field("total")),
+    Row("active per token", _field("active"), _has_experts),
+    Row("tokens seen in training", _field("training_tokens")),
+    Row("layers", _field("num_hidden_layers")),
+    Row("of which dense", _field("first_k_dense_replace"), _has_experts),
+    Row("entry + shared + exit layers", _entry_shared_exit, _is_looped),
+    Row("loops of the shared layers, unless a call says otherwise", _field("num_loops"), _is_looped),
+    Row("hidden size", _field("hidden_size")),
+    Row("attention heads", _field("num_attention_heads")),
+    Row("key-value heads", _field("num_key_value_heads"), _is_grouped),
+    Row("head width", _field("head_dim"), _is_grouped),
+    Row("base of the rotary positions", lambda model: f"{model.rope_parameters['rope_theta']:,.0f}", _is_grouped),
+    Row(
+        "query-key head, plain + rotary",
+        lambda model: f"{model.qk_nope_head_dim} + {model.qk_rope_head_dim}",
+        _is_latent,
+    ),
+    Row("value head", _field("v_head_dim"), _is_latent),
+    Row(
+        "query latent",
+        lambda model: "none" if model.q_lora_rank is None else quantity(model.q_lora_rank),
+        _is_latent,
+    ),
+    Row("key-value latent", _field("kv_lora_rank"), _is_latent),
+    Row("cached numbers per token and layer", _cache),
+    Row("feed-forward width", _field("intermediate_size"), lambda model: not _has_experts(model)),
+    Row(
+        "feed-forward width of the dense layers",
+        _field("intermediate_size"),
+        lambda model: _has_experts(model) and model.first_k_dense_replace > 0,
+    ),
+    Row("rank of every matrix", _field("projection_rank"), lambda model: getattr(model, "projection_rank", None)),
+    Row("experts: shared + routed", _shared_and_routed, _has_experts),
+    Row("expert groups", _groups, _has_experts),
+    Row("expert width", _field("moe_intermediate_size"), _has_experts),
+    Row("routed scaling factor", _field("routed_scaling_factor"), _has_experts),
+    Row("multi-token prediction depth", _field("num_nextn_predict_layers"), _has_experts),
+    Row("vocabulary", _field("vocab_size")),
+    Row("context", _field("max_position_embeddings")),
+    Row("YaRN", _yarn, lambda model: (model.rope_parameters or {}).get("rope_type") == "yarn"),
+    Row("tied embeddings", lambda model: "yes" if model.tie_word_embeddings else "no"),
+)
 
 
 def pin(name: str, version: str) -> str:
@@ -405,12 +547,12 @@ def duration(seconds: float) -> str:
     for size, word in ((3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {word}"
-    return f"{seconds:.0f} seconds"
+    return "1 second" if round(seconds) == 1 else f"{seconds:.0f} seconds"
 
 
 def _duration_pt(seconds: float) -> str:
     number, _, unit = duration(seconds).partition(" ")
-    words = {"hours": "horas", "minutes": "minutos", "seconds": "segundos"}
+    words = {"hours": "horas", "minutes": "minutos", "second": "segundo", "seconds": "segundos"}
     return f"{number.replace('.', ',')} {words[unit]}"
 
 

@@ -120,6 +120,7 @@ def collect_facts(
         "lora": recipe.get("lora"),
         "training": {
             **{key: log[key] for key in _OF_A_RUN},
+            "optimizer": log.get("optimizer", recipe["training"]["optimizer"]),
             "recipe": recipe["training"],
             "command": _command(recipe, data),
             "curve": sample_curve(metrics),

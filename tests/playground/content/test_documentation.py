@@ -273,7 +273,7 @@ def test_contents_lead_to_every_chapter(documentation):
     links = documentation.locator(".ax-contents a")
     assert links.all_text_contents() == [chapter.title for chapter in read_page("en")]
     address = documentation.url
-    links.nth(7).click()
+    links.nth(8).click()
     documentation.wait_for_function("document.activeElement.id === 'doc-experts'")
     documentation.wait_for_function("Math.abs(document.getElementById('doc-experts').getBoundingClientRect().top) < 60")
     assert documentation.url == address  # still on the same page
@@ -301,7 +301,7 @@ def test_formulas_are_rendered_and_nothing_is_loaded_from_other_hosts(browser, s
 @pytest.mark.browser
 def test_the_numbers_follow_the_chosen_model(documentation, releases):
     def chosen(name: str) -> str:
-        return chapter_markdown(read_page("en")[6], open_model(releases / name), "en", PARAMETER_NAMES)
+        return chapter_markdown(read_page("en")[7], open_model(releases / name), "en", PARAMETER_NAMES)
 
     assert chosen("plain") != chosen("endless")
     documentation.locator("#model input").click()

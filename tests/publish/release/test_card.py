@@ -18,12 +18,12 @@ NOT_SHOWN = re.compile(
     r"""
     format
     | architecture\.(intermediate_size|num_key_value_heads|topk_group|rope_parameters.*|rms_norm_eps|attention_dropout)
-    | architecture\.(initializer_range|pad_token_id|bos_token_id|eos_token_id|head_dim|num_loops|dropout)
-    | architecture\.num_shared_layers | parameters\.(multi_token_prediction|layers|depth)
+    | architecture\.(initializer_range|pad_token_id|bos_token_id|eos_token_id|head_dim|num_loops)
+    | parameters\.(layers|depth)
     | parameters\.cache\..*bytes_per_.*  # the card states the cache in numbers, and in bytes as measured
     | data\.bytes_per_token\..* | data\..*\.bytes
     | training\.machine\.torch_threads | results\.speed\.machine\.torch_threads
-    | training\.recipe\.(grad_accum|muon_momentum|weight_decay|adam_.*|final_rate|max_grad_norm|label_smoothing|mtp_.*)
+    | training\.recipe\.(grad_accum|muon_momentum|weight_decay|adam_.*|final_rate|max_grad_norm|mtp_.*)
     | training\.recipe\.(evaluations|(keep_)?checkpoints|keep_best|distributed\..*)
     | results\.validation\.bytes
     | results\.arithmetic_reasoning\.scores\.\d\.digits  # the problems are those of results.arithmetic
@@ -342,7 +342,9 @@ def test_pinned_versions_have_no_local_build_tag(info):
     assert "pip install torch==9.8.7 transformers==" in render_card(info)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(48, "48 seconds"), (570, "9.5 minutes"), (9000, "2.5 hours")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.8, "1 second"), (48, "48 seconds"), (570, "9.5 minutes"), (9000, "2.5 hours")]
+)
 def test_durations(seconds, text):
     assert duration(seconds) == text
 
