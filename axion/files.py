@@ -286,7 +286,7 @@ def continued_folder(folder: Path, is_complete: Callable[[], bool]) -> Iterator[
     Yields:
         The hidden folder; None where another process has completed `folder` in the meantime.
     """
-    partial = folder.parent / f".{folder.name}.partial"
+    partial = partial_of(folder)
     while True:
         partial.mkdir(parents=True, exist_ok=True)
         before = _inode(partial)
@@ -310,6 +310,11 @@ def continued_folder(folder: Path, is_complete: Callable[[], bool]) -> Iterator[
             return
 
 
+def partial_of(folder: Path) -> Path:
+    """The hidden folder of `continued_folder`."""
+    return folder.parent / f".{folder.name}.partial"
+
+
 def _inode(path: Path) -> int | None:
     """The number of a file or folder on its disk; None where there is none."""
     with suppress(FileNotFoundError):
@@ -325,7 +330,7 @@ def delete_partial(folder: Path, pattern: str) -> None:
         pattern: of the names of the others, as `Path.glob` reads it.
     """
     for partial in folder.parent.glob(f".{pattern}.partial"):
-        if partial.name != f".{folder.name}.partial":
+        if partial != partial_of(folder):
             with locked(partial, wait=False) as is_locked:
                 if is_locked:
                     shutil.rmtree(partial, ignore_errors=True)

@@ -134,25 +134,35 @@ def _cores() -> int:
     return min(available, MAX_PROCESSES)
 
 
-class _Pool:
-    """Processes that each encode one list of texts at a time.
+def start_module(name: str, own_session: bool = False) -> subprocess.Popen:
+    """Starts a module of this package as a program, with pipes to its standard input and from its standard output.
 
-    They are plain child processes and not those of `multiprocessing`, which would import the user's script again.
+    It is a plain child process and not one of `multiprocessing`, which would import the user's script again.
+
+    Args:
+        name: of the module.
+        own_session: whether the signals of a terminal, such as Ctrl-C, do not reach it.
     """
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-m", name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": paths, "TOKENIZERS_PARALLELISM": "false"},
+        start_new_session=own_session,
+    )
+
+
+class _Pool:
+    """Processes that each encode one list of texts at a time."""
 
     def __init__(self, size: int, settings: tuple[str, str]):
         self.size = size
-        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        environment = os.environ | {"PYTHONPATH": paths, "TOKENIZERS_PARALLELISM": "false"}
-        command = [sys.executable, "-m", "axion.data.chunks"]
         self._threads = ThreadPoolExecutor(size, "encode")
         self._free: SimpleQueue[subprocess.Popen] = SimpleQueue()
-        self._processes = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-            for _ in range(size)
-        ]
+        self._processes = [start_module("axion.data.chunks") for _ in range(size)]
         for process in self._processes:
-            _send(process, settings)
+            send(process, settings)
             self._free.put(process)
 
     def encode(self, texts: list[str]) -> "Future[list[bytes]]":
@@ -161,8 +171,8 @@ class _Pool:
     def _encode(self, texts: list[str]) -> list[bytes]:
         process = self._free.get()
         try:
-            _send(process, texts)
-            return pickle.load(_pipe(process.stdout))
+            send(process, texts)
+            return pickle.load(opened(process.stdout))
         except (EOFError, OSError, pickle.UnpicklingError):
             raise AxionError(
                 "a process that encodes text has ended, perhaps for lack of memory; run the command again to continue"
@@ -178,15 +188,17 @@ class _Pool:
         for process in self._processes:
             for pipe in (process.stdin, process.stdout):
                 with suppress(OSError):
-                    _pipe(pipe).close()
+                    opened(pipe).close()
 
 
-def _send(process: subprocess.Popen, message: object) -> None:
-    pipe = _pipe(process.stdin)
+def send(process: subprocess.Popen, message: object) -> None:
+    """Pickles a message into a process's standard input."""
+    pipe = opened(process.stdin)
     pickle.dump(message, pipe, protocol=pickle.HIGHEST_PROTOCOL)
     pipe.flush()
 
 
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    assert pipe is not None  # the processes are started with both
+def opened(pipe: IO[bytes] | None) -> IO[bytes]:
+    """A pipe of a process that was started with it."""
+    assert pipe is not None
     return pipe

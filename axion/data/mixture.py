@@ -5,7 +5,7 @@ all of them to be encoded. Sources yield the same documents each time.
 """
 
 import random
-from collections.abc import Callable, Container, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
@@ -37,8 +37,9 @@ class Mixture:
 
     def __init__(self, data: DataRecipe):
         self.data = data
-        self._splits = splits_of(data)
+        self._splits = [data.split] if data.validates_on_beginning else splits_of(data)
         self._chosen: dict[Side, Container[int]] = {}
+        self._held_out: list[Document] = []
         self._clear()
         if data.max_documents:
             train = sum(1 for _ in self.documents())
@@ -51,7 +52,37 @@ class Mixture:
         """Documents left out of training because they contain a held-out pair."""
         self.not_measured = 0
         """Documents left out of both sides because validation has enough of their source."""
-        self._held_out: list[Document] = []
+        if not self.data.validates_on_beginning:
+            self._held_out = []
+
+    def settle(self) -> frozenset[int]:
+        """Holds out documents of the beginning of the text, where the recipe `validates_on_beginning`.
+
+        Of all others, only those with the same text are held out too.
+
+        Returns:
+            The ranks of those held out.
+
+        Raises:
+            AxionError: there are none.
+        """
+        split, ranks = self.data.split, set()
+        held_out = HeldOut[Document](split)
+        for document in self._beginnings([split]):
+            ranks.add(split.rank(document.text))
+            if document.side is Side.VALIDATION:
+                held_out.add(document.text, document)
+        self._held_out = held_out.kept()
+        if not self._held_out and (only := _with_lowest(split, ranks, lambda split: self._beginnings([split]))):
+            self._held_out = [each for each in self._beginnings([only]) if each.side is Side.VALIDATION]
+        check_sizes(1, len(self._held_out))
+        settled = frozenset(split.rank(document.text) for document in self._held_out)
+        self.hold_out(settled)
+        return settled
+
+    def hold_out(self, ranks: frozenset[int]) -> None:
+        """Holds out what an earlier `settle` did; `validation` does not have these documents again."""
+        self._splits = [replace(self.data.split, ranks=ranks)]
 
     def train(self, encode: Encode, skip: int = 0) -> Generator[tuple[Document, Encoded], None, None]:
         """The documents of training and their tokens, in the order of the sources.
@@ -86,8 +117,9 @@ class Mixture:
                     elif document.side is Side.DROPPED:
                         self.dropped += 1
             finally:
-                self._held_out += held_out.kept()
-                self.not_measured += held_out.left_out
+                if not self.data.validates_on_beginning:
+                    self._held_out += held_out.kept()
+                    self.not_measured += held_out.left_out
 
     def documents(self) -> Iterator[Document]:
         """The documents of training without their tokens."""
@@ -96,7 +128,7 @@ class Mixture:
         return (document for document, _ in pairs)
 
     def validation(self) -> list[Document]:
-        """The held-out documents among those that `train` has passed, in the order of the sources."""
+        """The held-out documents, in the order of the sources: those that `train` has passed, or of `settle`."""
         chosen = self._chosen.get(Side.VALIDATION)
         return [each for number, each in enumerate(self._held_out) if chosen is None or number in chosen]
 
@@ -108,24 +140,26 @@ class Mixture:
         has_real = any(source.is_real for source in self.data.sources)
         real = {source.kind for source in self.data.sources if source.is_real}
         generated = 0
-        for document in self.documents() if self._chosen else self._beginnings():
+        for document in self.documents() if self._chosen else self._beginnings(self._splits):
+            if document.side is not Side.TRAIN:
+                continue
             if document.source not in real:
                 generated += 1
                 if has_real and generated % TOKENIZER_SAMPLE != 1:
                     continue
             yield from (piece for span in document.spans if not span.special for piece in pieces(span.text))
 
-    def _beginnings(self) -> Iterator[Document]:
-        """The training documents of every source, until they have `TOKENIZER_BYTES`.
+    def _beginnings(self, splits: Sequence[Split]) -> Iterator[Document]:
+        """The documents of every source, until those of training have `TOKENIZER_BYTES`.
 
         Several large files are read from the beginning of each, in proportion to their sizes.
         """
-        for source, split in zip(self.data.sources, self._splits, strict=True):
+        for source, split in zip(self.data.sources, splits, strict=True):
             for part, limit in _parts(source):
                 size = 0
                 for document in part.documents(split, self.data.seed):
+                    yield document
                     if document.side is Side.TRAIN:
-                        yield document
                         size += len(document.text.encode())
                         if size >= limit:
                             break
@@ -148,12 +182,21 @@ def splits_of(data: DataRecipe) -> list[Split]:
             if document.side is Side.VALIDATION:
                 return splits
             ranks.add(split.rank(document.text))
+
+    def documents(split: Split) -> Iterator[Document]:
+        return chain.from_iterable(source.documents(split, data.seed) for source in data.sources)
+
+    only = _with_lowest(data.split, ranks, documents)
+    return [only] * len(splits) if only else splits
+
+
+def _with_lowest(split: Split, ranks: set[int], documents: Callable[[Split], Iterable[Document]]) -> Split | None:
+    """The split that holds out the document of the lowest rank alone; None where there are no two different ones."""
     for rank in sorted(ranks) if len(ranks) > 1 else ():
-        found = [replace(split, ranks=frozenset({rank})) for split in splits]
-        documents = (source.documents(split, data.seed) for source, split in zip(data.sources, found, strict=True))
-        if any(document.side is Side.VALIDATION for document in chain.from_iterable(documents)):
-            return found  # else it is a second form of another document, whose rank decides
-    return splits
+        only = replace(split, ranks=frozenset({rank}))
+        if any(document.side is Side.VALIDATION for document in documents(only)):
+            return only  # else it is a second form of another document, whose rank decides
+    return None
 
 
 def _share(source: Source, data: DataRecipe) -> Split:

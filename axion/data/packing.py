@@ -19,23 +19,44 @@ class PackedWindows(Dataset):
     and index: a resumed run reads exactly what it would have read. What is left over at an epoch's end, less than a
     window, is dropped. Only the permutation of one epoch is in memory; the tokens are read from the shards.
 
+    Where the documents may still grow, the first epoch permutes those of each shard, from (seed, epoch, shard), and
+    reads the shards in their order. Its items are the same whether later shards are there or not.
+
     An item is {"input_ids": LongTensor[window], "labels": LongTensor[window]}. Labels are the ids, not shifted, and
     −100 where a token carries no loss. With `document_mask`, "position_ids" count from 0 in every document, by which a
     model knows that the documents of a window must not attend to each other.
+
+    Args:
+        documents: to read. If `extend` adds to them, the items that are there already stay the same.
+        window: tokens of an item.
+        epochs: how often to read all documents.
+        seed: of the order.
+        document_mask: see above.
+        epoch_tokens: how many tokens an epoch reads if the first one goes from shard to shard; None to read all that
+            the documents have, permuted in every epoch.
 
     Raises:
         AxionError: the documents have fewer tokens than one window.
     """
 
-    def __init__(self, documents: TokenDocuments, window: int, epochs: int, seed: int, document_mask: bool = False):
+    def __init__(
+        self,
+        documents: TokenDocuments,
+        window: int,
+        epochs: int,
+        seed: int,
+        document_mask: bool = False,
+        epoch_tokens: int | None = None,
+    ):
         self.documents = documents
         self.document_mask = document_mask
         self.window, self.epochs, self.seed = window, epochs, seed
-        tokens = int(documents.lengths.sum())
+        self.by_shard = epoch_tokens is not None
+        tokens = int(documents.lengths.sum()) if epoch_tokens is None else epoch_tokens
         self.windows_per_epoch = tokens // window
         if self.windows_per_epoch == 0:
             raise AxionError(f"the training set has {tokens} tokens, less than one window of {window}; give more data")
-        self._epoch: int | None = None
+        self._shuffled: tuple[int, int] | None = None
         self._order = self._ends = np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -54,10 +75,23 @@ class PackedWindows(Dataset):
 
     def _shuffle(self, epoch: int) -> None:
         """Sets the order of the documents in an epoch, and where in its stream of tokens each of them ends."""
-        if epoch != self._epoch:
-            self._order = np.random.default_rng([self.seed, epoch]).permutation(len(self.documents))
+        if self._shuffled != (epoch, len(self.documents)):
+            shuffles_shards = self.by_shard and epoch == 0
+            self._order = self._shard_order() if shuffles_shards else self._permutation(len(self.documents), epoch)
             self._ends = np.cumsum(self.documents.lengths[self._order])
-            self._epoch = epoch
+            self._shuffled = (epoch, len(self.documents))
+
+    def _shard_order(self) -> np.ndarray:
+        first = self.documents.first_documents
+        return np.concatenate(
+            [
+                start + self._permutation(size, 0, shard)
+                for shard, (start, size) in enumerate(zip(first[:-1], np.diff(first), strict=True))
+            ]
+        )
+
+    def _permutation(self, size: int, *numbers: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, *numbers]).permutation(size)
 
     def _read(self, start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The window that begins at token `start` of the epoch: ids, loss mask and positions, each `[window]`.

@@ -7,9 +7,9 @@ Documents are read as a stream, so memory does not grow with their number.
 import hashlib
 import json
 import shutil
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedRandom
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +21,17 @@ from transformers import PreTrainedTokenizerFast
 
 from axion.data.encoding import DocumentEncoder
 from axion.data.mixture import Mixture, check_sizes, splits_of
-from axion.data.progress import PROGRESS_FILE, Counts, Progress, bytes_per_token, read_progress, write_progress
+from axion.data.progress import (
+    PROGRESS_FILE,
+    Counts,
+    Progress,
+    Written,
+    bytes_per_token,
+    read_progress,
+    write_progress,
+)
 from axion.data.recipe import DataRecipe, TokenizerRecipe
-from axion.data.shards import SHARD_TOKENS, Encoded, ShardCounts, ShardWriter, TokenDocuments
+from axion.data.shards import Encoded, ShardCounts, ShardWriter, TokenDocuments
 from axion.data.sources.base import Document
 from axion.data.split import HeldOut, Side
 from axion.errors import AxionError
@@ -96,7 +104,7 @@ class Prepared:
 def prepare(
     recipe: Recipe,
     root: Path = Path("data"),
-    progress: bool = True,
+    progress: bool | tqdm = True,
     tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> Prepared:
     """Prepares the data of a recipe, or opens what an earlier call prepared.
@@ -109,16 +117,14 @@ def prepare(
     Args:
         recipe: names the sources, the split and the tokenizer.
         root: the folder in which the data is kept.
-        progress: whether to show a progress bar on standard error.
+        progress: whether to show a progress bar on standard error, or the bar.
         tokenizer: encodes the documents, the one that the recipe names by `tokenizer.sha256`; otherwise one is trained
             on them.
 
     Raises:
         AxionError: a source cannot be read or has too little data, or the vocabulary is too small.
     """
-    data = recipe.data.pinned()
-    fingerprint = _fingerprint(recipe, data)
-    folder = root / f"{recipe.name}-{fingerprint[:FOLDER_DIGITS]}"
+    folder, fingerprint, data = locate(recipe, root)
 
     def is_complete() -> bool:
         return _open(folder, fingerprint, data) is not None
@@ -144,34 +150,60 @@ def _make(
     mixture: Mixture,
     fingerprint: str,
     tokenizer: PreTrainedTokenizerFast | None,
-    progress: bool,
+    progress: bool | tqdm,
 ) -> None:
     """Writes all prepared files that an interrupted call has not written yet."""
     data = mixture.data
-    with tqdm(desc="data", unit="B", unit_scale=True, disable=not progress) as bar:
+    with progress if isinstance(progress, tqdm) else progress_bar(disable=not progress) as bar:
         done = read_progress(folder, fingerprint)
         if done is None:
+            held_out = mixture.settle() if data.validates_on_beginning else frozenset()
             if tokenizer is None:
                 bar.set_postfix_str("training the tokenizer")
                 tokenizer = recipe.tokenizer.make(mixture.tokenizer_texts())
             if recipe.tokenizer.kind == "hub":
                 check_round_trip(str(recipe.tokenizer.id), tokenizer, mixture.tokenizer_texts())
             save_tokenizer(tokenizer, folder)
-            done = Progress(fingerprint)
+            done = Progress(fingerprint, held_out=held_out)
+        elif data.validates_on_beginning:
+            mixture.hold_out(done.held_out)
         tokenizer = load_tokenizer(folder)
         with DocumentEncoder(tokenizer) as encoder:
             bar.set_postfix_str("encoding")
-            documents = mixture.train(encoder.encode, skip=done.counts.documents)
-            train = _write(folder, Side.TRAIN, documents, encoder, data, done, bar)
+
+            def write_validation() -> Written:
+                encoded = encoder.encode((document, True) for document in mixture.validation())
+                pairs = ((document, tokens) for document, tokens in encoded if tokens is not None)
+                return _write(folder, Side.VALIDATION, pairs, encoder, data, Written(), bar)
+
+            if data.validates_on_beginning and done.validation is None:
+                done = replace(done, validation=write_validation())
+                write_progress(folder, done)
+            started = done
+
+            def record(train: Written) -> None:
+                write_progress(folder, replace(started, train=train))
+
+            documents = mixture.train(encoder.encode, skip=done.train.counts.documents)
+            train = _write(folder, Side.TRAIN, documents, encoder, data, done.train, bar, record)
             documents.close()  # what comes after the last token that is wanted
-            held_out = mixture.validation()
-            check_sizes(train.counts.documents, len(held_out))
-            encoded = encoder.encode((document, True) for document in held_out)
-            pairs = ((document, tokens) for document, tokens in encoded if tokens is not None)
-            validation = _write(folder, Side.VALIDATION, pairs, encoder, data, Progress(fingerprint), bar)
+            validation = done.validation or write_validation()
+            check_sizes(train.counts.documents, validation.counts.documents)
         written = {Side.TRAIN: train, Side.VALIDATION: validation}
         write_json(folder / DATA_FILE, _summarize(fingerprint, data, mixture, written))
         (folder / PROGRESS_FILE).unlink(missing_ok=True)
+
+
+def progress_bar(disable: bool = False) -> tqdm:
+    """A bar that counts bytes of text."""
+    return tqdm(desc="data", unit="B", unit_scale=True, disable=disable)
+
+
+def locate(recipe: Recipe, root: Path) -> tuple[Path, str, DataRecipe]:
+    """The folder of a recipe's prepared data, its fingerprint, and the pinned section that it comes from."""
+    data = recipe.data.pinned()
+    fingerprint = _fingerprint(recipe, data)
+    return root / f"{recipe.name}-{fingerprint[:FOLDER_DIGITS]}", fingerprint, data
 
 
 def data_fingerprint(recipe: Recipe, earlier: DataRecipe | None = None) -> str:
@@ -205,9 +237,10 @@ def _write(
     documents: Iterable[tuple[Document, Encoded]],
     encoder: DocumentEncoder,
     data: DataRecipe,
-    done: Progress,
+    done: Written,
     bar: tqdm,
-) -> Progress:
+    record: Callable[[Written], None] = lambda written: None,
+) -> Written:
     """Writes one side of the split as shards, and its beginning as text.
 
     Args:
@@ -216,27 +249,28 @@ def _write(
         documents: those that are to be written, with their tokens.
         encoder: what made these.
         data: has the order of the sources, and how many tokens training wants.
-        done: what is there already. For training, it is recorded anew after every shard.
+        done: what is there already.
         bar: shows the bytes.
+        record: receives what is there after every shard.
     """
     sources = {kind: number for number, kind in enumerate(data.kinds)}
     counts, text_bytes, tokens = Counts(done.rows), done.text_bytes, done.counts.tokens
     wanted = data.max_tokens if side is Side.TRAIN else None
     with (
         _continued_text(folder / f"{side}.txt", text_bytes) as text,
-        ShardWriter(folder, side, encoder.vocab_size, SHARD_TOKENS, done.counts) as shards,
+        ShardWriter(folder, side, encoder.vocab_size, data.shard_tokens, done.counts) as shards,
     ):
         for document, encoded in documents if wanted is None or tokens < wanted else ():
             if text_bytes < TEXT_BYTES:
                 text_bytes += text.write(f"{document.text}\n<eos>\n".encode())
             bar.update(counts.add(document, len(encoded.ids)))
             tokens += len(encoded.ids)
-            if shards.write(encoded._replace(source=sources[document.source])) and side is Side.TRAIN:
+            if shards.write(encoded._replace(source=sources[document.source])):
                 text.flush()
-                write_progress(folder, Progress(done.fingerprint, shards.counts, counts.rows, text_bytes))
+                record(Written(shards.counts, counts.rows, text_bytes))
             if wanted is not None and tokens >= wanted:
                 break
-    return Progress(done.fingerprint, shards.counts, counts.rows, text_bytes)
+    return Written(shards.counts, counts.rows, text_bytes)
 
 
 @contextmanager
@@ -249,9 +283,9 @@ def _continued_text(path: Path, num_bytes: int) -> Iterator[BufferedRandom]:
         yield file
 
 
-def _summarize(fingerprint: str, data: DataRecipe, mixture: Mixture, written: dict[Side, Progress]) -> dict[str, Any]:
+def _summarize(fingerprint: str, data: DataRecipe, mixture: Mixture, written: dict[Side, Written]) -> dict[str, Any]:
     sources = data.released()["sources"]
-    counts = {side.value: Counts(progress.rows) for side, progress in written.items()}
+    counts = {side.value: Counts(each.rows) for side, each in written.items()}
     return {
         "fingerprint": fingerprint,
         "sources": sources,
@@ -259,7 +293,7 @@ def _summarize(fingerprint: str, data: DataRecipe, mixture: Mixture, written: di
         "dropped_for_held_out_pairs": mixture.dropped,
         "not_measured": mixture.not_measured,
         "bytes_per_token": bytes_per_token(counts.values()),
-        "shards": {side.value: progress.counts._asdict() for side, progress in written.items()},
+        "shards": {side.value: each.counts._asdict() for side, each in written.items()},
         **{side: counted.as_json() for side, counted in counts.items()},
     }
 
@@ -273,7 +307,10 @@ def validation_documents(data: DataRecipe, tokenizer: PreTrainedTokenizerFast) -
         AxionError: a source cannot be read.
     """
     with DocumentEncoder(tokenizer) as encoder:
-        if data.max_tokens:
+        if data.validates_on_beginning:
+            (mixture := Mixture(data)).settle()
+            documents = mixture.validation()
+        elif data.max_tokens:
             held_out = _held_out_of_part(data, data.max_tokens, encoder)
             documents = [each for each in held_out if each.source in data.headline_kinds] or held_out
         else:
@@ -315,20 +352,34 @@ def _validation_document(document: Encoded, source: str) -> ValidationDocument:
 # --- The prepared folder ----------------------------------------------------------------------------------------------
 
 
+def read_summary(folder: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The content of data.json; None where it is missing, damaged, or that of other data."""
+    try:
+        summary = read_json(folder / DATA_FILE)
+        return summary if summary["fingerprint"] == fingerprint else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _open(folder: Path, fingerprint: str, data: DataRecipe) -> Prepared | None:
     """What an earlier `prepare` wrote; None if it is missing or incomplete."""
     try:
-        summary = read_json(folder / DATA_FILE)
-        if summary["fingerprint"] != fingerprint:
-            return None
-        counts = [ShardCounts(**summary["shards"][side]) for side in _SIDES]
-        train, held_out = (TokenDocuments.open(folder, *each) for each in zip(_SIDES, counts, strict=True))
-        kinds, headline = data.kinds, data.headline_kinds
-        documents = [
-            _validation_document(held_out[index], kinds[source]) for index, source in enumerate(held_out.sources)
-        ]
-        validation = [document for document in documents if document.source in headline] or documents
-        tokenizer = load_tokenizer(folder)
+        summary = read_summary(folder, fingerprint)
+        counts = [ShardCounts(**summary["shards"][side]) for side in _SIDES] if summary else []
+        return open_shards(folder, data, summary, *counts) if summary else None
     except Exception:  # whatever a missing or damaged file leads to; tokenizers raises bare Exceptions
         return None
-    return Prepared(folder, tokenizer, train, held_out, validation, summary, data)
+
+
+def open_shards(
+    folder: Path, data: DataRecipe, summary: dict[str, Any], train: ShardCounts, validation: ShardCounts
+) -> Prepared:
+    """Opens shards and the tokenizer; raises whatever a missing or damaged file leads to."""
+    documents, held_out = (
+        TokenDocuments.open(folder, side, counts) for side, counts in zip(_SIDES, (train, validation), strict=True)
+    )
+    measured = [
+        _validation_document(held_out[index], data.kinds[source]) for index, source in enumerate(held_out.sources)
+    ]
+    headline = [document for document in measured if document.source in data.headline_kinds]
+    return Prepared(folder, load_tokenizer(folder), documents, held_out, headline or measured, summary, data)

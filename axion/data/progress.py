@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from axion.data.shards import ShardCounts, TokenDocuments
 from axion.data.sources.base import Document
@@ -81,10 +81,9 @@ def bytes_per_token(sides: Iterable[Counts]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Written:
     """The finished part of one side of the split."""
 
-    fingerprint: str
     counts: ShardCounts = ShardCounts(0, 0, 0, 0)  # noqa: RUF009 (a tuple)
     """Of its complete shards."""
     rows: list[Row] = field(default_factory=list)
@@ -92,23 +91,47 @@ class Progress:
     text_bytes: int = 0
     """Length of the text file that shows them."""
 
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"counts": self.counts._asdict()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """What `as_json` gave. Raises KeyError, TypeError or ValueError where it is something else."""
+        rows = [cast(Row, (str(row[0]), row[1], *map(int, row[2:]))) for row in content["rows"]]
+        return cls(ShardCounts(**content["counts"]), rows, int(content["text_bytes"]))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The finished part of a preparation."""
+
+    fingerprint: str
+    train: Written = Written()
+    validation: Written | None = None
+    """Where validation is written first."""
+    held_out: frozenset[int] = frozenset()
+    """The ranks of its documents."""
+
 
 def write_progress(folder: Path, progress: Progress) -> None:
-    """Records the complete shards of training."""
-    write_json(folder / PROGRESS_FILE, asdict(progress) | {"counts": progress.counts._asdict()})
+    """Records what is complete."""
+    validation = progress.validation and progress.validation.as_json()
+    content = {"fingerprint": progress.fingerprint, "train": progress.train.as_json(), "validation": validation}
+    write_json(folder / PROGRESS_FILE, content | {"held_out": sorted(progress.held_out)})
 
 
 def read_progress(folder: Path, fingerprint: str) -> Progress | None:
     """What an earlier preparation of the same data has finished; None if it cannot be used."""
     try:
         content = read_json(folder / PROGRESS_FILE)
-        rows = [cast(Row, (str(row[0]), row[1], *map(int, row[2:]))) for row in content["rows"]]
-        counts = ShardCounts(**content["counts"])
-        TokenDocuments.open(folder, Side.TRAIN, counts)
-        text_bytes = int(content["text_bytes"])
-        is_usable = content["fingerprint"] == fingerprint
-        is_usable &= (folder / "tokenizer.json").is_file()
-        is_usable &= (folder / f"{Side.TRAIN}.txt").stat().st_size >= text_bytes
+        validation = content["validation"] and Written.from_json(content["validation"])
+        held_out = frozenset(map(int, content["held_out"]))
+        progress = Progress(content["fingerprint"], Written.from_json(content["train"]), validation, held_out)
+        is_usable = progress.fingerprint == fingerprint and (folder / "tokenizer.json").is_file()
+        for side, written in ((Side.TRAIN, progress.train), (Side.VALIDATION, validation)):
+            if written and written.counts.shards:
+                TokenDocuments.open(folder, side, written.counts)
+                is_usable &= (folder / f"{side}.txt").stat().st_size >= written.text_bytes
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
-    return Progress(fingerprint, counts, rows, text_bytes) if is_usable else None
+    return progress if is_usable else None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerFast
 
+from axion.data.shards import SHARD_TOKENS
 from axion.data.sources import AnySource, Arithmetic, FileSource, Gsm8k, Source, Text, WordProblems, named_sources
 from axion.data.split import Split
 from axion.errors import AxionError
@@ -162,6 +163,9 @@ class DataRecipe(Section):
     """At most this many documents in total, for quick trials."""
     max_tokens: Annotated[int, Field(ge=1, le=10**15)] | None = None
     """Stop reading the sources, in their order, when the training data has this many tokens."""
+    shard_tokens: Positive = SHARD_TOKENS
+    """Tokens of a shard. Where `max_tokens` asks for more than one shard of a single source, training begins when the
+    first is ready: its first epoch shuffles the documents of each shard and reads one shard after the other."""
     seed: Seed = 1
     """Seed of the generated sources."""
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -181,6 +185,23 @@ class DataRecipe(Section):
     @property
     def split(self) -> Split:
         return Split(self.val_fraction, self.split_seed, self.holdout_fraction, self.max_validation_bytes)
+
+    @property
+    def validates_on_beginning(self) -> bool:
+        """Whether the held-out documents are those of the beginning of the text: its end may be far away, or unknown.
+
+        So it is with a single source of which training takes more than a shard, or all of a stream. Of several sources
+        the last ones may never be reached.
+        """
+        source, *others = self.sources
+        if others or self.max_documents:
+            return False
+        return source.is_streamed if self.max_tokens is None else self.max_tokens > self.shard_tokens
+
+    @property
+    def trains_by_shard(self) -> bool:
+        """Whether training may read the first shards while later ones are not ready."""
+        return self.validates_on_beginning and self.max_tokens is not None
 
     @property
     def kinds(self) -> list[str]:
@@ -285,8 +306,9 @@ class DataRecipe(Section):
 
     def identity(self) -> dict[str, Any]:
         """All that the documents depend on, as JSON. Raises AxionError where a local file is missing."""
-        content = self._dump("identity")
-        return content if self.max_tokens else {key: content[key] for key in content if key != "max_tokens"}
+        content = self._dump("identity") | ({"validation": "beginning"} if self.validates_on_beginning else {})
+        unused = {"max_tokens": None, "shard_tokens": SHARD_TOKENS}  # so that earlier data stays the same
+        return {key: value for key, value in content.items() if key not in unused or value != unused[key]}
 
     def released(self) -> dict[str, Any]:
         """The section as a release records it, as JSON: local files by name and sha256, never by path."""

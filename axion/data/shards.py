@@ -27,7 +27,7 @@ from axion.errors import AxionError
 from axion.labels import IGNORED
 
 SHARD_TOKENS = 2**23
-"""A shard is closed when it has this many tokens: 16 or 32 MB, which is what writing keeps in memory."""
+"""A shard is closed when it has this many tokens by default: 16 or 32 MB, which is what writing keeps in memory."""
 
 DOCUMENT = np.dtype([("tokens", np.int64), ("bytes", np.int64), ("source", np.uint8)])
 
@@ -174,10 +174,22 @@ class TokenDocuments(Sequence[Encoded]):
             shards: in their order.
             rows: per shard its documents, an array of `DOCUMENT`.
         """
-        self.shards = list(shards)
+        self.shards: list[Shard] = []
+        self.lengths, self.num_bytes, self.sources = (np.empty(0, DOCUMENT[name]) for name in DOCUMENT.names or ())
+        self.first_documents = np.zeros(1, np.int64)
+        """Of every shard the index of its first document; at the end the number of all documents."""
+        self._add(shards, rows)
+
+    def _add(self, shards: Sequence[Shard], rows: Sequence[np.ndarray]) -> None:
+        self.shards += shards
         table = np.concatenate(rows) if rows else np.empty(0, DOCUMENT)
-        self.lengths, self.num_bytes, self.sources = (table[name].copy() for name in ("tokens", "bytes", "source"))
-        self._first_documents = np.cumsum([0, *map(len, rows)])
+        self.lengths, self.num_bytes, self.sources = (
+            np.concatenate([before, table[name]])
+            for before, name in zip((self.lengths, self.num_bytes, self.sources), DOCUMENT.names or (), strict=True)
+        )
+        added = self.first_documents[-1] + np.cumsum([len(each) for each in rows], dtype=np.int64)
+        self.first_documents = np.concatenate([self.first_documents, added])
+        self.__dict__.pop("_starts", None)  # computed anew
 
     @classmethod
     def open(cls, folder: Path, split: str, expected: ShardCounts) -> Self:
@@ -190,20 +202,23 @@ class TokenDocuments(Sequence[Encoded]):
             OSError: a file is missing.
             ValueError: a file is broken, or the split has more or less than `expected`.
         """
-        shards, rows = [], []
-        for number in range(expected.shards):
-            stem = f"{split}-{number:05d}"
-            loss = folder / f"{stem}.loss.npy"
-            shard = Shard(_map(folder / f"{stem}.tokens.npy"), _map(loss) if loss.is_file() else None)
-            table = np.load(folder / f"{stem}.documents.npy")
-            if table.dtype != DOCUMENT or not shard.has_length(table["tokens"].sum()):
-                raise ValueError(f"{stem} is broken: its files do not match each other")
-            shards.append(shard)
-            rows.append(table)
-        opened = cls(shards, rows)
-        if opened.counts != expected:
-            raise ValueError(f"{split} has {opened.counts}; it must have {expected}")
+        opened = cls([], [])
+        opened.extend(folder, split, expected)
         return opened
+
+    def extend(self, folder: Path, split: str, expected: ShardCounts) -> None:
+        """Opens the shards that a `ShardWriter` has added meanwhile; raises as `open` does, and then adds nothing."""
+        opened = [_open_shard(folder, f"{split}-{number:05d}") for number in range(len(self.shards), expected.shards)]
+        before, shards = self.counts, [shard for shard, _ in opened]
+        counts = ShardCounts(
+            before.shards + len(opened),
+            before.masked_shards + sum(shard.loss is not None for shard in shards),
+            before.documents + sum(len(rows) for _, rows in opened),
+            before.tokens + sum(len(shard.tokens) for shard in shards),
+        )
+        if counts != expected:
+            raise ValueError(f"{split} has {counts}; it must have {expected}")
+        self._add(shards, [rows for _, rows in opened])
 
     @classmethod
     def in_memory(cls, documents: Sequence[Sequence[int]], loss: Sequence[Sequence[bool]] | None = None) -> Self:
@@ -218,7 +233,7 @@ class TokenDocuments(Sequence[Encoded]):
         """Where in its shard each document begins."""
         starts = np.cumsum(self.lengths) - self.lengths
         first_tokens = np.cumsum([0, *(len(shard.tokens) for shard in self.shards)])[:-1]
-        return starts - np.repeat(first_tokens, np.diff(self._first_documents))
+        return starts - np.repeat(first_tokens, np.diff(self.first_documents))
 
     @property
     def counts(self) -> ShardCounts:
@@ -246,10 +261,20 @@ class TokenDocuments(Sequence[Encoded]):
 
     def read(self, index: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Tokens `start` to `stop` of document `index` and their loss mask, as views of the memory maps."""
-        number = int(np.searchsorted(self._first_documents, index, side="right")) - 1
+        number = int(np.searchsorted(self.first_documents, index, side="right")) - 1
         shard, first = self.shards[number], int(self._starts[index])
         part = slice(first + start, first + stop)
         return shard.tokens[part], None if shard.loss is None else shard.loss[part]
+
+
+def _open_shard(folder: Path, stem: str) -> tuple[Shard, np.ndarray]:
+    """A shard and the table of its documents."""
+    loss = folder / f"{stem}.loss.npy"
+    shard = Shard(_map(folder / f"{stem}.tokens.npy"), _map(loss) if loss.is_file() else None)
+    table = np.load(folder / f"{stem}.documents.npy")
+    if table.dtype != DOCUMENT or not shard.has_length(table["tokens"].sum()):
+        raise ValueError(f"{stem} is broken: its files do not match each other")
+    return shard, table
 
 
 def _map(path: Path) -> np.ndarray:

@@ -10,8 +10,10 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from axion.data.packing import PackedWindows
 from axion.data.prepare import Prepared, data_fingerprint, data_versions
 from axion.data.recipe import DataRecipe, TokenizerRecipe
+from axion.data.whole_documents import WholeDocuments
 from axion.errors import AxionError, one_line
 from axion.files import locked, parse_yaml
 from axion.kernels.backend import Choice
@@ -43,6 +45,9 @@ class EarlierRun:
     """The tokenizer section, likewise."""
     checkpoint: Path | None
     """The newest, with every file verified; None if the run was stopped before its first."""
+    windows: dict = field(default_factory=dict)
+    """The order and the number of its windows, see `axion.training.runfile.describe_windows`; empty in runs of earlier
+    versions, which had the order "documents"."""
     restarts: list[int] = field(default_factory=list)
     """`training.restarts` of the run as it goes on."""
     goes_on: bool = False
@@ -86,12 +91,19 @@ def find_earlier(run: Path, recipe: Recipe, resume: bool) -> EarlierRun | None:
             "restore it, or start another run with --out DIR"
         )
     restarts = [*before.restarts, *([checkpoint.step_of(newest)] if goes_on and newest else [])]
-    return EarlierRun(False, backend, optimizer, recorded.data, recorded.tokenizer, newest, restarts, goes_on)
+    windows = info.get("windows") or {}
+    return EarlierRun(False, backend, optimizer, recorded.data, recorded.tokenizer, newest, windows, restarts, goes_on)
 
 
 @contextmanager
 def open_run(
-    run: Path, recipe: Recipe, data: Prepared, backend: Choice, optimizer: str, earlier: EarlierRun | None
+    run: Path,
+    recipe: Recipe,
+    data: Prepared,
+    windows: PackedWindows | WholeDocuments,
+    backend: Choice,
+    optimizer: str,
+    earlier: EarlierRun | None,
 ) -> Iterator[None]:
     """Creates the folder of a new run, or clears what an interrupted write left in that of an earlier one.
 
@@ -111,10 +123,10 @@ def open_run(
                 raise AxionError(f"another process has started or continued the run in {run}; --resume continues it")
             checkpoint.clear_staging(run)
             if earlier is None:
-                write_started(run, recipe, data, backend, optimizer)
+                write_started(run, recipe, data, windows, backend, optimizer)
             elif earlier.goes_on:
                 shutil.rmtree(run / FINAL, ignore_errors=True)  # its weights are those of the newest checkpoint
-                write_started(run, recipe, data, backend, optimizer, finished_before=read_run_file(run))
+                write_started(run, recipe, data, windows, backend, optimizer, finished_before=read_run_file(run))
 
         parallel.barrier()  # every process has made its checks before one of them writes
         parallel.from_main_process(open_folder)

@@ -16,7 +16,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
 
 from axion.data.packing import PackedWindows
-from axion.data.prepare import Prepared, prepare
+from axion.data.prepare import Prepared
 from axion.data.recipe import DataRecipe, TokenizerRecipe
 from axion.data.sources.chat import CHAT_TEMPLATE, Chat
 from axion.data.whole_documents import WholeDocuments
@@ -37,12 +37,13 @@ from axion.training.balance import ExpertBalancer
 from axion.training.build import build_model, checkpoint_gradients, choose_optimizer, load_start
 from axion.training.environment import describe_changes, environment
 from axion.training.experts import use_grouped_experts
+from axion.training.feed import Feed
 from axion.training.losses import smooth_labels
 from axion.training.memory import check_memory
 from axion.training.optim import build_optimizer, build_schedule
 from axion.training.recorder import RECORDER_STATE, Recorder
 from axion.training.resume import EarlierRun, find_earlier, open_run, with_restarts
-from axion.training.runfile import ADAPTER, FINAL, write_finished
+from axion.training.runfile import ADAPTER, FINAL, describe_windows, write_finished
 from axion.training.sharding import check_sharding, shard, unshard
 from axion.training.signals import StopSignals
 from axion.training.trainer import AxionTrainer
@@ -85,13 +86,13 @@ def train(
         Interrupted: a signal; a checkpoint was saved.
     """
     out = Path(out) if out else Path("runs") / recipe.name
-    with StopSignals() as stop, parallel.process_group():
-        plan = _plan(recipe, out, resume, backend, start)
+    with StopSignals() as stop, parallel.process_group(), Feed(stop) as feed:
+        plan = _plan(recipe, out, resume, backend, start, feed)
         if plan is None:
             _report(f"{out} is finished already; --out DIR starts another run")
         else:
-            with open_run(out, plan.recipe, plan.data, plan.backend, plan.optimizer, plan.earlier):
-                _fit(plan, out, stop)
+            with open_run(out, plan.recipe, plan.data, plan.windows, plan.backend, plan.optimizer, plan.earlier):
+                _fit(plan, out, stop, feed)
     return out
 
 
@@ -102,6 +103,7 @@ class _Plan:
     recipe: Recipe
     """With the revisions of its data filled in."""
     data: Prepared
+    """Of which the feed may add later shards."""
     windows: PackedWindows | WholeDocuments
     windows_per_pass: int
     steps: int
@@ -114,8 +116,8 @@ class _Plan:
     """What a new run starts from, instead of random weights."""
 
 
-def _plan(recipe: Recipe, out: Path, resume: bool, backend: str, start: Release | None) -> _Plan | None:
-    """Checks a run, cheapest first, prepares its data and compiles its kernels; None if the run is finished already."""
+def _plan(recipe: Recipe, out: Path, resume: bool, backend: str, start: Release | None, feed: Feed) -> _Plan | None:
+    """Checks a run, cheapest first, opens its data and compiles its kernels; None if the run is finished already."""
     training = recipe.training
     _check_start(recipe, start)
     windows_per_pass = _windows_per_pass(training, parallel.world_size())
@@ -135,14 +137,19 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str, start: Release 
     if earlier:
         recipe = recipe.model_copy(update={"training": with_restarts(recipe, earlier.restarts)})
         training = recipe.training
-    tokenizer = start.tokenizer if start else None
-    data = parallel.main_process_first(
-        lambda: prepare(recipe, progress=parallel.is_main_process(), tokenizer=tokenizer)
-    )
+    by_shard = recipe.data.trains_by_shard and not training.whole_documents
+    if earlier and earlier.windows.get("order") != "shards":
+        by_shard = False  # a run keeps its order
+    data = feed.open(recipe, start.tokenizer if start else None, by_shard)
     if recipe.data.find(Chat):
         data.tokenizer.chat_template = CHAT_TEMPLATE
     check_documents(data.validation)
-    windows = _windows(recipe, data)
+    windows = _windows(recipe, data, _epoch_tokens(recipe, data, feed.is_growing) if by_shard else None)
+    if earlier and earlier.windows and earlier.windows != describe_windows(windows):
+        raise AxionError(
+            f"{out} was started with {earlier.windows.get('per_epoch')} windows an epoch, and its data fills "
+            f"{windows.windows_per_epoch} now; start another run with --out DIR"
+        )
     steps = _count_steps(training, windows)
     if training.restarts and training.restarts[-1] >= steps:
         raise AxionError(f"training.restarts names step {training.restarts[-1]}, but the run has {steps} steps")
@@ -160,7 +167,7 @@ def _pinned(recipe: Recipe, earlier: EarlierRun | None) -> dict[str, DataRecipe 
     }
 
 
-def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
+def _fit(plan: _Plan, out: Path, stop: StopSignals, feed: Feed) -> None:
     """Trains and writes final/. Raises Interrupted where a signal ended the run before its last step."""
     recipe, steps = plan.recipe, plan.steps
     resumed_from = plan.earlier and plan.earlier.checkpoint
@@ -207,6 +214,7 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
         optimizers=(optimizer, build_schedule(optimizer, recipe.training, steps)),
     )
     recorder.log = trainer.log
+    trainer.add_callback(feed)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     try:
@@ -216,8 +224,10 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
             trainer.train(resume_from_checkpoint=str(resumed_from) if resumed_from else None)
     finally:
         recorder.close()
-    if recorder.interrupted and trainer.state.global_step < steps:
+    if trainer.state.global_step < steps:
         saved = checkpoint.checkpoints(out)[-1]
+        if feed.failure:
+            raise AxionError(f"{feed.failure}; {saved} is saved; continue with --resume")
         at = f"step {trainer.state.global_step} of {steps}"
         raise Interrupted(f"stopped at {at}; {saved} is saved; continue with --resume")
 
@@ -228,7 +238,7 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals) -> None:
             _write(out / ADAPTER, out, partial(save_adapters, adapted), plan.data.tokenizer)
             model = merge_adapters(adapted)
         _write_final(model, plan.data.tokenizer, out)
-        write_finished(out, recipe, plan.data, plan.backend, plan.optimizer, steps)
+        write_finished(out, recipe, feed.complete(plan.data), plan.windows, plan.backend, plan.optimizer, steps)
 
 
 def _report(line: str) -> None:
@@ -248,10 +258,19 @@ def _check_start(recipe: Recipe, start: Release | None) -> None:
         raise AxionError(f"{start.name} is not the release that {recipe.name} starts from: its weights differ")
 
 
-def _windows(recipe: Recipe, data: Prepared) -> PackedWindows | WholeDocuments:
+def _epoch_tokens(recipe: Recipe, data: Prepared, is_growing: bool) -> int | None:
+    """The tokens of an epoch that goes from shard to shard; None where there is but one shard."""
+    wanted = recipe.data.max_tokens
+    if is_growing or wanted is None:
+        return wanted
+    return min(wanted, data.train.counts.tokens) if len(data.train.shards) > 1 else None
+
+
+def _windows(recipe: Recipe, data: Prepared, epoch_tokens: int | None) -> PackedWindows | WholeDocuments:
     training = recipe.training
     if not training.whole_documents:
-        return PackedWindows(data.train, training.window, training.epochs, recipe.seed, training.document_mask)
+        settings = (training.window, training.epochs, recipe.seed, training.document_mask)
+        return PackedWindows(data.train, *settings, epoch_tokens=epoch_tokens)
     pad_id = data.tokenizer.convert_tokens_to_ids(str(data.tokenizer.pad_token))
     windows = WholeDocuments(data.train, training.window, training.epochs, recipe.seed, cast(int, pad_id))
     if windows.cut or windows.left_out:

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from axion.data.openings import openings
+from axion.data.packing import PackedWindows
 from axion.data.prepare import Prepared, data_versions
+from axion.data.whole_documents import WholeDocuments
 from axion.errors import AxionError
 from axion.files import read_json, write_json, write_text
 from axion.kernels.backend import Choice
@@ -39,6 +41,7 @@ def write_started(
     run: Path,
     recipe: Recipe,
     data: Prepared,
+    windows: PackedWindows | WholeDocuments,
     backend: Choice,
     optimizer: str,
     finished_before: dict | None = None,
@@ -53,15 +56,23 @@ def write_started(
     earlier = {key: before.get(key) for key in _OF_A_FINISHED_RUN} if finished_before else None
     _write(
         run,
-        _describe(recipe, data, backend, optimizer)
+        _describe(recipe, data, windows, backend, optimizer)
         | {"before": [*before.get("before", []), *([earlier] if earlier else [])]},
     )
 
 
-def write_finished(run: Path, recipe: Recipe, data: Prepared, backend: Choice, optimizer: str, steps: int) -> None:
+def write_finished(
+    run: Path,
+    recipe: Recipe,
+    data: Prepared,
+    windows: PackedWindows | WholeDocuments,
+    backend: Choice,
+    optimizer: str,
+    steps: int,
+) -> None:
     """Writes the run.json of a finished run. It keeps the commit of the code that the run was started with."""
     training, started = recipe.training, read_run_file(run)
-    info = _describe(recipe, data, backend, optimizer) | {
+    info = _describe(recipe, data, windows, backend, optimizer) | {
         "finished": True,
         **{key: started.get(key, default) for key, default in (("git_commit", None), ("before", []))},
         "steps": steps,
@@ -72,7 +83,15 @@ def write_finished(run: Path, recipe: Recipe, data: Prepared, backend: Choice, o
     _write(run, info)
 
 
-def _describe(recipe: Recipe, data: Prepared, backend: Choice, optimizer: str) -> dict:
+def describe_windows(windows: PackedWindows | WholeDocuments) -> dict:
+    """The order of a run's windows, "shards" or "documents", and their number in an epoch, which resuming keeps."""
+    by_shard = isinstance(windows, PackedWindows) and windows.by_shard
+    return {"order": "shards" if by_shard else "documents", "per_epoch": windows.windows_per_epoch}
+
+
+def _describe(
+    recipe: Recipe, data: Prepared, windows: PackedWindows | WholeDocuments, backend: Choice, optimizer: str
+) -> dict:
     return {
         "name": recipe.name,
         "finished": False,
@@ -81,6 +100,7 @@ def _describe(recipe: Recipe, data: Prepared, backend: Choice, optimizer: str) -
         "backend": backend.name,
         "optimizer": optimizer,
         "data": data.summary,
+        "windows": describe_windows(windows),
         "openings": openings(data),
         "data_versions": data_versions(data.data),
         "libraries": libraries(),

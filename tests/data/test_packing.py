@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from axion.data.packing import PackedWindows
-from axion.data.shards import Encoded, ShardWriter, TokenDocuments
+from axion.data.shards import Encoded, ShardCounts, ShardWriter, TokenDocuments
 from axion.errors import AxionError
 from axion.labels import IGNORED
 
@@ -92,3 +92,32 @@ def test_positions_restart_in_every_document():
 def test_too_few_tokens_for_a_window():
     with pytest.raises(AxionError, match="5 tokens, less than one window of 16"):
         windows(documents=TokenDocuments.in_memory([[1, 2, 3], [4, 5]]))
+
+
+def test_the_first_epoch_goes_from_shard_to_shard_whether_later_ones_are_there(tmp_path):
+    with ShardWriter(tmp_path, "train", 100, shard_tokens=200) as writer:
+        for document in DOCUMENTS:
+            writer.write(Encoded(document))
+    tokens = sum(map(len, DOCUMENTS))
+    whole = TokenDocuments.open(tmp_path, "train", writer.counts)
+    packed = PackedWindows(whole, 16, 2, seed=5, epoch_tokens=tokens - 7)
+    assert writer.counts.shards >= 3 and packed.windows_per_epoch == (tokens - 7) // 16
+    first, starts = stream(packed, 0), np.cumsum([0, *(len(shard.tokens) for shard in whole.shards)])
+    for shard, start in zip(whole.shards[:-1], starts, strict=False):
+        assert sorted(first[start : start + len(shard.tokens)]) == sorted(shard.tokens.tolist())
+    assert stream(packed, 1) == stream(PackedWindows(whole, 16, 2, seed=5), 1)[: packed.windows_per_epoch * 16]
+
+    growing = TokenDocuments([], [])
+    early = PackedWindows(growing, 16, 2, seed=5, epoch_tokens=tokens - 7)
+    item = 0
+    for number in range(1, len(whole.shards) + 1):
+        documents = int(whole.first_documents[number])
+        counts = ShardCounts(number, 0, documents, int(whole.lengths[:documents].sum()))
+        with pytest.raises(ValueError, match="train has"):
+            growing.extend(tmp_path, "train", counts._replace(tokens=counts.tokens + 1))
+        growing.extend(tmp_path, "train", counts)
+        assert growing.counts == counts
+        while item < min(counts.tokens // 16, packed.windows_per_epoch):
+            assert torch.equal(early[item]["input_ids"], packed[item]["input_ids"])
+            item += 1
+    assert stream(early, 1) == stream(packed, 1)

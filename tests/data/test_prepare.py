@@ -18,10 +18,10 @@ from axion.data import prepare as module
 from axion.data.encoding import DocumentEncoder
 from axion.data.mixture import Mixture
 from axion.data.prepare import prepare, validation_documents
-from axion.data.progress import Progress, read_progress, write_progress
+from axion.data.progress import Progress, Written, read_progress, write_progress
 from axion.data.recipe import DataRecipe, TokenizerRecipe
 from axion.data.shards import ShardWriter
-from axion.data.sources import Arithmetic, FileSource, hub
+from axion.data.sources import Arithmetic, FileSource, Text, hub
 from axion.errors import AxionError
 from axion.files import read_json
 from axion.labels import IGNORED
@@ -294,6 +294,53 @@ def test_a_smaller_share_of_large_text_is_held_out_and_everything_else_trains(st
     assert set(held_out) == set(ranked[: len(held_out)])
 
 
+def test_of_a_part_of_one_source_the_beginning_is_held_out(stories, tmp_path, monkeypatch):
+    monkeypatch.setattr(mixture, "TOKENIZER_BYTES", 5000)
+    several = ["data.max_tokens=30000", "data.shard_tokens=4000", "data.max_validation_bytes=150"]
+    recipe = stories(4000, *several)
+    prepared = prepare(recipe, tmp_path / "data", progress=False)
+    summary, held_out = prepared.summary, texts(prepared.folder, "validation.txt")
+    train = texts(prepared.folder, "train.txt")
+    assert 2 <= len(held_out) == len(prepared.validation) and summary["validation"]["bytes"] <= 150
+    assert max(map(_number, held_out)) < 5000 / 35 < len(train)
+    # all others train, also those that a hash would hold out of later text
+    assert sorted(map(_number, [*train, *held_out])) == list(range(len(train) + len(held_out)))
+    anew = validation_documents(prepared.data, prepared.tokenizer)
+    assert [each.ids.tolist() for each in anew] == [each.ids.tolist() for each in prepared.validation]
+    assert summary["shards"]["train"]["shards"] > 5 and summary["not_measured"] == 0
+
+    documents = Text.documents
+
+    def lost(source, split, seed):
+        yield from islice(documents(source, split, seed), 1000)
+        raise AxionError("no connection")
+
+    monkeypatch.setattr(Text, "documents", lost)
+    monkeypatch.setattr(encoding, "BATCH_DOCUMENTS", 50)
+    monkeypatch.setattr(TokenizerRecipe, "make", lambda *_: prepared.tokenizer)
+    with pytest.raises(AxionError, match="no connection"):
+        prepare(recipe, tmp_path / "again", progress=False)
+    (partial,) = (tmp_path / "again").iterdir()
+    validation = (partial / "validation-00000.tokens.npy").stat()
+    monkeypatch.setattr(Text, "documents", documents)
+    monkeypatch.setattr(Mixture, "settle", lambda _: pytest.fail("settled again"))
+    again = prepare(recipe, tmp_path / "again", progress=False).folder
+    assert _files(again) == _files(prepared.folder)
+    assert (again / "validation-00000.tokens.npy").stat().st_mtime_ns == validation.st_mtime_ns  # a run may read it
+
+
+def _number(story: str) -> int:
+    return int(story.split()[1])
+
+
+def test_the_beginning_of_a_short_text_holds_out_one_document(stories, tmp_path):
+    recipe = stories(12, "data.max_tokens=30000", "data.shard_tokens=20000", "data.val_fraction=1e-9")
+    prepared = prepare(recipe, tmp_path / "data", progress=False)
+    (held_out,) = texts(prepared.folder, "validation.txt")
+    documents = [*texts(prepared.folder, "train.txt"), held_out]
+    assert len(documents) == 12 and held_out == min(documents, key=recipe.data.split.rank)
+
+
 @pytest.mark.parametrize("fraction", ["0.05", "1e-9"])
 def test_of_a_short_text_the_document_of_the_lowest_rank_is_held_out(stories, tmp_path, fraction):
     recipe = stories(12, f"data.val_fraction={fraction}")
@@ -402,10 +449,9 @@ def test_the_revision_is_resolved_recorded_and_part_of_the_fingerprint(made, tmp
 
 
 @pytest.fixture
-def many_shards(small_recipe, tmp_path, monkeypatch):
+def many_shards(small_recipe, tmp_path):
     """A recipe whose training side has several shards, and what was prepared without an interruption."""
-    monkeypatch.setattr(module, "SHARD_TOKENS", 2000)
-    recipe = small_recipe("data.val_fraction=0.2")
+    recipe = small_recipe("data.val_fraction=0.2", "data.shard_tokens=2000")
     return recipe, prepare(recipe, tmp_path / "whole", progress=False)
 
 
@@ -463,7 +509,7 @@ def test_what_a_lost_connection_left_is_used_again(many_shards, tmp_path, monkey
     with pytest.raises(AxionError, match="no connection"):
         prepare(recipe, root, progress=False)
     (partial,) = root.iterdir()
-    assert read_json(partial / "progress.json")["counts"]["documents"] > 100
+    assert read_json(partial / "progress.json")["train"]["counts"]["documents"] > 100
     monkeypatch.setattr(Arithmetic, "documents", documents)
     monkeypatch.setattr(TokenizerRecipe, "make", lambda *_: pytest.fail("trained again"))
     assert _files(prepare(recipe, root, progress=False).folder) == _files(whole.folder)
@@ -474,7 +520,7 @@ def test_damaged_progress_is_made_again(many_shards, tmp_path, monkeypatch, dama
     recipe, whole = many_shards
     partial = tmp_path / "data" / f".{whole.folder.name}.partial"
     shutil.copytree(whole.folder, partial)
-    progress = Progress(whole.summary["fingerprint"], whole.train.counts)
+    progress = Progress(whole.summary["fingerprint"], Written(whole.train.counts))
     write_progress(partial, progress)
     assert read_progress(partial, whole.summary["fingerprint"]) == progress
     assert read_progress(partial, "another") is None

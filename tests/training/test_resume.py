@@ -193,7 +193,7 @@ def test_a_refused_run_prepares_and_compiles_nothing(tiny, stopped, tmp_path, mo
     def unexpected(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr("axion.training.run.prepare", unexpected)
+    monkeypatch.setattr("axion.training.feed.prepare", unexpected)
     monkeypatch.setattr("axion.kernels.backend.library", unexpected)
     with pytest.raises(AxionError, match="backend must be auto, torch or native, not 'fast'"):
         train(tiny(), tmp_path / "new", backend="fast")
@@ -289,7 +289,7 @@ def test_one_process_at_a_time_trains_in_a_folder(tiny, stopped, tmp_path, monke
         (tmp_path / "new" / "run.json").touch()
         return prepare(*arguments, **options)
 
-    monkeypatch.setattr("axion.training.run.prepare", meanwhile)
+    monkeypatch.setattr("axion.training.feed.prepare", meanwhile)
     with pytest.raises(AxionError, match=r"another process has started or continued the run in"):
         train(tiny(), tmp_path / "new", backend="torch")
     assert (tmp_path / "new" / "run.json").stat().st_size == 0

@@ -132,7 +132,7 @@ def test_a_routing_bias_of_nan_is_named_and_never_saved(tiny, tmp_path, monkeypa
     "override", ["architecture.hidden_size=1000000000", "architecture.num_hidden_layers=100000000"]
 )
 def test_a_model_that_cannot_fit_into_memory_is_refused_before_anything_is_made(tiny, tmp_path, override, monkeypatch):
-    monkeypatch.setattr("axion.training.run.prepare", lambda *_, **__: pytest.fail("prepared data"))
+    monkeypatch.setattr("axion.training.feed.prepare", lambda *_, **__: pytest.fail("prepared data"))
     with pytest.raises(
         AxionError, match=r"training [\d,]+ parameters takes at least [\d,]+ GB of memory, and there are"
     ):

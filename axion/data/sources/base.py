@@ -102,6 +102,11 @@ class Source(Section):
         """This source with the revision of its Hub data set filled in."""
         return self
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether a data set on the Hub is read from the network as it is needed, instead of downloaded first."""
+        return False
+
     def num_bytes(self) -> int | None:
         """About how much text there is, where that is known before it is read. Raises AxionError as `documents`."""
         return None
@@ -163,11 +168,6 @@ class FileSource(Source):
             return str(self.hub_id)
         names = self.local_paths() or [file.name for file in self.local_files or ()]
         return names_of(names) if names else super().data_name
-
-    @property
-    def is_streamed(self) -> bool:
-        """Whether a data set on the Hub is read from the network as it is needed, instead of downloaded first."""
-        return False
 
     def _are_copy(self, files: list[str], part: Part) -> bool:
         """Whether local files are the known copy of a split of `hub_id`. They are read only where one is known."""
