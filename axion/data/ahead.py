@@ -33,6 +33,9 @@ MARGIN = 1.25
 PATIENCE = 60
 """For how many seconds a file that another process has finished may be missing, as on a network file system."""
 
+NICENESS = 10
+"""How far the process steps back behind others, such as the training that goes on meanwhile."""
+
 _QUIET = b"quiet"
 
 
@@ -146,6 +149,8 @@ def promises(data: DataRecipe, documents: TokenDocuments) -> bool:
 def main() -> None:
     """Prepares the data that a message on standard input names. Its end ends this process too."""
     recipe, root, progress, tokenizer = pickle.load(sys.stdin.buffer)
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
     bar = progress_bar(disable=not progress)
 
     def listen() -> None:
