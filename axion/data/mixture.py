@@ -14,6 +14,7 @@ from axion.data.chunks import pieces
 from axion.data.recipe import DataRecipe
 from axion.data.shards import Encoded
 from axion.data.sources.base import Document, FileSource, Source
+from axion.data.sources.hub import Cursor, Place
 from axion.data.split import HeldOut, Side, Split
 from axion.errors import AxionError
 
@@ -40,6 +41,7 @@ class Mixture:
         self._splits = [data.split] if data.validates_on_beginning else splits_of(data)
         self._chosen: dict[Side, Container[int]] = {}
         self._held_out: list[Document] = []
+        self._cursor: Cursor | None = None
         self._clear()
         if data.max_documents:
             train = sum(1 for _ in self.documents())
@@ -84,7 +86,9 @@ class Mixture:
         """Holds out what an earlier `settle` did; `validation` does not have these documents again."""
         self._splits = [replace(self.data.split, ranks=ranks)]
 
-    def train(self, encode: Encode, skip: int = 0) -> Generator[tuple[Document, Encoded], None, None]:
+    def train(
+        self, encode: Encode, skip: int = 0, start: Place | None = None, dropped: int = 0
+    ) -> Generator[tuple[Document, Encoded], None, None]:
         """The documents of training and their tokens, in the order of the sources.
 
         The held-out documents are collected on the way. What is read ahead of the documents that were taken does not
@@ -93,8 +97,11 @@ class Mixture:
         Args:
             encode: the encoder.
             skip: leave out so many documents at the start.
+            start: begin there in a stream, instead of leaving out documents.
+            dropped: how many have been dropped before that.
         """
         self._clear()
+        self.dropped = dropped
         places, chosen = count(), self._chosen.get(Side.TRAIN)
         left = skip
 
@@ -107,6 +114,9 @@ class Mixture:
 
         for source, split in zip(self.data.sources, self._splits, strict=True):
             held_out = HeldOut[Document](split)
+            if self.data.validates_on_beginning and isinstance(source, FileSource):
+                self._cursor = Cursor(start or Place(0))
+                source = source.at(self._cursor)
             documents = source.documents(split, self.data.seed)
             try:
                 for document, encoded in encode((each, is_wanted(each)) for each in documents):
@@ -120,6 +130,10 @@ class Mixture:
                 if not self.data.validates_on_beginning:
                     self._held_out += held_out.kept()
                     self.not_measured += held_out.left_out
+
+    def place(self, document: Document) -> Place | None:
+        """Where a later `train` can start behind a document that this one has yielded; None where it has to skip."""
+        return self._cursor.place(document.row) if document.row and self._cursor else None
 
     def documents(self) -> Iterator[Document]:
         """The documents of training without their tokens."""

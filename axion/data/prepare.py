@@ -181,10 +181,14 @@ def _make(
                 write_progress(folder, done)
             started = done
 
-            def record(train: Written) -> None:
-                write_progress(folder, replace(started, train=train))
+            def record(train: Written, last: Document) -> None:
+                place, dropped = mixture.place(last), mixture.dropped
+                write_progress(folder, replace(started, train=train, place=place, dropped=dropped))
 
-            documents = mixture.train(encoder.encode, skip=done.train.counts.documents)
+            if done.place:
+                documents = mixture.train(encoder.encode, start=done.place, dropped=done.dropped)
+            else:
+                documents = mixture.train(encoder.encode, skip=done.train.counts.documents)
             train = _write(folder, Side.TRAIN, documents, encoder, data, done.train, bar, record)
             documents.close()  # what comes after the last token that is wanted
             validation = done.validation or write_validation()
@@ -239,7 +243,7 @@ def _write(
     data: DataRecipe,
     done: Written,
     bar: tqdm,
-    record: Callable[[Written], None] = lambda written: None,
+    record: Callable[[Written, Document], None] = lambda written, last: None,
 ) -> Written:
     """Writes one side of the split as shards, and its beginning as text.
 
@@ -251,7 +255,7 @@ def _write(
         data: has the order of the sources, and how many tokens training wants.
         done: what is there already.
         bar: shows the bytes.
-        record: receives what is there after every shard.
+        record: receives what is there after every shard, and the last document of it.
     """
     sources = {kind: number for number, kind in enumerate(data.kinds)}
     counts, text_bytes, tokens = Counts(done.rows), done.text_bytes, done.counts.tokens
@@ -267,7 +271,7 @@ def _write(
             tokens += len(encoded.ids)
             if shards.write(encoded._replace(source=sources[document.source])):
                 text.flush()
-                record(Written(shards.counts, counts.rows, text_bytes))
+                record(Written(shards.counts, counts.rows, text_bytes), document)
             if wanted is not None and tokens >= wanted:
                 break
     return Written(shards.counts, counts.rows, text_bytes)

@@ -7,6 +7,7 @@ from typing import Any, Self, cast
 
 from axion.data.shards import ShardCounts, TokenDocuments
 from axion.data.sources.base import Document
+from axion.data.sources.hub import Place
 from axion.data.split import Side
 from axion.files import read_json, write_json
 
@@ -111,13 +112,24 @@ class Progress:
     """Where validation is written first."""
     held_out: frozenset[int] = frozenset()
     """The ranks of its documents."""
+    place: Place | None = None
+    """Where a stream goes on behind the last document of training."""
+    dropped: int = 0
+    """How many documents before that were dropped."""
 
 
 def write_progress(folder: Path, progress: Progress) -> None:
     """Records what is complete."""
     validation = progress.validation and progress.validation.as_json()
-    content = {"fingerprint": progress.fingerprint, "train": progress.train.as_json(), "validation": validation}
-    write_json(folder / PROGRESS_FILE, content | {"held_out": sorted(progress.held_out)})
+    content = {
+        "fingerprint": progress.fingerprint,
+        "train": progress.train.as_json(),
+        "validation": validation,
+        "held_out": sorted(progress.held_out),
+        "place": progress.place and progress.place._asdict(),
+        "dropped": progress.dropped,
+    }
+    write_json(folder / PROGRESS_FILE, content)
 
 
 def read_progress(folder: Path, fingerprint: str) -> Progress | None:
@@ -125,8 +137,14 @@ def read_progress(folder: Path, fingerprint: str) -> Progress | None:
     try:
         content = read_json(folder / PROGRESS_FILE)
         validation = content["validation"] and Written.from_json(content["validation"])
-        held_out = frozenset(map(int, content["held_out"]))
-        progress = Progress(content["fingerprint"], Written.from_json(content["train"]), validation, held_out)
+        progress = Progress(
+            content["fingerprint"],
+            Written.from_json(content["train"]),
+            validation,
+            frozenset(map(int, content["held_out"])),
+            content["place"] and Place(**content["place"]),
+            int(content["dropped"]),
+        )
         is_usable = progress.fingerprint == fingerprint and (folder / "tokenizer.json").is_file()
         for side, written in ((Side.TRAIN, progress.train), (Side.VALIDATION, validation)):
             if written and written.counts.shards:

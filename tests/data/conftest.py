@@ -9,6 +9,7 @@ import pytest
 from axion.data.sources import Source
 from axion.data.split import Split
 from axion.recipe import Recipe, load_recipe
+from tests.hub.fixtures import hub, hub_server  # noqa: F401 (fixtures)
 
 SMALL = ("data.hub_id=null", "data.arithmetic=400", "data.word_problems=30", "tokenizer.vocab_size=400")
 

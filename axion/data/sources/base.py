@@ -12,9 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
+from pydantic import PrivateAttr
+
 from axion.checksums import identify
 from axion.data.sources.files import RECORDS, Record, check_file, files_passed_over, list_files, read_records, suffix_of
-from axion.data.sources.hub import hub_bytes, read_hub, resolve_revision, stream_hub
+from axion.data.sources.hub import Cursor, hub_bytes, read_hub, resolve_revision, stream_hub
 from axion.data.split import Side, Split
 from axion.errors import AxionError
 from axion.files import sha256
@@ -42,6 +44,8 @@ class Document:
     """The kind of its source."""
     side: Side
     language: str | None = None
+    row: int = 0
+    """The row of a streamed data set that it comes from; 0 elsewhere."""
 
     @cached_property
     def text(self) -> str:
@@ -153,6 +157,7 @@ class FileSource(Source):
     """Local files or folders instead of the Hub's train split; one path or a list."""
     local_files: list[LocalFile] | None = None
     """Filled in by a release: the name and SHA-256 of each of `files`."""
+    _cursor: Cursor | None = PrivateAttr(None)
 
     @property
     def is_from_hub(self) -> bool:
@@ -168,6 +173,12 @@ class FileSource(Source):
             return str(self.hub_id)
         names = self.local_paths() or [file.name for file in self.local_files or ()]
         return names_of(names) if names else super().data_name
+
+    def at(self, cursor: Cursor) -> Self:
+        """This source, whose documents are those behind the cursor's start, if it is streamed."""
+        source = self.model_copy()
+        source._cursor = cursor
+        return source
 
     def _are_copy(self, files: list[str], part: Part) -> bool:
         """Whether local files are the known copy of a split of `hub_id`. They are read only where one is known."""
@@ -224,8 +235,8 @@ class FileSource(Source):
 
     def _hub_records(self, part: Part) -> Iterator[Record]:
         with self._advising("files" if part == "train" else "test_files"):
-            read = stream_hub if self.is_streamed else read_hub
-            yield from read(str(self.hub_id), self.hub_config, part, self.revision)
+            place = (str(self.hub_id), self.hub_config, part, self.revision)
+            yield from stream_hub(*place, self._cursor) if self.is_streamed else read_hub(*place)
 
     @contextmanager
     def _advising(self, setting: str) -> Iterator[None]:
@@ -287,6 +298,6 @@ def names_of(paths: list[str]) -> str:
     return first if not rest else f"{first}, {rest[0]}" if len(rest) == 1 else f"{first} and {len(rest)} other files"
 
 
-def plain(text: str, source: str, side: Side, language: str | None) -> Document:
+def plain(text: str, source: str, side: Side, language: str | None, row: int = 0) -> Document:
     """A document that carries loss everywhere."""
-    return Document((Span(text),), source, side, language)
+    return Document((Span(text),), source, side, language, row)

@@ -36,6 +36,8 @@ class Record(NamedTuple):
     fields: Mapping[str, Any]
     where: str
     """For messages: `train.jsonl, line 3`."""
+    row: int = 0
+    """The number of the row, where the data set is streamed; 0 elsewhere."""
 
     def text(self, field: str, setting: str, may_be_empty: bool = False) -> str:
         """The text in a field.

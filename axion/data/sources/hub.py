@@ -4,9 +4,10 @@ A copy that `datasets` has cached is found by its commit, without a connection. 
 that one, or an error.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from axion.data.sources.files import Record
 from axion.errors import AxionError, one_line
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 CARD = "README.md"
 """The file that tells the commit of a revision; `datasets` reads it too, so that it is cached."""
+
+
+ROWS_PER_STATE = 1000
+"""A stream is begun again at most so many rows before the one that is wanted."""
 
 
 def resolve_revision(hub_id: str, config: str | None, revision: str | None) -> str | None:
@@ -71,8 +76,47 @@ def hub_bytes(hub_id: str, config: str | None, split: str, revision: str | None)
     return _rows(hub_id, config, split, revision).data.nbytes
 
 
-def stream_hub(hub_id: str, config: str | None, split: str, revision: str | None) -> Iterator[Record]:
+class Place(NamedTuple):
+    """A place in a stream of rows, from which it can be read again."""
+
+    row: int
+    """The rows behind this one are wanted."""
+    state_row: int = 0
+    """The row behind which `state` begins, at most `row`."""
+    state: dict[str, Any] | None = None
+    """What `datasets` calls the state of a stream; None is its start."""
+
+
+class Cursor:
+    """Begins a stream at a place, and tells the places of the rows that are read."""
+
+    def __init__(self, start: Place = Place(0)):  # noqa: B008 (a tuple)
+        self.start = start
+        self._passed = deque([(start.state_row, start.state)])
+
+    def add(self, row: int, state: dict[str, Any]) -> None:
+        """Remembers the state of the stream behind a row."""
+        self._passed.append((row, state))
+
+    def place(self, row: int) -> Place:
+        """The place behind a row that has been read. Rows before it cannot be asked for later."""
+        while len(self._passed) > 1 and self._passed[1][0] <= row:
+            self._passed.popleft()
+        return Place(row, *self._passed[0])
+
+
+def stream_hub(
+    hub_id: str, config: str | None, split: str, revision: str | None, cursor: Cursor | None = None
+) -> Iterator[Record]:
     """The records of one split, read from the network as they are needed; nothing of them is kept on this disk.
+
+    Args:
+        hub_id: the data set.
+        config: of the data set.
+        split: of the data set.
+        revision: a commit.
+        cursor: where to begin; it receives a state every `ROWS_PER_STATE` rows. Of the file in which it begins,
+            `datasets` reads the rows before it once more.
 
     Raises:
         AxionError: it cannot be loaded, is empty, or the connection is lost.
@@ -81,9 +125,16 @@ def stream_hub(hub_id: str, config: str | None, split: str, revision: str | None
 
     number = 0
     try:
-        for row in load_dataset(hub_id, config, split=split, revision=revision, streaming=True):
+        rows = load_dataset(hub_id, config, split=split, revision=revision, streaming=True)
+        if cursor and cursor.start.state:
+            number = cursor.start.state_row
+            rows.load_state_dict(cursor.start.state)
+        for row in rows:
             number += 1
-            yield Record(cast("dict[str, Any]", row), f"{hub_id} ({split}), row {number}")
+            if cursor is None or number > cursor.start.row:
+                yield Record(cast("dict[str, Any]", row), f"{hub_id} ({split}), row {number}", number)
+            if cursor and number % ROWS_PER_STATE == 0:
+                cursor.add(number, rows.state_dict())
     except Exception as error:  # datasets, the Hub client and the network each raise their own
         raise _cannot_load(f"row {number + 1} of {hub_id}", error) from None
     if number == 0:

@@ -69,15 +69,16 @@ class Text(FileSource):
 
     def documents(self, split: Split, seed: int) -> Iterator[Document]:
         """Held out by a hash of the text; documents in training show no held-out operand pair."""
-        found = False
-        for text in self._texts():
+        found = self._cursor is not None and self._cursor.start.row > 0
+        for text, row in self._texts():
             if text := text.strip():
                 found = True
-                yield plain(text, self.kind, split.side(text), self.language)
+                yield plain(text, self.kind, split.side(text), self.language, row)
         if not found:
             raise AxionError(f"{self.data_name} has no text; give a file with at least two documents")
 
-    def _texts(self) -> Iterator[str]:
+    def _texts(self) -> Iterator[tuple[str, int]]:
+        """All texts, each with its row if it is streamed."""
         if not self.files:
             yield from map(self._text_of, self.records(self.text_field))
         for file in self.local_paths():
@@ -85,13 +86,13 @@ class Text(FileSource):
             if suffix in RECORDS:
                 yield from map(self._text_of, read_records([file], [self.text_field]))
             elif suffix in SUFFIXES:
-                yield from self._cut(file)
+                yield from ((text, 0) for text in self._cut(file))
             else:
                 found = suffix or "a file without a suffix"
                 raise AxionError(f"{file}: cannot read {found}; give {suffix_list(SUFFIXES)}")
 
-    def _text_of(self, record: Record) -> str:
-        return record.text(self.text_field, "text_field", may_be_empty=True)
+    def _text_of(self, record: Record) -> tuple[str, int]:
+        return record.text(self.text_field, "text_field", may_be_empty=True), record.row
 
     def _cut(self, file: str) -> Iterator[str]:
         """The documents of a text file, read line by line."""
