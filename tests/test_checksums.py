@@ -7,6 +7,8 @@ import pytest
 
 from axion import checksums
 from axion.checksums import identify, remembered_sha256
+from axion.data.sources import Gsm8k
+from axion.recipe import load_recipe
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # of the empty message
 
@@ -63,3 +65,13 @@ def test_a_checksum_needs_no_cache_folder(large, monkeypatch):
     file, _ = large
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     assert remembered_sha256(file) == hashlib.sha256(b"first").hexdigest()
+
+
+def test_a_large_data_file_is_read_once_for_its_checksum(large):
+    file, read = large
+    recipe = load_recipe("axion1-v0.1", [f"data.sources.gsm8k.files={file}"])  # may be a known copy of GSM8K
+    data = recipe.data
+    assert data.hub_ids == [] and data.has_local_text and data.find(Gsm8k).data_name == "some.txt"
+    recorded = load_recipe("axion1-v0.1").data.model_validate(data.released())
+    assert data.identity() and recipe.to_yaml() and recorded.with_local_copies(data).other_files() == []
+    assert read == [file]

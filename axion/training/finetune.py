@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from axion.checksums import remembered_sha256
 from axion.data.sources import Chat, named_sources
 from axion.errors import AxionError
-from axion.files import sha256
 from axion.recipe import LoraRecipe, Recipe, build_recipe, read_recipe, used_fields
 from axion.release import WEIGHTS, Release
 from axion.tokenizer import SPECIAL_TOKENS
@@ -71,7 +71,7 @@ def finetuning_recipe(
         "tokenizer": {
             "kind": "start",
             "vocab_size": release.config.vocab_size,
-            "sha256": sha256(release.folder / "tokenizer.json"),
+            "sha256": remembered_sha256(release.folder / "tokenizer.json"),
         },
         "data": {**_split_of(made), "sources": named_sources(Chat, data)},
         "training": _training(settings, min(settings.max_length or LONGEST_WINDOW, context)),
@@ -120,7 +120,7 @@ def start_of(release: Release) -> dict[str, Any]:
     is_downloaded = release.folder.parent.name == "snapshots" and name.count("/") == 1
     return {
         "name": name,
-        "sha256": sha256(release.folder / WEIGHTS),
+        "sha256": remembered_sha256(release.folder / WEIGHTS),
         "repo_id": name if is_downloaded else release.info.get("repo_id"),
         "revision": release.folder.name if is_downloaded else release.info.get("tag"),
     }

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils.logging import disable_progress_bar
 
+from axion.checksums import remembered_sha256
 from axion.data.packing import PackedWindows
 from axion.data.prepare import Prepared
 from axion.data.recipe import DataRecipe, TokenizerRecipe
@@ -254,7 +255,7 @@ def _check_start(recipe: Recipe, start: Release | None) -> None:
         raise AxionError(
             f"{recipe.name} starts from {recipe.start.name}: run `python -m axion finetune`, or train --from it"
         )
-    if sha256(start.folder / WEIGHTS) != recipe.start.sha256:
+    if remembered_sha256(start.folder / WEIGHTS) != recipe.start.sha256:
         raise AxionError(f"{start.name} is not the release that {recipe.name} starts from: its weights differ")
 
 

@@ -1,8 +1,8 @@
 """Training that starts from the weights and the tokenizer of a release, on other data."""
 
+from axion.checksums import remembered_sha256
 from axion.data.recipe import TokenizerRecipe
 from axion.errors import AxionError
-from axion.files import sha256
 from axion.model.configuration_axion import AxionConfig
 from axion.recipe import Recipe, StartRecipe, read_recipe
 from axion.release import Release
@@ -37,7 +37,7 @@ def _tokenizer(release: Release) -> TokenizerRecipe:
     """The tokenizer section: of one that Axion trained its checksum, of others what the release's recipe says."""
     known = release.tokenizer.get_vocab()
     if all(known.get(token) == index for index, token in enumerate(SPECIAL_TOKENS)):
-        checksum = sha256(release.folder / "tokenizer.json")
+        checksum = remembered_sha256(release.folder / "tokenizer.json")
         return TokenizerRecipe(kind="start", vocab_size=release.config.vocab_size, sha256=checksum)
     if release.recipe_file is None:
         raise AxionError(f"{release.name} has no recipe.yaml, which says whose tokenizer it has")

@@ -8,9 +8,9 @@ import jinja2
 import torch
 from huggingface_hub import ModelCardData
 
+from axion.checksums import remembered_sha256
 from axion.errors import AxionError
 from axion.families import get_family
-from axion.files import sha256
 from axion.release import WEIGHTS, Release, open_release
 from axion.training.runfile import ADAPTER
 from publish.manifest import check_files, write_manifest
@@ -74,7 +74,7 @@ def open_base(start: dict) -> Release:
             base = open_release(reference)
         except AxionError:
             continue
-        if sha256(base.folder / WEIGHTS) == start["sha256"]:
+        if remembered_sha256(base.folder / WEIGHTS) == start["sha256"]:
             return base
     raise AxionError(f"the adapter belongs to {at}, which is neither here nor on the Hub with these weights")
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from axion.checksums import remembered_sha256
 from axion.data.format import prompt
 from axion.errors import AxionError
-from axion.files import parse_yaml, sha256
+from axion.files import parse_yaml
 from axion.inference.chat import can_chat, conversation_prompt
 from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace
@@ -80,7 +81,7 @@ class Ingredients:
         described = parse_yaml(recipe)
         family = described["family"]
         parts = [self.run / "metrics.csv", self.run / "run.json", *sorted((self.run / "final").iterdir())]
-        return {path.relative_to(self.run).as_posix(): sha256(path) for path in parts} | {
+        return {path.relative_to(self.run).as_posix(): remembered_sha256(path) for path in parts} | {
             "measured": fingerprint({key: value for key, value in self.measured.items() if key != "key"}),
             "recipe": fingerprint(recipe),
             "roadmap": fingerprint(roadmap(family, described["name"])),

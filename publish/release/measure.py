@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from axion.checksums import identify
+from axion.checksums import identify, remembered_sha256
 from axion.data.format import prompt
 from axion.data.recipe import DataRecipe
 from axion.errors import AxionError
@@ -16,7 +16,7 @@ from axion.evaluation.answers import complete
 from axion.evaluation.results import skipped_tasks, with_current_names
 from axion.evaluation.tasks import NotAvailable, Subject
 from axion.families import has_experts, is_looped
-from axion.files import parse_yaml, read_json, sha256, write_json
+from axion.files import parse_yaml, read_json, write_json
 from axion.inference.chat import Conversation, can_chat
 from axion.inference.routing import expert_favourites
 from axion.inference.sampling import Sampling
@@ -210,7 +210,7 @@ def _read_kept(run: Path, key: dict[str, str]) -> dict:
 def _key(run: Path, data: DataRecipe) -> dict[str, str]:
     """What the results depend on."""
     return {
-        "weights": sha256(run / "final" / "model.safetensors"),
+        "weights": remembered_sha256(run / "final" / "model.safetensors"),
         "data": fingerprint([data.settings(), _identify(data.local_paths()), _identify(data.test_paths())]),
         "measure": code_fingerprint("axion.evaluation.evaluate"),
         "samples": fingerprint(

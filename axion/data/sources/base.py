@@ -14,12 +14,11 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import PrivateAttr
 
-from axion.checksums import identify
+from axion.checksums import identify, remembered_sha256
 from axion.data.sources.files import RECORDS, Record, check_file, files_passed_over, list_files, read_records, suffix_of
 from axion.data.sources.hub import Cursor, hub_bytes, read_hub, resolve_revision, stream_hub
 from axion.data.split import Side, Split
 from axion.errors import AxionError
-from axion.files import sha256
 from axion.settings import Paths, Section
 
 _HUB_ID = re.compile(r"(?P<hub_id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
@@ -183,7 +182,7 @@ class FileSource(Source):
     def _are_copy(self, files: list[str], part: Part) -> bool:
         """Whether local files are the known copy of a split of `hub_id`. They are read only where one is known."""
         known = self._copy(part)
-        return known is not None and [sha256(check_file(file)) for file in files] == [known]
+        return known is not None and [remembered_sha256(check_file(file)) for file in files] == [known]
 
     def _copy(self, part: Part) -> str | None:
         return self.hub_copies.get(self.hub_id or "", {}).get(part)
