@@ -160,14 +160,14 @@ def family_page(model: OpenModel, language: Language, values: Mapping[str, objec
     links = {"nano_url": Written(originals.NANO_URL), "nano_settings_url": Written(originals.NANO_SETTINGS_URL)}
     tables = {
         "nano_settings": nano_table(model, language),
-        "nano_beyond": Written(texts("originals", language)["beyond"]),
+        "nano_remarks": nano_remarks(language),
     }
     return Written(_environment(language).from_string(page).render({**values, **links, **tables}))
 
 
 def nano_table(model: OpenModel, language: Language) -> Written:
-    """The settings of the Nano DeepSeek-V3 project beside those of the model, and what differs."""
-    words, notes = texts("documentation", language), texts("originals", language)
+    """The settings of the Nano DeepSeek-V3 project beside those of the model."""
+    words = texts("documentation", language)
     architecture = {name: getattr(model.release.config, name) for name in inspect.get_annotations(AxionConfig)}
     training = model.release.info.get("training") or {}
     recipe = training.get("recipe") if isinstance(training, Mapping) else None
@@ -176,14 +176,21 @@ def nano_table(model: OpenModel, language: Language) -> Written:
         [
             f"`{setting.name}`",
             _show(setting.value),
-            f"`{setting.ours}`" if setting.ours else "",
+            f"`{setting.ours.removeprefix('architecture.')}`" if setting.ours else "",
             _show(originals.own_value(setting, architecture, recipe)) if setting.ours else "",
-            notes.get(setting.name, ""),
         ]
         for setting in originals.NANO_SETTINGS
     )
-    head = ["original_key", "original_value", "key", "here", "remark"]
-    return _table([words[key] for key in head], rows)
+    return _table([words[key] for key in ("original_key", "original_value", "key", "here")], rows)
+
+
+def nano_remarks(language: Language) -> Written:
+    """What differs between the project and this family, and why: an item for each setting that needs a word."""
+    notes = texts("originals", language)
+    items = [
+        f"- `{setting.name}`: {notes[setting.name]}" for setting in originals.NANO_SETTINGS if setting.name in notes
+    ]
+    return Written("\n".join([*items, f"- {notes['beyond']}"]))
 
 
 def bias_table(model: OpenModel, language: Language) -> Written:

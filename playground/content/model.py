@@ -13,6 +13,9 @@ from playground.content.training import draw_overload, draw_training, list_evalu
 from playground.generate.catalogue import OpenModel
 from playground.locales import Language, LocaleNumbers, format_number, format_short, texts
 
+LETTER, LINE = 1.1, 12
+"""About the width of a letter and the height of a line on the chart of sizes, in percent of the chart's."""
+
 
 def model_html(model: OpenModel, language: Language, others: Iterable[tuple[str, dict]] = ()) -> str:
     """The HTML of all this; its charts are read by views/charts.js.
@@ -49,7 +52,10 @@ def model_html(model: OpenModel, language: Language, others: Iterable[tuple[str,
 
 
 def draw_scaling(points: list[Measured], current: str, language: Language) -> tuple[Chart, int] | None:
-    """The bits per byte of releases over their size, and the number of documents; None for fewer than two releases."""
+    """The bits per byte of releases over their size, and the number of documents; None for fewer than two releases.
+
+    A line connects those of the current one's family.
+    """
     text = texts("model", language)
     if len(points) < 2:
         return None
@@ -57,8 +63,9 @@ def draw_scaling(points: list[Measured], current: str, language: Language) -> tu
     room = (max(values) - min(values)) / 3  # for the names beside the points
     x = log_axis([point.parameters for point in points], partial(format_short, language=language))
     y = linear_axis([max(min(values) - room, 0), max(values) + room], ticks=4, language=language)
-    places = [(float(point.parameters), point.bits_per_byte) for point in points]
-    marks = tuple(
+    family = next((point.family for point in points if point.name == current), "")
+    places = [(float(point.parameters), point.bits_per_byte) for point in points if point.family == family]
+    marks = [
         {
             "x": x.place(point.parameters),
             "y": y.place(point.bits_per_byte),
@@ -67,9 +74,22 @@ def draw_scaling(points: list[Measured], current: str, language: Language) -> tu
             "current": point.name == current,
         }
         for point in points
-    )
+    ]
     line = curve("ax-line-raw", tuple(places), x, y)
-    return Chart(text["scaling"], x, y, (line,), text["scaling_axis"], marks), points[0].documents
+    chart = Chart(text["scaling"], x, y, (line,), text["scaling_axis"], tuple(_spread(marks)))
+    return chart, points[0].documents
+
+
+def _spread(marks: list[dict]) -> list[dict]:
+    """The marks, from left to right, with the names below their points where they would lie over another name above."""
+    above: list[dict] = []
+    for mark in marks:
+        width = LETTER * len(f"{mark['label']} {mark['note']}")
+        crowded = any(mark["x"] < other["x"] + other["width"] and abs(mark["y"] - other["y"]) < LINE for other in above)
+        mark |= {"width": width, "below": crowded}
+        if not crowded:
+            above.append(mark)
+    return marks
 
 
 def _read_curves(model: OpenModel) -> tuple[Curves | None, str]:

@@ -19,6 +19,7 @@ class Measured:
     parameters: int
     bits_per_byte: float
     documents: int
+    family: str
 
 
 def read_roadmap(info: dict) -> list[Member]:
@@ -87,6 +88,10 @@ def _measured(name: str, info: dict) -> Measured | None:
     try:
         result = measured(info["results"], TASK) or {}
         size, quality = int(info["parameters"]["total"]), float(result["bits_per_byte"])
-        return Measured(name, size, quality, int(result["documents"])) if size > 0 and quality > 0 else None
+        return (
+            Measured(name, size, quality, int(result["documents"]), str(info.get("family")))
+            if size > 0 and quality > 0
+            else None
+        )
     except (MalformedResults, KeyError, TypeError, ValueError):
         return None  # a visitor who chooses that release sees what is wrong with it

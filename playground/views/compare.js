@@ -118,17 +118,18 @@ export function start(host) {
       layers: make("div", "av-layers"),
       note: make("p", "av-note"),
       text: make("div", "av-text"),
-      load: make("div", "av-load"),
+      load: make("div", run.layers ? "av-load" : "av-verdict"),
       stats: make("dl", "av-stats"),
     };
     side.nodes = nodes;
     nodes.text.tabIndex = 0;
     nodes.text.setAttribute("role", "region");
-    nodes.load.setAttribute("role", "group");
+    if (run.layers) nodes.load.setAttribute("role", "group");
     const head = make("div", "av-head");
     head.append(nodes.status, nodes.layers);
     root.replaceChildren(head, nodes.note, nodes.text, nodes.load, nodes.stats);
     root.classList.toggle("av-many", run.experts > PALETTE);
+    root.classList.toggle("av-dense", run.layers === 0);
     buildLayers(side);
     side.cells = buildLoadTable(side.nodes.load, side.run);
     listen(side, nodes.text);
@@ -170,6 +171,7 @@ export function start(host) {
     const ended = complete && both().every((side) => side.ended);
     view.dataset.state = ended ? "done" : "running";
     for (const side of both()) drawSide(side);
+    part("ribbons").hidden = both().every((side) => side.run?.layers === 0);
     alignRibbons();
     if (!ended && following) part("scroll").scrollLeft = FAR;
     drawDivergence(ended);
@@ -192,7 +194,8 @@ export function start(host) {
     nodes.text.setAttribute("aria-label", fill("text_of", { side: side.key.toUpperCase() }));
     if (side.batch.text.childNodes.length) append(side);
     nodes.lane.setAttribute("aria-label", fill("ribbon_of", { side: side.key.toUpperCase() }));
-    nodes.load.setAttribute("aria-label", fill("load_note"));
+    if (run.layers) nodes.load.setAttribute("aria-label", fill("load_note"));
+    else nodes.load.textContent = fill("no_experts");
     side.counts.forEach((row, rowIndex) => row.forEach((_, expert) => drawCell(side, rowIndex, expert)));
     drawFigures(side);
   }

@@ -393,7 +393,7 @@ def _beside_nano(info: dict) -> dict[str, Any]:
         return {
             "key": setting.name,
             "original": setting_value(setting.value),
-            "names": [setting.ours] if setting.ours else [],
+            "ours_key": setting.ours.removeprefix("architecture."),
             "ours": "" if not setting.ours else setting_value(value),
             "note": originals.NOTES.get(setting.name, ""),
         }

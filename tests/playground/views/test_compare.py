@@ -139,9 +139,15 @@ def test_a_dense_model_has_no_experts_to_show(view, catalogue, tiny_release, tmp
     assert read_tokens(page, "b") == [step["t"] for step in steps]
     assert part(page, "side-a").locator(".av-cell").count() == 8
     assert part(page, "side-b").locator(".av-cell, .av-layers label").count() == 0
+    assert (
+        "no experts" in part(page, "side-b").text_content() and "no experts" not in part(page, "side-a").text_content()
+    )
+    assert part(page, "ribbons").is_visible()
     assert part(page, "ribbon-b").locator(".ac-col i, .av-row-labels span").count() == 0
     part(page, "side-b").locator(".av-tok").last.hover()
     assert "E1" not in part(page, "token").text_content() and part(page, "common").text_content() == ""
+    shown.show([*({**event, "side": "a"} for event in b), *b])
+    page.wait_for_function("document.querySelector('#comparison [data-part=ribbons]').hidden")
 
 
 def test_hostile_text_runs_nothing(view, catalogue):
