@@ -8,6 +8,7 @@ from typing import Any
 
 from axion.errors import AxionError
 from axion.evaluation.results import LOAD_SETS, MalformedResults, measured
+from axion.inference.routing import RoutingRow
 from playground.generate.catalogue import OpenModel
 
 DEAD_BELOW = 0.1
@@ -133,7 +134,7 @@ def _read_favourites(model: OpenModel) -> list[list[dict | None]] | None:
     cards: list[list[dict | None]] = [[None] * facts.experts for _ in range(facts.layers)]
     try:
         for entry in entries:
-            row, expert = rows[entry["layer"], entry.get("loop", 1)], entry["expert"] - 1
+            row, expert = rows[RoutingRow(entry["layer"], entry.get("loop", 1))], entry["expert"] - 1
             if not 0 <= expert < facts.experts:
                 raise ValueError(f"layer {entry['layer']}, expert {entry['expert']}")
             tokens = [_read_token(token) for token in entry["tokens"]]

@@ -516,7 +516,11 @@ ARCHITECTURE_ROWS = (
         _field("intermediate_size"),
         lambda model: _has_experts(model) and model.first_k_dense_replace > 0,
     ),
-    Row("rank of every matrix", _field("projection_rank"), lambda model: getattr(model, "projection_rank", None)),
+    Row(
+        "rank of every matrix",
+        _field("projection_rank"),
+        lambda model: getattr(model, "projection_rank", None) is not None,
+    ),
     Row("experts: shared + routed", _shared_and_routed, _has_experts),
     Row("expert groups", _groups, _has_experts),
     Row("expert width", _field("moe_intermediate_size"), _has_experts),
