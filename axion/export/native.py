@@ -9,7 +9,8 @@ There the output head is always stored, also where it equals the embeddings: Dee
 mlx-lm, vLLM and SGLang read it from the file whatever `tie_word_embeddings` says. All of them tie a `llama`.
 
 A layer of multi-token prediction is stored after the decoder's layers, where vLLM and SGLang look for it. transformers'
-own `DeepseekV3ForCausalLM` knows that place for 61 layers alone; to let it draft, name ours after loading:
+own `DeepseekV3ForCausalLM` knows that place for 61 layers alone; to let it draft (from 5.14 on, from 5.15 where the
+first layers are dense), name ours after loading:
 `model._keys_to_ignore_on_load_unexpected = [r"model\\.layers\\.<num_hidden_layers>\\."]`.
 """
 

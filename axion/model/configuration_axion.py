@@ -183,6 +183,15 @@ class AxionConfig(PreTrainedConfig):
             return self.shared_layers.start
         return self.num_hidden_layers + (loop - 1) * self.num_shared_layers
 
+    def get_mtp_config(self) -> PreTrainedConfig:
+        """The config with which transformers' `generate(use_mtp=True)` builds the layer of multi-token prediction.
+
+        That layer has experts. Some versions of transformers would build a dense one where the first layers are dense.
+        """
+        config = super().get_mtp_config()
+        config.first_k_dense_replace = 0
+        return config
+
     def _check_sizes(self) -> None:
         if self.attention not in ("mla", "gqa"):
             raise ValueError(f'attention is {self.attention!r}; it must be "mla" or "gqa"')

@@ -1,6 +1,5 @@
 """Parity, loops and multi-token prediction on other versions of transformers, each in its own environment."""
 
-import re
 import subprocess
 
 import pytest
@@ -21,8 +20,7 @@ TESTS = (
 @pytest.mark.parametrize("version", [OLDEST_TRANSFORMERS, FIRST_WITH_MTP, NEWEST_TRANSFORMERS])
 def test_the_model_is_the_same_on_this_version(version, make_environment):
     command = [make_environment(f"transformers=={version}.*"), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run([*command, "-m", "not slow", *TESTS], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([*command, "-rs", "-m", "not slow", *TESTS], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    skipped = re.search(r"(\d+) skipped", done.stdout)
     has_mtp = tuple(map(int, version.split("."))) >= tuple(map(int, FIRST_WITH_MTP.split(".")))
-    assert (skipped is None) == has_mtp, done.stdout[-500:]
+    assert ("this transformers has no MTP" in done.stdout) != has_mtp, done.stdout[-500:]
