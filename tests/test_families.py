@@ -12,7 +12,7 @@ from axion.model.configuration_axion import AxionConfig
 from axion.recipe import known_versions, load_recipe
 from axion.release import open_release
 from axion.series import families
-from publish.release.card import TEMPLATES
+from publish.release.card import TEMPLATES, check_metadata
 from tests.conftest import TINY
 
 AXION1 = FAMILIES["axion1"]
@@ -24,6 +24,7 @@ def test_a_family_has_its_card_its_series_and_a_recipe(family):
     assert family.name in families()
     recipes = [recipe for recipe in map(load_recipe, known_versions()) if recipe.family == family.name]
     for recipe in recipes:
+        check_metadata(recipe)
         assert family.describes(recipe.build_config())
         for form in family.exports if family.name != "axiom-dense" else ():  # its exports are yet to come
             check_export(recipe.build_config(), family, form)

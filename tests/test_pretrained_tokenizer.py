@@ -68,6 +68,8 @@ def test_tokens_are_tiktokens(encoding, tmp_path):
         for text, ids in zip(texts, encode_texts(ours, texts), strict=True):
             assert ids == theirs.encode_ordinary(text), repr(text)
             assert ours.decode(ids) == text
+    ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    assert ids == {theirs.eot_token} == {{"gpt2": 50_256}.get(name, 100_257)}
     special = "".join(sorted(theirs.special_tokens_set))
     assert loaded(special, add_special_tokens=False).input_ids == theirs.encode(special, allowed_special="all")
 
@@ -201,6 +203,9 @@ def test_the_size_and_the_special_tokens_are_the_tokenizers(bare):
         50256,
         None,
     )
+    assert load_recipe("nano-deepseek-v3").build_config().vocab_size == 50_257
+    config = load_recipe("axiom-dense-380m").build_config()
+    assert (config.vocab_size, config.bos_token_id, config.eos_token_id) == (100_277, 100_257, 100_257)
     config = recipe("tokenizer.kind=hub", f"tokenizer.id={bare}").build_config()
     assert (config.vocab_size, config.eos_token_id) == (257, 256)
     config = recipe().build_config()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from transformers import GenerationConfig
 
 from axion.errors import one_line
+from axion.pretrained_tokenizer import ENCODINGS, END_OF_TEXT
 from publish.check.folder import Folder, Problem, shown
 
 TOKENS = ("bos", "eos", "pad")
@@ -120,6 +121,28 @@ def sizes(folder: Folder) -> Iterator[Problem]:
     if config and tokenizer and tokenizer.get("model_max_length") != context:
         what = f"has the model_max_length {shown(tokenizer.get('model_max_length'))}"
         yield Problem("tokenizer_config.json", None, what, f"the model's max_position_embeddings is {shown(context)}")
+
+
+def encoding(folder: Folder) -> Iterator[Problem]:
+    """Where the tokenizer is one of tiktoken's encodings, its entries are exactly that one's, and the token that ends a
+    text also begins and pads it: a model with other ids or more rows is no longer interchangeable with others."""
+    made = folder.data("release.json").get("tokenizer")
+    known = ENCODINGS.get(str(made.get("encoding"))) if isinstance(made, dict) else None
+    config, names, ids = folder.data("config.json"), folder.data("tokenizer_config.json"), _token_ids(folder)
+    if known is None or not (config and names and ids):
+        return
+    has = f"{made['encoding']} has {known.size} entries"
+    if config.get("vocab_size") != known.size:
+        yield Problem("config.json", None, f"has the vocab_size {shown(config.get('vocab_size'))}", has)
+    special = {token: ids.get(token) for token in known.special_tokens}
+    if {*ids.values()} != {*range(known.size)} or special != known.special_tokens:
+        yield Problem("tokenizer.json", None, f"does not have the ids of {made['encoding']}", "build the release again")
+    for token in TOKENS:
+        content = names.get(f"{token}_token")
+        if (content.get("content") if isinstance(content, dict) else content) != END_OF_TEXT:
+            yield Problem(
+                "tokenizer_config.json", None, f"has the {token}_token {shown(content)}", f"use {END_OF_TEXT}"
+            )
 
 
 def _token_ids(folder: Folder) -> dict[str, int]:

@@ -40,6 +40,7 @@ RULES: tuple[Rule, ...] = (
     config.special_tokens,
     config.tokenizer_class,
     config.sizes,
+    config.encoding,
     card.front_matter,
     card.required_metadata,
     card.languages_and_tags,

@@ -1,9 +1,16 @@
 """Rules for the JSON files of a release."""
 
+import json
+import re
+
 import pytest
 
+from axion.pretrained_tokenizer import END_OF_TEXT, Encoding
+from axion.tokenizer import save_tokenizer
 from publish.check import config as rules
+from publish.check.folder import Folder
 from tests.publish.check.spoil import fields
+from tests.support.tokenizers import like_gpt2
 
 BROKEN = [
     (rules.config_fields, fields("config.json", transformers_version=None), "config.json has no transformers_version"),
@@ -67,3 +74,51 @@ BROKEN = [
 @pytest.mark.parametrize(("rule", "change", "messages"), [(rule, change, words) for rule, change, *words in BROKEN])
 def test_each_rule_alone_reports_its_problem(check_rule, rule, change, messages):
     check_rule(rule, change, messages)
+
+
+@pytest.fixture
+def of_gpt2(tmp_path, monkeypatch):
+    """A folder whose tokenizer is a small gpt2, with one special token for everything."""
+    tokenizer = like_gpt2()
+    last = len(tokenizer) - 1
+    small = Encoding("", "", "", {END_OF_TEXT: last}, len(tokenizer))
+    monkeypatch.setattr(rules, "ENCODINGS", {"gpt2": small})
+    save_tokenizer(tokenizer, tmp_path)
+    ids = {"bos_token_id": last, "eos_token_id": last}
+    for name, content in {
+        "config.json": {"vocab_size": small.size, "pad_token_id": None, "max_position_embeddings": 128, **ids},
+        "generation_config.json": {"pad_token_id": last, **ids},
+        "release.json": {"tokenizer": {"kind": "tiktoken", "encoding": "gpt2"}},
+    }.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    fields("tokenizer_config.json", model_max_length=128)(tmp_path)
+    return tmp_path
+
+
+def about_tokens(folder):
+    checked = Folder(folder)
+    return [str(found) for rule in (rules.special_tokens, rules.sizes, rules.encoding) for found in rule(checked)]
+
+
+def test_gpt2s_one_special_token_begins_ends_and_pads_texts(of_gpt2):
+    assert about_tokens(of_gpt2) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (fields("config.json", vocab_size=1024), r"config\.json has the vocab_size 1024: gpt2 has \d+ entries"),
+        (
+            fields("config.json", pad_token_id=3),
+            r"config\.json has the pad_token_id 3: the tokenizer's pad is '<\|endof",
+        ),
+        (fields("tokenizer_config.json", pad_token="!"), r"tokenizer_config\.json has the pad_token '!': use <\|endof"),
+        (
+            lambda folder: save_tokenizer(like_gpt2(special_tokens=(END_OF_TEXT, "<pad>")), folder),
+            r"tokenizer\.json does not have the ids of gpt2: build the release again",
+        ),
+    ],
+)
+def test_other_tokens_than_gpt2s_are_reported(of_gpt2, change, message):
+    change(of_gpt2)
+    assert any(re.fullmatch(message + ".*", found) for found in about_tokens(of_gpt2)), about_tokens(of_gpt2)
