@@ -426,7 +426,7 @@ def publish_all(request_for: Callable[[str, str], PublishRequest], user: str | N
             continue
         owner = user or _owner(folder, request_for(member.name, "").dry_run)
         request = replace(request_for(member.name, f"{owner}/{member.repo_name}"), skip_train=True)
-        if not get_family(load_recipe(member.name, (), None).family).exports:
+        if request.exports and not get_family(load_recipe(member.name).family).exports:
             request = replace(request, exports=False)
         try:
             summaries.append(publish(request, steps))
