@@ -309,9 +309,10 @@ def unused_fields(config: AxionConfig) -> dict[str, str]:
     """
     if config.attention == "mla":
         return {"head_dim": 'only attention "gqa" has it'}
-    latent = dict.fromkeys(LATENT_SIZES, 'only attention "mla" has it')
-    experts = dict.fromkeys(EXPERT_FIELDS, "no layer has experts (first_k_dense_replace is num_hidden_layers)")
-    return latent if has_experts(config) else latent | experts
+    unused: dict[str, str] = {name: 'only attention "mla" has it' for name in LATENT_SIZES}
+    if not has_experts(config):
+        unused |= dict.fromkeys(EXPERT_FIELDS, "no layer has experts (first_k_dense_replace is num_hidden_layers)")
+    return unused
 
 
 def used_fields(config: AxionConfig) -> dict[str, Any]:

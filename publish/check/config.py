@@ -127,16 +127,17 @@ def encoding(folder: Folder) -> Iterator[Problem]:
     """Where the tokenizer is one of tiktoken's encodings, its entries are exactly that one's, and the token that ends a
     text also begins and pads it: a model with other ids or more rows is no longer interchangeable with others."""
     made = folder.data("release.json").get("tokenizer")
-    known = ENCODINGS.get(str(made.get("encoding"))) if isinstance(made, dict) else None
+    name = str(made.get("encoding")) if isinstance(made, dict) else ""
+    known = ENCODINGS.get(name)
     config, names, ids = folder.data("config.json"), folder.data("tokenizer_config.json"), _token_ids(folder)
     if known is None or not (config and names and ids):
         return
-    has = f"{made['encoding']} has {known.size} entries"
     if config.get("vocab_size") != known.size:
-        yield Problem("config.json", None, f"has the vocab_size {shown(config.get('vocab_size'))}", has)
+        what = f"has the vocab_size {shown(config.get('vocab_size'))}"
+        yield Problem("config.json", None, what, f"{name} has {known.size} entries")
     special = {token: ids.get(token) for token in known.special_tokens}
     if {*ids.values()} != {*range(known.size)} or special != known.special_tokens:
-        yield Problem("tokenizer.json", None, f"does not have the ids of {made['encoding']}", "build the release again")
+        yield Problem("tokenizer.json", None, f"does not have the ids of {name}", "build the release again")
     for token in TOKENS:
         content = names.get(f"{token}_token")
         if (content.get("content") if isinstance(content, dict) else content) != END_OF_TEXT:
