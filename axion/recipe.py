@@ -309,7 +309,7 @@ def unused_fields(config: AxionConfig) -> dict[str, str]:
     """
     if config.attention == "mla":
         return {"head_dim": 'only attention "gqa" has it'}
-    unused: dict[str, str] = {name: 'only attention "mla" has it' for name in LATENT_SIZES}
+    unused: dict[str, str] = dict.fromkeys(LATENT_SIZES, 'only attention "mla" has it')
     if not has_experts(config):
         unused |= dict.fromkeys(EXPERT_FIELDS, "no layer has experts (first_k_dense_replace is num_hidden_layers)")
     return unused

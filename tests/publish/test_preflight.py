@@ -69,12 +69,6 @@ def test_requests_that_would_fail_hours_later_are_refused_at_once(unbuilt, reque
         run_steps(request_for(**changes))
 
 
-def test_a_family_without_other_forms_refuses_to_publish_them():
-    request = pipeline.PublishRequest("mini-axion1-debug", REPO_ID, dry_run=True, exports=True)
-    with pytest.raises(AxionError, match="models of the family mini-axion1 have no other forms; omit --exports"):
-        pipeline.preflight(request)
-
-
 def test_a_tokenizer_that_llama_cpp_cannot_read_is_refused_at_once(unbuilt, request_for, monkeypatch):
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE({token: index for index, token in enumerate([*letters, "</s>"])}, []))
