@@ -61,6 +61,7 @@ def test_there_is_a_command_of_each_kind():
         "params",
         "eval",
         "data",
+        "overfit",
         "train",
         "finetune",
         "chat",

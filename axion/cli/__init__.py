@@ -1,4 +1,4 @@
-"""The command line: `python -m axion params|data|train|finetune|generate|chat|eval|export|play`.
+"""The command line: `python -m axion params|data|train|overfit|finetune|generate|chat|eval|export|play`.
 
 Bad input ends with one line on standard error and exit code 2, Ctrl-C with 130 and no message. `--json` prints one JSON
 object to standard output and nothing else. Each command imports the heavy libraries that it needs, so `--help` is fast.
@@ -8,7 +8,7 @@ import typer
 
 from axion.cli.exits import run, run_and_exit
 from axion.cli.play import play
-from axion.cli.recipes import data, finetune, params, train
+from axion.cli.recipes import data, finetune, overfit, params, train
 from axion.cli.releases import chat, evaluate, export, generate
 
 __all__ = ["app", "main", "run", "run_and_exit"]
@@ -21,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (params, data, train, finetune, generate, chat):
+for command in (params, data, train, overfit, finetune, generate, chat):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command()(export)

@@ -1,4 +1,4 @@
-"""Commands that take a recipe, or make one: `params`, `data`, `train`, `finetune`."""
+"""Commands that take a recipe, or make one: `params`, `data`, `train`, `overfit`, `finetune`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -129,6 +130,32 @@ def train(
     with _run_to_the_end():
         run = train_model(recipe, out, resume=resume, backend=backend, start=opened)
         _tell_main(f"trained: {run / 'final'}")
+
+
+def overfit(
+    version: Version,
+    steps: Annotated[int, typer.Option(min=1, help="The most optimizer steps of each stage.")] = 1000,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="The result's folder; runs/NAME-overfit by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check that a recipe's model can learn: one sample, then a small batch, each to a loss below 0.05.
+
+    Dropout, label smoothing and weight decay are off. The folder gets a curve of each stage and overfit.json. Exits
+    with 1 where a stage did not reach the loss.
+    """
+    from axion.recipe import load_recipe
+    from axion.training.overfit import TARGET
+    from axion.training.overfit import overfit as learn_by_heart
+
+    stages = learn_by_heart(load_recipe(version, overrides or []), out, steps, progress=not as_json)
+    reached = all(stage.reached for stage in stages)
+    if as_json:
+        print(json.dumps({"target": TARGET, "reached": reached, "stages": [asdict(stage) for stage in stages]}))
+    else:
+        print("\n".join(map(str, stages)))
+    if not reached:
+        raise typer.Exit(1)
 
 
 @contextmanager

@@ -2,13 +2,11 @@
 
 from contextlib import nullcontext
 
-from safetensors.torch import load_file
-
 from axion.errors import AxionError
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import Recipe
-from axion.release import WEIGHTS, Release
+from axion.release import Release
 from axion.training import eight_bit
 from axion.training.balance import ExpertBalancer
 
@@ -22,22 +20,12 @@ def build_model(config: AxionConfig) -> AxionForCausalLM:
 
 
 def load_start(model: AxionForCausalLM, start: Release) -> None:
-    """Copies a release's weights into a model of `build_model`, with those of multi-token prediction.
+    """Copies a release's weights into a model of `build_model`, with those of multi-token prediction where it has them.
 
     Raises:
         AxionError: the model has that layer, and the release's file lacks its weights.
     """
-    weights = start.model.state_dict()  # without that layer
-    if model.mtp is not None:
-        prefix = f"model.layers.{model.config.num_hidden_layers}."
-        stored = load_file(start.folder / WEIGHTS)
-        weights |= {name: weight for name, weight in stored.items() if name.startswith(prefix)}
-        if missing := sorted(model.state_dict().keys() - weights.keys()):
-            raise AxionError(
-                f"{start.name} has no weights of multi-token prediction ({missing[0]}), which its config.json names; "
-                "start from a release that has them, or from one with num_nextn_predict_layers: 0"
-            )
-    model.load_state_dict(weights)
+    model.load_state_dict((start.model if model.mtp is None else start.mtp_model).state_dict())
 
 
 def checkpoint_gradients(model: AxionForCausalLM, balancer: ExpertBalancer) -> None:
@@ -46,10 +34,6 @@ def checkpoint_gradients(model: AxionForCausalLM, balancer: ExpertBalancer) -> N
     # renamed in transformers 5.24
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable(options)
-
-
-PLAIN = {"muon": "muon", "adamw": "adamw", "adamw8bit": "adamw"}
-"""The optimizer that a recipe names → the one of PyTorch that is used where bitsandbytes is not."""
 
 
 def choose_optimizer(recipe: Recipe, earlier: str | None) -> tuple[str, str | None]:
@@ -70,8 +54,8 @@ def choose_optimizer(recipe: Recipe, earlier: str | None) -> tuple[str, str | No
         reason = "bitsandbytes does not take sharded weights"
     if earlier == asked and reason:
         raise AxionError(f"the run was started with adamw8bit: {reason}; install it, or start a new run with --out DIR")
-    if earlier == PLAIN[asked]:
+    if earlier == "adamw":
         reason = "the run was started with it"
     if reason:
-        return PLAIN[asked], f"optimizer AdamW with whole state: {reason}"
+        return "adamw", f"optimizer AdamW with whole state: {reason}"
     return asked, f"optimizer AdamW with its state in 8 bits: {eight_bit.description()}"

@@ -8,8 +8,8 @@ from axion.params import count_parameters
 from axion.recipe import Recipe
 from axion.training import parallel
 
-BYTES_PER_PARAMETER = 12
-"""At least: a weight, its gradient and one moment of the optimizer, in fp32."""
+BYTES_PER_PARAMETER = {"muon": 12, "adamw": 12, "adamw8bit": 10}
+"""At least: a weight, its gradient and one moment of the optimizer in fp32, or both moments in 8 bits."""
 
 
 def check_memory(recipe: Recipe) -> None:
@@ -22,7 +22,9 @@ def check_memory(recipe: Recipe) -> None:
     """
     parameters = count_parameters(recipe.build_config()).total
     sharing = 1 if torch.cuda.is_available() else parallel.local_processes()
-    needed = parameters * BYTES_PER_PARAMETER * sharing / recipe.training.distributed.fsdp_size
+    needed = (
+        parameters * BYTES_PER_PARAMETER[recipe.training.optimizer] * sharing / recipe.training.distributed.fsdp_size
+    )
     memory = memory_bytes()
     if needed > memory:
         raise AxionError(

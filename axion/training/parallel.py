@@ -70,6 +70,11 @@ def world_size() -> int:
     return PartialState().num_processes
 
 
+def rank() -> int:
+    """The number of this process, from 0."""
+    return PartialState().process_index
+
+
 def local_processes() -> int:
     """How many of them run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_distributed() else 1

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -86,7 +85,7 @@ class Recorder(TrainerCallback):
         """The step of the lowest validation loss, where the recipe keeps the best checkpoint."""
         self.log: Callable[[dict[str, float]], None] = lambda row: None
         """Receives each row, for the trackers."""
-        self._loss_sums = Counter(train_loss=0.0)
+        self._loss_sums: dict[str, float] = {"train_loss": 0.0}
         self._steps_summed, self._counts_LE, self._rate = 0, None, 0.0
         self._seconds_before, self._started, self._row_started = 0.0, 0.0, (0.0, 0)
         self._best_loss = math.inf
@@ -104,7 +103,7 @@ class Recorder(TrainerCallback):
     def restore(self, state: dict) -> None:
         """Continues from the `state()` of a checkpoint."""
         earlier = {"train_loss": state["loss_sum"]} if "loss_sum" in state else {}  # as earlier versions saved it
-        self._loss_sums, self._steps_summed = Counter(state.get("loss_sums", earlier)), state["steps_summed"]
+        self._loss_sums, self._steps_summed = state.get("loss_sums", earlier), state["steps_summed"]
         self._counts_LE = None if state["counts"] is None else torch.tensor(state["counts"])
         if self.recipe.training.keep_best and (best := state.get("best")):
             self.best_step, self._best_loss = best["step"], best["val_loss"]
@@ -113,6 +112,8 @@ class Recorder(TrainerCallback):
 
     def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **kwargs):
         self.stop.is_training = True
+        if state.global_step == 0:  # a resumed run has loaded the state of each process
+            torch.manual_seed(self.recipe.seed + parallel.rank())  # each drops out other values
         if optimizer is not None and lr_scheduler is not None:
             # a finished run that goes on has saved the last rate of its schedule, not the first of the next
             schedule = zip(optimizer.param_groups, lr_scheduler.base_lrs, lr_scheduler.lr_lambdas, strict=True)
@@ -129,7 +130,7 @@ class Recorder(TrainerCallback):
     def add_losses(self, losses: dict[str, torch.Tensor], accumulation: int) -> None:
         """Adds the losses of one of `accumulation` micro-batches of a step, each under its column in metrics.csv."""
         for column, loss in losses.items():
-            self._loss_sums[column] += loss.item() / accumulation
+            self._loss_sums[column] = self._loss_sums.get(column, 0.0) + loss.item() / accumulation
 
     def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
         assert optimizer is not None
@@ -190,7 +191,7 @@ class Recorder(TrainerCallback):
             if self._bar:
                 shown = {"loss": f"{losses['train_loss']:.3f}", "tok/s": row["tokens_per_second"]}
                 self._bar.set_postfix(shown, refresh=False)
-        self._loss_sums, self._steps_summed, self._counts_LE = Counter(train_loss=0.0), 0, None
+        self._loss_sums, self._steps_summed, self._counts_LE = {"train_loss": 0.0}, 0, None
         self._row_started = (self._seconds(), step)
 
     def _mean_losses(self, steps: int) -> dict[str, float]:

@@ -315,6 +315,8 @@ def _choose_backend(recipe: Recipe, requested: str, build: bool = True) -> Choic
         unsupported_reason = "training.compile is for PyTorch"
     elif recipe.training.precision == "bf16":
         unsupported_reason = "training.precision is bf16, and the kernels train in fp32"
+    elif recipe.architecture.get("num_nextn_predict_layers"):
+        unsupported_reason = "the kernels do not train the layer of architecture.num_nextn_predict_layers"
     elif recipe.training.label_smoothing:
         unsupported_reason = "the kernels do not cover training.label_smoothing"
     elif recipe.training.gradient_checkpointing:
@@ -351,12 +353,18 @@ def _arguments(plan: _Plan, out: Path) -> TrainingArguments:
         dataloader_drop_last=True,
         remove_unused_columns=False,
         disable_tqdm=True,
-        ddp_find_unused_parameters=False,
+        ddp_find_unused_parameters=_gate_is_unused(plan.recipe),
         ddp_broadcast_buffers=False,  # every process moves its biases by the same counts
     )
     # without torchrun, Trainer would split each batch over all GPUs of the machine in one process
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _gate_is_unused(recipe: Recipe) -> bool:
+    """Whether the model has the gate of looped layers, which run once."""
+    config = recipe.build_config()
+    return config.num_shared_layers > 0 and config.num_loops == 1
 
 
 def _supports_bf16(cpu: bool) -> bool:

@@ -24,6 +24,7 @@ from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import DistributedRecipe, Recipe
 from axion.training import parallel
+from axion.training.build import build_model
 
 NEEDED = "transformers>=5.24"
 """Earlier versions shard the experts by another plan."""
@@ -50,11 +51,6 @@ def check_sharding(recipe: Recipe, processes: int) -> None:
         )
     if recipe.lora:
         raise AxionError("lora does not work with training.distributed; train the whole model, or set fsdp_size to 1")
-    if recipe.architecture.get("num_nextn_predict_layers"):
-        raise AxionError(
-            "multi-token prediction does not work with training.distributed; set "
-            "architecture.num_nextn_predict_layers=0, or fsdp_size=1"
-        )
     if recipe.training.compile:
         raise AxionError("training.compile does not work with training.distributed; set one of the two to its default")
 
@@ -66,6 +62,11 @@ class TiedAxionForCausalLM(AxionForCausalLM):
     not divided evenly, it pads each of them in memory of its own, and the optimizer updates only one of the two:
     https://github.com/pytorch/pytorch/issues/176076.
     """
+
+    def __init__(self, config: AxionConfig):
+        super().__init__(config)
+        if config.num_nextn_predict_layers:
+            self.attach_mtp()
 
     @classmethod
     def maybe_distribute_model(cls, model: nn.Module, distributed_config, mesh_manager):
@@ -114,7 +115,7 @@ def unshard(model: AxionForCausalLM, config: AxionConfig) -> AxionForCausalLM:
     """
     weights = gather(model.state_dict())
     with torch.device("cpu" if parallel.is_main_process() else "meta"):
-        whole = AxionForCausalLM(config)
+        whole = build_model(config)
     if parallel.is_main_process():
         whole.load_state_dict(weights)
     return whole

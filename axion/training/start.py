@@ -11,7 +11,7 @@ from axion.training.finetune import start_of
 
 MAY_DIFFER = {
     *("vocab_size", *SPECIAL_IDS),  # these are the tokenizer's
-    *("attention_dropout", "initializer_range", "use_cache", "output_router_logits"),
+    *("attention_dropout", "dropout", "initializer_range", "use_cache", "output_router_logits"),
 }
 """Fields of a configuration that do not say what the weights mean."""
 

@@ -107,13 +107,22 @@ def test_tokens_have_the_same_weight_in_every_micro_batch(tiny, folder, tmp_path
 
 
 @pytest.mark.slow
-def test_two_processes_match_the_gradients_of_the_whole_batch(start_run, tmp_path, whole):
+@pytest.mark.parametrize(
+    "options",
+    [(), ("architecture.num_nextn_predict_layers=1", "training.label_smoothing=0.1")],
+    ids=["plain", "multi-token prediction"],
+)
+def test_two_processes_match_the_gradients_of_the_whole_batch(tiny, start_run, tmp_path, whole, options):
+    if options:
+        out = tmp_path / "whole"
+        whole = out, train_and_record(tiny(STEPS, WITHOUT_CLIPPING, *options), out)
     group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     ranks = [
         start_run(
             tmp_path / "run",
             STEPS,
             WITHOUT_CLIPPING,
+            *options,
             environment=group | {"RANK": rank, "LOCAL_RANK": rank},
             work=rank_of_two,
         )
@@ -126,5 +135,5 @@ def test_two_processes_match_the_gradients_of_the_whole_batch(start_run, tmp_pat
         assert_equal_gradients(load_file(tmp_path / f"gradients-{rank}.safetensors"), whole[1])
     assert_same_rows(tmp_path / "run", whole[0])
     ours, theirs = (load_file(tmp_path / f"biases-{rank}.safetensors") for rank in ("0", "1"))
-    assert len(ours) == 2
+    assert len(ours) == (3 if options else 2)
     assert all(bias.abs().max() > 0 and torch.equal(bias, theirs[name]) for name, bias in ours.items())

@@ -163,6 +163,8 @@ def test_a_sharded_run_is_that_of_one_process(run_group, alone, tmp_path, group_
                 "training.document_mask=true",
             ),
         ),
+        (2, 2, ("architecture.num_nextn_predict_layers=1", "training.label_smoothing=0.1")),
+        (2, 1, ("architecture.num_nextn_predict_layers=1", "training.gradient_checkpointing=true")),
         (3, 1, ("training.batch_size=6",)),  # leaves parts of unequal size, and one process without experts
     ],
 )
