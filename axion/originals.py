@@ -33,8 +33,11 @@ class Setting:
         return f"{self.section}.{self.key}"
 
 
+ABSENT = "–"
+
+
 def own_value(setting: Setting, architecture: Mapping[str, Any], training: Mapping[str, Any]) -> Any:
-    """What a model's recipe has for a setting of the original; None where it has nothing, or where that is not known.
+    """What a model's recipe has for a setting of the original; ABSENT where it has nothing, or where that is not known.
 
     Args:
         architecture: the fields of the model's config.
@@ -43,7 +46,7 @@ def own_value(setting: Setting, architecture: Mapping[str, Any], training: Mappi
     value: Any = {"architecture": architecture, "training": training}
     for name in setting.ours.split("."):
         if not isinstance(value, Mapping) or name not in value:
-            return None
+            return ABSENT
         value = value[name]
     return value
 

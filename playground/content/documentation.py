@@ -177,11 +177,16 @@ def nano_table(model: OpenModel, language: Language) -> Written:
             f"`{setting.name}`",
             _show(setting.value),
             f"`{setting.ours.removeprefix('architecture.')}`" if setting.ours else "",
-            _show(originals.own_value(setting, architecture, recipe)) if setting.ours else "",
+            _show_setting(originals.own_value(setting, architecture, recipe)) if setting.ours else "",
         ]
         for setting in originals.NANO_SETTINGS
     )
     return _table([words[key] for key in ("original_key", "original_value", "key", "here")], rows)
+
+
+def _show_setting(value: object) -> str:
+    """A value as a recipe writes it."""
+    return originals.ABSENT if value == originals.ABSENT else "`null`" if value is None else _show(value)
 
 
 def nano_remarks(language: Language) -> Written:

@@ -156,6 +156,7 @@ def test_the_nano_card_lists_every_setting_of_the_original(releases):
     for setting in originals.NANO_SETTINGS:
         assert f"| `{setting.name}` |" in card
     assert "| `model.num_layers` | 6 | `num_hidden_layers` | 4 |" in card
+    assert originals.own_value(originals.NANO_SETTINGS[0], {}, {}) == originals.ABSENT
     assert "no latent attention" in card and "| 10 | `rope_parameters.factor` | 10 |" in card
     assert "| YaRN | factor 10 from 64 tokens | factor 40 from 4,096 tokens |" in card
 
