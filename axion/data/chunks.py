@@ -9,6 +9,7 @@ This module imports no more than it needs: it is also the program that the proce
 """
 
 import json
+import os
 import pickle
 import re
 import signal
@@ -119,8 +120,11 @@ def main() -> None:
             texts = pickle.load(source)
         except EOFError:
             return
-        pickle.dump(encoder.encode(texts), sink, protocol=pickle.HIGHEST_PROTOCOL)
-        sink.flush()
+        try:
+            pickle.dump(encoder.encode(texts), sink, protocol=pickle.HIGHEST_PROTOCOL)
+            sink.flush()
+        except BrokenPipeError:
+            os._exit(1)  # the parent was killed; at a usual exit, Python would flush once more and complain
 
 
 if __name__ == "__main__":

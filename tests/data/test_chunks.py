@@ -160,3 +160,12 @@ def test_a_process_that_ends_is_one_line(tokenizer, monkeypatch):
         for place, _ in enumerate(encoder.encode((each, True) for each in documents)):
             if place == 2:
                 encoder._pool._processes[0].kill()
+
+
+def test_a_process_whose_parent_was_killed_says_nothing(tokenizer, capfd):
+    process = encoding.start_module("axion.data.chunks")
+    encoding.send(process, (tokenizer.backend_tokenizer.to_str(), "<u2"))
+    encoding.opened(process.stdout).close()
+    encoding.send(process, ["the cat"])
+    encoding.opened(process.stdin).close()
+    assert process.wait() == 1 and capfd.readouterr().err == ""
