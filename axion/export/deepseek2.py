@@ -22,7 +22,8 @@ from axion.export.rules import ONE_PASS, Rules
 from axion.model.attention_axion import AxionRotaryEmbedding, softmax_scale
 from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
 
-ARCHITECTURE, TENSORS = "deepseek2", gguf.MODEL_ARCH.DEEPSEEK2
+ARCHITECTURE: str = "deepseek2"
+TENSORS: gguf.MODEL_ARCH = gguf.MODEL_ARCH.DEEPSEEK2
 
 LITE_LAYERS = (26, 27)
 """llama.cpp takes a model with this many layers for DeepSeek-V2-Lite, whose queries have no low-rank path."""

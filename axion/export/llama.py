@@ -19,7 +19,8 @@ from axion.export.rules import Rules, llama_rules
 from axion.model.attention_axion import AxionRotaryEmbedding
 from axion.model.configuration_axion import AxionConfig
 
-ARCHITECTURE, TENSORS = "llama", gguf.MODEL_ARCH.LLAMA
+ARCHITECTURE: str = "llama"
+TENSORS: gguf.MODEL_ARCH = gguf.MODEL_ARCH.LLAMA
 
 
 def rules(config: AxionConfig) -> Rules:

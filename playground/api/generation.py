@@ -183,7 +183,7 @@ def _for_client(
             score = next(scores, None) if event["prompt"] and event["i"] > 0 else None
             event = with_logprobs(event, model.release.tokenizer, asked.top, score)
     elif event["kind"] == "end" and event["reason"] == "eos" and asked.kind == "completion" and asked.top is not None:
-        yield _end_token(model, asked, ids)
+        yield _end_token(model, ids, asked.top, asked.sampling.num_loops)
     yield event | {"limit": MAX_SECONDS} if "limit" in event else event  # the limit of all texts together
 
 
@@ -193,9 +193,9 @@ def _end_tokens(model: OpenModel) -> list[int]:
     return sorted(token for token in ends if token < model.release.config.vocab_size)
 
 
-def _end_token(model: OpenModel, asked: CompletionRequest, ids: Sequence[int]) -> dict[str, Any]:
+def _end_token(model: OpenModel, ids: Sequence[int], top: int, num_loops: int) -> dict[str, Any]:
     """The likeliest of the tokens that end a text, after these tokens."""
-    scored_by = with_loops(model.release.model, asked.sampling.num_loops)
-    score, token = max((score_tokens(scored_by, [*ids, end], asked.top or 1)[-1], end) for end in _end_tokens(model))
+    scored_by = with_loops(model.release.model, num_loops)
+    score, token = max((score_tokens(scored_by, [*ids, end], top)[-1], end) for end in _end_tokens(model))
     event = {"kind": "end_token", "id": token, "t": "", "prompt": False, "p": score.probability, "alt": []}
-    return with_logprobs(event, model.release.tokenizer, asked.top, score)
+    return with_logprobs(event, model.release.tokenizer, top, score)
