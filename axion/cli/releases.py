@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,9 +25,6 @@ from axion.options import (
     TopK,
     TopP,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def generate(

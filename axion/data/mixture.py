@@ -25,6 +25,9 @@ TOKENIZER_BYTES = 2**25
 """The tokenizer is trained on at most this much text of each source: 32 MiB."""
 
 
+BEGINNING_SHARE = 1 / 64
+"""At least this share of the beginning of a text is held out where only its beginning is: half a MiB of 32 MiB."""
+
 Encode = Callable[[Iterable[tuple[Document, bool]]], Iterator[tuple[Document, Encoded | None]]]
 """Encodes documents, those whose tokens are wanted, and yields all of them in their order."""
 
@@ -37,6 +40,11 @@ class Mixture:
     """
 
     def __init__(self, data: DataRecipe):
+        if data.max_documents and any(source.is_streamed for source in data.file_sources):
+            raise AxionError(
+                "data.max_documents chooses among all documents, and a stream has no end; "
+                "give data.max_tokens, such as 1_000_000, instead"
+            )
         self.data = data
         self._splits = [data.split] if data.validates_on_beginning else splits_of(data)
         self._chosen: dict[Side, Container[int]] = {}
@@ -68,7 +76,8 @@ class Mixture:
         Raises:
             AxionError: there are none.
         """
-        split, ranks = self.data.split, set()
+        share = max(self.data.split.fraction, BEGINNING_SHARE)
+        split, ranks = replace(self.data.split, fraction=share), set()
         held_out = HeldOut[Document](split)
         for document in self._beginnings([split]):
             ranks.add(split.rank(document.text))

@@ -32,8 +32,8 @@ class PackedWindows(Dataset):
         epochs: how often to read all documents.
         seed: of the order.
         document_mask: see above.
-        epoch_tokens: how many tokens an epoch reads if the first one goes from shard to shard; None to read all that
-            the documents have, permuted in every epoch.
+        epoch_tokens: the tokens of an epoch, of which the first reads one shard after the other; None for all that the
+            documents have, permuted in every epoch.
 
     Raises:
         AxionError: the documents have fewer tokens than one window.

@@ -20,7 +20,7 @@ ROOT = Path("data")
 POLL_SECONDS = 0.2
 
 STEPS_AHEAD = 2
-"""The windows of so many steps are there before a step: Trainer reads the first batch of a step during the last."""
+"""How many steps have their windows before one begins: Trainer reads a step's first batch during the step before."""
 
 
 class Feed(TrainerCallback):
@@ -35,6 +35,8 @@ class Feed(TrainerCallback):
     def __init__(self, stop: StopSignals):
         self.failure: str | None = None
         """Why the run has been ended: the preparation has failed. None if it has not."""
+        self.can_go_on = True
+        """Whether the run can be resumed after that failure."""
         self._stop = stop
         self._stack = ExitStack()
         self._recipe: Recipe | None = None
@@ -146,6 +148,7 @@ class Feed(TrainerCallback):
             return finished, self._preparation.failure()
         if finished.train.tokens >= wanted:
             return finished, None
+        self.can_go_on = False  # its steps were counted for more tokens
         return finished, (
             f"the sources have {finished.train.tokens:,} tokens, fewer than data.max_tokens ({wanted:,}); all of them "
             "are prepared: start another run with --out DIR"

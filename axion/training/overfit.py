@@ -63,10 +63,10 @@ class Stage:
     """The file with the curve of the losses."""
 
     def __str__(self) -> str:
-        verb = "reached" if self.reached else "only reached"
+        end = f"after {self.steps} steps in {self.seconds:.1f} s"
         return (
             f"{self.name} ({self.windows} × {self.tokens // self.windows} tokens): loss {self.losses[0]:.3f} → "
-            f"{self.losses[-1]:.4f}, {verb} after {self.steps} steps in {self.seconds:.1f} s"
+            f"{self.losses[-1]:.4f} {end if self.reached else f'{end}; {TARGET} was not reached'}"
         )
 
 
@@ -127,7 +127,8 @@ def _without_regularisation(recipe: Recipe) -> Recipe:
 
 def _windows(recipe: Recipe, count: int, progress: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """The first training windows that predict something: ids and labels, each `[B, S]`."""
-    data = prepare(recipe, progress=progress)
+    # under a name of its own: preparing a recipe removes what is left of an interrupted preparation of the same name
+    data = prepare(recipe.model_copy(update={"name": f"{recipe.name}-overfit"}), progress=progress)
     size = min(recipe.training.window, LONGEST_WINDOW)
     windows = PackedWindows(data.train, size, epochs=1, seed=recipe.seed)
 

@@ -228,7 +228,8 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals, feed: Feed) -> None:
     if trainer.state.global_step < steps:
         saved = checkpoint.checkpoints(out)[-1]
         if feed.failure:
-            raise AxionError(f"{feed.failure}; {saved} is saved; continue with --resume")
+            advice = "; continue with --resume" if feed.can_go_on else ""
+            raise AxionError(f"{feed.failure}; {saved} is saved{advice}")
         at = f"step {trainer.state.global_step} of {steps}"
         raise Interrupted(f"stopped at {at}; {saved} is saved; continue with --resume")
 

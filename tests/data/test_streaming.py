@@ -39,6 +39,14 @@ def test_a_stream_is_read_as_far_as_it_is_needed(hub, small_recipe, tmp_path, mo
     assert 50 < max(hub[1:]) < 400
 
 
+def test_a_part_of_a_stream_is_not_chosen_among_all_of_its_documents(hub, small_recipe, tmp_path):
+    source = f"{{kind: text, hub_id: user/stories, revision: {COMMIT}, stream: true}}"
+    recipe = small_recipe(f"data.sources=[{source}]", "data.max_documents=100")
+    with pytest.raises(AxionError, match=r"a stream has no end; give data\.max_tokens, such as 1_000_000, instead"):
+        prepare(recipe, tmp_path, progress=False)
+    assert len(hub) == 1
+
+
 def test_a_lost_connection_is_one_line(hub):
     hub[0] = 30
     source = Text(hub_id="user/stories", revision=COMMIT, stream=True)

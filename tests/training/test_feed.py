@@ -133,8 +133,9 @@ def test_sources_that_end_early_end_the_run(recipe, late, tmp_path, monkeypatch)
     monkeypatch.setattr(feed, "promises", lambda *_: True)
     data = recipe.data.model_copy(update={"max_tokens": 10**6})
     recipe = recipe.model_copy(update={"data": data})
-    with pytest.raises(AxionError, match=r"the sources have \d\d,\d\d\d tokens, fewer than data\.max_tokens"):
+    with pytest.raises(AxionError, match=r"the sources have \d\d,\d\d\d tokens, fewer than data\.max_tokens") as error:
         train(recipe, tmp_path / "run", backend="torch")
+    assert str(error.value).endswith(" is saved")  # it cannot be resumed
     with pytest.raises(AxionError, match=r"was started with 15625 windows an epoch, and its data fills \d+ now"):
         train(recipe, tmp_path / "run", resume=True, backend="torch")
     assert read_json(train(recipe, tmp_path / "other", backend="torch") / RUN_FILE)["finished"]
