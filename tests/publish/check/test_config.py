@@ -13,6 +13,13 @@ from tests.publish.check.spoil import fields
 from tests.support.tokenizers import like_gpt2
 
 BROKEN = [
+    (
+        rules.encoding,
+        fields("release.json", tokenizer={"kind": "tiktoken", "encoding": "gpt2"}),
+        r"config\.json has the vocab_size \d+: gpt2 has 50257 entries",
+        r"tokenizer\.json does not have the ids of gpt2: build the release again",
+        *(rf"tokenizer_config\.json has the {token}_token .*: use <\|endoftext\|>" for token in rules.TOKENS),
+    ),
     (rules.config_fields, fields("config.json", transformers_version=None), "config.json has no transformers_version"),
     (rules.config_fields, fields("config.json", architectures=["Axiom"]), r"has the architectures \['Axiom'\]"),
     (rules.config_fields, fields("config.json", _name_or_path="runs/a"), "config.json has _name_or_path 'runs/a'"),
