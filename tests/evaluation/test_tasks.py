@@ -28,7 +28,7 @@ from axion.release import open_release
 from axion.shipped import ROOT
 from axion.tokenizer import generation_config, save_tokenizer
 from tests.conftest import TINY
-from tests.support.tokenizers import like_gpt2
+from tests.support.foreign_tokenizers import like_gpt2
 
 QUESTIONS = [
     {

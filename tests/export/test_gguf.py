@@ -17,7 +17,7 @@ from axion.export.gguf import DTYPES, check_model, check_tokenizer, write_gguf
 from axion.release import RELEASES, open_release
 from axion.tokenizer import SPECIAL_TOKENS
 from tests.export.conftest import DENSE, YARN
-from tests.support.tokenizers import like_gpt2
+from tests.support.foreign_tokenizers import like_gpt2
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from axion.tokenizer import save_tokenizer
 from publish.check import config as rules
 from publish.check.folder import Folder
 from tests.publish.check.spoil import fields
-from tests.support.tokenizers import like_gpt2
+from tests.support.foreign_tokenizers import like_gpt2
 
 BROKEN = [
     (
