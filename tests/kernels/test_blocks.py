@@ -11,6 +11,7 @@ import torch
 from axion.kernels import blocks
 from axion.kernels.blocks import use_kernels
 from axion.kernels.build import Unavailable
+from axion.kernels.coverage import unsupported_reason
 from axion.labels import IGNORED
 from axion.recipe import known_versions, load_recipe
 from axion.training.balance import ExpertBalancer
@@ -83,6 +84,7 @@ def test_loss_logits_and_every_gradient(make_model, shape):
     [
         version if version == "axion1-v0.1" else pytest.param(version, marks=pytest.mark.slow)
         for version in known_versions()
+        if unsupported_reason(load_recipe(version).build_config()) is None
     ],
 )
 def test_every_recipe(version):
