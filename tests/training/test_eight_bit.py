@@ -1,6 +1,7 @@
 """AdamW in 8 bits: which optimizer a run takes, what it records, and a run with bitsandbytes itself."""
 
 import json
+import os
 import subprocess
 import sys
 from types import ModuleType
@@ -14,6 +15,7 @@ from axion.training import eight_bit
 from axion.training.build import choose_optimizer
 from axion.training.optim import build_optimizer
 from axion.training.run import train
+from tests.conftest import ROOT
 from tests.training.test_optim import small_model
 
 EIGHT_BIT = ("training.optimizer=adamw8bit", "training.max_steps=4", "training.evaluations=1")
@@ -103,13 +105,14 @@ def _is_special(name: str) -> bool:
 
 RESUMED = """
 import sys
+from pathlib import Path
 from axion.recipe import load_recipe
 from axion.training.metrics import read_metrics
 from axion.training.recorder import Recorder
 from axion.training.run import train
 
 recipe = load_recipe("tiny.yaml", sys.argv[2:])
-train(recipe, sys.argv[1] + "/whole")
+train(recipe, Path(sys.argv[1], "whole"))
 step_end = Recorder.on_step_end
 def stop(self, args, state, control, **kwargs):
     if state.global_step == 3:
@@ -117,11 +120,11 @@ def stop(self, args, state, control, **kwargs):
     return step_end(self, args, state, control, **kwargs)
 Recorder.on_step_end = stop
 try:
-    train(recipe, sys.argv[1] + "/resumed")
+    train(recipe, Path(sys.argv[1], "resumed"))
 except KeyError:
     Recorder.on_step_end = step_end
-train(recipe, sys.argv[1] + "/resumed", resume=True)
-losses = [read_metrics(f"{sys.argv[1]}/{run}/metrics.csv")["train_loss"].tolist() for run in ("whole", "resumed")]
+train(recipe, Path(sys.argv[1], "resumed"), resume=True)
+losses = [read_metrics(Path(sys.argv[1], run, "metrics.csv"))["train_loss"].tolist() for run in ("whole", "resumed")]
 assert losses[0] == losses[1] and losses[0][-1] < losses[0][0], losses
 """
 
@@ -136,7 +139,12 @@ def test_a_run_with_bitsandbytes_learns_and_resumes(make_environment, folder, tm
         "architecture.moe_intermediate_size=48",
     )
     done = subprocess.run(
-        [python, "-c", RESUMED, tmp_path, *options], cwd=folder, capture_output=True, text=True, timeout=600
+        [python, "-c", RESUMED, tmp_path, *options],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert "optimizer AdamW with its state in 8 bits: bitsandbytes 0." in done.stderr
