@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
+from typing import cast
 
 import torch
-from transformers import DeepseekV3ForCausalLM
+from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 from transformers.cache_utils import DynamicCache
 
 from axion.export.native import native_config
@@ -107,7 +108,7 @@ def shape(size: str) -> dict:
     """Parameters, and bytes per token in the KV cache of Axion's model and of transformers' own."""
     ours, ids = build_model(size), torch.ones(1, 64, dtype=torch.long)
     counts = count_parameters(ours.config)
-    theirs = DeepseekV3ForCausalLM(native_config(ours.config))
+    theirs = DeepseekV3ForCausalLM(cast(DeepseekV3Config, native_config(ours.config)))
     bytes_per_token = {}
     for name, model in (("ours", ours), ("theirs", theirs)):
         cache = DynamicCache(config=model.config)

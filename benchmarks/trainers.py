@@ -90,11 +90,11 @@ def build(engine: str, size: str, context: int) -> tuple[PreTrainedModel, dict]:
 
 def build_transformers(ours: AxionForCausalLM, experts: str) -> tuple[PreTrainedModel, dict]:
     """transformers' own DeepSeek-V3 with our weights and an experts_implementation, by default its own choice."""
-    from transformers import DeepseekV3ForCausalLM
+    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
     from axion.export.native import native_config
 
-    theirs = DeepseekV3ForCausalLM(native_config(ours.config))
+    theirs = DeepseekV3ForCausalLM(cast(DeepseekV3Config, native_config(ours.config)))
     theirs.load_state_dict(ours.state_dict(), strict=True)
     if experts:
         theirs.set_experts_implementation(experts)

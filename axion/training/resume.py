@@ -159,9 +159,9 @@ def differences(before: dict, now: dict, prefix: str = "") -> list[str]:
     names = []
     for key in sorted({*before, *now}):
         path, old, new = prefix + key, before.get(key), now.get(key)
-        if path == "data.sources" and [each["kind"] for each in old] == [each["kind"] for each in new]:
-            for number, pair in enumerate(zip(old, new, strict=True)):
-                names += differences(*pair, f"{path}.{number}.")
+        if path == "data.sources" and old and new and [each["kind"] for each in old] == [each["kind"] for each in new]:
+            for number, (source, other) in enumerate(zip(old, new, strict=True)):
+                names += differences(source, other, f"{path}.{number}.")
         elif isinstance(old, dict) and isinstance(new, dict):
             names += differences(old, new, f"{path}.")
         elif old != new and path not in MAY_CHANGE:
