@@ -154,7 +154,7 @@ def family_page(model: OpenModel, language: Language, values: Mapping[str, objec
     """
     try:
         family = model.release.family
-    except AxionError:  # what is wrong with the release's recipe is no matter of the documentation
+    except AxionError:  # other parts of the page report a broken recipe
         family = family_of(model.release.config)
     page = (PAGES / "families" / f"{family.name}.{language}.md").read_text(encoding="utf-8").strip()
     links = {"nano_url": Written(originals.NANO_URL), "nano_settings_url": Written(originals.NANO_SETTINGS_URL)}
