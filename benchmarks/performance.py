@@ -129,7 +129,9 @@ def measure(effort: Effort, names: list[str], kept: Mapping[str, dict]) -> dict:
         part = PARTS[name].measure(effort, say)
         parts[name] = {"measured": time.strftime("%Y-%m-%d"), "machine": machine()} | part
     ordered = {name: parts[name] for name in PARTS if name in parts}
-    report = build_report(target_rows(ordered), backend=str(choose("auto", config_of("v0.1"))), parts=ordered)
+    report = build_report(
+        target_rows(ordered), backend=str(choose("auto", config_of("v0.1"), "training")), parts=ordered
+    )
     report["libraries"] = libraries() | llama_version()
     return report | {"minutes": round((time.monotonic() - start) / 60, 1), "quick": effort == QUICK}
 

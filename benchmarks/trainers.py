@@ -73,7 +73,7 @@ def build(engine: str, size: str, context: int) -> tuple[PreTrainedModel, dict]:
         from axion.kernels.backend import choose
         from axion.kernels.blocks import use_kernels
 
-        choice = choose("native", ours.config)
+        choice = choose("native", ours.config, "training")
         use_kernels(ours)
         return ours, {"backend": str(choice)}
     if engine == "axion-torch":

@@ -30,7 +30,7 @@ def pick_backend(model: AxionForCausalLM, backend: str = "auto") -> Choice:
         AxionError: an unknown backend, or "native" where the kernels cannot be used.
     """
     reason = None if backend == "torch" else unsupported_reason(model)
-    return choose(backend, model.config, model.device.type, reason)
+    return choose(backend, model.config, "decoding", model.device.type, reason)
 
 
 class Drawn(NamedTuple):

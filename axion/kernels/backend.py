@@ -9,6 +9,7 @@ from typing import Literal
 from axion.errors import AxionError
 from axion.kernels import coverage
 from axion.kernels.build import Unavailable, compiler, compiler_version, library, vector_lanes
+from axion.kernels.coverage import Use
 from axion.model.configuration_axion import AxionConfig
 
 BACKENDS: tuple[str, ...] = ("auto", "torch", "native")
@@ -29,16 +30,18 @@ class Choice:
 def choose(
     requested: str,
     config: AxionConfig,
+    use: Use,
     device: str = "cpu",
     unsupported_reason: str | None = None,
     build: bool = True,
 ) -> Choice:
-    """Chooses the backend for a model, and builds the kernels for it unless they are built already.
+    """Chooses the backend that trains a model or decodes with it, and builds the kernels unless they are built already.
 
     Args:
         requested: "auto" uses the kernels wherever they work; "torch" and "native" force one of the two. The value of
             `$AXION_BACKEND`, if it is set and not empty, replaces "auto".
         config: the model's config, checked by `axion.kernels.coverage`.
+        use: what the kernels are for.
         device: where the model is, "cpu" or "cuda".
         unsupported_reason: why the kernels cannot be used, where the caller knows of a reason.
         build: without it, nothing is compiled, and the choice holds unless the compiler fails.
@@ -58,10 +61,10 @@ def choose(
         if unsupported_reason is not None:
             raise Unavailable(unsupported_reason)
         if not build:
-            if (reason := coverage.unsupported_reason(config)) is not None:
+            if (reason := coverage.unsupported_reason(config, use)) is not None:
                 raise Unavailable(reason)
             return Choice("native", compiler_version(compiler()))
-        lanes = vector_lanes(library(config))
+        lanes = vector_lanes(library(config, use))
         return Choice("native", f"{compiler_version(compiler())}, {lanes} floats per vector")
     except Unavailable as reason:
         if backend == "native":

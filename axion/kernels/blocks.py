@@ -80,7 +80,7 @@ class _Passes:
         self.model = model
         self.harmless_hooks = harmless_hooks
         self.layers = cast("list[AxionDecoderLayer]", list(model.model.layers))
-        self.library = _typed(library(model.config))
+        self.library = _typed(library(model.config, "training"))
         self.on_routing = on_routing
         self._angles_CP: list[torch.Tensor] | None = None
 

@@ -1,9 +1,9 @@
 """Compiles the kernels for the dimensions of one model, caches the build and loads it.
 
-Every dimension is a constant of the compiled code (`dimensions.h`), so the compiler can unroll loops. The folder of a
-build is named by a hash of all that it depends on: sources, dimensions, compiler, flags, processor. Two processes that
-start at the same time each build in a temporary folder and rename it into place; the later one uses the folder that is
-already there.
+Training and decoding are libraries of their own, so that nobody waits for a part that is not used. Every dimension is a
+constant of the compiled code (`dimensions.h`), so the compiler can unroll loops. The folder of a build is named by a
+hash of all that it depends on: sources, dimensions, compiler, flags, processor. Two processes that start at the same
+time each build in a temporary folder and rename it into place; the later one uses the folder that is already there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 
 from axion.errors import AxionError
 from axion.files import new_folder
-from axion.kernels.coverage import unsupported_reason
+from axion.kernels.coverage import Use, unsupported_reason
 from axion.kernels.dimensions import dimensions_header
 from axion.model.configuration_axion import AxionConfig
 
@@ -43,18 +43,18 @@ class Unavailable(AxionError):
     """The kernels cannot be used; the message says why."""
 
 
-def library(config: AxionConfig) -> ctypes.CDLL:
-    """The compiled kernels for a model's dimensions, built on first use.
+def library(config: AxionConfig, use: Use) -> ctypes.CDLL:
+    """The compiled kernels that train, or decode with, models of these dimensions, built on first use.
 
     Builds are kept in `builds_folder()`.
 
     Raises:
         Unavailable: there is no compiler or OpenMP, the compiler fails, or the kernels do not cover the config.
     """
-    if (reason := unsupported_reason(config)) is not None:
+    if (reason := unsupported_reason(config, use)) is not None:
         raise Unavailable(reason)
     with _lock:
-        return _load(dimensions_header(config), os.environ.get("AXION_KERNELS_FLAGS", ""))
+        return _load(use, dimensions_header(config), os.environ.get("AXION_KERNELS_FLAGS", ""))
 
 
 def vector_lanes(kernels: ctypes.CDLL) -> int:
@@ -93,18 +93,19 @@ def compiler_version(command: str) -> str:
 
 
 @cache
-def _load(header: str, more_flags: str) -> ctypes.CDLL:
+def _load(use: Use, header: str, more_flags: str) -> ctypes.CDLL:
     if not SOURCES.is_dir():
         raise Unavailable("the sources of the kernels are not installed")
     command = compiler()
     flags = [*FLAGS, *processor_flags(), *more_flags.split()]
-    sources = sorted(path for path in SOURCES.rglob("*") if path.suffix in {".h", ".cpp"})
+    folders = (SOURCES / "common", SOURCES / use)
+    sources = sorted(path for folder in folders for path in folder.iterdir() if path.suffix in {".h", ".cpp"})
     known = [header, compiler_version(command), *flags, _processor(), torch.__version__]
     known += [f"{path.relative_to(SOURCES)}\n{path.read_text(encoding='utf-8')}" for path in sources]
     name = hashlib.sha256("\0".join(known).encode()).hexdigest()[:20]
     built = builds_folder() / name / LIBRARY
     if not built.is_file():
-        _build(command, flags, header, sources, built.parent)
+        _build(use, command, flags, header, sources, built.parent)
     # The OpenMP library is torch's own: the loader reuses a library of the same name.
     try:
         return ctypes.CDLL(str(built))
@@ -112,9 +113,9 @@ def _load(header: str, more_flags: str) -> ctypes.CDLL:
         raise Unavailable(f"the kernels do not load ({error}); delete {built.parent} to rebuild them") from None
 
 
-def _build(command: str, flags: Sequence[str], header: str, sources: Sequence[Path], folder: Path) -> None:
+def _build(use: Use, command: str, flags: Sequence[str], header: str, sources: Sequence[Path], folder: Path) -> None:
     """Builds in a temporary folder and renames it to `folder`."""
-    print("compiling the kernels for this model (once) …", file=sys.stderr)
+    print(f"compiling the kernels for {use} with this model (once) …", file=sys.stderr)
     try:
         with new_folder(folder, is_complete=lambda: (folder / LIBRARY).is_file()) as staged:
             (staged / "dimensions.h").write_text(header, encoding="utf-8")

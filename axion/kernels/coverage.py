@@ -1,4 +1,4 @@
-"""Which configs the kernels compute: an allow-list of fields and values.
+"""Which configs the kernels compute: an allow-list of fields and values, for training and for decoding.
 
 The kernels cover a config when every field that changes the computation is listed in `COVERED` with a value that its
 rule accepts. A field that is listed nowhere may change anything, so it means PyTorch. Extend the lists together with
@@ -10,9 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from transformers.configuration_utils import PreTrainedConfig
+
+from axion.model.configuration_axion import LATENT_SIZES
+
+Use = Literal["training", "decoding"]
+"""The two halves of the kernels: `axion.kernels.blocks` with the optimizer, and `axion.kernels.decoder`."""
 
 Rule = Callable[[Any], bool]
 
@@ -47,13 +52,18 @@ def _is_static_rope(value: object) -> bool:
     return isinstance(value, dict) and set(value) <= ROPE_FIELDS.get(value.get("rope_type", ""), set())
 
 
-COVERED: dict[str, Rule] = {
+LATENT_RULES: dict[str, Rule] = {
+    **dict.fromkeys(LATENT_SIZES, _is_size),
+    "q_lora_rank": lambda value: value is None or _is_size(value),
+}
+"""Sizes of latent attention; with grouped queries all of them are None."""
+
+_BOTH: dict[str, Rule] = {
     "attention": _is_one_of("mla"),
     **dict.fromkeys(
         (
             *("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings", "intermediate_size"),
-            *("num_attention_heads", "num_key_value_heads", "kv_lora_rank"),
-            *("qk_nope_head_dim", "qk_rope_head_dim", "qk_head_dim", "head_dim", "v_head_dim"),
+            *("num_attention_heads", "num_key_value_heads", "qk_head_dim", "head_dim"),
             *("moe_intermediate_size", "n_shared_experts", "n_routed_experts", "num_experts_per_tok"),
             *("n_group", "topk_group"),
         ),
@@ -63,7 +73,6 @@ COVERED: dict[str, Rule] = {
     "num_shared_layers": _is_one_of(0),
     "num_loops": _is_one_of(1),
     "dropout": _is_one_of(0),
-    "q_lora_rank": lambda value: value is None or _is_size(value),
     "first_k_dense_replace": _is_count,
     "routed_scaling_factor": _is_number,
     "rms_norm_eps": _is_number,
@@ -80,7 +89,12 @@ COVERED: dict[str, Rule] = {
     "_output_attentions": _is_one_of(False, None),
     "return_dict": _is_one_of(True),
 }
-"""Fields that change the result, each with the values for which the kernels give it."""
+
+COVERED: dict[Use, dict[str, Rule]] = {
+    "training": _BOTH,
+    "decoding": _BOTH,
+}
+"""Fields that change the result, each with the values for which the kernels give it; besides them `LATENT_RULES`."""
 
 NOT_COMPUTED = {
     *("pad_token_id", "bos_token_id", "eos_token_id", "initializer_range", "use_cache", "output_router_logits"),
@@ -89,28 +103,40 @@ NOT_COMPUTED = {
 """Fields of a release's config that do not change the computation, besides those of transformers' base config."""
 
 
-def unsupported_reason(config: PreTrainedConfig) -> str | None:
-    """Why the kernels cannot compute a model with this config, in one line; None where they can."""
+def unsupported_reason(config: PreTrainedConfig, use: Use) -> str | None:
+    """Why the kernels cannot train, or decode with, a model of this config, in one line; None where they can."""
     values = vars(config)
-    for name, is_covered in COVERED.items():
+    grouped = values.get("attention") == "gqa"
+    rules = COVERED[use] | (dict.fromkeys(LATENT_SIZES, _is_one_of(None)) if grouped else LATENT_RULES)
+    for name, is_covered in rules.items():
         if name not in values:
             return f"the kernels need {name}, which the config lacks"
         if not is_covered(values[name]):
             return _not_covered(name, values[name])
-    for name, expected in _implied(values).items():
+    for name, expected in (_implied_by_groups if grouped else _implied_by_latents)(values).items():
         if values[name] != expected:
             return _not_covered(name, values[name])
-    known = COVERED.keys() | NOT_COMPUTED | _base_fields()
+    known = rules.keys() | NOT_COMPUTED | _base_fields()
     unknown = next((name for name in values if name not in known), None)
     return None if unknown is None else _not_covered(unknown, values[unknown])
 
 
-def _implied(values: dict[str, Any]) -> dict[str, int]:
+def _implied_by_latents(values: dict[str, Any]) -> dict[str, int]:
     """Fields whose value follows from others in latent attention."""
     return {
         "num_key_value_heads": values["num_attention_heads"],
         "qk_head_dim": values["qk_nope_head_dim"] + values["qk_rope_head_dim"],
         "head_dim": values["qk_rope_head_dim"],
+    }
+
+
+def _implied_by_groups(values: dict[str, Any]) -> dict[str, int | bool]:
+    """Fields whose value follows from others in grouped-query attention."""
+    heads, keys = values["num_attention_heads"], values["num_key_value_heads"]
+    return {
+        "num_key_value_heads": keys if heads % keys == 0 else heads,
+        "qk_head_dim": values["head_dim"],
+        "rope_interleave": False,
     }
 
 

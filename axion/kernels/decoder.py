@@ -57,7 +57,7 @@ class NativeDecoder:
         if (reason := unsupported_reason(model)) is not None:
             raise Unavailable(reason)
         self.config = config = model.config
-        self._library = _declare(library(config))
+        self._library = _declare(library(config, "decoding"))
         self._packed = packed = packed_weights(model, weights, self._library)
         positions, chosen = config.max_position_embeddings, config.num_experts_per_tok
         routed = (positions, 2, len(config.mixture_layers), chosen)

@@ -19,6 +19,8 @@ NEWTON_SCHULZ_STEPS = 5
 
 def absorbs_keys(config: AxionConfig) -> bool:
     """Whether the decoder multiplies W_uk into the query weights: where that needs fewer products than applying it."""
+    if config.attention == "gqa":
+        return False
     query_input = config.q_lora_rank or config.hidden_size
     latent, nope = config.kv_lora_rank, config.qk_nope_head_dim
     return query_input * latent <= query_input * nope + nope * latent
@@ -26,24 +28,37 @@ def absorbs_keys(config: AxionConfig) -> bool:
 
 def absorbs_values(config: AxionConfig) -> bool:
     """Whether the decoder multiplies W_uv into the output weights: where that needs fewer products than applying it."""
+    if config.attention == "gqa":
+        return False
     hidden, latent, value = config.hidden_size, config.kv_lora_rank, config.v_head_dim
     return latent * hidden <= latent * value + value * hidden
 
 
 def dimensions_header(config: AxionConfig) -> str:
-    """The text of dimensions.h for a model."""
+    """The text of dimensions.h for a model.
+
+    With grouped queries a head is all rotary, `kNope` and the sizes of the latents are 0, and its queries, keys and
+    values are `kHeadDim` wide.
+    """
+    grouped = config.attention == "gqa"
     sizes = {
         "kVocabulary": config.vocab_size,
         "kHidden": config.hidden_size,
         "kLayers": config.num_hidden_layers,
         "kDenseLayers": config.first_k_dense_replace,
         "kDenseWidth": config.intermediate_size,
+        "kEntryLayers": config.shared_layers.start,  # before the layers that are looped
+        "kSharedLayers": config.num_shared_layers,
+        "kPredictionLayers": config.num_nextn_predict_layers,  # of multi-token prediction
+        "kProjectionRank": config.projection_rank or 0,  # 0: full matrices
         "kHeads": config.num_attention_heads,
+        "kKeyValueHeads": config.num_key_value_heads,
+        "kHeadDim": config.qk_head_dim,  # of a query and a key
         "kQueryRank": config.q_lora_rank or 0,  # 0: queries are projected by one full matrix
-        "kLatent": config.kv_lora_rank,
-        "kNope": config.qk_nope_head_dim,
-        "kRope": config.qk_rope_head_dim,
-        "kValue": config.v_head_dim,
+        "kLatent": config.kv_lora_rank or 0,
+        "kNope": config.qk_nope_head_dim or 0,
+        "kRope": config.head_dim,
+        "kValue": config.head_dim if grouped else config.v_head_dim,
         "kExperts": config.n_routed_experts,
         "kChosen": config.num_experts_per_tok,
         "kExpertWidth": config.moe_intermediate_size,
@@ -54,6 +69,7 @@ def dimensions_header(config: AxionConfig) -> str:
         "kNewtonSchulzSteps": NEWTON_SCHULZ_STEPS,
     }
     switches = {
+        "kGroupedQuery": grouped,
         "kNormalise": config.norm_topk_prob,
         "kInterleave": config.rope_interleave,
         "kAbsorbKeys": absorbs_keys(config),
@@ -61,7 +77,7 @@ def dimensions_header(config: AxionConfig) -> str:
     }
     numbers = {
         "kRoutedScale": config.routed_scaling_factor,
-        "kSoftmaxScale": softmax_scale(config),
+        "kSoftmaxScale": config.head_dim**-0.5 if grouped else softmax_scale(config),
         "kNormEpsilon": config.rms_norm_eps,
         "kLatentEpsilon": LATENT_NORM_EPS,
         **{f"kNewtonSchulz{name}": value for name, value in zip("ABC", NEWTON_SCHULZ, strict=True)},

@@ -193,7 +193,7 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals, feed: Feed) -> None:
         checkpoint_gradients(model, recorder.balancer)
     arguments, kernels = _arguments(plan, out), None
     if plan.backend.name == "native":
-        kernels = library(config)
+        kernels = library(config, "training")
         use_kernels(model, on_routing=recorder.balancer.count, replaced_hooks=[ExpertBalancer.__module__])
     elif torch.cuda.is_available():
         use_grouped_experts(model, torch.bfloat16 if arguments.bf16 else torch.float32)
@@ -327,7 +327,7 @@ def _choose_backend(recipe: Recipe, requested: str, build: bool = True) -> Choic
     elif (sizes := recipe.training.distributed).is_sharded:
         unsupported_reason = f"training.distributed shards the model over {sizes.fsdp_size} processes"
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return choose(requested, recipe.build_config(), device, unsupported_reason, build)
+    return choose(requested, recipe.build_config(), "training", device, unsupported_reason, build)
 
 
 def _arguments(plan: _Plan, out: Path) -> TrainingArguments:

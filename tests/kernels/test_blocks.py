@@ -84,7 +84,7 @@ def test_loss_logits_and_every_gradient(make_model, shape):
     [
         version if version == "axion1-v0.1" else pytest.param(version, marks=pytest.mark.slow)
         for version in known_versions()
-        if unsupported_reason(load_recipe(version).build_config()) is None
+        if unsupported_reason(load_recipe(version).build_config(), "training") is None
     ],
 )
 def test_every_recipe(version):

@@ -23,7 +23,7 @@ from tests.conftest import ROOT, TINY
 
 CONFIG = AxionConfig(**TINY)
 CHOOSE = "from axion.kernels.backend import choose; from axion.model.configuration_axion import AxionConfig; "
-CHOOSE += f"print(choose('auto', AxionConfig(**{TINY!r})))"
+CHOOSE += f"print(choose('auto', AxionConfig(**{TINY!r}), 'training'))"
 
 
 def start(folder: Path, **environment: str) -> subprocess.Popen:
@@ -39,9 +39,9 @@ def start(folder: Path, **environment: str) -> subprocess.Popen:
 
 
 def test_a_model_with_the_same_dimensions_is_not_built_again(monkeypatch):
-    library(CONFIG)
+    library(CONFIG, "training")
     monkeypatch.setattr(build, "_build", None)
-    assert library(AxionConfig(**TINY, bos_token_id=5)) is library(CONFIG)
+    assert library(AxionConfig(**TINY, bos_token_id=5), "training") is library(CONFIG, "training")
 
 
 def test_two_concurrent_processes_leave_one_complete_build(tmp_path, monkeypatch):
@@ -56,7 +56,7 @@ def test_two_concurrent_processes_leave_one_complete_build(tmp_path, monkeypatch
     monkeypatch.setenv("AXION_KERNELS", str(tmp_path))
     monkeypatch.setenv("AXION_KERNELS_FLAGS", "-O0")
     monkeypatch.setattr(build, "_build", None)
-    library(CONFIG)
+    library(CONFIG, "training")
 
 
 @pytest.fixture
@@ -71,13 +71,13 @@ def fresh(monkeypatch, tmp_path) -> Iterator[Path]:
 
 def test_without_a_compiler_pytorch_is_chosen_and_requiring_kernels_is_an_error(fresh, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert str(choose("auto", CONFIG)) == "PyTorch: no-such-compiler (from $CXX) was not found"
+    assert str(choose("auto", CONFIG, "training")) == "PyTorch: no-such-compiler (from $CXX) was not found"
     monkeypatch.delenv("CXX")
     monkeypatch.setattr(build.shutil, "which", lambda command: None)
-    choice = choose("auto", CONFIG)
+    choice = choose("auto", CONFIG, "training")
     assert (choice.name, str(choice)) == ("torch", "PyTorch: no C++ compiler was found (g++ or clang++)")
     with pytest.raises(AxionError, match=r"cannot be used: no C\+\+ compiler was found .*; use --backend auto or"):
-        choose("native", CONFIG)
+        choose("native", CONFIG, "training")
 
 
 def test_a_compiler_that_fails_is_named_with_its_first_error(fresh, monkeypatch, tmp_path, capsys):
@@ -87,14 +87,16 @@ def test_a_compiler_that_fails_is_named_with_its_first_error(fresh, monkeypatch,
     )
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
-    assert str(choose("auto", CONFIG)) == f"PyTorch: {broken} could not build the kernels: error: out of order"
+    assert (
+        str(choose("auto", CONFIG, "training")) == f"PyTorch: {broken} could not build the kernels: error: out of order"
+    )
     assert list(fresh.iterdir()) == []
     assert capsys.readouterr().out == ""
 
 
 def test_a_folder_that_cannot_be_written(fresh):
     fresh.touch()
-    assert str(choose("auto", CONFIG)).startswith(f"PyTorch: {fresh} cannot be written (")
+    assert str(choose("auto", CONFIG, "training")).startswith(f"PyTorch: {fresh} cannot be written (")
 
 
 def test_threads_share_one_build_and_nothing_else_of_the_process_changes(fresh, monkeypatch, capfd):
@@ -108,7 +110,7 @@ def test_threads_share_one_build_and_nothing_else_of_the_process_changes(fresh, 
 
     monkeypatch.setattr(build.subprocess, "run", compile_and_look)
     with ThreadPoolExecutor(3) as threads:
-        first, *others = threads.map(lambda _: library(CONFIG), range(3))
+        first, *others = threads.map(lambda _: library(CONFIG, "training"), range(3))
     assert all(other is first for other in others)
     assert set(seen) == {(True, True)}
     assert sys.stdout is stdout and dict(os.environ) == environment
@@ -116,23 +118,23 @@ def test_threads_share_one_build_and_nothing_else_of_the_process_changes(fresh, 
 
 
 def test_the_choice():
-    assert choose("torch", CONFIG).name == "torch"
-    assert choose("auto", CONFIG).name == choose("native", CONFIG).name == "native"
-    assert str(choose("auto", CONFIG, device="cuda")) == "PyTorch: the model is on cuda"
-    assert str(choose("auto", CONFIG, unsupported_reason="of a reason")) == "PyTorch: of a reason"
+    assert choose("torch", CONFIG, "training").name == "torch"
+    assert choose("auto", CONFIG, "training").name == choose("native", CONFIG, "training").name == "native"
+    assert str(choose("auto", CONFIG, "training", device="cuda")) == "PyTorch: the model is on cuda"
+    assert str(choose("auto", CONFIG, "training", unsupported_reason="of a reason")) == "PyTorch: of a reason"
     with pytest.raises(AxionError, match="backend must be auto, torch or native, not 'fast'"):
-        choose("fast", CONFIG)
+        choose("fast", CONFIG, "training")
 
 
 def test_the_environment_variable_is_the_default(monkeypatch):
     monkeypatch.setenv("AXION_BACKEND", "torch")
-    assert choose("auto", CONFIG).name == "torch"
-    assert choose("native", CONFIG).name == "native"
+    assert choose("auto", CONFIG, "training").name == "torch"
+    assert choose("native", CONFIG, "training").name == "native"
     monkeypatch.setenv("AXION_BACKEND", "")  # as a shell or a container leaves it
-    assert choose("auto", CONFIG).name == "native"
+    assert choose("auto", CONFIG, "training").name == "native"
     monkeypatch.setenv("AXION_BACKEND", "fast")
     with pytest.raises(AxionError, match=r"\$AXION_BACKEND must be auto, torch or native, not 'fast'"):
-        choose("auto", CONFIG)
+        choose("auto", CONFIG, "training")
 
 
 @pytest.mark.slow
@@ -194,6 +196,6 @@ def test_the_sources_compile_for_aarch64(tmp_path):
     if command is None:
         pytest.skip("no cross compiler: apt-get install g++-aarch64-linux-gnu")
     (tmp_path / "dimensions.h").write_text(dimensions_header(CONFIG), encoding="utf-8")
-    for source in sorted(build.SOURCES.rglob("*.cpp")):
+    for source in sorted(build.SOURCES.rglob("*.cpp")):  # dimensions.h is the same for training and decoding
         folders = ["-I", str(build.SOURCES), "-I", str(tmp_path)]
         subprocess.run([command, *build.FLAGS, *folders, "-c", str(source), "-o", os.devnull], check=True)

@@ -11,7 +11,7 @@ from axion.errors import AxionError
 from axion.kernels.backend import choose
 from axion.kernels.blocks import use_kernels
 from axion.kernels.build import Unavailable
-from axion.kernels.coverage import COVERED, unsupported_reason
+from axion.kernels.coverage import COVERED, LATENT_RULES, unsupported_reason
 from axion.kernels.decoder import NativeDecoder
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
@@ -46,36 +46,42 @@ OUTSIDE = {
 }
 """Values that the kernels must refuse; for all other fields these are 0, -1, 1.5, True and None."""
 
+both = pytest.mark.parametrize("use", COVERED)
 
+
+@both
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_shape_that_is_compared_with_pytorch_is_covered(shape):
-    assert unsupported_reason(AxionConfig(**TINY | SHAPES[shape])) is None
+def test_every_shape_that_is_compared_with_pytorch_is_covered(shape, use):
+    assert unsupported_reason(AxionConfig(**TINY | SHAPES[shape]), use) is None
 
 
-def test_a_release_is_covered():
+@both
+def test_a_release_is_covered(use):
     for config in ROOT.glob("releases/*/config.json"):
-        assert unsupported_reason(AxionConfig.from_pretrained(config.parent)) is None
+        assert unsupported_reason(AxionConfig.from_pretrained(config.parent), use) is None
 
 
-def test_a_field_that_no_class_declares_means_pytorch():
+@both
+def test_a_field_that_no_class_declares_means_pytorch(use):
     config = AxionConfig(**TINY, logit_softcap=30)
-    assert unsupported_reason(config) == "the kernels do not cover logit_softcap=30"
-    assert str(choose("auto", config)) == "PyTorch: the kernels do not cover logit_softcap=30"
+    assert unsupported_reason(config, use) == "the kernels do not cover logit_softcap=30"
+    assert str(choose("auto", config, use)) == "PyTorch: the kernels do not cover logit_softcap=30"
     with pytest.raises(AxionError, match=r"cannot be used: the kernels do not cover logit_softcap=30;"):
-        choose("native", config)
+        choose("native", config, use)
     model = AxionForCausalLM(config)
-    for use in (use_kernels, NativeDecoder):
-        with pytest.raises(Unavailable, match="logit_softcap=30"):
-            use(model)
+    with pytest.raises(Unavailable, match="logit_softcap=30"):
+        {"training": use_kernels, "decoding": NativeDecoder}[use](model)
 
 
-def test_a_field_that_a_subclass_declares_means_pytorch():
+@both
+def test_a_field_that_a_subclass_declares_means_pytorch(use):
     class Capped(AxionConfig):
         logit_softcap: int = 30
 
-    assert unsupported_reason(Capped(**TINY)) == "the kernels do not cover logit_softcap=30"
+    assert unsupported_reason(Capped(**TINY), use) == "the kernels do not cover logit_softcap=30"
 
 
+@both
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
@@ -86,38 +92,44 @@ def test_a_field_that_a_subclass_declares_means_pytorch():
         ({"num_nextn_predict_layers": 1}, "num_nextn_predict_layers=1"),
     ],
 )
-def test_parts_that_only_pytorch_computes(fields, named):
-    assert f"the kernels do not cover {named}" in (unsupported_reason(AxionConfig(**TINY | fields)) or "")
+def test_parts_that_only_pytorch_computes(fields, named, use):
+    assert f"the kernels do not cover {named}" in (unsupported_reason(AxionConfig(**TINY | fields), use) or "")
 
 
-def test_layers_that_differ_mean_pytorch():
+@both
+def test_layers_that_differ_mean_pytorch(use):
     config = AxionConfig(**TINY, per_layer_config={0: {"hidden_size": 16}})
-    assert "heterogeneity" in (unsupported_reason(config) or "")
+    assert "heterogeneity" in (unsupported_reason(config, use) or "")
 
 
-@pytest.mark.parametrize("name", COVERED)
-def test_each_field_out_of_range_is_named(name):
+@pytest.mark.parametrize(
+    ("use", "name"), [(use, name) for use, rules in COVERED.items() for name in rules | LATENT_RULES]
+)
+def test_each_field_out_of_range_is_named(name, use):
     for value in OUTSIDE.get(name, [0, -1, 1.5, True, None]):
         config = AxionConfig(**TINY)
         vars(config)[name] = value
-        reason = unsupported_reason(config) or ""
+        reason = unsupported_reason(config, use) or ""
         assert reason.startswith(f"the kernels do not cover {name.lstrip('_')}="), value
         assert "\n" not in reason
 
 
+@both
 @pytest.mark.parametrize("name", ["num_key_value_heads", "head_dim", "qk_head_dim"])
-def test_sizes_that_follow_from_others(name):
+def test_sizes_that_follow_from_others(name, use):
     config = AxionConfig(**TINY)
     setattr(config, name, 1)
-    assert unsupported_reason(config) == f"the kernels do not cover {name}=1"
+    assert unsupported_reason(config, use) == f"the kernels do not cover {name}=1"
 
 
-def test_other_architectures():
-    assert unsupported_reason(LlamaConfig()) == "the kernels need attention, which the config lacks"
-    assert unsupported_reason(DeepseekV3Config()) == "the kernels need attention, which the config lacks"
+@both
+def test_other_architectures(use):
+    assert unsupported_reason(LlamaConfig(), use) == "the kernels need attention, which the config lacks"
+    assert unsupported_reason(DeepseekV3Config(), use) == "the kernels need attention, which the config lacks"
 
 
-def test_fields_that_do_not_affect_the_computation(tmp_path):
+@both
+def test_fields_that_do_not_affect_the_computation(tmp_path, use):
     """Token ids, names, dtype and implementations, also in the form of other transformers versions."""
     changes = {"bos_token_id": 7, "dtype": "bfloat16", "architectures": ["Other"], "initializer_range": 0.1}
     config = AxionConfig(**TINY | changes)
@@ -127,4 +139,4 @@ def test_fields_that_do_not_affect_the_computation(tmp_path):
     older = {"torch_dtype": "float32", "transformers_version": "5.4.0", "temperature": 0.5, "_commit_hash": "0"}
     (tmp_path / "config.json").write_text(json.dumps(stored | older | {"auto_map": {"AutoConfig": "a.b"}}))
     for each in (config, AxionConfig.from_pretrained(tmp_path)):
-        assert unsupported_reason(each) is None
+        assert unsupported_reason(each, use) is None

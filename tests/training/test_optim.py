@@ -48,7 +48,7 @@ def test_muon_step_moves_every_expert_gate_and_up_by_its_own_orthogonal_matrix()
 def test_the_kernels_optimizer_step_matches_pytorch():
     model, twin = small_model(q_lora_rank=5, v_head_dim=9), small_model(q_lora_rank=5, v_head_dim=9)
     training = TrainingRecipe(weight_decay=0.1)
-    optimizers = [build_optimizer(model, training), build_optimizer(twin, training, library(twin.config))]
+    optimizers = [build_optimizer(model, training), build_optimizer(twin, training, library(twin.config, "training"))]
     generator = torch.Generator().manual_seed(3)
     for _ in range(3):
         for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):

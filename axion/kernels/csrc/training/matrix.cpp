@@ -85,5 +85,3 @@ template void multiply<false>(int, int, int, const float*, long, long, const flo
 template void multiply<true>(int, int, int, const float*, long, long, const float*, long, float*, long);
 
 }  // namespace axion
-
-extern "C" int axion_vector_lanes() { return axion::kLanes; }
