@@ -83,7 +83,7 @@ _BOTH: dict[str, Rule] = {
     "hidden_act": _is_one_of("silu"),
     "attention_bias": _is_one_of(False),
     "attention_dropout": _is_one_of(0),
-    "num_nextn_predict_layers": _is_one_of(0),
+    "num_nextn_predict_layers": _is_one_of(0, 1),  # plain.py refuses the layer itself where it is attached
     # What a forward pass returns besides logits and loss.
     "output_hidden_states": _is_one_of(False, None),
     "_output_attentions": _is_one_of(False, None),

@@ -30,7 +30,7 @@ OUTSIDE = {
     "hidden_act": ["gelu"],
     "attention_bias": [True],
     "attention_dropout": [0.1],
-    "num_nextn_predict_layers": [1],
+    "num_nextn_predict_layers": [2, None],
     "attention": ["gqa", None],
     "projection_rank": [4],
     "num_shared_layers": [1, None],
@@ -89,7 +89,6 @@ def test_a_field_that_a_subclass_declares_means_pytorch(use):
         ({"attention": "gqa", "first_k_dense_replace": TINY["num_hidden_layers"], "projection_rank": 4}, "attention="),
         ({"num_shared_layers": 1, "num_loops": 2}, "num_shared_layers=1"),
         ({"dropout": 0.1}, "dropout=0.1"),
-        ({"num_nextn_predict_layers": 1}, "num_nextn_predict_layers=1"),
     ],
 )
 def test_parts_that_only_pytorch_computes(fields, named, use):

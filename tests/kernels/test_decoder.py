@@ -368,6 +368,16 @@ def test_bf16_is_close(release):
     assert_near(decoder.logits(), expected_TV[-1], 0.08)
 
 
+def test_multi_token_prediction_that_is_not_loaded_changes_nothing(make_model):
+    model = make_model()
+    model.config.num_nextn_predict_layers = 1
+    decoder, ids = NativeDecoder(model), random_ids(model, 20)
+    decoder.read(ids)
+    assert_near(decoder.logits(), reference(model, ids)[0][-1])
+    model.attach_mtp()
+    assert "layers.2" in unsupported_reason(model)
+
+
 def test_modified_models_use_pytorch(make_model):
     model = make_model()
     assert unsupported_reason(model) is None
