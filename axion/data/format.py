@@ -12,8 +12,12 @@
 The direct form has no reasoning section. The headers are Portuguese; the problem is Portuguese or English.
 """
 
+import operator
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 QUESTION = "# Pergunta:\n"
 REASONING = "\n--\n# Raciocínio:\n"
@@ -21,6 +25,30 @@ ANSWER = "\n--\n# Resposta:\n"
 
 _SUM = re.compile(r"([0-9]+) *([-+]) *([0-9]+)")
 _CALC_MARK = re.compile(r"<<([^<>]*)>>")
+
+
+_SIGNS = MappingProxyType({"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv})
+
+
+class Equation(NamedTuple):
+    """One step of a calculation: `34 - 14 = 20`. Quotients are exact."""
+
+    left: int
+    sign: str
+    """One of `+`, `-`, `*` and `/`."""
+    right: int
+
+    @property
+    def result(self) -> int:
+        return _SIGNS[self.sign](self.left, self.right)
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.sign} {self.right} = {self.result}"
+
+
+def write_steps(steps: Sequence[Equation]) -> str:
+    """The reasoning that goes through some steps, one a line."""
+    return "\n".join(map(str, steps))
 
 
 @dataclass(frozen=True)
@@ -34,6 +62,10 @@ class Problem:
     """GSM8K's calculation marks, one per line. Not part of the document, but they say which numbers it combines."""
     language: str | None = field(default=None, compare=False)
     """Code of ISO 639-1, where it is known."""
+    steps: tuple[Equation, ...] = field(default=(), compare=False)
+    """The calculation that leads to the answer, where it is known."""
+    template: str = field(default="", compare=False)
+    """The text of the template that the question was made from, if it was."""
 
     def document(self, direct: bool = False) -> str:
         """The whole text, without `<bos>` and `<eos>`; `direct` leaves out the reasoning."""

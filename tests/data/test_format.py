@@ -2,7 +2,7 @@
 
 import pytest
 
-from axion.data.format import Problem, parse_answer, problem_from_gsm8k, prompt
+from axion.data.format import Equation, Problem, parse_answer, problem_from_gsm8k, prompt, write_steps
 
 FULL = "# Pergunta:\nWhat is 5 + 3?\n--\n# Raciocínio:\nFive and three make 5 + 3 = 8.\n--\n# Resposta:\n8"
 DIRECT = "# Pergunta:\nWhat is 5 + 3?\n--\n# Resposta:\n8"
@@ -13,6 +13,11 @@ def test_document_has_the_published_form():
     assert problem.document() == FULL
     assert problem.document(direct=True) == DIRECT
     assert Problem("What is 5 + 3?", "8").document() == DIRECT
+
+
+def test_steps_are_written_one_a_line():
+    steps = [Equation(34, "-", 40), Equation(6, "*", 7), Equation(42, "/", 3)]
+    assert write_steps(steps) == "34 - 40 = -6\n6 * 7 = 42\n42 / 3 = 14"
 
 
 def test_prompts_are_where_documents_begin():

@@ -1,8 +1,12 @@
 """Template files: how they are read, and which templates are held out."""
 
+import random
+import re
+
 import pytest
 
-from axion.data.templates import Template, on_side, parse_templates, read_templates
+from axion.data.templates import LANGUAGES, Template, on_side, parse_templates, read_templates
+from axion.data.templates.slots import NAMES, fill, value_slots
 from axion.errors import AxionError
 
 CONTENT = """\
@@ -51,3 +55,36 @@ def test_what_is_not_a_template_is_refused(content, said):
 def test_a_language_without_templates_is_refused():
     with pytest.raises(AxionError, match="no templates stories_fr"):
         read_templates("stories", "fr")
+
+
+# --- Slots ------------------------------------------------------------------------------------------------------------
+
+
+def test_slots_are_filled_the_same_in_the_whole_text():
+    text = "{N} had {a} {x:cards/coins}. [He|She] gave {M} {b} of [his|her] {x}. Did [he|she:M] count [his|her:M] {x}?"
+    pattern = r"(\w+) had 12 (cards|coins)\. (He|She) gave (\w+) 5 of (his|her) \2\. Did (he|she) count (his|her) \2\?"
+    seen = set()
+    for seed in range(40):
+        rng = random.Random(seed)
+        match = re.fullmatch(pattern, fill(text, {"a": 12, "b": 5}, "en", rng))
+        assert match
+        name, word, first, other, first_his, second, second_his = match.groups()
+        is_woman, other_is_woman = (each in NAMES["en"][1] for each in (name, other))
+        assert name != other
+        assert (first, first_his) == (("He", "his"), ("She", "her"))[is_woman]
+        assert (second, second_his) == (("he", "his"), ("she", "her"))[other_is_woman]
+        seen.add((word, is_woman, other_is_woman))
+    assert len(seen) == 8
+    assert value_slots(text) == ["a", "b"]
+
+
+def test_no_name_is_both_a_mans_and_a_womans():
+    for language in LANGUAGES:
+        men, women = NAMES[language]
+        assert len({*men, *women}) == len(men) + len(women) > 100
+
+
+@pytest.mark.parametrize("text", ["{N} has {c} cards.", "{N has {a} cards.", "[he|she:X] has {a}.", "{X} has {a}."])
+def test_a_slot_that_cannot_be_filled_is_refused(text):
+    with pytest.raises(AxionError, match=r"slot|value"):
+        fill(text, {"a": 12}, "en", random.Random(0))
