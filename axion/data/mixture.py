@@ -214,8 +214,14 @@ def splits_of(data: DataRecipe) -> list[Split]:
 
 
 def _with_lowest(split: Split, ranks: set[int], documents: Callable[[Split], Iterable[Document]]) -> Split | None:
-    """The split that holds out the document of the lowest rank alone; None where there are no two different ones."""
-    for rank in sorted(ranks) if len(ranks) > 1 else ():
+    """The split that holds out the document of the lowest rank alone; None where there are no two different ones.
+
+    None too where every document always trains, as problems of one digit do.
+    """
+    all_of_them = replace(split, fraction=1.0, ranks=None)
+    if len(ranks) < 2 or all(document.side is not Side.VALIDATION for document in documents(all_of_them)):
+        return None
+    for rank in sorted(ranks):
         only = replace(split, ranks=frozenset({rank}))
         if any(document.side is Side.VALIDATION for document in documents(only)):
             return only  # else it is a second form of another document, whose rank decides

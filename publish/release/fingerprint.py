@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from axion.files import sha256
@@ -35,12 +36,20 @@ def code_behind(module: str) -> set[Path]:
             continue
         found.add(path)
         found.update(file for file in (path.parent / "csrc").rglob("*") if file.is_file())
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        waiting += _imports(path.read_text(encoding="utf-8"))
     return found
+
+
+@cache
+def _imports(source: str) -> tuple[str, ...]:
+    """The modules that a module imports, and the names in them, which may be modules too."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(found)
 
 
 def _file_of(module: str) -> Path | None:

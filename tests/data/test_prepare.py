@@ -354,6 +354,15 @@ def test_of_a_short_text_the_document_of_the_lowest_rank_is_held_out(stories, tm
         prepare(stories(1), tmp_path / "data", progress=False)
 
 
+def test_a_source_that_only_trains_is_not_read_for_every_document(small_recipe, monkeypatch):
+    data = small_recipe("data.arithmetic=300", "data.word_problems=0").data
+    calls = []
+    read = Arithmetic.documents
+    monkeypatch.setattr(Arithmetic, "documents", lambda *arguments: calls.append(1) or read(*arguments))
+    assert mixture.splits_of(data) == [data.split]  # sums of one digit are never held out
+    assert len(calls) == 2
+
+
 def test_the_rank_of_a_second_form_decides_nothing(small_recipe, tmp_path):
     for count in range(2, 7):
         source = write_jsonl(tmp_path / "mine.jsonl", problems(count))

@@ -199,6 +199,7 @@ def test_an_unreachable_hub_skips(release, few_prompts, monkeypatch):
         raise AxionError("cannot load openai/gsm8k from the Hub")
 
     monkeypatch.setattr(Gsm8k, "problems", unreachable)
+    monkeypatch.setattr(Gsm8k, "num_bytes", unreachable)
     assert evaluate(release, DataRecipe())["gsm8k_test"] == {"skipped": "cannot load openai/gsm8k from the Hub"}
 
 
