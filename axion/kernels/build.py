@@ -2,8 +2,8 @@
 
 Training and decoding are libraries of their own, so that nobody waits for a part that is not used. Every dimension is a
 constant of the compiled code (`dimensions.h`), so the compiler can unroll loops. The folder of a build is named by a
-hash of all that it depends on: sources, dimensions, compiler, flags, processor. Two processes that start at the same
-time each build in a temporary folder and rename it into place; the later one uses the folder that is already there.
+hash of all that it depends on: sources, dimensions, compiler, flags, processor. Of several processes that start at the
+same time, one compiles in a hidden folder, which is renamed when it is complete, and the others wait for it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from threading import Lock
 import torch
 
 from axion.errors import AxionError
-from axion.files import new_folder
+from axion.files import continued_folder, delete_partial, locked, partial_of
 from axion.kernels.coverage import Use, unsupported_reason
 from axion.kernels.dimensions import dimensions_header
 from axion.model.configuration_axion import AxionConfig
@@ -114,27 +114,41 @@ def _load(use: Use, header: str, more_flags: str) -> ctypes.CDLL:
 
 
 def _build(use: Use, command: str, flags: Sequence[str], header: str, sources: Sequence[Path], folder: Path) -> None:
-    """Builds in a temporary folder and renames it to `folder`."""
-    print(f"compiling the kernels for {use} with this model (once) …", file=sys.stderr)
+    """Builds in a hidden folder and renames it to `folder`, or waits for the process that is doing so."""
     try:
-        with new_folder(folder, is_complete=lambda: (folder / LIBRARY).is_file()) as staged:
-            (staged / "dimensions.h").write_text(header, encoding="utf-8")
-            compile_one = [command, *flags, "-fPIC", "-I", str(SOURCES), "-I", str(staged)]
-            units = {staged / f"{source.stem}.o": source for source in sources if source.suffix == ".cpp"}
-            with ThreadPoolExecutor(os.cpu_count()) as threads:
-                compiled = [
-                    threads.submit(_run, [*compile_one, "-c", str(source), "-o", str(unit)])
-                    for unit, source in units.items()
-                ]
-            for unit in compiled:
-                unit.result()
-            _run([command, *flags, "-shared", *map(str, units), "-o", str(staged / LIBRARY)])
-            for unit in units:
-                unit.unlink()
+        with locked(partial_of(folder), wait=False) as is_free:
+            if is_free is False:
+                print(f"waiting for another process that compiles the kernels for {use} …", file=sys.stderr)
+        with continued_folder(folder, is_complete=lambda: (folder / LIBRARY).is_file()) as staged:
+            if staged is None:
+                return  # another process has built it
+            print(f"compiling the kernels for {use} with this model (once) …", file=sys.stderr)
+            try:
+                _compile(command, flags, header, sources, staged)
+            except BaseException:  # nothing of it is worth continuing
+                shutil.rmtree(staged, ignore_errors=True)
+                raise
+        delete_partial(folder, "*")
     except OSError as error:
         raise Unavailable(
             f"{folder.parent} cannot be written ({error.strerror}); set $AXION_KERNELS to another folder"
         ) from None
+
+
+def _compile(command: str, flags: Sequence[str], header: str, sources: Sequence[Path], folder: Path) -> None:
+    """Compiles the sources side by side and links them to `folder / LIBRARY`."""
+    (folder / "dimensions.h").write_text(header, encoding="utf-8")
+    compile_one = [command, *flags, "-fPIC", "-I", str(SOURCES), "-I", str(folder)]
+    units = {folder / f"{source.stem}.o": source for source in sources if source.suffix == ".cpp"}
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        compiled = [
+            threads.submit(_run, [*compile_one, "-c", str(source), "-o", str(unit)]) for unit, source in units.items()
+        ]
+    for unit in compiled:
+        unit.result()
+    _run([command, *flags, "-shared", *map(str, units), "-o", str(folder / LIBRARY)])
+    for unit in units:
+        unit.unlink()
 
 
 def _run(command: Sequence[str]) -> None:

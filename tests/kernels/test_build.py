@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from axion.errors import AxionError
+from axion.files import locked, partial_of
 from axion.kernels import build
 from axion.kernels.backend import choose
 from axion.kernels.build import library
@@ -22,41 +25,12 @@ from axion.model.configuration_axion import AxionConfig
 from tests.conftest import ROOT, TINY
 
 CONFIG = AxionConfig(**TINY)
-CHOOSE = "from axion.kernels.backend import choose; from axion.model.configuration_axion import AxionConfig; "
-CHOOSE += f"print(choose('auto', AxionConfig(**{TINY!r}), 'training'))"
-
-
-def start(folder: Path, **environment: str) -> subprocess.Popen:
-    """Start another process that picks a backend and builds in `folder`."""
-    return subprocess.Popen(
-        [sys.executable, "-c", CHOOSE],
-        cwd=ROOT,
-        env=os.environ | {"AXION_KERNELS": str(folder), "AXION_KERNELS_FLAGS": "-O0"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def test_a_model_with_the_same_dimensions_is_not_built_again(monkeypatch):
     library(CONFIG, "training")
     monkeypatch.setattr(build, "_build", None)
     assert library(AxionConfig(**TINY, bos_token_id=5), "training") is library(CONFIG, "training")
-
-
-def test_two_concurrent_processes_leave_one_complete_build(tmp_path, monkeypatch):
-    processes = [start(tmp_path) for _ in range(2)]
-    for process in processes:
-        out, error = process.communicate()
-        assert out.startswith("native kernels:"), error
-    [built] = tmp_path.iterdir()  # and nothing unfinished
-    assert (built / build.LIBRARY).is_file()
-
-    # This process finds it.
-    monkeypatch.setenv("AXION_KERNELS", str(tmp_path))
-    monkeypatch.setenv("AXION_KERNELS_FLAGS", "-O0")
-    monkeypatch.setattr(build, "_build", None)
-    library(CONFIG, "training")
 
 
 @pytest.fixture
@@ -67,6 +41,50 @@ def fresh(monkeypatch, tmp_path) -> Iterator[Path]:
     build._load.cache_clear()
     yield builds
     build._load.cache_clear()
+
+
+@pytest.fixture
+def tiny_build(fresh, monkeypatch) -> Path:
+    """The folder that the next build makes: of one source of one line, which takes no time to compile."""
+    sources = fresh.parent / "csrc"
+    for name in ("common", "training"):
+        (sources / name).mkdir(parents=True)
+    (sources / "training" / "one.cpp").write_text('extern "C" int axion_vector_lanes() { return 1; }\n')
+    monkeypatch.setattr(build, "SOURCES", sources)
+    return fresh / "0123"
+
+
+def build_one(folder: Path) -> None:
+    source = build.SOURCES / "training" / "one.cpp"
+    build._build("training", build.compiler(), build.FLAGS, "// no constants\n", [source], folder)
+
+
+def test_processes_that_start_at_once_share_one_build(tiny_build, monkeypatch, capsys):
+    """One has the lock on the hidden folder and compiles; the others wait, and use what it has built."""
+    partial = partial_of(tiny_build)
+    partial.mkdir(parents=True)
+    monkeypatch.setattr(build, "_compile", None)
+    with ThreadPoolExecutor(1) as other:
+        with locked(partial):
+            waiting = other.submit(build_one, tiny_build)
+            while "waiting for another process" not in capsys.readouterr().err:
+                time.sleep(0.01)
+            assert not waiting.done()
+            tiny_build.mkdir()
+            (tiny_build / build.LIBRARY).write_bytes(b"built by the other")
+        waiting.result()
+    assert (tiny_build / build.LIBRARY).read_bytes() == b"built by the other"
+    assert list(tiny_build.parent.iterdir()) == [tiny_build]
+
+
+def test_what_a_killed_compiler_left_is_compiled_again_or_deleted(tiny_build, capsys):
+    for folder in (tiny_build, tiny_build.with_name("of-other-sources")):
+        partial_of(folder).mkdir(parents=True)
+        (partial_of(folder) / build.LIBRARY).write_bytes(b"half a library")
+    build_one(tiny_build)
+    assert capsys.readouterr().err == "compiling the kernels for training with this model (once) …\n"
+    assert list(tiny_build.parent.iterdir()) == [tiny_build]
+    assert build.vector_lanes(ctypes.CDLL(str(tiny_build / build.LIBRARY))) == 1
 
 
 def test_without_a_compiler_pytorch_is_chosen_and_requiring_kernels_is_an_error(fresh, monkeypatch):
