@@ -25,7 +25,7 @@ ROOMS = {
         families originals
         tokenizer pretrained_tokenizer
         model
-        checksums files labels machine options settings shipped errors split_patterns
+        checksums files labels machine options settings shipped errors split_patterns threads
     """,
     "playground": """
         server

@@ -412,6 +412,42 @@ def test_a_signal_to_torchrun_saves_and_ends_every_process(folder, tmp_path):
     assert done.returncode == 0 and read_metrics(metrics)["step"].tolist() == list(range(1, 81))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_how_threads_wait_changes_no_bit(folder, tmp_path, backend):
+    """Two threads that sleep, and two that spin; resumed beside a process that keeps one core busy."""
+
+    def run(out: Path, *options: str, **waiting: str) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "axion",
+            "train",
+            "tiny.yaml",
+            "--backend",
+            backend,
+            "--out",
+            str(out),
+            *options,
+        ]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"} | waiting
+        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=240)
+
+    run(tmp_path / "asleep", OMP_WAIT_POLICY="PASSIVE")
+    run(tmp_path / "spinning", GOMP_SPINCOUNT="1000000")
+    assert_same_end(tmp_path / "spinning", tmp_path / "asleep")
+
+    resumed = unfinished_copy(tmp_path / "spinning", tmp_path / "resumed")
+    shutil.rmtree(resumed / f"checkpoint-{STEPS}")
+    busy = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
+    try:
+        run(resumed, "--resume", GOMP_SPINCOUNT="1000")
+    finally:
+        busy.kill()
+        busy.wait()
+    assert_same_end(resumed, tmp_path / "asleep")
+
+
 def send(number: int) -> None:
     os.kill(os.getpid(), number)
     time.sleep(0.01)
