@@ -2,7 +2,7 @@
 # make test              lint and tests, in minutes
 # make test-slow         tests that take longer: other library versions, sanitizers, other compilers
 # make test-llama        the GGUF export against llama.cpp, which is compiled first (ten minutes, once)
-# make bench             training and generation beside transformers; writes docs/performance.md (forty minutes, idle machine)
+# make bench             every table of docs/performance.md that needs neither llama.cpp nor a browser (under 45 minutes, idle machine)
 # make bench-llama       the same with llama.cpp, which is compiled first (ten minutes, once)
 # make bench-playground  page rendering and 32 concurrent callers; writes docs/playground.md (fifteen minutes, idle machine)
 # make pictures          screenshots of every tab into pictures/, and the pictures in docs/

@@ -19,7 +19,7 @@ from axion.kernels.decoder import NativeDecoder
 from axion.release import Release, open_release
 from axion.shipped import ROOT
 from benchmarks.decoders import BATCH, NEW_TOKENS, PROMPT_TOKENS
-from benchmarks.figures import Contender, Effort, Field, Figure, read_figures, speed_table, to_try
+from benchmarks.figures import Contender, Effort, Field, Figure, figures_of, speed_table, to_try
 from benchmarks.sizes import BUNDLED, make_release
 from benchmarks.workers import Gone, Worker
 
@@ -27,7 +27,7 @@ NATIVE, NATIVE_BF16, STREAM = "Axion's kernels", "Axion's kernels, bf16", "Axion
 STREAM_TORCH, TORCH = "Axion's stream, PyTorch", "Axion in PyTorch"
 REMOTE, TRANSFORMERS, LLAMA = "remote code", "transformers", "llama.cpp"
 KINDS = ("decode", "first", "prefill", "batch")
-COLUMNS = {
+WORKS = {
     "decode": "one text",
     "batch": f"{BATCH} texts",
     "prefill": "prefill of 512",
@@ -165,35 +165,49 @@ def _loss(decoder: NativeDecoder, documents: Sequence[Sequence[int]]) -> float:
     return sum(nats) / len(nats)
 
 
-def tables(part: dict) -> str:
-    """Markdown tables: the measured contenders of each size, then every setting that was tried."""
-    figures, tried = read_figures(part["figures"]), read_figures(part["tried"])
-    text = f"Tokens per second, {part['rounds']} rounds:\n"
-    for size, agrees in part["texts"].items():
-        of_size = [figure for figure in figures if figure.size == size]
-        text += f"\n**{size}**\n\n{_table([f for f in of_size if f.kind in COLUMNS])}"
+def tables(parts: Mapping[str, dict]) -> str:
+    """Markdown tables: the measured contenders of each size, then every setting that was tried.
+
+    Args:
+        parts: processor → what `measure` returned there.
+    """
+    figures, tried = figures_of(parts), figures_of(parts, "tried")
+    latest = list(reversed(list(parts.values())))
+    sizes = list(dict.fromkeys(size for part in parts.values() for size in part["texts"]))
+    text = f"Tokens per second, {latest[0]['rounds']} rounds:\n"
+    for size in sizes:
+        text += f"\n**{size}**\n\n{_table(figures, size)}"
+        agrees = next(part["texts"][size] for part in latest if size in part["texts"])
         begins = ", ".join(f"{name} {count}" for name, count in agrees.items())
         text += (
             f"\nTokens, of {NEW_TOKENS}, that agree with transformers' text before the first difference: {begins}.\n"
         )
-    if part["losses"]:
-        fp32, bf16 = part["losses"]["fp32"], part["losses"]["bf16"]
-        text += f"\nLoss of v0.1 on {DOCUMENTS} unseen word problems: {fp32:.4f} nats per token with fp32 weights, "
-        text += f"{bf16:.4f} with bf16 weights.\n"
+    if losses := next((part["losses"] for part in latest if part["losses"]), None):
+        text += f"\nLoss of v0.1 on {DOCUMENTS} unseen word problems: {losses['fp32']:.4f} nats per token with fp32 "
+        text += f"weights, {losses['bf16']:.4f} with bf16 weights.\n"
     text += f"\nTime to first token after a prompt of {PROMPT_TOKENS} tokens, in milliseconds:\n\n"
     text += _first_table(figures)
-    text += "\nEvery setting, measured once; the tables above have the fastest of each group in any column:\n"
-    for size in part["texts"]:
-        text += f"\n**{size}**\n\n{_table([f for f in tried if f.size == size and f.kind in COLUMNS])}"
+    text += "\nEvery setting, measured once; the tables above have the fastest of each group in any kind of work:\n"
+    for size in sizes:
+        text += f"\n**{size}**\n\n{_table(tried, size)}"
     return text
 
 
-def _table(figures: list[Figure]) -> str:
-    named = [replace(figure, kind=COLUMNS[figure.kind]) for figure in figures]
-    return speed_table(named, list(COLUMNS.values()), LABELS, "kind")
+def _table(measured: Mapping[str, Sequence[Figure]], size: str) -> str:
+    shown = {
+        processor: [figure for kind in WORKS for figure in figures if (figure.size, figure.kind) == (size, kind)]
+        for processor, figures in measured.items()
+    }
+    return speed_table(shown, LABELS, "kind", WORKS)
 
 
-def _first_table(figures: list[Figure]) -> str:
-    first = [figure for figure in figures if figure.kind == "first"]
-    milliseconds = [replace(figure, values=tuple(1000 / value for value in figure.values)) for figure in first]
-    return speed_table(milliseconds, list(dict.fromkeys(figure.size for figure in first)), LABELS, "size")
+def _first_table(measured: Mapping[str, Sequence[Figure]]) -> str:
+    milliseconds = {
+        processor: [
+            replace(figure, values=tuple(1000 / value for value in figure.values))
+            for figure in figures
+            if figure.kind == "first"
+        ]
+        for processor, figures in measured.items()
+    }
+    return speed_table(milliseconds, LABELS, "size")

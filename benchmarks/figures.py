@@ -57,6 +57,8 @@ class Effort:
     """Steps of each run of the complete `axion train`."""
     whole_rounds: int = 3
     contexts: tuple[int, ...] = (128, 512, 2048)
+    starts: int = 3
+    """How often each command is started."""
     threads: tuple[int, ...] = tuple(sorted({1, machine()["cores"]}))
     """Targets apply to the last one."""
 
@@ -73,9 +75,15 @@ QUICK = Effort(
     whole_steps=8,
     whole_rounds=1,
     contexts=(128,),
+    starts=1,
     threads=(1,),
 )
 """A smoke test; its figures are meaningless."""
+
+
+def figures_of(parts: Mapping[str, Mapping], name: str = "figures") -> dict[str, list[Figure]]:
+    """Processor → the figures of its results for one part of the benchmark."""
+    return {processor: read_figures(part[name]) for processor, part in parts.items()}
 
 
 def read_figures(records: Iterable[Mapping]) -> list[Figure]:
@@ -190,21 +198,42 @@ def leaders(figures: Iterable[Figure]) -> set[Contender]:
     return {Contender(figure.name, figure.group, figure.threads) for figure in fastest.values()}
 
 
-def speed_table(figures: Sequence[Figure], columns: Sequence[str], labels: Mapping[str, str], column: str) -> str:
-    """A Markdown table of speeds, median and range: one row per contender, one column per size or kind of work.
+def speed_table(
+    measured: Mapping[str, Sequence[Figure]], labels: Mapping[str, str], by: str, names: Mapping[str, str] | None = None
+) -> str:
+    """A Markdown table of speeds, median and range: a row for each contender, a column for each processor.
 
     Args:
-        column: the field of Figure that selects the column.
+        measured: processor → its figures.
         labels: a contender's name → its label; names without one are shown as they are.
+        by: the field of Figure that groups the rows, "size" or "kind", shown in the first column.
+        names: a value of that field → what the column shows for it; by default, the value itself.
     """
-    lines = {}
-    for figure in figures:
-        line = lines.setdefault((labels.get(figure.name, figure.name), figure.threads), {})
-        line[getattr(figure, column)] = _cell(figure)
-    table = [f"| | threads | {' | '.join(columns)} |", f"| --- | ---: |{' ---: |' * len(columns)}"]
-    for (label, threads), cells in lines.items():
-        table.append(f"| {label} | {threads} | {' | '.join(cells.get(name, '–') for name in columns)} |")
-    return "\n".join(table) + "\n"
+    rows: dict[tuple[str, str, int], dict[str, str]] = {}
+    for processor, figures in measured.items():
+        for figure in figures:
+            group: str = getattr(figure, by)
+            key = names[group] if names else group, labels.get(figure.name, figure.name), figure.threads
+            rows.setdefault(key, {})[processor] = _cell(figure)
+    groups = list(dict.fromkeys(group for group, _, _ in rows))
+    cells = {key: rows[key] for key in sorted(rows, key=lambda key: groups.index(key[0]))}
+    return processor_table([by if names is None else "work", "", "threads"], cells, measured)
+
+
+def processor_table(heads: Sequence[str], rows: Mapping[tuple, Mapping[str, str]], processors: Iterable[str]) -> str:
+    """A Markdown table whose last columns are processors.
+
+    Args:
+        heads: the heads of the first columns; numbers, which are right-aligned, have one of "threads" and "context".
+        rows: the first cells of a row → processor → its cell; processors without one get a dash.
+    """
+    names = list(processors)
+    aligned = [" ---: " if head in {"threads", "context"} else " --- " for head in heads] + [" ---: "] * len(names)
+    lines = [f"| {' | '.join([*heads, *names])} |".replace("|  |", "| |"), f"|{'|'.join(aligned)}|"]
+    for first, cells in rows.items():
+        shown = [*map(str, first), *(cells.get(name, "–") for name in names)]
+        lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _cell(figure: Figure) -> str:

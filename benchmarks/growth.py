@@ -4,7 +4,7 @@ Contenders run one at a time, three measurements each. Comparisons with other en
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -18,7 +18,7 @@ from axion.export.native import native_config
 from axion.kernels.build import Unavailable
 from axion.params import count_parameters
 from benchmarks import limits
-from benchmarks.figures import Effort, Figure, read_figures
+from benchmarks.figures import Effort, Figure, processor_table, read_figures
 from benchmarks.report import number
 from benchmarks.sizes import CONTEXT, build_model, config_of, make_release
 from benchmarks.workers import Gone, Worker
@@ -147,30 +147,46 @@ def share(figure: Figure, found: dict) -> float:
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
 
-def tables(part: dict) -> str:
-    """Markdown tables: sizes and caches, speeds as a share of the limit, the limits."""
-    figures, found = read_figures(part["figures"]), part["limits"]
+def tables(parts: Mapping[str, dict]) -> str:
+    """Markdown tables: sizes and caches, speeds as a share of the limit, the limits.
+
+    Args:
+        parts: processor → what `measure` returned there.
+    """
+    last = list(parts.values())[-1]
     text = "| | parameters | active | KV cache, bytes per token | the same in transformers' DeepSeek-V3 |\n"
     text += "| --- | ---: | ---: | ---: | ---: |\n"
-    for size, facts in part["shapes"].items():
+    for size, facts in last["shapes"].items():
         ours, theirs = facts["cache_bytes"]["ours"], facts["cache_bytes"]["theirs"]
         text += f"| {size} | {facts['parameters']:,} | {facts['active']:,} | {ours:,} | {theirs:,} |\n"
     text += (
-        f"\nTraining in steps of about {part['tokens']:,} tokens, and generating one text at the end of the context:\n"
+        f"\nTraining in steps of about {last['tokens']:,} tokens, and generating one text at the end of the context: "
     )
-    text += "\n| | context | threads | tokens per second | of the limit | peak memory, MB |\n"
-    text += "| --- | ---: | ---: | ---: | ---: | ---: |\n"
-    for figure in figures:
-        work, context = figure.kind.split()
-        what = f"{figure.size}, {LABELS[work]}, {figure.name.removeprefix('axion-').replace('+', ', ')}"
-        part_of = f"{100 * share(figure, found):.0f}%" if found else "–"
-        cells = [what, context, str(figure.threads), number(median(figure.values)), part_of]
-        text += f"| {' | '.join(cells)} | {figure.peak_bytes / 1e6:,.0f} |\n"
-    for threads, most in (found or {}).items():
-        near, far = (most["read"][str(size)] / 1e9 for size in (IN_CACHES, 1 << 28))
-        text += (
-            f"\nProcessor limits with {threads} thread{'s' * (threads != '1')}: "
-            f"{number(most['operations'] / 1e9)} GFLOP/s of fp32 multiply-adds, {number(near)} GB/s read from 1 MB, "
-            f"{number(far)} GB/s from 256 MB.\n"
-        )
-    return text
+    text += "tokens per second, share of the limit, peak memory in MB.\n\n"
+    rows: dict[tuple, dict[str, str]] = {}
+    for processor, part in parts.items():
+        for figure in read_figures(part["figures"]):
+            work, context = figure.kind.split()
+            what = f"{LABELS[work]}, {figure.name.removeprefix('axion-').replace('+', ', ')}"
+            part_of = f"{100 * share(figure, part['limits']):.0f}%" if part["limits"] else "–"
+            cell = f"{number(median(figure.values))}, {part_of}, {figure.peak_bytes / 1e6:,.0f}"
+            rows.setdefault((figure.size, what, int(context), figure.threads), {})[processor] = cell
+    text += processor_table(["size", "", "context", "threads"], rows, parts)
+    found = {processor: part["limits"] for processor, part in parts.items() if part["limits"]}
+    return text + "\n" + limits_table(found) if found else text
+
+
+def limits_table(found: Mapping[str, dict]) -> str:
+    """Processor → what `measure_limits` found there, as a Markdown table."""
+    rows: dict[tuple, dict[str, str]] = {}
+    for processor, by_threads in found.items():
+        for threads, most in by_threads.items():
+            near, far = (most["read"][str(size)] / 1e9 for size in (IN_CACHES, 1 << 28))
+            for what, value in (
+                ("fp32 multiply-adds, GFLOP/s", most["operations"] / 1e9),
+                ("read from 1 MB, GB/s", near),
+                ("read from 256 MB, GB/s", far),
+            ):
+                rows.setdefault((what, int(threads)), {})[processor] = number(value)
+    ordered = {key: rows[key] for key in sorted(rows, key=lambda key: key[1])}
+    return processor_table(["limit", "threads"], ordered, found)

@@ -28,6 +28,8 @@ class Row:
     """The median's target; rows without one are only context for others."""
     aim: float | None = None
     """The design goal beyond `at_least`."""
+    compared: str = ""
+    """Which contenders a ratio compares."""
 
     @property
     def median(self) -> float:
@@ -40,6 +42,13 @@ class Row:
         if self.at_least is not None:
             return self.median >= self.at_least
         return None if self.at_most is None else self.median <= self.at_most
+
+    @property
+    def verdict(self) -> str:
+        """Whether the target or the aim is reached, in words; empty without a target."""
+        if self.aim and self.median >= self.aim:
+            return "aim met"
+        return {None: "", True: "met", False: "**missed**"}[self.met]
 
     @property
     def target(self) -> str:
@@ -70,11 +79,8 @@ def to_markdown(rows: Sequence[Row]) -> str:
     lines = ["| measured | median | lowest to highest | target | |", "| --- | ---: | ---: | ---: | --- |"]
     for row in rows:
         low, high = (number(end(row.values)) for end in (min, max))
-        met = {None: "", True: "met", False: "**missed**"}[row.met]
-        if row.aim and row.median >= row.aim:
-            met = "aim met"
         value = f"{number(row.median)} {row.unit}".strip()
-        lines.append(f"| {row.name} | {value} | {low} to {high} | {row.target} | {met} |")
+        lines.append(f"| {row.name} | {value} | {low} to {high} | {row.target} | {row.verdict} |")
     return "\n".join(lines) + "\n"
 
 

@@ -8,13 +8,23 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from axion.shipped import ROOT
 from axion.training.metrics import METRICS_FILE, Metrics, read_metrics
-from benchmarks.figures import Contender, Effort, Field, Figure, best, read_figures, speed_table, to_try
+from benchmarks.figures import (
+    Contender,
+    Effort,
+    Field,
+    Figure,
+    best,
+    figures_of,
+    processor_table,
+    speed_table,
+    to_try,
+)
 from benchmarks.sizes import BUNDLED
 from benchmarks.workers import Gone, Worker
 
@@ -194,29 +204,32 @@ def speed_after_warm_up(metrics: Metrics) -> float:
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
 
-def tables(part: dict) -> str:
-    """Markdown tables: contenders measured in turn, every setting that was tried, and complete runs."""
-    figures, tried, whole = (read_figures(part[name]) for name in ("figures", "tried", "whole"))
-    sizes = list(dict.fromkeys(figure.size for figure in tried))
-    text = f"Tokens per second, in steps of {part['batch']} × {part['window']} tokens, {part['rounds']} rounds:\n\n"
-    text += speed_table(figures, sizes, LABELS, "size")
-    text += "\nPeak memory of the process in MB, including torch:\n\n" + memory_table(figures, sizes)
+def tables(parts: Mapping[str, dict]) -> str:
+    """Markdown tables: contenders measured in turn, every setting that was tried, and complete runs.
+
+    Args:
+        parts: processor → what `measure` returned there.
+    """
+    last = list(parts.values())[-1]
+    text = f"Tokens per second, in steps of {last['batch']} × {last['window']} tokens, {last['rounds']} rounds:\n\n"
+    text += speed_table(figures_of(parts), LABELS, "size")
+    text += "\nPeak memory of the process in MB, including torch:\n\n" + memory_table(figures_of(parts))
     text += "\nEvery setting, measured once, in tokens per second; the fastest of each group is in the table above:\n\n"
-    text += speed_table(tried, sizes, LABELS, "size")
-    if whole:
-        text += f"\n`axion train` for {part['whole_steps']} steps and a bare step in turn, in tokens per second:\n\n"
-        text += speed_table(whole, ["v0.1"], LABELS, "size")
+    text += speed_table(figures_of(parts, "tried"), LABELS, "size")
+    if any(part["whole"] for part in parts.values()):
+        text += f"\n`axion train` for {last['whole_steps']} steps and a bare step in turn, in tokens per second:\n\n"
+        text += speed_table(figures_of(parts, "whole"), LABELS, "size")
     return text
 
 
-def memory_table(figures: Iterable[Figure], sizes: list[str]) -> str:
+def memory_table(measured: Mapping[str, Sequence[Figure]]) -> str:
     """Peak memory with all threads, of Axion and of the fastest setting of transformers."""
-    figures = list(figures)
-    most = max((figure.threads for figure in figures), default=1)
-    lines = [f"| | {' | '.join(sizes)} |", f"| --- |{' ---: |' * len(sizes)}"]
-    for groups in ((NATIVE,), (TORCH,), (STOCK,), ALL_PEERS):
-        found = [best(figures, groups, size=size, threads=most) for size in sizes]
-        cells = [f"{figure.peak_bytes / 1e6:,.0f}" if figure else "–" for figure in found]
-        name = "transformers at its fastest" if groups == ALL_PEERS else groups[0]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    rows: dict[tuple, dict[str, str]] = {}
+    for processor, figures in measured.items():
+        most = max((figure.threads for figure in figures), default=1)
+        for size in dict.fromkeys(figure.size for figure in figures):
+            for groups in ((NATIVE,), (TORCH,), (STOCK,), ALL_PEERS):
+                name = "transformers at its fastest" if groups == ALL_PEERS else groups[0]
+                if found := best(figures, groups, size=size, threads=most):
+                    rows.setdefault((size, name), {})[processor] = f"{found.peak_bytes / 1e6:,.0f}"
+    return processor_table(["size", ""], rows, measured)

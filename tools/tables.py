@@ -87,7 +87,7 @@ def main() -> None:
     write_readme("results", results_block(read(RELEASE / "release.json")))
     write_readme("own-text", own_text.readme_block(read(own_text.FILE)))
     write_readme("teaching", teaching_block(read(DOCS / "teaching.json")))
-    performance.write_page(read(DOCS / "performance.json"))
+    performance.write_page()
     for name, block_of in DOCS_BLOCKS.items():
         write_block("playground.md", name, block_of(read(DOCS / f"{name}.json")))
 

@@ -12,7 +12,7 @@ import torch
 
 from axion.model.mixture_axion import AxionMoE
 from axion.training.metrics import Metrics
-from benchmarks import decoding, growth, limits, performance, trainers, training
+from benchmarks import decoding, growth, limits, neighbours, performance, processors, starting, trainers, training
 from benchmarks.figures import (
     FULL,
     QUICK,
@@ -27,7 +27,7 @@ from benchmarks.figures import (
     speed_table,
     to_try,
 )
-from benchmarks.report import DOCS, Row, read_rows, to_markdown
+from benchmarks.report import DOCS, Row, to_markdown
 from benchmarks.sizes import SIZES, config_of
 from benchmarks.workers import Done, Gone, Worker, interleave, repeat
 
@@ -63,11 +63,16 @@ def test_a_leader_in_one_kind_of_work_stays():
     assert {who.name for who in leaders([writes, reads, *beaten])} == {"a", "b"}
 
 
-def test_a_table_has_a_line_per_contender_and_a_column_per_size():
-    rows = [figure("a", "x", 1000, 3000, 2000), figure("a", "x", 7, size="M"), figure("b", "x", 5, size="M")]
-    assert speed_table(rows, ["v0.1", "M"], {"a": "Ours"}, "size").splitlines()[2:] == [
-        "| Ours | 2 | 2,000 (1,000 to 3,000) | 7 |",
-        "| b | 2 | – | 5 |",
+def test_a_table_has_a_row_per_contender_and_a_column_per_processor():
+    here = [figure("a", "x", 1000, 3000, 2000), figure("b", "x", 5, size="M"), figure("a", "x", 7, size="M")]
+    there = [figure("a", "x", 8), figure("c", "y", 9)]
+    assert speed_table({"P": here, "Q": there}, {"a": "Ours"}, "size").splitlines() == [
+        "| size | | threads | P | Q |",
+        "| --- | --- | ---: | ---: | ---: |",
+        "| v0.1 | Ours | 2 | 2,000 (1,000 to 3,000) | 8 |",
+        "| v0.1 | c | 2 | – | 9 |",
+        "| M | b | 2 | 5 | – |",
+        "| M | Ours | 2 | 7 | – |",
     ]
 
 
@@ -254,6 +259,12 @@ def made_up_parts() -> dict:
         for who in decoding.contenders(size, (1, 2), llama=True)
         for kind in decoding.KINDS
     ]
+    beside = [
+        Figure(name, group, threads, "v0.1", f"{work} {count}", (12.0 / (count + 1), 12.0 / (count + 1)))
+        for work, threads in (("training", 2), ("writing", 1), ("reading", 1))
+        for name, group in (("axion-native", neighbours.AXION), ("transformers", neighbours.TRANSFORMERS))
+        for count in neighbours.COUNTS
+    ]
     grown = [figure("axion-native", "growth", 5.0, kind="train 512")]
     shapes = {"v0.1": {"parameters": 3, "active": 2, "cache_bytes": {"ours": 1, "theirs": 1}}}
     steps = {"batch": 8, "window": 512, "rounds": 2, "whole_steps": 400, "backend": "native"}
@@ -271,16 +282,24 @@ def made_up_parts() -> dict:
             "losses": {"fp32": 1.0, "bf16": 1.1},
             "texts": {"v0.1": {"a": 1}},
         },
+        "neighbours": common | {"figures": records(beside), "rounds": 2},
+        "starting": common | {"seconds": {starting.GENERATE: [2.0, 4.0], starting.TRANSFORMERS: [6.0, 6.0]}},
         "growth": common | {"figures": records(grown), "shapes": shapes, "limits": None, "tokens": 4096},
     }
 
 
 def test_every_target_has_a_row():
-    rows = list(performance.target_rows(made_up_parts()))
-    assert len(rows) == 3 + 1 + 8 + 1
-    assert {row.median for row in rows} == {1.0, 0.9}
-    assert all(row.at_least for row in rows)
-    assert [row.name for row in rows if not row.aim] == [rows[-1].name]  # `generate` has no goal beyond 1.0
+    rows = {row.name: row for row in performance.target_rows(made_up_parts())}
+    assert len(rows) == 3 + 1 + 8 + 1 + 3 * (2 + 2) + 1
+    beside = {name: rows.pop(name) for name in list(rows) if "busy process" in name}
+    assert rows.pop("the first token of `axion generate`, sooner than transformers' by").values == (3.0, 1.5)
+    assert {row.median for row in rows.values()} == {1.0, 0.9}
+    assert all(row.at_least for row in rows.values())
+    assert [name for name, row in rows.items() if not row.aim] == [
+        "`generate` v0.1 with Axion's code ÷ transformers' own"
+    ]
+    shares = [(row.median, row.at_least) for name, row in beside.items() if name.endswith("÷ alone")]
+    assert shares == [(0.5, 0.5), (1 / 3, 0.45)] * 3
 
 
 def test_a_missing_contender_has_no_row():
@@ -290,25 +309,43 @@ def test_a_missing_contender_has_no_row():
     assert len(rows) == 5 and not any("llama" in row.name for row in rows)
 
 
-def test_the_page_has_a_block_for_each_part():
+def made_up_report(processor: str, measured: str, parts: dict) -> dict:
+    machine = {"processor": processor, "cores": 2}
     libraries = {"torch": "1", "transformers": "2"}
-    report = {"machine": {"processor": "P", "cores": 2}, "libraries": libraries, "measured": "2026-01-01"}
-    found = performance.blocks(report | {"backend": "native kernels: g++", "parts": made_up_parts()})
+    return {"machine": machine, "libraries": libraries, "measured": measured, "backend": "native: g++", "parts": parts}
+
+
+def test_a_run_replaces_the_results_of_its_own_processor(tmp_path, monkeypatch):
+    monkeypatch.setattr(processors, "FOLDER", tmp_path)
+    for processor, measured in (("AMD EPYC", "2026-01-01"), ("Intel(R) Xeon(R) Processor", "2026-01-02")):
+        processors.save_results(made_up_report(processor, measured, made_up_parts()))
+    processors.save_results(made_up_report("AMD EPYC", "2026-01-03", {}))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["amd-epyc-2-cores.json", "intel-xeon-2-cores.json"]
+    results = processors.read_results(tmp_path)
+    assert list(results) == ["Intel Xeon, 2 cores", "AMD EPYC, 2 cores"]  # the latest last
+    assert not results["AMD EPYC, 2 cores"]["parts"]
+
+
+def test_every_block_has_a_column_for_each_processor():
+    few = {name: part for name, part in made_up_parts().items() if name in ("training", "starting")}
+    few["training"]["figures"] = few["training"]["figures"][:2]
+    results = {"P": made_up_report("P", "2026-01-01", made_up_parts()), "Q": made_up_report("Q", "2026-01-02", few)}
+    found = performance.blocks(results)
     page = (DOCS / "performance.md").read_text(encoding="utf-8")
-    for name, block in found.items():
+    for name in [performance.NAME, *performance.PARTS]:
         assert f"<!-- {name}:start -->" in page and f"<!-- {name}:end -->" in page
-        assert "P, 2 cores" in block
-    assert "- L, x: why" in found["training"]
+    assert set(found) == {performance.NAME, *performance.PARTS}
+    assert "- L, x: why" in found["training"] and "Q: 2026-01-01." in found["training"]
+    assert all("| P | Q |" in found[name] for name in (performance.NAME, "training", "starting"))
+    assert all("Q" not in found[name] for name in ("decoding", "neighbours", "growth"))
+    trained = [line for line in found[performance.NAME].splitlines() if line.startswith("| training M ÷")]
+    assert trained[0].endswith("| ≥ 2.5, aim 5 | 1 × (1 to 1), **missed** | – |")
+    assert "| training | Axion | 2 | 12, 50%, 33% |" in found["neighbours"]
 
 
 def test_the_docs_have_the_measured_tables():
-    kept = DOCS / "performance.json"
-    if not kept.is_file():
-        pytest.skip("nothing has been measured yet: make bench")
-    report = json.loads(kept.read_text(encoding="utf-8"))
     page = (DOCS / "performance.md").read_text(encoding="utf-8")
-    assert all(block in page for block in performance.blocks(report).values())
-    assert read_rows(report) == list(performance.target_rows(report["parts"]))
+    assert all(block in page for block in performance.blocks(processors.read_results()).values())
 
 
 @pytest.mark.slow
@@ -331,5 +368,5 @@ def test_a_quick_run_measures_everything(tmp_path):
     command = [sys.executable, "-m", "benchmarks.performance", "--quick", "--json", str(out)]
     subprocess.run(command, check=True, capture_output=True, timeout=1200)
     report = json.loads(out.read_text(encoding="utf-8"))
-    assert set(report["parts"]) == {"training", "decoding", "growth"}
-    assert all(row.median > 0 for row in read_rows(report))
+    assert set(report["parts"]) == set(performance.PARTS)
+    assert all(row.median > 0 for row in performance.target_rows(report["parts"]))
