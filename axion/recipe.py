@@ -14,12 +14,13 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from axion.data.recipe import DataRecipe, TokenizerRecipe, with_sources, with_text
+from axion.data.recipe import DataRecipe, TokenizerRecipe, with_text
 from axion.data.sources import SOURCES
 from axion.errors import AxionError, one_line
 from axion.families import families_of, get_family, has_experts
-from axion.files import parse_yaml, read_yaml
+from axion.files import read_yaml
 from axion.model.configuration_axion import LATENT_SIZES, AxionConfig
+from axion.overrides import apply_overrides
 from axion.settings import LARGEST, Count, Positive, Rate, Section, Seed, Share, Weight
 from axion.shipped import shipped
 from axion.tokenizer import SPECIAL_TOKENS
@@ -250,6 +251,12 @@ class Recipe(Section):
                 f"training.window is {self.training.window}; it must be at most "
                 f"architecture.max_position_embeddings ({config.max_position_embeddings})"
             )
+        shortest = min(self.training.window, self.training.short_window or self.training.window)
+        if config.num_nextn_predict_layers and shortest < 3:
+            raise ValueError(
+                f"training.window and training.short_window must be at least 3, not {shortest}, with "
+                "architecture.num_nextn_predict_layers: the first two tokens of a window are not predicted"
+            )
         sizes = self.training.distributed
         if sizes.ep_size > 1 and not has_experts(config):
             raise ValueError(
@@ -397,9 +404,7 @@ def build_recipe(content: dict[str, Any], overrides: Sequence[str], where: str) 
     Raises:
         AxionError: an unknown key, a value of the wrong type, a shape that cannot be built.
     """
-    _forget_other_tokenizer(content, overrides)
-    for override in overrides:
-        _apply(content, override)
+    apply_overrides(content, overrides)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -435,53 +440,6 @@ def _take(content: dict, own: OwnText) -> None:
         if own.name in known_versions():
             raise AxionError(f"--name {own.name} is the name of a recipe in configs/; give the model a name of its own")
         content |= {"name": own.name, "title": own.name, "repo_name": own.name}
-
-
-def _apply(content: dict, override: str) -> None:
-    key, separator, value = override.partition("=")
-    *parents, last = key.strip().split(".")
-    if not separator or not last:
-        raise AxionError(f"--set takes key.path=value, for example training.epochs=2; got {override!r}")
-    if [*parents, last][:2] == ["data", "sources"] and isinstance(content.get("data", {}), dict):
-        try:
-            content["data"] = with_sources(content.get("data", {}))
-        except ValueError as error:
-            raise AxionError(f"--set {override!r}: {error}") from None
-    node: Any = content
-    for depth, name in enumerate(parents):
-        node = _child(node, name)
-        if not isinstance(node, dict | list):
-            raise AxionError(f"--set {override!r}: {'.'.join(parents[: depth + 1])} holds no keys of its own")
-    if isinstance(node, list):
-        raise AxionError(f"--set {override!r}: {key.rpartition('.')[0]} is a list; name a key of one of its entries")
-    try:
-        node[last] = parse_yaml(value)
-    except ValueError as error:
-        raise AxionError(f"--set {one_line(override, 80)}: the value is not valid YAML: {one_line(error)}") from None
-
-
-def _forget_other_tokenizer(content: dict, overrides: Sequence[str]) -> None:
-    """Where overrides give the tokenizer another kind, removes the settings that the recipe has for its own kind."""
-    kinds = [override.partition("=")[2].strip() for override in overrides if _KIND.match(override)]
-    section = content.get("tokenizer")
-    if kinds and isinstance(section, dict) and kinds[-1] != section.get("kind", "bpe"):
-        content["tokenizer"] = {}
-
-
-_KIND = re.compile(r"\s*tokenizer\.kind\s*=")
-
-
-def _child(node: dict | list, name: str) -> Any:
-    """The value that a part of an override's path names: a key, a list entry by index, or a source by kind."""
-    if isinstance(node, dict):
-        return node.setdefault(name, {})
-    if name.isdecimal() and int(name) < len(node):
-        return node[int(name)]
-    of_kind = [entry for entry in node if isinstance(entry, dict) and entry.get("kind") == name]
-    if len(of_kind) > 1:
-        number = next(index for index, entry in enumerate(node) if entry is of_kind[0])
-        raise AxionError(f"there are {len(of_kind)} sources of kind {name}; write data.sources.{number} for the first")
-    return of_kind[0] if of_kind else None
 
 
 def _first_error(error: ValidationError, section: str = "") -> str:

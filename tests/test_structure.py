@@ -18,7 +18,7 @@ ROOMS = {
         evaluation
         training
         export
-        series release recipe params
+        series release recipe overrides params
         inference
         data
         kernels

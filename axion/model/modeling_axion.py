@@ -39,7 +39,7 @@ from .attention_axion import (
 from .configuration_axion import AxionConfig
 from .layer_axion import AxionDecoderLayer
 from .mixture_axion import AxionExperts, AxionRouter
-from .mtp_axion import AxionMTPLayer
+from .mtp_axion import AxionMTPLayer, mtp_labels
 from .projection_axion import AxionFactor, factor_std
 
 KNOWN_ARGUMENTS = {
@@ -317,7 +317,8 @@ class AxionForCausalLM(AxionPreTrainedModel, GenerationMixin):
             logits_to_keep: compute logits only for the last n positions, or for the given positions; 0 for all.
             num_loops: how often the shared layers run, by default as often as the config says.
             mtp_weight: λ, with which the loss of predicting the token after the next is added to `loss` (report,
-                equations 24 and 25); needs `labels`, `input_ids` and `attach_mtp`.
+                equations 24 and 25); needs `labels`, `input_ids` and `attach_mtp`. Where `position_ids` start again, no
+                token of the new document is predicted from the one before it.
 
         Raises:
             TypeError, ValueError: see `AxionModel.forward`.
@@ -346,7 +347,7 @@ class AxionForCausalLM(AxionPreTrainedModel, GenerationMixin):
                 )
                 mtp_loss = self.loss_function(
                     logits=self.lm_head(hidden_BSD),
-                    labels=F.pad(labels[:, 1:], (0, 1), value=-100),
+                    labels=mtp_labels(labels, position_ids),
                     vocab_size=self.config.vocab_size,
                     **kwargs,
                 )

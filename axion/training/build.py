@@ -20,12 +20,16 @@ def build_model(config: AxionConfig) -> AxionForCausalLM:
 
 
 def load_start(model: AxionForCausalLM, start: Release) -> None:
-    """Copies a release's weights into a model of `build_model`, with those of multi-token prediction where it has them.
+    """Copies a release's weights into a model of `build_model`.
+
+    A layer of multi-token prediction that only one of the two has is left out, or stays as it is.
 
     Raises:
-        AxionError: the model has that layer, and the release's file lacks its weights.
+        AxionError: both have that layer, and the release's file lacks its weights.
     """
-    model.load_state_dict((start.model if model.mtp is None else start.mtp_model).state_dict())
+    both_predict = model.mtp is not None and start.config.num_nextn_predict_layers
+    source = start.mtp_model if both_predict else start.model
+    model.load_state_dict(model.state_dict() | source.state_dict())
 
 
 def checkpoint_gradients(model: AxionForCausalLM, balancer: ExpertBalancer) -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from axion.labels import IGNORED
 from axion.model.configuration_axion import AxionConfig
+from axion.model.mixture_axion import AxionRouter
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import TrainingRecipe
 
@@ -50,6 +51,18 @@ def mtp_weight(training: TrainingRecipe, step: int, steps: int) -> float:
     return first if 3 * step < 2 * steps else then
 
 
+def record_logits(router: AxionRouter, into: list[torch.Tensor]) -> None:
+    """Appends the logits `[B·S, E]` of every pass through a router to a list.
+
+    The model's own `router_logits` are those of the decoder, without the layer of multi-token prediction.
+    """
+
+    def hook(_router: AxionRouter, _inputs: tuple, outputs: tuple) -> None:
+        into.append(outputs[0])
+
+    router.register_forward_hook(torch.compiler.disable(hook))  # pyright: ignore[reportArgumentType]  # see balance.py
+
+
 def sequence_balance_loss(
     router_logits: tuple[torch.Tensor, ...], config: AxionConfig, batch_size: int
 ) -> torch.Tensor:
@@ -60,7 +73,8 @@ def sequence_balance_loss(
     with an exactly even load gives 1.
 
     Args:
-        router_logits: per mixture layer `[B·S, E]`, as `output_router_logits=True` returns them.
+        router_logits: of each pass through a router `[B·S, E]`, as `output_router_logits=True` returns them and
+            `record_logits` records them.
         config: for K.
         batch_size: B; every position counts, so leave padding out of training windows.
     """

@@ -12,6 +12,8 @@ from axion.training.finetune import start_of
 MAY_DIFFER = {
     *("vocab_size", *SPECIAL_IDS),  # these are the tokenizer's
     *("attention_dropout", "dropout", "initializer_range", "use_cache", "output_router_logits"),
+    "num_loops",  # of the same shared layers
+    "num_nextn_predict_layers",  # a layer apart from the decoder's, which is left out or starts at random
 }
 """Fields of a configuration that do not say what the weights mean."""
 

@@ -22,7 +22,7 @@ from axion.recipe import Recipe
 from axion.tokenizer import save_tokenizer
 from axion.training import checkpoint, parallel, sharding
 from axion.training.environment import ENVIRONMENT_FILE
-from axion.training.losses import mtp_weight, next_token_loss, sequence_balance_loss
+from axion.training.losses import mtp_weight, next_token_loss, record_logits, sequence_balance_loss
 from axion.training.recorder import RECORDER_STATE, Recorder
 
 
@@ -61,6 +61,9 @@ class AxionTrainer(Trainer):
         self.tokenizer = tokenizer
         self.environment = environment
         self.masked = windows.documents.is_masked
+        self._mtp_logits: list[torch.Tensor] = []
+        if recorder.model.mtp is not None and recipe.training.sequence_balance_weight:
+            record_logits(recorder.model.mtp.mlp.gate, self._mtp_logits)
         self._staging: Path | None = None
 
     def train(self, *args, **kwargs):
@@ -79,6 +82,7 @@ class AxionTrainer(Trainer):
         if self.config.num_nextn_predict_layers:
             mtp["mtp_weight"] = mtp_weight(training, self.state.global_step, self.state.max_steps)
         inputs = self._split(inputs)
+        self._mtp_logits.clear()
         outputs = model(
             **inputs, **mtp, num_items_in_batch=num_items_in_batch, use_cache=False, output_router_logits=alpha > 0
         )
@@ -93,9 +97,8 @@ class AxionTrainer(Trainer):
             losses["smoothed_loss"] = losses["train_loss"]
             losses["train_loss"] = next_token_loss(outputs.logits.detach(), inputs["labels"], num_items_in_batch)
         self.recorder.add_losses(losses, self.current_gradient_accumulation_steps)
-        if alpha > 0 and outputs.router_logits:
-            balance = sequence_balance_loss(outputs.router_logits, self.config, len(inputs["input_ids"]))
-            loss = loss + alpha * balance
+        if alpha > 0 and (router_logits := (*(outputs.router_logits or ()), *self._mtp_logits)):
+            loss = loss + alpha * sequence_balance_loss(router_logits, self.config, len(inputs["input_ids"]))
         return (loss, outputs) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples, device) -> torch.Tensor | None:

@@ -9,6 +9,7 @@ which transformers' `generate(use_mtp=True)`, vLLM and SGLang read.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from .attention_axion import AxionRMSNorm
@@ -40,3 +41,16 @@ class AxionMTPLayer(AxionDecoderLayer):
         """
         joined_BSx = torch.cat([self.enorm(embeddings_BSD), self.hnorm(hidden_BSD)], dim=-1)
         return self.shared_head["norm"](super().forward(self.eh_proj(joined_BSx), **kwargs))
+
+
+def mtp_labels(labels_BS: torch.Tensor, position_ids: torch.Tensor | None) -> torch.Tensor:
+    """The labels with which the usual next-token loss becomes that of the token after the next, `[B, S]`.
+
+    Where the positions start again, as in every document of a packed window, another document begins, which nothing
+    before it predicts.
+    """
+    labels_BS = F.pad(labels_BS[:, 1:], (0, 1), value=-100)
+    if position_ids is not None:
+        is_of_another = position_ids[:, 2:] != position_ids[:, :-2] + 2
+        labels_BS[:, 1:-1].masked_fill_(is_of_another, -100)
+    return labels_BS

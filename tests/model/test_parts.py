@@ -262,6 +262,20 @@ def test_labels_that_are_left_out_are_left_out_there_too():
     assert_close(loss, F.cross_entropy(logits[:, 28:-1].flatten(0, 1), ids[:, 30:].flatten()), "loss")
 
 
+def test_no_document_predicts_two_tokens_ahead_into_the_next():
+    model = build(PREDICTS_TWO)
+    model.attach_mtp()
+    ids = tokens(model, length=24)
+
+    def loss(part, lengths):
+        position_ids = torch.cat([torch.arange(length) for length in lengths]).expand_as(part)
+        return model(part, labels=part, position_ids=position_ids, mtp_weight=1.0, use_cache=False).mtp_loss
+
+    first, last = loss(ids[:, :9], [9]), loss(ids[:, 11:], [13])
+    assert_close(loss(ids, [9, 2, 13]), (7 * first + 11 * last) / 18, "mean over the documents")
+    assert_close(first, model(ids[:, :9], labels=ids[:, :9], mtp_weight=1.0).mtp_loss, "one document")
+
+
 def test_a_model_without_the_extra_layer_ignores_its_weights(tmp_path):
     model = build(PREDICTS_TWO)
     plain = model.state_dict().keys() | set()

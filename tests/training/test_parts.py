@@ -17,11 +17,18 @@ from axion.release import open_release
 from axion.training.balance import ExpertBalancer
 from axion.training.build import build_model, checkpoint_gradients, load_start
 from axion.training.finetune import Settings, finetuning_recipe
-from axion.training.losses import mtp_weight, next_token_loss, smooth_labels
+from axion.training.losses import (
+    mtp_weight,
+    next_token_loss,
+    record_logits,
+    sequence_balance_loss,
+    smooth_labels,
+)
 from axion.training.metrics import read_metrics
 from axion.training.optim import build_optimizer
 from axion.training.recorder import Recorder
 from axion.training.run import train
+from axion.training.start import starting_from
 from axion.training.trainer import AxionTrainer
 from tests.training.test_gradients import WITHOUT_CLIPPING, assert_equal_gradients, train_and_record
 from tests.training.test_resume import assert_same_end
@@ -155,6 +162,46 @@ def test_its_weighted_loss_is_what_is_trained(tiny, tmp_path, monkeypatch):
     assert [loss.item() for loss in trained] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("checkpoints", [False, True])
+def test_the_sequence_wise_balance_loss_covers_its_router(tiny, checkpoints):
+    recipe = tiny(MTP, "training.sequence_balance_weight=0.5")
+    model = build_model(recipe.build_config()).train()
+    gates = [layer.mlp.gate for layer in model.model.layers]
+    if checkpoints:
+        checkpoint_gradients(model, ExpertBalancer(model, speed=0))
+    recorded = []
+    record_logits(gates[-1], recorded)
+    ids = torch.randint(3, 300, (2, 16), generator=torch.Generator().manual_seed(1))
+    outputs = model(ids, labels=ids, mtp_weight=0.3, output_router_logits=True, use_cache=False)
+    assert (
+        len(outputs.router_logits) == 2
+        and len(recorded) == 1
+        and recorded[0].shape == (32, recipe.architecture["n_routed_experts"])
+    )
+    sequence_balance_loss(tuple(recorded), model.config, len(ids)).backward()
+    assert gates[-1].weight.grad.abs().max() > 0
+
+
+def test_a_run_adds_the_balance_losses_of_every_router(tiny, tmp_path, monkeypatch):
+    passes = []
+
+    def count(router_logits, config, batch_size):
+        passes.append(len(router_logits))
+        return sequence_balance_loss(router_logits, config, batch_size)
+
+    monkeypatch.setattr("axion.training.trainer.sequence_balance_loss", count)
+    options = ("training.sequence_balance_weight=0.5", "training.max_steps=2", "training.evaluations=1")
+    train(tiny(MTP, "training.grad_accum=2", *options), tmp_path / "run")
+    assert passes == [3] * 4  # two layers and the one that predicts, in every micro-batch
+
+
+def test_windows_need_a_token_that_it_can_predict(tiny):
+    for short in ("training.window=2", "training.short_window=2"):
+        with pytest.raises(AxionError, match=r"must be at least 3, not 2, with architecture\.num_nextn_predict_layers"):
+            tiny(MTP, short)
+        tiny(short)
+
+
 def test_a_run_from_a_release_keeps_the_layer_or_says_that_it_is_missing(predicting, tmp_path):
     final = open_release(predicting / "final")
     model = build_model(final.config)
@@ -165,10 +212,35 @@ def test_a_run_from_a_release_keeps_the_layer_or_says_that_it_is_missing(predict
     weights = load_file(without / "model.safetensors")
     kept = {name: weight for name, weight in weights.items() if not name.startswith(LAYER)}
     save_file(kept, without / "model.safetensors", metadata={"format": "pt"})
+    model = build_model(final.config)
     with pytest.raises(
         AxionError, match=r"without: model\.safetensors does not fit config\.json: missing model\.layers\.2\."
     ):
         load_start(model, open_release(without))
+
+
+def test_a_run_from_a_release_may_add_the_layer_or_leave_it_out(predicting, tiny, tiny_release):
+    final, plain = open_release(predicting / "final"), open_release(tiny_release)
+    for start, mtp in ((final, "architecture.num_nextn_predict_layers=0"), (plain, MTP)):
+        recipe = starting_from(tiny(mtp), start)
+        model = build_model(recipe.build_config())
+        drawn = {name: weight.clone() for name, weight in model.state_dict().items() if name.startswith(LAYER)}
+        load_start(model, start)
+        assert bool(drawn) == (mtp == MTP)
+        assert all(torch.equal(model.state_dict()[name], weight) for name, weight in drawn.items())
+        assert all(torch.equal(model.state_dict()[name], weight) for name, weight in start.model.state_dict().items())
+
+
+def test_a_run_from_a_release_may_loop_another_number_of_times(tiny, tiny_release, tmp_path):
+    folder = shutil.copytree(tiny_release, tmp_path / "looped")
+    AxionForCausalLM(tiny(*LOOPED).build_config()).save_pretrained(folder)
+    looped = [argument.replace('"num_loops": 3', '"num_loops": 5') for argument in LOOPED]
+    start = open_release(folder)
+    recipe = starting_from(tiny(*looped), start)
+    assert (recipe.build_config().num_loops, start.config.num_loops) == (5, 3)
+    model = build_model(recipe.build_config())
+    load_start(model, start)
+    assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in start.model.state_dict().items())
 
 
 @pytest.mark.parametrize("lora", [None, LoraRecipe(rank=4)], ids=["whole", "lora"])
