@@ -254,7 +254,7 @@ def _train_or_resume(request: PublishRequest, recipe: Recipe, tag: ReleaseTag, d
     """Train, resume an interrupted run, or use a run that finished with the same recipe."""
     run = Path("runs") / recipe.name
     started = read_run_file(run) if (run / RUN_FILE).is_file() else None
-    if started and started["finished"]:
+    if started and started.get("finished"):
         if changed := _changed(run, recipe):
             raise AxionError(
                 f"{run} was trained with another recipe ({', '.join(changed)}): move it away, or use --skip-train"

@@ -75,10 +75,15 @@ def read_metrics(path: Path) -> Metrics:
     if "tokens" not in rows[0]:
         raise AxionError(f"{path.name} cannot be read: it has no column tokens")
     try:
-        columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+        columns = {name: np.array([_number(row[name]) for row in rows]) for name in rows[0]}
     except ValueError as error:
         raise AxionError(f"{path.name} cannot be read: {one_line(error)}") from None
     return Metrics(columns)
+
+
+def _number(cell: str) -> float:
+    """The number in a cell, NaN for an empty one. Raises ValueError where it holds something else."""
+    return float(cell or "nan")
 
 
 def _violation_columns(names: Iterable[str]) -> list[str]:
@@ -172,9 +177,18 @@ class MetricsFile(_Table):
         rows = [{today.get(name, name): value for name, value in row.items()} for row in rows]
         try:
             kept = [row for row in rows if int(row["step"]) <= step]
-            float(kept[-1]["seconds"] if kept else 0)
+            has_seconds = all(math.isfinite(float(row["seconds"])) for row in kept[-1:])
         except (KeyError, ValueError):
-            raise AxionError(f"{self.path} is broken: a row has no step or no seconds; {_RESTORE}") from None
+            has_seconds = False
+        if not has_seconds:
+            raise AxionError(f"{self.path} is broken: a row has no step or no seconds; {_RESTORE}")
+        for row in kept:
+            for name, cell in row.items():
+                try:
+                    _number(cell)
+                except ValueError:
+                    where = f"{name} is {cell!r} at step {row['step']}"
+                    raise AxionError(f"{self.path} is broken: {where}; {_RESTORE}") from None
         if unknown := [name for name in (kept[0] if kept else ()) if name not in self.columns]:
             raise AxionError(f"{self.path} is broken: its column {unknown[0]} is unknown; {_RESTORE}")
         return kept

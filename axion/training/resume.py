@@ -10,17 +10,14 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from axion.data.packing import PackedWindows
-from axion.data.prepare import Prepared, data_fingerprint, data_versions
+from axion.data.prepare import data_fingerprint, data_versions
 from axion.data.recipe import DataRecipe, TokenizerRecipe
-from axion.data.whole_documents import WholeDocuments
 from axion.errors import AxionError, one_line
 from axion.files import locked, parse_yaml
-from axion.kernels.backend import Choice
 from axion.recipe import OF_THE_CARD, DistributedRecipe, Recipe, TrainingRecipe
 from axion.training import checkpoint, parallel
 from axion.training.metrics import EVALUATIONS_FILE, METRICS_FILE
-from axion.training.runfile import ADAPTER, FINAL, RECIPE_FILE, RUN_FILE, read_run_file, write_started
+from axion.training.runfile import ADAPTER, FINAL, RECIPE_FILE, RUN_FILE, RunSetup, read_run_file, write_started
 
 MAY_CHANGE = {
     *OF_THE_CARD,
@@ -96,15 +93,7 @@ def find_earlier(run: Path, recipe: Recipe, resume: bool) -> EarlierRun | None:
 
 
 @contextmanager
-def open_run(
-    run: Path,
-    recipe: Recipe,
-    data: Prepared,
-    windows: PackedWindows | WholeDocuments,
-    backend: Choice,
-    optimizer: str,
-    earlier: EarlierRun | None,
-) -> Iterator[None]:
+def open_run(run: Path, setup: RunSetup, earlier: EarlierRun | None) -> Iterator[None]:
     """Creates the folder of a new run, or clears what an interrupted write left in that of an earlier one.
 
     Until the block ends, no other run can be opened in this folder.
@@ -123,10 +112,10 @@ def open_run(
                 raise AxionError(f"another process has started or continued the run in {run}; --resume continues it")
             checkpoint.clear_staging(run)
             if earlier is None:
-                write_started(run, recipe, data, windows, backend, optimizer)
+                write_started(run, setup)
             elif earlier.goes_on:
                 shutil.rmtree(run / FINAL, ignore_errors=True)  # its weights are those of the newest checkpoint
-                write_started(run, recipe, data, windows, backend, optimizer, finished_before=read_run_file(run))
+                write_started(run, setup, finished_before=read_run_file(run))
 
         parallel.barrier()  # every process has made its checks before one of them writes
         parallel.from_main_process(open_folder)

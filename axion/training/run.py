@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -44,7 +44,7 @@ from axion.training.memory import check_memory
 from axion.training.optim import build_optimizer, build_schedule
 from axion.training.recorder import RECORDER_STATE, Recorder
 from axion.training.resume import EarlierRun, find_earlier, open_run, with_restarts
-from axion.training.runfile import ADAPTER, FINAL, describe_windows, write_finished
+from axion.training.runfile import ADAPTER, FINAL, RunSetup, describe_windows, write_finished
 from axion.training.sharding import check_sharding, shard, unshard
 from axion.training.signals import StopSignals
 from axion.training.trainer import AxionTrainer
@@ -92,7 +92,7 @@ def train(
         if plan is None:
             _report(f"{out} is finished already; --out DIR starts another run")
         else:
-            with open_run(out, plan.recipe, plan.data, plan.windows, plan.backend, plan.optimizer, plan.earlier):
+            with open_run(out, plan.setup, plan.earlier):
                 _fit(plan, out, stop, feed)
     return out
 
@@ -101,16 +101,10 @@ def train(
 class _Plan:
     """A run that has passed all checks."""
 
-    recipe: Recipe
-    """With the revisions of its data filled in."""
-    data: Prepared
-    """Of which the feed may add later shards."""
-    windows: PackedWindows | WholeDocuments
+    setup: RunSetup
+    """To its data, the feed may add later shards."""
     windows_per_pass: int
     steps: int
-    backend: Choice
-    optimizer: str
-    """The one of the recipe, or AdamW in place of adamw8bit."""
     earlier: EarlierRun | None
     """The run to resume."""
     start: Release | None
@@ -157,7 +151,7 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str, start: Release 
     choice = parallel.main_process_first(lambda: _choose_backend(recipe, requested))
     if note:
         _report(note)
-    return _Plan(recipe, data, windows, windows_per_pass, steps, choice, optimizer, earlier, start)
+    return _Plan(RunSetup(recipe, data, windows, choice, optimizer), windows_per_pass, steps, earlier, start)
 
 
 def _pinned(recipe: Recipe, earlier: EarlierRun | None) -> dict[str, DataRecipe | TokenizerRecipe]:
@@ -170,7 +164,7 @@ def _pinned(recipe: Recipe, earlier: EarlierRun | None) -> dict[str, DataRecipe 
 
 def _fit(plan: _Plan, out: Path, stop: StopSignals, feed: Feed) -> None:
     """Trains and writes final/. Raises Interrupted where a signal ended the run before its last step."""
-    recipe, steps = plan.recipe, plan.steps
+    setup, recipe, steps = plan.setup, plan.setup.recipe, plan.steps
     resumed_from = plan.earlier and plan.earlier.checkpoint
     set_seed(recipe.seed)
     keep_freed_memory()
@@ -184,7 +178,7 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals, feed: Feed) -> None:
         checkpoint.load_weights(resumed_from, model)
     if recipe.training.distributed.is_sharded:
         model = shard(model, recipe.training.distributed, parallel.world_size())
-    recorder = Recorder(recipe, model, plan.data.validation, out, steps, plan.windows.windows_per_epoch, stop)
+    recorder = Recorder(recipe, model, setup.data.validation, out, steps, setup.windows.windows_per_epoch, stop)
     if resumed_from:
         recorder.restore(read_json(resumed_from / RECORDER_STATE))
     if recipe.training.label_smoothing:
@@ -192,25 +186,25 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals, feed: Feed) -> None:
     if recipe.training.gradient_checkpointing:
         checkpoint_gradients(model, recorder.balancer)
     arguments, kernels = _arguments(plan, out), None
-    if plan.backend.name == "native":
+    if setup.backend.name == "native":
         kernels = library(config, "training")
         use_kernels(model, on_routing=recorder.balancer.count, replaced_hooks=[ExpertBalancer.__module__])
     elif torch.cuda.is_available():
         use_grouped_experts(model, torch.bfloat16 if arguments.bf16 else torch.float32)
-    _report(f"training with {plan.backend}")
-    conditions = environment(plan.backend, kernels) | recipe.training.distributed.model_dump()
-    conditions["optimizer"] = plan.optimizer
+    _report(f"training with {setup.backend}")
+    conditions = environment(setup.backend, kernels) | recipe.training.distributed.model_dump()
+    conditions["optimizer"] = setup.optimizer
     if resumed_from and (changes := describe_changes(resumed_from, conditions)):
         _report(changes)
 
-    used = recipe.training.model_copy(update={"optimizer": plan.optimizer})
+    used = recipe.training.model_copy(update={"optimizer": setup.optimizer})
     optimizer = build_optimizer(model, used, kernels)
     trainer = AxionTrainer(
         recipe,
         recorder,
         args=arguments,
-        windows=plan.windows,
-        tokenizer=plan.data.tokenizer,
+        windows=setup.windows,
+        tokenizer=setup.data.tokenizer,
         environment=conditions,
         optimizers=(optimizer, build_schedule(optimizer, recipe.training, steps)),
     )
@@ -237,10 +231,10 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals, feed: Feed) -> None:
         model = unshard(model, config)
     if parallel.is_main_process():
         if adapted:
-            _write(out / ADAPTER, out, partial(save_adapters, adapted), plan.data.tokenizer)
+            _write(out / ADAPTER, out, partial(save_adapters, adapted), setup.data.tokenizer)
             model = merge_adapters(adapted)
-        _write_final(model, plan.data.tokenizer, out)
-        write_finished(out, recipe, feed.complete(plan.data), plan.windows, plan.backend, plan.optimizer, steps)
+        _write_final(model, setup.data.tokenizer, out)
+        write_finished(out, replace(setup, data=feed.complete(setup.data)), steps)
 
 
 def _report(line: str) -> None:
@@ -331,9 +325,9 @@ def _choose_backend(recipe: Recipe, requested: str, build: bool = True) -> Choic
 
 
 def _arguments(plan: _Plan, out: Path) -> TrainingArguments:
-    training = plan.recipe.training
+    training = plan.setup.recipe.training
     cpu = not torch.cuda.is_available()
-    auto_bf16 = training.precision == "auto" and plan.backend.name == "torch" and _supports_bf16(cpu)
+    auto_bf16 = training.precision == "auto" and plan.setup.backend.name == "torch" and _supports_bf16(cpu)
     arguments = TrainingArguments(
         output_dir=str(out),
         max_steps=plan.steps,
@@ -348,13 +342,13 @@ def _arguments(plan: _Plan, out: Path) -> TrainingArguments:
         logging_strategy="no",
         logging_nan_inf_filter=False,
         report_to=list(training.trackers) or "none",
-        seed=plan.recipe.seed,
+        seed=plan.setup.recipe.seed,
         use_cpu=cpu,
         dataloader_num_workers=0,
         dataloader_drop_last=True,
         remove_unused_columns=False,
         disable_tqdm=True,
-        ddp_find_unused_parameters=_gate_is_unused(plan.recipe),
+        ddp_find_unused_parameters=_gate_is_unused(plan.setup.recipe),
         ddp_broadcast_buffers=False,  # every process moves its biases by the same counts
     )
     # without torchrun, Trainer would split each batch over all GPUs of the machine in one process

@@ -48,7 +48,7 @@ def read_run(run: Path) -> dict:
             f"{run}/run.json lacks {missing[0]!r}, which a release needs; train again with this version of Axion"
         )
     try:
-        Recipe.model_validate(parse_yaml(str(content["recipe"])))
+        Recipe.model_validate(parse_yaml(content["recipe"]))
     except ValueError as error:
         raise AxionError(f"the recipe in {run}/run.json cannot be read: {one_line(error)}") from None
     return content

@@ -59,7 +59,15 @@ def test_a_resumed_run_renames_the_layers_of_an_earlier_version(tmp_path):
 
 @pytest.mark.parametrize(
     "rows",
-    ["step,seconds\nsoon,1\n", "step,seconds\n1,a while\n", "step,seconds,speed\n1,1,1\n", "tokens,seconds\n1,1\n"],
+    [
+        *(
+            "step,seconds\nsoon,1\n",
+            "step,seconds\n1,a while\n",
+            "step,seconds,speed\n1,1,1\n",
+            "tokens,seconds\n1,1\n",
+        ),
+        *("step,seconds\n1,nan\n", "step,seconds,val_loss\n1,1,low\n", "step,seconds,lr\n1,1,6e-3\n1,2,?\n"),
+    ],
 )
 def test_a_run_with_broken_rows_is_not_resumed(tmp_path, rows):
     (tmp_path / "metrics.csv").write_text(rows)

@@ -143,7 +143,7 @@ def test_the_main_process_prepares_first_and_its_failure_is_everyones(in_each_pr
 
 def test_a_folder_that_cannot_be_opened_ends_every_process(in_each_process, tmp_path):
     def enter():
-        with open_run(tmp_path, None, None, None, None, None, None):
+        with open_run(tmp_path, None, None):
             raise AssertionError
 
     with locked(tmp_path):

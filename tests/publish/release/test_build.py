@@ -308,7 +308,6 @@ def test_a_run_whose_record_is_incomplete_is_refused(finished_run, measured, tmp
         ("a: 1\na: 2", "the key 'a' is given twice"),
         ("name: [", "while parsing"),
         ("- 1", "valid dictionary"),
-        (7, "valid"),
     ],
 )
 def test_a_run_with_a_broken_recipe_is_reported_in_one_line(finished_run, tmp_path, recipe, reason):
