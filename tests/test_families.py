@@ -12,7 +12,8 @@ from axion.model.configuration_axion import AxionConfig
 from axion.recipe import known_versions, load_recipe
 from axion.release import open_release
 from axion.series import families
-from publish.release.card import TEMPLATES, check_metadata
+from publish.release.card import check_metadata
+from publish.release.templates import TEMPLATES
 from tests.conftest import TINY
 
 AXION1 = FAMILIES["axion1"]

@@ -14,8 +14,9 @@ from axion.release import open_release
 from axion.training.metrics import METRICS_FILE, read_metrics
 from axion.training.runfile import FINAL, read_run_file
 from benchmarks.report import DOCS
-from publish.release.card import code_block, duration
+from publish.markdown import code_block
 from publish.release.measure import TEXT_SAMPLING, continue_text
+from publish.release.templates import duration
 
 FILE = DOCS / "own-text.json"
 WIDTH = 118

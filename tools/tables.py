@@ -12,7 +12,7 @@ from axion.evaluation.results import result_rows
 from axion.shipped import ROOT
 from benchmarks import performance, playground, visitors
 from benchmarks.report import DOCS, replace_block, write_block
-from publish.release.card import code_block
+from publish.markdown import code_block
 from tools import own_text
 
 README = ROOT / "README.md"

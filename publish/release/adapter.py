@@ -14,8 +14,9 @@ from axion.families import get_family
 from axion.release import WEIGHTS, Release, open_release
 from axion.training.runfile import ADAPTER
 from publish.manifest import check_files, write_manifest
-from publish.release.card import FILTERS, TEMPLATES, base_metadata, datasets_of, has_routed_experts, pin
+from publish.release.card import base_metadata, datasets_of, has_routed_experts, pin
 from publish.release.exports import Export
+from publish.release.templates import environment
 
 SUFFIX = "-LoRA"
 TOLERANCE = 1e-4
@@ -109,15 +110,15 @@ def render_card(facts: dict) -> str:
     Raises:
         AxionError: `facts` lacks a value that the card needs.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters |= FILTERS
     try:
-        text = environment.get_template("adapter.md.j2").render(
-            info=facts,
-            mixture=facts["mixture"],
-            pins=[pin(name, number) for name, number in facts["libraries"].items()],
+        text = (
+            environment()
+            .get_template("adapter.md.j2")
+            .render(
+                info=facts,
+                mixture=facts["mixture"],
+                pins=[pin(name, number) for name, number in facts["libraries"].items()],
+            )
         )
     except (jinja2.UndefinedError, KeyError) as error:
         raise AxionError(f"the card of {facts['repo_id']} needs a value that is missing: {error}") from None

@@ -1,14 +1,8 @@
-"""The model card: a template filled from `release.json` alone.
+"""The model card: a template filled from `release.json` alone."""
 
-The only constants are published facts about other models, each with its source; see also `axion.originals`.
-"""
-
-import json
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import jinja2.meta
@@ -21,56 +15,20 @@ from axion.data.format import ANSWER, REASONING, prompt
 from axion.data.sources import SOURCES, AnySource, FileSource, Source
 from axion.errors import AxionError, one_line
 from axion.evaluation.results import (
-    LANGUAGES,
     LOAD_SETS,
-    digits_label,
     measured,
-    megabytes,
     result_rows,
     skipped_tasks,
     with_current_names,
 )
-from axion.families import ROUTED_EXPERTS, cache_values, get_family
-from axion.model.configuration_axion import AxionConfig
+from axion.families import ROUTED_EXPERTS, get_family
 from axion.recipe import Recipe
-from axion.shipped import shipped
 from publish.manifest import EVAL_RESULTS, REMOTE_CODE
-from publish.markdown import code_block, code_span, plain_text, python_snippets
+from publish.markdown import plain_text, python_snippets
+from publish.release.architecture import DEEPSEEK_ARXIV, compare_architecture, shape_of
 from publish.release.metadata import check_dataset, check_front_matter, check_repo_name, check_tag
 from publish.release.results import benchmark_results, evaluation_results
-
-TEMPLATES = shipped("model_cards")
-
-DEEPSEEK_ARXIV = "2412.19437"
-DEEPSEEK_V3 = {
-    # Technical report, abstract and section 4.2; the rest from config.json of huggingface.co/deepseek-ai/DeepSeek-V3.
-    "total": 671e9,
-    "active": 37e9,
-    "training_tokens": 14.8e12,
-    "num_hidden_layers": 61,
-    "first_k_dense_replace": 3,
-    "hidden_size": 7168,
-    "intermediate_size": 18_432,
-    "attention": "mla",
-    "num_attention_heads": 128,
-    "qk_nope_head_dim": 128,
-    "qk_rope_head_dim": 64,
-    "v_head_dim": 128,
-    "q_lora_rank": 1536,
-    "kv_lora_rank": 512,
-    "n_routed_experts": 256,
-    "n_shared_experts": 1,
-    "num_experts_per_tok": 8,
-    "n_group": 8,
-    "topk_group": 4,
-    "moe_intermediate_size": 2048,
-    "routed_scaling_factor": 2.5,
-    "num_nextn_predict_layers": 1,
-    "vocab_size": 129_280,
-    "max_position_embeddings": 163_840,
-    "rope_parameters": {"rope_type": "yarn", "factor": 40, "original_max_position_embeddings": 4096},
-    "tie_word_embeddings": False,
-}
+from publish.release.templates import TEMPLATES, environment
 
 OWN_SECTIONS = {"arithmetic_reasoning", "expert_load", "speed"}
 """Tasks with a section of their own."""
@@ -132,7 +90,7 @@ def render_card(info: dict) -> str:
             load_command=load.get("command", ""),
             pins=[pin(name, info["training"]["libraries"][name]) for name in ("torch", "transformers")],
             architecture=compare_architecture(info),
-            shape=_shape(info),
+            shape=shape_of(info),
             mixture=has_routed_experts(info),
             native=get_family(info["family"]).exports.get("native"),
             loops=_loops(info),
@@ -230,20 +188,8 @@ def _loss_data(info: dict) -> dict[str, str] | None:
     }
 
 
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,  # a missing value is an error, not an empty cell
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    environment.filters |= FILTERS
-    return environment
-
-
 def _template(family: str) -> jinja2.Template:
-    return _environment().get_template(get_family(family).card_template)
+    return environment().get_template(get_family(family).card_template)
 
 
 def template_files(family: str) -> list[Path]:
@@ -254,7 +200,7 @@ def template_files(family: str) -> list[Path]:
     """
     names = [get_family(family).card_template]
     for name in names:
-        tree = _environment().parse((TEMPLATES / name).read_text(encoding="utf-8"))
+        tree = environment().parse((TEMPLATES / name).read_text(encoding="utf-8"))
         names += [found for found in jinja2.meta.find_referenced_templates(tree) if found and found not in names]
     return [TEMPLATES / name for name in names]
 
@@ -273,7 +219,7 @@ def python_of_card(info: dict, repo_id: str) -> list[str]:
     sources = [path.read_text(encoding="utf-8") for path in template_files(str(info.get("family")))]
     values = {"info": {"repo_id": repo_id, "tag": info["tag"]}, "prompt": example_prompt(info)}
     snippets = [code for source in sources for code in python_snippets(source)]
-    return [_environment().from_string(code).render(**values) for code in snippets]
+    return [environment().from_string(code).render(**values) for code in snippets]
 
 
 def card_metadata(info: dict) -> ModelCardData:
@@ -361,18 +307,12 @@ def has_routed_experts(info: dict) -> bool:
     return ROUTED_EXPERTS in info["parameters"]["components"]
 
 
-def _shape(info: dict) -> SimpleNamespace:
-    """The model's config; fields that are newer than the release have their defaults."""
-    defaults = {name: getattr(AxionConfig, name) for name in AxionConfig.__annotations__}
-    return SimpleNamespace(**defaults | info["architecture"])
-
-
 def _loops(info: dict) -> dict[str, Any] | None:
     """The loops of a model with shared layers: what each number of them costs, and the losses where they were measured.
 
     None for a model without shared layers.
     """
-    if not (shape := _shape(info)).num_shared_layers:
+    if not (shape := shape_of(info)).num_shared_layers:
         return None
     result = measured(info["results"], "loops")
     losses = {score["loops"]: score for score in (result or {}).get("scores", [])}
@@ -413,192 +353,6 @@ def setting_value(value: object) -> str:
     return "null" if value is None else str(value)
 
 
-def compare_architecture(info: dict) -> list[dict[str, str]]:
-    """The rows of the architecture's table: label, ours, and DeepSeek-V3's where it has such a part."""
-    parts = {
-        "total": info["parameters"]["total"],
-        "active": info["parameters"]["active"],
-        "training_tokens": info["training"]["tokens"],
-    }
-    ours, theirs = SimpleNamespace(**vars(_shape(info)), **parts), SimpleNamespace(**DEEPSEEK_V3)
-    return [
-        {"label": row.label, "ours": row.value(ours), "theirs": row.value(theirs) if row.applies(theirs) else ""}
-        for row in ARCHITECTURE_ROWS
-        if row.applies(ours)
-    ]
-
-
-Model = Any
-"""A model's config with its parameter counts and training tokens."""
-
-
-class Row(NamedTuple):
-    """A row of the architecture's table."""
-
-    label: str
-    value: Callable[[Model], str]
-    applies: Callable[[Model], bool] = lambda model: True
-    """Whether a model has what the row describes."""
-
-
-def _field(name: str) -> Callable[[Model], str]:
-    return lambda model: quantity(getattr(model, name))
-
-
-def _is_latent(model: Model) -> bool:
-    return model.attention == "mla"
-
-
-def _is_grouped(model: Model) -> bool:
-    return model.attention == "gqa"
-
-
-def _has_experts(model: Model) -> bool:
-    return model.first_k_dense_replace < model.num_hidden_layers
-
-
-def _is_looped(model: Model) -> bool:
-    return getattr(model, "num_shared_layers", 0) > 0
-
-
-def _cache(model: Model) -> str:
-    kept, plain = cache_values(model)
-    return f"{kept:,} (plain attention: {plain:,})" if kept < plain else f"{kept:,}"
-
-
-def _shared_and_routed(model: Model) -> str:
-    return f"{model.n_shared_experts} + {model.n_routed_experts}, top {model.num_experts_per_tok}"
-
-
-def _groups(model: Model) -> str:
-    return "none" if model.n_group == 1 else f"{model.n_group}, of which {model.topk_group} are eligible"
-
-
-def _entry_shared_exit(model: Model) -> str:
-    entry = (model.num_hidden_layers - model.num_shared_layers) // 2
-    return f"{entry} + {model.num_shared_layers} + {model.num_hidden_layers - entry - model.num_shared_layers}"
-
-
-def _yarn(model: Model) -> str:
-    rope = model.rope_parameters
-    return f"factor {rope['factor']:g} from {rope['original_max_position_embeddings']:,} tokens"
-
-
-ARCHITECTURE_ROWS = (
-    Row("parameters", _field("total")),
-    Row("active per token", _field("active"), _has_experts),
-    Row("tokens seen in training", _field("training_tokens")),
-    Row("layers", _field("num_hidden_layers")),
-    Row("of which dense", _field("first_k_dense_replace"), _has_experts),
-    Row("entry + shared + exit layers", _entry_shared_exit, _is_looped),
-    Row("loops of the shared layers, unless a call says otherwise", _field("num_loops"), _is_looped),
-    Row("hidden size", _field("hidden_size")),
-    Row("attention heads", _field("num_attention_heads")),
-    Row("key-value heads", _field("num_key_value_heads"), _is_grouped),
-    Row("head width", _field("head_dim"), _is_grouped),
-    Row("base of the rotary positions", lambda model: f"{model.rope_parameters['rope_theta']:,.0f}", _is_grouped),
-    Row(
-        "query-key head, plain + rotary",
-        lambda model: f"{model.qk_nope_head_dim} + {model.qk_rope_head_dim}",
-        _is_latent,
-    ),
-    Row("value head", _field("v_head_dim"), _is_latent),
-    Row(
-        "query latent",
-        lambda model: "none" if model.q_lora_rank is None else quantity(model.q_lora_rank),
-        _is_latent,
-    ),
-    Row("key-value latent", _field("kv_lora_rank"), _is_latent),
-    Row("cached numbers per token and layer", _cache),
-    Row("feed-forward width", _field("intermediate_size"), lambda model: not _has_experts(model)),
-    Row(
-        "feed-forward width of the dense layers",
-        _field("intermediate_size"),
-        lambda model: _has_experts(model) and model.first_k_dense_replace > 0,
-    ),
-    Row(
-        "rank of every matrix",
-        _field("projection_rank"),
-        lambda model: getattr(model, "projection_rank", None) is not None,
-    ),
-    Row("experts: shared + routed", _shared_and_routed, _has_experts),
-    Row("expert groups", _groups, _has_experts),
-    Row("expert width", _field("moe_intermediate_size"), _has_experts),
-    Row("routed scaling factor", _field("routed_scaling_factor"), _has_experts),
-    Row("multi-token prediction depth", _field("num_nextn_predict_layers"), _has_experts),
-    Row("vocabulary", _field("vocab_size")),
-    Row("context", _field("max_position_embeddings")),
-    Row("YaRN", _yarn, lambda model: (model.rope_parameters or {}).get("rope_type") == "yarn"),
-    Row("tied embeddings", lambda model: "yes" if model.tie_word_embeddings else "no"),
-)
-
-
 def pin(name: str, version: str) -> str:
     """A requirement for pip, without a local build tag such as +cpu."""
     return f"{name}=={version.partition('+')[0]}"
-
-
-def quantity(number: float) -> str:
-    """A count for readers: 344,224, 671 billion, 14.8 trillion."""
-    for size, word in ((1e12, "trillion"), (1e9, "billion")):
-        if number >= size:
-            return f"{number / size:g} {word}"
-    return f"{number:,}"
-
-
-def duration(seconds: float) -> str:
-    """9.5 minutes, 48 seconds, 2.3 hours."""
-    for size, word in ((3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {word}"
-    return "1 second" if round(seconds) == 1 else f"{seconds:.0f} seconds"
-
-
-def _duration_pt(seconds: float) -> str:
-    number, _, unit = duration(seconds).partition(" ")
-    words = {"hours": "horas", "minutes": "minutos", "second": "segundo", "seconds": "segundos"}
-    return f"{number.replace('.', ',')} {words[unit]}"
-
-
-_SHELL = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-"""What stands for these characters between $' and '."""
-
-
-def _require(write: Callable[..., str]) -> Callable[..., str]:
-    """A filter whose error names a missing value, instead of failing on its format."""
-
-    def checked(value: object) -> str:
-        return str(value) if isinstance(value, jinja2.Undefined) else write(value)
-
-    return checked
-
-
-FILTERS: dict[str, Callable[..., str]] = {
-    name: _require(write)
-    for name, write in {
-        "thousands": lambda number: f"{number:,}",
-        "thousands_pt": lambda number: f"{number:,}".replace(",", "."),
-        "decimals": lambda number: f"{number:.3f}",
-        "percent": lambda share: f"{share:.1%}",
-        "digits": digits_label,
-        "language": LANGUAGES.__getitem__,
-        "milliseconds": lambda seconds: f"{1000 * seconds:.1f} ms",
-        "megabytes": megabytes,
-        "score": lambda score: (
-            f"{score['accuracy']:.1%} ({score['correct']:,} of {score['total']:,}; "
-            f"{score['interval'][0]:.1%} to {score['interval'][1]:.1%})"
-        ),
-        "python": lambda text: json.dumps(text, ensure_ascii=False),
-        "shell": lambda text: f"$'{text.translate(_SHELL)}'",
-        "block": code_block,
-        "plain": plain_text,
-        "code": code_span,
-        "duration": duration,
-        "duration_pt": _duration_pt,
-        "machine": lambda machine: f"{machine['cores']} cores of {machine['processor']}",
-        "libraries": lambda libraries: ", ".join(f"{name} {version}" for name, version in libraries.items()),
-        "files": lambda files: " and ".join(
-            f"{code_span(file['name'])} (sha256 `{file['sha256'][:16]}…`)" for file in files
-        ),
-    }.items()
-}

@@ -15,7 +15,6 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 from sys import stdlib_module_names
 
-import jinja2
 from huggingface_hub import RepoCard, SpaceCardData, SpaceHardware
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
@@ -25,8 +24,9 @@ from axion.release import WANTED_FROM_HUB, open_release
 from axion.shipped import ROOT, path_in_repository, shipped
 from publish.check.lint import scan_text_files
 from publish.manifest import files_in
-from publish.release.card import TEMPLATES, datasets_of
+from publish.release.card import datasets_of
 from publish.release.metadata import check_license
+from publish.release.templates import environment
 
 BUNDLED = "axion1-v0.1"
 """The release under releases/ that is copied into the Space if no published model is given."""
@@ -171,10 +171,7 @@ def render_readme(models: Sequence[PublishedModel], datasets: Sequence[str], bun
         "datasets": list(datasets) or None,
         "preload_from_hub": [f"{model.repo_id} {','.join(model.files)} {model.commit}" for model in models] or None,
     }
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-    )
-    body = environment.get_template("space.md.j2").render(models=models, bundled=bundled)
+    body = environment().get_template("space.md.j2").render(models=models, bundled=bundled)
     return f"---\n{SpaceCardData(**front_matter).to_yaml()}\n---\n\n{body}"
 
 

@@ -10,7 +10,8 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from axion.errors import AxionError
 from axion.recipe import load_recipe
 from publish.markdown import plain_text
-from publish.release.card import TEMPLATES, card_files, check_metadata, duration, quantity, render_card
+from publish.release.card import card_files, check_metadata, render_card
+from publish.release.templates import TEMPLATES, duration, quantity
 
 BLOCKS = re.compile(r"<!-- axion:start ([a-z-]+) -->\n(.*?)\n<!-- axion:end \1 -->", re.DOTALL)
 
