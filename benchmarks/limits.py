@@ -4,6 +4,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 from axion.families import cache_values
@@ -42,16 +43,30 @@ def measure(threads: int, working_sets: Sequence[int]) -> dict:
 def training_operations(config: AxionConfig, window: int) -> int:
     """Floating-point operations per token in training, forward and backward.
 
-    The forward pass takes two per active weight and, in causal attention, two per element of the preceding keys and
-    values, on average half a window of them. The backward pass takes twice as many. Norms, softmax and other
-    elementwise work are not counted.
+    The forward pass takes two per weight of `weights_read` and, in causal attention, two per element of the preceding
+    keys and values, on average half a window of them. The backward pass takes twice as many. Norms, softmax and other
+    elementwise work are not counted, nor is multi-token prediction.
     """
-    weights = count_parameters(config).active
-    per_position = config.num_attention_heads * (config.qk_head_dim + config.v_head_dim)
-    return 3 * (2 * weights + config.num_hidden_layers * 2 * per_position * window // 2)
+    per_position = config.num_attention_heads * (config.qk_head_dim + (config.v_head_dim or config.head_dim))
+    return 3 * (2 * weights_read(config) + config.depth() * 2 * per_position * window // 2)
 
 
 def decoding_bytes(config: AxionConfig, context: int, bytes_per_weight: int) -> int:
-    """Bytes read to generate one token after `context` others: the active weights and the cache."""
+    """Bytes read to generate one token after `context` others: the weights of `weights_read` and the cache."""
     latent = cache_values(config).kept
-    return count_parameters(config).active * bytes_per_weight + config.depth() * context * latent * 4
+    return weights_read(config) * bytes_per_weight + config.depth() * context * latent * 4
+
+
+def weights_read(config: AxionConfig) -> int:
+    """The weights that one token is multiplied by: those of a looped layer as often as it runs.
+
+    Of an embedding table that is not also the output head, a token reads a single row, which is not counted.
+    """
+    dense = config.first_k_dense_replace
+    dense_and_shared = sum(layer < dense for layer in config.shared_layers)
+    written_out = deepcopy(config)
+    written_out.num_hidden_layers = config.depth()
+    written_out.first_k_dense_replace = dense + (config.num_loops - 1) * dense_and_shared
+    written_out.num_shared_layers, written_out.num_loops = 0, 1
+    counts = count_parameters(written_out)
+    return counts.active if config.tie_word_embeddings else counts.active_without_embedding

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from axion.model.configuration_axion import AxionConfig
 from axion.model.mixture_axion import AxionMoE
+from axion.model.modeling_axion import AxionForCausalLM
+from axion.params import count_parameters
 from axion.training.metrics import Metrics
 from benchmarks import decoding, growth, limits, neighbours, performance, processors, starting, trainers, training
 from benchmarks.figures import (
@@ -228,6 +231,32 @@ def test_operations_and_bytes_per_token():
     assert limits.training_operations(config, 512) == 6 * 245_920 + 3 * 4 * 4 * 32 * 512
     for size in (2, 4):
         assert limits.decoding_bytes(config, 512, size) == size * 245_920 + 4 * 512 * 12 * 4
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"attention": "gqa", "num_key_value_heads": 2, "first_k_dense_replace": 4},
+        {"first_k_dense_replace": 2, "tie_word_embeddings": False},
+    ],
+    ids=["dense", "mixture"],
+)
+def test_a_layer_that_runs_three_times_counts_three_times(fields):
+    looped = AxionConfig(**{"num_shared_layers": 2, "num_loops": 3, **fields})
+    once = AxionConfig(**{"num_shared_layers": 2, "num_loops": 1, **fields})
+    shared = [layer for index, layer in enumerate(AxionForCausalLM(once).model.layers) if index in once.shared_layers]
+    weights = sum(
+        parameter.numel() * (once.num_experts_per_tok / once.n_routed_experts if ".experts." in name else 1)
+        for layer in shared
+        for name, parameter in layer.named_parameters()
+    )
+    assert limits.weights_read(looped) == limits.weights_read(once) + 2 * weights
+    attention = 3 * 4 * 4 * (16 + 16) * 512
+    assert limits.training_operations(looped, 512) - limits.training_operations(once, 512) == 12 * weights + attention
+    counts = count_parameters(once)
+    assert limits.weights_read(once) + 1 == (
+        counts.active if once.tie_word_embeddings else counts.active - counts.embedding
+    )  # without the gate of the loops
 
 
 def test_the_share_of_the_limit():
