@@ -1,12 +1,11 @@
 """The fixture `hub`: an empty loopback Hub for each test, with this process's client pointed at it.
 
 The server is started once and reset for each test. Within a test, huggingface_hub and transformers connect to it, keep
-their caches in a folder of its own, and retry without delay.
+what they download in a folder of its own, and retry without delay.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +37,10 @@ def hub(hub_server: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def point_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Change the values that huggingface_hub read from its environment when it was imported."""
+    """Change the values that huggingface_hub read from its environment when it was imported.
+
+    The cache of remote code stays where it is: once Python has imported a package from there, it finds no other.
+    """
     from huggingface_hub import constants, file_download, hf_api
     from huggingface_hub.utils import _cache_manager, _http, _xet
 
@@ -66,8 +68,6 @@ def point_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hf_api.api, "endpoint", hub.url)
     monkeypatch.setattr(hf_api.api, "_whoami_cache", {})
     monkeypatch.setattr(_xet, "XET_CONNECTION_INFO_CACHE", {})
-    if modules := sys.modules.get("transformers.dynamic_module_utils"):
-        monkeypatch.setattr(modules, "HF_MODULES_CACHE", str(home / "modules"))
     _http.close_session()
     for module in (_http, file_download):
         monkeypatch.setattr(module, "time", NoSleep())

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import dynamic_module_utils
 
 from axion.evaluation import speed
 from axion.families import FAMILIES, has_experts
@@ -61,10 +60,7 @@ def work(tmp_path_factory, hub_server: Hub) -> Iterator[tuple[Path, dict[str, li
     with pytest.MonkeyPatch.context() as patch:
         for name, value in hub_server.variables.items():
             patch.setenv(name, value)
-        modules = dynamic_module_utils.HF_MODULES_CACHE
         point_client(hub_server, patch)
-        # Python has imported the package of remote code from there, if another test loaded any
-        patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", modules)
         patch.setattr("publish.hub.client.get_token", lambda: hub_server.token)
         patch.chdir(folder)
         patch.setattr("axion.evaluation.tasks.ARITHMETIC_PROMPTS", 3)
