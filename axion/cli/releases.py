@@ -198,12 +198,15 @@ def export(
     if to == "native":
         from transformers.utils.logging import disable_progress_bar
 
-        from axion.export.native import write_native
+        from axion.export.native import OLDEST_DRAFTING_TRANSFORMERS, drafting_line, write_native
 
         disable_progress_bar()  # transformers shows one for every file it writes
 
         target = out or Path("exports") / f"{name}-native"
         written = deliver(opened, lambda folder: write_native(opened, folder), target)
+        if line := drafting_line(opened.config):
+            version = f"transformers {OLDEST_DRAFTING_TRANSFORMERS} or newer"
+            print(f"for generate(use_mtp=True) of {version}, before loading: {line}", file=sys.stderr)
     else:
         from axion.export.gguf import write_gguf
 

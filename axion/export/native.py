@@ -9,9 +9,8 @@ There the output head is always stored, also where it equals the embeddings: Dee
 mlx-lm, vLLM and SGLang read it from the file whatever `tie_word_embeddings` says. All of them tie a `llama`.
 
 A layer of multi-token prediction is stored after the decoder's layers, where vLLM and SGLang look for it. transformers'
-own `DeepseekV3ForCausalLM` knows that place for 61 layers alone; to let it draft (from 5.14 on, from 5.15 where the
-first layers are dense), name ours after loading:
-`model._keys_to_ignore_on_load_unexpected = [r"model\\.layers\\.<num_hidden_layers>\\."]`.
+own `DeepseekV3ForCausalLM` knows that place for 61 layers alone, so that one line before loading has to name ours; see
+`drafting_line`.
 """
 
 from __future__ import annotations
@@ -26,6 +25,9 @@ from axion.files import read_json, write_json
 from axion.model.configuration_axion import AxionConfig
 from axion.release import Release
 from axion.tokenizer import generation_config, save_tokenizer
+
+OLDEST_DRAFTING_TRANSFORMERS = "5.15"
+"""The oldest version that drafts with a layer of multi-token prediction, whether or not the first layers are dense."""
 
 DEEPSEEK_SWITCHES = {"scoring_func": "sigmoid", "topk_method": "noaux_tc", "moe_layer_freq": 1}
 """Settings of the router in DeepSeek-V3's own config.json. vLLM, SGLang and llama.cpp read them, transformers ignores
@@ -80,6 +82,18 @@ def native_config(config: AxionConfig) -> DeepseekV3Config | LlamaConfig:
     check_rules(config, rules, "transformers' deepseek_v3")
     fields = {name: getattr(config, name) for name in AxionConfig.__annotations__.keys() - OWN_FIELDS - {"head_dim"}}
     return DeepseekV3Config(**fields | {"use_cache": True, "tie_word_embeddings": False}, **DEEPSEEK_SWITCHES)
+
+
+def drafting_line(config: AxionConfig) -> str | None:
+    """The line of Python after which transformers loads an export for `generate(use_mtp=True)`; None without MTP.
+
+    It also keeps transformers from reporting the layer's weights as unexpected. Source: `MtpModel` in its
+    modeling_layers.py.
+    """
+    if not config.num_nextn_predict_layers:
+        return None
+    pattern = rf"model\.layers\.{config.num_hidden_layers}\."
+    return f'DeepseekV3ForCausalLM._keys_to_ignore_on_load_unexpected = [r"{pattern}"]'
 
 
 def _mtp_weights(release: Release) -> dict[str, torch.Tensor]:

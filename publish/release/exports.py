@@ -10,15 +10,17 @@ from pathlib import Path
 
 import jinja2
 from huggingface_hub import ModelCardData
+from packaging.version import Version
 
 from axion.errors import AxionError
 from axion.export.gguf import DTYPES, write_gguf
-from axion.export.native import write_native
+from axion.export.native import OLDEST_DRAFTING_TRANSFORMERS, drafting_line, write_native
 from axion.families import get_family
 from axion.release import Release, open_release
 from axion.tokenizer import has_own_form
 from publish.manifest import check_files, write_manifest
-from publish.release.card import FILTERS, TEMPLATES, datasets_of, example_prompt, is_of_problems, pin
+from publish.release.card import datasets_of, example_prompt, is_of_problems, pin
+from publish.release.templates import environment
 
 SUFFIXES = {"native": "-native", "gguf": "-GGUF"}
 """Export format → the suffix of its repository's name."""
@@ -91,7 +93,7 @@ def _facts(info: dict, release: Release, folder: Path, form: str, repo_id: str) 
         "openings": info.get("openings", []),
         "chats": info.get("chats", False),
         "context": release.config.max_position_embeddings,
-        "mtp": bool(release.config.num_nextn_predict_layers),
+        "drafting_line": drafting_line(release.config),
         "tied": release.config.tie_word_embeddings,
         "own_tokenizer": has_own_form(json.loads(release.tokenizer.backend_tokenizer.to_str())),
         "libraries": {name: info["training"]["libraries"][name] for name in ("torch", "transformers")},
@@ -108,25 +110,27 @@ def render_card(facts: dict) -> str:
     Raises:
         AxionError: `facts` lacks a value that the card needs.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters |= FILTERS
     files = {dtype: f"{facts['name']}-{dtype}.gguf" for dtype in DTYPES}
     try:
-        text = environment.get_template(f"{facts['form']}.md.j2").render(
-            info=facts,
-            prompt=example_prompt(facts),
-            problems=is_of_problems(facts),
-            parameters=facts["parameters"],
-            oldest_transformers=OLDEST_NATIVE_TRANSFORMERS,
-            pins=[pin(name, version) for name, version in facts["libraries"].items()],
-            architecture=get_family(facts["family"]).architecture(facts["form"]),
-            mtp=facts.get("mtp", False),
-            tied=facts.get("tied", True),
-            own_tokenizer=facts.get("own_tokenizer", True),
-            files=files,
-            precisions=PRECISIONS,
+        text = (
+            environment()
+            .get_template(f"{facts['form']}.md.j2")
+            .render(
+                info=facts,
+                prompt=example_prompt(facts),
+                problems=is_of_problems(facts),
+                parameters=facts["parameters"],
+                oldest_transformers=OLDEST_NATIVE_TRANSFORMERS,
+                pins=[pin(name, version) for name, version in facts["libraries"].items()],
+                architecture=get_family(facts["family"]).architecture(facts["form"]),
+                drafting_line=facts.get("drafting_line"),
+                drafts=Version(facts["libraries"]["transformers"]) >= Version(OLDEST_DRAFTING_TRANSFORMERS),
+                oldest_drafting_transformers=OLDEST_DRAFTING_TRANSFORMERS,
+                tied=facts.get("tied", True),
+                own_tokenizer=facts.get("own_tokenizer", True),
+                files=files,
+                precisions=PRECISIONS,
+            )
         )
     except (jinja2.UndefinedError, KeyError) as error:
         raise AxionError(f"the card of {facts['repo_id']} needs a value that is missing: {error}") from None

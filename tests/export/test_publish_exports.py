@@ -5,14 +5,16 @@ import json
 import re
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
 from gguf import GGUFReader
 from huggingface_hub import ModelCard
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM
 
 from axion.errors import AxionError
 from axion.export.gguf import DTYPES
+from axion.export.native import drafting_line, write_native
 from axion.families import get_family
 from axion.release import RELEASES, open_release
 from publish.manifest import check_files, files_in
@@ -124,8 +126,29 @@ def test_the_card_of_a_dense_model_speaks_of_no_experts(facts, form):
 
 @BOTH
 def test_the_card_says_where_the_layer_of_multi_token_prediction_is(facts, form):
-    told = {"native": "generate(use_mtp=True)", "gguf": "llama.cpp's `deepseek2` has no place for it"}[form]
-    assert told not in render_card(facts) and told in render_card(facts | {"mtp": True})
+    told = {"native": "use_mtp=True", "gguf": "llama.cpp's `deepseek2` has no place for it"}[form]
+    assert told not in render_card(facts) and told in render_card(facts | {"drafting_line": "a line"})
+
+
+@pytest.mark.skipif(not hasattr(DeepseekV3Config, "get_mtp_config"), reason="this transformers has no MTP")
+def test_the_native_cards_python_drafts(staged, make_release, tmp_path, monkeypatch, capsys):
+    facts = json.loads((staged["native"].folder / "release.json").read_text(encoding="utf-8"))
+    release = make_release(num_nextn_predict_layers=1, first_k_dense_replace=1)
+    write_native(release, tmp_path)
+    facts["drafting_line"] = drafting_line(release.config)
+    snippet = blocks_of_code(render_card(facts), "python")[-1]
+    monkeypatch.setattr(DeepseekV3ForCausalLM, "_keys_to_ignore_on_load_unexpected", None)  # restored after the test
+    asked = []
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda repo, revision: asked.append((repo, revision)) or str(tmp_path)
+    )
+    values = {}
+    exec(snippet, values)
+    assert asked == [(facts["repo_id"], facts["tag"])]
+    plain = values["model"].generate(**values["inputs"], max_new_tokens=40, do_sample=False)
+    assert torch.equal(values["output"], plain)
+    old = facts | {"libraries": facts["libraries"] | {"transformers": "5.9.0"}}
+    assert drafting_line(release.config) not in render_card(old) and "5.15" in render_card(old)
 
 
 @pytest.mark.parametrize("form", ["native"])
