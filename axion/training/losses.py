@@ -8,8 +8,9 @@ import torch.nn.functional as F
 
 from axion.labels import IGNORED
 from axion.model.configuration_axion import AxionConfig
-from axion.model.mixture_axion import AxionRouter
+from axion.model.mixture_axion import AxionMoE, AxionRouter
 from axion.model.modeling_axion import AxionForCausalLM
+from axion.model.mtp_axion import AxionMTPLayer
 from axion.recipe import TrainingRecipe
 
 
@@ -51,16 +52,17 @@ def mtp_weight(training: TrainingRecipe, step: int, steps: int) -> float:
     return first if 3 * step < 2 * steps else then
 
 
-def record_logits(router: AxionRouter, into: list[torch.Tensor]) -> None:
-    """Appends the logits `[B·S, E]` of every pass through a router to a list.
+def record_logits(layer: AxionMTPLayer, into: list[torch.Tensor]) -> None:
+    """Appends the router's logits `[B·S, E]` of every pass through a layer of multi-token prediction to a list.
 
-    The model's own `router_logits` are those of the decoder, without the layer of multi-token prediction.
+    The model's own `router_logits` are those of the decoder alone.
     """
+    assert isinstance(layer.mlp, AxionMoE)
 
     def hook(_router: AxionRouter, _inputs: tuple, outputs: tuple) -> None:
         into.append(outputs[0])
 
-    router.register_forward_hook(torch.compiler.disable(hook))  # pyright: ignore[reportArgumentType]  # see balance.py
+    layer.mlp.gate.register_forward_hook(torch.compiler.disable(hook))  # pyright: ignore[reportArgumentType]  # see balance.py
 
 
 def sequence_balance_loss(

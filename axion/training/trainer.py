@@ -63,7 +63,7 @@ class AxionTrainer(Trainer):
         self.masked = windows.documents.is_masked
         self._mtp_logits: list[torch.Tensor] = []
         if recorder.model.mtp is not None and recipe.training.sequence_balance_weight:
-            record_logits(recorder.model.mtp.mlp.gate, self._mtp_logits)
+            record_logits(recorder.model.mtp, self._mtp_logits)
         self._staging: Path | None = None
 
     def train(self, *args, **kwargs):

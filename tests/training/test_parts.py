@@ -170,7 +170,7 @@ def test_the_sequence_wise_balance_loss_covers_its_router(tiny, checkpoints):
     if checkpoints:
         checkpoint_gradients(model, ExpertBalancer(model, speed=0))
     recorded = []
-    record_logits(gates[-1], recorded)
+    record_logits(model.mtp, recorded)
     ids = torch.randint(3, 300, (2, 16), generator=torch.Generator().manual_seed(1))
     outputs = model(ids, labels=ids, mtp_weight=0.3, output_router_logits=True, use_cache=False)
     assert (
