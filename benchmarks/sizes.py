@@ -47,6 +47,31 @@ SIZES: dict[str, Callable[..., AxionConfig]] = {
         n_routed_experts=8,
         moe_intermediate_size=256,
     ),
+    "dense": partial(
+        AxionConfig,
+        attention="gqa",
+        vocab_size=4096,
+        hidden_size=256,
+        num_hidden_layers=6,
+        first_k_dense_replace=6,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        intermediate_size=768,
+    ),
+    "mini": partial(
+        AxionConfig,
+        attention="gqa",
+        vocab_size=2048,
+        hidden_size=256,
+        num_hidden_layers=6,
+        first_k_dense_replace=6,
+        num_shared_layers=2,
+        num_loops=3,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        intermediate_size=448,
+        projection_rank=16,
+    ),
     "24M": partial(
         AxionConfig,
         vocab_size=8192,
@@ -90,7 +115,8 @@ SIZES: dict[str, Callable[..., AxionConfig]] = {
         moe_intermediate_size=704,
     ),
 }
-"""Size → a function of further config fields. All have one shared expert, top-2 routing and tied embeddings."""
+"""Size → a function of further config fields. All have tied embeddings, and all with experts a shared one and two
+chosen ones. "dense" is a Llama of 6 million parameters, "mini" has the shape of mini-axion1-0.9m."""
 SPREAD = 0.02
 """Standard deviation of random weights in training, AxionConfig's default."""
 WIDE_SPREAD = 0.1

@@ -127,6 +127,10 @@ class NativeReader:
     def choose(self) -> int | None:
         return self._decoder.choose(self._uniforms[self.length - self._prompt_length])
 
+    def guess(self, token: int) -> int | None:
+        """The guess of the layer of multi-token prediction at what would be drawn after `token`; None for an end."""
+        return self._decoder.guess(token, self._uniforms[self.length + 1 - self._prompt_length])
+
     def draw(self, forced: int | None = None) -> Drawn | None:
         uniform = self._uniforms[self.length - self._prompt_length] if forced is None else 0.0
         token = self._decoder.draw(uniform, forced)

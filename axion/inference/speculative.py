@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from transformers.cache_utils import DynamicCache
 
-from axion.inference.readers import Drawn, Reader, TorchReader
+from axion.inference.readers import Drawn, NativeReader, Reader, TorchReader
 
 DRAFT_LENGTH = 4
 """Tokens that are verified together, the first of which is the model's own."""
@@ -73,6 +73,23 @@ class ModelDrafter:
 
     def rewind(self, length: int) -> None:
         self._reader.rewind(min(self._reader.length, length))
+
+
+class NativeMTPDrafter:
+    """`MTPDrafter` for a reader on the compiled kernels, which has the layer's cache."""
+
+    def __init__(self, reader: NativeReader):
+        self._reader = reader
+
+    def read(self, ids: Sequence[int]) -> None:
+        """Nothing, as in `MTPDrafter`."""
+
+    def guess(self, token: int, most: int) -> list[int]:
+        guess = self._reader.guess(token) if most > 0 else None
+        return [] if guess is None else [guess]
+
+    def rewind(self, length: int) -> None:
+        """Nothing: the reader's own rewinding includes the layer."""
 
 
 class MTPDrafter:

@@ -19,7 +19,7 @@ from axion.errors import AxionError
 from axion.inference.readers import Drawn, NativeReader, Reader, TorchReader, pick_backend
 from axion.inference.routing import TokenRouting, expert_favourites, routers
 from axion.inference.sampling import Sampling
-from axion.inference.speculative import Acceptance, Drafter, ModelDrafter, MTPDrafter, speculate
+from axion.inference.speculative import Acceptance, Drafter, ModelDrafter, MTPDrafter, NativeMTPDrafter, speculate
 from axion.inference.variants import with_loops
 from axion.model.modeling_axion import AxionForCausalLM
 
@@ -96,8 +96,8 @@ def stream(
             speed and, like the backend, the text only where logits are almost tied.
         processors: change the logits before the filters of `sampling`, as in transformers' `generate`. With any of them
             the tokens are drawn in PyTorch, whatever the backend.
-        mtp: let the model's layer of multi-token prediction draft, in PyTorch; see
-            `axion.inference.variants.with_mtp`. Like a draft model, it changes the speed and not the text.
+        mtp: let the model's layer of multi-token prediction draft; see `axion.inference.variants.with_mtp`. Like a
+            draft model, it changes the speed and not the text.
         acceptance: counts the guesses of the draft model or of that layer.
 
     Raises:
@@ -120,18 +120,17 @@ def stream(
         _check_draft_model(draft_model, vocabulary, len(ids))
     ends = end_tokens(model, tokenizer)
 
-    def open_reader(of: AxionForCausalLM) -> Reader:
+    def open_reader(of: AxionForCausalLM) -> NativeReader | TorchReader:
         if not processors and pick_backend(of, backend).name == "native":
             return NativeReader(of, sampling, len(ids), ends)
         return TorchReader(of, sampling, len(ids), ends, processors)
 
     if mtp:
-        _check_mtp(model, backend, draft_model)
-        reader = TorchReader(model, sampling, len(ids), ends, processors)
-        drafter = MTPDrafter(reader)
-    else:
-        reader = open_reader(model)
-        drafter = None if draft_model is None else ModelDrafter(open_reader(draft_model))
+        _check_mtp(model, draft_model)
+    reader = open_reader(model)
+    drafter = None if draft_model is None else ModelDrafter(open_reader(draft_model))
+    if mtp:
+        drafter = NativeMTPDrafter(reader) if isinstance(reader, NativeReader) else MTPDrafter(reader)
     draws = _draws(reader, drafter, ids, forced, acceptance or Acceptance())
     return _steps(reader, draws, tokenizer, ids, sampling.max_new_tokens, stop or (lambda: False))
 
@@ -149,11 +148,9 @@ def _check_draft_model(draft_model: AxionForCausalLM, vocabulary: int, prompt_le
         )
 
 
-def _check_mtp(model: AxionForCausalLM, backend: str, draft_model: AxionForCausalLM | None) -> None:
+def _check_mtp(model: AxionForCausalLM, draft_model: AxionForCausalLM | None) -> None:
     if model.mtp is None:
         raise AxionError("the model has no layer of multi-token prediction to draft with; generate without it")
-    if backend == "native":
-        raise AxionError("multi-token prediction is computed in PyTorch; the backend must be torch or auto, not native")
     if draft_model is not None:
         raise AxionError("a draft model and multi-token prediction cannot draft together; choose one of them")
 

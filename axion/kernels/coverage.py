@@ -83,7 +83,7 @@ _BOTH: dict[str, Rule] = {
     "hidden_act": _is_one_of("silu"),
     "attention_bias": _is_one_of(False),
     "attention_dropout": _is_one_of(0),
-    "num_nextn_predict_layers": _is_one_of(0, 1),  # plain.py refuses the layer itself where it is attached
+    "num_nextn_predict_layers": _is_one_of(0),
     # What a forward pass returns besides logits and loss.
     "output_hidden_states": _is_one_of(False, None),
     "_output_attentions": _is_one_of(False, None),
@@ -92,7 +92,16 @@ _BOTH: dict[str, Rule] = {
 
 COVERED: dict[Use, dict[str, Rule]] = {
     "training": _BOTH,
-    "decoding": _BOTH,
+    "decoding": _BOTH
+    | {
+        "attention": _is_one_of("mla", "gqa"),
+        "projection_rank": lambda value: value is None or _is_size(value),
+        "num_shared_layers": _is_count,
+        "num_loops": _is_size,
+        # only training drops anything out
+        **dict.fromkeys(("dropout", "attention_dropout"), lambda value: _is_number(value) and 0 <= value < 1),
+        "num_nextn_predict_layers": _is_one_of(0, 1),
+    },
 }
 """Fields that change the result, each with the values for which the kernels give it; besides them `LATENT_RULES`."""
 

@@ -2,7 +2,8 @@
 
 Weights are packed by `axion.kernels.pack`; activations and cache are fp32.
 
-Shape suffixes: T tokens, L layers with routed experts, K experts per token, A alternatives, V vocabulary.
+Shape suffixes: T tokens, L passes through layers with routed experts, K experts per token, A alternatives, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class NativeDecoder:
     """One text that is read and written, with its own cache; all decoders of a model share its packed weights.
 
     Args:
-        model: an unmodified fp32 model on the CPU, without adapters or hooks.
+        model: an unmodified fp32 model on the CPU, without adapters or hooks. Its config says how often shared layers
+            are looped; `guess` needs its layer of multi-token prediction.
         weights: "fp32", or "bf16" for half the memory and slightly less accuracy. Routers stay in fp32.
         threads: how many threads work on each token, 1 to 16.
 
@@ -59,8 +61,11 @@ class NativeDecoder:
         self.config = config = model.config
         self._library = _declare(library(config, "decoding"))
         self._packed = packed = packed_weights(model, weights, self._library)
+        self._predicts = model.mtp is not None
         positions, chosen = config.max_position_embeddings, config.num_experts_per_tok
-        routed = (positions, 2, len(config.mixture_layers), chosen)
+        looped = len(set(config.shared_layers) & set(config.mixture_layers))
+        rows = len(config.mixture_layers) + (config.num_loops - 1) * looped
+        routed = (positions, 2, rows, chosen)
         # The kernels write a row for each position: experts and displaced experts, gates and affinities.
         self._experts_T2LK = np.empty(routed, np.int32)
         self._weights_T2LK = np.empty(routed, np.float32)
@@ -75,6 +80,7 @@ class NativeDecoder:
             weights == "bf16",
             threads,
             positions,
+            config.num_loops,
             packed.cos_TP.data_ptr(),
             packed.sin_TP.data_ptr(),
             self._experts_T2LK.ctypes.data,
@@ -194,6 +200,26 @@ class NativeDecoder:
         self.length += kept
         return _probabilities(drawn[:kept])
 
+    def guess(self, token: int, uniform: float = 0.0) -> int | None:
+        """What the layer of multi-token prediction would draw after a token that follows those read; None for an end.
+
+        Nothing is read. Guesses are cheap where they follow each other, because the layer has a cache too.
+
+        Args:
+            uniform: the random number of the guessed token.
+
+        Raises:
+            AxionError: nothing was read yet, the token is not in the vocabulary, or the model has no such layer.
+        """
+        if not self._predicts:
+            raise AxionError("the model has no layer of multi-token prediction to guess with")
+        self._check_started()
+        check_vocabulary([token], self.config.vocab_size)
+        guessed = self._library.axion_decoder_guess(self._state, token, uniform)
+        if guessed == -2:
+            raise MemoryError("not enough memory to guess")
+        return None if guessed < 0 else guessed
+
     def rewind(self, length: int) -> None:
         """Truncates to the first `length` tokens; sampling settings stay. Nothing is read again.
 
@@ -284,13 +310,14 @@ def _declare(loaded: ctypes.CDLL) -> ctypes.CDLL:
     types = {
         "axion_decoder_weights_size": (ctypes.c_int64, [integer]),
         "axion_decoder_pack": (integer, [pointer, integer, pointer, pointer, integer]),
-        "axion_decoder_new": (pointer, [pointer, integer, integer, integer, *[pointer] * 5]),
+        "axion_decoder_new": (pointer, [pointer, *[integer] * 4, *[pointer] * 5]),
         "axion_decoder_free": (None, [pointer]),
         "axion_decoder_sampling": (None, [pointer, pointer]),
         "axion_decoder_read": (integer, [pointer, pointer, integer]),
         "axion_decoder_rewind": (None, [pointer, integer]),
         "axion_decoder_choose": (integer, [pointer, ctypes.c_double]),
         "axion_decoder_step": (integer, [pointer, ctypes.c_double, integer]),
+        "axion_decoder_guess": (integer, [pointer, integer, ctypes.c_double]),
         "axion_decoder_verify": (integer, [pointer, pointer, integer, pointer, pointer]),
         "axion_decoder_logits": (None, [pointer, pointer]),
     }

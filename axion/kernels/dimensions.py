@@ -34,6 +34,20 @@ def absorbs_values(config: AxionConfig) -> bool:
     return latent * hidden <= latent * value + value * hidden
 
 
+def kept_rank(config: AxionConfig) -> int:
+    """The rank of the factors that the decoder multiplies by; 0 where it multiplies by their products.
+
+    Those are used where they need fewer multiplications, and fewer bytes of weights.
+    """
+    if config.projection_rank is None:
+        return 0
+    hidden, width = config.hidden_size, config.intermediate_size
+    queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    full = 2 * hidden * (queries + keys) + 3 * hidden * width
+    factors = config.projection_rank * (2 * (hidden + queries) + 2 * (hidden + keys) + 3 * (hidden + width))
+    return config.projection_rank if factors < full else 0
+
+
 def dimensions_header(config: AxionConfig) -> str:
     """The text of dimensions.h for a model.
 
@@ -51,6 +65,7 @@ def dimensions_header(config: AxionConfig) -> str:
         "kSharedLayers": config.num_shared_layers,
         "kPredictionLayers": config.num_nextn_predict_layers,  # of multi-token prediction
         "kProjectionRank": config.projection_rank or 0,  # 0: full matrices
+        "kKeptRank": kept_rank(config),
         "kHeads": config.num_attention_heads,
         "kKeyValueHeads": config.num_key_value_heads,
         "kHeadDim": config.qk_head_dim,  # of a query and a key

@@ -1,7 +1,8 @@
 """Weights laid out for the compiled decoder, packed once for a model and shared by its decoders.
 
 Packing multiplies in advance what does not depend on the input: each norm's gain goes into the weights that read its
-output, and the latents' up-projections into the weights of the queries and of the output.
+output, except that of the head, and the latents' up-projections into the weights of the queries and of the output.
+Factors of low rank are multiplied with each other where that saves operations.
 
 Shape suffixes: T positions; weights are `[in, out]`, in fp64 until they are packed: D hidden, H heads, R latent, N and
 P a head's dimensions without and with rotary positions, Q the input of the queries' last projection, v value.
@@ -12,21 +13,26 @@ from __future__ import annotations
 import ctypes
 import itertools
 import math
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from threading import Lock
 from typing import cast
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from axion.kernels.build import Unavailable
-from axion.kernels.dimensions import absorbs_keys, absorbs_values
-from axion.model.attention_axion import AxionLatentAttention, softmax_scale
+from axion.kernels.dimensions import absorbs_keys, absorbs_values, kept_rank
+from axion.model.attention_axion import AxionGroupedQueryAttention, AxionLatentAttention, AxionRMSNorm, softmax_scale
 from axion.model.configuration_axion import AxionConfig
 from axion.model.layer_axion import AxionDecoderLayer
 from axion.model.mixture_axion import AxionMLP
 from axion.model.modeling_axion import AxionForCausalLM
+from axion.model.projection_axion import AxionLowRankLinear
+
+LOG2_E = math.log2(math.e)
+"""Part of the queries' scale, because the kernels turn scores into probabilities by powers of two."""
 
 CACHE_LINE = 64
 """Alignment of the packed weights, in bytes."""
@@ -59,43 +65,57 @@ class PackedWeights:
             raise Unavailable("the kernels cannot read this model's weights: their shapes are not those of its config")
 
 
-_cache: weakref.WeakKeyDictionary[AxionForCausalLM, dict[str, tuple[tuple, PackedWeights]]]
-_cache = weakref.WeakKeyDictionary()
+_cache = WeakIdKeyDictionary()
+"""Embeddings → what was packed with them. The variants of a model share them, and all other weights too."""
 _lock = Lock()
 
 
 def packed_weights(model: AxionForCausalLM, kind: str, library: ctypes.CDLL) -> PackedWeights:
     """The model's packed weights, repacked if a weight has changed since the last call. Thread-safe."""
     with _lock:
-        kept = _cache.setdefault(model, {})
+        kept = cast(dict[tuple, tuple[tuple, PackedWeights]], _cache.setdefault(model.model.embed_tokens.weight, {}))
         tensors = itertools.chain(model.parameters(), model.buffers())
         state = tuple((id(x), x.data_ptr(), -1 if x.is_inference() else x._version) for x in tensors)
-        if kind not in kept or kept[kind][0] != state:
-            kept[kind] = state, PackedWeights(model, kind, library)
-        return kept[kind][1]
+        form = kind, model.mtp is not None
+        if form not in kept or kept[form][0] != state:
+            kept[form] = state, PackedWeights(model, kind, library)
+        return kept[form][1]
 
 
 def dense_matrices(model: AxionForCausalLM) -> Iterator[torch.Tensor]:
     """The matrices [in, out] as `fill` takes them (decoder_weights.h), norms and up-projections multiplied in."""
     config, decoder = model.config, model.model
     yield decoder.embed_tokens.weight
-    for layer in cast(Iterable[AxionDecoderLayer], decoder.layers):
-        gain_D = layer.input_layernorm.weight.double()
-        attention = cast(AxionLatentAttention, layer.self_attn)  # coverage.py allows no other
-        yield from _attention_matrices(attention, config, gain_D)
-        gain_D = layer.post_attention_layernorm.weight.double()
-        if isinstance(layer.mlp, AxionMLP):
-            yield from _mlp_matrices(layer.mlp, gain_D)
-            continue
-        yield _folded(gain_D, layer.mlp.gate.weight)
-        yield layer.mlp.gate.e_score_correction_bias
-        yield from _mlp_matrices(layer.mlp.shared_experts, gain_D)
-        experts = layer.mlp.experts
-        stacked = cast(torch.Tensor, experts.gate_up_proj), cast(torch.Tensor, experts.down_proj)
-        for gate_up_xD, down_DF in zip(*stacked, strict=True):
-            yield from (_folded(gain_D, part_FD) for part_FD in gate_up_xD.chunk(2))
-            yield down_DF.T
-    yield _folded(decoder.norm.weight.double(), model.lm_head.weight)
+    for layer in list(decoder.layers)[: config.num_hidden_layers]:
+        yield from _layer_matrices(cast(AxionDecoderLayer, layer), config)
+    yield torch.ones(1) if decoder.loop_gate is None else decoder.loop_gate.sigmoid()
+    yield decoder.norm.weight
+    yield model.lm_head.weight.T
+    if (prediction := model.mtp) is not None:
+        gain_x = torch.cat([prediction.enorm.weight, prediction.hnorm.weight]).double()
+        yield _folded(gain_x, prediction.eh_proj.weight)
+        yield from _layer_matrices(prediction, config)
+        yield cast(AxionRMSNorm, prediction.shared_head["norm"]).weight
+
+
+def _layer_matrices(layer: AxionDecoderLayer, config: AxionConfig) -> Iterator[torch.Tensor]:
+    gain_D = layer.input_layernorm.weight.double()
+    if isinstance(layer.self_attn, AxionLatentAttention):
+        yield from _latent_matrices(layer.self_attn, config, gain_D)
+    else:
+        yield from _grouped_matrices(cast(AxionGroupedQueryAttention, layer.self_attn), config, gain_D)
+    gain_D = layer.post_attention_layernorm.weight.double()
+    if isinstance(layer.mlp, AxionMLP):
+        yield from _mlp_matrices(layer.mlp, config, gain_D)
+        return
+    yield _folded(gain_D, layer.mlp.gate.weight)
+    yield layer.mlp.gate.e_score_correction_bias
+    yield from _mlp_matrices(layer.mlp.shared_experts, config, gain_D)
+    experts = layer.mlp.experts
+    stacked = cast(torch.Tensor, experts.gate_up_proj), cast(torch.Tensor, experts.down_proj)
+    for gate_up_xD, down_DF in zip(*stacked, strict=True):
+        yield from (_folded(gain_D, part_FD) for part_FD in gate_up_xD.chunk(2))
+        yield down_DF.T
 
 
 def _folded(gain: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -103,13 +123,36 @@ def _folded(gain: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return gain.unsqueeze(-1) * weight.double().T
 
 
-def _mlp_matrices(mlp: AxionMLP, gain_D: torch.Tensor) -> Iterator[torch.Tensor]:
-    yield _folded(gain_D, mlp.gate_proj.weight)
-    yield _folded(gain_D, mlp.up_proj.weight)
-    yield mlp.down_proj.weight.T
+def _linear(
+    layer: nn.Module, config: AxionConfig, gain: torch.Tensor | None = None, scale: float = 1.0
+) -> list[torch.Tensor]:
+    """A linear layer as `Linear` takes it (linear.h): one matrix, or two factors where the decoder keeps them."""
+    if not isinstance(layer, AxionLowRankLinear):
+        weight = cast(torch.Tensor, layer.weight)
+        return [scale * (weight.double().T if gain is None else _folded(gain, weight))]
+    [a] = _linear(layer.a, config, gain)
+    [b] = _linear(layer.b, config, scale=scale)
+    return [a, b] if kept_rank(config) else [a @ b]
 
 
-def _attention_matrices(
+def _mlp_matrices(mlp: AxionMLP, config: AxionConfig, gain_D: torch.Tensor) -> Iterator[torch.Tensor]:
+    yield from _linear(mlp.gate_proj, config, gain_D)
+    yield from _linear(mlp.up_proj, config, gain_D)
+    yield from _linear(mlp.down_proj, config)
+
+
+def _grouped_matrices(
+    attention: AxionGroupedQueryAttention, config: AxionConfig, gain_D: torch.Tensor
+) -> Iterator[torch.Tensor]:
+    key, value = _linear(attention.k_proj, config, gain_D), _linear(attention.v_proj, config, gain_D)
+    yield torch.cat([key[0], value[0]], dim=1)
+    if kept_rank(config):
+        yield torch.block_diag(key[1], value[1])
+    yield from _linear(attention.q_proj, config, gain_D, scale=attention.scaling * LOG2_E)
+    yield from _linear(attention.o_proj, config)
+
+
+def _latent_matrices(
     attention: AxionLatentAttention, config: AxionConfig, gain_D: torch.Tensor
 ) -> Iterator[torch.Tensor]:
     heads, nope, value = config.num_attention_heads, config.qk_nope_head_dim, config.v_head_dim
@@ -119,8 +162,7 @@ def _attention_matrices(
     else:
         compress = torch.cat([_folded(gain_D, attention.q_a_proj.weight), compress], dim=1)
         query_Qx = _folded(attention.q_a_layernorm.weight.double(), attention.q_b_proj.weight)
-    # times log2 e, because the kernels turn scores into probabilities by powers of two
-    query_QHx = query_Qx.unflatten(1, (heads, -1)) * (softmax_scale(config) * math.log2(math.e))
+    query_QHx = query_Qx.unflatten(1, (heads, -1)) * (softmax_scale(config) * LOG2_E)
 
     expanded_RHx = _folded(attention.kv_a_layernorm.weight.double(), attention.kv_b_proj.weight).unflatten(
         1, (heads, -1)

@@ -12,15 +12,23 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from axion.model.attention_axion import AxionLatentAttention, AxionRMSNorm, AxionRotaryEmbedding
+from axion.model.attention_axion import (
+    AxionGroupedQueryAttention,
+    AxionLatentAttention,
+    AxionRMSNorm,
+    AxionRotaryEmbedding,
+)
 from axion.model.layer_axion import AxionDecoderLayer
 from axion.model.mixture_axion import AxionExperts, AxionMLP, AxionMoE, AxionRouter
 from axion.model.modeling_axion import AxionForCausalLM, AxionModel
+from axion.model.mtp_axion import AxionMTPLayer
+from axion.model.projection_axion import AxionFactor, AxionLowRankLinear
 
 SUPPORTED_MODULES = {
-    *(AxionForCausalLM, AxionModel, AxionDecoderLayer, AxionLatentAttention, AxionMLP),
-    *(AxionMoE, AxionExperts, AxionRouter),
-    *(AxionRMSNorm, AxionRotaryEmbedding, nn.ModuleList, nn.Linear, nn.Embedding, type(ACT2FN["silu"])),
+    *(AxionForCausalLM, AxionModel, AxionDecoderLayer, AxionMTPLayer, AxionLatentAttention, AxionGroupedQueryAttention),
+    *(AxionMLP, AxionLowRankLinear, AxionFactor, AxionMoE, AxionExperts, AxionRouter),
+    *(AxionRMSNorm, AxionRotaryEmbedding, type(ACT2FN["silu"])),
+    *(nn.ModuleList, nn.ModuleDict, nn.Linear, nn.Embedding),
 }
 """The module types that the kernels implement. A wrapped or replaced module may compute something else."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from axion.errors import AxionError
-from axion.inference.readers import TorchReader
+from axion.inference.readers import NativeReader, TorchReader
 from axion.inference.routing import RoutingRow, count_reads, expert_favourites, expert_load, routers
 from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace, stream
@@ -30,14 +30,14 @@ def looped(tiny_release, tmp_path_factory) -> Release:
     return open_release(folder)
 
 
-def generate(release, **settings):
+def generate(release, backend="auto", **settings):
     sampling = Sampling(**{"max_new_tokens": 20, "min_new_tokens": 20} | settings)
-    return list(stream(release.model, release.tokenizer, PROMPT, sampling))
+    return list(stream(release.model, release.tokenizer, PROMPT, sampling, backend=backend))
 
 
 @pytest.mark.parametrize("loops", [1, 2, 5])
-def test_the_text_is_the_one_that_the_whole_model_would_write(looped, loops):
-    steps = generate(looped, num_loops=loops)
+def test_the_text_is_the_one_that_the_whole_model_would_write(looped, loops, backend):
+    steps = generate(looped, backend, num_loops=loops)
     ids = [step.token_id for step in steps]
     new = next(index for index, step in enumerate(steps) if not step.is_prompt)
     with torch.no_grad():
@@ -73,9 +73,9 @@ def test_routing_names_layer_and_loop(looped):
     assert [row.label(rows) for row in rows[:3]] == ["layer 1", "layer 2, loop 1", "layer 3, loop 1"]
 
 
-def test_each_row_shows_the_routing_of_its_own_pass(looped):
+def test_each_row_shows_the_routing_of_its_own_pass(looped, backend):
     """Against the routers' own choices, one pass after the other."""
-    steps = generate(looped, num_loops=3)
+    steps = generate(looped, backend, num_loops=3)
     chosen = []
     hooks = [
         layer.mlp.gate.register_forward_hook(lambda gate, _, output: chosen.append(gate.choose(output[0])[1]))
@@ -106,12 +106,13 @@ def test_counts_and_traces_have_a_row_for_every_pass(looped):
     assert trace["layers"] == len(trace["rows"]) == len(trace["steps"][0]["e"]) == 8
 
 
-def test_a_reader_rewinds_with_loops(looped):
+def test_a_reader_rewinds_with_loops(looped, backend):
     ids = looped.tokenizer(PROMPT).input_ids
     sampling = Sampling(temperature=1.0, seed=4, max_new_tokens=10)
 
     def reader(read):
-        opened = TorchReader(with_loops(looped.model, 3), sampling, len(ids), set())
+        kind = NativeReader if backend == "native" else TorchReader
+        opened = kind(with_loops(looped.model, 3), sampling, len(ids), set())
         opened.read(read)
         return opened
 

@@ -151,10 +151,10 @@ def predictor(tiny_release, tmp_path_factory) -> Release:
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=["greedy", "sampled", "penalised"])
-def test_the_layer_that_drafts_changes_no_text(sampling, predictor):
+def test_the_layer_that_drafts_changes_no_text(sampling, backend, predictor):
     plain = generate(predictor, sampling, backend="torch")
     acceptance = Acceptance()
-    options = {"mtp": True, "acceptance": acceptance}
+    options = {"mtp": True, "acceptance": acceptance, "backend": backend}
     model = predictor.mtp_model
     assert_same(list(stream(model, predictor.tokenizer, PROMPT, sampling, **options)), plain)
     assert 0 <= acceptance.accepted <= acceptance.guessed <= sampling.max_new_tokens
@@ -165,6 +165,17 @@ def test_the_layer_that_drafts_changes_no_text(sampling, predictor):
     )
 
 
+def test_both_backends_guess_the_same(predictor, monkeypatch):
+    monkeypatch.setattr("axion.inference.stream.end_tokens", lambda *_: set())
+    model, tokenizer, counts = predictor.mtp_model, predictor.tokenizer, {}
+    for backend in ("torch", "native"):
+        counts[backend] = Acceptance()
+        options = {"mtp": True, "acceptance": counts[backend], "backend": backend}
+        list(stream(model, tokenizer, list(range(20, 30)), Sampling(max_new_tokens=60), **options))
+    assert counts["native"] == counts["torch"]
+    assert 0 < counts["native"].accepted < counts["native"].guessed
+
+
 def test_accepted_guesses_save_passes(predictor, monkeypatch):
     model, passes = predictor.mtp_model, []
     forward = model.model.forward
@@ -172,7 +183,8 @@ def test_accepted_guesses_save_passes(predictor, monkeypatch):
     monkeypatch.setattr("axion.inference.stream.end_tokens", lambda *_: set())
     sampling, acceptance = Sampling(max_new_tokens=60), Acceptance()
     prompt = list(range(20, 30))
-    steps = list(stream(model, predictor.tokenizer, prompt, sampling, mtp=True, acceptance=acceptance))
+    options = {"mtp": True, "acceptance": acceptance, "backend": "torch"}
+    steps = list(stream(model, predictor.tokenizer, prompt, sampling, **options))
     assert_same(steps, list(stream(predictor.model, predictor.tokenizer, prompt, sampling, backend="torch")))
     assert 0 < acceptance.accepted < acceptance.guessed
     assert acceptance.rate == acceptance.accepted / acceptance.guessed
@@ -199,12 +211,13 @@ def test_a_guess_is_what_the_layer_predicts_from_all_tokens_before(predictor):
         drafter.rewind(reader.length)
 
 
-def test_the_context_ends_with_the_layer_as_without_it(predictor, monkeypatch):
+def test_the_context_ends_with_the_layer_as_without_it(predictor, backend, monkeypatch):
     monkeypatch.setattr("axion.inference.stream.end_tokens", lambda *_: set())
     sampling, prompt = Sampling(max_new_tokens=1000), list(range(20, 130))
     plain = generate(predictor, sampling, prompt, backend="torch")
     assert len(plain) == predictor.config.max_position_embeddings
-    assert_same(list(stream(predictor.mtp_model, predictor.tokenizer, prompt, sampling, mtp=True)), plain)
+    options = {"mtp": True, "backend": backend}
+    assert_same(list(stream(predictor.mtp_model, predictor.tokenizer, prompt, sampling, **options)), plain)
 
 
 def test_the_plain_model_stays_as_it_is(predictor):
@@ -220,7 +233,6 @@ def test_what_cannot_draft_is_refused(predictor, release, tmp_path):
     tokenizer = release.tokenizer
     for model, options, message in (
         (release.model, {}, "no layer of multi-token prediction to draft with"),
-        (predictor.mtp_model, {"backend": "native"}, "the backend must be torch or auto, not native"),
         (predictor.mtp_model, {"draft_model": release.model}, "cannot draft together"),
     ):
         with pytest.raises(AxionError, match=message):

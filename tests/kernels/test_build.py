@@ -170,9 +170,13 @@ def test_other_x86_instruction_sets(tmp_path, march):
     """AVX2 and SSE: compiled, and compared with PyTorch in a separate process."""
     if platform.machine() not in {"x86_64", "AMD64"}:
         pytest.skip("these are x86 processors")
-    test = "tests/kernels/test_blocks.py::test_loss_logits_and_every_gradient[odd widths, one head, dense first layer]"
+    tests = [
+        "test_blocks.py::test_loss_logits_and_every_gradient[odd widths, one head, dense first layer]",
+        "test_decoder.py::test_every_shape_gives_the_models_logits_and_routing[wide latents]",
+        "test_decoder.py::test_every_shape_gives_the_models_logits_and_routing[low rank, dense, looped]",
+    ]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/kernels/{test}" for test in tests)],
         cwd=ROOT,
         env=os.environ | {"AXION_KERNELS_MARCH": march},
         capture_output=True,

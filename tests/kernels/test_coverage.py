@@ -15,6 +15,7 @@ from axion.kernels.coverage import COVERED, LATENT_RULES, unsupported_reason
 from axion.kernels.decoder import NativeDecoder
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
+from axion.recipe import known_versions, load_recipe
 from tests.conftest import ROOT, TINY
 from tests.kernels.conftest import SHAPES
 
@@ -29,13 +30,13 @@ OUTSIDE = {
     "tie_word_embeddings": [None, "yes"],
     "hidden_act": ["gelu"],
     "attention_bias": [True],
-    "attention_dropout": [0.1],
+    "attention_dropout": [1.0, None],
     "num_nextn_predict_layers": [2, None],
-    "attention": ["gqa", None],
-    "projection_rank": [4],
-    "num_shared_layers": [1, None],
-    "num_loops": [2, None],
-    "dropout": [0.1],
+    "attention": ["mha", None],
+    "projection_rank": [0, 1.5],
+    "num_shared_layers": [-1, None],
+    "num_loops": [0, None],
+    "dropout": [1.0, None],
     "routed_scaling_factor": [None, float("nan"), "1"],
     "rms_norm_eps": [None, float("inf")],
     "first_k_dense_replace": [-1, 0.5],
@@ -81,7 +82,6 @@ def test_a_field_that_a_subclass_declares_means_pytorch(use):
     assert unsupported_reason(Capped(**TINY), use) == "the kernels do not cover logit_softcap=30"
 
 
-@both
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
@@ -89,10 +89,18 @@ def test_a_field_that_a_subclass_declares_means_pytorch(use):
         ({"attention": "gqa", "first_k_dense_replace": TINY["num_hidden_layers"], "projection_rank": 4}, "attention="),
         ({"num_shared_layers": 1, "num_loops": 2}, "num_shared_layers=1"),
         ({"dropout": 0.1}, "dropout=0.1"),
+        ({"num_nextn_predict_layers": 1}, "num_nextn_predict_layers=1"),
     ],
 )
-def test_parts_that_only_pytorch_computes(fields, named, use):
-    assert f"the kernels do not cover {named}" in (unsupported_reason(AxionConfig(**TINY | fields), use) or "")
+def test_parts_that_only_pytorch_trains(fields, named):
+    config = AxionConfig(**TINY | fields)
+    assert f"the kernels do not cover {named}" in (unsupported_reason(config, "training") or "")
+    assert unsupported_reason(config, "decoding") is None
+
+
+@pytest.mark.parametrize("recipe", sorted(known_versions()))
+def test_the_models_of_every_recipe_are_decoded(recipe):
+    assert unsupported_reason(load_recipe(recipe).build_config(), "decoding") is None
 
 
 @both

@@ -13,17 +13,57 @@ from axion.inference.readers import pick_backend
 from axion.inference.routing import RoutingRecorder, TokenRouting
 from axion.inference.sampling import Sampler, Sampling, Uniforms
 from axion.inference.stream import stream
+from axion.inference.variants import with_loops
 from axion.kernels import pack
 from axion.kernels.build import Unavailable
 from axion.kernels.decoder import NativeDecoder
 from axion.kernels.plain import unsupported_reason
 from axion.release import open_release
 from tests.conftest import ROOT
-from tests.kernels.conftest import SHAPES
+from tests.kernels.conftest import SHAPES, YARN
 from tests.support.int8 import Int8Weight
 
-WIDE_LATENTS = {"kv_lora_rank": 64, "q_lora_rank": 64}
-"""A shape for which applying the up-projections takes fewer products than absorbing them."""
+DECODED_SHAPES = {
+    # for these, applying the up-projections takes fewer products than absorbing them
+    "wide latents": {"kv_lora_rank": 64, "q_lora_rank": 64},
+    "grouped queries, odd widths, a dense layer, a looped one with experts": {
+        "attention": "gqa",
+        "vocab_size": 301,
+        "hidden_size": 40,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 10,
+        "num_hidden_layers": 3,
+        "first_k_dense_replace": 1,
+        "intermediate_size": 50,
+        "num_shared_layers": 1,
+        "num_loops": 3,
+        "rope_parameters": YARN,
+        "tie_word_embeddings": False,
+    },
+    "low rank, dense, looped": {
+        "attention": "gqa",
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "num_hidden_layers": 4,
+        "first_k_dense_replace": 4,
+        "intermediate_size": 48,
+        "projection_rank": 5,
+        "num_shared_layers": 2,
+        "num_loops": 2,
+        "dropout": 0.1,
+    },
+    "low rank as full matrices, one key": {
+        "attention": "gqa",
+        "num_key_value_heads": 1,
+        "first_k_dense_replace": 2,
+        "projection_rank": 24,
+    },
+}
+"""Shapes that only decoding covers."""
+LOOPED = "grouped queries, odd widths, a dense layer, a looped one with experts"
+
+PREDICTS = {"num_nextn_predict_layers": 1, "first_k_dense_replace": 1}
 
 PROMPT = "# Pergunta:\nQuanto é 47 + 38?\n--\n# Resposta:\n"
 NEAR = 1e-5
@@ -58,9 +98,9 @@ def assert_routing(decoder, expected):
             assert layer_K == pytest.approx(wanted_K, abs=1e-5)
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, "wide latents"])
+@pytest.mark.parametrize("shape", [*SHAPES, *DECODED_SHAPES])
 def test_every_shape_gives_the_models_logits_and_routing(shape, make_model):
-    model = make_model(**SHAPES.get(shape, WIDE_LATENTS))
+    model = make_model(**(SHAPES | DECODED_SHAPES)[shape]).eval()
     ids = random_ids(model, model.config.max_position_embeddings)
     expected_TV, routing = reference(model, ids)
     for threads in (1, 3):
@@ -75,6 +115,78 @@ def test_every_shape_gives_the_models_logits_and_routing(shape, make_model):
             assert_near(one_by_one.logits(), expected_V)
             assert one_by_one.draw(forced=token) == token
         assert_routing(one_by_one, routing)
+
+
+@pytest.mark.parametrize("shape", [LOOPED, "low rank, dense, looped"])
+def test_every_shape_rewinds_and_verifies_drafts(shape, make_model):
+    model = make_model(**DECODED_SHAPES[shape]).eval()
+    ids = random_ids(model, 40)
+    decoder, fresh = NativeDecoder(model), NativeDecoder(model)
+    decoder.read(ids)
+    text = [decoder.draw() for _ in range(12)]
+    decoder.rewind(45)
+    assert_near(decoder.logits(), reference(model, [*ids, *text[:5]])[0][-1])
+    fresh.read(ids)
+    wrong = (text[7] + 1) % model.config.vocab_size
+    assert len(fresh.verify([*text[:7], wrong, *text[8:]], [0.0] * 12)) == 7
+    assert [fresh.draw() for _ in range(5)] == text[7:]
+    assert_routing(fresh, reference(model, [*ids, *text])[1])
+
+
+def test_loops_are_chosen_at_the_call_and_share_the_weights(make_model):
+    model = make_model(**DECODED_SHAPES[LOOPED]).eval()
+    ids = random_ids(model, 30)
+    with torch.no_grad():
+        model.model.loop_gate.fill_(-0.7)
+    decoders = {}
+    for loops in (1, 2, 5):
+        variant = with_loops(model, loops)
+        expected_TV, routing = reference(variant, ids)
+        decoder = decoders[loops] = NativeDecoder(variant)
+        decoder.read(ids[:-1])
+        decoder.draw(forced=ids[-1])
+        assert_near(decoder.logits(), expected_TV[-1])
+        assert_routing(decoder, routing)
+        assert len(routing[0].rows) == 2 + (loops - 1)
+    assert decoders[1]._packed is decoders[5]._packed
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_guesses_are_those_of_the_layer_of_multi_token_prediction(threads, make_model):
+    """Against one pass over the whole text; the norms of the two heads differ."""
+    model = make_model(**PREDICTS).eval()
+    torch.manual_seed(3)
+    layer = model.attach_mtp().eval()
+    for name, weight in layer.state_dict().items():
+        if "norm" in name:
+            weight.uniform_(0.5, 1.5)
+    decoder, text = NativeDecoder(model, threads=threads), random_ids(model, 60)
+
+    def expected(token):
+        with torch.no_grad():
+            hidden = model.model(torch.tensor([text])).last_hidden_state
+            best = model.lm_head(model.mtp_hidden(torch.tensor([[*text[1:], token]]), hidden))[0, -1].topk(2).values
+            assert best[0] - best[1] > 1e-4
+            return model.lm_head(model.mtp_hidden(torch.tensor([[*text[1:], token]]), hidden))[0, -1].argmax().item()
+
+    decoder.read(text[:-1])
+    decoder.draw(forced=text[-1])
+    for token in (5, 5, 6):  # the last one replaces what followed the last position
+        assert decoder.guess(token) == expected(token)
+    for token in (7, 8):
+        decoder.draw(forced=token)
+        text.append(token)
+    assert decoder.guess(9) == expected(9)
+    assert len(decoder.verify([wrong := (decoder.choose() + 1) % 320], [0.0])) == 0
+    assert decoder.guess(wrong) == expected(wrong)
+    decoder.rewind(20)
+    del text[20:]
+    assert decoder.guess(11) == expected(11)
+    decoder.set_sampling(ends=[expected(11)])
+    assert decoder.guess(11) is None
+    assert_near(decoder.logits(), reference(model, text)[0][-1])
+    with pytest.raises(AxionError, match="no token 320"):
+        decoder.guess(320)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
@@ -369,13 +481,12 @@ def test_bf16_is_close(release):
 
 
 def test_multi_token_prediction_that_is_not_loaded_changes_nothing(make_model):
-    model = make_model()
-    model.config.num_nextn_predict_layers = 1
+    model = make_model(**PREDICTS).eval()
     decoder, ids = NativeDecoder(model), random_ids(model, 20)
     decoder.read(ids)
     assert_near(decoder.logits(), reference(model, ids)[0][-1])
-    model.attach_mtp()
-    assert "layers.2" in unsupported_reason(model)
+    with pytest.raises(AxionError, match="no layer of multi-token prediction"):
+        decoder.guess(1)
 
 
 def test_modified_models_use_pytorch(make_model):

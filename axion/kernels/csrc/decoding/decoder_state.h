@@ -1,31 +1,29 @@
 // The state of one text: its cache, its activations, and where results go.
 #pragma once
 
-#include <omp.h>
-
 #include <cstdlib>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "decoder_weights.h"
 #include "dimensions.h"
-#include "latent_attention.h"
-#include "matvec.h"
 #include "sampling.h"
 #include "trace.h"
 
 namespace axion::decoding {
 
-constexpr int kRowsAtOnce = 96;  // tokens that one thread takes through all layers together
 constexpr int kWidestExpert = kExpertWidth > kSharedWidth ? kExpertWidth : kSharedWidth;
-constexpr int kWidest = kDenseLayers > 0 && kDenseWidth > kWidestExpert ? kDenseWidth : kWidestExpert;
+constexpr int kWidest = kDenseLayers > 0 && (kMixtures == 0 || kDenseWidth > kWidestExpert) ? kDenseWidth : kWidestExpert;
 
 // Distance from one token's row to the next, in floats.
+using Sizes = Attention<float>;
 constexpr int kHiddenRow = room(kHidden);
-constexpr int kCompressedRow = room(kCompressed);
-constexpr int kQueryInputRow = room(kQueryInput);
-constexpr int kQueryRow = room(kHeads * kQueryHead);
-constexpr int kContextRow = room(kHeads * kContextHead);
+constexpr int kJoinedRow = room(2 * kHidden);
+constexpr int kCompressedRow = room(Sizes::kCompressed);
+constexpr int kQueryInputRow = room(Sizes::kQueryInput);
+constexpr int kQueryRow = room(kHeads * Sizes::kQueryHead);
+constexpr int kContextRow = room(kHeads * Sizes::kContextHead);
 constexpr int kRouterRow = room(kExperts);
 constexpr int kWidestRow = room(kWidest);
 
@@ -46,10 +44,12 @@ class Floats {
 
 // One thread's activations while several tokens are read; allocated when a prompt is first read.
 struct Rows {
-  Floats all{static_cast<size_t>(kRowsAtOnce) * (4 * kHiddenRow + kCompressedRow + kQueryInputRow + kQueryRow +
-                                                 kContextRow + kRouterRow + 2 * kWidestRow)};
+  Floats all{static_cast<size_t>(kRowsAtOnce) *
+             (5 * kHiddenRow + kCompressedRow + kQueryInputRow + kQueryRow + kContextRow + kRouterRow + 2 * kWidestRow +
+              kPredictionLayers * kJoinedRow)};
   float* hidden = all.data();
-  float* normed = hidden + kRowsAtOnce * kHiddenRow;
+  float* before_loops = hidden + kRowsAtOnce * kHiddenRow;
+  float* normed = before_loops + kRowsAtOnce * kHiddenRow;
   float* gathered = normed + kRowsAtOnce * kHiddenRow;
   float* result = gathered + kRowsAtOnce * kHiddenRow;
   float* compressed = result + kRowsAtOnce * kHiddenRow;
@@ -59,18 +59,48 @@ struct Rows {
   float* router_logits = context + kRowsAtOnce * kContextRow;
   float* gate = router_logits + kRowsAtOnce * kRouterRow;
   float* up = gate + kRowsAtOnce * kWidestRow;
+  float* joined = up + kRowsAtOnce * kWidestRow;
 };
 
-// The caller's arrays with a row for each position, [2, mixture layers, K]: experts and displaced experts in one, gates
-// and affinities in the other.
+// One pass of a token through a layer. A looped layer has several, each with its own cache.
+struct Pass {
+  int layer;
+  int loop;
+  int trace;  // the row of the traces that it fills, if the layer has experts
+
+  bool starts_loop() const { return kSharedLayers > 0 && layer == kEntryLayers; }
+};
+
+// All passes with so many loops, in order.
+inline std::vector<Pass> passes_of(int loops) {
+  std::vector<Pass> passes;
+  int traces = 0;
+  auto add = [&](int layer, int loop) { passes.push_back({layer, loop, layer < kDenseLayers ? -1 : traces++}); };
+  for (int layer = 0; layer < kEntryLayers; ++layer) add(layer, 0);
+  for (int loop = 0; loop < loops; ++loop) {
+    for (int layer = kEntryLayers; layer < kEntryLayers + kSharedLayers; ++layer) add(layer, loop);
+  }
+  for (int layer = kEntryLayers + kSharedLayers; layer < kLayers; ++layer) add(layer, 0);
+  return passes;
+}
+
+inline int trace_rows(const std::vector<Pass>& passes) {
+  int rows = 0;
+  for (const Pass& pass : passes) rows += pass.trace >= 0;
+  return rows;
+}
+
+// Arrays with a row for each position, [2, L, K], where L counts the passes through layers with experts: experts and
+// displaced experts in one, gates and affinities in the other.
 struct Traces {
   int32_t* experts_T2LK;
   float* weights_T2LK;
+  int rows;
 
-  Trace at(int position, int mixture) const {
-    constexpr size_t kHalf = static_cast<size_t>(kMixtures) * kChosen;
-    const size_t first = 2 * kHalf * position + mixture * kChosen;
-    const size_t second = first + kHalf;
+  Trace at(int position, int row) const {
+    const size_t half = static_cast<size_t>(rows) * kChosen;
+    const size_t first = 2 * half * position + static_cast<size_t>(row) * kChosen;
+    const size_t second = first + half;
     return {experts_T2LK + first, weights_T2LK + first, weights_T2LK + second, experts_T2LK + second};
   }
 };
@@ -89,7 +119,8 @@ struct State {
   int positions;
   const float* cos_TP;  // [positions, kRope / 2]
   const float* sin_TP;
-  Traces traces;
+  std::vector<Pass> passes;
+  Traces traces;  // the caller's
   Drawn* drawn;
   Sampling sampling{};
 
@@ -98,14 +129,15 @@ struct State {
   std::vector<int32_t> seen_V = std::vector<int32_t>(kVocabulary);  // how often each token was read
   // The last layer's output at each position, from which the next token's logits follow after any rewind.
   Floats outputs_TD{static_cast<size_t>(positions) * kHiddenRow};
-  // Attention reads whole pairs of tiles.
   int score_row = (positions + kTilesAtOnce * kLanes - 1) / (kTilesAtOnce * kLanes) * kTilesAtOnce * kLanes;
-  size_t layer_size = static_cast<size_t>(score_row) * kCached;
-  Floats cache{kLayers * layer_size + kLatentsAtOnce * kLanes};
+  // Attention may read a few rows past the last tile.
+  size_t pass_size = static_cast<size_t>(score_row) * Sizes::kCachedRows + kValuesAtOnce * kLanes;
+  Floats cache{(passes.size() + kPredictionLayers) * pass_size};
   Floats scores{static_cast<size_t>(threads > 1 ? threads : 1) * kHeads * score_row};  // of each thread
 
   // Activations of the single token being read, shared by the threads.
   alignas(64) float hidden[kHiddenRow] = {};
+  alignas(64) float before_loops[kHiddenRow] = {};
   alignas(64) float compressed[kCompressedRow] = {};
   alignas(64) float query[kQueryRow] = {};
   alignas(64) float context[kContextRow] = {};
@@ -116,6 +148,12 @@ struct State {
   alignas(64) float chances[kPaddedVocabulary] = {};
 
   std::vector<std::unique_ptr<Rows>> rows = std::vector<std::unique_ptr<Rows>>(threads);
+
+  // Of multi-token prediction: how many positions it has read, and the token that followed the last of them.
+  int predicted = 0;
+  int32_t predicted_with = -1;
+  std::vector<int32_t> prediction_experts = std::vector<int32_t>(2 * kChosen * kPredictionLayers * positions);
+  std::vector<float> prediction_weights = std::vector<float>(2 * kChosen * kPredictionLayers * positions);
 
   float* output(int position) const { return outputs_TD.data() + static_cast<size_t>(position) * kHiddenRow; }
 
@@ -128,35 +166,24 @@ struct State {
 
   // Truncates to the first `kept` tokens. What is stored for the others is overwritten by the next ones.
   void rewind(int kept) {
+    if (predicted > kept) {
+      predicted = kept;
+      predicted_with = tokens_T[kept];
+    }
     while (length > kept) --seen_V[tokens_T[--length]];
     logits_ready = false;
   }
 
-  float* layer_cache(int layer) const { return cache.data() + layer * layer_size; }
+  // The cache of a pass; that of multi-token prediction comes after the last one's.
+  LayerCache pass_cache(int pass) const { return {cache.data() + pass * pass_size, cos_TP, sin_TP, score_row}; }
   float* thread_scores(int thread) const { return scores.data() + static_cast<size_t>(thread) * kHeads * score_row; }
 };
 
-// The threads that work together, seen from one of them.
-struct Crew {
-  int thread = 0;
-  int count = 1;
-
-  void wait() const {
-    if (count > 1) {
-#pragma omp barrier
-    }
+// Makes room for reading several tokens at once.
+inline void need_rows(State& state) {
+  for (auto& rows : state.rows) {
+    if (!rows) rows = std::make_unique<Rows>();
   }
-
-  // This thread's share of `units`: from first() to last().
-  int first(int units) const { return units * thread / count; }
-  int last(int units) const { return units * (thread + 1) / count; }
-};
-
-template <class Work>
-inline void with_crew(int threads, Work work) {
-  if (threads == 1) return work(Crew{});
-#pragma omp parallel num_threads(threads)
-  work(Crew{omp_get_thread_num(), omp_get_num_threads()});
 }
 
 }  // namespace axion::decoding

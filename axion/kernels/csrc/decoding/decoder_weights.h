@@ -1,40 +1,33 @@
 // The decoder's packed weights and how they are filled.
 //
 // Products that do not depend on the input are computed in advance: each norm's gain is in the weights that read its
-// output; the scale of the scores, times log2 e because probabilities are computed as 2^x, is in the query weights.
-// Attention runs over the latents themselves: W_uk is multiplied into the query weights and W_uv into the output
-// weights, each where that needs fewer products than applying it separately.
+// output, except that of the head, which multi-token prediction reads too; the scale of the scores, times log2 e because
+// probabilities are computed as 2^x, is in the query weights.
 #pragma once
 
 #include <array>
+#include <type_traits>
 
 #include "dimensions.h"
-#include "matvec.h"
+#include "grouped_attention.h"
+#include "latent_attention.h"
+#include "linear.h"
 
 namespace axion::decoding {
 
-constexpr int kQueryInput = kQueryRank > 0 ? kQueryRank : kHidden;
-
-constexpr int kQueryHead = (kAbsorbKeys ? kLatent : kNope) + kRope;  // a head of the query projection's output
-constexpr int kContextHead = kAbsorbValues ? kLatent : kValue;       // a head of the output projection's input
-constexpr int kCompressed = kQueryRank + kLatent + kRope;            // query latent, latent, rotary key
 constexpr int kMixtures = kLayers - kDenseLayers;
 
 template <class Number>
-struct Attention {
-  Matrix<Number, kHidden, kCompressed> compress;
-  Matrix<Number, kQueryInput, kHeads * kQueryHead> query;
-  std::array<Matrix<Number, kNope, kLatent>, kAbsorbKeys ? 0 : kHeads> key_up;
-  std::array<Matrix<Number, kLatent, kValue>, kAbsorbValues ? 0 : kHeads> value_up;
-  Matrix<Number, kHeads * kContextHead, kHidden> output;
-};
+using Attention = std::conditional_t<kGroupedQuery, GroupedAttention<Number>, LatentAttention<Number>>;
 
 // SwiGLU: down(silu(gate(x))·up(x))
 template <class Number, int Width>
 struct FeedForward {
   static constexpr int kWidth = Width;
-  Matrix<Number, kHidden, Width> gate, up;
-  Matrix<Number, Width, kHidden> down;
+  using In = Linear<Number, kHidden, Width>;
+  using Out = Linear<Number, Width, kHidden>;
+  In gate, up;
+  Out down;
 };
 
 // The router is always fp32: the choice of experts must not depend on rounding.
@@ -46,13 +39,25 @@ struct Mixture {
   std::array<FeedForward<Number, kExpertWidth>, kExperts> experts;
 };
 
+// Multi-token prediction: a layer that reads the next token's embedding and the decoder's output, side by side.
+template <class Number>
+struct Prediction {
+  Matrix<Number, 2 * kHidden, kHidden> join;
+  Attention<Number> attention;
+  Mixture<Number> mixture;
+  alignas(64) float norm_D[kHidden];
+};
+
 template <class Number>
 struct Weights {
   alignas(64) Number embedding_VD[kVocabulary * kHidden];
   std::array<Attention<Number>, kLayers> attention;
   std::array<FeedForward<Number, kDenseWidth>, kDenseLayers> dense;
   std::array<Mixture<Number>, kMixtures> mixtures;
+  float looped_share;  // of the looped state in its blend with the state before the loops
+  alignas(64) float norm_D[kHidden];
   Matrix<Number, kHidden, kVocabulary> head;
+  std::array<Prediction<Number>, kPredictionLayers> prediction;  // filled only where the model has the layer attached
 };
 
 // Hands out the dense matrices in order and checks that each has the expected number of elements.
@@ -68,11 +73,22 @@ class Dense {
     return fits_ ? matrix : nullptr;
   }
 
+  bool all_taken() const { return at_ >= count_; }
   bool all_fit() const { return fits_ && at_ == count_; }
+
+  void fill(float* numbers, int count) {
+    if (const float* dense = next(count)) std::copy(dense, dense + count, numbers);
+  }
 
   template <class Number, int In, int Out>
   void fill(Matrix<Number, In, Out>& matrix) {
     if (const float* dense_IO = next(static_cast<int64_t>(In) * Out)) pack(matrix, dense_IO);
+  }
+
+  template <class Number, int In, int Out, int Rank>
+  void fill(Factors<Number, In, Out, Rank>& factors) {
+    fill(factors.a);
+    fill(factors.b);
   }
 
   template <class Number, int Width>
@@ -80,6 +96,14 @@ class Dense {
     fill(layer.gate);
     fill(layer.up);
     fill(layer.down);
+  }
+
+  template <class Number>
+  void fill(Mixture<Number>& mixture) {
+    fill(mixture.router);
+    fill(mixture.bias_E, kExperts);
+    fill(mixture.shared);
+    for (auto& expert : mixture.experts) fill(expert);
   }
 
  private:
@@ -97,23 +121,23 @@ bool fill(Weights<Number>& weights, Dense dense) {
     for (int i = 0; i < kVocabulary * kHidden; ++i) put(weights.embedding_VD[i], embedding_VD[i]);
   }
   for (int layer = 0; layer < kLayers; ++layer) {
-    Attention<Number>& attention = weights.attention[layer];
-    dense.fill(attention.compress);
-    dense.fill(attention.query);
-    for (auto& matrix : attention.key_up) dense.fill(matrix);
-    for (auto& matrix : attention.value_up) dense.fill(matrix);
-    dense.fill(attention.output);
+    weights.attention[layer].fill(dense);
     if (layer < kDenseLayers) {
       dense.fill(weights.dense[layer]);
-      continue;
+    } else {
+      dense.fill(weights.mixtures[layer - kDenseLayers]);
     }
-    Mixture<Number>& mixture = weights.mixtures[layer - kDenseLayers];
-    dense.fill(mixture.router);
-    if (const float* bias_E = dense.next(kExperts)) std::copy(bias_E, bias_E + kExperts, mixture.bias_E);
-    dense.fill(mixture.shared);
-    for (auto& expert : mixture.experts) dense.fill(expert);
   }
+  dense.fill(&weights.looped_share, 1);
+  dense.fill(weights.norm_D, kHidden);
   dense.fill(weights.head);
+  if (dense.all_taken()) return dense.all_fit();
+  for (auto& prediction : weights.prediction) {
+    dense.fill(prediction.join);
+    prediction.attention.fill(dense);
+    dense.fill(prediction.mixture);
+    dense.fill(prediction.norm_D, kHidden);
+  }
   return dense.all_fit();
 }
 

@@ -1,0 +1,155 @@
+// Attention of one token's heads that share a key and a value, over all cached positions.
+//
+//   p_t = 2^(q·k_t) / Σ        context = Σ_t p_t·v_t
+//
+// The cache is a sequence of tiles of kLanes positions each. A tile is [rows][kLanes], a row for each element of the key
+// and of the value, so that a vector holds the same element of neighbouring positions.
+#pragma once
+
+#include <algorithm>
+
+#include "lanes.h"
+#include "common/vector.h"
+
+namespace axion::decoding {
+
+constexpr int kHeadsAtOnce = 4;
+constexpr int kValuesAtOnce = 4;
+constexpr int kTilesAtOnce = 2;  // the cache has whole pairs of tiles
+
+// Which rows of a tile are the key and which the value; they may overlap.
+template <int Rows, int Keys, int FirstValue, int Values>
+struct Tile {
+  static constexpr int kSize = Rows * kLanes;  // in floats
+  static constexpr int kKeys = Keys;
+  static constexpr int kFirstValue = FirstValue;
+  static constexpr int kValues = Values;
+};
+
+// The cache of one pass through a layer, seen with the rotary angles of all positions.
+struct LayerCache {
+  float* numbers;
+  const float* cos_TP;
+  const float* sin_TP;
+  int positions;  // a multiple of kTilesAtOnce · kLanes: also the distance between the scores of two heads
+};
+
+// Writes one position's rows, `count` of them, from `first` on, into the tiles that start at `cache`.
+inline void store_rows(float* cache, int tile_size, int position, int first, const float* rows, int count) {
+  float* to = cache + position / kLanes * tile_size + first * kLanes + position % kLanes;
+  for (int row = 0; row < count; ++row) to[row * kLanes] = rows[row];
+}
+
+// Stores kValuesAtOnce elements of each head's context: the lanes of each vector are summed and scaled.
+template <class Tile, int Heads>
+inline void keep_sums(const Vector (&sums)[Heads][kValuesAtOnce], const float* inverse, int first, float* context_HV) {
+  constexpr int kHeadsInVector = kLanes / kValuesAtOnce;
+  for (int group = 0; group < Heads; group += kHeadsInVector) {
+    Vector together[kLanes] = {};
+    for (int head = group; head < Heads && head < group + kHeadsInVector; ++head) {
+      for (int v = 0; v < kValuesAtOnce; ++v) together[(head - group) * kValuesAtOnce + v] = sums[head][v];
+    }
+    const Vector totals = sums_of(together);
+    for (int head = group; head < Heads && head < group + kHeadsInVector; ++head) {
+      for (int v = 0; v < kValuesAtOnce && first + v < Tile::kValues; ++v) {
+        context_HV[head * Tile::kValues + first + v] = totals[(head - group) * kValuesAtOnce + v] * inverse[head];
+      }
+    }
+  }
+}
+
+// Scores of the positions in `Tiles` tiles from `tile` on.
+template <class Tile, int Heads, int Tiles>
+inline void score_tiles(const float* queries_HC, const float* cache, int tile, float* scores_HT, int row) {
+  const float* numbers = cache + tile * Tile::kSize;
+  Vector scores[Tiles][Heads] = {};
+  for (int c = 0; c < Tile::kKeys; ++c) {
+    Vector keys[Tiles];
+#pragma GCC unroll 4
+    for (int t = 0; t < Tiles; ++t) keys[t] = load(numbers + t * Tile::kSize + c * kLanes);
+#pragma GCC unroll 4
+    for (int head = 0; head < Heads; ++head) {
+      const float query = queries_HC[head * Tile::kKeys + c];
+#pragma GCC unroll 4
+      for (int t = 0; t < Tiles; ++t) scores[t][head] += query * keys[t];
+    }
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < Tiles; ++t) {
+#pragma GCC unroll 4
+    for (int head = 0; head < Heads; ++head) store(scores_HT + head * row + (tile + t) * kLanes, scores[t][head]);
+  }
+}
+
+// Replaces the scores of the positions up to `position` by e^… relative to the highest, others by 0; returns 1/Σ.
+inline float exponentiate(float* scores_T, int position) {
+  const int tiles = padded(position + 1) / kLanes;
+  const IntVector beyond = lane_numbers() > position % kLanes;  // lanes of the last tile after `position`
+  float* last = scores_T + (tiles - 1) * kLanes;
+  store(last, beyond ? splat(-1e30f) : load(last));
+  Vector best = load(scores_T);
+  for (int tile = 1; tile < tiles; ++tile) best = max(best, load(scores_T + tile * kLanes));
+  const float highest = largest(best);
+  Vector total = {};
+  for (int tile = 0; tile < tiles; ++tile) {
+    const Vector weights = exp2(load(scores_T + tile * kLanes) - highest);
+    total += weights;
+    store(scores_T + tile * kLanes, weights);
+  }
+  store(last, beyond ? Vector{} : load(last));
+  return 1.0f / fast_sum(total);
+}
+
+// `Heads` heads: queries_HC [Heads][kKeys], context_HV [Heads][kValues]; scores_HT is scratch, `row` floats a head.
+template <class Tile, int Heads>
+void attend_heads(const float* queries_HC, const float* cache, int position, float* scores_HT, int row,
+                  float* context_HV) {
+  const int tiles = padded(position + 1) / kLanes;
+  int scored = 0;
+  if constexpr (Heads < kHeadsAtOnce) {  // few heads need more tiles for as many independent sums
+    for (; scored + 2 * kTilesAtOnce <= tiles; scored += 2 * kTilesAtOnce) {
+      score_tiles<Tile, Heads, 2 * kTilesAtOnce>(queries_HC, cache, scored, scores_HT, row);
+    }
+  }
+  for (; scored < tiles; scored += kTilesAtOnce) {
+    score_tiles<Tile, Heads, kTilesAtOnce>(queries_HC, cache, scored, scores_HT, row);
+  }
+  float inverse[Heads];
+  for (int head = 0; head < Heads; ++head) inverse[head] = exponentiate(scores_HT + head * row, position);
+
+  for (int first = 0; first < Tile::kValues; first += kValuesAtOnce) {
+    Vector sums[Heads][kValuesAtOnce] = {};
+    for (int tile = 0; tile < tiles; ++tile) {
+      // This may read past the value, into the tile's other rows or the next tile; keep_sums drops the result.
+      const float* from = cache + tile * Tile::kSize + (Tile::kFirstValue + first) * kLanes;
+      Vector values[kValuesAtOnce];
+#pragma GCC unroll 4
+      for (int v = 0; v < kValuesAtOnce; ++v) values[v] = load(from + v * kLanes);
+#pragma GCC unroll 4
+      for (int head = 0; head < Heads; ++head) {
+        const Vector weights = load(scores_HT + head * row + tile * kLanes);
+#pragma GCC unroll 4
+        for (int v = 0; v < kValuesAtOnce; ++v) sums[head][v] += weights * values[v];
+      }
+    }
+    keep_sums<Tile, Heads>(sums, inverse, first, context_HV);
+  }
+}
+
+// `count` heads, several at a time so that they share each read of the cache.
+template <class Tile>
+inline void attend_cached(const float* queries_HC, const float* cache, int position, int count, float* scores_HT,
+                          int row, float* context_HV) {
+  auto attend = [&](auto heads, int head) {
+    attend_heads<Tile, heads.value>(queries_HC + head * Tile::kKeys, cache, position, scores_HT + head * row, row,
+                                    context_HV + head * Tile::kValues);
+  };
+  int head = 0;
+  for (; head + kHeadsAtOnce <= count; head += kHeadsAtOnce) {
+    attend(std::integral_constant<int, kHeadsAtOnce>{}, head);
+  }
+  for (; head + 2 <= count; head += 2) attend(std::integral_constant<int, 2>{}, head);
+  for (; head < count; ++head) attend(std::integral_constant<int, 1>{}, head);
+}
+
+}  // namespace axion::decoding

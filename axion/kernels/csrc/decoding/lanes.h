@@ -1,0 +1,47 @@
+// Sums over the lanes of vectors, by shuffles.
+#pragma once
+
+#include <utility>
+
+#include "common/vector.h"
+
+namespace axion::decoding {
+
+#if defined(__clang__)
+template <int... lane>
+inline Vector every_second(Vector a, Vector b, std::integer_sequence<int, lane...>) {
+  return __builtin_shufflevector(a, b, (2 * lane)...) + __builtin_shufflevector(a, b, (2 * lane + 1)...);
+}
+#else
+template <int... lane>
+inline Vector every_second(Vector a, Vector b, std::integer_sequence<int, lane...>) {
+  return __builtin_shuffle(a, b, IntVector{(2 * lane)...}) + __builtin_shuffle(a, b, IntVector{(2 * lane + 1)...});
+}
+#endif
+
+// Sums of neighbouring lanes: first those of a, then those of b.
+inline Vector pair_sums(Vector a, Vector b) { return every_second(a, b, std::make_integer_sequence<int, kLanes>{}); }
+
+// Lane i of the result is the sum of all lanes of vectors[i].
+inline Vector sums_of(Vector (&vectors)[kLanes]) {
+#pragma GCC unroll 4
+  for (int left = kLanes / 2; left > 0; left /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < left; ++i) vectors[i] = pair_sums(vectors[2 * i], vectors[2 * i + 1]);
+  }
+  return vectors[0];
+}
+
+inline float fast_sum(Vector vector) {
+#pragma GCC unroll 4
+  for (int left = kLanes / 2; left > 0; left /= 2) vector = pair_sums(vector, vector);
+  return vector[0];
+}
+
+inline IntVector lane_numbers() {
+  IntVector numbers;
+  for (int lane = 0; lane < kLanes; ++lane) numbers[lane] = lane;
+  return numbers;
+}
+
+}  // namespace axion::decoding
