@@ -244,7 +244,7 @@ class DataRecipe(Section):
     @property
     def has_local_text(self) -> bool:
         """Whether some documents are read from local files that are no known copy of a data set on the Hub."""
-        return any(not source.is_from_hub for source in self.file_sources)
+        return any((source.files or source.local_files) and not source.is_from_hub for source in self.file_sources)
 
     def generated(self) -> Self:
         """This section with the generated sources alone. Raises AxionError where it has none."""

@@ -9,14 +9,20 @@ from axion.data.sources.arithmetic import Arithmetic
 from axion.data.sources.base import FileSource, Source, named_sources
 from axion.data.sources.chat import Chat
 from axion.data.sources.gsm8k import Gsm8k
+from axion.data.sources.one_step_stories import Stories
 from axion.data.sources.phrasings import Phrasings
 from axion.data.sources.text import Text
 from axion.data.sources.word_problems import WordProblems
 
-AnySource = Annotated[Gsm8k | Arithmetic | WordProblems | Phrasings | Text | Chat, Field(discriminator="kind")]
+AnySource = Annotated[
+    Gsm8k | Arithmetic | WordProblems | Phrasings | Stories | Text | Chat, Field(discriminator="kind")
+]
 
 SOURCES = MappingProxyType(
-    {kind.model_fields["kind"].default: kind for kind in (Gsm8k, Arithmetic, WordProblems, Phrasings, Text, Chat)}
+    {
+        kind.model_fields["kind"].default: kind
+        for kind in (Gsm8k, Arithmetic, WordProblems, Phrasings, Stories, Text, Chat)
+    }
 )
 """Kind → class, in the order in which tables list them."""
 
@@ -29,6 +35,7 @@ __all__ = [
     "Gsm8k",
     "Phrasings",
     "Source",
+    "Stories",
     "Text",
     "WordProblems",
     "named_sources",
