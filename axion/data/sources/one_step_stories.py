@@ -185,7 +185,8 @@ def tell(
         equation = story.equation(values)
         shown: dict[str, Any] = dict(values)
         if rng.random() < words:
-            shown |= {slot: number_word(value, language) for slot, value in values.items() if value in WORDS}
+            plain_slots = [slot for slot in values if f"${{{slot}}}" not in story.template.text]
+            shown |= {slot: number_word(values[slot], language) for slot in plain_slots if values[slot] in WORDS}
         question = fill(story.template.text, shown, language, rng)
         question = _SENTENCE_START.sub(lambda match: match[0].upper(), question)
         steps = (equation,)
