@@ -35,6 +35,10 @@ TEXTS: Mapping[str, str] = {
     **{f"set_{name}": label for name, label in LOAD_SETS.items()},
     "load_value": "{lowest} to {highest}",
     "load_note": "least to most used of {layers} layers with {experts} experts each",
+    "load_note_looped": "least to most used in {layers} passes through layers with {experts} experts each",
+    "loss_one_loop": "{loops} loop: loss in nats per token",
+    "loss_loops": "{loops} loops: loss in nats per token",
+    "loss_note": "{bits} bits per byte; {speed} tokens/s read",
     "one_thread": "{threads} thread, {processor}",
     "many_threads": "{threads} threads, {processor}",
     "decode": "generation, one text at a time",
@@ -43,7 +47,10 @@ TEXTS: Mapping[str, str] = {
     "memory": "peak memory of a process that generates",
     "memory_value": "{memory} MB",
     "memory_note": "{libraries} MB of it Python and its libraries",
+    "one_loop_note": "{note}; {loops} loop",
     "loops_note": "{note}; {loops} loops",
+    "data_arithmetic": "arithmetic",
+    "data_word problems": "word problems",
 }
 """The English texts of the rows. A translation has the same keys, and in each text the same fields."""
 
@@ -145,8 +152,8 @@ def result_rows(results: dict, texts: Mapping[str, str] = TEXTS, numbers: Number
         try:
             command, loops = str(result.get("command", "")), result.get("num_loops")
             for label, value, note in lay_out(result, language):
-                if loops is not None:
-                    note = language.fill("loops_note", note=note, loops=loops)
+                if loops is not None and task != "loops":
+                    note = language.fill("one_loop_note" if loops == 1 else "loops_note", note=note, loops=loops)
                 rows.append(Row(task, label, value, note, command))
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise MalformedResults(f"the results of {task} are malformed: {one_line(repr(error))}") from None
@@ -179,7 +186,8 @@ class _Language:
 def _validation(result: dict, language: _Language) -> list[Cells]:
     count = language.numbers.number
     note = language.fill("validation_note", documents=count(result["documents"]), tokens=count(result["tokens"]))
-    labels = {name: language.fill(name, data=result["data"]) for name in ("bits_per_byte", "nats_per_token")}
+    data = ", ".join(language.texts.get(f"data_{name}", name) for name in result["data"].split(", "))
+    labels = {name: language.fill(name, data=data) for name in ("bits_per_byte", "nats_per_token")}
     return [(label, count(result[name], 3), note) for name, label in labels.items()]
 
 
@@ -203,14 +211,29 @@ def _gsm8k_test(result: dict, language: _Language) -> list[Cells]:
 
 def _expert_load(result: dict, language: _Language) -> list[Cells]:
     number = language.numbers.number
+    note = "load_note_looped" if result.get("num_loops", 1) > 1 else "load_note"
     return [
         (
             language.fill("load", set=language.texts[f"set_{name}"]),
             language.fill("load_value", lowest=number(load["lowest"], 3), highest=number(load["highest"], 3)),
-            language.fill("load_note", layers=len(load["layers"]), experts=len(load["layers"][0])),
+            language.fill(note, layers=len(load["layers"]), experts=len(load["layers"][0])),
         )
         for name in LOAD_SETS
         if (load := result.get(name)) is not None
+    ]
+
+
+def _loops(result: dict, language: _Language) -> list[Cells]:
+    number = language.numbers.number
+    return [
+        (
+            language.fill("loss_one_loop" if score["loops"] == 1 else "loss_loops", loops=score["loops"]),
+            number(score["nats_per_token"], 3),
+            language.fill(
+                "loss_note", bits=number(score["bits_per_byte"], 3), speed=number(score["tokens_per_second"])
+            ),
+        )
+        for score in result["scores"]
     ]
 
 
@@ -240,6 +263,7 @@ _LAYOUTS = {
     "arithmetic_reasoning": partial(_arithmetic, text="sums_reasoning"),
     "gsm8k_test": _gsm8k_test,
     "expert_load": _expert_load,
+    "loops": _loops,
     "speed": _speed,
 }
 

@@ -6,6 +6,7 @@ the Hub, or None.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from axion.errors import AxionError
 from axion.evaluation import speed
 from axion.evaluation.answers import answer, score
 from axion.inference.routing import expert_load
+from axion.machine import machine
 from axion.release import Release
 from axion.tokenizer import encode_documents
 from axion.training.validation import validation_loss
@@ -36,6 +38,8 @@ ANSWER_TOKENS = 12
 """Enough for the answer to a sum and its `<eos>`."""
 SUM_REASONING_TOKENS = 96
 """Enough for a sum's working, column by column, and its answer."""
+COUNTS_OF_LOOPS = (1, 2, 4, 8)
+"""How often the shared layers of a looped model run, besides as often as it was trained with."""
 REASONING_TOKENS = 256
 """Enough for the reasoning and the answer of nearly all problems in GSM8K."""
 
@@ -172,6 +176,23 @@ def measure_expert_load(subject: Subject) -> dict:
     return {name: _load(counts_LE) for name, counts_LE in {"together": sum(counts.values()), **counts}.items()}
 
 
+def measure_loops(subject: Subject) -> dict:
+    """Loss on the held-out documents, and the speed at which they were read, for several numbers of loops."""
+    config = subject.release.config
+    if not config.num_shared_layers:
+        raise NotApplicable("the model has no shared layers to loop")
+    documents: Any = subject.validation
+    scores = []
+    for loops in sorted({*COUNTS_OF_LOOPS, config.num_loops}):
+        model = subject.release.with_loops(loops).model
+        started = time.perf_counter()
+        result = validation_loss(model, documents)
+        seconds = time.perf_counter() - started
+        figures = {"nats_per_token": result.nats_per_token, "bits_per_byte": result.bits_per_byte}
+        scores.append({"loops": loops, **figures, "tokens_per_second": result.tokens / seconds})
+    return {"documents": len(documents), "machine": machine(), "scores": scores}
+
+
 def measure_speed(subject: Subject) -> dict:
     """Tokens per second and memory on this machine."""
     return speed.measure(subject.release)
@@ -184,6 +205,7 @@ TASKS: MappingProxyType[str, Callable[[Subject], dict]] = MappingProxyType(
         "arithmetic_reasoning": measure_arithmetic_reasoning,
         "gsm8k_test": measure_gsm8k_test,
         "expert_load": measure_expert_load,
+        "loops": measure_loops,
         "speed": measure_speed,
     }
 )

@@ -84,12 +84,15 @@ def _read(read: Callable[[], tuple[str, str]]) -> tuple[str, str] | None:
 
 
 def _write_epochs(training: dict, data: dict, language: Language) -> str:
-    epochs, tokens = training.get("recipe", {}).get("epochs"), data.get("train", {}).get("tokens")
-    return (
-        fill(texts("model", language)["tokens_note"], language, epochs=epochs, tokens=tokens)
-        if epochs and tokens
-        else ""
-    )
+    """How often the training set was read."""
+    recipe, tokens = training.get("recipe", {}), data.get("train", {}).get("tokens")
+    epochs = recipe.get("epochs")
+    if not epochs or not tokens:
+        return ""
+    if recipe.get("max_steps"):  # which may end the run before
+        epochs = min(epochs, float(f"{training['tokens'] / tokens:.2g}"))
+    text = texts("model", language)["one_epoch" if epochs == 1 else "epochs"]
+    return fill(text, language, epochs=epochs, tokens=tokens)
 
 
 def _write_time(training: dict, language: Language) -> tuple[str, str]:
@@ -101,8 +104,10 @@ def _write_time(training: dict, language: Language) -> tuple[str, str]:
 
 
 def _write_machine(machine: dict, language: Language) -> tuple[str, str]:
-    cores = fill(texts("model", language)["cores"], language, cores=machine["cores"]) if "cores" in machine else ""
-    return str(machine["processor"]), cores
+    if "cores" not in machine:
+        return str(machine["processor"]), ""
+    text = texts("model", language)["one_core" if machine["cores"] == 1 else "cores"]
+    return str(machine["processor"]), fill(text, language, cores=machine["cores"])
 
 
 def _write_data(info: dict, data: dict, language: Language) -> tuple[str, str]:

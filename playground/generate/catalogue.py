@@ -47,6 +47,8 @@ class Facts:
     key_value_heads: int
     rows: tuple[RoutingRow, ...]
     layers: int
+    mixture_layers: int
+    """How many of all layers have routed experts."""
     first_layer: int
     experts: int
     experts_per_token: int
@@ -79,6 +81,7 @@ def read_facts(release: Release) -> Facts:
         key_value_heads=config.num_key_value_heads,
         rows=rows,
         layers=layers,
+        mixture_layers=len(config.mixture_layers),
         first_layer=config.mixture_layers.start + 1,
         experts=config.n_routed_experts if layers else 0,
         experts_per_token=config.num_experts_per_tok if layers else 0,

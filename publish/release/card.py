@@ -30,7 +30,7 @@ from publish.release.metadata import check_dataset, check_front_matter, check_re
 from publish.release.results import benchmark_results, evaluation_results
 from publish.release.templates import TEMPLATES, environment
 
-OWN_SECTIONS = {"arithmetic_reasoning", "expert_load", "speed"}
+OWN_SECTIONS = {"arithmetic_reasoning", "expert_load", "loops", "speed"}
 """Tasks with a section of their own."""
 
 

@@ -23,6 +23,13 @@ RESULTS = {
     "arithmetic_reasoning": {"scores": [SCORE | {"digits": 2, "language": "pt"}]},
     "gsm8k_test": SCORE | {"data": "GSM8K"},
     "expert_load": {"together": {"layers": [[0.5, 1.5]] * 3, "lowest": 0.5, "highest": 1.5}},
+    "loops": {
+        "scores": [
+            {"loops": loops, "nats_per_token": 2.5, "bits_per_byte": 1.25, "tokens_per_second": 1e4 / loops}
+            for loops in (1, 2)
+        ],
+        "num_loops": 2,
+    },
     "speed": {
         "by_threads": [
             {"threads": count, "decode_tokens_per_second": 100.4 * count, "prefill_tokens_per_second": 5000.0}
@@ -51,6 +58,8 @@ def test_a_row_has_a_value_and_a_note():
     assert rows["sums and differences, 2 digits, English"] == exact
     load = rows["load of an expert, times its fair share: all of it together"]
     assert load == ("0.500 to 1.500", "least to most used of 3 layers with 2 experts each")
+    assert rows["1 loop: loss in nats per token"] == ("2.500", "1.250 bits per byte; 10,000 tokens/s read")
+    assert rows["2 loops: loss in nats per token"] == ("2.500", "1.250 bits per byte; 5,000 tokens/s read")
     assert rows["generation, one text at a time"] == ("201 tokens/s", "2 threads, A Processor")
     assert rows["peak memory of a process that generates"][0] == "400.0 MB"
 
@@ -77,6 +86,18 @@ def test_a_translation_replaces_every_text_and_number():
     assert ("* sums and differences, * 1 digit, PORTUGUESE", *score) in rows
     assert ("GENERATION, ONE TEXT AT A TIME", "* <201> tokens/s", "* 2 threads, A Processor") in rows
     assert any(value == "* <400.0> MB" for _, value, _ in rows)
+
+
+def test_the_passes_of_a_looped_mixture_are_not_called_layers():
+    for loops, note in ((1, "3 layers with 2 experts each; 1 loop"), (2, "in 3 passes through layers with 2 experts")):
+        [row] = result_rows({"expert_load": RESULTS["expert_load"] | {"num_loops": loops}})
+        assert note in row.note
+
+
+def test_kinds_of_data_have_names_in_every_language():
+    data = RESULTS["validation"] | {"data": "arithmetic, word problems, stories.txt"}
+    texts = TEXTS | {"data_arithmetic": "somas", "data_word problems": "problemas"}
+    assert result_rows({"validation": data}, texts)[0].label.startswith("somas, problemas, stories.txt, held-out")
 
 
 def test_what_was_not_measured_has_no_row():

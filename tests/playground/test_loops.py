@@ -1,21 +1,26 @@
 """Requests choose how often a looped model runs its shared layers: on the page, in links and in the API."""
 
+import json
 import shutil
 
 import pytest
 import torch
 
+from axion.inference.routing import expert_favourites, expert_load
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 from playground.api.generation import generate
 from playground.api.requests import ApiError, read_body
 from playground.api.responses import Response
+from playground.content.experts import describe_experts
+from playground.content.markup import render
 from playground.generate.catalogue import Catalogue
 from playground.generate.chat import answer_events
 from playground.generate.events import live_events
 from playground.generate.links import read_link
 from playground.generate.refusal import Refusal
 from playground.generate.request import DEFAULTS, read_request
+from playground.locales import texts
 from tests.conftest import TINY
 
 
@@ -47,12 +52,33 @@ def test_a_request_chooses_the_loops_and_its_events_name_them(looped):
     assert read_link(looped, link).sampling.num_loops == 3
 
 
+def test_the_experts_of_every_loop_are_described(looped, tmp_path):
+    release = looped.open("looped").release
+    folder = shutil.copytree(release.folder, tmp_path / "measured")
+    documents = [release.tokenizer.encode(f"{number} + {number}") for number in range(20)]
+    load_LE = expert_load(release.model, documents).tolist()
+    results = {"expert_load": {"together": {"layers": load_LE}}}
+    (folder / "release.json").write_text(json.dumps({"results": results, "family": "mini-axion1"}))
+    favourites = expert_favourites(release.model, release.tokenizer, documents, min_count=1)
+    (folder / "trace.json").write_text(json.dumps({"favourites": favourites}))
+    described = describe_experts(Catalogue([str(folder)]).open("measured"))
+    assert described["rows"] == [[1, 1], [2, 1], [3, 1], [2, 2], [3, 2], [4, 1]]
+    assert described["load"]["together"] == load_LE
+    assert [len(cards) for cards in described["cards"]] == [4] * 6
+    shares = {(entry["layer"], entry["loop"], entry["expert"]): entry["share"] for entry in favourites}
+    assert described["cards"][3][1]["share"] == shares[2, 2, 2] and described["cards"][1][1]["share"] == shares[2, 1, 2]
+
+
 def test_loops_of_a_model_that_has_none_are_refused(looped):
     asked = {"model": "plain", "prompt": "2 + 2", "sampling": {"num_loops": 2}}
     with pytest.raises(Refusal, match="num_loops must be 0 or 1, not 2: plain has no shared layers to loop"):
         read_request(looped, asked)
     assert read_request(looped, asked | {"sampling": {"num_loops": 1}}).sampling.num_loops == 1
     assert (looped.open("looped").facts.is_looped, looped.open("plain").facts.is_looped) == (True, False)
+    facts = looped.open("looped").facts
+    assert (facts.layers, facts.mixture_layers, facts.all_layers) == (6, 4, 4)
+    header = render("facts.html", "en", error=False, facts=facts, text=texts("page", "en"))
+    assert "4 layers × 4 experts, top-2" in header and "2 layers looped 2 times" in header
     question = {"turn": 1, "attempt": 0, "messages": [{"role": "user", "content": "2 + 2?"}]}
     *_, error = answer_events(looped.open("plain"), question, DEFAULTS | {"num_loops": 2})
     assert error["kind"] == "error" and "no shared layers" in error["message"]

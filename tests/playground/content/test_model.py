@@ -153,6 +153,13 @@ def test_facts_match_the_release(folder):
     write_info(folder, seed=7, dataset="openai/gsm8k", training=TRAINING, data=DATA)
     facts = {name: (value, note) for name, value, note, _ in list_facts(opened(folder), "en")}
     assert facts["Training tokens"] == ("40,288,256", "17 epochs of 2,370,181")
+    for steps, epochs in ((7_000, "17 epochs"), (59, "0.051 epochs"), (1_157, "1 epoch")):
+        stopped = TRAINING | {"tokens": steps * 2_048, "recipe": TRAINING["recipe"] | {"max_steps": steps}}
+        if steps == 7_000:
+            stopped["tokens"] = TRAINING["tokens"]
+        write_info(folder, training=stopped, data=DATA)
+        assert list_facts(opened(folder), "en")[0][2] == f"{epochs} of 2,370,181"
+    write_info(folder, seed=7, dataset="openai/gsm8k", training=TRAINING, data=DATA)
     assert facts["Time"] == ("2 h 3 min", f"{40_288_256 / 7384:,.0f} tokens/s")
     assert facts["Machine"] == ("A Processor", "2 cores")
     assert facts["Seed"] == ("7", "")
