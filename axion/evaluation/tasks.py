@@ -25,6 +25,7 @@ from axion.errors import AxionError
 from axion.evaluation import speed
 from axion.evaluation.answers import answer, score
 from axion.inference.routing import expert_load
+from axion.inference.variants import with_loops
 from axion.machine import machine
 from axion.release import Release
 from axion.tokenizer import encode_documents
@@ -184,12 +185,11 @@ def measure_loops(subject: Subject) -> dict:
     documents: Any = subject.validation
     scores = []
     for loops in sorted({*COUNTS_OF_LOOPS, config.num_loops}):
-        model = subject.release.with_loops(loops).model
-        started = time.perf_counter()
-        result = validation_loss(model, documents)
-        seconds = time.perf_counter() - started
-        figures = {"nats_per_token": result.nats_per_token, "bits_per_byte": result.bits_per_byte}
-        scores.append({"loops": loops, **figures, "tokens_per_second": result.tokens / seconds})
+        model, started = with_loops(subject.release.model, loops), time.perf_counter()
+        loss = validation_loss(model, documents)
+        speed = loss.tokens / (time.perf_counter() - started)
+        figures = {"nats_per_token": loss.nats_per_token, "bits_per_byte": loss.bits_per_byte}
+        scores.append({"loops": loops, **figures, "tokens_per_second": round(speed, 1)})
     return {"documents": len(documents), "machine": machine(), "scores": scores}
 
 

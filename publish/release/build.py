@@ -16,6 +16,7 @@ from axion.data.format import prompt
 from axion.errors import AxionError
 from axion.files import parse_yaml
 from axion.inference.chat import can_chat, conversation_prompt
+from axion.inference.routing import routing_rows
 from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace
 from axion.model.modeling_axion import AxionForCausalLM
@@ -232,8 +233,8 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
     trace = make_trace(info["name"], release.model, release.tokenizer, *_recorded(release))
     if has_routed_experts(info):
         load = info["results"]["expert_load"]["together"]["layers"]
-        first_layer = release.config.mixture_layers.start + 1
-        charts.draw_expert_load(load, f"{title}: load of each expert", folder / EXPERT_LOAD, first_layer)
+        rows = routing_rows(release.config)
+        charts.draw_expert_load(load, rows, f"{title}: load of each expert", folder / EXPERT_LOAD)
         trace["favourites"] = ingredients.measured["favourites"]
     (folder / "trace.json").write_text(json.dumps(trace, ensure_ascii=False) + "\n", encoding="utf-8")
     _copy_license(folder, info["license"])

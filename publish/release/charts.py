@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from axion.inference.routing import RoutingRow
 from axion.training.metrics import Metrics
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, as can anyone in grey print.
@@ -65,13 +66,14 @@ def draw_training_curve(metrics: Metrics, title: str, path: Path) -> None:
         _save(figure, path)
 
 
-def draw_expert_load(load: Sequence[Sequence[float]], title: str, path: Path, first_layer: int = 1) -> None:
+def draw_expert_load(load: Sequence[Sequence[float]], rows: Sequence[RoutingRow], title: str, path: Path) -> None:
     """Draw the load of each expert as a multiple of its fair share.
 
     Args:
-        load: load[layer][expert], 1.0 being the fair share.
-        first_layer: the number of the first layer with experts, from 1; dense ones may come before it.
+        load: load[row][expert], 1.0 being the fair share.
+        rows: the layer that each row belongs to, and which of its loops.
     """
+    is_looped = any(row.loop > 1 for row in rows)
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots()
         width = 0.8 / len(load[0])
@@ -82,10 +84,11 @@ def draw_expert_load(load: Sequence[Sequence[float]], title: str, path: Path, fi
             axes.bar(positions, heights, 0.92 * width, color=PALETTE[expert % len(PALETTE)], label=label)
         axes.axhline(1, color=INK, lw=1.2, ls="--", label="fair share")
         axes.set(title=title, xlabel="layer", ylabel="load (1 = fair share)")
-        axes.set_xticks(range(len(load)), [str(layer + first_layer) for layer in range(len(load))])
+        names = [f"{row.layer}\nloop {row.loop}" if is_looped else str(row.layer) for row in rows]
+        axes.set_xticks(range(len(load)), names)
         axes.set_ylim(0, 1.12 * max(1.0, max(max(layer) for layer in load)))
         axes.grid(axis="y", color=PALE, lw=0.7)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=len(PALETTE) + 1)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22 if is_looped else -0.16), ncols=len(PALETTE) + 1)
         _save(figure, path)
 
 

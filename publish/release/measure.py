@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter
-from typing import Any
 
 from axion.checksums import identify, remembered_sha256
 from axion.data.format import prompt
@@ -15,25 +13,20 @@ from axion.evaluation import evaluate as evaluation
 from axion.evaluation.answers import complete
 from axion.evaluation.results import skipped_tasks, with_current_names
 from axion.evaluation.tasks import NotAvailable, Subject
-from axion.families import has_experts, is_looped
+from axion.families import has_experts
 from axion.files import parse_yaml, read_json, write_json
 from axion.inference.chat import Conversation, can_chat
 from axion.inference.routing import expert_favourites
 from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
-from axion.inference.variants import with_loops
-from axion.machine import machine
 from axion.recipe import Recipe, load_recipe
 from axion.release import Release, open_release
-from axion.training.validation import validation_loss
 from publish.manifest import read_manifest
 from publish.release.facts import read_run
 from publish.release.fingerprint import code_fingerprint, fingerprint
 from publish.release.heldout import NUM_DOCUMENTS, held_out_texts
 
 RESULTS_FILE = "evaluation.json"
-LOOPS_TASK, LOOPS = "loops", (1, 2, 4, 8)
-"""What the results of a looped model are called, and the numbers of loops for which its loss is measured."""
 SAMPLE_PROMPTS = (
     prompt("Quanto é 47 + 38?"),
     prompt("Tom has 12 apples. He buys 15 more and gives 7 to Ana. How many apples does Tom have now?", reasoning=True),
@@ -61,7 +54,6 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
 
     Returns:
         "results": task → results, or why it was skipped (see `axion.evaluation.evaluate`); of a looped model also
-            LOOPS_TASK → what `measure_loops` returns;
         "samples": what it writes after each prompt, see `write_samples`;
         "favourites": each expert's favourite tokens, see `axion.inference.routing.expert_favourites`; [] for a dense
             model;
@@ -94,8 +86,6 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
         return kept
     subject = Subject(release, data)
     favourites = _favourites(subject, "validation" not in skipped) if mixture else []
-    if is_looped(release.config) and "validation" not in skipped:
-        results[LOOPS_TASK] = measure_loops(subject)
     today = datetime.now(UTC).date().isoformat()
     content = {"key": key, "date": today, **used, "results": results, "samples": write_samples(release)}
     content["favourites"] = favourites
@@ -103,20 +93,6 @@ def measure(run: Path, recipe: Recipe, did: Callable[[str], None]) -> dict:
     write_json(run / RESULTS_FILE, content)
     did(f"{len(results) - len(skipped)} tasks{note}")
     return content
-
-
-def measure_loops(subject: Subject) -> dict:
-    """The validation loss of a looped model for several numbers of loops, and how fast the documents were read."""
-    documents: Any = subject.validation  # their ids are arrays, which work as sequences
-    scores = []
-    for loops in sorted({*LOOPS, subject.release.config.num_loops}):
-        model, started = with_loops(subject.release.model, loops), perf_counter()
-        loss = validation_loss(model, documents)
-        speed = loss.tokens / (perf_counter() - started)
-        figures = {"nats_per_token": loss.nats_per_token, "bits_per_byte": loss.bits_per_byte}
-        scores.append({"loops": loops, **figures, "tokens_per_second": round(speed, 1)})
-    command = f"python -m axion eval {subject.release.name} --tasks validation --loops N"
-    return {"documents": len(documents), "scores": scores, "machine": machine(), "command": command}
 
 
 def _favourites(subject: Subject, with_validation: bool) -> list[dict]:
@@ -204,7 +180,7 @@ def _read_kept(run: Path, key: dict[str, str]) -> dict:
         content = read_json(run / RESULTS_FILE)
     except (OSError, ValueError):
         return {}
-    return content if content.get("key") == key else {}
+    return content if isinstance(content, dict) and content.get("key") == key else {}
 
 
 def _key(run: Path, data: DataRecipe) -> dict[str, str]:

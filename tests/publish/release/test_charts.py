@@ -3,6 +3,7 @@
 import matplotlib.image
 import pytest
 
+from axion.inference.routing import RoutingRow
 from axion.training.metrics import read_metrics
 from publish.release import charts
 
@@ -43,11 +44,14 @@ def test_a_run_that_never_evaluated_still_has_a_curve(tmp_path):
 
 @pytest.mark.parametrize("experts", [4, 16])
 def test_the_load_is_drawn_for_few_and_for_many_experts(experts, tmp_path):
-    charts.draw_expert_load([[1.0] * experts, [0.9, 1.1] * (experts // 2)], "load", tmp_path / "load.png")
+    rows = [RoutingRow(1), RoutingRow(2)]
+    charts.draw_expert_load([[1.0] * experts, [0.9, 1.1] * (experts // 2)], rows, "load", tmp_path / "load.png")
     assert matplotlib.image.imread(tmp_path / "load.png").std() > 0.05
 
 
-def test_layers_are_numbered_as_in_the_model(tmp_path):
-    for first_layer in (1, 3):
-        charts.draw_expert_load([[1.0] * 4] * 2, "load", tmp_path / f"{first_layer}.png", first_layer)
-    assert (tmp_path / "1.png").read_bytes() != (tmp_path / "3.png").read_bytes()
+def test_layers_are_numbered_as_in_the_model(tmp_path, monkeypatch):
+    names = []
+    monkeypatch.setattr(charts.Axes, "set_xticks", lambda axes, places, labels: names.append(labels))
+    for rows in ([RoutingRow(3), RoutingRow(4)], [RoutingRow(2), RoutingRow(2, loop=2)]):
+        charts.draw_expert_load([[1.0] * 4] * 2, rows, "load", tmp_path / "load.png")
+    assert names == [["3", "4"], ["2\nloop 1", "2\nloop 2"]]

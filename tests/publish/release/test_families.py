@@ -151,6 +151,18 @@ def test_the_looped_card_says_what_loops_cost(releases):
     assert "read on 3 cores of A Laptop; `some command`" in card and "was not measured" not in card
 
 
+def test_the_reasoning_card_says_only_what_its_shape_has(releases):
+    info = json.loads((releases["mini-axion1"] / "release.json").read_text())
+    looped = render_card(info)
+    plain = info["architecture"] | {"num_shared_layers": 0, "num_loops": 1, "projection_rank": None}
+    card = render_card(info | {"architecture": plain})
+    for words in ("loop", "low rank", "posto baixo", "used several times", "usadas várias vezes"):
+        assert words in looped and words not in card.partition("---\n\n")[2].replace("axion:", ""), words
+    assert (
+        "uses grouped queries" in card and "a dense decoder." in card and not re.search(r"[ \t]+$|\n\n\n", card, re.M)
+    )
+
+
 def test_the_nano_card_lists_every_setting_of_the_original(releases):
     card = card_of(releases["nano-deepseek-v3"])
     for setting in originals.NANO_SETTINGS:
