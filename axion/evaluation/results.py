@@ -51,6 +51,7 @@ TEXTS: Mapping[str, str] = {
     "loops_note": "{note}; {loops} loops",
     "data_arithmetic": "arithmetic",
     "data_word problems": "word problems",
+    "data_phrasings": "arithmetic as people ask it",
 }
 """The English texts of the rows. A translation has the same keys, and in each text the same fields."""
 

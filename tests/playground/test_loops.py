@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from axion.inference.routing import expert_favourites, expert_load
+from axion.inference.sampling import Sampling
+from axion.inference.stream import make_trace
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 from playground.api.generation import generate
@@ -60,7 +62,8 @@ def test_the_experts_of_every_loop_are_described(looped, tmp_path):
     results = {"expert_load": {"together": {"layers": load_LE}}}
     (folder / "release.json").write_text(json.dumps({"results": results, "family": "mini-axion1"}))
     favourites = expert_favourites(release.model, release.tokenizer, documents, min_count=1)
-    (folder / "trace.json").write_text(json.dumps({"favourites": favourites}))
+    trace = make_trace("measured", release.model, release.tokenizer, "2 + 2", Sampling(max_new_tokens=1))
+    (folder / "trace.json").write_text(json.dumps(trace | {"favourites": favourites}))
     described = describe_experts(Catalogue([str(folder)]).open("measured"))
     assert described["rows"] == [[1, 1], [2, 1], [3, 1], [2, 2], [3, 2], [4, 1]]
     assert described["load"]["together"] == load_LE
