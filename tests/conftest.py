@@ -21,9 +21,9 @@ os.environ.setdefault("AXION_KERNELS", str(ROOT / "build" / "kernels"))  # not i
 REAL_DATA = ROOT.parent / "shared" / "data"
 """GSM8K and other real texts beside the clone; tests that need them are skipped if they are absent."""
 
-SHARED_FIXTURES = ("server", "browser")
-"""Fixtures of the session that take seconds to start: all tests of one of them run on one worker."""
-LONGEST_GROUPS = ("server", "tests/publish/", "tests/playground/", "browser", "tests/kernels/", "tests/training/")
+SHARED_FIXTURES = ("server", "browser", "measured_run")
+"""Fixtures of the session that take seconds to make: all tests of one of them run on one worker."""
+LONGEST_GROUPS = (*SHARED_FIXTURES, "tests/publish/", "tests/training/", "tests/kernels/", "tests/playground/")
 """Groups of tests, by the start of their name, in the order in which they are given out."""
 
 TINY = {
@@ -55,7 +55,7 @@ TINY = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Group the tests for `--dist loadgroup`: by the server or browser that they share, all others by file.
+    """Group the tests for `--dist loadgroup`: by the fixture of SHARED_FIXTURES that they use, all others by file.
 
     With `--no-loadscope-reorder`, groups are given out in the order of the tests. The longest come first, so that none
     is left for the end, when the other workers have nothing to do.

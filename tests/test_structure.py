@@ -5,6 +5,7 @@ Imports are read from the source, including those inside functions and those for
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -67,9 +68,10 @@ MODULES = {package: modules(package) for package in ROOMS}
 ALL_MODULES = {name: path for names in MODULES.values() for name, path in names.items()}
 
 
-def imports(name: str, path: Path) -> set[str]:
+@cache
+def imports(name: str) -> frozenset[str]:
     """The dotted names of everything that a module imports; for this project, the names of modules."""
-    found = set()
+    found, path = set(), ALL_MODULES[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -82,10 +84,7 @@ def imports(name: str, path: Path) -> set[str]:
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
                 found.add(inner if inner in ALL_MODULES else base)
-    return found - {name}
-
-
-IMPORTS = {name: imports(name, path) for name, path in ALL_MODULES.items()}
+    return frozenset(found - {name})
 
 
 def level(module: str) -> int | None:
@@ -110,7 +109,7 @@ def test_packages_import_only_packages_below(package):
     wrong = {
         (name, imported)
         for name in MODULES[package]
-        for imported in IMPORTS[name]
+        for imported in imports(name)
         if imported.partition(".")[0] in others
     }
     assert wrong == set()
@@ -122,7 +121,7 @@ def test_rooms_import_only_rooms_below(package):
     for name in MODULES[package]:
         if (own := level(name)) is None:
             continue
-        for imported in IMPORTS[name]:
+        for imported in imports(name):
             if imported in MODULES[package] and (other := level(imported)) is not None and other < own:
                 wrong.add((name, imported))
     assert wrong == set()
@@ -130,11 +129,11 @@ def test_rooms_import_only_rooms_below(package):
 
 def test_no_circles():
     def reachable(start: str) -> set[str]:
-        seen, waiting = set(), list(IMPORTS[start] & ALL_MODULES.keys())
+        seen, waiting = set(), list(imports(start) & ALL_MODULES.keys())
         while waiting:
             if (module := waiting.pop()) not in seen:
                 seen.add(module)
-                waiting += IMPORTS[module] & ALL_MODULES.keys()
+                waiting += imports(module) & ALL_MODULES.keys()
         return seen
 
     assert {name for name in ALL_MODULES if name in reachable(name)} == set()

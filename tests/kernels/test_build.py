@@ -117,8 +117,7 @@ def test_a_folder_that_cannot_be_written(fresh):
     assert str(choose("auto", CONFIG, "training")).startswith(f"PyTorch: {fresh} cannot be written (")
 
 
-def test_threads_share_one_build_and_nothing_else_of_the_process_changes(fresh, monkeypatch, capfd):
-    monkeypatch.setenv("AXION_KERNELS_FLAGS", "-O0")
+def test_threads_share_one_build_and_nothing_else_of_the_process_changes(tiny_build, fresh, monkeypatch, capfd):
     environment, stdout, seen = dict(os.environ), sys.stdout, []
     run = subprocess.run
 

@@ -63,6 +63,7 @@ def work(tmp_path_factory, hub_server: Hub) -> Iterator[tuple[Path, dict[str, li
         point_client(hub_server, patch)
         patch.setattr("publish.hub.client.get_token", lambda: hub_server.token)
         patch.chdir(folder)
+        patch.setenv("AXION_KERNELS_FLAGS", "-O1")  # the kernels are compiled in half the time
         patch.setattr("axion.evaluation.tasks.ARITHMETIC_PROMPTS", 3)
         patch.setattr(speed, "REPETITIONS", 1)
         patch.setattr(speed, "NEW_TOKENS", 2)

@@ -74,10 +74,12 @@ def releases(tiny_release, tmp_path_factory) -> dict[str, Path]:
     """Family → the folder of a release of it."""
     folder = tmp_path_factory.mktemp("families")
     built = {}
-    for family in SHAPES:
-        (folder / family).mkdir()
-        run = make_run(family, tiny_release, folder / family)
-        build_release(Ingredients(run, measured(run), REPO_ID), built.setdefault(family, folder / family / "release"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AXION_BACKEND", "torch")  # no kernels are compiled for these shapes
+        for family in SHAPES:
+            (folder / family).mkdir()
+            run, target = make_run(family, tiny_release, folder / family), folder / family / "release"
+            build_release(Ingredients(run, measured(run), REPO_ID), built.setdefault(family, target))
     return built
 
 
