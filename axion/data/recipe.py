@@ -223,6 +223,11 @@ class DataRecipe(Section):
         """Whether some documents have the form of `axion.data.format`, in which a model can be asked."""
         return any(source.form == "problem" for source in self.sources)
 
+    @property
+    def has_chats(self) -> bool:
+        """Whether some documents are conversations."""
+        return any(source.form == "chat" for source in self.sources)
+
     def find(self, kind: type[Kind]) -> Kind | None:
         """The first source of a kind."""
         return next((source for source in self.sources if isinstance(source, kind)), None)

@@ -19,7 +19,7 @@ from axion.checksums import remembered_sha256
 from axion.data.packing import PackedWindows
 from axion.data.prepare import Prepared
 from axion.data.recipe import DataRecipe, TokenizerRecipe
-from axion.data.sources.chat import CHAT_TEMPLATE, Chat
+from axion.data.sources.chat import CHAT_TEMPLATE
 from axion.data.whole_documents import WholeDocuments
 from axion.errors import AxionError
 from axion.files import read_json, sha256, sync_to_disk, writing
@@ -136,7 +136,7 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str, start: Release 
     if earlier and earlier.windows.get("order") != "shards":
         by_shard = False  # a run keeps its order
     data = feed.open(recipe, start.tokenizer if start else None, by_shard)
-    if recipe.data.find(Chat):
+    if recipe.data.has_chats:
         data.tokenizer.chat_template = CHAT_TEMPLATE
     check_documents(data.validation)
     windows = _windows(recipe, data, _epoch_tokens(recipe, data, feed.is_growing) if by_shard else None)

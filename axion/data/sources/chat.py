@@ -64,7 +64,7 @@ class Chat(FileSource):
     def documents(self, split: Split, seed: int) -> Iterator[Document]:
         """Held out by a hash of the text; documents in training show no held-out operand pair."""
         for record in self.records(self.messages_field):
-            spans = tuple(span for message in self._messages(record) for span in _spans(**message))
+            spans = tuple(span for message in self._messages(record) for span in message_spans(**message))
             text = "".join(span.text for span in spans)
             yield Document(spans, self.kind, split.side(text), self.language)
 
@@ -124,7 +124,8 @@ def _check(record: Record, messages: list[Message]) -> None:
         raise AxionError(f"{record.where}: the assistant speaks first; a conversation begins with the user's message")
 
 
-def _spans(role: str, content: str) -> tuple[Span, ...]:
+def message_spans(role: str, content: str) -> tuple[Span, ...]:
+    """A message as a part of a document; only the assistant's text and its end carry loss."""
     learned = role == "assistant"
     return (
         Span(f"<|{role}|>", special=True, has_loss=False),

@@ -99,13 +99,13 @@ class Phrasings(Source):
                 pair = _draw_pair(rng, sign, self.digits, self.negative)
                 if is_held_out(*pair, holdout):
                     continue
-                problem = self._ask(rng, Equation(pair[0], sign, pair[1]), language, held_out=False)
+                problem = self.ask(rng, Equation(pair[0], sign, pair[1]), language, held_out=False)
                 if problem and not shows_held_out(problem.document(), holdout):
                     yield problem
 
         return islice(endless(), self.count)
 
-    def _ask(self, rng: random.Random, equation: Equation, language: str, held_out: bool) -> Problem | None:
+    def ask(self, rng: random.Random, equation: Equation, language: str, held_out: bool) -> Problem | None:
         """The question for an equation, or None if the way of asking that was drawn does not suit its numbers."""
         asking = rng.choice(_ways(language, equation.sign, held_out))
         if not _suits(asking, equation):
@@ -172,7 +172,7 @@ def phrasings_tests(
         left, right = _draw_pair(rng, operation, (digits, digits), source.negative)
         if 9 < max(left, right) <= LARGEST_TESTED and not is_held_out(left, right, holdout):
             continue
-        if problem := source._ask(rng, Equation(left, operation, right), language, held_out=True):
+        if problem := source.ask(rng, Equation(left, operation, right), language, held_out=True):
             found.setdefault(problem.question, problem)
     return list(found.values())
 
