@@ -49,9 +49,9 @@ def problems():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_there_are_300_templates_and_a_third_is_held_out(language):
+def test_there_are_350_templates_and_a_third_is_held_out(language):
     templates = read_templates("stories", language)
-    assert len({each.text for each in templates}) >= 300
+    assert len({each.text for each in templates}) >= 350
     assert 0.25 < len(on_side(templates, held_out=True)) / len(templates) < 0.42
     groups = Counter(each.group for each in templates)
     assert len(groups) == 10 and min(groups.values()) >= 15
@@ -135,10 +135,27 @@ def test_documents_are_split_by_their_text():
     assert all((each.side is Side.VALIDATION) == split.is_validation(each.text) for each in documents)
 
 
+def test_a_sample_that_was_read_by_hand():
+    source = Stories(count=12, words=0.2, careless=0.3)
+    told = [(each.question, each.answer, each.reasoning) for each in source.problems(11, HOLDOUT)]
+    assert told[:8:2] + told[8:11:2] == [
+        (
+            "Se cada criança ganhar 3 brigadeiros, quantos brigadeiros são necessários para 4 pessoas?",
+            "12",
+            "4 * 3 = 12",
+        ),
+        ("o quilo do arroz esta a 7 reais. quanto se paga por 4 quiloos?", "28", None),
+        ("Out of the 25 birds on the roof, 15 flew away when a door slammed. How many stayed?", "10", None),
+        ("Clara consegue fazer nove flexões a mais que Samuel. Se Samuel faz 84, quantas Clara faz?", "93", None),
+        ("Uma aranha tem oito patas. Se Gustavo vê seis aranhas, quantas patas ele vê?", "48", "6 * 8 = 48"),
+        ("quantos caracois ha no aquario, se 62 ja moravam nele e o dono pos mais 24 hoje?", "86", "62 + 24 = 86"),
+    ]
+
+
 def test_the_output_matches_its_version():
     """If you change the problems, increase Stories.version and update this digest."""
     source = Stories(count=1500)
-    assert (source.version, digest(source)) == (1, "9f943c64b218905e")
+    assert (source.version, digest(source)) == (1, "c5f02558e8d0552a")
 
 
 # --- Problems that people wrote ---------------------------------------------------------------------------------------
