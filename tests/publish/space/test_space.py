@@ -5,7 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -35,6 +37,15 @@ def front_matter(folder: Path) -> dict:
 
 
 # --- The folder -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _computed_once() -> Iterator[None]:
+    """The imports of the page and the installed libraries, which are the same for every Space."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("find_imports", "packages_distributions"):
+            patch.setattr(space_build, name, cache(getattr(space_build, name)))
+        yield
 
 
 @pytest.fixture(scope="module")
