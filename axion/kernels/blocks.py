@@ -10,13 +10,15 @@ experts per token, V vocabulary.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
 from types import MethodType
 from typing import cast
 
 import torch
 from torch import nn
-from transformers.modeling_outputs import MoeCausalLMOutputWithPast
+from torch.utils.checkpoint import checkpoint
 
 from axion.kernels.build import Unavailable, library
 from axion.kernels.plain import HARMLESS_HOOKS, unsupported_reason
@@ -24,7 +26,9 @@ from axion.labels import IGNORED
 from axion.model.attention_axion import AxionLatentAttention
 from axion.model.layer_axion import AxionDecoderLayer
 from axion.model.mixture_axion import AxionMLP, AxionMoE
-from axion.model.modeling_axion import AxionForCausalLM
+from axion.model.modeling_axion import AxionCausalLMOutput, AxionForCausalLM
+from axion.model.mtp_axion import mtp_labels
+from axion.model.projection_axion import AxionLowRankLinear
 
 Parameters = Sequence[torch.Tensor | None]
 """The parameters of a block, in the order of its C++ struct."""
@@ -33,31 +37,48 @@ OnRouting = Callable[[int, torch.Tensor], None]
 """Called with the index of a mixture layer, counted among the mixture layers, and its chosen experts [T, K]."""
 
 
+@dataclass
+class KernelOutput(AxionCausalLMOutput):
+    """The model's output. With labels it has losses and no logits, which are never computed as a whole."""
+
+    plain_loss: torch.Tensor | None = None
+    """The next-token loss without label smoothing and multi-token prediction, detached."""
+    mtp_router_logits: torch.Tensor | None = None
+    """[T, E], of the router in the layer of multi-token prediction, where router logits are asked for."""
+
+
 def use_kernels(
-    model: AxionForCausalLM, on_routing: OnRouting | None = None, replaced_hooks: Collection[str] = ()
+    model: AxionForCausalLM,
+    on_routing: OnRouting | None = None,
+    replaced_hooks: Collection[str] = (),
+    label_smoothing: float = 0.0,
 ) -> None:
     """Makes `model(input_ids, …, use_cache=False)` run on the kernels.
 
-    With `labels` the result has the loss and no logits, which are never computed as a whole. A call that the kernels do
-    not cover (a cache, embeddings as input, left padding, hidden states as output) takes the PyTorch path. Where
-    `position_ids` restart, documents are packed into one sequence and do not attend to each other, as in transformers.
+    The result is a `KernelOutput`. A call that the kernels do not cover (a cache, embeddings as input, left padding,
+    hidden states as output) takes the PyTorch path. Where `position_ids` restart, documents are packed into one
+    sequence and do not attend to each other, as in transformers. Dropout has masks of its own, drawn from one number of
+    torch's generator per pass.
 
     Args:
-        model: in fp32, on the CPU.
+        model: in fp32, on the CPU, with its layer of multi-token prediction if that is to be trained.
         on_routing: called in training mode, in place of forward hooks on the routers.
         replaced_hooks: names of the Python modules whose hooks need not run, because `on_routing` does their work.
+        label_smoothing: of the losses in training mode; see `axion.training.losses.smooth_labels`.
 
     Raises:
         Unavailable: the kernels cannot be built, or do not cover the model.
     """
     with torch.device("meta"):
         plain = AxionForCausalLM(model.config)
+        if model.mtp is not None:
+            plain.attach_mtp()
     if _shapes(model) != _shapes(plain):
         raise Unavailable("the model has parameters that its config does not describe (an adapter?)")
     harmless_hooks = HARMLESS_HOOKS.union(replaced_hooks)
     if (reason := unsupported_reason(model, harmless_hooks)) is not None:
         raise Unavailable(reason)
-    passes = _Passes(model, on_routing, harmless_hooks)
+    passes = _Passes(model, on_routing, harmless_hooks, label_smoothing)
     original = cast(MethodType, model.forward)
 
     def forward(self: AxionForCausalLM, input_ids=None, labels=None, logits_to_keep=0, **kwargs):
@@ -76,26 +97,36 @@ def _shapes(model: nn.Module) -> dict[str, torch.Size]:
 class _Passes:
     """The forward pass of one model, block by block."""
 
-    def __init__(self, model: AxionForCausalLM, on_routing: OnRouting | None, harmless_hooks: Collection[str]):
+    def __init__(
+        self,
+        model: AxionForCausalLM,
+        on_routing: OnRouting | None,
+        harmless_hooks: Collection[str],
+        label_smoothing: float,
+    ):
         self.model = model
         self.harmless_hooks = harmless_hooks
-        self.layers = cast("list[AxionDecoderLayer]", list(model.model.layers))
-        self.library = _typed(library(model.config, "training"))
+        self.layers = cast("list[AxionDecoderLayer]", list(model.model.layers)[: model.config.num_hidden_layers])
+        self.library = library(model.config, "training")
         self.on_routing = on_routing
+        self.label_smoothing = label_smoothing
         self._angles_CP: list[torch.Tensor] | None = None
 
     def cover(self, input_ids, labels, kwargs: dict) -> bool:
         """Whether the kernels compute this call as PyTorch would."""
-        known = {"attention_mask", "position_ids", "use_cache", "output_router_logits", "num_items_in_batch"}
+        known = {
+            *("attention_mask", "position_ids", "use_cache", "output_router_logits", "num_items_in_batch"),
+            *("num_loops", "mtp_weight"),
+        }
         unwanted_outputs = {name for name, value in kwargs.items() if name.startswith("output_") and value is False}
         wanted = {name for name, value in kwargs.items() if value is not None} - unwanted_outputs
         return (
             input_ids is not None
             and wanted <= known
             and kwargs.get("use_cache") is False
-            and not self.model.model.gradient_checkpointing
             and not torch.is_autocast_enabled("cpu")
             and (labels is not None or not torch.is_grad_enabled())  # gradients start at the loss
+            and ("mtp_weight" not in wanted or (labels is not None and self.model.mtp is not None))
             and _labels_are_tokens(labels, self.model.config.vocab_size)
             and _padding_is_right(kwargs.get("attention_mask"), labels)
             and _documents_are_packed(input_ids, kwargs)
@@ -105,10 +136,6 @@ class _Passes:
     def _is_still_plain(self) -> bool:
         """Whether nothing below the model itself was changed since `use_kernels`."""
         return all(unsupported_reason(part, self.harmless_hooks) is None for part in self.model.children())
-
-    def _parameters(self) -> list[Parameters]:
-        """The current parameters of each block, two blocks per layer."""
-        return [of(layer) for layer in self.layers for of in (_attention_parameters, _feed_forward_parameters)]
 
     def _angles(self, positions: int) -> list[torch.Tensor]:
         """Cosines and sines [S, P/2] of the first positions. They are computed once, for the whole context."""
@@ -126,36 +153,95 @@ class _Passes:
         position_ids=None,
         output_router_logits=None,
         num_items_in_batch=None,
+        num_loops=None,
+        mtp_weight=None,
         **_,
-    ) -> MoeCausalLMOutputWithPast:
+    ) -> KernelOutput:
+        config, decoder = self.model.config, self.model.model
         if output_router_logits is None:
-            output_router_logits = self.model.config.output_router_logits
-        decoder = self.model.model
-        hidden_BSD = decoder.embed_tokens(input_ids)
-        angles, starts_BS = self._angles(input_ids.shape[1]), _document_starts(position_ids)
-        router_logits = []
-        blocks, head = self._parameters(), (decoder.norm.weight, self.model.lm_head.weight)
-        for layer, attention, feed_forward in zip(self.layers, blocks[::2], blocks[1::2], strict=True):
-            hidden_BSD = _Attention.apply(self.library, *angles, starts_BS, hidden_BSD, *attention)
-            if isinstance(layer.mlp, AxionMoE):
-                bias_E = layer.mlp.gate.e_score_correction_bias
-                hidden_BSD, logits_TE, experts_TK = _Mixture.apply(
-                    self.library, self.model.config, bias_E, hidden_BSD, *feed_forward
-                )
-                if self.on_routing is not None and self.model.training:
-                    self.on_routing(len(router_logits), experts_TK)
-                router_logits.append(logits_TE)
+            output_router_logits = config.output_router_logits
+        config.depth(num_loops)  # raises the error that PyTorch raises
+        places = (*self._angles(input_ids.shape[1]), _document_starts(position_ids))
+        router_logits, dropouts = [], self._dropouts()
+
+        def run(index: int, layer: AxionDecoderLayer, hidden_BSD: torch.Tensor) -> torch.Tensor:
+            work = (layer, hidden_BSD, places, next(dropouts)(layer), next(dropouts)(layer))
+            if decoder.gradient_checkpointing and decoder.training:
+                hidden_BSD, logits_TE, experts_TK = checkpoint(self._layer, *work, use_reentrant=False)
             else:
-                hidden_BSD = _Dense.apply(self.library, hidden_BSD, *feed_forward)
-        output = MoeCausalLMOutputWithPast(router_logits=tuple(router_logits) if output_router_logits else None)
+                hidden_BSD, logits_TE, experts_TK = self._layer(*work)
+            if experts_TK is not None:
+                if self.on_routing is not None and layer.training:
+                    self.on_routing(index - config.first_k_dense_replace, experts_TK)
+                router_logits.append(logits_TE)
+            return hidden_BSD
+
+        hidden_BSD = decoder.embed_tokens(input_ids)
+        if (dropout := next(dropouts)(decoder)) is not None:
+            hidden_BSD = _Dropout.apply(self.library, dropout, hidden_BSD)
+        shared, before_BSD = config.shared_layers, hidden_BSD
+        for index, layer in enumerate(self.layers[: shared.start]):
+            hidden_BSD = before_BSD = run(index, layer, hidden_BSD)
+        for loop in range(config.num_loops if num_loops is None else num_loops):
+            if loop > 0:
+                hidden_BSD = torch.lerp(before_BSD, hidden_BSD, decoder._share())
+            for index in shared:
+                hidden_BSD = run(index, self.layers[index], hidden_BSD)
+        for index, layer in enumerate(self.layers[shared.stop :], start=shared.stop):
+            hidden_BSD = run(index, layer, hidden_BSD)
+
+        output = KernelOutput(router_logits=tuple(router_logits) if output_router_logits else None)
         if labels is None:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            head = (decoder.norm.weight, self.model.lm_head.weight)
             output.logits = _logits(self.library, hidden_BSD[:, kept, :], *head)
-        else:
-            targets_BS = nn.functional.pad(labels, (0, 1), value=IGNORED)[:, 1:].contiguous()
-            counted = (targets_BS != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-            output.loss = _Loss.apply(self.library, torch.is_grad_enabled(), targets_BS, hidden_BSD, *head) / counted
+            return output
+        output.loss, output.plain_loss = self._losses(labels, hidden_BSD, decoder.norm, num_items_in_batch)
+        if mtp_weight is not None and (mtp := self.model.mtp) is not None:
+            embeddings_BSD = decoder.embed_tokens(input_ids.roll(-1, dims=1))
+            joined_BSx = torch.cat([mtp.enorm(embeddings_BSD), mtp.hnorm(decoder.norm(hidden_BSD))], dim=-1)
+            hidden_BSD = run(config.num_hidden_layers, mtp, mtp.eh_proj(joined_BSx))
+            if output_router_logits:
+                output.mtp_router_logits = router_logits[-1]
+            labels_BS = mtp_labels(labels, position_ids)
+            output.mtp_loss, _ = self._losses(labels_BS, hidden_BSD, mtp.shared_head["norm"], num_items_in_batch)
+            output.loss = output.loss + mtp_weight * output.mtp_loss
         return output
+
+    def _dropouts(self) -> Iterator[Callable[[nn.Module], Dropout | None]]:
+        """For each place of a pass, in order, the dropout of a module at that place; None where it has none."""
+        seed = None
+
+        def of(module: nn.Module, place: int) -> Dropout | None:
+            nonlocal seed
+            if not (module.training and module.dropout):
+                return None
+            if seed is None:  # from a generator whose state checkpoints keep, so that a resumed run has the same masks
+                seed = int(torch.randint(2**62, ()))
+            return Dropout.of(seed, place, cast(float, module.dropout))
+
+        for place in count():
+            yield lambda module, place=place: of(module, place)
+
+    def _layer(self, layer: AxionDecoderLayer, hidden_BSD, places, after_attention, after_feed_forward):
+        """A layer's result, and with experts the router's logits [T, E] and its choice [T, K]."""
+        parameters = _attention_parameters(layer)
+        hidden_BSD = _Attention.apply(self.library, after_attention, *places, hidden_BSD, *parameters)
+        parameters = _feed_forward_parameters(layer)
+        if not isinstance(layer.mlp, AxionMoE):
+            return _Dense.apply(self.library, after_feed_forward, hidden_BSD, *parameters), None, None
+        router = (self.model.config, layer.mlp.gate.e_score_correction_bias)
+        return _Mixture.apply(self.library, after_feed_forward, *router, hidden_BSD, *parameters)
+
+    def _losses(self, labels_BS, hidden_BSD, norm: nn.Module, num_items_in_batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss, smoothed in training mode, and the plain one: means, or sums over `num_items_in_batch`."""
+        targets_BS = nn.functional.pad(labels_BS, (0, 1), value=IGNORED)[:, 1:].contiguous()
+        counted = (targets_BS != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        smoothing = self.label_smoothing if self.model.training else 0.0
+        head = (norm.weight, self.model.lm_head.weight)
+        wanted = torch.is_grad_enabled()
+        smoothed, plain = _Losses.apply(self.library, wanted, smoothing, targets_BS, hidden_BSD, *head)
+        return smoothed / counted, plain / counted
 
 
 def _labels_are_tokens(labels: torch.Tensor | None, vocabulary: int) -> bool:
@@ -197,8 +283,17 @@ def _document_starts(position_ids_BS: torch.Tensor | None) -> torch.Tensor | Non
 # --- The parameters of each block, in the order of its C++ -----------------------------------------------------------
 
 
+def _matrices(projection: nn.Module) -> list[torch.Tensor]:
+    """A projection's matrix, or its two factors."""
+    factors = [projection.a, projection.b] if isinstance(projection, AxionLowRankLinear) else [projection]
+    return [factor.weight for factor in factors]
+
+
 def _attention_parameters(layer: AxionDecoderLayer) -> Parameters:
-    attention = cast(AxionLatentAttention, layer.self_attn)  # coverage.py allows no other
+    attention = layer.self_attn
+    if not isinstance(attention, AxionLatentAttention):
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+        return [layer.input_layernorm.weight, *(matrix for each in projections for matrix in _matrices(each))]
     if attention.compresses_queries:
         queries = [attention.q_a_proj.weight, attention.q_a_layernorm.weight, attention.q_b_proj.weight]
     else:
@@ -208,7 +303,7 @@ def _attention_parameters(layer: AxionDecoderLayer) -> Parameters:
 
 
 def _swiglu_parameters(mlp: AxionMLP) -> Parameters:
-    return [mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight]
+    return [matrix for part in (mlp.gate_proj, mlp.up_proj, mlp.down_proj) for matrix in _matrices(part)]
 
 
 def _feed_forward_parameters(layer: AxionDecoderLayer) -> Parameters:
@@ -220,11 +315,6 @@ def _feed_forward_parameters(layer: AxionDecoderLayer) -> Parameters:
 
 
 # --- Calls into C++ --------------------------------------------------------------------------------------------------
-
-
-def _typed(loaded: ctypes.CDLL) -> ctypes.CDLL:
-    loaded.axion_head_loss.restype = ctypes.c_double
-    return loaded
 
 
 def _address(tensor: torch.Tensor | None) -> ctypes.c_void_p:
@@ -241,44 +331,109 @@ def _empty_like(parameters: Sequence[torch.Tensor | None]) -> list[torch.Tensor 
     return [None if parameter is None else torch.empty_like(parameter) for parameter in parameters]
 
 
-class _Attention(torch.autograd.Function):
-    """x + attention(norm(x)): csrc/training/attention_block.cpp."""
+class Dropout(ctypes.Structure):
+    """csrc/training/dropout.h's struct of this name: the keys of one place in one pass, and the rate."""
+
+    _fields_ = (
+        *((name, ctypes.c_uint32) for name in ("first", "second", "threshold")),
+        ("scale", ctypes.c_float),
+    )
+
+    @classmethod
+    def of(cls, seed: int, place: int, rate: float) -> Dropout:
+        """The keys of the place with that number in the pass of that seed, a mix of both (splitmix64)."""
+        mixed = (seed + (place + 1) * 0x9E3779B97F4A7C15) % 2**64
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+            mixed = (mixed ^ (mixed >> shift)) * factor % 2**64
+        return cls(mixed % 2**32, mixed >> 32, round(rate * 2**32), 1 / (1 - rate))
+
+
+def _reference(dropout: Dropout | None):
+    """A pointer to the keys; null without dropout."""
+    return None if dropout is None else ctypes.byref(dropout)
+
+
+class _Batch(ctypes.Structure):
+    """csrc/training/attention_block.h's struct of this name."""
+
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("count", "tokens")),
+        *((name, ctypes.c_void_p) for name in ("cos", "sin", "starts", "hidden", "heads", "sums", "dropout")),
+    )
+
+    @classmethod
+    def of(cls, dropout: Dropout | None, hidden_BSD: torch.Tensor, *tensors: torch.Tensor | None) -> _Batch:
+        cos_Sp, sin_Sp, starts_BS, heads, sums_BHS = tensors
+        addresses = (_address(tensor) for tensor in (cos_Sp, sin_Sp, starts_BS, hidden_BSD, heads, sums_BHS))
+        return cls(*hidden_BSD.shape[:2], *addresses, ctypes.addressof(dropout) if dropout else None)
+
+
+class _Dropout(torch.autograd.Function):
+    """Dropout of the embeddings: csrc/training/dropout.cpp."""
 
     @staticmethod
-    def forward(ctx, kernels, cos_Sp, sin_Sp, starts_BS, hidden_BSD, *parameters):
+    def forward(ctx, kernels, dropout, hidden_BSD):
+        ctx.kernels, ctx.dropout = kernels, dropout
+        return _dropped(kernels, dropout, hidden_BSD)
+
+    @staticmethod
+    def backward(ctx, dresult_BSD):
+        return None, None, _dropped(ctx.kernels, ctx.dropout, dresult_BSD)
+
+
+def _dropped(kernels: ctypes.CDLL, dropout: Dropout, hidden_BSD: torch.Tensor) -> torch.Tensor:
+    hidden_BSD = hidden_BSD.contiguous()
+    result_BSD = torch.empty_like(hidden_BSD)
+    tensors = (_address(hidden_BSD), _address(result_BSD))
+    kernels.axion_dropout(ctypes.byref(dropout), hidden_BSD.shape[:2].numel(), *tensors, torch.get_num_threads())
+    return result_BSD
+
+
+class _Attention(torch.autograd.Function):
+    """x + dropout(attention(norm(x))): csrc/training/attention_block.h."""
+
+    @staticmethod
+    def forward(ctx, kernels, dropout, cos_Sp, sin_Sp, starts_BS, hidden_BSD, *parameters):
         hidden_BSD = hidden_BSD.contiguous()
         batch, positions, _ = hidden_BSD.shape
         heads = hidden_BSD.new_empty(batch, positions, kernels.axion_heads_row())
         sums_BHS = hidden_BSD.new_empty(batch, kernels.axion_heads(), positions)
         result_BSD = torch.empty_like(hidden_BSD)
-        places = (_address(cos_Sp), _address(sin_Sp), _address(starts_BS))
-        given, made = _address(hidden_BSD), (_address(result_BSD), _address(heads), _address(sums_BHS))
+        saved = (hidden_BSD, cos_Sp, sin_Sp, starts_BS, heads, sums_BHS)
         kernels.axion_attention_forward(
-            _pointers(parameters), *places, batch, positions, given, *made, torch.get_num_threads()
+            _pointers(parameters),
+            ctypes.byref(_Batch.of(dropout, *saved)),
+            _address(result_BSD),
+            torch.get_num_threads(),
         )
-        ctx.kernels = kernels
-        ctx.save_for_backward(cos_Sp, sin_Sp, starts_BS, hidden_BSD, heads, sums_BHS, *parameters)
+        ctx.kernels, ctx.dropout = kernels, dropout
+        ctx.save_for_backward(*saved, *parameters)
         return result_BSD
 
     @staticmethod
     def backward(ctx, dresult_BSD):
-        cos_Sp, sin_Sp, starts_BS, hidden_BSD, heads, sums_BHS, *parameters = ctx.saved_tensors
+        saved, parameters = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
         dresult_BSD = dresult_BSD.contiguous()
-        dhidden_BSD, gradients = torch.empty_like(hidden_BSD), _empty_like(parameters)
-        places = (_address(cos_Sp), _address(sin_Sp), _address(starts_BS))
-        given = (_address(hidden_BSD), _address(heads), _address(sums_BHS), _address(dresult_BSD))
-        made = (_address(dhidden_BSD), _pointers(gradients))
+        dhidden_BSD, gradients = torch.empty_like(dresult_BSD), _empty_like(parameters)
         ctx.kernels.axion_attention_backward(
-            _pointers(parameters), *places, *hidden_BSD.shape[:2], *given, *made, torch.get_num_threads()
+            _pointers(parameters),
+            ctypes.byref(_Batch.of(ctx.dropout, *saved)),
+            _address(dresult_BSD),
+            _address(dhidden_BSD),
+            _pointers(gradients),
+            torch.get_num_threads(),
         )
-        return None, None, None, None, dhidden_BSD, *gradients
+        return None, None, None, None, None, dhidden_BSD, *gradients
 
 
 class _Mixture(torch.autograd.Function):
-    """x + experts(norm(x)), the router's logits [T, E] and its choice [T, K]: csrc/training/mixture_block.cpp."""
+    """x + dropout(experts(norm(x))), the router's logits [T, E] and its choice [T, K].
+
+    csrc/training/mixture_block.cpp.
+    """
 
     @staticmethod
-    def forward(ctx, kernels, config, bias_E, hidden_BSD, *parameters):
+    def forward(ctx, kernels, dropout, config, bias_E, hidden_BSD, *parameters):
         hidden_BSD = hidden_BSD.contiguous()
         tokens, chosen = hidden_BSD.shape[0] * hidden_BSD.shape[1], config.num_experts_per_tok
         logits_TE = hidden_BSD.new_empty(tokens, config.n_routed_experts)
@@ -294,9 +449,10 @@ class _Mixture(torch.autograd.Function):
             _address(hidden_BSD),
             _address(result_BSD),
             _pointers(saved),
+            _reference(dropout),
             torch.get_num_threads(),
         )
-        ctx.kernels = kernels
+        ctx.kernels, ctx.dropout = kernels, dropout
         ctx.mark_non_differentiable(experts_TK)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(bias_E, hidden_BSD, *saved, *parameters)
@@ -319,23 +475,26 @@ class _Mixture(torch.autograd.Function):
             _address(dlogits_TE),
             _address(dhidden_BSD),
             _pointers(gradients),
+            _reference(ctx.dropout),
             torch.get_num_threads(),
         )
-        return None, None, None, dhidden_BSD, *gradients
+        return None, None, None, None, dhidden_BSD, *gradients
 
 
 class _Dense(torch.autograd.Function):
-    """x + swiglu(norm(x)): csrc/training/dense_block.cpp."""
+    """x + dropout(swiglu(norm(x))): csrc/training/dense_block.cpp."""
 
     @staticmethod
-    def forward(ctx, kernels, hidden_BSD, *parameters):
+    def forward(ctx, kernels, dropout, hidden_BSD, *parameters):
         hidden_BSD = hidden_BSD.contiguous()
         tokens = hidden_BSD.shape[0] * hidden_BSD.shape[1]
         saved = hidden_BSD.new_empty(tokens, kernels.axion_dense_row())
         result_BSD = torch.empty_like(hidden_BSD)
         tensors = (_address(hidden_BSD), _address(result_BSD), _address(saved))
-        kernels.axion_dense_forward(_pointers(parameters), tokens, *tensors, torch.get_num_threads())
-        ctx.kernels = kernels
+        kernels.axion_dense_forward(
+            _pointers(parameters), tokens, *tensors, _reference(dropout), torch.get_num_threads()
+        )
+        ctx.kernels, ctx.dropout = kernels, dropout
         ctx.save_for_backward(hidden_BSD, saved, *parameters)
         return result_BSD
 
@@ -346,33 +505,46 @@ class _Dense(torch.autograd.Function):
         dhidden_BSD, gradients = torch.empty_like(hidden_BSD), _empty_like(parameters)
         tensors = (_address(hidden_BSD), _address(saved), _address(dresult_BSD), _address(dhidden_BSD))
         ctx.kernels.axion_dense_backward(
-            _pointers(parameters), len(saved), *tensors, _pointers(gradients), torch.get_num_threads()
+            _pointers(parameters),
+            len(saved),
+            *tensors,
+            _pointers(gradients),
+            _reference(ctx.dropout),
+            torch.get_num_threads(),
         )
-        return None, dhidden_BSD, *gradients
+        return None, None, dhidden_BSD, *gradients
 
 
-class _Loss(torch.autograd.Function):
-    """The summed loss in nats of the last norm and the head, with its gradients: csrc/training/head.cpp."""
+class _Losses(torch.autograd.Function):
+    """The summed losses in nats of the last norm and the head, smoothed and plain: csrc/training/head.cpp.
+
+    Only the smoothed one has gradients; without smoothing the two are the same.
+    """
 
     @staticmethod
-    def forward(ctx, kernels, wanted, targets_BS, hidden_BSD, *parameters):
+    def forward(ctx, kernels, wanted, smoothing, targets_BS, hidden_BSD, *parameters):
         hidden_BSD = hidden_BSD.contiguous()
         made = [torch.empty_like(tensor) for tensor in (hidden_BSD, *parameters)] if wanted else []
-        loss = kernels.axion_head_loss(
+        losses = (ctypes.c_double * 2)()
+        kernels.axion_head_losses(
             _pointers(parameters),
             targets_BS.numel(),
             _address(hidden_BSD),
             _address(targets_BS),
+            ctypes.c_float(smoothing),
+            losses,
             _address(made[0] if wanted else None),
             _pointers(made[1:]) if wanted else None,
             torch.get_num_threads(),
         )
         ctx.save_for_backward(*made)
-        return hidden_BSD.new_tensor(loss)
+        plain, smoothed = (hidden_BSD.new_tensor(loss) for loss in losses)
+        ctx.mark_non_differentiable(plain)
+        return smoothed, plain
 
     @staticmethod
-    def backward(ctx, dloss):
-        return None, None, None, *(gradient * dloss for gradient in ctx.saved_tensors)
+    def backward(ctx, dloss, _):
+        return None, None, None, None, *(gradient * dloss for gradient in ctx.saved_tensors)
 
 
 def _logits(kernels, hidden_BSD: torch.Tensor, norm: torch.Tensor, head: torch.Tensor) -> torch.Tensor:

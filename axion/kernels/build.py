@@ -54,7 +54,27 @@ def library(config: AxionConfig, use: Use) -> ctypes.CDLL:
     if (reason := unsupported_reason(config, use)) is not None:
         raise Unavailable(reason)
     with _lock:
-        return _load(use, dimensions_header(config), os.environ.get("AXION_KERNELS_FLAGS", ""))
+        return _load(
+            use, dimensions_header(config), tuple(sources(config, use)), os.environ.get("AXION_KERNELS_FLAGS", "")
+        )
+
+
+def sources(config: AxionConfig, use: Use) -> list[Path]:
+    """The headers, and the C++ files of the parts that a model has.
+
+    Raises:
+        Unavailable: they are not installed.
+    """
+    left_out = {"grouped_block.cpp" if config.attention == "mla" else "latent_block.cpp"}
+    if not config.mixture_layers:
+        left_out.add("mixture_block.cpp")
+    if not config.first_k_dense_replace:
+        left_out.add("dense_block.cpp")
+    folders = (SOURCES / "common", SOURCES / use)
+    if not all(folder.is_dir() for folder in folders):
+        raise Unavailable("the sources of the kernels are not installed")
+    files = (path for folder in folders for path in folder.iterdir() if path.suffix in {".h", ".cpp"})
+    return sorted(path for path in files if path.name not in left_out)
 
 
 def vector_lanes(kernels: ctypes.CDLL) -> int:
@@ -93,19 +113,15 @@ def compiler_version(command: str) -> str:
 
 
 @cache
-def _load(use: Use, header: str, more_flags: str) -> ctypes.CDLL:
-    if not SOURCES.is_dir():
-        raise Unavailable("the sources of the kernels are not installed")
+def _load(use: Use, header: str, files: tuple[Path, ...], more_flags: str) -> ctypes.CDLL:
     command = compiler()
     flags = [*FLAGS, *processor_flags(), *more_flags.split()]
-    folders = (SOURCES / "common", SOURCES / use)
-    sources = sorted(path for folder in folders for path in folder.iterdir() if path.suffix in {".h", ".cpp"})
     known = [header, compiler_version(command), *flags, _processor(), torch.__version__]
-    known += [f"{path.relative_to(SOURCES)}\n{path.read_text(encoding='utf-8')}" for path in sources]
+    known += [f"{path.relative_to(SOURCES)}\n{path.read_text(encoding='utf-8')}" for path in files]
     name = hashlib.sha256("\0".join(known).encode()).hexdigest()[:20]
     built = builds_folder() / name / LIBRARY
     if not built.is_file():
-        _build(use, command, flags, header, sources, built.parent)
+        _build(use, command, flags, header, files, built.parent)
     # The OpenMP library is torch's own: the loader reuses a library of the same name.
     try:
         return ctypes.CDLL(str(built))

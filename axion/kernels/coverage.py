@@ -34,6 +34,10 @@ def _is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value)  # pyright: ignore[reportArgumentType]
 
 
+def _is_rate(value: object) -> bool:
+    return _is_number(value) and 0 <= value < 1  # pyright: ignore[reportOperatorIssue]
+
+
 def _is_one_of(*allowed: object) -> Rule:
     return lambda value: value in allowed
 
@@ -59,7 +63,7 @@ LATENT_RULES: dict[str, Rule] = {
 """Sizes of latent attention; with grouped queries all of them are None."""
 
 _BOTH: dict[str, Rule] = {
-    "attention": _is_one_of("mla"),
+    "attention": _is_one_of("mla", "gqa"),
     **dict.fromkeys(
         (
             *("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings", "intermediate_size"),
@@ -69,10 +73,10 @@ _BOTH: dict[str, Rule] = {
         ),
         _is_size,
     ),
-    "projection_rank": _is_one_of(None),
-    "num_shared_layers": _is_one_of(0),
-    "num_loops": _is_one_of(1),
-    "dropout": _is_one_of(0),
+    "projection_rank": lambda value: value is None or _is_size(value),
+    "num_shared_layers": _is_count,
+    "num_loops": _is_size,
+    "dropout": _is_rate,
     "first_k_dense_replace": _is_count,
     "routed_scaling_factor": _is_number,
     "rms_norm_eps": _is_number,
@@ -82,8 +86,7 @@ _BOTH: dict[str, Rule] = {
     "rope_parameters": _is_static_rope,
     "hidden_act": _is_one_of("silu"),
     "attention_bias": _is_one_of(False),
-    "attention_dropout": _is_one_of(0),
-    "num_nextn_predict_layers": _is_one_of(0),
+    "num_nextn_predict_layers": _is_one_of(0, 1),
     # What a forward pass returns besides logits and loss.
     "output_hidden_states": _is_one_of(False, None),
     "_output_attentions": _is_one_of(False, None),
@@ -91,17 +94,8 @@ _BOTH: dict[str, Rule] = {
 }
 
 COVERED: dict[Use, dict[str, Rule]] = {
-    "training": _BOTH,
-    "decoding": _BOTH
-    | {
-        "attention": _is_one_of("mla", "gqa"),
-        "projection_rank": lambda value: value is None or _is_size(value),
-        "num_shared_layers": _is_count,
-        "num_loops": _is_size,
-        # only training drops anything out
-        **dict.fromkeys(("dropout", "attention_dropout"), lambda value: _is_number(value) and 0 <= value < 1),
-        "num_nextn_predict_layers": _is_one_of(0, 1),
-    },
+    "training": _BOTH | {"attention_dropout": _is_one_of(0)},
+    "decoding": _BOTH | {"attention_dropout": _is_rate},  # only training drops anything out
 }
 """Fields that change the result, each with the values for which the kernels give it; besides them `LATENT_RULES`."""
 

@@ -39,7 +39,7 @@ from axion.training.build import build_model, checkpoint_gradients, choose_optim
 from axion.training.environment import describe_changes, environment
 from axion.training.experts import use_grouped_experts
 from axion.training.feed import Feed
-from axion.training.losses import smooth_labels
+from axion.training.losses import record_logits, smooth_labels
 from axion.training.memory import check_memory
 from axion.training.optim import build_optimizer, build_schedule
 from axion.training.recorder import RECORDER_STATE, Recorder
@@ -188,7 +188,12 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals, feed: Feed) -> None:
     arguments, kernels = _arguments(plan, out), None
     if setup.backend.name == "native":
         kernels = library(config, "training")
-        use_kernels(model, on_routing=recorder.balancer.count, replaced_hooks=[ExpertBalancer.__module__])
+        use_kernels(
+            model,
+            on_routing=recorder.balancer.count,
+            replaced_hooks=[ExpertBalancer.__module__, record_logits.__module__],
+            label_smoothing=recipe.training.label_smoothing,
+        )
     elif torch.cuda.is_available():
         use_grouped_experts(model, torch.bfloat16 if arguments.bf16 else torch.float32)
     _report(f"training with {setup.backend}")
@@ -310,12 +315,6 @@ def _choose_backend(recipe: Recipe, requested: str, build: bool = True) -> Choic
         unsupported_reason = "training.compile is for PyTorch"
     elif recipe.training.precision == "bf16":
         unsupported_reason = "training.precision is bf16, and the kernels train in fp32"
-    elif recipe.architecture.get("num_nextn_predict_layers"):
-        unsupported_reason = "the kernels do not train the layer of architecture.num_nextn_predict_layers"
-    elif recipe.training.label_smoothing:
-        unsupported_reason = "the kernels do not cover training.label_smoothing"
-    elif recipe.training.gradient_checkpointing:
-        unsupported_reason = "training.gradient_checkpointing is for PyTorch"
     elif recipe.lora:
         unsupported_reason = "the kernels train whole models, not LoRA's adapters"
     elif (sizes := recipe.training.distributed).is_sharded:

@@ -95,8 +95,12 @@ class AxionTrainer(Trainer):
             losses["train_loss"] = losses["train_loss"] - mtp["mtp_weight"] * losses["mtp_loss"]
         if training.label_smoothing:
             losses["smoothed_loss"] = losses["train_loss"]
-            losses["train_loss"] = next_token_loss(outputs.logits.detach(), inputs["labels"], num_items_in_batch)
+            losses["train_loss"] = getattr(outputs, "plain_loss", None)  # the kernels compute no logits
+            if losses["train_loss"] is None:
+                losses["train_loss"] = next_token_loss(outputs.logits.detach(), inputs["labels"], num_items_in_batch)
         self.recorder.add_losses(losses, self.current_gradient_accumulation_steps)
+        if (by_kernels := getattr(outputs, "mtp_router_logits", None)) is not None:
+            self._mtp_logits.append(by_kernels)
         if alpha > 0 and (router_logits := (*(outputs.router_logits or ()), *self._mtp_logits)):
             loss = loss + alpha * sequence_balance_loss(router_logits, self.config, len(inputs["input_ids"]))
         return (loss, outputs) if return_outputs else loss

@@ -58,6 +58,40 @@ SHAPES = {
     },
 }
 """What a shape exercises → its changes to the tiny model's config."""
+GROUPED = {"attention": "gqa", "num_attention_heads": 4, "num_key_value_heads": 2}
+FAMILY_SHAPES = {
+    "grouped queries, dense": GROUPED | {"first_k_dense_replace": 2, "head_dim": 16},
+    "grouped queries, experts, odd widths, untied": {
+        "attention": "gqa",
+        "vocab_size": 301,
+        "hidden_size": 40,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 10,
+        "first_k_dense_replace": 1,
+        "intermediate_size": 50,
+        "tie_word_embeddings": False,
+    },
+    "two looped layers, factors, one key": {
+        **GROUPED,
+        "num_key_value_heads": 1,
+        "num_hidden_layers": 4,
+        "first_k_dense_replace": 4,
+        "num_shared_layers": 2,
+        "num_loops": 3,
+        "projection_rank": 5,
+        "intermediate_size": 24,
+        "initializer_range": 0.1,
+    },
+    "a looped layer with experts, multi-token prediction": {
+        "num_hidden_layers": 3,
+        "first_k_dense_replace": 1,
+        "num_shared_layers": 1,
+        "num_loops": 2,
+        "num_nextn_predict_layers": 1,
+    },
+}
+"""The same for the parts of other families."""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -15,8 +16,9 @@ from axion.kernels.coverage import unsupported_reason
 from axion.labels import IGNORED
 from axion.recipe import known_versions, load_recipe
 from axion.training.balance import ExpertBalancer
-from axion.training.losses import sequence_balance_loss
-from tests.kernels.conftest import SHAPES
+from axion.training.build import build_model, checkpoint_gradients
+from axion.training.losses import next_token_loss, sequence_balance_loss, smooth_labels
+from tests.kernels.conftest import FAMILY_SHAPES, SHAPES
 from tests.support.int8 import Int8Weight
 
 EXACT = 1e-5
@@ -30,10 +32,12 @@ def _threads():
     torch.set_num_threads(before)
 
 
-def pair(model):
+def pair(model, label_smoothing=0.0):
     """The model on PyTorch, and a copy of it on the kernels."""
     fast = copy.deepcopy(model)
-    use_kernels(fast)
+    use_kernels(fast, label_smoothing=label_smoothing)
+    if label_smoothing:
+        smooth_labels(model, label_smoothing)
     return model, fast
 
 
@@ -43,8 +47,10 @@ def tokens(model, batch: int, positions: int) -> torch.Tensor:
 
 
 def backward(model, ids, labels=None, alpha=0.1, scale=1.0, **kwargs) -> torch.Tensor:
-    """Accumulate gradients of the loss, with the sequence-wise balance loss if there are experts; returns the loss."""
+    """Accumulate gradients of the loss, with all that the model's parts add to it; returns the loss."""
     labels = ids if labels is None else labels
+    if model.mtp is not None:
+        kwargs["mtp_weight"] = 0.3
     output = model(ids, labels=labels, use_cache=False, output_router_logits=True, **kwargs)
     loss = output.loss
     if output.router_logits:
@@ -65,9 +71,17 @@ def assert_same_gradients(slow, fast) -> None:
             assert_close(got.grad, wanted.grad, name)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+def of_family(make_model, shape: str, **changes):
+    """A model of one of FAMILY_SHAPES, with its layer of multi-token prediction."""
+    model = make_model(**FAMILY_SHAPES[shape] | changes)
+    if model.config.num_nextn_predict_layers:
+        model.attach_mtp()
+    return model
+
+
+@pytest.mark.parametrize("shape", SHAPES | FAMILY_SHAPES)
 def test_loss_logits_and_every_gradient(make_model, shape):
-    slow, fast = pair(make_model(**SHAPES[shape]))
+    slow, fast = pair(of_family(make_model, shape) if shape in FAMILY_SHAPES else make_model(**SHAPES[shape]))
     for batch, positions in ((3, 37), (1, 1 + 64), (2, 128)):
         ids = tokens(slow, batch, positions)
         assert_close(backward(fast, ids), backward(slow, ids))
@@ -79,6 +93,124 @@ def test_loss_logits_and_every_gradient(make_model, shape):
         assert_close(fast(ids, labels=ids, use_cache=False).loss, slow(ids, labels=ids, use_cache=False).loss)
 
 
+LOOPED, PREDICTING = list(FAMILY_SHAPES)[-2:]
+
+
+def test_as_many_loops_as_a_call_says(make_model):
+    slow, fast = pair(of_family(make_model, LOOPED))
+    ids = tokens(slow, 2, 20)
+    for loops in (1, 5):
+        assert_close(backward(fast, ids, num_loops=loops), backward(slow, ids, num_loops=loops))
+        assert_same_gradients(slow, fast)
+        slow.zero_grad(), fast.zero_grad()
+    with pytest.raises(ValueError, match="num_loops is 0; it must be an integer of at least 1"):
+        fast(ids, labels=ids, use_cache=False, num_loops=0)
+
+
+def test_both_losses_of_multi_token_prediction_and_the_choices_of_every_router(make_model):
+    model = of_family(make_model, PREDICTING).train()
+    slow, fast = ExpertBalancer(model, speed=0.0), ExpertBalancer(other := copy.deepcopy(model), speed=0.0)
+    use_kernels(other, on_routing=fast.count, replaced_hooks=[ExpertBalancer.__module__])
+    ids, labels = tokens(model, 2, 30), tokens(model, 2, 30)
+    labels[0, 7:15] = IGNORED
+    options = {"labels": labels, "use_cache": False, "output_router_logits": True, "mtp_weight": 0.5}
+    wanted, got = model(ids, **options), other(ids, **options)
+    for name in ("loss", "mtp_loss"):
+        assert_close(getattr(got, name), getattr(wanted, name), name)
+    assert [len(output.router_logits) for output in (wanted, got)] == [3, 3]  # the looped layer's twice
+    counts = slow.step()
+    assert counts.sum(dim=1).tolist() == [2 * 120, 120, 120]
+    assert torch.equal(fast.step(), counts)
+    assert got.mtp_router_logits.shape == (60, 4)
+    options["position_ids"] = packed_positions([[11], [1, 20]], 30)
+    assert_close(other(ids, **options).mtp_loss, model(ids, **options).mtp_loss)
+    del options["mtp_weight"]
+    assert_close(other(ids, **options).loss, model(ids, **options).loss)
+
+
+@pytest.mark.parametrize("items", [None, 50])
+def test_smoothed_labels(make_model, items):
+    slow, fast = pair(of_family(make_model, PREDICTING), label_smoothing=0.1)
+    ids = tokens(slow, 2, 40)
+    labels = ids.clone()
+    labels[0, 9:20] = IGNORED
+    options = {"labels": labels, "num_items_in_batch": items}
+    assert_close(backward(fast, ids, **options), backward(slow, ids, **options))
+    assert_same_gradients(slow, fast)
+    options["use_cache"] = False
+    plain = next_token_loss(slow(ids, **options).logits, labels, items)
+    assert_close(fast(ids, **options).plain_loss, plain)
+    slow.eval(), fast.eval()
+    assert_close(fast(ids, **options).loss, slow(ids, **options).loss)
+    assert_close(slow(ids, **options).loss, plain.detach())
+
+
+def mask(dropout: blocks.Dropout, count: int) -> torch.Tensor:
+    """What csrc/training/dropout.h multiplies the numbers of a place by."""
+
+    def mix(x: torch.Tensor) -> torch.Tensor:
+        x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+        x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+        return x ^ (x >> 16)
+
+    mixed = mix(mix(torch.arange(count) ^ dropout.first) ^ dropout.second)
+    return torch.where(mixed < dropout.threshold, 0.0, dropout.scale)
+
+
+@pytest.mark.parametrize("shape", [LOOPED, PREDICTING])
+def test_dropout_has_the_same_mask_forwards_and_backwards_at_every_place(make_model, monkeypatch, shape):
+    slow, fast = pair(of_family(make_model, shape, dropout=0.25).train())
+    ids = tokens(slow, 3, 37)
+    torch.manual_seed(3)
+    wanted = backward(fast, ids)
+    torch.manual_seed(3)
+    seed, places = int(torch.randint(2**62, ())), itertools.count()
+
+    def dropout(hidden: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
+        assert (rate, training) == (0.25, True)
+        return hidden * mask(blocks.Dropout.of(seed, next(places), rate), hidden.numel()).view_as(hidden)
+
+    monkeypatch.setattr(torch.nn.functional, "dropout", dropout)
+    assert_close(backward(slow, ids), wanted)
+    assert_same_gradients(slow, fast)
+    monkeypatch.undo()
+    assert not torch.isclose(backward(fast, ids), wanted)  # another pass has other masks
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    torch.manual_seed(3)
+    assert_close(backward(fast, ids), wanted)
+    slow.eval(), fast.eval()
+    assert_close(backward(fast, ids), backward(slow, ids))
+
+
+def test_masks_are_random():
+    rate, count = 0.1, 200_000
+    masks = [mask(blocks.Dropout.of(seed, place, rate), count) for seed in (7, 8) for place in (0, 1)]
+    dropped = torch.stack([each == 0 for each in masks]).double()
+    assert set(masks[0].unique().tolist()) == {0.0, torch.tensor(1 / (1 - rate)).item()}
+    assert (dropped.mean(dim=1) - rate).abs().max() < 0.004  # six standard deviations
+    correlations = torch.corrcoef(dropped)
+    assert (correlations - torch.eye(4)).abs().max() < 0.014
+    for shift in (1, 2, 16, 64, 256):
+        assert torch.corrcoef(torch.stack([dropped[0, shift:], dropped[0, :-shift]]))[0, 1].abs() < 0.014
+
+
+def test_layers_that_are_computed_again_in_the_backward_pass_give_the_same_gradients(make_model):
+    model = of_family(make_model, PREDICTING, dropout=0.25).train()
+    found = []
+    for checkpoints in (False, True):
+        balancer = ExpertBalancer(fast := copy.deepcopy(model), speed=0.0)
+        if checkpoints:
+            checkpoint_gradients(fast, balancer)
+        use_kernels(fast, on_routing=balancer.count, replaced_hooks=[ExpertBalancer.__module__])
+        torch.manual_seed(3)
+        backward(fast, tokens(fast, 2, 30))
+        found.append(([parameter.grad for parameter in fast.parameters()], balancer.step()))
+    (plain, counts), (again, same_counts) = found
+    assert all(torch.equal(one, other) for one, other in zip(plain, again, strict=True))
+    assert torch.equal(counts, same_counts) and counts.sum()
+
+
 @pytest.mark.parametrize(
     "version",
     [
@@ -88,10 +220,8 @@ def test_loss_logits_and_every_gradient(make_model, shape):
     ],
 )
 def test_every_recipe(version):
-    from axion.model.modeling_axion import AxionForCausalLM
-
     torch.manual_seed(2)
-    slow, fast = pair(AxionForCausalLM(load_recipe(version).build_config()))
+    slow, fast = pair(build_model(load_recipe(version).build_config()).eval())
     ids = tokens(slow, 1, 300)
     assert_close(backward(fast, ids), backward(slow, ids))
     assert_same_gradients(slow, fast)
@@ -229,9 +359,12 @@ def packed_positions(boundaries: list[list[int]], length: int) -> torch.Tensor:
     return positions
 
 
-@pytest.mark.parametrize("boundaries", BOUNDARIES, ids=str)
-def test_packed_documents_give_pytorchs_loss_and_gradients(make_model, monkeypatch, boundaries):
-    slow, fast = pair(make_model())
+@pytest.mark.parametrize(
+    ("shape", "boundaries"), [*(("plain", each) for each in BOUNDARIES), ("grouped", BOUNDARIES[1])], ids=str
+)
+def test_packed_documents_give_pytorchs_loss_and_gradients(make_model, monkeypatch, shape, boundaries):
+    changes = {} if shape == "plain" else next(iter(FAMILY_SHAPES.values()))
+    slow, fast = pair(make_model(**changes))
     ids, positions = tokens(slow, 2, 150), packed_positions(boundaries, 150)
     calls, document_starts = [], blocks._document_starts
     monkeypatch.setattr(blocks, "_document_starts", lambda given: calls.append(1) or document_starts(given))

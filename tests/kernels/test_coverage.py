@@ -17,7 +17,7 @@ from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import known_versions, load_recipe
 from tests.conftest import ROOT, TINY
-from tests.kernels.conftest import SHAPES
+from tests.kernels.conftest import FAMILY_SHAPES, SHAPES
 
 OUTSIDE = {
     "rope_parameters": [
@@ -51,9 +51,9 @@ both = pytest.mark.parametrize("use", COVERED)
 
 
 @both
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", SHAPES | FAMILY_SHAPES)
 def test_every_shape_that_is_compared_with_pytorch_is_covered(shape, use):
-    assert unsupported_reason(AxionConfig(**TINY | SHAPES[shape]), use) is None
+    assert unsupported_reason(AxionConfig(**TINY | (SHAPES | FAMILY_SHAPES)[shape]), use) is None
 
 
 @both
@@ -82,25 +82,16 @@ def test_a_field_that_a_subclass_declares_means_pytorch(use):
     assert unsupported_reason(Capped(**TINY), use) == "the kernels do not cover logit_softcap=30"
 
 
-@pytest.mark.parametrize(
-    ("fields", "named"),
-    [
-        ({"attention": "gqa"}, "attention='gqa'"),
-        ({"attention": "gqa", "first_k_dense_replace": TINY["num_hidden_layers"], "projection_rank": 4}, "attention="),
-        ({"num_shared_layers": 1, "num_loops": 2}, "num_shared_layers=1"),
-        ({"dropout": 0.1}, "dropout=0.1"),
-        ({"num_nextn_predict_layers": 1}, "num_nextn_predict_layers=1"),
-    ],
-)
-def test_parts_that_only_pytorch_trains(fields, named):
-    config = AxionConfig(**TINY | fields)
-    assert f"the kernels do not cover {named}" in (unsupported_reason(config, "training") or "")
-    assert unsupported_reason(config, "decoding") is None
-
-
+@both
 @pytest.mark.parametrize("recipe", sorted(known_versions()))
-def test_the_models_of_every_recipe_are_decoded(recipe):
-    assert unsupported_reason(load_recipe(recipe).build_config(), "decoding") is None
+def test_every_recipe_is_covered(recipe, use):
+    assert unsupported_reason(load_recipe(recipe).build_config(), use) is None
+
+
+def test_only_training_drops_attention_weights_out():
+    config = AxionConfig(**TINY, attention_dropout=0.1)
+    assert unsupported_reason(config, "training") == "the kernels do not cover attention_dropout=0.1"
+    assert unsupported_reason(config, "decoding") is None
 
 
 @both

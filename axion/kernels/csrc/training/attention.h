@@ -156,7 +156,8 @@ inline void attend(int tokens, const int32_t* starts_T, HeadRows queries, const 
 //
 //   dP = dO·Vᵀ      dS = P·(dP − δ), δ_s = O_s·dO_s      dQ = scale·dS·K      dK = scale·dSᵀ·Q      dV = Pᵀ·dO
 //
-// dqueries, dkeys [T][kQueryRow] and dvalues [T][kValueRow] are overwritten.
+// dqueries is overwritten; what belongs to dkeys [T][kQueryRow] and dvalues [T][kValueRow] is added, because heads may
+// share them.
 inline void attend_backward(int tokens, const int32_t* starts_T, HeadRows queries, const float* keys_TQ,
                             const float* values_TV, HeadRows output, const float* lambda_T, HeadRows doutput,
                             HeadRows dqueries, float* dkeys_TQ, float* dvalues_TV) {
@@ -168,8 +169,6 @@ inline void attend_backward(int tokens, const int32_t* starts_T, HeadRows querie
   float* dqueries_QS = scratch.take(kQueryWidth * kQueries);
   float* weights_TS = scratch.take(kKeys * kQueries);
   float* dscores_TS = scratch.take(kKeys * kQueries);
-  for (long i = 0; i < (long)tokens * kQueryRow; ++i) dkeys_TQ[i] = 0;
-  for (long i = 0; i < (long)tokens * kValueRow; ++i) dvalues_TV[i] = 0;
 
   for (int q = 0; q < tokens; q += kQueries) {
     const int rows = tokens - q < kQueries ? tokens - q : kQueries, columns = padded(rows);

@@ -9,9 +9,26 @@
 
 namespace axion {
 
+// Parameter gradient [out][in] = Σ over the threads' [out][padded(in)], always in the same order.
+inline void sum_gradients(const float* const* thread_gradients, size_t offset, int threads, int out, int in, float* gradient,
+                          const Team& team) {
+  const int row = padded(in);
+  team.blocks(out, 16, [&](int begin, int end, int) {
+    for (int o = begin; o < end; ++o) {
+      for (int i = 0; i < in; ++i) {
+        float total = 0;
+        for (int t = 0; t < threads; ++t) total += thread_gradients[t][offset + (size_t)o * row + i];
+        gradient[(size_t)o * in + i] = total;
+      }
+    }
+  });
+}
+
 template <int kIn, int kOut>
 struct Linear {
+  using Parameter = float*;
   static constexpr int kInRow = padded(kIn), kOutRow = padded(kOut);
+  static constexpr int kBetweenRow = 0;  // see projection.h
   static constexpr size_t kGradientSize = (size_t)kOut * kInRow;
 
   // Floats of a packed weight. The backward pass reads a parameter whose rows are whole vectors in place.
@@ -48,29 +65,19 @@ struct Linear {
 
   // dx (rows of row_dx ≥ padded(in) numbers) = dy·W
   template <bool kAdd = false>
-  void backward_input(int rows, const float* dy, long row_dy, float* dx, long row_dx) const {
+  void backward_input(int rows, const float* dy, long row_dy, float* dx, long row_dx, float* = nullptr) const {
     multiply<kAdd>(rows, kInRow, kOut, dy, row_dy, 1, weight_OI, kInRow, dx, row_dx);
   }
 
   // dW [out][padded(in)] += dyᵀ·x
-  static void backward_weight(int rows, const float* dy, long row_dy, const float* x, long row_x, float* gradient) {
+  static void backward_weight(int rows, const float* dy, long row_dy, const float* x, long row_x, float* gradient,
+                              const float* = nullptr) {
     multiply<true>(kOut, kInRow, rows, dy, 1, row_dy, x, row_x, gradient, kInRow);
   }
-};
 
-// Parameter gradient [out][in] = Σ over the threads' [out][padded(in)], always in the same order.
-inline void sum_gradients(const float* const* thread_gradients, size_t offset, int threads, int out, int in, float* gradient,
-                          const Team& team) {
-  const int row = padded(in);
-  team.blocks(out, 16, [&](int begin, int end, int) {
-    for (int o = begin; o < end; ++o) {
-      for (int i = 0; i < in; ++i) {
-        float total = 0;
-        for (int t = 0; t < threads; ++t) total += thread_gradients[t][offset + (size_t)o * row + i];
-        gradient[(size_t)o * in + i] = total;
-      }
-    }
-  });
-}
+  static void sum_threads(const float* const* thread_gradients, size_t at, int threads, float* to, const Team& team) {
+    sum_gradients(thread_gradients, at, threads, kOut, kIn, to, team);
+  }
+};
 
 }  // namespace axion

@@ -1,5 +1,5 @@
-// The feed-forward block of a layer with experts, y = x + shared(n) + Σ_chosen w_e·expert_e(n), n = norm(x), and its
-// gradients. router.h has the choice, swiglu.h the computation of an expert.
+// The feed-forward block of a layer with experts, y = x + dropout(shared(n) + Σ_chosen w_e·expert_e(n)), n = norm(x),
+// and its gradients. router.h has the choice, swiglu.h the computation of an expert.
 //
 // Tokens are processed in chunks. Within a chunk the (token, expert) pairs are sorted by expert, so that every expert
 // reads its tokens as one matrix. A chunk stays in the cache, and threads do not wait for each other.
@@ -98,7 +98,8 @@ void scatter(int rows, const int* pairs, const float* from, const float* weights
   }
 }
 
-void forward_chunk(const Block& block, int tokens, const float* hidden_TD, float* result_TD, const Saved& saved) {
+void forward_chunk(const Block& block, int tokens, const float* hidden_TD, float* result_TD, const Saved& saved,
+                   const Dropout* dropout, long first) {
   Scratch scratch;
   float* normed_TD = scratch.take(kChunk * kHiddenRow);
   float* logits_TE = scratch.take(kChunk * kExpertsRow);
@@ -125,11 +126,11 @@ void forward_chunk(const Block& block, int tokens, const float* hidden_TD, float
     block.experts[e].forward(rows, inputs, saved.routed + (long)sorted.start[e] * Expert::kSavedRow, outputs);
     scatter(rows, pairs, outputs, weights_TK, output_TD);
   }
-  add_rows(tokens, hidden_TD, output_TD, result_TD);
+  add_rows(tokens, hidden_TD, output_TD, result_TD, dropout, first);
 }
 
 void backward_chunk(const Block& block, int tokens, const float* hidden_TD, const Saved& saved, const float* dresult_TD,
-                    const float* dlogits_TE, float* dhidden_TD, float* gradients) {
+                    const float* dlogits_TE, float* dhidden_TD, float* gradients, const Dropout* dropout, long first) {
   Scratch scratch;
   float* normed_TD = scratch.take(kChunk * kHiddenRow);
   float* dnormed_TD = scratch.take(kChunk * kHiddenRow);
@@ -144,7 +145,7 @@ void backward_chunk(const Block& block, int tokens, const float* hidden_TD, cons
     affinities(logits_E, scores_TE + t * kExpertsRow);
     weigh(scores_TE + t * kExpertsRow, saved.experts_TK + t * kChosen, weights_TK + t * kChosen);
   }
-  pad_rows(tokens, dresult_TD, doutput_TD);
+  pad_rows(tokens, dresult_TD, doutput_TD, dropout, first);
   block.shared.backward(tokens, normed_TD, saved.shared, doutput_TD, nullptr, dnormed_TD, nullptr,
                         gradients + kSharedAt);
 
@@ -192,9 +193,10 @@ Saved from_token(const Saved& saved, long token) {
 extern "C" int axion_routed_row() { return axion::Expert::kSavedRow; }
 extern "C" int axion_shared_row() { return axion::Shared::kSavedRow; }
 
-// hidden, result: [T][kHidden]; bias: [kExperts]; `saved` is filled.
+// hidden, result: [T][kHidden]; bias: [kExperts]; `saved` is filled; dropout: or null.
 extern "C" void axion_mixture_forward(const axion::Parameters* parameters, const float* bias, int tokens,
-                                      const float* hidden, float* result, const axion::Saved* saved, int threads) {
+                                      const float* hidden, float* result, const axion::Saved* saved,
+                                      const axion::Dropout* dropout, int threads) {
   using namespace axion;
   const Team team{threads};
   Scratch scratch;
@@ -202,7 +204,7 @@ extern "C" void axion_mixture_forward(const axion::Parameters* parameters, const
   block.pack_forward(*parameters, scratch, team);
   team.blocks(tokens, kChunk, [&](int begin, int end, int) {
     forward_chunk(block, end - begin, hidden + (long)begin * kHidden, result + (long)begin * kHidden,
-                  from_token(*saved, begin));
+                  from_token(*saved, begin), dropout, begin);
   });
 }
 
@@ -210,7 +212,7 @@ extern "C" void axion_mixture_forward(const axion::Parameters* parameters, const
 extern "C" void axion_mixture_backward(const axion::Parameters* parameters, const float* bias, int tokens,
                                        const float* hidden, const axion::Saved* saved, const float* dresult,
                                        const float* dlogits, float* dhidden, const axion::Parameters* gradients,
-                                       int threads) {
+                                       const axion::Dropout* dropout, int threads) {
   using namespace axion;
   const Team team{threads};
   Scratch scratch;
@@ -221,7 +223,7 @@ extern "C" void axion_mixture_backward(const axion::Parameters* parameters, cons
   team.blocks(tokens, kChunk, [&](int begin, int end, int thread) {
     backward_chunk(block, end - begin, hidden + (long)begin * kHidden, from_token(*saved, begin),
                    dresult + (long)begin * kHidden, dlogits ? dlogits + (long)begin * kExperts : nullptr,
-                   dhidden + (long)begin * kHidden, thread_gradients[thread]);
+                   dhidden + (long)begin * kHidden, thread_gradients[thread], dropout, begin);
   });
   const Team alone{};
   sum_gradients(thread_gradients.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, alone);

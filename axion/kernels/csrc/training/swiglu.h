@@ -6,21 +6,21 @@
 #pragma once
 
 #include "dimensions.h"
-#include "linear.h"
+#include "projection.h"
 #include "rows.h"
 #include "scratch.h"
 
 namespace axion {
 
 struct SwigluParameters {
-  float *gate, *up, *down;
+  ProjectionParameter gate, up, down;
 };
 
 template <int kWidth>
 struct Swiglu {
   static constexpr int kRow = padded(kWidth), kSavedRow = 2 * kRow;
-  using In = Linear<kHidden, kWidth>;
-  using Out = Linear<kWidth, kHidden>;
+  using In = Projection<kHidden, kWidth>;
+  using Out = Projection<kWidth, kHidden>;
   // Layout of a thread's gradients: gate, up, down.
   static constexpr size_t kUpAt = In::kGradientSize, kDownAt = 2 * In::kGradientSize;
   static constexpr size_t kGradients = kDownAt + Out::kGradientSize;
@@ -66,7 +66,8 @@ struct Swiglu {
     float* inner = scratch.take((size_t)rows * kRow);
     float* dinner = scratch.take((size_t)rows * kRow);
     float* dsaved = scratch.take((size_t)rows * kSavedRow);
-    down.backward_input(rows, dy, kHiddenRow, dinner, kRow);
+    float* dbetween = scratch.take((size_t)rows * In::kBetweenRow);
+    down.backward_input(rows, dy, kHiddenRow, dinner, kRow, dbetween);
     for (int t = 0; t < rows; ++t) {
       const Vector weight = splat(weights ? weights[t] : 1);
       Vector product = {};
@@ -80,18 +81,18 @@ struct Swiglu {
       }
       if (weights) dweights[t] = sum(product);
     }
-    Out::backward_weight(rows, dy, kHiddenRow, inner, kRow, gradients + kDownAt);
-    In::backward_weight(rows, dsaved, kSavedRow, x, kHiddenRow, gradients);
-    In::backward_weight(rows, dsaved + kRow, kSavedRow, x, kHiddenRow, gradients + kUpAt);
-    gate.backward_input(rows, dsaved, kSavedRow, dx, kHiddenRow);
-    up.template backward_input<true>(rows, dsaved + kRow, kSavedRow, dx, kHiddenRow);
+    down.backward_weight(rows, dy, kHiddenRow, inner, kRow, gradients + kDownAt, dbetween);
+    gate.backward_input(rows, dsaved, kSavedRow, dx, kHiddenRow, dbetween);
+    gate.backward_weight(rows, dsaved, kSavedRow, x, kHiddenRow, gradients, dbetween);
+    up.template backward_input<true>(rows, dsaved + kRow, kSavedRow, dx, kHiddenRow, dbetween);
+    up.backward_weight(rows, dsaved + kRow, kSavedRow, x, kHiddenRow, gradients + kUpAt, dbetween);
   }
 
   static void sum_threads(const float* const* thread_gradients, size_t at, int threads, const SwigluParameters& to,
                           const Team& team) {
-    sum_gradients(thread_gradients, at, threads, kWidth, kHidden, to.gate, team);
-    sum_gradients(thread_gradients, at + kUpAt, threads, kWidth, kHidden, to.up, team);
-    sum_gradients(thread_gradients, at + kDownAt, threads, kHidden, kWidth, to.down, team);
+    In::sum_threads(thread_gradients, at, threads, to.gate, team);
+    In::sum_threads(thread_gradients, at + kUpAt, threads, to.up, team);
+    Out::sum_threads(thread_gradients, at + kDownAt, threads, to.down, team);
   }
 };
 
