@@ -44,6 +44,8 @@ class Effort:
     """How much is measured."""
 
     sizes: tuple[str, ...] = ("v0.1", "M", "L")
+    other_families: tuple[str, ...] = ("dense", "mini")
+    """Further sizes, which only training measures."""
     rounds: int = 5
     seconds: float = 1.0
     """How long each training measurement takes at least; generation takes a third of that."""
@@ -66,6 +68,7 @@ class Effort:
 FULL = Effort()
 QUICK = Effort(
     sizes=("v0.1",),
+    other_families=(),
     rounds=1,
     seconds=0.05,
     batch=2,

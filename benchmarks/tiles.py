@@ -47,7 +47,7 @@ VARIANTS: dict[str, Variant | None] = {
     **_constant("attention.h", "kQueryVectors", "3", "1", "2", "4"),
     **_constant("attention.h", "kKeys", "4 * kLanes", "kLanes", "2 * kLanes", "8 * kLanes"),
     **_constant("mixture_block.cpp", "kChunk", "256", "64", "128", "1024"),
-    **_constant("attention_block.cpp", "kBlock", "64", "16", "256"),
+    **_constant("attention_block.h", "kBlock", "64", "16", "256"),
     **_constant("head.cpp", "kBlock", "64", "16", "256"),
     "tiles of 2 vectors": Variant("matrix.cpp", "constexpr int kTileVectors = 4;", "constexpr int kTileVectors = 2;"),
     "tiles of 3 rows": Variant("matrix.cpp", "vectors >= 4 ? 6", "vectors >= 4 ? 3"),

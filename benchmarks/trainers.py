@@ -4,7 +4,8 @@ A name is an engine and any switches:
 
     axion-native     Axion's C++ kernels
     axion-torch      the same model in PyTorch
-    transformers     its DeepseekV3ForCausalLM; `transformers:eager` selects that experts_implementation
+    transformers     its DeepseekV3ForCausalLM; `transformers:eager` selects that experts_implementation. For a dense
+                     model its LlamaForCausalLM
     token-loop       Axion's model with a Python loop over tokens and experts, as in some small projects
 
     +compile         under torch.compile
@@ -89,13 +90,20 @@ def build(engine: str, size: str, context: int) -> tuple[PreTrainedModel, dict]:
 
 
 def build_transformers(ours: AxionForCausalLM, experts: str) -> tuple[PreTrainedModel, dict]:
-    """transformers' own DeepSeek-V3 with our weights and an experts_implementation, by default its own choice."""
-    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+    """transformers' own Llama or DeepSeek-V3 with our weights.
+
+    Args:
+        experts: the experts_implementation of a DeepSeek-V3; empty for its own choice.
+    """
+    from transformers import DeepseekV3ForCausalLM, LlamaConfig, LlamaForCausalLM
 
     from axion.export.native import native_config
 
-    theirs = DeepseekV3ForCausalLM(cast(DeepseekV3Config, native_config(ours.config)))
+    config = native_config(ours.config)
+    theirs = LlamaForCausalLM(config) if isinstance(config, LlamaConfig) else DeepseekV3ForCausalLM(config)
     theirs.load_state_dict(ours.state_dict(), strict=True)
+    if isinstance(theirs, LlamaForCausalLM):
+        return theirs, {}
     if experts:
         theirs.set_experts_implementation(experts)
     return theirs, {"experts": theirs.config._experts_implementation}

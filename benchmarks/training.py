@@ -1,4 +1,5 @@
-"""Training speed: Axion compared with transformers' DeepSeek-V3 and a Python loop, `axion train` with a bare step.
+"""Training speed: Axion compared with transformers' DeepSeek-V3 or Llama, with its own PyTorch model and a Python loop,
+and `axion train` with a bare step.
 
 A step is forward, backward and optimizer (fused AdamW for all) on 8 windows of 512 random tokens. See
 benchmarks/trainers.py for the contenders and docs/performance.md for what the figures mean.
@@ -34,6 +35,7 @@ TORCH_COMPILED, TORCH_BF16, LOOP = "Axion in PyTorch, compiled", "Axion in PyTor
 WHOLE = "axion train"
 
 FP32_PEERS, ALL_PEERS = (STOCK, OTHER), (STOCK, OTHER, BF16)
+OWN_PEERS = (TORCH, TORCH_COMPILED, TORCH_BF16)
 
 LABELS = {
     "axion-native": "**Axion, C++ kernels**",
@@ -63,13 +65,15 @@ def contenders(size: str, compiled: bool) -> list[tuple[str, str]]:
 
     batched_mm copies an expert's weights for every token, which takes gigabytes per layer at the larger sizes, and the
     loop over tokens is slow at any size: both are measured only at the smallest. transformers' other implementations
-    need a GPU.
+    need a GPU. "dense" has no experts, and no model of transformers computes "mini".
     """
-    smallest = size == "v0.1"
+    smallest, dense = size == "v0.1", size == "dense"
     names = [("axion-native", NATIVE), ("axion-torch", TORCH), ("axion-torch+bf16", TORCH_BF16)]
-    if compiled and smallest:
+    if compiled and size in ("v0.1", "mini"):
         names += [("axion-torch+compile", TORCH_COMPILED), ("axion-torch+compile+bf16", TORCH_BF16)]
-    names += [("transformers", STOCK), ("transformers:eager", OTHER)]
+    if size == "mini":
+        return names
+    names += [("transformers", STOCK)] + ([] if dense else [("transformers:eager", OTHER)])
     names += [("transformers:batched_mm", OTHER)] if smallest else []
     names += [("transformers+compile", OTHER)] if compiled else []
     names += [("transformers+bf16", BF16)] + ([("transformers:eager+bf16", BF16)] if smallest else [])
@@ -86,7 +90,7 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
         could not be measured and why, one line each.
     """
     figures, tried, left_out, backend = [], [], [], None
-    for size in effort.sizes:
+    for size in (*effort.sizes, *effort.other_families):
         chosen = contenders(size, effort.compiled)
         for threads in reversed(effort.threads):
             with Field(size, ["step"], effort.seconds, say) as field:

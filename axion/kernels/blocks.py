@@ -285,8 +285,8 @@ def _document_starts(position_ids_BS: torch.Tensor | None) -> torch.Tensor | Non
 
 def _matrices(projection: nn.Module) -> list[torch.Tensor]:
     """A projection's matrix, or its two factors."""
-    factors = [projection.a, projection.b] if isinstance(projection, AxionLowRankLinear) else [projection]
-    return [factor.weight for factor in factors]
+    factors = (projection.a, projection.b) if isinstance(projection, AxionLowRankLinear) else (projection,)
+    return [cast(torch.Tensor, factor.weight) for factor in factors]
 
 
 def _attention_parameters(layer: AxionDecoderLayer) -> Parameters:
@@ -412,7 +412,8 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dresult_BSD):
-        saved, parameters = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
+        tensors = ctx.saved_tensors  # to be read once: checkpointing computes them again
+        saved, parameters = tensors[:6], tensors[6:]
         dresult_BSD = dresult_BSD.contiguous()
         dhidden_BSD, gradients = torch.empty_like(dresult_BSD), _empty_like(parameters)
         ctx.kernels.axion_attention_backward(

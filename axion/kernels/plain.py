@@ -32,9 +32,12 @@ SUPPORTED_MODULES = {
 }
 """The module types that the kernels implement. A wrapped or replaced module may compute something else."""
 
-HARMLESS_HOOKS = frozenset({"transformers.utils.output_capturing", "axion.kernels.blocks"})
+HARMLESS_HOOKS = frozenset(
+    {"transformers.utils.output_capturing", "transformers.modeling_utils", "axion.kernels.blocks"}
+)
 """Python modules whose hooks and patched methods are allowed: transformers' stay on the model after router logits were
-requested and only record; those of the training kernels compute the same result."""
+requested and only record, or let gradient checkpointing find a tensor that requires gradients; those of the training
+kernels compute the same result."""
 
 
 def unsupported_reason(model: nn.Module, harmless_hooks: Collection[str] = HARMLESS_HOOKS) -> str | None:

@@ -177,9 +177,10 @@ def test_the_token_loop_matches_the_model():
 
 
 def test_every_contender_has_a_label():
-    for size in SIZES:
+    for size in performance.TRAINING_TARGETS:
         for name, _ in training.contenders(size, compiled=True):
             assert name in training.LABELS
+    for size in SIZES:
         for contender in decoding.contenders(size, (1, 2), llama=True):
             assert contender.name in decoding.LABELS
     assert not any("compile" in name for name, _ in training.contenders("v0.1", compiled=False))
@@ -279,7 +280,9 @@ def made_up_parts() -> dict:
     """The parts of a report in which all contenders have the same speed."""
     common = {"left_out": ["L, x: why"], "machine": {"processor": "P", "cores": 2}, "measured": "2026-01-01"}
     trained = [
-        figure(name, group, 2.0, 3.0, size=size) for size in SIZES for name, group in training.contenders(size, True)
+        figure(name, group, 2.0, 3.0, size=size)
+        for size in performance.TRAINING_TARGETS
+        for name, group in training.contenders(size, True)
     ]
     whole = [figure(training.WHOLE, training.WHOLE, 9.0), figure("axion-native+recipe", "bare step", 10.0)]
     written = [
@@ -319,13 +322,15 @@ def made_up_parts() -> dict:
 
 def test_every_target_has_a_row():
     rows = {row.name: row for row in performance.target_rows(made_up_parts())}
-    assert len(rows) == 3 + 1 + 8 + 1 + 3 * (2 + 2) + 1
+    assert len(rows) == 5 + 1 + 8 + 1 + 3 * (2 + 2) + 1
     beside = {name: rows.pop(name) for name in list(rows) if "busy process" in name}
     assert rows.pop("the first token of `axion generate`, sooner than transformers' by").values == (3.0, 1.5)
     assert {row.median for row in rows.values()} == {1.0, 0.9}
     assert all(row.at_least for row in rows.values())
     assert [name for name, row in rows.items() if not row.aim] == [
-        "`generate` v0.1 with Axion's code ÷ transformers' own"
+        "training dense ÷ transformers' best, bf16 and compiled too",
+        "training mini ÷ Axion's PyTorch model at its best",
+        "`generate` v0.1 with Axion's code ÷ transformers' own",
     ]
     shares = [(row.median, row.at_least) for name, row in beside.items() if name.endswith("÷ alone")]
     assert shares == [(0.5, 0.5), (1 / 3, 0.45)] * 3

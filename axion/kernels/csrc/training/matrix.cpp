@@ -2,6 +2,9 @@
 //
 // A tile of C, a few rows by a few vectors, stays in registers during the loop over k. Each k loads one vector of B per
 // column of vectors and one number of A per row. 6 × 4 vectors fill 32 registers; with 16 registers it is half.
+//
+// Every column of tiles reads all of A, and every tile its vectors of B. A long loop over k is therefore divided, so
+// that these stay in the second-level cache.
 #include "matrix.h"
 
 namespace axion {
@@ -12,6 +15,8 @@ constexpr int kTileVectors = 4;
 #else
 constexpr int kTileVectors = 2;
 #endif
+
+constexpr int kDepth = 512;
 
 // Rows of a tile of this width: as many as there are registers for, beside the vectors of B and one of A.
 constexpr int tile_rows(int vectors) { return vectors >= 4 ? 6 : vectors == 3 ? 8 : kTileVectors == 4 ? 8 : 6; }
@@ -65,11 +70,10 @@ void multiply_column(int M, int K, const float* a, long row_a, long col_a, const
   multiply_rest<kRows - 1, kVectors, kAdd>(M - m, K, a + m * row_a, row_a, col_a, b, row_b, c + m * row_c, row_c);
 }
 
-}  // namespace
-
+// A part of the loop over k, and all columns of C.
 template <bool kAdd>
-void multiply(int M, int N, int K, const float* a, long row_a, long col_a, const float* b, long row_b, float* c,
-              long row_c) {
+void multiply_part(int M, int N, int K, const float* a, long row_a, long col_a, const float* b, long row_b, float* c,
+                   long row_c) {
   constexpr int kWide = kTileVectors * kLanes;
   int n = 0;
   for (; n + kWide <= N; n += kWide) {
@@ -79,6 +83,18 @@ void multiply(int M, int N, int K, const float* a, long row_a, long col_a, const
   if (kTileVectors > 3 && vectors == 3) multiply_column<3, kAdd>(M, K, a, row_a, col_a, b + n, row_b, c + n, row_c);
   if (kTileVectors > 2 && vectors == 2) multiply_column<2, kAdd>(M, K, a, row_a, col_a, b + n, row_b, c + n, row_c);
   if (vectors == 1) multiply_column<1, kAdd>(M, K, a, row_a, col_a, b + n, row_b, c + n, row_c);
+}
+
+}  // namespace
+
+template <bool kAdd>
+void multiply(int M, int N, int K, const float* a, long row_a, long col_a, const float* b, long row_b, float* c,
+              long row_c) {
+  multiply_part<kAdd>(M, N, K < kDepth ? K : kDepth, a, row_a, col_a, b, row_b, c, row_c);
+  for (int k = kDepth; k < K; k += kDepth) {
+    const int depth = K - k < kDepth ? K - k : kDepth;
+    multiply_part<true>(M, N, depth, a + k * col_a, row_a, col_a, b + k * row_b, row_b, c, row_c);
+  }
 }
 
 template void multiply<false>(int, int, int, const float*, long, long, const float*, long, float*, long);

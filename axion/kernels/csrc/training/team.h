@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "denormals.h"
+
 namespace axion {
 
 // `count` threads; the caller is number `first`.
@@ -19,11 +21,16 @@ struct Team {
   template <class Work>
   void each(int n, Work work) const {
     if (count == 1 || n == 1) {
+      [[maybe_unused]] const FlushDenormals flush;
       for (int i = 0; i < n; ++i) work(i, first);
       return;
     }
-#pragma omp parallel for schedule(static) num_threads(std::min(count, n))
-    for (int i = 0; i < n; ++i) work(i, omp_get_thread_num());
+#pragma omp parallel num_threads(std::min(count, n))
+    {
+      [[maybe_unused]] const FlushDenormals flush;
+#pragma omp for schedule(static)
+      for (int i = 0; i < n; ++i) work(i, omp_get_thread_num());
+    }
   }
 
   // work(i, team) for every i < n; either the loop or the work inside it is shared.
