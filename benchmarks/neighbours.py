@@ -112,14 +112,12 @@ def tables(parts: Mapping[str, dict]) -> str:
     """
     rows: dict[tuple, dict[str, str]] = {}
     for processor, figures in figures_of(parts).items():
-        for alone in figures:
-            work, count = alone.kind.split()
-            if count != "0":
-                continue
-            beside = [find(figures, work, busy, alone.group) for busy in COUNTS[1:]]
-            shares = [f"{median(ratios(one, alone)):.0%}" if one else "–" for one in beside]
-            key = (work, alone.group, alone.threads)
-            rows.setdefault(key, {})[processor] = ", ".join([number(alone.median), *shares])
+        for work in WORKS.values():
+            for alone in (figure for figure in figures if figure.kind == f"{work} 0"):
+                beside = [find(figures, work, busy, alone.group) for busy in COUNTS[1:]]
+                shares = [f"{median(ratios(one, alone)):.0%}" if one else "–" for one in beside]
+                key = (work, alone.group, alone.threads)
+                rows.setdefault(key, {})[processor] = ", ".join([number(alone.median), *shares])
     rounds = list(parts.values())[-1]["rounds"]
     text = f"{SIZE}, tokens per second alone, and the share that is left beside one and two busy processes, {rounds} "
     return f"{text}rounds:\n\n{processor_table(['work', '', 'threads'], rows, parts)}"

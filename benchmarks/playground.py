@@ -194,6 +194,17 @@ def measure_opening(browser: "Browser", address: str, selector: str, runs: int) 
     return opened
 
 
+def measure_starting(browser: "Browser", runs: int) -> list[float]:
+    """Seconds from `python app.py` until the ribbon is drawn in a browser that waits for the page."""
+    taken = []
+    for _ in range(runs):
+        start = time.monotonic()
+        with served() as server:
+            measure_opening(browser, server.address, CELL, 1)
+            taken.append(time.monotonic() - start)
+    return taken
+
+
 def measure_stopping(browser: "Browser", runs: int) -> tuple[list[float], list[float], list[float]]:
     """Stop an endless generation with the button, and another by closing its tab.
 
@@ -243,10 +254,12 @@ def measure(runs: int) -> dict:
             opened = measure_opening(browser, ours.address, CELL, runs)
             opened_empty = measure_opening(browser, empty.address, FOOTER, runs)
         stopped, closed, busy = measure_stopping(browser, runs)
+        started = measure_starting(browser, runs)
         version = browser.version
     rows = [
         *streaming_rows(replayed, f"replay at {FULL_SPEED:,} tokens/s"),
         *opening_rows(opened, opened_empty),
+        Row("`python app.py` until the ribbon is drawn", tuple(started), "s"),
         Row("click on Stop until the model stops", tuple(stopped), "s", at_most=2),
         Row("tab closed until the model stops", tuple(closed), "s", at_most=2),
         Row("CPU cores busy after that", tuple(busy), "", at_most=0.2),

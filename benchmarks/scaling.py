@@ -259,6 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, value in asdict(defaults).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     options = parser.parse_args(arguments)
+    if options.quick and options.docs:
+        parser.error("--quick cannot be combined with --docs: its figures are meaningless")
     given = Assumptions(**{name: getattr(options, name) for name in asdict(defaults)})
     blocks = {"estimates": estimates_block(given)}
     if not options.estimates:

@@ -4,7 +4,6 @@ Each command is a new process, and all are run in turn. Their files are in memor
 """
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,8 +12,8 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
-from urllib.error import URLError
 
+from axion.errors import AxionError
 from axion.export.native import write_native
 from axion.release import RELEASES, open_release
 from axion.shipped import ROOT
@@ -22,11 +21,11 @@ from benchmarks.figures import Effort, processor_table
 from benchmarks.report import number
 from benchmarks.sizes import BUNDLED
 from benchmarks.workers import Gone
+from tests.support.servers import served
 
 GENERATE, COMPILE = "`axion generate`", "`axion generate`, which compiles the kernels first"
 TRANSFORMERS, PAGE = "transformers' `generate`, from a script", "`python app.py`, until it answers with the page"
 TOKENS = "4"
-WAIT_SECONDS = 180
 
 SCRIPT = """
 import sys
@@ -75,7 +74,10 @@ def generate(**environment: str) -> float:
 def until_output(command: list[str], **environment: str) -> float:
     """Seconds until a command prints something. Raises Gone if it prints nothing."""
     start = time.monotonic()
-    process = _start(command, environment, stdout=subprocess.PIPE)
+    own = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"} | environment
+    process = subprocess.Popen(
+        command, env=own, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     assert process.stdout
     try:
         first = os.read(process.stdout.fileno(), 1)
@@ -91,30 +93,13 @@ def until_output(command: list[str], **environment: str) -> float:
 
 def until_page() -> float:
     """Seconds until `python app.py` answers with its page."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     start = time.monotonic()
-    process = _start([sys.executable, str(ROOT / "app.py"), "--port", str(port)], {}, stdout=subprocess.DEVNULL)
     try:
-        while time.monotonic() - start < WAIT_SECONDS:
-            if process.poll() is not None:
-                raise Gone(f"it exited with {process.returncode}")
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=WAIT_SECONDS) as page:
-                    page.read()
-                return time.monotonic() - start
-            except (URLError, ConnectionError):
-                time.sleep(0.02)
-        raise Gone(f"no page within {WAIT_SECONDS} s")
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _start(command: list[str], environment: Mapping[str, str], stdout: int) -> subprocess.Popen:
-    own = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", **environment}
-    return subprocess.Popen(command, env=own, stdout=stdout, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        with served() as server, urllib.request.urlopen(server.address) as page:
+            page.read()
+            return time.monotonic() - start
+    except AxionError as why:
+        raise Gone(str(why)) from None
 
 
 def tables(parts: Mapping[str, dict]) -> str:

@@ -14,7 +14,7 @@ from axion.recipe import Recipe
 from axion.shipped import ROOT
 from benchmarks.limits import training_operations
 from benchmarks.report import DOCS
-from benchmarks.scaling import Assumptions, estimate, estimates_block, measured_block
+from benchmarks.scaling import Assumptions, estimate, estimates_block, main, measured_block
 from benchmarks.sizes import SIZES, config_of, recipe_of
 
 
@@ -47,6 +47,12 @@ def test_the_page_shows_what_the_script_made():
     for name, expected in (("scaling", measured_block(report)), ("estimates", estimates_block(Assumptions()))):
         shown = re.search(rf"<!-- {name}:start -->\n(.*?)<!-- {name}:end -->", page, re.DOTALL)
         assert shown and shown[1] == expected, "run python -m benchmarks.scaling --estimates --docs"
+
+
+def test_a_smoke_test_does_not_reach_the_docs(capsys):
+    with pytest.raises(SystemExit):
+        main(["--quick", "--docs"])
+    assert "its figures are meaningless" in capsys.readouterr().err
 
 
 @pytest.mark.slow
