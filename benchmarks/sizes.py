@@ -10,6 +10,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
+from axion.families import family_of
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.release import RELEASES, Release, open_release
@@ -137,7 +138,7 @@ def recipe_of(
     return {
         "name": f"axion1-{size.lower()}",
         "title": f"Axion1 {size}",
-        "family": "axion1",
+        "family": family_of(config_of(size)).name,
         "version": "0",
         "repo_name": f"Axion1-{size}",
         "architecture": fields | {"max_position_embeddings": window},
