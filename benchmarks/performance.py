@@ -96,11 +96,12 @@ def neighbour_rows(figures: list[Figure]) -> Iterator[Row]:
     for work in neighbours.WORKS.values():
         for count, must in NEIGHBOUR_TARGETS.items():
             beside = f"{work} v0.1 beside {count} busy process{'es' * (count > 1)}"
-            ours = neighbours.find(figures, work, count, neighbours.AXION)
-            alone = neighbours.find(figures, work, 0, neighbours.AXION)
-            yield from _row(f"{beside} ÷ alone", ours, alone, must)
-            for group in (neighbours.TRANSFORMERS, neighbours.LLAMA):
-                yield from _row(f"{beside} ÷ {group}", ours, neighbours.find(figures, work, count, group))
+            if ours := neighbours.find(figures, work, count, neighbours.AXION):
+                if alone := neighbours.find(figures, work, 0, neighbours.AXION):
+                    yield Row(f"{beside} ÷ alone", ratios(ours, alone), "×", at_least=must)
+                for group in (neighbours.TRANSFORMERS, neighbours.LLAMA):
+                    if theirs := neighbours.find(figures, work, count, group):
+                        yield Row(f"{beside} ÷ {group}", ratios(ours, theirs), "×")
 
 
 def starting_rows(seconds: Mapping[str, list[float]]) -> Iterator[Row]:
@@ -111,9 +112,7 @@ def starting_rows(seconds: Mapping[str, list[float]]) -> Iterator[Row]:
         yield Row("the first token of `axion generate`, sooner than transformers' by", shares, "×")
 
 
-def _row(
-    what: str, ours: Figure | None, theirs: Figure | None, must: float | None = None, aim: float | None = None
-) -> Iterator[Row]:
+def _row(what: str, ours: Figure | None, theirs: Figure | None, must: float, aim: float | None = None) -> Iterator[Row]:
     """No row if one of the two is missing; "left_out" says why."""
     if ours and theirs:
         who = f"{describe(ours)} ÷ {describe(theirs)}"
@@ -147,10 +146,14 @@ def targets_table(results: Mapping[str, Mapping]) -> str:
             verdict = f", {row.verdict}" if row.verdict else ""
             value = f"{number(row.median)} {row.unit} ({low} to {high}){verdict}"
             cells.setdefault((row.name, row.target), {})[processor] = value
-            compared.setdefault((row.name,), {})[processor] = row.compared or "–"
+            if row.compared:
+                compared.setdefault((row.name,), {})[processor] = row.compared
     text = processor_table(["measured", "target"], cells, results)
-    text += "\nThe settings that were the fastest, which these ratios compare:\n\n"
-    return text + processor_table(["measured"], compared, results)
+    if compared:
+        text += "\nThe fastest settings, which the ratios compare:\n\n" + processor_table(
+            ["measured"], compared, results
+        )
+    return text
 
 
 def write_page() -> None:

@@ -11,6 +11,7 @@ from typer.exceptions import Abort, TyperException
 
 from axion.errors import AxionError
 from axion.files import system_error
+from axion.machine import collect_garbage_rarely
 
 CLOSED_PIPE, MISTAKE, INTERRUPTED = 1, 2, 130
 """Exit codes: standard output was closed early (as in typer), bad input, Ctrl-C."""
@@ -50,6 +51,7 @@ def _refuse(message: str) -> int:
 
 def run_and_exit(application: typer.Typer) -> NoReturn:
     """What a console script does: runs the application, with output in UTF-8, and exits with its code."""
+    collect_garbage_rarely()
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, TextIOWrapper):
             output.reconfigure(encoding="utf-8")  # models write UTF-8, whatever the terminal's locale is

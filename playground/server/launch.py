@@ -11,6 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING, NoReturn
 
 from axion.errors import AxionError
+from axion.machine import collect_garbage_rarely
 from playground.generate.rate_limits import GENERATIONS_AT_ONCE, MAX_WAITING, RateLimiter
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ def _wait_for_ctrl_c() -> None:
 
 def main(arguments: list[str] | None = None, stream: "Stream | None" = None, program: str = APP) -> None:
     """Run the command line. A user's mistake is reported in one line on standard error, with exit code 2."""
+    collect_garbage_rarely()
     try:
         serve(parse(arguments, program), stream)
     except AxionError as error:
