@@ -153,7 +153,8 @@ def test_the_layer_that_drafts_changes_no_text_and_states_its_acceptance(tiny_re
     assert axion(*arguments, "--mtp") == 0
     out, err = capsys.readouterr()
     assert out == plain
-    assert re.fullmatch(r"multi-token prediction: \d+ of \d+ guesses accepted \(\d+%\)\n", err)
+    said = err.splitlines()[-1]  # the kernels may be compiled first
+    assert re.fullmatch(r"multi-token prediction: \d+ of \d+ guesses accepted \(\d+%\)", said)
     assert "axion-tiny: the model has no layer of multi-token prediction" in refused(
         capsys, "generate", tiny_release, PROMPT, "--mtp"
     )
