@@ -38,8 +38,8 @@ STAGES = {"one sample": 1, "small batch": 4}
 LONGEST_WINDOW = 128
 """Tokens of a window, where the recipe's are longer: the ladder takes seconds."""
 
-STREAMED_TOKENS = 100_000
-"""How much of streamed sources is read."""
+TOKENS = 100_000
+"""How much of the data is encoded: its beginning."""
 
 WARMUP_STEPS = 10
 
@@ -77,7 +77,7 @@ def overfit(recipe: Recipe, out: Path | None = None, steps: int = 1000, progress
     overfit.json.
 
     Args:
-        recipe: what to build; its data has to be within reach. Of streamed sources only the beginning is read.
+        recipe: what to build; its data has to be within reach. Only the beginning is encoded.
         out: the folder; runs/NAME-overfit by default. An earlier result in it is replaced.
         steps: the most optimizer steps of a stage.
         progress: whether to show progress bars on standard error.
@@ -113,15 +113,17 @@ def overfit(recipe: Recipe, out: Path | None = None, steps: int = 1000, progress
 
 
 def _without_regularisation(recipe: Recipe) -> Recipe:
-    """The recipe without what keeps a model from learning by heart, and of streamed sources only the beginning."""
+    """The recipe without what keeps a model from learning by heart, on the beginning of its data."""
     off = {name: 0.0 for name in ("dropout", "attention_dropout") if name in recipe.architecture}
     update = {
         "architecture": recipe.architecture | off,
         "training": recipe.training.model_copy(update={"label_smoothing": 0.0, "weight_decay": 0.0}),
     }
-    if any(source.is_streamed for source in recipe.data.file_sources):
-        tokens = min(recipe.data.max_tokens or STREAMED_TOKENS, STREAMED_TOKENS)
-        update["data"] = recipe.data.model_copy(update={"max_tokens": tokens})
+    if not recipe.data.max_documents:
+        tokens = min(recipe.data.max_tokens or TOKENS, TOKENS)
+        # more than one shard: so few documents might all be on one side of the hash
+        beginning = {"max_tokens": tokens, "shard_tokens": max(tokens // 2, 1)}
+        update["data"] = recipe.data.model_copy(update=beginning)
     return recipe.model_copy(update=update)
 
 

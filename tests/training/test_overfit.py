@@ -1,6 +1,7 @@
 """`axion overfit`: every family learns one sample and a small batch by heart, and a model that cannot is found out."""
 
 import json
+from pathlib import Path
 
 import matplotlib.image
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from axion.cli import app
 from axion.cli import run as run_command
 from axion.errors import AxionError
+from axion.files import read_json
 from axion.training import overfit as ladder
 from axion.training.overfit import overfit
 
@@ -50,6 +52,15 @@ def test_a_model_that_does_not_learn_is_found_out(folder, tmp_path, capsys):
     assert run_command(app, [*command, "--set", "training.learning_rate=1e30"]) == 2
     assert "one sample: the loss became NaN or infinite at step" in capsys.readouterr().err
     assert not json.loads((tmp_path / "result" / "overfit.json").read_text())["reached"]  # the earlier result stays
+
+
+def test_only_the_beginning_of_the_data_is_encoded(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ladder, "TOKENS", 2000)
+    recipe = ladder._without_regularisation(tiny("tokenizer.vocab_size=300"))
+    ids_BS, _ = ladder._windows(recipe, 4, progress=False)
+    (folder,) = Path("data").glob("tiny-overfit-*")
+    assert ids_BS.shape == (4, 64) and 2000 <= read_json(folder / "data.json")["train"]["tokens"] < 2100
 
 
 def test_bad_input_is_refused_in_one_line(tiny, tmp_path):
