@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from axion.data.recipe import DataRecipe
 from axion.errors import AxionError
 from axion.evaluation.results import EARLIER_TASKS
-from axion.evaluation.tasks import TASKS, NotApplicable, NotAvailable, Subject
+from axion.evaluation.tasks import READ_DATA, TASKS, NotApplicable, NotAvailable, Subject
 from axion.release import Release
 
 
@@ -35,7 +35,8 @@ def evaluate(
         tasks: names from TASKS, or those of earlier releases; by default, every task that applies and has its data.
         progress: whether to show progress bars on standard error.
         known: earlier results that still hold; these tasks are not measured again.
-        arguments: of the commands, besides the task: the release and settings; its name by default.
+        arguments: of the commands, besides the task: the release and settings; by default its name, and for the tasks
+            that read data the names of its local files.
         list_inapplicable: whether tasks for models of another kind are listed as skipped.
 
     Returns:
@@ -51,7 +52,6 @@ def evaluate(
     subject = Subject(release, data, progress)
     results, known = {}, known or {}
     loops = {"num_loops": release.config.num_loops} if release.config.num_shared_layers else {}
-    command = f"python -m axion eval {shlex.join(arguments or [release.name])} --tasks"
     for task in dict.fromkeys(names):
         if task in known:
             results[task] = known[task]
@@ -68,5 +68,7 @@ def evaluate(
                 raise
             results[task] = {"skipped": str(reason)}
         else:
-            results[task] = figures | loops | {"command": f"{command} {task}"}
+            files = data.file_options() if task in READ_DATA else []
+            given = shlex.join(arguments or [release.name, *files])
+            results[task] = figures | loops | {"command": f"python -m axion eval {given} --tasks {task}"}
     return results

@@ -211,6 +211,9 @@ TASKS: MappingProxyType[str, Callable[[Subject], dict]] = MappingProxyType(
 )
 """Task → what measures it. It raises NotAvailable without its data, NotApplicable for a model of another kind."""
 
+READ_DATA = frozenset({"validation", "gsm8k_test", "expert_load", "loops"})
+"""The tasks that read data, which may be local files."""
+
 
 def _dataset(source: object) -> str | None:
     return source.hub_id if isinstance(source, FileSource) and source.is_from_hub else None

@@ -71,7 +71,9 @@ def test_every_task_has_figures_and_a_command(release, local_data, few_prompts):
     results = evaluate(release, local_data)
     assert list(results) == [task for task in TASKS if task != "loops"]
     for task, result in results.items():
-        assert result["command"] == f"python -m axion eval axion-tiny --tasks {task}"
+        named = " --set data.sources.gsm8k.files=train.jsonl --set data.sources.gsm8k.test_files=test.jsonl"
+        files = named if task in ("validation", "gsm8k_test", "expert_load") else ""
+        assert result["command"] == f"python -m axion eval axion-tiny{files} --tasks {task}"
     json.dumps(results, allow_nan=False)
 
     validation = results["validation"]

@@ -142,6 +142,9 @@ def test_a_release_needs_the_text_it_was_trained_on(text_run, tmp_path, monkeypa
     assert measured["results"]["validation"]["data"] == "tales.txt" and set(measured["results"]["expert_load"]) == {
         *("together", "validation", "command")
     }
+    name, option = measured["results"]["validation"]["command"].split()[4], "--set data.sources.text.files=tales.txt"
+    for task in ("validation", "expert_load"):
+        assert measured["results"][task]["command"] == f"python -m axion eval {name} {option} --tasks {task}"
 
 
 def release_recipe(run):
