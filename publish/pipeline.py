@@ -273,7 +273,7 @@ def _train_or_resume(request: PublishRequest, recipe: Recipe, tag: ReleaseTag, d
     try:
         train(recipe, resume=started is not None)
     except Interrupted:
-        raise AxionError(f"training was interrupted and {run} is saved: run the same command again to resume") from None
+        raise AxionError("training was interrupted; what is done is kept: run the same command again") from None
     did(f"{run}, resumed" if started else f"{run}")
     return run
 

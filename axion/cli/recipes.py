@@ -104,8 +104,8 @@ def train(
     of text a smaller share, so that it comes to about 1 MiB (data.val_fraction and data.max_validation_bytes). At least
     one document is held out.
 
-    --set data.max_tokens=N trains on the first N tokens. If the data is a single source and N is above 8 million,
-    training begins when the first 8 million are ready, and the others are prepared meanwhile.
+    --set data.max_tokens=N trains on the first N tokens. If N is above 8 million, training begins when the first 8
+    million of the last source are ready, and the others are prepared meanwhile.
 
     --resume with more --epochs than a finished run had goes on from its last checkpoint, with the state of the
     optimizer. Over the added steps the learning rate runs its course again, from warm-up to decay, and windows have

@@ -13,22 +13,33 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from transformers import PreTrainedTokenizerFast
 
 from axion.data.encoding import opened, send, start_module
-from axion.data.prepare import Prepared, Recipe, locate, open_shards, prepare, progress_bar, read_summary
+from axion.data.prepare import (
+    Prepared,
+    Recipe,
+    last_source_begins,
+    locate,
+    open_shards,
+    prepare,
+    progress_bar,
+    read_summary,
+    shard_counts,
+    summarize,
+)
 from axion.data.progress import PROGRESS_FILE, read_progress
-from axion.data.recipe import DataRecipe
-from axion.data.shards import ShardCounts, TokenDocuments
+from axion.data.shards import ShardCounts
 from axion.data.split import Side
 from axion.errors import AxionError
 from axion.files import partial_of
 
-MARGIN = 1.25
-"""Local files whose size promises so many times the tokens that training wants are taken to have them."""
+MARGIN = 1.1
+"""Sources whose text promises so many times the tokens that training wants are taken to have them."""
 
 PATIENCE = 60
 """For how many seconds a file that another process has finished may be missing, as on a network file system."""
@@ -64,21 +75,32 @@ class Preparation:
             opened(self._process.stdin).write(_QUIET)
             opened(self._process.stdin).flush()
 
+    def stop(self) -> None:
+        """Ends it where it is. The shards that it has finished stay, and another one goes on behind them."""
+        self._process.kill()
+        self._process.wait()
+
     def failure(self) -> str | None:
-        """Why it has ended without finishing the data; None if it has not."""
-        if self._failure is None and self._process.poll():
+        """Why it has ended, which says nothing where it has finished the data; None while it runs."""
+        if self._failure is None and (code := self._process.poll()) is not None:
             reason = opened(self._process.stdout).read().decode()
-            self._failure = reason or "the process that prepares the data has ended, perhaps for lack of memory"
+            unknown = "the process that prepares the data has ended" + (", perhaps for lack of memory" if code else "")
+            self._failure = reason or unknown
         return self._failure
 
 
 class Finished(NamedTuple):
     """How much of the data can be read."""
 
-    train: ShardCounts
-    validation: ShardCounts
-    summary: dict[str, Any] | None
-    """The content of data.json, where all of it can be."""
+    summary: dict[str, Any]
+    """The content of data.json, or what it would be if no more were to come."""
+    is_complete: bool
+    """Whether this is all of it."""
+
+    @property
+    def train(self) -> ShardCounts:
+        """What there is to train on."""
+        return shard_counts(self.summary, Side.TRAIN)
 
 
 class GrowingData:
@@ -88,6 +110,10 @@ class GrowingData:
         self.folder, self._fingerprint, self._data = locate(recipe, root)
         self._prepared: Prepared | None = None
         self._seen: tuple[tuple[int, int] | None, Finished | None] = (None, None)
+
+    @cached_property
+    def _sources(self) -> list[dict[str, Any]]:
+        return self._data.released()["sources"]
 
     @property
     def is_missing(self) -> bool:
@@ -100,11 +126,16 @@ class GrowingData:
         assert self._prepared is not None
         return self._prepared
 
+    @property
+    def shows_last_source(self) -> bool:
+        """Whether so much of the last source is there that it can be judged: a quarter of a shard."""
+        first = self.prepared.last_source_begins
+        return first is not None and 4 * self.prepared.train.lengths[first:].sum() >= self._data.shard_tokens
+
     def finished(self) -> Finished | None:
         """How much is finished now; None while validation or the first shard are not."""
         if summary := read_summary(self.folder, self._fingerprint):
-            train, validation = (ShardCounts(**summary["shards"][side]) for side in (Side.TRAIN, Side.VALIDATION))
-            return Finished(train, validation, summary)
+            return Finished(summary, is_complete=True)
         partial = partial_of(self.folder)
         try:
             stat = (partial / PROGRESS_FILE).stat()
@@ -112,38 +143,45 @@ class GrowingData:
             return None
         version = (stat.st_ino, stat.st_mtime_ns)
         if version != self._seen[0]:
-            progress = read_progress(partial, self._fingerprint)
+            # what an earlier preparation has left may be damaged, and is then made anew; `advance` opens later shards
+            progress = read_progress(partial, self._fingerprint, opens_shards=self._prepared is None)
             found = None
             if progress and progress.validation and progress.train.counts.shards:
-                found = Finished(progress.train.counts, progress.validation.counts, None)
+                found = Finished(summarize(progress, self._sources), is_complete=False)
             self._seen = (version, found)
         return self._seen[1]
 
     def advance(self, finished: Finished) -> None:
         """Opens what is finished and not open yet. Raises AxionError where it cannot be read."""
-        summary = finished.summary or {"fingerprint": self._fingerprint, "sources": self._data.released()["sources"]}
+        summary = finished.summary
         deadline = time.monotonic() + PATIENCE
         while True:
             for folder in (partial_of(self.folder), self.folder):  # the first becomes the second at the end
                 with suppress(OSError, ValueError):
                     if self._prepared is None:
-                        self._prepared = open_shards(folder, self._data, summary, finished.train, finished.validation)
+                        self._prepared = open_shards(folder, self._data, summary)
                     else:
                         self._prepared.train.extend(folder, Side.TRAIN, finished.train)
-                    self._prepared = replace(self._prepared, folder=folder, summary=summary)
+                    first = last_source_begins(summary)
+                    self._prepared = replace(self._prepared, folder=folder, summary=summary, last_source_begins=first)
                     return
             if time.monotonic() > deadline:
                 raise AxionError(f"{self.folder} was changed while it was read; delete it and start again")
             time.sleep(0.1)
 
 
-def promises(data: DataRecipe, documents: TokenDocuments) -> bool:
-    """Whether the sources are likely to have the tokens that training wants, judged by their first documents."""
-    source, wanted = data.sources[0], data.max_tokens
-    size = source.num_bytes()
-    if wanted is None or size is None:
+def promises(prepared: Prepared) -> bool:
+    """Whether the sources are likely to have the tokens that training wants.
+
+    The last one is judged by its first tokens, which have to be there. A stream, whose end nobody knows, is taken to
+    have them.
+    """
+    source, wanted, first = prepared.data.sources[-1], prepared.data.max_tokens, prepared.last_source_begins
+    before, tokens = (int(prepared.train.lengths[part].sum()) for part in (slice(first), slice(first, None)))
+    text = source.text_bytes(prepared.data.split, prepared.data.seed)
+    if wanted is None or text is None:
         return wanted is not None and source.is_streamed
-    return size * documents.counts.tokens > MARGIN * wanted * int(documents.num_bytes.sum())
+    return text * tokens > MARGIN * (wanted - before) * int(prepared.train.num_bytes[first:].sum())
 
 
 def main() -> None:

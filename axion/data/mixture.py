@@ -5,7 +5,7 @@ all of them to be encoded. Sources yield the same documents each time.
 """
 
 import random
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
@@ -46,7 +46,7 @@ class Mixture:
                 "give data.max_tokens, such as 1_000_000, instead"
             )
         self.data = data
-        self._splits = [data.split] if data.validates_on_beginning else splits_of(data)
+        self._splits = [data.split] * len(data.sources) if data.validates_on_beginning else splits_of(data)
         self._chosen: dict[Side, Container[int]] = {}
         self._held_out: list[Document] = []
         self._cursor: Cursor | None = None
@@ -62,11 +62,13 @@ class Mixture:
         """Documents left out of training because they contain a held-out pair."""
         self.not_measured = 0
         """Documents left out of both sides because validation has enough of their source."""
+        self.last_source_begins: int | None = None
+        """How many documents of training come before those of the last source; None before it is reached."""
         if not self.data.validates_on_beginning:
             self._held_out = []
 
     def settle(self) -> frozenset[int]:
-        """Holds out documents of the beginning of the text, where the recipe `validates_on_beginning`.
+        """Holds out documents of the beginning of every source, where the recipe `validates_on_beginning`.
 
         Of all others, only those with the same text are held out too.
 
@@ -78,14 +80,16 @@ class Mixture:
         """
         share = max(self.data.split.fraction, BEGINNING_SHARE)
         split, ranks = replace(self.data.split, fraction=share), set()
-        held_out = HeldOut[Document](split)
-        for document in self._beginnings([split]):
-            ranks.add(split.rank(document.text))
-            if document.side is Side.VALIDATION:
-                held_out.add(document.text, document)
-        self._held_out = held_out.kept()
-        if not self._held_out and (only := _with_lowest(split, ranks, lambda split: self._beginnings([split]))):
-            self._held_out = [each for each in self._beginnings([only]) if each.side is Side.VALIDATION]
+        self._held_out = []
+        for source in self.data.sources:
+            held_out = HeldOut[Document](split)
+            for document in self._beginning(source, split):
+                ranks.add(split.rank(document.text))
+                if document.side is Side.VALIDATION:
+                    held_out.add(document.text, document)
+            self._held_out += held_out.kept()
+        if not self._held_out and (only := _with_lowest(split, ranks, self._beginnings)):
+            self._held_out = [each for each in self._beginnings(only) if each.side is Side.VALIDATION]
         check_sizes(1, len(self._held_out))
         settled = frozenset(split.rank(document.text) for document in self._held_out)
         self.hold_out(settled)
@@ -93,10 +97,15 @@ class Mixture:
 
     def hold_out(self, ranks: frozenset[int]) -> None:
         """Holds out what an earlier `settle` did; `validation` does not have these documents again."""
-        self._splits = [replace(self.data.split, ranks=ranks)]
+        self._splits = [replace(self.data.split, ranks=ranks)] * len(self.data.sources)
 
     def train(
-        self, encode: Encode, skip: int = 0, start: Place | None = None, dropped: int = 0
+        self,
+        encode: Encode,
+        skip: int = 0,
+        start: Place | None = None,
+        dropped: int = 0,
+        last_source_begins: int | None = None,
     ) -> Generator[tuple[Document, Encoded], None, None]:
         """The documents of training and their tokens, in the order of the sources.
 
@@ -106,13 +115,14 @@ class Mixture:
         Args:
             encode: the encoder.
             skip: leave out so many documents at the start.
-            start: begin there in a stream, instead of leaving out documents.
-            dropped: how many have been dropped before that.
+            start: begin there in the last source, which is a stream, instead of leaving out documents.
+            dropped: with `start`, how many documents have been dropped before that.
+            last_source_begins: with `start`, what the attribute of this name had become.
         """
         self._clear()
         self.dropped = dropped
         places, chosen = count(), self._chosen.get(Side.TRAIN)
-        left = skip
+        left, last = skip, len(self.data.sources) - 1
 
         def is_wanted(document: Document) -> bool:
             nonlocal left
@@ -121,11 +131,15 @@ class Mixture:
             left -= 1
             return left < 0
 
-        for source, split in zip(self.data.sources, self._splits, strict=True):
+        for number, (source, split) in enumerate(zip(self.data.sources, self._splits, strict=True)):
+            if start and number < last:
+                continue
             held_out = HeldOut[Document](split)
-            if self.data.validates_on_beginning and isinstance(source, FileSource):
-                self._cursor = Cursor(start or Place(0))
-                source = source.at(self._cursor)
+            if number == last:
+                self.last_source_begins = (last_source_begins or 0) if start else skip - left
+                if self.data.validates_on_beginning and isinstance(source, FileSource):
+                    self._cursor = Cursor(start or Place(0))
+                    source = source.at(self._cursor)
             documents = source.documents(split, self.data.seed)
             try:
                 for document, encoded in encode((each, is_wanted(each)) for each in documents):
@@ -163,7 +177,8 @@ class Mixture:
         has_real = any(source.is_real for source in self.data.sources)
         real = {source.kind for source in self.data.sources if source.is_real}
         generated = 0
-        for document in self.documents() if self._chosen else self._beginnings(self._splits):
+        beginnings = chain.from_iterable(map(self._beginning, self.data.sources, self._splits))
+        for document in self.documents() if self._chosen else beginnings:
             if document.side is not Side.TRAIN:
                 continue
             if document.source not in real:
@@ -172,20 +187,22 @@ class Mixture:
                     continue
             yield from (piece for span in document.spans if not span.special for piece in pieces(span.text))
 
-    def _beginnings(self, splits: Sequence[Split]) -> Iterator[Document]:
-        """The documents of every source, until those of training have `TOKENIZER_BYTES`.
+    def _beginning(self, source: Source, split: Split) -> Iterator[Document]:
+        """The documents of a source, until those of training have `TOKENIZER_BYTES`.
 
         Several large files are read from the beginning of each, in proportion to their sizes.
         """
-        for source, split in zip(self.data.sources, splits, strict=True):
-            for part, limit in _parts(source):
-                size = 0
-                for document in part.documents(split, self.data.seed):
-                    yield document
-                    if document.side is Side.TRAIN:
-                        size += len(document.text.encode())
-                        if size >= limit:
-                            break
+        for part, limit in _parts(source):
+            size = 0
+            for document in part.documents(split, self.data.seed):
+                yield document
+                if document.side is Side.TRAIN:
+                    size += len(document.text.encode())
+                    if size >= limit:
+                        break
+
+    def _beginnings(self, split: Split) -> Iterator[Document]:
+        return chain.from_iterable(self._beginning(source, split) for source in self.data.sources)
 
 
 def splits_of(data: DataRecipe) -> list[Split]:

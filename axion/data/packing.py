@@ -20,7 +20,9 @@ class PackedWindows(Dataset):
     window, is dropped. Only the permutation of one epoch is in memory; the tokens are read from the shards.
 
     Where the documents may still grow, the first epoch permutes those of each shard, from (seed, epoch, shard), and
-    reads the shards in their order. Its items are the same whether later shards are there or not.
+    reads the shards in their order. Its items are the same whether later shards are there or not. Documents of several
+    sources, of which the last may still grow, are mixed: each shard of the last source gets its share of a permutation
+    of all documents before.
 
     An item is {"input_ids": LongTensor[window], "labels": LongTensor[window]}. Labels are the ids, not shifted, and
     −100 where a token carries no loss. With `document_mask`, "position_ids" count from 0 in every document, by which a
@@ -34,6 +36,7 @@ class PackedWindows(Dataset):
         document_mask: see above.
         epoch_tokens: the tokens of an epoch, of which the first reads one shard after the other; None for all that the
             documents have, permuted in every epoch.
+        last_source_begins: how many documents come before those of the last source, and do not grow.
 
     Raises:
         AxionError: the documents have fewer tokens than one window.
@@ -47,6 +50,7 @@ class PackedWindows(Dataset):
         seed: int,
         document_mask: bool = False,
         epoch_tokens: int | None = None,
+        last_source_begins: int = 0,
     ):
         self.documents = documents
         self.document_mask = document_mask
@@ -56,11 +60,20 @@ class PackedWindows(Dataset):
         self.windows_per_epoch = tokens // window
         if self.windows_per_epoch == 0:
             raise AxionError(f"the training set has {tokens} tokens, less than one window of {window}; give more data")
+        self._tokens, self._last_source_begins = tokens, last_source_begins
+        self._mixed: list[np.ndarray] = []  # the orders of the shards in the first epoch
+        self._given = 0  # how many documents of the earlier sources are in them
         self._shuffled: tuple[int, int] | None = None
         self._order = self._ends = np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
         return self.epochs * self.windows_per_epoch
+
+    @property
+    def ready(self) -> int:
+        """How many windows of the first epoch can be read."""
+        self._shuffle(0)
+        return min(int(self._ends[-1]) // self.window, self.windows_per_epoch)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         if not 0 <= index < len(self):
@@ -82,13 +95,21 @@ class PackedWindows(Dataset):
             self._shuffled = (epoch, len(self.documents))
 
     def _shard_order(self) -> np.ndarray:
-        first = self.documents.first_documents
-        return np.concatenate(
-            [
-                start + self._permutation(size, 0, shard)
-                for shard, (start, size) in enumerate(zip(first[:-1], np.diff(first), strict=True))
-            ]
-        )
+        """The order of the first epoch: by shards of the last source, among its documents a share of those before."""
+        first, begin = self.documents.first_documents, self._last_source_begins
+        earlier = self._permutation(begin, 0)
+        earlier_ends, ends = np.cumsum(self.documents.lengths[earlier]), np.cumsum(self.documents.lengths)
+        before = int(ends[begin - 1]) if begin else 0  # tokens
+        for shard in range(len(self._mixed), len(first) - 1):
+            own = np.arange(max(first[shard], begin), max(first[shard + 1], begin))
+            # up to here, as large a part of the earlier sources as of the last one
+            last = max(int(ends[first[shard + 1] - 1]) - before, 0)
+            due = -(-before * min(last, self._tokens - before) // (self._tokens - before))
+            given = int(np.searchsorted(earlier_ends, due)) + 1 if due else 0
+            mixed = np.concatenate([earlier[self._given : given], own])
+            self._mixed.append(mixed[self._permutation(len(mixed), 0, shard)])
+            self._given = given
+        return np.concatenate(self._mixed)
 
     def _permutation(self, size: int, *numbers: int) -> np.ndarray:
         return np.random.default_rng([self.seed, *numbers]).permutation(size)

@@ -96,9 +96,16 @@ class Prepared:
     validation: list[ValidationDocument]
     """Those over which the loss is measured: of the headline sources, or of all where these have none."""
     summary: dict[str, Any]
-    """The content of data.json."""
+    """The content of data.json; while shards are missing, of those that are there."""
+    last_source_begins: int | None
+    """How many documents of `train` come before those of the last source; None where it is not reached."""
     data: DataRecipe
     """The data section of the recipe, with the commit of every Hub data set filled in."""
+
+    @property
+    def reaches_last_source(self) -> bool:
+        """Whether some of `train` is of the last source."""
+        return self.last_source_begins is not None and self.last_source_begins < len(self.train)
 
 
 def prepare(
@@ -182,19 +189,23 @@ def _make(
             started = done
 
             def record(train: Written, last: Document) -> None:
-                place, dropped = mixture.place(last), mixture.dropped
-                write_progress(folder, replace(started, train=train, place=place, dropped=dropped))
+                place, dropped, begins = mixture.place(last), mixture.dropped, mixture.last_source_begins
+                reached = replace(started, train=train, place=place, dropped=dropped, last_source_begins=begins)
+                write_progress(folder, reached)
 
             if done.place:
-                documents = mixture.train(encoder.encode, start=done.place, dropped=done.dropped)
+                passed = done.dropped, done.last_source_begins
+                documents = mixture.train(encoder.encode, 0, done.place, *passed)
             else:
                 documents = mixture.train(encoder.encode, skip=done.train.counts.documents)
             train = _write(folder, Side.TRAIN, documents, encoder, data, done.train, bar, record)
             documents.close()  # what comes after the last token that is wanted
             validation = done.validation or write_validation()
             check_sizes(train.counts.documents, validation.counts.documents)
-        written = {Side.TRAIN: train, Side.VALIDATION: validation}
-        write_json(folder / DATA_FILE, _summarize(fingerprint, data, mixture, written))
+        whole = Progress(
+            fingerprint, train, validation, dropped=mixture.dropped, last_source_begins=mixture.last_source_begins
+        )
+        write_json(folder / DATA_FILE, summarize(whole, data.released()["sources"], mixture.not_measured))
         (folder / PROGRESS_FILE).unlink(missing_ok=True)
 
 
@@ -218,7 +229,8 @@ def data_fingerprint(recipe: Recipe, earlier: DataRecipe | None = None) -> str:
 def data_versions(data: DataRecipe) -> dict[str, Any]:
     """The versions that enter the fingerprint, as JSON: where they differ, the same documents give other files."""
     sources = {source.kind: source.version for source in data.sources}
-    return {"format": FORMAT, "sources": sources, "tokenizers": tokenizers.__version__}
+    validation = {"validation": "beginning"} if data.validates_on_beginning else {}
+    return {"format": FORMAT, "sources": sources, "tokenizers": tokenizers.__version__, **validation}
 
 
 def _fingerprint(recipe: Recipe, data: DataRecipe) -> str:
@@ -287,15 +299,23 @@ def _continued_text(path: Path, num_bytes: int) -> Iterator[BufferedRandom]:
         yield file
 
 
-def _summarize(fingerprint: str, data: DataRecipe, mixture: Mixture, written: dict[Side, Written]) -> dict[str, Any]:
-    sources = data.released()["sources"]
+def summarize(progress: Progress, sources: list[dict[str, Any]], not_measured: int = 0) -> dict[str, Any]:
+    """The content of data.json for what is written.
+
+    Args:
+        progress: what that is.
+        sources: as a release records them.
+        not_measured: see `Mixture.not_measured`.
+    """
+    written = {Side.TRAIN: progress.train, Side.VALIDATION: progress.validation or Written()}
     counts = {side.value: Counts(each.rows) for side, each in written.items()}
     return {
-        "fingerprint": fingerprint,
+        "fingerprint": progress.fingerprint,
         "sources": sources,
         "files": [file for source in sources for file in source.get("local_files") or ()],
-        "dropped_for_held_out_pairs": mixture.dropped,
-        "not_measured": mixture.not_measured,
+        "dropped_for_held_out_pairs": progress.dropped,
+        "not_measured": not_measured,
+        "last_source_begins": progress.last_source_begins,
         "bytes_per_token": bytes_per_token(counts.values()),
         "shards": {side.value: each.counts._asdict() for side, each in written.items()},
         **{side: counted.as_json() for side, counted in counts.items()},
@@ -313,7 +333,8 @@ def validation_documents(data: DataRecipe, tokenizer: PreTrainedTokenizerFast) -
     with DocumentEncoder(tokenizer) as encoder:
         if data.validates_on_beginning:
             (mixture := Mixture(data)).settle()
-            documents = mixture.validation()
+            held_out = mixture.validation()
+            documents = [each for each in held_out if each.source in data.headline_kinds] or held_out
         elif data.max_tokens:
             held_out = _held_out_of_part(data, data.max_tokens, encoder)
             documents = [each for each in held_out if each.source in data.headline_kinds] or held_out
@@ -369,21 +390,27 @@ def _open(folder: Path, fingerprint: str, data: DataRecipe) -> Prepared | None:
     """What an earlier `prepare` wrote; None if it is missing or incomplete."""
     try:
         summary = read_summary(folder, fingerprint)
-        counts = [ShardCounts(**summary["shards"][side]) for side in _SIDES] if summary else []
-        return open_shards(folder, data, summary, *counts) if summary else None
+        return open_shards(folder, data, summary) if summary else None
     except Exception:  # whatever a missing or damaged file leads to; tokenizers raises bare Exceptions
         return None
 
 
-def open_shards(
-    folder: Path, data: DataRecipe, summary: dict[str, Any], train: ShardCounts, validation: ShardCounts
-) -> Prepared:
-    """Opens shards and the tokenizer; raises whatever a missing or damaged file leads to."""
-    documents, held_out = (
-        TokenDocuments.open(folder, side, counts) for side, counts in zip(_SIDES, (train, validation), strict=True)
-    )
+def open_shards(folder: Path, data: DataRecipe, summary: dict[str, Any]) -> Prepared:
+    """Opens the shards that a summary counts, and the tokenizer; raises whatever a missing or damaged file leads to."""
+    documents, held_out = (TokenDocuments.open(folder, side, shard_counts(summary, side)) for side in _SIDES)
     measured = [
         _validation_document(held_out[index], data.kinds[source]) for index, source in enumerate(held_out.sources)
     ]
     headline = [document for document in measured if document.source in data.headline_kinds]
-    return Prepared(folder, load_tokenizer(folder), documents, held_out, headline or measured, summary, data)
+    first = last_source_begins(summary)
+    return Prepared(folder, load_tokenizer(folder), documents, held_out, headline or measured, summary, first, data)
+
+
+def shard_counts(summary: dict[str, Any], side: Side) -> ShardCounts:
+    """The size of a split that a summary records."""
+    return ShardCounts(**summary["shards"][side])
+
+
+def last_source_begins(summary: dict[str, Any]) -> int | None:
+    """See `Prepared.last_source_begins`."""
+    return summary.get("last_source_begins", 0 if len(summary["sources"]) == 1 else None)  # earlier ones lack it

@@ -116,6 +116,8 @@ class Progress:
     """Where a stream goes on behind the last document of training."""
     dropped: int = 0
     """How many documents before that were dropped."""
+    last_source_begins: int | None = None
+    """How many documents of training come before those of the last source; None before it is reached."""
 
 
 def write_progress(folder: Path, progress: Progress) -> None:
@@ -128,12 +130,19 @@ def write_progress(folder: Path, progress: Progress) -> None:
         "held_out": sorted(progress.held_out),
         "place": progress.place and progress.place._asdict(),
         "dropped": progress.dropped,
+        "last_source_begins": progress.last_source_begins,
     }
     write_json(folder / PROGRESS_FILE, content)
 
 
-def read_progress(folder: Path, fingerprint: str) -> Progress | None:
-    """What an earlier preparation of the same data has finished; None if it cannot be used."""
+def read_progress(folder: Path, fingerprint: str, opens_shards: bool = True) -> Progress | None:
+    """What an earlier preparation of the same data has finished; None if it cannot be used.
+
+    Args:
+        folder: where it is.
+        fingerprint: of the data.
+        opens_shards: whether to check that the shards can be read.
+    """
     try:
         content = read_json(folder / PROGRESS_FILE)
         validation = content["validation"] and Written.from_json(content["validation"])
@@ -144,10 +153,11 @@ def read_progress(folder: Path, fingerprint: str) -> Progress | None:
             frozenset(map(int, content["held_out"])),
             content["place"] and Place(**content["place"]),
             int(content["dropped"]),
+            content.get("last_source_begins"),
         )
         is_usable = progress.fingerprint == fingerprint and (folder / "tokenizer.json").is_file()
         for side, written in ((Side.TRAIN, progress.train), (Side.VALIDATION, validation)):
-            if written and written.counts.shards:
+            if opens_shards and written and written.counts.shards:
                 TokenDocuments.open(folder, side, written.counts)
                 is_usable &= (folder / f"{side}.txt").stat().st_size >= written.text_bytes
     except (OSError, EOFError, ValueError, KeyError, TypeError):

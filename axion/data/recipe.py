@@ -1,5 +1,6 @@
 """The data and tokenizer sections of a recipe: a list of sources, how their documents are split and tokenized."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -164,8 +165,9 @@ class DataRecipe(Section):
     max_tokens: Annotated[int, Field(ge=1, le=10**15)] | None = None
     """Stop reading the sources, in their order, when the training data has this many tokens."""
     shard_tokens: Positive = SHARD_TOKENS
-    """Tokens of a shard. Where `max_tokens` asks for more than one shard of a single source, training begins when the
-    first is ready: its first epoch shuffles the documents of each shard and reads one shard after the other."""
+    """Tokens of a shard. Where `max_tokens` asks for more than one, training begins when all sources but the last and
+    the first shard of that are ready: its first epoch shuffles the documents of each shard, among them a part of the
+    earlier sources' documents, and reads one shard after the other."""
     seed: Seed = 1
     """Seed of the generated sources."""
     val_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -182,21 +184,32 @@ class DataRecipe(Section):
     def _read_earlier_form(cls, content: Any) -> Any:
         return with_sources(content) if isinstance(content, dict) else content
 
+    @model_validator(mode="after")
+    def _tell_sources_their_numbers(self):
+        counts = Counter(source.kind for source in self.sources)
+        if max(counts.values(), default=0) > 1:
+            sources = tuple(
+                source.at_key(str(number)) if isinstance(source, FileSource) and counts[source.kind] > 1 else source
+                for number, source in enumerate(self.sources)
+            )
+            object.__setattr__(self, "sources", sources)  # the section is frozen
+        return self
+
     @property
     def split(self) -> Split:
         return Split(self.val_fraction, self.split_seed, self.holdout_fraction, self.max_validation_bytes)
 
     @property
     def validates_on_beginning(self) -> bool:
-        """Whether the held-out documents are those of the beginning of the text: its end may be far away, or unknown.
+        """Whether the held-out documents are those of the beginning of every source: the end may be far away.
 
-        So it is with a single source of which training takes more than a shard, or all of a stream. Of several sources
-        the last ones may never be reached.
+        So it is where training takes more than a shard of the sources, or all of a stream.
         """
-        source, *others = self.sources
-        if others or self.max_documents:
+        if self.max_documents:
             return False
-        return source.is_streamed if self.max_tokens is None else self.max_tokens > self.shard_tokens
+        if self.max_tokens is None:
+            return any(source.is_streamed for source in self.sources)
+        return self.max_tokens > self.shard_tokens
 
     @property
     def trains_by_shard(self) -> bool:
@@ -296,6 +309,10 @@ class DataRecipe(Section):
     def other_files(self) -> list[str]:
         """A sentence for each source whose local files are not those that the recipe of a release recorded."""
         return [note for source in self.file_sources if (note := source.other_files())]
+
+    def file_options(self) -> list[str]:
+        """The options of a command that name the local files, which a release knows by name alone."""
+        return [part for source in self.file_sources for option in source.file_options() for part in ("--set", option)]
 
     def local_paths(self) -> list[str]:
         """All local files that the documents come from."""

@@ -111,7 +111,6 @@ class Recorder(TrainerCallback):
     # --- Events, in the order in which Trainer calls them
 
     def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **kwargs):
-        self.stop.is_training = True
         if state.global_step == 0:  # a resumed run has loaded the state of each process
             torch.manual_seed(self.recipe.seed + parallel.rank())  # each drops out other values
         if optimizer is not None and lr_scheduler is not None:
@@ -126,6 +125,13 @@ class Recorder(TrainerCallback):
             self.evaluations.start()
             self._bar = tqdm(total=self.steps, initial=state.global_step, desc=self.recipe.name, unit="step")
         self._row_started = (self._seconds(), state.global_step)
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.stop.begin_step()
+
+    def leave_out(self, seconds: float) -> None:
+        """Does not count so many seconds that have just passed, in which training waited for data."""
+        self._started += seconds
 
     def add_losses(self, losses: dict[str, torch.Tensor], accumulation: int) -> None:
         """Adds the losses of one of `accumulation` micro-batches of a step, each under its column in metrics.csv."""
@@ -219,5 +225,5 @@ class Recorder(TrainerCallback):
         return row | dict(zip(self.routers, max_violation(self._counts_LE), strict=True))
 
     def _seconds(self) -> float:
-        """Wall-clock seconds of training so far, those before a resume included."""
+        """Wall-clock seconds of training so far, those before a resume included, without waiting for data."""
         return self._seconds_before + time.perf_counter() - self._started

@@ -38,13 +38,13 @@ from axion.training.balance import ExpertBalancer
 from axion.training.build import build_model, checkpoint_gradients, choose_optimizer, load_start
 from axion.training.environment import describe_changes, environment
 from axion.training.experts import use_grouped_experts
-from axion.training.feed import Feed
+from axion.training.feed import Feed, too_few
 from axion.training.losses import record_logits, smooth_labels
 from axion.training.memory import check_memory
 from axion.training.optim import build_optimizer, build_schedule
 from axion.training.recorder import RECORDER_STATE, Recorder
 from axion.training.resume import EarlierRun, find_earlier, open_run, with_restarts
-from axion.training.runfile import ADAPTER, FINAL, RunSetup, describe_windows, write_finished
+from axion.training.runfile import ADAPTER, FINAL, RUN_FILE, RunSetup, describe_windows, write_finished
 from axion.training.sharding import check_sharding, shard, unshard
 from axion.training.signals import StopSignals
 from axion.training.trainer import AxionTrainer
@@ -52,7 +52,7 @@ from axion.training.validation import check_documents
 
 
 class Interrupted(AxionError):
-    """A signal, such as Ctrl-C, ended the run after a checkpoint was saved; the message says how to resume it."""
+    """A signal, such as Ctrl-C, ended the run; the message says what is saved, and how to go on."""
 
 
 def train(
@@ -84,16 +84,22 @@ def train(
         AxionError: the folder already holds a run, or one of another recipe, or files that a run would replace; a
             broken checkpoint; data that cannot be read; a loss that is not finite; a backend that is not available; a
             full disk.
-        Interrupted: a signal; a checkpoint was saved.
+        Interrupted: a signal; a checkpoint was saved, unless it came before the first step.
     """
     out = Path(out) if out else Path("runs") / recipe.name
     with StopSignals() as stop, parallel.process_group(), Feed(stop) as feed:
-        plan = _plan(recipe, out, resume, backend, start, feed)
-        if plan is None:
-            _report(f"{out} is finished already; --out DIR starts another run")
-        else:
-            with open_run(out, plan.setup, plan.earlier):
-                _fit(plan, out, stop, feed)
+        try:
+            plan = _plan(recipe, out, resume, backend, start, feed)
+            if plan is None:
+                _report(f"{out} is finished already; --out DIR starts another run")
+            else:
+                with open_run(out, plan.setup, plan.earlier):
+                    _fit(plan, out, stop, feed)
+        except KeyboardInterrupt:
+            if stop.has_trained:
+                raise
+            again = "continue with --resume" if (out / RUN_FILE).exists() else "the same command starts again"
+            raise Interrupted(f"stopped before the first step; what is prepared of the data is kept; {again}") from None
     return out
 
 
@@ -132,20 +138,22 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str, start: Release 
     if earlier:
         recipe = recipe.model_copy(update={"training": with_restarts(recipe, earlier.restarts)})
         training = recipe.training
-    by_shard = recipe.data.trains_by_shard and not training.whole_documents
-    if earlier and earlier.windows.get("order") != "shards":
-        by_shard = False  # a run keeps its order
-    data = feed.open(recipe, start.tokenizer if start else None, by_shard)
+    by_shard, is_enough = recipe.data.trains_by_shard and not training.whole_documents, None
+    if earlier:  # a run keeps its order, and the steps that were counted
+        by_shard &= earlier.windows.get("order") == "shards"
+        is_enough = earlier.windows.get("per_epoch") == (recipe.data.max_tokens or 0) // training.window
+    data = feed.open(recipe, start.tokenizer if start else None, by_shard, is_enough)
     if recipe.data.has_chats:
         data.tokenizer.chat_template = CHAT_TEMPLATE
     check_documents(data.validation)
     windows = _windows(recipe, data, _epoch_tokens(recipe, data, feed.is_growing) if by_shard else None)
     if earlier and earlier.windows and earlier.windows != describe_windows(windows):
-        raise AxionError(
-            f"{out} was started with {earlier.windows.get('per_epoch')} windows an epoch, and its data fills "
-            f"{windows.windows_per_epoch} now; start another run with --out DIR"
-        )
+        counted, tokens, wanted = earlier.windows.get("per_epoch"), data.train.counts.tokens, recipe.data.max_tokens
+        fewer = too_few(tokens, wanted) if by_shard and is_enough and wanted and tokens < wanted else None
+        changed = f"{out} was started with {counted} windows an epoch, and its data fills {windows.windows_per_epoch}"
+        raise AxionError(f"{fewer or changed}; start another run with --out DIR")
     steps = _count_steps(training, windows)
+    feed.follow(windows, steps)
     if training.restarts and training.restarts[-1] >= steps:
         raise AxionError(f"training.restarts names step {training.restarts[-1]}, but the run has {steps} steps")
     choice = parallel.main_process_first(lambda: _choose_backend(recipe, requested))
@@ -214,6 +222,7 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals, feed: Feed) -> None:
         optimizers=(optimizer, build_schedule(optimizer, recipe.training, steps)),
     )
     recorder.log = trainer.log
+    feed.on_wait = recorder.leave_out
     trainer.add_callback(feed)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -227,7 +236,8 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals, feed: Feed) -> None:
     if trainer.state.global_step < steps:
         saved = checkpoint.checkpoints(out)[-1]
         if feed.failure:
-            advice = "; continue with --resume" if feed.can_go_on else ""
+            unable = " but cannot be resumed; all of the data is prepared now: start another run with --out DIR"
+            advice = "; continue with --resume" if feed.can_go_on else unable
             raise AxionError(f"{feed.failure}; {saved} is saved{advice}")
         at = f"step {trainer.state.global_step} of {steps}"
         raise Interrupted(f"stopped at {at}; {saved} is saved; continue with --resume")
@@ -260,18 +270,19 @@ def _check_start(recipe: Recipe, start: Release | None) -> None:
 
 
 def _epoch_tokens(recipe: Recipe, data: Prepared, is_growing: bool) -> int | None:
-    """The tokens of an epoch that goes from shard to shard; None where there is but one shard."""
+    """The tokens of an epoch that goes from shard to shard; None where all fit one, or none is of the last source."""
     wanted = recipe.data.max_tokens
     if is_growing or wanted is None:
         return wanted
-    return min(wanted, data.train.counts.tokens) if len(data.train.shards) > 1 else None
+    return min(wanted, data.train.counts.tokens) if len(data.train.shards) > 1 and data.reaches_last_source else None
 
 
 def _windows(recipe: Recipe, data: Prepared, epoch_tokens: int | None) -> PackedWindows | WholeDocuments:
     training = recipe.training
     if not training.whole_documents:
         settings = (training.window, training.epochs, recipe.seed, training.document_mask)
-        return PackedWindows(data.train, *settings, epoch_tokens=epoch_tokens)
+        begins = data.last_source_begins or 0
+        return PackedWindows(data.train, *settings, epoch_tokens=epoch_tokens, last_source_begins=begins)
     pad_id = data.tokenizer.convert_tokens_to_ids(str(data.tokenizer.pad_token))
     windows = WholeDocuments(data.train, training.window, training.epochs, recipe.seed, cast(int, pad_id))
     if windows.cut or windows.left_out:

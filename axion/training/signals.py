@@ -24,7 +24,9 @@ class StopSignals:
     def __init__(self) -> None:
         self.requested = False
         self.is_training = False
-        """Set it while a checkpoint can be saved."""
+        """Whether a checkpoint can be saved."""
+        self.has_trained = False
+        """Whether a step has begun."""
         self._handlers = {}
 
     def __enter__(self) -> Self:
@@ -37,6 +39,10 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
+
+    def begin_step(self) -> None:
+        """To be called before every step."""
+        self.is_training = self.has_trained = True
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         again = self.requested and number == signal.SIGINT and not parallel.is_distributed()

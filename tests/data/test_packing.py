@@ -121,3 +121,31 @@ def test_the_first_epoch_goes_from_shard_to_shard_whether_later_ones_are_there(t
             assert torch.equal(early[item]["input_ids"], packed[item]["input_ids"])
             item += 1
     assert stream(early, 1) == stream(packed, 1)
+
+
+def test_what_comes_before_the_last_source_is_spread_over_its_shards(tmp_path):
+    with ShardWriter(tmp_path, "train", 100, shard_tokens=100) as writer:
+        for document in DOCUMENTS:
+            writer.write(Encoded(document))
+    whole = TokenDocuments.open(tmp_path, "train", writer.counts)
+    begins, tokens = 13, sum(map(len, DOCUMENTS))
+    before = sum(map(len, DOCUMENTS[:begins]))
+    packed = PackedWindows(whole, 16, 1, 5, epoch_tokens=tokens - 7, last_source_begins=begins)
+    read = [token - 10 for token in stream(packed, 0) if token > EOS]
+    assert len(set(read)) >= len(DOCUMENTS) - 2 and packed.ready == packed.windows_per_epoch == (tokens - 7) // 16
+    for part in np.array_split(np.array(read), 3):  # everywhere about as large a share as in all
+        assert abs((part < begins).mean() - before / tokens) < 0.12
+
+    growing, item, ready = TokenDocuments([], []), 0, []
+    early = PackedWindows(growing, 16, 1, 5, epoch_tokens=tokens - 7, last_source_begins=begins)
+    for number in range(1, len(whole.shards) + 1):
+        documents = int(whole.first_documents[number])
+        growing.extend(tmp_path, "train", ShardCounts(number, 0, documents, int(whole.lengths[:documents].sum())))
+        if documents > begins:
+            ready.append(early.ready)
+            last = int(whole.lengths[begins:documents].sum())
+            assert early.ready >= min(last * (tokens - 7) // (tokens - 7 - before) // 16, packed.windows_per_epoch)
+            while item < early.ready:
+                assert torch.equal(early[item]["input_ids"], packed[item]["input_ids"])
+                item += 1
+    assert sorted(set(ready)) == ready and len(ready) > 2 and item == len(packed)

@@ -1,6 +1,7 @@
 """The output of `prepare`, when it is regenerated, and concurrent calls."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from axion.data.prepare import prepare, validation_documents
 from axion.data.progress import Progress, Written, read_progress, write_progress
 from axion.data.recipe import DataRecipe, TokenizerRecipe
 from axion.data.shards import ShardWriter
-from axion.data.sources import Arithmetic, FileSource, Text, hub
+from axion.data.sources import Arithmetic, FileSource, Text, WordProblems, hub
 from axion.errors import AxionError
 from axion.files import read_json
 from axion.labels import IGNORED
@@ -327,6 +328,35 @@ def test_of_a_part_of_one_source_the_beginning_is_held_out(stories, tmp_path, mo
     again = prepare(recipe, tmp_path / "again", progress=False).folder
     assert _files(again) == _files(prepared.folder)
     assert (again / "validation-00000.tokens.npy").stat().st_mtime_ns == validation.st_mtime_ns  # a run may read it
+
+
+@pytest.mark.parametrize("lost_at", [30, 200])
+def test_of_a_part_of_several_sources_the_beginning_of_each_is_held_out(stories, tmp_path, monkeypatch, lost_at):
+    monkeypatch.setattr(mixture, "TOKENIZER_BYTES", 5000)
+    several = ["data.max_tokens=20000", "data.shard_tokens=4000", "data.val_fraction=0.3"]
+    recipe = stories(2000, *several, "data.max_validation_bytes=1000")
+    sources = (WordProblems(count=20), *recipe.data.sources)
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"sources": sources})})
+    prepared = prepare(recipe, tmp_path / "data", progress=False)
+    begins = prepared.last_source_begins
+    assert begins and prepared.train.sources.tolist() == [0] * begins + [1] * (len(prepared.train) - begins)
+    assert prepared.summary["last_source_begins"] == begins and prepared.reaches_last_source
+    assert {kind: (prepared.held_out.sources == kind).sum() > 1 for kind in (0, 1)} == {0: True, 1: True}
+    trained = {document.ids.tobytes() for document in prepared.train}
+    assert not trained & {document.ids.tobytes() for document in prepared.held_out}
+
+    documents, count = DocumentEncoder.encode, itertools.count()
+
+    def lost(encoder, pairs):
+        for encoded in documents(encoder, pairs):
+            if next(count) == lost_at:
+                raise AxionError("no connection")
+            yield encoded
+
+    monkeypatch.setattr(DocumentEncoder, "encode", lost)
+    with pytest.raises(AxionError, match="no connection"):
+        prepare(recipe, tmp_path / "again", progress=False)
+    assert _files(prepare(recipe, tmp_path / "again", progress=False).folder) == _files(prepared.folder)
 
 
 def _number(story: str) -> int:

@@ -1,18 +1,28 @@
 """A run that begins while its data is prepared sees the same batches as one that finds all of it prepared."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 
 import pytest
 
+from axion.data import ahead
 from axion.data import prepare as preparing
+from axion.data import shards as shards_module
 from axion.data.ahead import GrowingData, Preparation
+from axion.data.mixture import Mixture
 from axion.data.progress import write_progress
+from axion.data.sources import WordProblems
 from axion.errors import AxionError
 from axion.files import read_json, sha256, write_json
 from axion.training import feed
-from axion.training.run import train
+from axion.training.recorder import Recorder
+from axion.training.run import Interrupted, train
 from axion.training.runfile import RUN_FILE
 
 BUDGET, SHARD = 12_000, 2000
@@ -32,7 +42,7 @@ def recipe(tiny, tmp_path, monkeypatch):
 
 
 class Late:
-    """A preparation in a thread that finishes a shard only when training waits for it."""
+    """A preparation in a thread that finishes a shard of the last source only when training waits for it."""
 
     def __init__(self):
         self.fails_after: int | None = None
@@ -40,19 +50,23 @@ class Late:
         self.seen: list[int] = []
         """How many shards training had when it waited."""
         self._is_training, self._go, self._reason = False, threading.Event(), None
-        self._shards = 0
+        self._shards, self._thread = 0, threading.Thread()
+        self.is_stopped = False
+        """Whether training needs no more of it."""
 
     def __call__(self, recipe, root, tokenizer, progress):
         self._arguments, self._reason, self._is_training = (recipe, root, False, tokenizer), None, False
-        self.seen = []
+        self._go.clear()
+        self.seen, self.is_stopped = [], False
         return self
 
     def __enter__(self):
-        threading.Thread(target=self._run, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_):
-        self._go.set()
+        self.stop()
 
     def _run(self):
         try:
@@ -63,18 +77,30 @@ class Late:
     def quiet(self):
         self._is_training = True
 
+    def stop(self):
+        self.is_stopped = True
+        self._go.set()
+        self._thread.join()
+
+    def perf_counter(self):
+        return time.perf_counter()
+
     def failure(self):
         return self._reason
 
     def record(self, folder, progress):
         write_progress(folder, progress)
+        if threading.current_thread() is not self._thread:
+            return
         self._shards = progress.train.counts.shards
         if self._shards == self.fails_after:
             self.fails_after = None
             raise AxionError("the disk is full; finished shards are kept")
-        if self._shards:
+        if sum(tokens for source, _, _, _, tokens, *_ in progress.train.rows if source == "text") >= SHARD / 4:
             self._go.wait()
             self._go.clear()
+            if self.is_stopped:
+                raise AxionError("killed")
 
     def sleep(self, seconds):
         if self._is_training and self._shards not in self.seen:
@@ -108,8 +134,18 @@ def whole(recipe, tmp_path):
     return found
 
 
-def test_a_run_on_growing_data_is_the_one_on_finished_data(recipe, whole, late, tmp_path, capsys):
+def test_a_run_on_growing_data_is_the_one_on_finished_data(recipe, whole, late, tmp_path, monkeypatch, capsys):
+    opened, waited, open_shard = Counter(), [], shards_module._open_shard
+
+    def count(folder, stem):
+        opened.update([stem] if threading.current_thread() is threading.main_thread() else ())
+        return open_shard(folder, stem)
+
+    monkeypatch.setattr(shards_module, "_open_shard", count)
+    monkeypatch.setattr(Recorder, "leave_out", lambda _, seconds: waited.append(seconds))
     assert result(train(recipe, tmp_path / "run", backend="torch")) == whole
+    assert opened["train-00000"] == 2 and all(opened[f"train-{number:05d}"] == 1 for number in range(1, 5))
+    assert sum(waited) > 5 * 0.02
     shards = whole[2]["shards"]["train"]["shards"]
     assert shards == 6 and whole[3] == {"order": "shards", "per_epoch": BUDGET // 64}
     assert late.seen == [1, 2, 3, 4, 5]
@@ -129,16 +165,116 @@ def test_a_preparation_that_fails_ends_the_run_and_the_next_start_goes_on(recipe
     assert result(train(recipe, tmp_path / "run", resume=True, backend="torch")) == whole
 
 
+def test_a_run_of_few_steps_waits_for_what_it_reads(recipe, whole, late, tmp_path):
+    few = recipe.model_copy(update={"training": recipe.training.model_copy(update={"max_steps": 4})})
+    run = train(few, tmp_path / "run", backend="torch")
+    recorded = read_json(run / RUN_FILE)
+    assert recorded["finished"] and recorded["steps"] == 4 and recorded["windows"] == whole[3]
+    assert late.seen == [1] and late.is_stopped  # five steps of 512 tokens are less than two shards
+    assert recorded["data"]["shards"]["train"]["shards"] == 2
+    assert recorded["data"]["train"]["tokens"] == recorded["data"]["train"]["by_source"]["text"]["tokens"] > 4000
+    assert whole[2].keys() == recorded["data"].keys() and not list((tmp_path / "data").glob("tiny-*"))
+    preparing.prepare(few, progress=False)
+    again = train(few, tmp_path / "again", backend="torch")
+    assert sha256(run / "final" / "model.safetensors") == sha256(again / "final" / "model.safetensors")
+
+
 def test_sources_that_end_early_end_the_run(recipe, late, tmp_path, monkeypatch):
     monkeypatch.setattr(feed, "promises", lambda *_: True)
     data = recipe.data.model_copy(update={"max_tokens": 10**6})
     recipe = recipe.model_copy(update={"data": data})
     with pytest.raises(AxionError, match=r"the sources have \d\d,\d\d\d tokens, fewer than data\.max_tokens") as error:
         train(recipe, tmp_path / "run", backend="torch")
-    assert str(error.value).endswith(" is saved")  # it cannot be resumed
-    with pytest.raises(AxionError, match=r"was started with 15625 windows an epoch, and its data fills \d+ now"):
+    assert str(error.value).endswith(
+        " is saved but cannot be resumed; all of the data is prepared now: start another run with --out DIR"
+    )
+    with pytest.raises(AxionError, match=r"^the sources have .* for which the steps of this run were counted; start"):
         train(recipe, tmp_path / "run", resume=True, backend="torch")
     assert read_json(train(recipe, tmp_path / "other", backend="torch") / RUN_FILE)["finished"]
+
+
+@pytest.fixture
+def mixed(recipe):
+    """Of problems and stories; the run ends long before it has read all."""
+    sources = (WordProblems(count=12), *recipe.data.sources)
+    held_out = {"max_validation_bytes": 2000, "val_fraction": 0.3}
+    return recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"sources": sources, **held_out}),
+            "training": recipe.training.model_copy(update={"max_steps": 9}),
+        }
+    )
+
+
+def test_training_begins_with_the_first_shard_of_the_last_source(mixed, late, tmp_path, monkeypatch):
+    run = train(mixed, tmp_path / "run", backend="torch")
+    early = read_json(run / RUN_FILE)
+    whole = preparing.prepare(mixed, progress=False)
+    begins = whole.last_source_begins
+    assert (
+        whole.train.sources[begins - 1 : begins + 1].tolist() == [0, 1]
+        and early["data"]["last_source_begins"] == begins
+    )
+    ends = [whole.train.lengths[begins:end].sum() for end in whole.train.first_documents[1:]]
+    begun = 1 + next(number for number, tokens in enumerate(ends) if tokens >= SHARD / 4)
+    assert 1 < begun < early["data"]["shards"]["train"]["shards"] < len(whole.train.shards) and late.is_stopped
+    assert late.seen[0] == begun
+    assert sha256(run / "final" / "model.safetensors") == result(train(mixed, tmp_path / "late", backend="torch"))[0]
+    monkeypatch.setattr(Mixture, "train", lambda *_: pytest.fail("the training data was read"))
+    assert set(whole.held_out.sources) == {0, 1} and {each.source for each in whole.validation} == {"text"}
+    anew = preparing.validation_documents(whole.data, whole.tokenizer)
+    assert [each.ids.tolist() for each in anew] == [each.ids.tolist() for each in whole.validation]
+
+
+def test_a_run_of_all_there_is_resumes_although_its_data_is_gone(recipe, late, tmp_path, monkeypatch):
+    data = recipe.data.model_copy(update={"max_tokens": 10**6})
+    training = recipe.training.model_copy(update={"max_steps": 4, "checkpoints": 2})
+    recipe = recipe.model_copy(update={"data": data, "training": training})
+    preparing.prepare(recipe, progress=False)
+    expected = result(run := train(recipe, tmp_path / "run", backend="torch"))
+    shutil.rmtree(run / "final")
+    shutil.rmtree(run / "checkpoint-4")
+    shutil.rmtree(tmp_path / "data")
+    write_json(run / RUN_FILE, read_json(run / RUN_FILE) | {"finished": False})
+    monkeypatch.setattr(feed, "promises", lambda *_: True)
+    assert result(train(recipe, run, resume=True, backend="torch")) == expected
+    assert not late.seen
+
+
+@pytest.mark.parametrize(
+    ("batch", "number", "advice"), [(8, 0, "the same command starts again"), (16, 1, "continue with --resume")]
+)
+def test_a_signal_before_the_first_step_is_one_line(recipe, late, tmp_path, monkeypatch, batch, number, advice):
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"batch_size": batch})})
+    sleep = late.sleep
+
+    def receive(seconds):
+        sleep(seconds)
+        if len(late.seen) == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(late, "sleep", receive)
+    with pytest.raises(Interrupted) as error:
+        train(recipe, tmp_path / "run", backend="torch")
+    assert str(error.value) == f"stopped before the first step; what is prepared of the data is kept; {advice}"
+
+
+def test_waiting_for_data_is_not_training():
+    recorder = object.__new__(Recorder)
+    recorder._seconds_before, recorder._started = 5.0, time.perf_counter() - 10
+    recorder.leave_out(4)
+    assert 11 <= recorder._seconds() < 11.5
+
+
+def test_a_preparation_that_ends_without_the_data_is_a_failure(recipe, tmp_path, monkeypatch):
+    command = [sys.executable, "-c", "import sys; sys.stdin.buffer.read(1)"]
+
+    def start(*_, **__):
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    monkeypatch.setattr(ahead, "start_module", start)
+    with pytest.raises(AxionError, match=r"^the process that prepares the data has ended$"):
+        train(recipe, tmp_path / "run", backend="torch")
 
 
 def test_a_run_of_an_earlier_version_keeps_its_order(recipe, tmp_path, monkeypatch):
@@ -170,7 +306,7 @@ def test_the_process_says_why_it_failed_and_prepares(recipe, tmp_path):
     growing = GrowingData(recipe, tmp_path / "data")
     with Preparation(recipe, tmp_path / "data", None, progress=False) as preparation:
         preparation.quiet()
-        while not ((finished := growing.finished()) and finished.summary):
+        while not ((finished := growing.finished()) and finished.is_complete):
             assert preparation.failure() is None
             time.sleep(0.05)
     growing.advance(finished)

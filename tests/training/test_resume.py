@@ -258,6 +258,11 @@ def test_a_run_of_another_version_is_not_reported_as_having_other_data(tiny, tmp
         (tmp_path / "run.json").write_text(json.dumps(info | recorded))
         with pytest.raises(AxionError, match="was prepared by another version of Axion or of tokenizers; start a new"):
             find_earlier(tmp_path, tiny(), resume=True)
+    beginning = tiny("data.max_tokens=1000", "data.shard_tokens=500")  # versions that held out other documents of it
+    info |= {"recipe": beginning.to_yaml(), "data_versions": data_versions(tiny().data)}
+    (tmp_path / "run.json").write_text(json.dumps(info))
+    with pytest.raises(AxionError, match="was prepared by another version of Axion"):
+        find_earlier(tmp_path, beginning, resume=True)
 
 
 @pytest.mark.parametrize("name", ["final", "metrics.csv", "recipe.yaml"])

@@ -229,6 +229,39 @@ def test_torchrun_ends_within_a_minute_of_a_signal_to_one_process(folder, tmp_pa
     assert expected in errors, errors
 
 
+def work_and_note(folder: Path, overrides: tuple[str, ...], out: Path, resume: bool, environment: dict) -> None:
+    """As `work`; a file beside the run says how many shards it began with, and whether others were missing."""
+    from axion.training import feed
+
+    follow = feed.Feed.follow
+
+    def note(self, windows, steps):
+        if environment["RANK"] == "1":
+            out.with_suffix(".txt").write_text(f"{len(windows.documents.shards)} {self.is_growing}")
+        follow(self, windows, steps)
+
+    feed.Feed.follow = note
+    work(folder, overrides, out, resume, environment)
+
+
+@pytest.mark.slow
+def test_two_processes_begin_while_the_data_is_prepared(run_group, folder, tmp_path):
+    text = tmp_path / "stories.txt"
+    text.write_text(
+        "<|endoftext|>".join(f"Story {n} of a goat that ate grass by the river {n * n}." for n in range(9000))
+    )
+    settings = (
+        *(f"data.sources=[{{kind: arithmetic, count: 100}}, {{kind: text, files: {text}}}]", "training.epochs=1"),
+        *("data.max_tokens=180000", "data.shard_tokens=8000", "data.holdout_fraction=0", "training.batch_size=32"),
+    )
+    for run in ("early", "late"):  # the second finds all of the data
+        run_group(2, tmp_path / run, *settings, "training.max_steps=80", function=work_and_note)
+    began = [(tmp_path / f"{run}.txt").read_text().split() for run in ("early", "late")]
+    assert began[0][1] == "True" and began[1][1] == "False" and int(began[0][0]) < int(began[1][0])
+    weights = [load_file(tmp_path / run / "final" / "model.safetensors") for run in ("early", "late")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 @pytest.mark.parametrize(
     ("overrides", "processes", "message"),
     [

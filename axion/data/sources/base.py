@@ -5,9 +5,10 @@ A kind of source is one file in this folder with one subclass of `Source`, liste
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -15,8 +16,21 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 from pydantic import PrivateAttr
 
 from axion.checksums import identify, remembered_sha256
-from axion.data.sources.files import RECORDS, Record, check_file, files_passed_over, list_files, read_records, suffix_of
-from axion.data.sources.hub import Cursor, hub_bytes, read_hub, resolve_revision, stream_hub
+from axion.data.sources.files import (
+    FEWEST_RECORDS,
+    RECORDS,
+    SAMPLE_BYTES,
+    SAMPLE_RECORDS,
+    Record,
+    check_file,
+    count_records,
+    decompressed_bytes,
+    files_passed_over,
+    list_files,
+    read_records,
+    suffix_of,
+)
+from axion.data.sources.hub import Cursor, hub_bytes, hub_rows, read_hub, resolve_revision, stream_hub
 from axion.data.split import Side, Split
 from axion.errors import AxionError
 from axion.settings import Paths, Section
@@ -114,6 +128,10 @@ class Source(Section):
         """About how much text there is, where that is known before it is read. Raises AxionError as `documents`."""
         return None
 
+    def text_bytes(self, split: Split, seed: int) -> int | None:
+        """About how many bytes of text that carries loss the documents have, where their number is known."""
+        return None
+
     def local_paths(self) -> list[str]:
         """The local files that the documents come from."""
         return []
@@ -157,6 +175,7 @@ class FileSource(Source):
     local_files: list[LocalFile] | None = None
     """Filled in by a release: the name and SHA-256 of each of `files`."""
     _cursor: Cursor | None = PrivateAttr(None)
+    _key: str | None = PrivateAttr(None)
 
     @property
     def is_from_hub(self) -> bool:
@@ -179,6 +198,12 @@ class FileSource(Source):
         source._cursor = cursor
         return source
 
+    def at_key(self, key: str) -> Self:
+        """This source, which `--set data.sources.KEY` names: by its number where several have its kind."""
+        source = self.model_copy()
+        source._key = key
+        return source
+
     def _are_copy(self, files: list[str], part: Part) -> bool:
         """Whether local files are the known copy of a split of `hub_id`. They are read only where one is known."""
         known = self._copy(part)
@@ -195,6 +220,40 @@ class FileSource(Source):
             return None
         with self._advising("files"):
             return hub_bytes(str(self.hub_id), self.hub_config, "train", self.revision)
+
+    def text_bytes(self, split: Split, seed: int) -> int | None:
+        """Judged by the first records of every file, or of the data set on the Hub. Other fields don't count.
+
+        Raises:
+            AxionError: as `documents`.
+        """
+        if self.num_bytes() is None:
+            return None
+        if not self.files:
+            return self._text_of_records(self._count_on_hub(), SAMPLE_RECORDS, split, seed)
+        paths, total = self.local_paths(), 0
+        sample = max(SAMPLE_RECORDS // len(paths), FEWEST_RECORDS)
+        for path in paths:
+            if suffix_of(path) in RECORDS:
+                source = self.model_copy(update={"files": [path]})
+                total += source._text_of_records(count_records(path, sample), sample, split, seed)
+            else:
+                total += decompressed_bytes(path)
+        return total
+
+    def _text_of_records(self, count: int, sample: int, split: Split, seed: int) -> int:
+        """The text of so many records, judged by the first ones."""
+        records = size = 0
+        with suppress(AxionError):  # the preparation says what is wrong with the file
+            for document in islice(self.documents(split, seed), sample):
+                records, size = records + 1, size + document.num_bytes
+                if size >= SAMPLE_BYTES:
+                    break
+        return count * size // max(records, 1)
+
+    def _count_on_hub(self) -> int:
+        with self._advising("files"):
+            return hub_rows(str(self.hub_id), self.hub_config, "train", self.revision)
 
     def local_paths(self) -> list[str]:
         """The local files that the documents come from. Raises AxionError for a folder that has none."""
@@ -215,6 +274,11 @@ class FileSource(Source):
             f"{names_of(self.local_paths())} is not what the model was trained on: that was "
             f"{names_of([file.name for file in self.local_files or ()])} with the sha256 {recorded[0][:12]}…"
         )
+
+    def file_options(self) -> list[str]:
+        """What `--set` needs to read the documents of a release of this source again; [] if the Hub has them."""
+        names = [Path(path).name for path in self.local_paths()] or [file.name for file in self.local_files or ()]
+        return [] if self.is_from_hub or not names else [self._option("files", names)]
 
     def records(self, *fields: str) -> Iterator[Record]:
         """The records of the local files, or else of the Hub's train split.
@@ -251,7 +315,11 @@ class FileSource(Source):
         return AxionError(f"{reason}; give {self._advice('files')}")
 
     def _advice(self, setting: str) -> str:
-        return f"--set data.sources.{self.kind}.{setting}=FILE"
+        return f"--set {self._option(setting, ['FILE'])}"
+
+    def _option(self, setting: str, names: Sequence[str]) -> str:
+        value = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
+        return f"data.sources.{self._key or self.kind}.{setting}={value}"
 
     def pinned(self) -> Self:
         if self.files or not self.is_from_hub:

@@ -29,6 +29,12 @@ RECORDS = (".jsonl", ".parquet")
 PARQUET_ROWS = 1024
 """Rows of a Parquet file that are read at a time."""
 
+SAMPLE_RECORDS, SAMPLE_BYTES = 10_000, 2**24
+"""How much text there is, is judged by at most so many of the first records or bytes."""
+
+FEWEST_RECORDS = 100
+"""Of each of many files, at least so many."""
+
 
 class Record(NamedTuple):
     """One record of a data set."""
@@ -151,6 +157,18 @@ def _read_jsonl(path: str, fields: Collection[str]) -> Iterator[Record]:
 
 
 def _read_parquet(path: str, fields: Collection[str]) -> Iterator[Record]:
+    with _parquet(path) as table:
+        columns = list(fields) if fields and set(fields) <= set(table.schema_arrow.names) else None
+        number = 0
+        for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
+            for row in batch.to_pylist():
+                number += 1
+                yield Record(row, f"{path}, row {number}")
+
+
+@contextmanager
+def _parquet(path: str) -> Iterator[Any]:
+    """An open Parquet file. Raises AxionError where it cannot be read."""
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
@@ -159,15 +177,41 @@ def _read_parquet(path: str, fields: Collection[str]) -> Iterator[Record]:
             shutil.copyfileobj(file, plain)  # a Parquet file is read from its end
             file = plain
         try:
-            table = ParquetFile(file)
-            columns = list(fields) if fields and set(fields) <= set(table.schema_arrow.names) else None
-            number = 0
-            for batch in table.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield Record(row, f"{path}, row {number}")
+            yield ParquetFile(file)
         except (pyarrow.ArrowException, OSError) as error:
             raise AxionError(f"{path} cannot be read as Parquet: {one_line(error, 120)}") from None
+
+
+def count_records(path: str, sample: int) -> int:
+    """The number of records in a Parquet file, and about that in a JSONL file, judged by the first `sample` ones.
+
+    Raises:
+        AxionError: as `read_records` does.
+    """
+    if suffix_of(path) == ".parquet":
+        with _parquet(path) as table:
+            return table.metadata.num_rows
+    records = size = 0
+    for line in read_lines(path):
+        records, size = records + bool(line.strip()), size + len(line.encode())
+        if records >= sample or size >= SAMPLE_BYTES:
+            break
+    return round(records * decompressed_bytes(path) / max(size, 1))
+
+
+def decompressed_bytes(path: str) -> int:
+    """The size of a file; of a compressed one about what it has decompressed, judged by its beginning.
+
+    Raises:
+        AxionError: it cannot be read.
+    """
+    size = check_file(path).stat().st_size
+    if not _is_compressed(path):
+        return size
+    with _opened(path) as file:
+        plain = len(file.read(SAMPLE_BYTES))
+        read = file.fileobj.tell()
+    return plain if plain < SAMPLE_BYTES else size * plain // read
 
 
 def _parse(line: str, where: str, needed: Collection[str]) -> Record:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
@@ -97,6 +98,11 @@ class Gsm8k(FileSource):
             yield plain(text, self.kind, side, self.language)
             if side is Side.TRAIN and problem.reasoning is not None and rng.random() < self.direct_fraction:
                 yield plain(problem.document(direct=True), self.kind, side, self.language)
+
+    def file_options(self) -> list[str]:
+        names = [Path(path).name for path in self.test_paths()]
+        tests = [self._option("test_files", names)] if names and not self.test_is_from_hub else []
+        return super().file_options() + tests
 
     def test_paths(self) -> list[str]:
         return list_files(self.test_files or [], self.suffixes)

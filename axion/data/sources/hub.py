@@ -76,6 +76,11 @@ def hub_bytes(hub_id: str, config: str | None, split: str, revision: str | None)
     return _rows(hub_id, config, split, revision).data.nbytes
 
 
+def hub_rows(hub_id: str, config: str | None, split: str, revision: str | None) -> int:
+    """The number of records of one split. Raises AxionError as `read_hub`."""
+    return len(_rows(hub_id, config, split, revision))
+
+
 class Place(NamedTuple):
     """A place in a stream of rows, from which it can be read again."""
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 
 import pyarrow
 import pytest
@@ -9,7 +10,8 @@ from pyarrow import parquet
 
 from axion.cli import app, run
 from axion.data.openings import opening
-from axion.data.sources import Chat, Gsm8k, Text, named_sources
+from axion.data.sources import Chat, Gsm8k, Text, base, named_sources
+from axion.data.sources import files as files_module
 from axion.data.sources.files import read_lines
 from axion.data.split import Split
 from axion.errors import AxionError
@@ -49,6 +51,27 @@ def test_every_form_gives_the_same_documents(forms):
     for path in forms:
         assert texts(path) == STORIES, path.name
     assert [file["sha256"] for file in Text(files=[str(forms[4])]).released()["local_files"]] == [sha256(forms[4])]
+
+
+def test_how_much_text_there_is_does_not_depend_on_its_form(tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "SAMPLE_RECORDS", 200)
+    stories = [f"Story {n} of a goat that ate grass by the river {n * n}." * (1 + n % 3) for n in range(2000)]
+    size, noise = sum(map(len, stories)), ["https://example.org/" * 20] * len(stories)
+    (tmp_path / "a.txt").write_text("<|endoftext|>".join(stories))
+    rows = [{"text": story, "url": url} for story, url in zip(stories, noise, strict=True)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n\n" for row in rows))
+    write_parquet(tmp_path / "a.parquet", text=stories, url=noise)
+    plain, wrong = [tmp_path / f"a.{suffix}" for suffix in ("txt", "jsonl", "parquet")], []
+    for paths in ([path] for path in [*plain, *map(compress, plain)]):
+        source = Text(files=[str(path) for path in paths])
+        assert abs(source.text_bytes(Split(0.05, 0, 0.0), 1) / size - 1) < 0.25, paths
+        wrong.append(abs(source.num_bytes() / size - 1) > 0.5)
+    assert wrong == [False, *[True] * 5]  # what the sizes of the files say
+    (tmp_path / "digits.txt").write_text(random.Random(0).randbytes(2**21).hex())
+    monkeypatch.setattr(files_module, "SAMPLE_BYTES", 2**21)
+    assert abs(files_module.decompressed_bytes(str(compress(tmp_path / "digits.txt"))) / 2**22 - 1) < 0.15
+    both = Text(files=[str(path) for path in plain[1:]])
+    assert abs(both.text_bytes(Split(0.05, 0, 0.0), 1) / size - 2) < 0.25
 
 
 def test_problems_and_conversations_are_read_from_parquet_too(tmp_path):
@@ -170,6 +193,14 @@ def test_settings_of_two_texts_need_their_numbers(forms):
         load_recipe("axion1-v0.1", ["data.sources.text.text_field=story"], own)
     recipe = load_recipe("axion1-v0.1", ["data.sources.1.text_field=story"], own)
     assert [source.text_field for source in recipe.data.sources] == ["text", "story"]
+    released = recipe.data.model_validate(recipe.data.released()).with_local_copies(recipe.data)
+    released = released.model_copy(
+        update={"sources": [each.model_copy(update={"files": None}) for each in released.sources]}
+    )
+    with pytest.raises(AxionError, match=r"was read from a\.txt; give --set data\.sources\.0\.files=FILE"):
+        next(released.sources[0].documents(Split(0.3, 0, 0.0), 1))
+    assert released.sources[1]._advice("files") == "--set data.sources.1.files=FILE"
+    assert load_recipe("axion1-v0.3").data.sources[-1]._advice("files") == "--set data.sources.text.files=FILE"
 
 
 def test_a_name_is_a_path_before_it_is_a_data_set(tmp_path, monkeypatch):
