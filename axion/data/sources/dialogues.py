@@ -151,13 +151,16 @@ def dialogues_tests(
     found: dict[str, DialogueTest] = {}
     counts = Counter[TurnKind]()
     for dialogue in islice(endless, DIALOGUES_PER_TEST * count):
-        for number, turn in enumerate(dialogue.turns, start=1):
-            test = _test(dialogue, number)
-            is_wanted = turn.kind in wanted and counts[turn.kind] < each and _is_new(turn, holdout)
-            if is_wanted and str(test.messages) not in found:
-                found[str(test.messages)] = test
-                counts[turn.kind] += 1
-        if all(counts[each_kind] == each for each_kind in wanted):
+        suitable = [
+            number
+            for number, turn in enumerate(dialogue.turns, start=1)
+            if turn.kind in wanted and counts[turn.kind] < each and _is_new(turn, holdout)
+        ]
+        if suitable:  # one test of a dialogue, so that they are independent
+            test = _test(dialogue, min(suitable, key=lambda number: counts[dialogue.turns[number - 1].kind]))
+            counts[test.kind] += str(test.messages) not in found
+            found.setdefault(str(test.messages), test)
+        if sum(counts.values()) == each * len(wanted):
             break
     return list(found.values())[:count]
 

@@ -14,7 +14,7 @@ from axion.errors import AxionError
 from tests.data.conftest import digest
 
 HOLDOUT = 0.05
-LETTERS_OF_WORLDS = "IXSPQC"
+LETTERS_OF_WORLDS = "IXSPQCD"
 
 
 @pytest.fixture(scope="module")
