@@ -115,7 +115,7 @@ def collect_facts(
         "data": log["data"],
         "tokenizer": recipe["tokenizer"] if recipe["tokenizer"].get("kind", "bpe") != "bpe" else None,
         "openings": log.get("openings", []),
-        "chats": data.find(Chat) is not None,
+        "chats": data.has_chats,
         "start": recipe.get("start"),
         "lora": recipe.get("lora"),
         "training": {
