@@ -55,7 +55,7 @@ class Effort:
     """Whether to include contenders under torch.compile, each of which takes up to a minute to start."""
     every_setting: bool = True
     """Whether to try all contenders of a group, or the first alone."""
-    whole_steps: int = 400
+    whole_steps: int = 200
     """Steps of each run of the complete `axion train`."""
     whole_rounds: int = 3
     contexts: tuple[int, ...] = (128, 512, 2048)

@@ -9,7 +9,7 @@ others.
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -174,22 +174,28 @@ def _left_out(processor: str, part: Mapping) -> str:
     return f"Left out on {processor}:\n\n" + "".join(lines) + "\n" if lines else ""
 
 
-def measure(effort: Effort, names: list[str], kept: Mapping[str, dict]) -> dict:
-    """Measure some parts and take the others from `kept`; returns the report."""
+def measure(effort: Effort, names: list[str], kept: Mapping[str, dict], keep: Callable[[dict], None]) -> dict:
+    """Measure some parts and take the others from `kept`; returns the report.
+
+    Args:
+        keep: receives the report so far after each part, so that a later one that fails loses nothing.
+    """
     start = time.monotonic()
 
     def say(line: str) -> None:
         print(f"[{time.monotonic() - start:5.0f} s] {line}", flush=True)
 
-    parts = dict(kept)
+    parts, report = dict(kept), {}
     for name in names:
         part = PARTS[name].measure(effort, say)
         parts[name] = {"measured": time.strftime("%Y-%m-%d"), "machine": machine()} | part
-    ordered = {name: parts[name] for name in PARTS if name in parts}
-    report = build_report([], backend=str(choose("auto", config_of("v0.1"), "training")), parts=ordered)
-    del report["rows"]  # made from the parts wherever they are shown
-    report["libraries"] = libraries() | llama_version()
-    return report | {"minutes": round((time.monotonic() - start) / 60, 1), "quick": effort == QUICK}
+        ordered = {name: parts[name] for name in PARTS if name in parts}
+        report = build_report([], backend=str(choose("auto", config_of("v0.1"), "training")), parts=ordered)
+        del report["rows"]  # made from the parts wherever they are shown
+        report["libraries"] = libraries() | llama_version()
+        report |= {"minutes": round((time.monotonic() - start) / 60, 1), "quick": effort == QUICK}
+        keep(report)
+    return report
 
 
 def llama_version() -> dict[str, str]:
@@ -214,10 +220,11 @@ def main() -> None:
     if options.quick and options.docs:
         parser.error("--quick cannot be combined with --docs: its figures are meaningless")
     kept = {}
-    if options.only and options.docs and (path := file_of(machine())).is_file():
+    if options.docs and (path := file_of(machine())).is_file():
         kept = json.loads(path.read_text(encoding="utf-8"))["parts"]
+    keep = save_results if options.docs else lambda report: None
     try:
-        report = measure(QUICK if options.quick else FULL, names, kept)
+        report = measure(QUICK if options.quick else FULL, names, kept, keep)
     except AxionError as error:
         raise SystemExit(f"benchmarks.performance: {error}") from None
     print("\n" + "\n".join(blocks({title(report["machine"]): report}).values()))
@@ -225,7 +232,6 @@ def main() -> None:
     if options.json:
         write_json(options.json, report)
     if options.docs:
-        save_results(report)
         write_page()
 
 

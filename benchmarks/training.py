@@ -92,7 +92,7 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
     figures, tried, left_out, backend = [], [], [], None
     for size in (*effort.sizes, *effort.other_families):
         chosen = contenders(size, effort.compiled)
-        for threads in reversed(effort.threads):
+        for threads in reversed(effort.threads) if size == effort.sizes[0] else effort.threads[-1:]:
             with Field(size, ["step"], effort.seconds, say) as field:
                 for contender in to_try([Contender(*each, threads) for each in chosen], effort):
                     field.enter(contender, lambda contender=contender, size=size: start(contender, size, effort))
