@@ -52,6 +52,7 @@ TEXTS: Mapping[str, str] = {
     "data_arithmetic": "arithmetic",
     "data_word problems": "word problems",
     "data_phrasings": "arithmetic as people ask it",
+    "data_stories": "one-step stories",
 }
 """The English texts of the rows. A translation has the same keys, and in each text the same fields."""
 
