@@ -84,7 +84,7 @@ def draw_expert_load(load: Sequence[Sequence[float]], rows: Sequence[RoutingRow]
             axes.bar(positions, heights, 0.92 * width, color=PALETTE[expert % len(PALETTE)], label=label)
         axes.axhline(1, color=INK, lw=1.2, ls="--", label="fair share")
         axes.set(title=title, xlabel="layer", ylabel="load (1 = fair share)")
-        names = [f"{row.layer}\nloop {row.loop}" if is_looped else str(row.layer) for row in rows]
+        names = [row.label(rows).removeprefix("layer ").replace(", ", "\n") for row in rows]
         axes.set_xticks(range(len(load)), names)
         axes.set_ylim(0, 1.12 * max(1.0, max(max(layer) for layer in load)))
         axes.grid(axis="y", color=PALE, lw=0.7)

@@ -52,6 +52,6 @@ def test_the_load_is_drawn_for_few_and_for_many_experts(experts, tmp_path):
 def test_layers_are_numbered_as_in_the_model(tmp_path, monkeypatch):
     names = []
     monkeypatch.setattr(charts.Axes, "set_xticks", lambda axes, places, labels: names.append(labels))
-    for rows in ([RoutingRow(3), RoutingRow(4)], [RoutingRow(2), RoutingRow(2, loop=2)]):
-        charts.draw_expert_load([[1.0] * 4] * 2, rows, "load", tmp_path / "load.png")
-    assert names == [["3", "4"], ["2\nloop 1", "2\nloop 2"]]
+    for rows in ([RoutingRow(3), RoutingRow(4)], [RoutingRow(2), RoutingRow(2, loop=2), RoutingRow(3)]):
+        charts.draw_expert_load([[1.0] * 4] * len(rows), rows, "load", tmp_path / "load.png")
+    assert names == [["3", "4"], ["2\nloop 1", "2\nloop 2", "3"]]
