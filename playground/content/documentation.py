@@ -134,7 +134,7 @@ def _numbers(model: OpenModel, language: Language) -> dict[str, object]:
         "context": facts.context,
     }
     mixture = {
-        "layers": facts.layers,
+        "layers": facts.mixture_layers,
         "experts": facts.experts,
         "per_token": facts.experts_per_token,
         "shared": facts.shared_experts,
