@@ -49,12 +49,9 @@ TEXTS: Mapping[str, str] = {
     "memory_note": "{libraries} MB of it Python and its libraries",
     "one_loop_note": "{note}; {loops} loop",
     "loops_note": "{note}; {loops} loops",
-    "data_arithmetic": "arithmetic",
-    "data_word problems": "word problems",
-    "data_phrasings": "arithmetic as people ask it",
-    "data_stories": "one-step stories",
 }
-"""The English texts of the rows. A translation has the same keys, and in each text the same fields."""
+"""The English texts of the rows. A translation has the same keys, and in each text the same fields. It may also have
+names for kinds of data, as `data_word problems`."""
 
 
 class NumberFormat(Protocol):

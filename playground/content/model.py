@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 
+from axion.data.sources import SOURCES
 from axion.errors import AxionError
 from axion.evaluation.results import MalformedResults, Row, result_rows
 from playground.content.charts import Chart, curve, linear_axis, log_axis
@@ -101,7 +102,10 @@ def _read_curves(model: OpenModel) -> tuple[Curves | None, str]:
 
 
 def _results(model: OpenModel, language: Language) -> list[Row]:
+    kinds = texts("model", language)
+    names = {f"data_{kind.replace('_', ' ')}": kinds[f"source_{kind}"] for kind in SOURCES}
+    translated = {**texts("results", language), **names}
     try:
-        return result_rows(model.release.info.get("results", {}), texts("results", language), LocaleNumbers(language))
+        return result_rows(model.release.info.get("results", {}), translated, LocaleNumbers(language))
     except MalformedResults as error:
         raise AxionError(f"{model.name}: release.json is broken: {error}; build it again") from None

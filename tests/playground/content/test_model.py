@@ -94,6 +94,11 @@ def test_measured_values_are_shown_and_escaped(folder):
     assert "96.0%" in html and "96 of 100" in html and "test set" not in html
     assert "96 de 100" in model_html(opened(folder), "pt")
 
+    loss = {"documents": 3, "tokens": 40, "nats_per_token": 2.0, "bits_per_byte": 1.5}
+    write_info(folder, results={"validation": loss | {"data": "arithmetic, word problems, mine.txt"}})
+    assert "sums and differences, word problems, mine.txt, held-out" in model_html(opened(folder), "en")
+    assert "somas e diferenças, problemas de vários passos, mine.txt, doc" in model_html(opened(folder), "pt")
+
     results["arithmetic"]["scores"][0]["language"] = "<img>"
     write_info(folder, results=results)
     with pytest.raises(AxionError, match=r"release\.json is broken"):
