@@ -170,8 +170,10 @@ def test_other_x86_instruction_sets(tmp_path, march):
     """AVX2 and SSE: compiled, and compared with PyTorch in a separate process."""
     if platform.machine() not in {"x86_64", "AMD64"}:
         pytest.skip("these are x86 processors")
+    looped = "two looped layers, factors, one key"
     tests = [
         "test_blocks.py::test_loss_logits_and_every_gradient[odd widths, one head, dense first layer]",
+        f"test_blocks.py::test_dropout_has_the_same_mask_forwards_and_backwards_at_every_place[{looped}]",
         "test_decoder.py::test_every_shape_gives_the_models_logits_and_routing[wide latents]",
         "test_decoder.py::test_every_shape_gives_the_models_logits_and_routing[low rank, dense, looped]",
     ]
