@@ -1,4 +1,4 @@
-"""Training and scoring passes on the kernels: one autograd function for each block, and one for the head.
+"""Training and scoring passes on the kernels, block by block.
 
 `use_kernels(model)` replaces the forward pass of an ordinary `AxionForCausalLM`. The parameters stay the model's own,
 so optimizers, checkpoints, data parallelism and gradient accumulation work as before.
@@ -9,8 +9,7 @@ experts per token, V vocabulary.
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
 from types import MethodType
@@ -21,6 +20,15 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from axion.kernels.build import Unavailable, library
+from axion.kernels.functions import (
+    AttentionBlock,
+    DenseBlock,
+    Dropout,
+    EmbeddingDropout,
+    HeadLosses,
+    MixtureBlock,
+    head_logits,
+)
 from axion.kernels.plain import HARMLESS_HOOKS, unsupported_reason
 from axion.labels import IGNORED
 from axion.model.attention_axion import AxionLatentAttention
@@ -162,10 +170,10 @@ class _Passes:
             output_router_logits = config.output_router_logits
         config.depth(num_loops)  # raises the error that PyTorch raises
         places = (*self._angles(input_ids.shape[1]), _document_starts(position_ids))
-        router_logits, dropouts = [], self._dropouts()
+        router_logits, masks = [], _Masks()
 
         def run(index: int, layer: AxionDecoderLayer, hidden_BSD: torch.Tensor) -> torch.Tensor:
-            work = (layer, hidden_BSD, places, next(dropouts)(layer), next(dropouts)(layer))
+            work = (layer, hidden_BSD, places, masks.draw(layer), masks.draw(layer))
             if decoder.gradient_checkpointing and decoder.training:
                 hidden_BSD, logits_TE, experts_TK = checkpoint(self._layer, *work, use_reentrant=False)
             else:
@@ -177,8 +185,8 @@ class _Passes:
             return hidden_BSD
 
         hidden_BSD = decoder.embed_tokens(input_ids)
-        if (dropout := next(dropouts)(decoder)) is not None:
-            hidden_BSD = _Dropout.apply(self.library, dropout, hidden_BSD)
+        if (dropout := masks.draw(decoder)) is not None:
+            hidden_BSD = EmbeddingDropout.apply(self.library, dropout, hidden_BSD)
         shared, before_BSD = config.shared_layers, hidden_BSD
         for index, layer in enumerate(self.layers[: shared.start]):
             hidden_BSD = before_BSD = run(index, layer, hidden_BSD)
@@ -194,7 +202,7 @@ class _Passes:
         if labels is None:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             head = (decoder.norm.weight, self.model.lm_head.weight)
-            output.logits = _logits(self.library, hidden_BSD[:, kept, :], *head)
+            output.logits = head_logits(self.library, hidden_BSD[:, kept, :], *head)
             return output
         output.loss, output.plain_loss = self._losses(labels, hidden_BSD, decoder.norm, num_items_in_batch)
         if mtp_weight is not None and (mtp := self.model.mtp) is not None:
@@ -208,30 +216,15 @@ class _Passes:
             output.loss = output.loss + mtp_weight * output.mtp_loss
         return output
 
-    def _dropouts(self) -> Iterator[Callable[[nn.Module], Dropout | None]]:
-        """For each place of a pass, in order, the dropout of a module at that place; None where it has none."""
-        seed = None
-
-        def of(module: nn.Module, place: int) -> Dropout | None:
-            nonlocal seed
-            if not (module.training and module.dropout):
-                return None
-            if seed is None:  # from a generator whose state checkpoints keep, so that a resumed run has the same masks
-                seed = int(torch.randint(2**62, ()))
-            return Dropout.of(seed, place, cast(float, module.dropout))
-
-        for place in count():
-            yield lambda module, place=place: of(module, place)
-
     def _layer(self, layer: AxionDecoderLayer, hidden_BSD, places, after_attention, after_feed_forward):
         """A layer's result, and with experts the router's logits [T, E] and its choice [T, K]."""
         parameters = _attention_parameters(layer)
-        hidden_BSD = _Attention.apply(self.library, after_attention, *places, hidden_BSD, *parameters)
+        hidden_BSD = AttentionBlock.apply(self.library, after_attention, *places, hidden_BSD, *parameters)
         parameters = _feed_forward_parameters(layer)
         if not isinstance(layer.mlp, AxionMoE):
-            return _Dense.apply(self.library, after_feed_forward, hidden_BSD, *parameters), None, None
+            return DenseBlock.apply(self.library, after_feed_forward, hidden_BSD, *parameters), None, None
         router = (self.model.config, layer.mlp.gate.e_score_correction_bias)
-        return _Mixture.apply(self.library, after_feed_forward, *router, hidden_BSD, *parameters)
+        return MixtureBlock.apply(self.library, after_feed_forward, *router, hidden_BSD, *parameters)
 
     def _losses(self, labels_BS, hidden_BSD, norm: nn.Module, num_items_in_batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, smoothed in training mode, and the plain one: means, or sums over `num_items_in_batch`."""
@@ -240,8 +233,27 @@ class _Passes:
         smoothing = self.label_smoothing if self.model.training else 0.0
         head = (norm.weight, self.model.lm_head.weight)
         wanted = torch.is_grad_enabled()
-        smoothed, plain = _Losses.apply(self.library, wanted, smoothing, targets_BS, hidden_BSD, *head)
+        smoothed, plain = HeadLosses.apply(self.library, wanted, smoothing, targets_BS, hidden_BSD, *head)
         return smoothed / counted, plain / counted
+
+
+class _Masks:
+    """The dropout of every place in one pass."""
+
+    def __init__(self):
+        self._seed: int | None = None
+        self._places = count()
+
+    def draw(self, module: nn.Module) -> Dropout | None:
+        """That of the next place, which belongs to a module with a rate of `module.dropout`; None without dropout."""
+        place, rate = next(self._places), cast(float, module.dropout)
+        if not (module.training and rate):
+            return None
+        if (
+            self._seed is None
+        ):  # from a generator whose state checkpoints keep, so that a resumed run has the same masks
+            self._seed = int(torch.randint(2**62, ()))
+        return Dropout.of(self._seed, place, rate)
 
 
 def _labels_are_tokens(labels: torch.Tensor | None, vocabulary: int) -> bool:
@@ -312,247 +324,3 @@ def _feed_forward_parameters(layer: AxionDecoderLayer) -> Parameters:
         return [layer.post_attention_layernorm.weight, *_swiglu_parameters(mlp)]
     routed = [mlp.gate.weight, *(mlp.experts.get_parameter(name) for name in ("gate_up_proj", "down_proj"))]
     return [layer.post_attention_layernorm.weight, *routed, *_swiglu_parameters(mlp.shared_experts)]
-
-
-# --- Calls into C++ --------------------------------------------------------------------------------------------------
-
-
-def _address(tensor: torch.Tensor | None) -> ctypes.c_void_p:
-    """The address of a tensor's data; null for None."""
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
-
-
-def _pointers(tensors: Sequence[torch.Tensor | None]) -> ctypes.Array:
-    """A C struct of the addresses of tensors."""
-    return (ctypes.c_void_p * len(tensors))(*(None if t is None else t.data_ptr() for t in tensors))
-
-
-def _empty_like(parameters: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
-    return [None if parameter is None else torch.empty_like(parameter) for parameter in parameters]
-
-
-class Dropout(ctypes.Structure):
-    """csrc/training/dropout.h's struct of this name: the keys of one place in one pass, and the rate."""
-
-    _fields_ = (
-        *((name, ctypes.c_uint32) for name in ("first", "second", "threshold")),
-        ("scale", ctypes.c_float),
-    )
-
-    @classmethod
-    def of(cls, seed: int, place: int, rate: float) -> Dropout:
-        """The keys of the place with that number in the pass of that seed, a mix of both (splitmix64)."""
-        mixed = (seed + (place + 1) * 0x9E3779B97F4A7C15) % 2**64
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-            mixed = (mixed ^ (mixed >> shift)) * factor % 2**64
-        return cls(mixed % 2**32, mixed >> 32, round(rate * 2**32), 1 / (1 - rate))
-
-
-def _reference(dropout: Dropout | None):
-    """A pointer to the keys; null without dropout."""
-    return None if dropout is None else ctypes.byref(dropout)
-
-
-class _Batch(ctypes.Structure):
-    """csrc/training/attention_block.h's struct of this name."""
-
-    _fields_ = (
-        *((name, ctypes.c_int) for name in ("count", "tokens")),
-        *((name, ctypes.c_void_p) for name in ("cos", "sin", "starts", "hidden", "heads", "sums", "dropout")),
-    )
-
-    @classmethod
-    def of(cls, dropout: Dropout | None, hidden_BSD: torch.Tensor, *tensors: torch.Tensor | None) -> _Batch:
-        cos_Sp, sin_Sp, starts_BS, heads, sums_BHS = tensors
-        addresses = (_address(tensor) for tensor in (cos_Sp, sin_Sp, starts_BS, hidden_BSD, heads, sums_BHS))
-        return cls(*hidden_BSD.shape[:2], *addresses, ctypes.addressof(dropout) if dropout else None)
-
-
-class _Dropout(torch.autograd.Function):
-    """Dropout of the embeddings: csrc/training/dropout.cpp."""
-
-    @staticmethod
-    def forward(ctx, kernels, dropout, hidden_BSD):
-        ctx.kernels, ctx.dropout = kernels, dropout
-        return _dropped(kernels, dropout, hidden_BSD)
-
-    @staticmethod
-    def backward(ctx, dresult_BSD):
-        return None, None, _dropped(ctx.kernels, ctx.dropout, dresult_BSD)
-
-
-def _dropped(kernels: ctypes.CDLL, dropout: Dropout, hidden_BSD: torch.Tensor) -> torch.Tensor:
-    hidden_BSD = hidden_BSD.contiguous()
-    result_BSD = torch.empty_like(hidden_BSD)
-    tensors = (_address(hidden_BSD), _address(result_BSD))
-    kernels.axion_dropout(ctypes.byref(dropout), hidden_BSD.shape[:2].numel(), *tensors, torch.get_num_threads())
-    return result_BSD
-
-
-class _Attention(torch.autograd.Function):
-    """x + dropout(attention(norm(x))): csrc/training/attention_block.h."""
-
-    @staticmethod
-    def forward(ctx, kernels, dropout, cos_Sp, sin_Sp, starts_BS, hidden_BSD, *parameters):
-        hidden_BSD = hidden_BSD.contiguous()
-        batch, positions, _ = hidden_BSD.shape
-        heads = hidden_BSD.new_empty(batch, positions, kernels.axion_heads_row())
-        sums_BHS = hidden_BSD.new_empty(batch, kernels.axion_heads(), positions)
-        result_BSD = torch.empty_like(hidden_BSD)
-        saved = (hidden_BSD, cos_Sp, sin_Sp, starts_BS, heads, sums_BHS)
-        kernels.axion_attention_forward(
-            _pointers(parameters),
-            ctypes.byref(_Batch.of(dropout, *saved)),
-            _address(result_BSD),
-            torch.get_num_threads(),
-        )
-        ctx.kernels, ctx.dropout = kernels, dropout
-        ctx.save_for_backward(*saved, *parameters)
-        return result_BSD
-
-    @staticmethod
-    def backward(ctx, dresult_BSD):
-        tensors = ctx.saved_tensors  # to be read once: checkpointing computes them again
-        saved, parameters = tensors[:6], tensors[6:]
-        dresult_BSD = dresult_BSD.contiguous()
-        dhidden_BSD, gradients = torch.empty_like(dresult_BSD), _empty_like(parameters)
-        ctx.kernels.axion_attention_backward(
-            _pointers(parameters),
-            ctypes.byref(_Batch.of(ctx.dropout, *saved)),
-            _address(dresult_BSD),
-            _address(dhidden_BSD),
-            _pointers(gradients),
-            torch.get_num_threads(),
-        )
-        return None, None, None, None, None, dhidden_BSD, *gradients
-
-
-class _Mixture(torch.autograd.Function):
-    """x + dropout(experts(norm(x))), the router's logits [T, E] and its choice [T, K].
-
-    csrc/training/mixture_block.cpp.
-    """
-
-    @staticmethod
-    def forward(ctx, kernels, dropout, config, bias_E, hidden_BSD, *parameters):
-        hidden_BSD = hidden_BSD.contiguous()
-        tokens, chosen = hidden_BSD.shape[0] * hidden_BSD.shape[1], config.num_experts_per_tok
-        logits_TE = hidden_BSD.new_empty(tokens, config.n_routed_experts)
-        experts_TK = hidden_BSD.new_empty(tokens, chosen, dtype=torch.int32)
-        routed = hidden_BSD.new_empty(tokens * chosen, kernels.axion_routed_row())
-        shared = hidden_BSD.new_empty(tokens, kernels.axion_shared_row())
-        saved = (logits_TE, experts_TK, routed, shared)
-        result_BSD = torch.empty_like(hidden_BSD)
-        kernels.axion_mixture_forward(
-            _pointers(parameters),
-            _address(bias_E),
-            tokens,
-            _address(hidden_BSD),
-            _address(result_BSD),
-            _pointers(saved),
-            _reference(dropout),
-            torch.get_num_threads(),
-        )
-        ctx.kernels, ctx.dropout = kernels, dropout
-        ctx.mark_non_differentiable(experts_TK)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(bias_E, hidden_BSD, *saved, *parameters)
-        return result_BSD, logits_TE, experts_TK
-
-    @staticmethod
-    def backward(ctx, dresult_BSD, dlogits_TE, _):
-        bias_E, hidden_BSD, *rest = ctx.saved_tensors
-        saved, parameters = rest[:4], rest[4:]
-        dresult_BSD = torch.zeros_like(hidden_BSD) if dresult_BSD is None else dresult_BSD.contiguous()
-        dlogits_TE = None if dlogits_TE is None else dlogits_TE.contiguous()
-        dhidden_BSD, gradients = torch.empty_like(hidden_BSD), _empty_like(parameters)
-        ctx.kernels.axion_mixture_backward(
-            _pointers(parameters),
-            _address(bias_E),
-            len(saved[0]),
-            _address(hidden_BSD),
-            _pointers(saved),
-            _address(dresult_BSD),
-            _address(dlogits_TE),
-            _address(dhidden_BSD),
-            _pointers(gradients),
-            _reference(ctx.dropout),
-            torch.get_num_threads(),
-        )
-        return None, None, None, None, dhidden_BSD, *gradients
-
-
-class _Dense(torch.autograd.Function):
-    """x + dropout(swiglu(norm(x))): csrc/training/dense_block.cpp."""
-
-    @staticmethod
-    def forward(ctx, kernels, dropout, hidden_BSD, *parameters):
-        hidden_BSD = hidden_BSD.contiguous()
-        tokens = hidden_BSD.shape[0] * hidden_BSD.shape[1]
-        saved = hidden_BSD.new_empty(tokens, kernels.axion_dense_row())
-        result_BSD = torch.empty_like(hidden_BSD)
-        tensors = (_address(hidden_BSD), _address(result_BSD), _address(saved))
-        kernels.axion_dense_forward(
-            _pointers(parameters), tokens, *tensors, _reference(dropout), torch.get_num_threads()
-        )
-        ctx.kernels, ctx.dropout = kernels, dropout
-        ctx.save_for_backward(hidden_BSD, saved, *parameters)
-        return result_BSD
-
-    @staticmethod
-    def backward(ctx, dresult_BSD):
-        hidden_BSD, saved, *parameters = ctx.saved_tensors
-        dresult_BSD = dresult_BSD.contiguous()
-        dhidden_BSD, gradients = torch.empty_like(hidden_BSD), _empty_like(parameters)
-        tensors = (_address(hidden_BSD), _address(saved), _address(dresult_BSD), _address(dhidden_BSD))
-        ctx.kernels.axion_dense_backward(
-            _pointers(parameters),
-            len(saved),
-            *tensors,
-            _pointers(gradients),
-            _reference(ctx.dropout),
-            torch.get_num_threads(),
-        )
-        return None, None, dhidden_BSD, *gradients
-
-
-class _Losses(torch.autograd.Function):
-    """The summed losses in nats of the last norm and the head, smoothed and plain: csrc/training/head.cpp.
-
-    Only the smoothed one has gradients; without smoothing the two are the same.
-    """
-
-    @staticmethod
-    def forward(ctx, kernels, wanted, smoothing, targets_BS, hidden_BSD, *parameters):
-        hidden_BSD = hidden_BSD.contiguous()
-        made = [torch.empty_like(tensor) for tensor in (hidden_BSD, *parameters)] if wanted else []
-        losses = (ctypes.c_double * 2)()
-        kernels.axion_head_losses(
-            _pointers(parameters),
-            targets_BS.numel(),
-            _address(hidden_BSD),
-            _address(targets_BS),
-            ctypes.c_float(smoothing),
-            losses,
-            _address(made[0] if wanted else None),
-            _pointers(made[1:]) if wanted else None,
-            torch.get_num_threads(),
-        )
-        ctx.save_for_backward(*made)
-        plain, smoothed = (hidden_BSD.new_tensor(loss) for loss in losses)
-        ctx.mark_non_differentiable(plain)
-        return smoothed, plain
-
-    @staticmethod
-    def backward(ctx, dloss, _):
-        return None, None, None, None, *(gradient * dloss for gradient in ctx.saved_tensors)
-
-
-def _logits(kernels, hidden_BSD: torch.Tensor, norm: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
-    """[B, S, V]; without gradients, which start at the loss."""
-    hidden_BSD = hidden_BSD.contiguous()
-    logits_BSV = hidden_BSD.new_empty(*hidden_BSD.shape[:2], len(head))
-    tokens = hidden_BSD.shape[0] * hidden_BSD.shape[1]
-    tensors = (_address(hidden_BSD), _address(logits_BSV))
-    kernels.axion_head_logits(_pointers([norm, head]), tokens, *tensors, torch.get_num_threads())
-    return logits_BSV
