@@ -89,7 +89,6 @@ FAMILY_SHAPES = {
         "num_shared_layers": 1,
         "num_loops": 2,
         "num_nextn_predict_layers": 1,
-        "initializer_range": 0.1,
     },
 }
 """The same for the parts of other families."""
