@@ -1,6 +1,7 @@
 """Generation contenders, each run in its own process: `python -m benchmarks.decoders NAME --folder F --threads 1`.
 
-    axion-native, axion-native+bf16   Axion's compiled decoder, its weights in fp32 or bf16
+    axion-native, +bf16, +int8        Axion's compiled decoder with fp32 or other weights; `axion-native:alone` writes a
+                                      batch as independent texts
     axion-stream                      the stream behind the page, the API and the command line, including each step's
                                       routing; axion-stream-torch is the same without the kernels
     axion-torch                       Axion's PyTorch model in a plain loop with a KV cache
@@ -94,9 +95,9 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, Work], dict]:
 # --- Axion ------------------------------------------------------------------------------------------------------------
 
 
-def build_native(options: argparse.Namespace, _: str, setting: str) -> Decoder:
-    """The compiled decoder; a batch runs one single-threaded decoder per text."""
-    from axion.kernels.decoder import NativeDecoder
+def build_native(options: argparse.Namespace, way: str, setting: str) -> Decoder:
+    """The compiled decoder; a batch runs one decoder per text, all together or, as `:alone`, in a thread each."""
+    from axion.kernels.decoder import NativeDecoder, draw_several
     from axion.release import open_release
 
     model, weights = open_release(options.folder).model, setting or "fp32"
@@ -115,11 +116,18 @@ def build_native(options: argparse.Namespace, _: str, setting: str) -> Decoder:
         for _ in range(count):
             decoder.draw()
 
-    alone = [NativeDecoder(model, weights, threads=1) for _ in range(BATCH)]
+    texts = [NativeDecoder(model, weights, 1 if way == "alone" else options.threads) for _ in range(BATCH)]
     pool = ThreadPoolExecutor(options.threads)
 
     def batch(prompts: list[list[int]], count: int) -> None:
-        list(pool.map(write, prompts, [count] * len(prompts), alone))
+        if way == "alone":
+            list(pool.map(write, prompts, [count] * len(prompts), texts))
+            return
+        for text, prompt in zip(texts, prompts, strict=True):
+            text.rewind(0)
+            text.read(prompt)
+        for _ in range(count):
+            draw_several(texts)
 
     config = model.config
     return Decoder(write, config.max_position_embeddings, config.vocab_size, read, continue_text, batch)

@@ -16,14 +16,16 @@ from axion.export.gguf import write_gguf
 from axion.export.native import write_native
 from axion.kernels.build import Unavailable
 from axion.kernels.decoder import NativeDecoder
+from axion.kernels.dimensions import WEIGHT_BITS
 from axion.release import Release, open_release
 from axion.shipped import ROOT
 from benchmarks.decoders import BATCH, NEW_TOKENS, PROMPT_TOKENS
 from benchmarks.figures import Contender, Effort, Field, Figure, figures_of, speed_table, to_try
-from benchmarks.sizes import BUNDLED, make_release
+from benchmarks.sizes import BUNDLED, config_of, make_release
 from benchmarks.workers import Gone, Worker
 
-NATIVE, NATIVE_BF16, STREAM = "Axion's kernels", "Axion's kernels, bf16", "Axion's stream"
+NATIVE, NATIVE_BF16, NATIVE_INT8 = "Axion's kernels", "Axion's kernels, bf16", "Axion's kernels, int8"
+STREAM = "Axion's stream"
 STREAM_TORCH, TORCH = "Axion's stream, PyTorch", "Axion in PyTorch"
 REMOTE, TRANSFORMERS, LLAMA = "remote code", "transformers", "llama.cpp"
 KINDS = ("decode", "first", "prefill", "batch")
@@ -36,6 +38,7 @@ WORKS = {
 LABELS = {
     "axion-native": "**Axion, C++ kernels**",
     "axion-native+bf16": "**Axion, C++ kernels, bf16 weights**",
+    "axion-native+int8": "**Axion, C++ kernels, int8 weights**",
     "axion-stream": "Axion, the stream behind page and API, with routing",
     "axion-stream-torch": "Axion, the same stream on PyTorch",
     "axion-torch": "Axion, PyTorch, plain loop",
@@ -47,18 +50,27 @@ LABELS = {
     "llama-f32": "llama.cpp, f32",
     "llama-q8_0": "llama.cpp, q8_0",
 }
+UNIQUE = ("mini",)
+"""Sizes of a family that neither transformers nor llama.cpp has."""
 DOCUMENTS, UNSEEN_SEED = 200, 1_000_003
 NO_LLAMA = "llama.cpp: not installed; `make .venv-llama/installed` compiles it in about ten minutes"
 
 
 def contenders(size: str, both: Sequence[int], llama: bool) -> list[Contender]:
-    """The contenders at a size, with one thread and with all; beyond v0.1, Axion's slower engines only with one."""
+    """The contenders at a size, with one thread and with all; beyond v0.1, Axion's slower engines only with one.
+
+    What no other program has is compared with its own PyTorch model.
+    """
     smallest = size == "v0.1"
-    names = [("axion-native", NATIVE, both), ("axion-native+bf16", NATIVE_BF16, both), ("axion-stream", STREAM, [1])]
+    names = [("axion-native", NATIVE, both), ("axion-native+bf16", NATIVE_BF16, both)]
+    names += [("axion-native+int8", NATIVE_INT8, both), ("axion-stream", STREAM, [1])]
     names += [("axion-stream-torch", STREAM_TORCH, [1])] if smallest else []
-    ours = both if smallest else [1]
+    ours = both if smallest or size in UNIQUE else [1]
     names += [("axion-torch", TORCH, ours), ("remote-code", REMOTE, ours)]
-    names += [("transformers", TRANSFORMERS, both), ("transformers:eager", TRANSFORMERS, both)]
+    if size in UNIQUE:
+        return [Contender(name, group, threads) for name, group, counts in names for threads in counts]
+    names += [("transformers", TRANSFORMERS, both)]
+    names += [("transformers:eager", TRANSFORMERS, both)] if config_of(size).mixture_layers else []
     names += [("transformers:batched_mm", TRANSFORMERS, [1])] if smallest else []
     names += [("transformers+bf16", TRANSFORMERS, both[-1:])]
     names += [("llama-f32", LLAMA, both), ("llama-q8_0", LLAMA, both)] if llama else []
@@ -75,9 +87,11 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
     """
     python = llama_python()
     figures, tried, texts, left_out = [], [], {}, [] if python else [NO_LLAMA]
-    for size in effort.sizes:
+    for size in (*effort.sizes, *effort.other_families):
         with tempfile.TemporaryDirectory(prefix="axion-benchmark-") as place:
-            folders = write_models(make_release(size, Path(place, "release")), Path(place), bool(python))
+            folders = write_models(
+                make_release(size, Path(place, "release")), Path(place), bool(python), size in UNIQUE
+            )
             with Field(size, KINDS, effort.seconds / 3, say) as field:
                 for contender in to_try(contenders(size, effort.threads, bool(python)), effort):
                     field.enter(contender, lambda one=contender, folders=folders: start(one, folders, python))
@@ -102,9 +116,12 @@ def llama_python() -> str | None:
     return str(python) if python.is_file() and ("AXION_LLAMA_PYTHON" in os.environ or stamp.is_file()) else None
 
 
-def write_models(release: Release, folder: Path, llama: bool) -> dict[str, Path]:
-    """Write the same weights in each engine's format; returns engine → folder."""
-    folders = {"axion": release.folder, "remote": release.folder, "transformers": folder / "native"}
+def write_models(release: Release, folder: Path, llama: bool, unique: bool = False) -> dict[str, Path]:
+    """Write the same weights in each engine's format, or only ours if `unique`; returns engine → folder."""
+    folders = {"axion": release.folder, "remote": release.folder}
+    if unique:
+        return folders
+    folders["transformers"] = folder / "native"
     write_native(release, folders["transformers"])
     if llama:
         folders["llama"] = folder / "gguf"
@@ -132,8 +149,9 @@ def comparable(contender: Contender) -> bool:
 
 
 def agreement(texts: Mapping[str, list[int]]) -> dict[str, int]:
-    """How many tokens of each text agree with transformers' before the first difference."""
-    expected = texts.get("transformers", [])
+    """How many tokens of each text agree with transformers' before the first difference; {} where it has none."""
+    if (expected := texts.get("transformers")) is None:
+        return {}
     return {
         name: next((n for n, (a, b) in enumerate(zip(text, expected, strict=False)) if a != b), len(expected))
         for name, text in texts.items()
@@ -141,7 +159,7 @@ def agreement(texts: Mapping[str, list[int]]) -> dict[str, int]:
 
 
 def losses() -> dict[str, float]:
-    """What rounding costs: the bundled model's loss with fp32 and with bf16 weights, in nats per token.
+    """What rounding costs: the bundled model's loss with each kind of weights, in nats per token.
 
     The documents are word problems it was not trained on, read token by token. Empty without the kernels.
     """
@@ -149,7 +167,7 @@ def losses() -> dict[str, float]:
     problems = word_problems(DOCUMENTS, seed=UNSEEN_SEED, holdout=0.0)
     documents = [release.tokenizer(problem.document()).input_ids for problem in problems]
     try:
-        return {kind: _loss(NativeDecoder(release.model, kind), documents) for kind in ("fp32", "bf16")}
+        return {kind: _loss(NativeDecoder(release.model, kind), documents) for kind in WEIGHT_BITS}
     except Unavailable:
         return {}
 
@@ -178,13 +196,12 @@ def tables(parts: Mapping[str, dict]) -> str:
     for size in sizes:
         text += f"\n**{size}**\n\n{_table(figures, size)}"
         agrees = next(part["texts"][size] for part in latest if size in part["texts"])
-        begins = ", ".join(f"{name} {count}" for name, count in agrees.items())
-        text += (
-            f"\nTokens, of {NEW_TOKENS}, that agree with transformers' text before the first difference: {begins}.\n"
-        )
+        if begins := ", ".join(f"{name} {count}" for name, count in agrees.items()):
+            text += f"\nTokens, of {NEW_TOKENS}, that agree with transformers' text before the first difference: "
+            text += f"{begins}.\n"
     if losses := next((part["losses"] for part in latest if part["losses"]), None):
-        text += f"\nLoss of v0.1 on {DOCUMENTS} unseen word problems: {losses['fp32']:.4f} nats per token with fp32 "
-        text += f"weights, {losses['bf16']:.4f} with bf16 weights.\n"
+        with_each = ", ".join(f"{nats:.4f} with {kind} weights" for kind, nats in losses.items())
+        text += f"\nLoss of v0.1 on {DOCUMENTS} unseen word problems, in nats per token: {with_each}.\n"
     text += f"\nTime to first token after a prompt of {PROMPT_TOKENS} tokens, in milliseconds:\n\n"
     text += _first_table(figures)
     text += "\nEvery setting, measured once; the tables above have the fastest of each group in any kind of work:\n"

@@ -45,7 +45,7 @@ class Effort:
 
     sizes: tuple[str, ...] = ("v0.1", "M", "L")
     other_families: tuple[str, ...] = ("dense", "mini")
-    """Further sizes, which only training measures."""
+    """Further sizes, of which only training and generation are measured."""
     rounds: int = 5
     seconds: float = 1.0
     """How long each training measurement takes at least; generation takes a third of that."""

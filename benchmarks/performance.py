@@ -45,8 +45,11 @@ DECODING_TARGETS = {
     ("v0.1", "decode"): {decoding.TRANSFORMERS: (100, 150), decoding.LLAMA: (5, 8)},
     ("M", "decode"): {decoding.TRANSFORMERS: (35, 60), decoding.LLAMA: (2.7, 5)},
     ("L", "decode"): {decoding.TRANSFORMERS: (8, 25), decoding.LLAMA: (1, 2)},
+    ("dense", "decode"): {decoding.TRANSFORMERS: (40, None), decoding.LLAMA: (3, None)},
+    ("mini", "decode"): {decoding.TORCH: (40, None)},
     ("v0.1", "prefill"): {decoding.TRANSFORMERS: (3.5, 5), decoding.LLAMA: (7, 10)},
 }
+INT8_TARGET = 1.6
 WHOLE_TARGET = (0.9, 0.97)
 NEIGHBOUR_TARGETS = {1: 0.5, 2: 0.45}
 """Busy processes → the share of the speed alone that must be left beside them."""
@@ -86,6 +89,9 @@ def decoding_rows(figures: list[Figure]) -> Iterator[Row]:
         for group, (must, aim) in targets.items():
             theirs = best(figures, [group], size=size, kind=kind)
             yield from _row(f"{words[kind]} {size} ÷ {group}", ours, theirs, must, aim)
+    ours = best(figures, [decoding.NATIVE_INT8], size="L", kind="decode")
+    bf16 = best(figures, [decoding.NATIVE_BF16], size="L", kind="decode")
+    yield from _row("generation L with int8 weights ÷ with bf16 weights", ours, bf16, INT8_TARGET)
     ours = best(figures, [decoding.REMOTE], size="v0.1", kind="decode")
     theirs = best(figures, [decoding.TRANSFORMERS], size="v0.1", kind="decode")
     yield from _row("`generate` v0.1 with Axion's code ÷ transformers' own", ours, theirs, REMOTE_TARGET)

@@ -43,10 +43,10 @@ class Unavailable(AxionError):
     """The kernels cannot be used; the message says why."""
 
 
-def library(config: AxionConfig, use: Use) -> ctypes.CDLL:
+def library(config: AxionConfig, use: Use, weights: str = "fp32") -> ctypes.CDLL:
     """The compiled kernels that train, or decode with, models of these dimensions, built on first use.
 
-    Builds are kept in `builds_folder()`.
+    Builds are kept in `builds_folder()`. Each kind of weights for decoding has its own.
 
     Raises:
         Unavailable: there is no compiler or OpenMP, the compiler fails, or the kernels do not cover the config.
@@ -54,9 +54,8 @@ def library(config: AxionConfig, use: Use) -> ctypes.CDLL:
     if (reason := unsupported_reason(config, use)) is not None:
         raise Unavailable(reason)
     with _lock:
-        return _load(
-            use, dimensions_header(config), tuple(sources(config, use)), os.environ.get("AXION_KERNELS_FLAGS", "")
-        )
+        header, files = dimensions_header(config, weights), tuple(sources(config, use))
+        return _load(use, header, files, os.environ.get("AXION_KERNELS_FLAGS", ""))
 
 
 def sources(config: AxionConfig, use: Use) -> list[Path]:

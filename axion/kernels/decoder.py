@@ -18,12 +18,14 @@ import torch
 
 from axion.errors import AxionError
 from axion.kernels.build import Unavailable, library
-from axion.kernels.dimensions import ALTERNATIVES
+from axion.kernels.dimensions import ALTERNATIVES, WEIGHT_BITS
 from axion.kernels.pack import packed_weights
 from axion.kernels.plain import unsupported_reason
 from axion.model.modeling_axion import AxionForCausalLM
 
 MAX_THREADS = 16
+MOST_TEXTS = 96
+"""The most texts that `draw_several` takes: kRowsAtOnce in csrc/decoding/linear.h."""
 
 
 class TokenProbabilities(NamedTuple):
@@ -43,7 +45,8 @@ class NativeDecoder:
     Args:
         model: an unmodified fp32 model on the CPU, without adapters or hooks. Its config says how often shared layers
             are looped; `guess` needs its layer of multi-token prediction.
-        weights: "fp32", or "bf16" for half the memory and slightly less accuracy. Routers stay in fp32.
+        weights: "fp32"; "bf16" for half the memory and slightly less accuracy; "int8" for a quarter, with a scale for
+            each output of a matrix. Routers stay in fp32, embeddings with "int8" in bf16.
         threads: how many threads work on each token, 1 to 16.
 
     Raises:
@@ -52,14 +55,14 @@ class NativeDecoder:
     """
 
     def __init__(self, model: AxionForCausalLM, weights: str = "fp32", threads: int = 1):
-        if weights not in {"fp32", "bf16"}:
-            raise AxionError(f'weights must be "fp32" or "bf16", not {weights!r}')
+        if weights not in WEIGHT_BITS:
+            raise AxionError(f"weights must be one of {', '.join(WEIGHT_BITS)}, not {weights!r}")
         if not 1 <= threads <= MAX_THREADS:
             raise AxionError(f"threads must be 1 to {MAX_THREADS}, not {threads}")
         if (reason := unsupported_reason(model)) is not None:
             raise Unavailable(reason)
         self.config = config = model.config
-        self._library = _declare(library(config, "decoding"))
+        self._library = _declare(library(config, "decoding", weights))
         self._packed = packed = packed_weights(model, weights, self._library)
         self._predicts = model.mtp is not None
         positions, chosen = config.max_position_embeddings, config.num_experts_per_tok
@@ -77,7 +80,6 @@ class NativeDecoder:
         self._drawn = np.zeros(1, self._drawn_type)
         self._state = self._library.axion_decoder_new(
             packed.address,
-            weights == "bf16",
             threads,
             positions,
             config.num_loops,
@@ -267,6 +269,42 @@ class NativeDecoder:
         return np.asarray(ids, np.int32)
 
 
+def draw_several(decoders: Sequence[NativeDecoder], uniforms: Sequence[float] | None = None) -> list[int | None]:
+    """`draw` for several texts at once, which reads each weight once for all of them. The first one's threads work.
+
+    Where memory is the limit this writes several texts in little more than the time of one; each text is the one that
+    its decoder writes alone, up to rounding.
+
+    Args:
+        decoders: at most MOST_TEXTS, all different, of one model with the same kind of weights.
+        uniforms: the random number of each; unused at temperature 0.
+
+    Raises:
+        AxionError: the decoders cannot work together, one has read nothing yet, or its context is full.
+    """
+    count = len(decoders)
+    if not 0 < count <= MOST_TEXTS or len(set(map(id, decoders))) < count:
+        raise AxionError(f"draw_several needs 1 to {MOST_TEXTS} different decoders, not {count}")
+    first = decoders[0]
+    for decoder in decoders:
+        if decoder._packed is not first._packed or decoder.config.num_loops != first.config.num_loops:
+            raise AxionError("draw_several needs decoders of one model, with the same weights and loops")
+        decoder._check_started()
+        if decoder.room == 0:
+            raise AxionError("the context is full")
+    uniforms_T = np.zeros(count) if uniforms is None else np.asarray(uniforms, np.float64)
+    if len(uniforms_T) != count:
+        raise AxionError(f"{count} texts need as many random numbers, not {len(uniforms_T)}")
+    tokens_T = np.empty(count, np.int32)
+    states = (ctypes.c_void_p * count)(*(decoder._state for decoder in decoders))
+    if not first._library.axion_decoder_step_several(states, count, uniforms_T.ctypes.data, tokens_T.ctypes.data):
+        raise MemoryError("not enough memory to draw the tokens")
+    tokens = [None if token < 0 else token for token in tokens_T.tolist()]
+    for decoder, token in zip(decoders, tokens, strict=True):
+        decoder.length += token is not None
+    return tokens
+
+
 def check_tokens(ids: Sequence[int], room: int, vocabulary: int) -> None:
     """Checks that tokens can be read.
 
@@ -308,15 +346,16 @@ def _declare(loaded: ctypes.CDLL) -> ctypes.CDLL:
     """Declares the argument and result types of the C functions."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     types = {
-        "axion_decoder_weights_size": (ctypes.c_int64, [integer]),
-        "axion_decoder_pack": (integer, [pointer, integer, pointer, pointer, integer]),
-        "axion_decoder_new": (pointer, [pointer, *[integer] * 4, *[pointer] * 5]),
+        "axion_decoder_weights_size": (ctypes.c_int64, []),
+        "axion_decoder_pack": (integer, [pointer, pointer, pointer, integer]),
+        "axion_decoder_new": (pointer, [pointer, *[integer] * 3, *[pointer] * 5]),
         "axion_decoder_free": (None, [pointer]),
         "axion_decoder_sampling": (None, [pointer, pointer]),
         "axion_decoder_read": (integer, [pointer, pointer, integer]),
         "axion_decoder_rewind": (None, [pointer, integer]),
         "axion_decoder_choose": (integer, [pointer, ctypes.c_double]),
         "axion_decoder_step": (integer, [pointer, ctypes.c_double, integer]),
+        "axion_decoder_step_several": (integer, [pointer, integer, pointer, pointer]),
         "axion_decoder_guess": (integer, [pointer, integer, ctypes.c_double]),
         "axion_decoder_verify": (integer, [pointer, pointer, integer, pointer, pointer]),
         "axion_decoder_logits": (None, [pointer, pointer]),

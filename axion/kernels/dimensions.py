@@ -11,6 +11,9 @@ from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
 ALTERNATIVES = 5
 """How many of the likeliest next tokens a draw reports, at most."""
 
+WEIGHT_BITS = {"fp32": 32, "bf16": 16, "int8": 8}
+"""The kinds of weights that the decoder multiplies by → their size."""
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the Newton–Schulz iteration in Muon (Keller Jordan, 2024)."""
 
@@ -48,8 +51,8 @@ def kept_rank(config: AxionConfig) -> int:
     return config.projection_rank if factors < full else 0
 
 
-def dimensions_header(config: AxionConfig) -> str:
-    """The text of dimensions.h for a model.
+def dimensions_header(config: AxionConfig, weights: str = "fp32") -> str:
+    """The text of dimensions.h for a model, and for decoding with one of the kinds of WEIGHT_BITS.
 
     With grouped queries a head is all rotary, `kNope` and the sizes of the latents are 0, and its queries, keys and
     values are `kHeadDim` wide.
@@ -66,6 +69,7 @@ def dimensions_header(config: AxionConfig) -> str:
         "kPredictionLayers": config.num_nextn_predict_layers,  # of multi-token prediction
         "kProjectionRank": config.projection_rank or 0,  # 0: full matrices
         "kKeptRank": kept_rank(config),
+        "kWeightBits": WEIGHT_BITS[weights],
         "kHeads": config.num_attention_heads,
         "kKeyValueHeads": config.num_key_value_heads,
         "kHeadDim": config.qk_head_dim,  # of a query and a key

@@ -42,16 +42,14 @@ class PackedWeights:
     """A model's weights as the kernels read them, and its rotary angles.
 
     Args:
-        kind: "fp32" or "bf16".
-        library: the compiled decoder for the model's dimensions, its functions declared.
+        library: the compiled decoder for the model's dimensions and the kind of weights, its functions declared.
 
     Raises:
         Unavailable: the model's weights do not have the shapes of its config.
     """
 
-    def __init__(self, model: AxionForCausalLM, kind: str, library: ctypes.CDLL):
-        bf16 = kind == "bf16"
-        size = library.axion_decoder_weights_size(bf16)
+    def __init__(self, model: AxionForCausalLM, library: ctypes.CDLL):
+        size = library.axion_decoder_weights_size()
         self._buffer = np.empty(size + CACHE_LINE, np.uint8)
         self.address = -(-self._buffer.ctypes.data // CACHE_LINE) * CACHE_LINE
         with torch.no_grad():
@@ -61,7 +59,7 @@ class PackedWeights:
             self.cos_TP, self.sin_TP = (part[0, 0].float().contiguous() for part in angles)
         pointers = (ctypes.c_void_p * len(dense))(*(matrix.data_ptr() for matrix in dense))
         sizes = (ctypes.c_int64 * len(dense))(*(matrix.numel() for matrix in dense))
-        if not library.axion_decoder_pack(self.address, bf16, pointers, sizes, len(dense)):
+        if not library.axion_decoder_pack(self.address, pointers, sizes, len(dense)):
             raise Unavailable("the kernels cannot read this model's weights: their shapes are not those of its config")
 
 
@@ -71,14 +69,18 @@ _lock = Lock()
 
 
 def packed_weights(model: AxionForCausalLM, kind: str, library: ctypes.CDLL) -> PackedWeights:
-    """The model's packed weights, repacked if a weight has changed since the last call. Thread-safe."""
+    """The model's packed weights, repacked if a weight has changed since the last call. Thread-safe.
+
+    Args:
+        kind: of weights, for which the library was compiled.
+    """
     with _lock:
         kept = cast(dict[tuple, tuple[tuple, PackedWeights]], _cache.setdefault(model.model.embed_tokens.weight, {}))
         tensors = itertools.chain(model.parameters(), model.buffers())
         state = tuple((id(x), x.data_ptr(), -1 if x.is_inference() else x._version) for x in tensors)
         form = kind, model.mtp is not None
         if form not in kept or kept[form][0] != state:
-            kept[form] = state, PackedWeights(model, kind, library)
+            kept[form] = state, PackedWeights(model, library)
         return kept[form][1]
 
 

@@ -322,7 +322,7 @@ def made_up_parts() -> dict:
 
 def test_every_target_has_a_row():
     rows = {row.name: row for row in performance.target_rows(made_up_parts())}
-    assert len(rows) == 5 + 1 + 8 + 1 + 3 * (2 + 2) + 1
+    assert len(rows) == 5 + 1 + 11 + 2 + 3 * (2 + 2) + 1
     beside = {name: rows.pop(name) for name in list(rows) if "busy process" in name}
     assert rows.pop("the first token of `axion generate`, sooner than transformers' by").values == (3.0, 1.5)
     assert {row.median for row in rows.values()} == {1.0, 0.9}
@@ -330,6 +330,10 @@ def test_every_target_has_a_row():
     assert [name for name, row in rows.items() if not row.aim] == [
         "training dense ÷ transformers' best, bf16 and compiled too",
         "training mini ÷ Axion's PyTorch model at its best",
+        "generation dense ÷ transformers",
+        "generation dense ÷ llama.cpp",
+        "generation mini ÷ Axion in PyTorch",
+        "generation L with int8 weights ÷ with bf16 weights",
         "`generate` v0.1 with Axion's code ÷ transformers' own",
     ]
     shares = [(row.median, row.at_least) for name, row in beside.items() if name.endswith("÷ alone")]
@@ -340,7 +344,7 @@ def test_a_missing_contender_has_no_row():
     parts = made_up_parts()
     parts["decoding"]["figures"] = [r for r in parts["decoding"]["figures"] if not r["name"].startswith("llama")]
     rows = list(performance.target_rows({"decoding": parts["decoding"]}))
-    assert len(rows) == 5 and not any("llama" in row.name for row in rows)
+    assert len(rows) == 8 and not any("llama" in row.name for row in rows)
 
 
 def made_up_report(processor: str, measured: str, parts: dict) -> dict:

@@ -81,23 +81,36 @@ inline void score_tiles(const float* queries_HC, const float* cache, int tile, f
   }
 }
 
-// Replaces the scores of the positions up to `position` by e^… relative to the highest, others by 0; returns 1/Σ.
-inline float exponentiate(float* scores_T, int position) {
+// Replaces each head's scores of the positions up to `position` by 2^(score − highest); inverse_H is 1/Σ of them.
+template <int Heads>
+inline void exponentiate(float* scores_HT, int row, int position, float* inverse_H) {
   const int tiles = padded(position + 1) / kLanes;
   const IntVector beyond = lane_numbers() > position % kLanes;  // lanes of the last tile after `position`
-  float* last = scores_T + (tiles - 1) * kLanes;
-  store(last, beyond ? splat(-1e30f) : load(last));
-  Vector best = load(scores_T);
-  for (int tile = 1; tile < tiles; ++tile) best = max(best, load(scores_T + tile * kLanes));
-  const float highest = largest(best);
-  Vector total = {};
-  for (int tile = 0; tile < tiles; ++tile) {
-    const Vector weights = exp2(load(scores_T + tile * kLanes) - highest);
-    total += weights;
-    store(scores_T + tile * kLanes, weights);
+  Vector best[Heads], totals[Heads] = {};
+  float highest[Heads];
+#pragma GCC unroll 4
+  for (int head = 0; head < Heads; ++head) {
+    float* last = scores_HT + head * row + (tiles - 1) * kLanes;
+    best[head] = beyond ? splat(-1e30f) : load(last);
+    store(last, best[head]);
   }
-  store(last, beyond ? Vector{} : load(last));
-  return 1.0f / fast_sum(total);
+  for (int tile = 0; tile < tiles - 1; ++tile) {
+#pragma GCC unroll 4
+    for (int head = 0; head < Heads; ++head) best[head] = max(load(scores_HT + head * row + tile * kLanes), best[head]);
+  }
+#pragma GCC unroll 4
+  for (int head = 0; head < Heads; ++head) highest[head] = fast_largest(best[head]);
+  for (int tile = 0; tile < tiles; ++tile) {
+#pragma GCC unroll 4
+    for (int head = 0; head < Heads; ++head) {
+      float* scores = scores_HT + head * row + tile * kLanes;
+      const Vector weights = weight_exp2(load(scores) - highest[head]);
+      totals[head] += weights;
+      store(scores, weights);
+    }
+  }
+#pragma GCC unroll 4
+  for (int head = 0; head < Heads; ++head) inverse_H[head] = 1.0f / fast_sum(totals[head]);
 }
 
 // `Heads` heads: queries_HC [Heads][kKeys], context_HV [Heads][kValues]; scores_HT is scratch, `row` floats a head.
@@ -115,7 +128,7 @@ void attend_heads(const float* queries_HC, const float* cache, int position, flo
     score_tiles<Tile, Heads, kTilesAtOnce>(queries_HC, cache, scored, scores_HT, row);
   }
   float inverse[Heads];
-  for (int head = 0; head < Heads; ++head) inverse[head] = exponentiate(scores_HT + head * row, position);
+  exponentiate<Heads>(scores_HT, row, position, inverse);
 
   for (int first = 0; first < Tile::kValues; first += kValuesAtOnce) {
     Vector sums[Heads][kValuesAtOnce] = {};

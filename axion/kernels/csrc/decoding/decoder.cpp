@@ -9,6 +9,7 @@
 #include "prediction.h"
 #include "read_rows.h"
 #include "read_token.h"
+#include "several.h"
 
 namespace axion::decoding {
 
@@ -45,7 +46,7 @@ int verify(State& state, const Weights<Number>& weights, const int32_t* draft, i
   const int start = state.length;
   const Floats after(static_cast<size_t>(count) * kPaddedVocabulary);  // logits after each drafted token
   with_crew(state.threads, [&](Crew crew) { find_next_logits(state, weights, crew); });
-  read_prompt(state, weights, draft, count);
+  read_prompt(state, weights, draft, count, true);
   with_crew(state.threads, [&](Crew crew) { find_logits(state, weights, crew, start, count, after.data()); });
   state.rewind(start);
 
@@ -62,13 +63,6 @@ int verify(State& state, const Weights<Number>& weights, const int32_t* draft, i
   return kept;
 }
 
-// Calls work(weights) with the weights in their actual type.
-template <class Work>
-auto with_weights(const State& state, Work work) {
-  if (state.bf16) return work(*static_cast<const Weights<Bf16>*>(state.weights));
-  return work(*static_cast<const Weights<float>*>(state.weights));
-}
-
 }  // namespace axion::decoding
 
 // --- Called from Python ---
@@ -77,22 +71,20 @@ using namespace axion::decoding;
 
 extern "C" {
 
-int64_t axion_decoder_weights_size(int bf16) { return bf16 ? sizeof(Weights<Bf16>) : sizeof(Weights<float>); }
+int64_t axion_decoder_weights_size() { return sizeof(Weights<Stored>); }
 
 // Fills `weights`, which is 64-byte aligned. Returns 0 if the matrices do not have this model's sizes.
-int axion_decoder_pack(void* weights, int bf16, const float* const* matrices, const int64_t* sizes, int count) {
-  const Dense dense(matrices, sizes, count);
-  return bf16 ? fill(*static_cast<Weights<Bf16>*>(weights), dense)
-              : fill(*static_cast<Weights<float>*>(weights), dense);
+int axion_decoder_pack(Weights<Stored>* weights, const float* const* matrices, const int64_t* sizes, int count) {
+  return fill(*weights, Dense(matrices, sizes, count));
 }
 
 // All pointers must stay valid until axion_decoder_free. Returns null if there is not enough memory.
-State* axion_decoder_new(const void* weights, int bf16, int threads, int positions, int loops, const float* cos_TP,
+State* axion_decoder_new(const Weights<Stored>* weights, int threads, int positions, int loops, const float* cos_TP,
                          const float* sin_TP, int32_t* experts_T2LK, float* weights_T2LK, Drawn* drawn) {
   try {
     const std::vector<Pass> passes = passes_of(loops);
     const Traces traces{experts_T2LK, weights_T2LK, trace_rows(passes)};
-    return new State{weights, bf16 != 0, threads, positions, cos_TP, sin_TP, passes, traces, drawn};
+    return new State{*weights, threads, positions, cos_TP, sin_TP, passes, traces, drawn};
   } catch (const std::bad_alloc&) {
     return nullptr;
   }
@@ -105,7 +97,7 @@ void axion_decoder_sampling(State* state, const Sampling* sampling) { state->sam
 // Reads tokens after those read before. Returns 0 if there is not enough memory.
 int axion_decoder_read(State* state, const int32_t* tokens, int count) {
   try {
-    with_weights(*state, [&](const auto& weights) { read_prompt(*state, weights, tokens, count); });
+    read_prompt(*state, state->weights, tokens, count, false);
     return 1;
   } catch (const std::bad_alloc&) {
     return 0;
@@ -118,17 +110,28 @@ void axion_decoder_rewind(State* state, int length) { state->rewind(length); }
 // The functions below require that at least one token has been read.
 
 int axion_decoder_choose(State* state, double uniform) {
-  return with_weights(*state, [&](const auto& weights) { return choose(*state, weights, uniform); });
+  return choose(*state, state->weights, uniform);
 }
 
 int axion_decoder_step(State* state, double uniform, int forced) {
-  return with_weights(*state, [&](const auto& weights) { return step(*state, weights, uniform, forced); });
+  return step(*state, state->weights, uniform, forced);
+}
+
+// Draws and reads a token of each of up to 96 texts, which share their weights and settings of axion_decoder_new. The
+// first one's threads do the work. Returns 0 if there is not enough memory.
+int axion_decoder_step_several(State* const* states, int count, const double* uniforms, int32_t* tokens) {
+  try {
+    step_several(states, count, states[0]->weights, uniforms, tokens);
+    return 1;
+  } catch (const std::bad_alloc&) {
+    return 0;
+  }
 }
 
 // Needs a model with its layer of multi-token prediction. Returns −2 if there is not enough memory.
 int axion_decoder_guess(State* state, int token, double uniform) {
   try {
-    return with_weights(*state, [&](const auto& weights) { return guess(*state, weights, token, uniform); });
+    return guess(*state, state->weights, token, uniform);
   } catch (const std::bad_alloc&) {
     return -2;
   }
@@ -137,8 +140,7 @@ int axion_decoder_guess(State* state, int token, double uniform) {
 // Returns how many tokens of the draft were kept, or −1 if there is not enough memory.
 int axion_decoder_verify(State* state, const int32_t* draft, int count, const double* uniforms, Drawn* drawn) {
   try {
-    return with_weights(
-        *state, [&](const auto& weights) { return verify(*state, weights, draft, count, uniforms, drawn); });
+    return verify(*state, state->weights, draft, count, uniforms, drawn);
   } catch (const std::bad_alloc&) {
     return -1;
   }
@@ -146,9 +148,7 @@ int axion_decoder_verify(State* state, const int32_t* draft, int count, const do
 
 // The logits [kVocabulary] of the next token.
 void axion_decoder_logits(State* state, float* logits_V) {
-  with_weights(*state, [&](const auto& weights) {
-    with_crew(state->threads, [&](Crew crew) { find_next_logits(*state, weights, crew); });
-  });
+  with_crew(state->threads, [&](Crew crew) { find_next_logits(*state, state->weights, crew); });
   std::copy(state->logits, state->logits + kVocabulary, logits_V);
 }
 

@@ -113,8 +113,7 @@ struct Drawn {
 };
 
 struct State {
-  const void* weights;
-  bool bf16;
+  const Weights<Stored>& weights;
   int threads;
   int positions;
   const float* cos_TP;  // [positions, kRope / 2]
@@ -129,6 +128,7 @@ struct State {
   std::vector<int32_t> seen_V = std::vector<int32_t>(kVocabulary);  // how often each token was read
   // The last layer's output at each position, from which the next token's logits follow after any rewind.
   Floats outputs_TD{static_cast<size_t>(positions) * kHiddenRow};
+  std::vector<char> finished_T = std::vector<char>(positions);  // whether it has its feed-forward part; see read_rows.h
   int score_row = (positions + kTilesAtOnce * kLanes - 1) / (kTilesAtOnce * kLanes) * kTilesAtOnce * kLanes;
   // Attention may read a few rows past the last tile.
   size_t pass_size = static_cast<size_t>(score_row) * Sizes::kCachedRows + kValuesAtOnce * kLanes;

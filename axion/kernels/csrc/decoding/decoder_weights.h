@@ -50,7 +50,8 @@ struct Prediction {
 
 template <class Number>
 struct Weights {
-  alignas(64) Number embedding_VD[kVocabulary * kHidden];
+  using Embedding = std::conditional_t<kIsScaled<Number>, Bf16, Number>;  // one row at a time, so its size matters little
+  alignas(64) Embedding embedding_VD[kVocabulary * kHidden];
   std::array<Attention<Number>, kLayers> attention;
   std::array<FeedForward<Number, kDenseWidth>, kDenseLayers> dense;
   std::array<Mixture<Number>, kMixtures> mixtures;
@@ -59,6 +60,8 @@ struct Weights {
   Matrix<Number, kHidden, kVocabulary> head;
   std::array<Prediction<Number>, kPredictionLayers> prediction;  // filled only where the model has the layer attached
 };
+
+using Stored = std::conditional_t<kWeightBits == 32, float, std::conditional_t<kWeightBits == 16, Bf16, Int8>>;
 
 // Hands out the dense matrices in order and checks that each has the expected number of elements.
 class Dense {

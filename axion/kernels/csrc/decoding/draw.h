@@ -7,6 +7,7 @@
 #include "decoder_state.h"
 #include "linear.h"
 #include "normalise.h"
+#include "read_rows.h"
 #include "sampling.h"
 
 namespace axion::decoding {
@@ -30,6 +31,8 @@ inline void find_logits_of(const Weights<Number>& weights, Crew crew, int rows, 
 template <class Number>
 void find_logits(State& state, const Weights<Number>& weights, Crew crew, int first, int count, float* logits_TV) {
   float* normed = state.rows[crew.thread]->normed;
+  if (crew.thread == 0) finish_outputs(state, weights, *state.rows[0], first, count);
+  crew.wait();
   for (int start = 0; start < count; start += kRowsAtOnce) {
     const int rows = std::min(count - start, kRowsAtOnce);
     for (int row = 0; row < rows; ++row) {

@@ -16,7 +16,7 @@ inline float number(Bf16 stored) {
 
 template <class Number>
 inline void embed(const Weights<Number>& weights, int token, float* hidden) {
-  const Number* embedding = weights.embedding_VD + static_cast<size_t>(token) * kHidden;
+  const auto* embedding = weights.embedding_VD + static_cast<size_t>(token) * kHidden;
   for (int i = 0; i < kHidden; ++i) hidden[i] = number(embedding[i]);
 }
 

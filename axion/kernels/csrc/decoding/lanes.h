@@ -1,4 +1,4 @@
-// Sums over the lanes of vectors, by shuffles.
+// Sums and maxima over the lanes of vectors, by shuffles.
 #pragma once
 
 #include <utility>
@@ -7,20 +7,30 @@
 
 namespace axion::decoding {
 
+struct Halves {
+  Vector even, odd;
+};
+
+// The even lanes of a and then of b, and the odd ones.
 #if defined(__clang__)
 template <int... lane>
-inline Vector every_second(Vector a, Vector b, std::integer_sequence<int, lane...>) {
-  return __builtin_shufflevector(a, b, (2 * lane)...) + __builtin_shufflevector(a, b, (2 * lane + 1)...);
+inline Halves divide(Vector a, Vector b, std::integer_sequence<int, lane...>) {
+  return {__builtin_shufflevector(a, b, (2 * lane)...), __builtin_shufflevector(a, b, (2 * lane + 1)...)};
 }
 #else
 template <int... lane>
-inline Vector every_second(Vector a, Vector b, std::integer_sequence<int, lane...>) {
-  return __builtin_shuffle(a, b, IntVector{(2 * lane)...}) + __builtin_shuffle(a, b, IntVector{(2 * lane + 1)...});
+inline Halves divide(Vector a, Vector b, std::integer_sequence<int, lane...>) {
+  return {__builtin_shuffle(a, b, IntVector{(2 * lane)...}), __builtin_shuffle(a, b, IntVector{(2 * lane + 1)...})};
 }
 #endif
 
+inline Halves divide(Vector a, Vector b) { return divide(a, b, std::make_integer_sequence<int, kLanes>{}); }
+
 // Sums of neighbouring lanes: first those of a, then those of b.
-inline Vector pair_sums(Vector a, Vector b) { return every_second(a, b, std::make_integer_sequence<int, kLanes>{}); }
+inline Vector pair_sums(Vector a, Vector b) {
+  const Halves halves = divide(a, b);
+  return halves.even + halves.odd;
+}
 
 // Lane i of the result is the sum of all lanes of vectors[i].
 inline Vector sums_of(Vector (&vectors)[kLanes]) {
@@ -35,6 +45,15 @@ inline Vector sums_of(Vector (&vectors)[kLanes]) {
 inline float fast_sum(Vector vector) {
 #pragma GCC unroll 4
   for (int left = kLanes / 2; left > 0; left /= 2) vector = pair_sums(vector, vector);
+  return vector[0];
+}
+
+inline float fast_largest(Vector vector) {
+#pragma GCC unroll 4
+  for (int left = kLanes / 2; left > 0; left /= 2) {
+    const Halves halves = divide(vector, vector);
+    vector = max(halves.even, halves.odd);
+  }
   return vector[0];
 }
 

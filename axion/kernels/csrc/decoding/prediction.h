@@ -19,8 +19,11 @@ template <class Number>
 void predict_rows(State& state, const Weights<Number>& weights, const Prediction<Number>& layer, Crew crew, int token,
                   int first, int count) {
   Rows& own = *state.rows[crew.thread];
+  finish_outputs(state, weights, own, first, count);
+  Place places[kRowsAtOnce];
   for (int row = 0; row < count; ++row) {
     const int position = first + row, next = position + 1 < state.length ? state.tokens_T[position + 1] : token;
+    places[row] = {&state, position, next};
     float* embedding = own.joined + row * kJoinedRow;
     float* output = embedding + kHidden;
     embed(weights, next, embedding);
@@ -29,9 +32,12 @@ void predict_rows(State& state, const Weights<Number>& weights, const Prediction
     normalise<kHidden>(output, kNormEpsilon, output);
   }
   multiply_rows(layer.join, count, own.joined, kJoinedRow, own.hidden, kHiddenRow);
-  read_rows_attention(state, crew, layer.attention, static_cast<int>(state.passes.size()), own, first, count);
+  read_rows_attention(layer.attention, static_cast<int>(state.passes.size()), crew, places, count, own,
+                      state.thread_scores(crew.thread));
   const Traces unread{state.prediction_experts.data(), state.prediction_weights.data(), 1};
-  read_rows_mixture(layer.mixture, unread, 0, own, first, count);
+  auto trace_of = [&](int row) { return unread.at(first + row, 0); };
+  route_rows(layer.mixture, own, count, trace_of);
+  read_rows_mixture(layer.mixture, own, count, trace_of);
 }
 
 // A guess at the token after `token`, which follows what was read; −1 where the text would end there.

@@ -1,5 +1,8 @@
-// Reading many tokens: each thread takes its own through all layers with products of whole matrices, and the threads
-// synchronise once per pass, when all of its cache is written.
+// Reading many tokens, of one text or of several: each thread takes its own through all layers with products of whole
+// matrices, and the threads synchronise once per pass, when all of its cache is written.
+//
+// The last layer's feed-forward part is needed only where a next token is drawn. In a prompt that is the last position,
+// so it can be left out, and is made up for where an output is asked for.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +14,13 @@
 #include "read_token.h"
 
 namespace axion::decoding {
+
+// A token to be read: its text, its position there, and the token itself.
+struct Place {
+  State* state;
+  int position;
+  int token;
+};
 
 // hidden rows += down(weight·silu(gate(x))·up(x)). Row r of x is added to hidden row rows[r] with weights[r].
 template <class Number, int Width>
@@ -43,19 +53,24 @@ struct AllRows {
 };
 const AllRows kAllRows;
 
-template <class Number>
-inline void read_rows_mixture(const Mixture<Number>& mixture, const Traces& traces, int trace_row, Rows& own,
-                              int first_position, int count) {
+// Chooses the experts of normed rows; `trace_of(row)` is where the choice is written.
+template <class Number, class TraceOf>
+inline void route_rows(const Mixture<Number>& mixture, Rows& own, int count, TraceOf trace_of) {
   multiply_rows(mixture.router, count, own.normed, kHiddenRow, own.router_logits, kRouterRow);
   for (int row = 0; row < count; ++row) {
-    route(own.router_logits + row * kRouterRow, mixture.bias_E, traces.at(first_position + row, trace_row));
+    route(own.router_logits + row * kRouterRow, mixture.bias_E, trace_of(row));
   }
+}
+
+// hidden rows += the experts that were chosen for the normed rows.
+template <class Number, class TraceOf>
+inline void read_rows_mixture(const Mixture<Number>& mixture, Rows& own, int count, TraceOf trace_of) {
   read_rows_feed_forward(mixture.shared, own, count, own.normed, kAllRows.rows, kAllRows.weights);
   for (int expert = 0; expert < kExperts; ++expert) {
     int rows[kRowsAtOnce], found = 0;
     float gates[kRowsAtOnce];
     for (int row = 0; row < count; ++row) {
-      const Trace trace = traces.at(first_position + row, trace_row);
+      const Trace trace = trace_of(row);
       for (int k = 0; k < kChosen; ++k) {
         if (trace.experts_K[k] != expert) continue;
         std::copy(own.normed + row * kHiddenRow, own.normed + (row + 1) * kHiddenRow,
@@ -68,6 +83,25 @@ inline void read_rows_mixture(const Mixture<Number>& mixture, const Traces& trac
   }
 }
 
+// hidden rows += the feed-forward part of a pass for the normed rows. `routed`: their experts are chosen already.
+template <class Number>
+inline void read_rows_rest(const Weights<Number>& weights, const Pass& at, const Place* places, int count, Rows& own,
+                           bool only_route, bool routed) {
+  if (at.layer < kDenseLayers) {
+    if constexpr (kDenseLayers > 0) {
+      if (only_route) return;
+      read_rows_feed_forward(weights.dense[at.layer], own, count, own.normed, kAllRows.rows, kAllRows.weights);
+    }
+  } else {
+    if constexpr (kMixtures > 0) {
+      const Mixture<Number>& mixture = weights.mixtures[at.layer - kDenseLayers];
+      auto trace_of = [&](int row) { return places[row].state->traces.at(places[row].position, at.trace); };
+      if (!routed) route_rows(mixture, own, count, trace_of);
+      if (!only_route) read_rows_mixture(mixture, own, count, trace_of);
+    }
+  }
+}
+
 inline void normalise_rows(Rows& own, int count) {
   for (int row = 0; row < count; ++row) {
     normalise<kHidden>(own.hidden + row * kHiddenRow, kNormEpsilon, own.normed + row * kHiddenRow);
@@ -76,60 +110,83 @@ inline void normalise_rows(Rows& own, int count) {
 
 // hidden rows += the attention of one pass, then the feed-forward part's norm.
 template <class Attention>
-inline void read_rows_attention(const State& state, Crew crew, const Attention& attention, int pass, Rows& own,
-                                int first_position, int count) {
-  const LayerCache cache = state.pass_cache(pass);
+inline void read_rows_attention(const Attention& attention, int pass, Crew crew, const Place* places, int count,
+                                Rows& own, float* scores) {
   normalise_rows(own, count);
   multiply_rows(attention.compress, count, own.normed, kHiddenRow, own.compressed, kCompressedRow);
   for (int row = 0; row < count; ++row) {
     const float* compressed = own.compressed + row * kCompressedRow;
-    attention.store(cache, first_position + row, compressed);
+    attention.store(places[row].state->pass_cache(pass), places[row].position, compressed);
     if constexpr (kQueryRank > 0) attention.query_input(compressed, own.query_input + row * kQueryInputRow);
   }
   multiply_rows(attention.query, count, kQueryRank > 0 ? own.query_input : own.normed, kQueryInputRow, own.query,
                 kQueryRow);
   crew.wait();
   for (int row = 0; row < count; ++row) {
-    attention.attend(cache, first_position + row, 0, kHeads, own.query + row * kQueryRow,
-                     state.thread_scores(crew.thread), own.context + row * kContextRow);
+    attention.attend(places[row].state->pass_cache(pass), places[row].position, 0, kHeads, own.query + row * kQueryRow,
+                     scores, own.context + row * kContextRow);
   }
   multiply_rows(attention.output, count, own.context, kContextRow, own.hidden, kHiddenRow, true);
   normalise_rows(own, count);
 }
 
-// This thread's rows of a prompt: tokens[first] to tokens[first + count - 1], where tokens[0] follows what was read.
+// This thread's tokens, which may be none. Their texts have the same passes as `lead`, which has the scratch memory.
+// Without `finish` the outputs lack the last layer's feed-forward part.
 template <class Number>
-void read_rows(State& state, const Weights<Number>& weights, Crew crew, const int32_t* tokens, int first, int count) {
-  Rows& own = *state.rows[crew.thread];
-  const int first_position = state.length + first;
-  for (int row = 0; row < count; ++row) embed(weights, tokens[first + row], own.hidden + row * kHiddenRow);
-  for (size_t pass = 0; pass < state.passes.size(); ++pass) {
-    const Pass& at = state.passes[pass];
+void read_rows(const State& lead, const Weights<Number>& weights, Crew crew, const Place* places, int count,
+               bool finish) {
+  Rows& own = *lead.rows[crew.thread];
+  for (int row = 0; row < count; ++row) embed(weights, places[row].token, own.hidden + row * kHiddenRow);
+  for (size_t pass = 0; pass < lead.passes.size(); ++pass) {
+    const Pass& at = lead.passes[pass];
     for (int row = 0; at.starts_loop() && row < count; ++row) {
       blend_loops(at.loop, weights.looped_share, own.hidden + row * kHiddenRow, own.before_loops + row * kHiddenRow);
     }
-    read_rows_attention(state, crew, weights.attention[at.layer], static_cast<int>(pass), own, first_position, count);
-    if (at.layer < kDenseLayers) {
-      if constexpr (kDenseLayers > 0) {
-        read_rows_feed_forward(weights.dense[at.layer], own, count, own.normed, kAllRows.rows, kAllRows.weights);
-      }
-    } else {
-      if constexpr (kMixtures > 0) {
-        read_rows_mixture(weights.mixtures[at.layer - kDenseLayers], state.traces, at.trace, own, first_position, count);
-      }
+    read_rows_attention(weights.attention[at.layer], static_cast<int>(pass), crew, places, count, own,
+                        lead.thread_scores(crew.thread));
+    const bool only_route = !finish && pass + 1 == lead.passes.size();
+    read_rows_rest(weights, at, places, count, own, only_route, false);
+  }
+  for (int row = 0; row < count; ++row) {
+    const float* hidden = own.hidden + row * kHiddenRow;
+    State& state = *places[row].state;
+    std::copy(hidden, hidden + kHiddenRow, state.output(places[row].position));
+    state.finished_T[places[row].position] = finish;
+  }
+}
+
+// Completes the outputs of `count` positions from `first` on that lack the last layer's feed-forward part.
+template <class Number>
+void finish_outputs(State& state, const Weights<Number>& weights, Rows& own, int first, int count) {
+  for (int position = first; position < first + count;) {
+    Place places[kRowsAtOnce];
+    int rows = 0;
+    for (; position < first + count && rows < kRowsAtOnce; ++position) {
+      if (state.finished_T[position]) continue;
+      std::copy(state.output(position), state.output(position) + kHiddenRow, own.hidden + rows * kHiddenRow);
+      places[rows++] = {&state, position, -1};
+    }
+    normalise_rows(own, rows);
+    read_rows_rest(weights, state.passes.back(), places, rows, own, false, true);
+    for (int row = 0; row < rows; ++row) {
+      const float* hidden = own.hidden + row * kHiddenRow;
+      std::copy(hidden, hidden + kHiddenRow, state.output(places[row].position));
+      state.finished_T[places[row].position] = true;
     }
   }
-  if (count > 0) std::copy(own.hidden, own.hidden + count * kHiddenRow, state.output(first_position));
 }
 
 template <class Number>
-void read_prompt(State& state, const Weights<Number>& weights, const int32_t* tokens, int count) {
+void read_prompt(State& state, const Weights<Number>& weights, const int32_t* tokens, int count, bool finish) {
   need_rows(state);
+  const int begin = state.length;
   with_crew(state.threads, [&](Crew crew) {
     for (int start = 0; start < count; start += crew.count * kRowsAtOnce) {
       const int together = std::min(count - start, crew.count * kRowsAtOnce);
-      const int first = crew.first(together), last = crew.last(together);
-      read_rows(state, weights, crew, tokens + start, first, last - first);
+      const int first = start + crew.first(together), end = start + crew.last(together);
+      Place places[kRowsAtOnce];
+      for (int i = first; i < end; ++i) places[i - first] = {&state, begin + i, tokens[i]};
+      read_rows(state, weights, crew, places, end - first, finish);
       crew.wait();
       if (crew.thread == 0) {
         for (int i = start; i < start + together; ++i) state.append(tokens[i]);

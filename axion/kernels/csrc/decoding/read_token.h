@@ -136,6 +136,7 @@ void read_token(State& state, const Weights<Number>& weights, Crew crew, int tok
   }
   if (crew.thread == 0) {
     std::copy(state.hidden, state.hidden + kHidden, state.output(state.length));
+    state.finished_T[state.length] = true;
     state.append(token);
   }
 }
