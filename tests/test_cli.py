@@ -161,7 +161,7 @@ def test_the_layer_that_drafts_changes_no_text_and_states_its_acceptance(tiny_re
 
 
 def test_eval_prints_one_json_object(tiny_release, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("axion.evaluation.tasks.ARITHMETIC_PROMPTS", 3)
+    monkeypatch.setattr("axion.evaluation.subject.ARITHMETIC_PROMPTS", 3)
     monkeypatch.setattr("axion.evaluation.speed.REPETITIONS", 1)
     monkeypatch.setattr("axion.evaluation.speed.NEW_TOKENS", 10)
     monkeypatch.setattr("axion.evaluation.speed.measure_memory", lambda *_: None)  # which would start a process

@@ -141,17 +141,30 @@ def chat(
 def evaluate(
     release: ReleaseName,
     tasks: Annotated[
-        str | None, typer.Option(help="Comma-separated; by default, every task whose data is available.")
+        str | None,
+        typer.Option(
+            help="Comma-separated names of tasks and sets of tasks: card (the default), what a release's card states; "
+            "quick, what takes about a minute for a small model; all. What a set has no data for is skipped."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder of local copies, each read where it is there: gsm8k/train.jsonl, gsm8k/test.jsonl, "
+            "text_en/tinystories_sample.txt, text_en/grimm_household_tales.txt, text_en/african_storybook_en.txt, "
+            "text_pt/african_storybook_pt.txt, eval/singleop.jsonl.",
+        ),
     ] = None,
     loops: Loops = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Measure loss on held-out documents, unseen sums, GSM8K's test set, expert load, speed and memory.
+    """Measure loss, right answers, expert load, speed and memory of a model, with 95% intervals.
 
-    The data is that of the release's own recipe. A model that was trained on local files needs the same files again; a
-    data set on the Hub can also be read from local copies, with --set data.sources.gsm8k.files=train.jsonl and
-    --set data.sources.gsm8k.test_files=test.jsonl.
+    The held-out documents are those of the release's own recipe. A model that was trained on local files needs the same
+    files again. A data set on the Hub can also be read from local copies: GSM8K with --data, any with
+    --set data.sources.KIND.files=FILE.
     """
     from axion.evaluation.evaluate import evaluate as measure
     from axion.recipe import load_recipe
@@ -165,9 +178,10 @@ def evaluate(
         print(f"note: {note}", file=sys.stderr)
     names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
     arguments = [release, *(("--loops", str(loops)) if loops else ())]
+    arguments += ["--data", str(data)] if data else []
     arguments += [part for override in overrides or [] for part in ("--set", override)]
     progress = sys.stderr.isatty()
-    results = measure(opened, trained_on, names, progress, arguments=arguments, list_inapplicable=True)
+    results = measure(opened, trained_on, names, progress, arguments=arguments, list_inapplicable=True, folder=data)
     print(json.dumps({"release": opened.name, "results": results}) if as_json else results_table(results))
 
 

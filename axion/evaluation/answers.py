@@ -3,7 +3,6 @@
 Text is generated greedily, so a second run gives the same answers.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -11,13 +10,11 @@ from tqdm import tqdm
 
 from axion.data.batches import batches_by_length
 from axion.data.format import ANSWER, Problem, parse_answer, prompt
+from axion.evaluation.intervals import wilson_interval
 from axion.release import Release
 from axion.tokenizer import encode_document
 
 PROMPT_TOKENS_PER_BATCH = 32_768
-
-NORMAL_97_5 = 1.959963984540054
-"""The standard normal distribution's 97.5% quantile, for intervals of 95%."""
 
 
 def answer(
@@ -82,14 +79,3 @@ def score(problems: Sequence[Problem], answers: Sequence[str]) -> dict:
         "accuracy": correct / total,
         "interval": wilson_interval(correct, total),
     }
-
-
-def wilson_interval(correct: int, total: int) -> list[float]:
-    """Wilson's 95% score interval of a share, [low, high]; within 0 and 1, and not empty for shares of 0 or 1.
-
-    Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209–212.
-    """
-    share, z2 = correct / total, NORMAL_97_5**2
-    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = NORMAL_97_5 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    return [round(max(0.0, centre - half), 6), round(min(1.0, centre + half), 6)]

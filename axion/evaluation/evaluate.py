@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from axion.data.recipe import DataRecipe
 from axion.errors import AxionError
 from axion.evaluation.results import EARLIER_TASKS
-from axion.evaluation.tasks import READ_DATA, TASKS, NotApplicable, NotAvailable, Subject
+from axion.evaluation.subject import NotApplicable, NotAvailable, Subject, with_copies
+from axion.evaluation.tasks import CARD, READ_DATA, SETS, TASKS
 from axion.release import Release
 
 
@@ -25,6 +27,7 @@ def evaluate(
     known: Mapping[str, dict] | None = None,
     arguments: Sequence[str] = (),
     list_inapplicable: bool = False,
+    folder: Path | None = None,
 ) -> dict:
     """Measures a release.
 
@@ -32,39 +35,43 @@ def evaluate(
         release: the model and its tokenizer. How often a looped model runs its shared layers is what its config says;
             see `Release.with_loops`.
         data: the data section of the recipe that the model was trained with: what was held out, and from where.
-        tasks: names from TASKS, or those of earlier releases; by default, every task that applies and has its data.
+        tasks: names from TASKS, those of earlier releases, or names from SETS, which stand for every task of the set
+            that applies and has its data; the set `card` by default.
         progress: whether to show progress bars on standard error.
         known: earlier results that still hold; these tasks are not measured again.
         arguments: of the commands, besides the task: the release and settings; by default its name, and for the tasks
             that read data the names of its local files.
         list_inapplicable: whether tasks for models of another kind are listed as skipped.
+        folder: where local copies lie, see `axion.evaluation.subject.COPIES`.
 
     Returns:
         Task → its results, the "command" that repeats the measurement and, for a looped model, "num_loops"; or
         {"skipped": reason}.
 
     Raises:
-        AxionError: a task is unknown, a local data file is broken, or a task in `tasks` does not apply or has no data.
+        AxionError: a task is unknown, a local data file is broken, or a task that `tasks` names does not
+            apply or has no data; `folder` has no copies.
     """
-    names = list(TASKS) if tasks is None else [EARLIER_TASKS.get(task, task) for task in tasks]
-    if unknown := sorted(set(names) - set(TASKS)):
-        raise AxionError(f"no task {unknown[0]!r}; known: {', '.join(TASKS)}")
-    subject = Subject(release, data, progress)
+    named = {EARLIER_TASKS.get(task, task) for task in tasks or () if task not in SETS}
+    if unknown := sorted(named - set(TASKS)):
+        raise AxionError(f"no task {unknown[0]!r}; known: {', '.join([*SETS, *TASKS])}")
+    wanted = named.union(*(SETS[task] for task in tasks or () if task in SETS)) if tasks is not None else {*CARD}
+    subject = Subject(release, with_copies(data, folder) if folder else data, progress, folder)
     results, known = {}, known or {}
     loops = {"num_loops": release.config.num_loops} if release.config.num_shared_layers else {}
-    for task in dict.fromkeys(names):
+    for task in (task for task in TASKS if task in wanted):
         if task in known:
             results[task] = known[task]
             continue
         try:
             figures = TASKS[task](subject)
         except NotApplicable as reason:
-            if tasks is not None:
+            if task in named:
                 raise
             if list_inapplicable:
                 results[task] = {"skipped": str(reason)}
         except NotAvailable as reason:
-            if tasks is not None:
+            if task in named:
                 raise
             results[task] = {"skipped": str(reason)}
         else:

@@ -24,8 +24,32 @@ TEXTS: Mapping[str, str] = {
     "bits_per_byte": "{data}, held-out documents: bits per byte",
     "nats_per_token": "{data}, held-out documents: loss in nats per token",
     "validation_note": "{documents} documents, {tokens} tokens predicted",
+    "with_interval": "{note}; 95% interval {low} to {high}",
+    "trained_on": "{note}; the model was trained on them",
+    "prose": "{data}, {language}: bits per byte",
     "sums": "sums and differences, {digits}, {language}",
     "sums_reasoning": "sums and differences, reasoning first, {digits}, {language}",
+    "phrasings": "{operation} as people ask for them, {digits}, {language}",
+    "operation_+": "sums",
+    "operation_-": "differences",
+    "operation_*": "products",
+    "operation_/": "quotients",
+    "stories": "one-step stories, {kind}, {language}",
+    "kind_gain": "gain",
+    "kind_loss": "loss",
+    "kind_change unknown": "what changed",
+    "kind_start unknown": "what was there first",
+    "kind_comparison": "comparison",
+    "kind_more and fewer": "more and fewer",
+    "kind_part and whole": "part and whole",
+    "kind_groups": "groups",
+    "kind_sharing": "sharing",
+    "kind_times as many": "times as many",
+    "events": "problems of {steps}, {language}",
+    "one_step": "{steps} step",
+    "many_steps": "{steps} steps",
+    "singleop": "{data}, problems of one step that people wrote, {language}",
+    "reasoning_first": "{label}, reasoning first",
     "one_digit": "{digits} digit",
     "many_digits": "{digits} digits",
     **{f"language_{code}": name for code, name in LANGUAGES.items()},
@@ -187,7 +211,28 @@ def _validation(result: dict, language: _Language) -> list[Cells]:
     note = language.fill("validation_note", documents=count(result["documents"]), tokens=count(result["tokens"]))
     data = ", ".join(language.texts.get(f"data_{name}", name) for name in result["data"].split(", "))
     labels = {name: language.fill(name, data=data) for name in ("bits_per_byte", "nats_per_token")}
-    return [(label, count(result[name], 3), note) for name, label in labels.items()]
+    notes = {"bits_per_byte": _with_interval(note, result, language), "nats_per_token": note}
+    return [(label, count(result[name], 3), notes[name]) for name, label in labels.items()]
+
+
+def _with_interval(note: str, result: dict, language: _Language) -> str:
+    """A note that also has the interval of bits per byte; releases up to v0.1 have none."""
+    if (interval := result.get("interval")) is None:
+        return note
+    low, high = (language.numbers.number(bound, 3) for bound in interval)
+    return language.fill("with_interval", note=note, low=low, high=high)
+
+
+def _prose(result: dict, language: _Language) -> list[Cells]:
+    count, rows = language.numbers.number, []
+    for score in result["scores"]:
+        note = language.fill("validation_note", documents=count(score["documents"]), tokens=count(score["tokens"]))
+        note = _with_interval(note, score, language)
+        if score["trained_on"]:
+            note = language.fill("trained_on", note=note)
+        label = language.fill("prose", data=score["data"], language=language.texts[f"language_{score['language']}"])
+        rows.append((label, count(score["bits_per_byte"], 3), note))
+    return rows
 
 
 def _arithmetic(result: dict, language: _Language, text: str = "sums") -> list[Cells]:
@@ -202,6 +247,25 @@ def _arithmetic(result: dict, language: _Language, text: str = "sums") -> list[C
         )
         for score in result["scores"]
     ]
+
+
+def _asked(result: dict, language: _Language, task: str) -> list[Cells]:
+    """The scores of a task that asks in both ways, by whatever describes their problems."""
+    rows = []
+    for score in result["scores"]:
+        fields = {"language": language.texts[f"language_{score['language']}"], "data": result.get("data")}
+        for name in ("operation", "kind"):
+            if name in score:
+                fields[name] = language.texts[f"{name}_{score[name]}"]
+        if "digits" in score:
+            fields["digits"] = digits_label(score["digits"], language.texts)
+        if (steps := score.get("steps")) is not None:
+            fields["steps"] = language.fill("one_step" if steps == 1 else "many_steps", steps=steps)
+        label = language.fill(task, **fields)
+        if score["reasoning"]:
+            label = language.fill("reasoning_first", label=label)
+        rows.append((label, *_score(score, language)))
+    return rows
 
 
 def _gsm8k_test(result: dict, language: _Language) -> list[Cells]:
@@ -258,8 +322,10 @@ def _speed(result: dict, language: _Language) -> list[Cells]:
 
 _LAYOUTS = {
     "validation": _validation,
+    "prose": _prose,
     "arithmetic": _arithmetic,
     "arithmetic_reasoning": partial(_arithmetic, text="sums_reasoning"),
+    **{task: partial(_asked, task=task) for task in ("phrasings", "stories", "events", "singleop")},
     "gsm8k_test": _gsm8k_test,
     "expert_load": _expert_load,
     "loops": _loops,

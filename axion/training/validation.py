@@ -1,7 +1,8 @@
 """The validation loss: over whole held-out documents, in nats per token and bits per byte."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +45,16 @@ class ValidationResult:
     bytes: int
 
 
+@dataclass(frozen=True)
+class DocumentLoss:
+    """The summed loss of one document."""
+
+    nats: float
+    tokens: int
+    """Predicted tokens."""
+    bytes: int
+
+
 @torch.no_grad()  # not inference mode: FSDP keeps weights that it gathers here for the next training step
 def validation_loss(model: AxionForCausalLM, documents: Iterable[Document]) -> ValidationResult:
     """Computes the loss over every document once, each on its own, from `<bos>` to `<eos>`.
@@ -57,14 +68,49 @@ def validation_loss(model: AxionForCausalLM, documents: Iterable[Document]) -> V
     """
     documents = list(documents)
     check_documents(documents)
+    with _evaluating(model):
+        nats, tokens = _sum_loss(model, documents)
+    return _result(nats, tokens, sum(document.num_bytes for document in documents))
+
+
+@torch.no_grad()
+def document_losses(model: AxionForCausalLM, documents: Iterable[Document]) -> list[DocumentLoss]:
+    """The loss of each document, computed as in `validation_loss`. Raises as it does."""
+    documents = list(documents)
+    check_documents(documents)
+    nats, tokens = [0.0] * len(documents), [0] * len(documents)
+    with _evaluating(model):
+        for owners, inputs_BS, labels_BS in _batches(model, documents):
+            logits_BSV = model(inputs_BS, use_cache=False).logits
+            targets_BS = torch.nn.functional.pad(labels_BS, (0, 1), value=IGNORED)[:, 1:]
+            losses_BS = torch.nn.functional.cross_entropy(
+                logits_BSV.float().transpose(1, 2), targets_BS, ignore_index=IGNORED, reduction="none"
+            )
+            predicted_B = (targets_BS != IGNORED).sum(dim=1)
+            for owner, loss, predicted in zip(owners, losses_BS.sum(dim=1).tolist(), predicted_B.tolist(), strict=True):
+                nats[owner] += loss
+                tokens[owner] += predicted
+    sizes = [document.num_bytes for document in documents]
+    return [DocumentLoss(*each) for each in zip(nats, tokens, sizes, strict=True)]
+
+
+def total_loss(losses: Sequence[DocumentLoss]) -> ValidationResult:
+    """The loss over all documents together."""
+    return _result(*(sum(getattr(each, name) for each in losses) for name in ("nats", "tokens", "bytes")))
+
+
+def _result(nats: float, tokens: int, num_bytes: int) -> ValidationResult:
+    return ValidationResult(nats / tokens, nats / math.log(2) / num_bytes, tokens, num_bytes)
+
+
+@contextmanager
+def _evaluating(model: AxionForCausalLM) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        nats, tokens = _sum_loss(model, documents)
+        yield
     finally:
         model.train(was_training)
-    num_bytes = sum(document.num_bytes for document in documents)
-    return ValidationResult(nats / tokens, nats / math.log(2) / num_bytes, tokens, num_bytes)
 
 
 def check_documents(documents: Iterable[Document]) -> None:
@@ -76,9 +122,24 @@ def check_documents(documents: Iterable[Document]) -> None:
 def _sum_loss(model: AxionForCausalLM, documents: Sequence[Document]) -> tuple[float, int]:
     """The summed loss of all predicted tokens in nats, and their number."""
     nats, tokens = 0.0, 0
+    for _, inputs_BS, labels_BS in _batches(model, documents):
+        predicted = int(count_predicted(labels_BS))
+        nats += model(inputs_BS, labels=labels_BS, use_cache=False).loss.item() * predicted
+        tokens += predicted
+    return nats, tokens
+
+
+def _batches(
+    model: AxionForCausalLM, documents: Sequence[Document]
+) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+    """Batches of pieces of similar length that have predicted tokens: the index of each piece's document, ids, labels.
+
+    Right padding needs no mask in a causal model: no real token attends to it.
+    """
     context = model.config.max_position_embeddings
     pieces = _split([document.ids for document in documents], context)
     labels = _split([document.labels for document in documents], context)
+    owners = [index for index, document in enumerate(documents) for _ in _starts(document.ids, context)]
     for batch in batches_by_length(pieces, TOKENS_PER_BATCH):
         longest = max(len(pieces[index]) for index in batch)
         inputs_BS = torch.zeros(len(batch), longest, dtype=torch.long)
@@ -87,20 +148,14 @@ def _sum_loss(model: AxionForCausalLM, documents: Sequence[Document]) -> tuple[f
             length = len(pieces[index])
             inputs_BS[row, :length] = torch.as_tensor(pieces[index], dtype=torch.long)
             labels_BS[row, :length] = torch.as_tensor(labels[index], dtype=torch.long)
-        predicted = int(count_predicted(labels_BS))
-        if predicted == 0:
-            continue
-        inputs_BS, labels_BS = inputs_BS.to(model.device), labels_BS.to(model.device)
-        # right padding needs no mask in a causal model: no real token attends to it
-        nats += model(inputs_BS, labels=labels_BS, use_cache=False).loss.item() * predicted
-        tokens += predicted
-    return nats, tokens
+        if int(count_predicted(labels_BS)):
+            yield [owners[index] for index in batch], inputs_BS.to(model.device), labels_BS.to(model.device)
 
 
 def _split(documents: Sequence[Sequence[int] | np.ndarray], context: int) -> list[Sequence[int] | np.ndarray]:
     """The documents in pieces of at most `context` tokens; consecutive pieces share a token."""
-    return [
-        document[start : start + context]
-        for document in documents
-        for start in range(0, len(document) - 1, context - 1)
-    ]
+    return [document[start : start + context] for document in documents for start in _starts(document, context)]
+
+
+def _starts(document: Sequence[int] | np.ndarray, context: int) -> range:
+    return range(0, len(document) - 1, context - 1)

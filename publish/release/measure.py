@@ -12,7 +12,7 @@ from axion.errors import AxionError
 from axion.evaluation import evaluate as evaluation
 from axion.evaluation.answers import complete
 from axion.evaluation.results import skipped_tasks, with_current_names
-from axion.evaluation.tasks import NotAvailable, Subject
+from axion.evaluation.subject import NotAvailable, Subject
 from axion.families import has_experts
 from axion.files import parse_yaml, read_json, write_json
 from axion.inference.chat import Conversation, can_chat

@@ -4,6 +4,8 @@ from copy import deepcopy
 
 import pytest
 
+from axion.data.sources.phrasings import OPERATIONS
+from axion.data.templates import LANGUAGES, read_templates
 from axion.evaluation.results import LOAD_SETS, TEXTS, MalformedResults, measured, result_rows, skipped_tasks
 from axion.evaluation.tasks import TASKS
 from axion.files import read_json
@@ -19,8 +21,18 @@ RESULTS = {
         "tokens": 3456,
         "bytes": 9,
     },
+    "prose": {
+        "scores": [
+            {"data": "TinyStories", "language": "en", "trained_on": True, "documents": 2, "tokens": 3456}
+            | {"nats_per_token": 2.5, "bits_per_byte": 1.25, "bytes": 9, "interval": [1.0, 1.5]},
+        ]
+    },
     "arithmetic": {"scores": [SCORE | {"digits": 1, "language": "pt"}, SCORE | {"digits": 2, "language": "en"}]},
     "arithmetic_reasoning": {"scores": [SCORE | {"digits": 2, "language": "pt"}]},
+    "phrasings": {"scores": [SCORE | {"operation": "*", "digits": 1, "language": "en", "reasoning": False}]},
+    "stories": {"scores": [SCORE | {"kind": "more and fewer", "language": "pt", "reasoning": True}]},
+    "events": {"scores": [SCORE | {"steps": steps, "language": "en", "reasoning": False} for steps in (1, 2)]},
+    "singleop": {"data": "SingleOp", "scores": [SCORE | {"language": "en", "reasoning": False}]},
     "gsm8k_test": SCORE | {"data": "GSM8K"},
     "expert_load": {"together": {"layers": [[0.5, 1.5]] * 3, "lowest": 0.5, "highest": 1.5}},
     "loops": {
@@ -56,6 +68,18 @@ def test_a_row_has_a_value_and_a_note():
     exact = ("95.0%", "1,234 of 1,300; 95% interval 90.0% to 97.0%")
     assert rows["GSM8K, test set: exact match"] == rows["sums and differences, 1 digit, Portuguese"] == exact
     assert rows["sums and differences, 2 digits, English"] == exact
+    for label in (
+        "products as people ask for them, 1 digit, English",
+        "one-step stories, more and fewer, Portuguese, reasoning first",
+        "problems of 1 step, English",
+        "problems of 2 steps, English",
+        "SingleOp, problems of one step that people wrote, English",
+    ):
+        assert rows[label] == exact
+    assert rows["TinyStories, English: bits per byte"] == (
+        "1.250",
+        "2 documents, 3,456 tokens predicted; 95% interval 1.000 to 1.500; the model was trained on them",
+    )
     load = rows["load of an expert, times its fair share: all of it together"]
     assert load == ("0.500 to 1.500", "least to most used of 3 layers with 2 experts each")
     assert rows["1 loop: loss in nats per token"] == ("2.500", "1.250 bits per byte; 10,000 tokens/s read")
@@ -118,6 +142,9 @@ def test_what_was_not_measured_has_no_row():
         {"gsm8k_test": SCORE | {"data": "a", "total": "many"}},
         {"speed": {"by_threads": []}},
         {"speed": []},
+        {"stories": {"scores": [SCORE | {"kind": "none", "language": "pt", "reasoning": True}]}},
+        {"validation": RESULTS["validation"] | {"interval": 3}},
+        {"prose": {"scores": [{}]}},
         {"expert_load": []},
         {"expert_load": {"together": []}},
         {"expert_load": {"together": {"layers": [], "lowest": 0, "highest": 1}}},
@@ -159,6 +186,12 @@ def test_results_of_the_first_release_are_read():
     assert measured(results, "validation")["dataset"] == "openai/gsm8k"
     skipped = results | {"gsm8k_validation": {"skipped": "no network"}}
     assert skipped_tasks(skipped) == {"validation": "no network"} and measured(skipped, "validation") is None
+
+
+def test_every_operation_and_kind_of_story_has_a_name():
+    kinds = {template.group for language in LANGUAGES for template in read_templates("stories", language)}
+    assert {name for key in TEXTS if key.startswith("kind_") and (name := key.removeprefix("kind_"))} == kinds
+    assert all(f"operation_{sign}" in TEXTS for sign in OPERATIONS)
 
 
 def test_every_set_that_is_measured_has_a_name():

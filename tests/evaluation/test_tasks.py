@@ -5,20 +5,29 @@ import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import get_type_hints
 
+import numpy as np
 import pytest
 import torch
 
-from axion.data.format import Problem, prompt
+from axion.cli.releases import evaluate as cli_evaluate
+from axion.data.format import ANSWER, Problem, prompt
+from axion.data.holdout import is_held_out
 from axion.data.recipe import DataRecipe
 from axion.data.sources import Arithmetic, Gsm8k, Text, WordProblems
+from axion.data.sources.events import events_tests
+from axion.data.sources.one_step_stories import stories_tests
+from axion.data.sources.phrasings import phrasings_tests
+from axion.data.templates import Template
 from axion.errors import AxionError
-from axion.evaluation import answers, speed
-from axion.evaluation import tasks as evaluation
-from axion.evaluation.answers import complete, score, wilson_interval
+from axion.evaluation import answers, prose, questions, speed, subject
+from axion.evaluation.answers import complete, score
 from axion.evaluation.evaluate import evaluate
+from axion.evaluation.intervals import bootstrap_interval, wilson_interval
 from axion.evaluation.results import result_rows
-from axion.evaluation.tasks import TASKS
+from axion.evaluation.subject import COPIES, with_copies
+from axion.evaluation.tasks import CARD, SETS, TASKS
 from axion.machine import peak_bytes
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
@@ -46,8 +55,11 @@ def release(tiny_release):
 
 @pytest.fixture
 def few_prompts(monkeypatch):
-    monkeypatch.setattr(evaluation, "ARITHMETIC_PROMPTS", 6)
-    monkeypatch.setattr(evaluation, "REASONING_TOKENS", 8)
+    monkeypatch.setattr(subject, "ARITHMETIC_PROMPTS", 6)
+    monkeypatch.setattr(questions, "REASONING_TOKENS", 8)
+    monkeypatch.setattr(questions, "PHRASED_PROMPTS", 2)
+    monkeypatch.setattr(questions, "STORY_PROMPTS", 20)
+    monkeypatch.setattr(questions, "EVENT_PROMPTS", 1)
     monkeypatch.setattr(speed, "REPETITIONS", 1)
     monkeypatch.setattr(speed, "NEW_TOKENS", 10)
     monkeypatch.setattr(speed, "measure_memory", lambda *_: {"libraries_bytes": 1, "peak_bytes": 2})
@@ -69,7 +81,7 @@ SYNTHETIC = DataRecipe(sources=(Arithmetic(count=800), WordProblems(count=60)))
 
 def test_every_task_has_figures_and_a_command(release, local_data, few_prompts):
     results = evaluate(release, local_data)
-    assert list(results) == [task for task in TASKS if task != "loops"]
+    assert list(results) == [task for task in CARD if task != "loops"]
     for task, result in results.items():
         named = " --set data.sources.gsm8k.files=train.jsonl --set data.sources.gsm8k.test_files=test.jsonl"
         files = named if task in ("validation", "gsm8k_test", "expert_load") else ""
@@ -82,6 +94,7 @@ def test_every_task_has_figures_and_a_command(release, local_data, few_prompts):
     assert 4 < validation["nats_per_token"] < 12
     ratio = validation["tokens"] / validation["bytes"] / torch.log(torch.tensor(2.0)).item()
     assert validation["bits_per_byte"] == pytest.approx(validation["nats_per_token"] * ratio)
+    assert validation["interval"][0] < validation["bits_per_byte"] < validation["interval"][1]
 
     for task in ("arithmetic", "arithmetic_reasoning"):
         scores = results[task]["scores"]
@@ -211,7 +224,7 @@ def test_an_unreachable_hub_skips(release, few_prompts, monkeypatch):
 
 
 def test_an_unknown_task_lists_the_known(release):
-    with pytest.raises(AxionError, match=f"no task 'mmlu'; known: {', '.join(TASKS)}"):
+    with pytest.raises(AxionError, match=f"no task 'mmlu'; known: {', '.join([*SETS, *TASKS])}"):
         evaluate(release, SYNTHETIC, ["arithmetic", "mmlu"])
 
 
@@ -244,6 +257,144 @@ def test_a_model_that_knows_every_answer_scores_all(release, monkeypatch, few_pr
     assert [s["accuracy"] for s in scores] == [1.0] * 4
 
 
+@pytest.fixture
+def copies(tmp_path):
+    """A folder with a few of the local copies."""
+    folder = tmp_path / "copies"
+    for name, text in {
+        "eval/singleop.jsonl": '{"input": "Two and 2?", "target": 4.0}\n{"input": "Half of 2.5?", "target": 1.25}\n',
+        "text_en/tinystories_sample.txt": "<|endoftext|>".join(f"Story {n} of a few words." for n in range(40)),
+        "text_pt/african_storybook_pt.txt": "A Cabra comeu.<|endoftext|>O Cão correu.",
+        "gsm8k/test.jsonl": "".join(json.dumps(row) + "\n" for row in QUESTIONS),
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+ASKING = ("phrasings", "stories", "events", "singleop")
+
+
+def test_problems_are_asked_in_both_ways_and_scored_by_their_description(release, copies, few_prompts, monkeypatch):
+    known = {
+        "Two and 2?": "4",
+        "Half of 2.5?": "1.25",
+        **{
+            problem.question: problem.answer
+            for language in ("pt", "en")
+            for problem in [
+                *stories_tests(language, 20, questions.SEED),
+                *(problem for sign in "+-*/" for problem in phrasings_tests(language, sign, 2, 2, questions.SEED)),
+                *(story.problem for story in events_tests(language, 1, questions.SEED, steps=3)),
+            ]
+        },
+    }
+
+    def knows(release, prompts, *_):
+        """Answers what it knows; when it is asked for its reasoning, it has an answer for 4 alone."""
+        replies = []
+        for text in prompts:
+            reply = known.get(text.split("\n")[1], "?")
+            has_answer = text.endswith(ANSWER) or reply == "4"
+            replies.append(f"so{ANSWER}{reply}" if has_answer else reply)
+        return replies
+
+    monkeypatch.setattr(answers, "complete", knows)
+    results = evaluate(release, SYNTHETIC, ASKING, folder=copies)
+    json.dumps(results, allow_nan=False)
+    assert list(results) == list(ASKING)
+    for result in results.values():
+        assert [score["reasoning"] for score in result["scores"]] == [False, True] * (len(result["scores"]) // 2)
+        assert all(score["interval"][0] <= score["accuracy"] <= score["interval"][1] for score in result["scores"])
+    right = {
+        task: {
+            tuple(score.get(name) for name in ("operation", "digits", "kind", "steps", "language")): score["accuracy"]
+            for score in result["scores"]
+            if not score["reasoning"]
+        }
+        for task, result in results.items()
+    }
+    for (_, digits, *_), share in right["phrasings"].items():
+        assert share == (digits == 2)
+    assert len(right["phrasings"]) == 4 * 3 * 2
+    assert set(right["stories"].values()) == {1.0} and {key[-1] for key in right["stories"]} == {"pt", "en"}
+    assert {key[3:]: share for key, share in right["events"].items()} == {
+        (steps, language): float(steps == 3) for steps in range(1, 6) for language in ("pt", "en")
+    }
+    direct, reasoned = results["singleop"]["scores"]
+    assert (direct["correct"], reasoned["correct"], direct["total"]) == (2, 1, 2)
+    ways = results["phrasings"]["by_template"]
+    assert {way["language"] for way in ways} == {"pt", "en"} and all("{" in way["template"] for way in ways)
+    assert sum(way["total"] for way in ways) == sum(score["total"] for score in results["phrasings"]["scores"])
+    labels = [row.label for row in result_rows(results)]
+    assert len(set(labels)) == len(labels) == sum(len(result["scores"]) for result in results.values())
+
+
+def test_held_out_ways_of_asking_and_pairs_alone_are_asked(release, few_prompts, monkeypatch):
+    asked = []
+    monkeypatch.setattr(questions, "answer", lambda _, problems, *rest: asked.extend(problems) or [""] * len(problems))
+    evaluate(release, SYNTHETIC, ["phrasings", "stories"])
+    assert all(Template(problem.template).is_held_out for problem in asked)
+    for problem in asked:
+        left, right = problem.steps[0].left, problem.steps[0].right
+        assert not 9 < max(left, right) < 100 or is_held_out(left, right, SYNTHETIC.holdout_fraction)
+
+
+def test_prose_is_measured_over_whole_documents_up_to_a_cap(release, copies, monkeypatch):
+    monkeypatch.setattr(prose, "CAP_BYTES", 100)
+    result = evaluate(release, SYNTHETIC, ["prose"], folder=copies)["prose"]
+    assert result["cap_bytes"] == 100 and [reason.split()[-1] for reason in result["missing"]] == [
+        "text_en/grimm_household_tales.txt",
+        "text_en/african_storybook_en.txt",
+    ]
+    stories, tales = result["scores"]
+    assert (stories["data"], stories["language"], stories["name"]) == ("TinyStories", "en", "tinystories_sample.txt")
+    assert (stories["documents"], stories["bytes"]) == (4, 4 * len("Story 1 of a few words."))
+    assert (tales["documents"], tales["bytes"]) == (2, len("A Cabra comeu.O Cão correu.".encode()))
+    assert stories["interval"][0] <= stories["bits_per_byte"] <= stories["interval"][1]
+    assert not stories["trained_on"] and result == evaluate(release, SYNTHETIC, ["prose"], folder=copies)["prose"]
+    monkeypatch.setattr(prose, "CAP_BYTES", 1)
+    own = DataRecipe(sources=(Text(files=str(copies / "text_en" / "tinystories_sample.txt")),))
+    stories, tales = evaluate(release, own, ["prose"], folder=copies)["prose"]["scores"]
+    assert (stories["documents"], stories["trained_on"], tales["trained_on"]) == (1, True, False)
+    assert (tales["documents"], tales["interval"]) == (1, None)  # one document says nothing of how others differ
+
+
+def test_a_set_skips_what_has_no_data_and_a_name_does_not(release, copies, few_prompts, monkeypatch):
+    monkeypatch.setattr(answers, "complete", lambda release, prompts, *_: [""] * len(prompts))
+    results = evaluate(release, DataRecipe(sources=(Arithmetic(count=400),)), ["quick"])
+    assert list(results) == [task for task in TASKS if task in SETS["quick"]]
+    assert {task: result["skipped"] for task, result in results.items() if "skipped" in result} == {
+        "prose": "it reads text_en/tinystories_sample.txt; give the folder that has it with --data",
+        "singleop": "it reads eval/singleop.jsonl; give the folder that has it with --data",
+    }
+    with pytest.raises(AxionError, match=r"it reads eval/singleop\.jsonl; give the folder that has it with --data"):
+        evaluate(release, SYNTHETIC, ["quick", "singleop"], known={task: {} for task in SETS["quick"][:-1]})
+    (copies / "eval" / "singleop.jsonl").unlink()
+    with pytest.raises(AxionError, match=r"copies has no eval/singleop\.jsonl"):
+        evaluate(release, SYNTHETIC, ["singleop"], folder=copies)
+    with pytest.raises(AxionError, match=r"none of the files that --help lists, such as gsm8k/test\.jsonl"):
+        evaluate(release, SYNTHETIC, ["singleop"], folder=copies / "eval")
+    open_pairs = SYNTHETIC.model_copy(update={"holdout_fraction": 0.0})
+    skipped = evaluate(release, open_pairs, ["card"], known={"speed": {}})["arithmetic"]["skipped"]
+    assert skipped == "data.holdout_fraction is 0: no pair of operands was held out to ask for"
+
+
+def test_gsm8k_is_read_from_the_copies_unless_other_files_are_given(copies, local_data):
+    source = with_copies(DataRecipe(), copies).find(Gsm8k)
+    assert source.files is None and source.test_files == [str(copies / "gsm8k" / "test.jsonl")]
+    (copies / "gsm8k" / "train.jsonl").write_text("")
+    assert with_copies(DataRecipe(), copies).find(Gsm8k).files == [str(copies / "gsm8k" / "train.jsonl")]
+    assert with_copies(local_data, copies) == local_data
+    of_own_files = DataRecipe.model_validate(local_data.released())
+    assert with_copies(of_own_files, copies).find(Gsm8k).files is None
+
+
+def test_the_help_lists_every_copy(monkeypatch):
+    described = get_type_hints(cli_evaluate, include_extras=True)["data"].__metadata__[0].help
+    assert [name.strip(" .") for name in described.partition(": ")[2].split(",")] == list(COPIES)
+
+
 def test_score_compares_the_written_answers():
     problems = [Problem("", "12"), Problem("", "5"), Problem("", "-3")]
     assert score(problems, ["12", "6", "-3"])["correct"] == 2
@@ -262,6 +413,22 @@ def test_score_compares_the_written_answers():
 )
 def test_wilson_interval(correct, total, low, high):
     assert wilson_interval(correct, total) == pytest.approx([low, high], abs=5e-5)
+
+
+def test_a_bootstrap_interval_covers_the_ratio_of_sums():
+    rng = np.random.default_rng(3)
+    covered, widths = 0, []
+    for _ in range(40):
+        sizes = rng.integers(50, 500, 60)
+        bits = sizes * rng.normal(1.5, 0.4, 60)  # of a document, 0.4 bits per byte more or less than another
+        low, high = bootstrap_interval(bits.tolist(), sizes.tolist())
+        covered += low <= 1.5 <= high
+        widths.append(high - low)
+    assert covered >= 34  # of 40, where 95% are expected
+    error = 0.4 * np.sqrt(np.mean(sizes.astype(float) ** 2) / 60) / sizes.mean()
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * error, rel=0.15)
+    assert bootstrap_interval([1.0, 2.0], [1, 1]) == bootstrap_interval([1.0, 2.0], [1, 1])
+    assert bootstrap_interval([1.0], [1]) is None
 
 
 def test_the_held_out_documents_do_not_depend_on_the_model(release, local_data, tiny_release, tmp_path):

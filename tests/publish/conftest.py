@@ -200,7 +200,7 @@ def measured_run(finished_run, recipe_file, tmp_path_factory):
     recipe = load_recipe(recipe_file, SYNTHETIC)
     (folder / "run.json").write_text(json.dumps(content | {"recipe": recipe.to_yaml()}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("axion.evaluation.tasks.ARITHMETIC_PROMPTS", 3)
+        patch.setattr("axion.evaluation.subject.ARITHMETIC_PROMPTS", 3)
         patch.setattr(speed_module, "REPETITIONS", 1)
         patch.setattr(speed_module, "NEW_TOKENS", 2)
         measure.measure(folder, recipe, [].append)

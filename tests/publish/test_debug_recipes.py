@@ -64,7 +64,7 @@ def work(tmp_path_factory, hub_server: Hub) -> Iterator[tuple[Path, dict[str, li
         patch.setattr("publish.hub.client.get_token", lambda: hub_server.token)
         patch.chdir(folder)
         patch.setenv("AXION_KERNELS_FLAGS", "-O1")  # the kernels are compiled in half the time
-        patch.setattr("axion.evaluation.tasks.ARITHMETIC_PROMPTS", 3)
+        patch.setattr("axion.evaluation.subject.ARITHMETIC_PROMPTS", 3)
         patch.setattr(speed, "REPETITIONS", 1)
         patch.setattr(speed, "NEW_TOKENS", 2)
         patch.setattr(speed, "measure_memory", lambda *_: None)

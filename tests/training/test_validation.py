@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from axion.errors import AxionError
-from axion.training.validation import validation_loss
+from axion.training.validation import document_losses, total_loss, validation_loss
 from tests.training.test_optim import small_model
 
 
@@ -31,6 +31,14 @@ def test_validation_loss_counts_every_document_once_without_its_neighbours():
     assert result.tokens == tokens == 4 + 31 + 32 + 69
     assert result.nats_per_token == pytest.approx(nats / tokens, rel=1e-5)
     assert result.bits_per_byte == pytest.approx(nats / 0.6931471805599453 / (3 * 140), rel=1e-5)
+    losses = document_losses(model, documents)
+    assert [(loss.tokens, loss.bytes) for loss in losses] == [(4, 15), (31, 96), (32, 99), (69, 210)]
+    assert [loss.nats for loss in losses] == pytest.approx(
+        [document_losses(model, [document])[0].nats for document in documents], rel=1e-5
+    )
+    total = total_loss(losses)
+    assert (total.tokens, total.bytes) == (result.tokens, result.bytes)
+    assert total.bits_per_byte == pytest.approx(result.bits_per_byte, rel=1e-5)
 
 
 def test_tokens_without_loss_are_only_context():
@@ -46,6 +54,7 @@ def test_tokens_without_loss_are_only_context():
             nats -= sum(logits[index - 1 - start, ids[index]].item() for index in kept)
     assert (result.tokens, result.bytes) == (4, 4)
     assert result.nats_per_token == pytest.approx(nats / 4, rel=1e-5)
+    assert document_losses(model, [masked])[0].nats == pytest.approx(nats, rel=1e-5)
 
 
 @pytest.mark.parametrize("documents", [[], [Held([1, 2, 3], 0, [-100] * 3)], [Held([1, 2, 3], 0)], [Held([1], 1)]])
