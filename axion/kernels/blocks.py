@@ -135,7 +135,7 @@ class _Passes:
             and not torch.is_autocast_enabled("cpu")
             and (labels is not None or not torch.is_grad_enabled())  # gradients start at the loss
             and ("mtp_weight" not in wanted or (labels is not None and self.model.mtp is not None))
-            and _labels_are_tokens(labels, self.model.config.vocab_size)
+            and _labels_are_tokens(labels, input_ids, self.model.config.vocab_size)
             and _padding_is_right(kwargs.get("attention_mask"), labels)
             and _documents_are_packed(input_ids, kwargs)
             and self._is_still_plain()
@@ -148,9 +148,10 @@ class _Passes:
     def _angles(self, positions: int) -> list[torch.Tensor]:
         """Cosines and sines [S, P/2] of the first positions. They are computed once, for the whole context."""
         if self._angles_CP is None or len(self._angles_CP[0]) < positions:
-            context = torch.arange(max(positions, self.model.config.max_position_embeddings)).unsqueeze(0)
-            rotary = self.model.model.rotary_emb
-            self._angles_CP = [part[0, 0].contiguous() for part in rotary(torch.zeros(()), context)]
+            with torch.inference_mode(False):  # tensors of an inference could not be saved for a backward pass
+                context = torch.arange(max(positions, self.model.config.max_position_embeddings)).unsqueeze(0)
+                rotary = self.model.model.rotary_emb
+                self._angles_CP = [part[0, 0].contiguous() for part in rotary(torch.zeros(()), context)]
         return [part_CP[:positions] for part_CP in self._angles_CP]
 
     def __call__(
@@ -249,16 +250,18 @@ class _Masks:
         place, rate = next(self._places), cast(float, module.dropout)
         if not (module.training and rate):
             return None
-        if (
-            self._seed is None
-        ):  # from a generator whose state checkpoints keep, so that a resumed run has the same masks
+        if self._seed is None:  # checkpoints keep the generator's state, so a resumed run draws the same masks
             self._seed = int(torch.randint(2**62, ()))
         return Dropout.of(self._seed, place, rate)
 
 
-def _labels_are_tokens(labels: torch.Tensor | None, vocabulary: int) -> bool:
-    """Whether every label is a token or IGNORED; PyTorch raises the error for any other."""
-    return labels is None or bool(((labels == IGNORED) | ((labels >= 0) & (labels < vocabulary))).all())
+def _labels_are_tokens(labels: torch.Tensor | None, input_ids: torch.Tensor, vocabulary: int) -> bool:
+    """Whether there is an int64 label for each input, and it is a token or IGNORED; else PyTorch raises the error."""
+    if labels is None:
+        return True
+    if labels.shape != input_ids.shape or labels.dtype is not torch.int64:
+        return False
+    return bool(((labels == IGNORED) | ((labels >= 0) & (labels < vocabulary))).all())
 
 
 def _padding_is_right(mask_BS: torch.Tensor | None, labels: torch.Tensor | None) -> bool:

@@ -294,6 +294,19 @@ def test_invalid_labels_raise_the_error_that_pytorch_raises(make_model):
     for label in (fast.config.vocab_size, -5):
         with pytest.raises(IndexError, match="out of bounds"):
             fast(ids, labels=torch.full_like(ids, label), use_cache=False)
+    for labels in (ids[:, :7], ids.repeat(1, 2)):
+        with pytest.raises(ValueError, match="to match target batch_size"):
+            fast(ids, labels=labels, use_cache=False)
+    with pytest.raises(RuntimeError, match="Long"):
+        fast(ids, labels=ids.int(), use_cache=False)
+
+
+def test_training_after_an_inference(make_model):
+    slow, fast = pair(make_model())
+    ids = tokens(slow, 1, 10)
+    with torch.inference_mode():
+        fast(ids, use_cache=False)
+    assert_close(backward(fast, ids), backward(slow, ids))
 
 
 def test_frozen_parameters_get_no_gradient(make_model):
