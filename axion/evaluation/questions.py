@@ -10,12 +10,11 @@ from typing import Any
 
 from axion.data.format import Problem
 from axion.data.sources import Gsm8k
-from axion.data.sources.arithmetic import LANGUAGES
 from axion.data.sources.events import STEPS, events_tests
 from axion.data.sources.files import Record, read_records
 from axion.data.sources.one_step_stories import stories_tests
 from axion.data.sources.phrasings import OPERATIONS, phrasings_tests
-from axion.data.templates import read_templates
+from axion.data.templates import LANGUAGES, read_templates
 from axion.errors import AxionError
 from axion.evaluation.answers import answer, score
 from axion.evaluation.subject import NotApplicable, NotAvailable, Subject, available

@@ -12,8 +12,9 @@ from axion.data.format import Problem
 from axion.data.prepare import ValidationDocument, validation_documents
 from axion.data.recipe import DataRecipe
 from axion.data.sources import Gsm8k
-from axion.data.sources.arithmetic import LANGUAGES, arithmetic_tests
+from axion.data.sources.arithmetic import arithmetic_tests
 from axion.data.sources.gsm8k import GSM8K
+from axion.data.templates import LANGUAGES
 from axion.errors import AxionError
 from axion.release import Release
 from axion.tokenizer import encode_documents

@@ -16,10 +16,9 @@ from axion.data.format import Problem
 from axion.data.holdout import LARGEST_TESTED, is_held_out, shows_held_out
 from axion.data.sources.base import Document, Source, plain
 from axion.data.split import Side, Split
+from axion.data.templates import LANGUAGES
 from axion.errors import AxionError
 from axion.settings import Positive
-
-LANGUAGES = ("pt", "en")
 
 # The first phrasing of a sign is the canonical one, which the tests use.
 PHRASINGS = MappingProxyType(

@@ -14,10 +14,10 @@ from typing import ClassVar, Literal
 
 from axion.data.format import Problem
 from axion.data.holdout import shows_held_out
-from axion.data.sources.arithmetic import LANGUAGES
 from axion.data.sources.base import Document, Source, plain
 from axion.data.sources.stories import CONNECTORS, FAMILIES, NAMES, PRONOUNS, Family, Part
 from axion.data.split import Side, Split
+from axion.data.templates import LANGUAGES
 from axion.settings import Positive
 
 # What each letter of a story stands for, and its range. `v` is the quantity that a story is about.
