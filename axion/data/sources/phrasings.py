@@ -36,10 +36,11 @@ SHARE_OF_TRIVIAL_QUOTIENTS = 0.15
 
 _CONDITION = re.compile(r"([ab]) ([<>]) (b|\d+)")
 _COMPARE = MappingProxyType({"<": operator.lt, ">": operator.gt})
-_FEMININE = MappingProxyType(
-    {r"(?<!e )\bum vezes\b": "uma vez", r"\bum vezes\b": "uma vezes", r"\bdois vezes\b": "duas vezes"}
-)
-"""In Portuguese, "vezes" is feminine."""
+_FEMININE = MappingProxyType({"um": "uma", "dois": "duas"})
+_BEFORE_FEMININE = re.compile(r"\b(um|dois)(?= (?:vezes|caixas|partes|balas|crianças)\b)")
+"""Numbers as words are masculine, but of all Portuguese numbers up to 100, these two agree with what they count."""
+_ONCE = re.compile(r"(?<!e )\buma vezes\b")
+"""Singular, unlike "vinte e uma vezes"."""
 
 
 def _ordered(digits: tuple[int, int]) -> tuple[int, int]:
@@ -57,7 +58,7 @@ class Phrasings(Source):
     """Synthetic arithmetic in many phrasings."""
 
     kind: Literal["phrasings"] = "phrasings"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     """Increase it when the problems of the same settings and seed, their order, text or split change."""
     label: ClassVar[str] = "synthetic arithmetic as people ask it, Portuguese and English"
     form = "problem"
@@ -121,8 +122,9 @@ class Phrasings(Source):
                 for slot, number in (("a", equation.left), ("b", equation.right))
             }
         )
-        for pattern, feminine in _FEMININE.items() if language == "pt" and are_words else ():
-            question = re.sub(pattern, feminine, question)
+        if language == "pt" and are_words:
+            question = _BEFORE_FEMININE.sub(lambda match: _FEMININE[match[1]], question)
+            question = _ONCE.sub("uma vez", question)
         if rng.random() < self.careless:
             question = type_carelessly(question, rng)
         return Problem(question, str(equation.result), language=language, steps=(equation,), template=asking.text)

@@ -13,8 +13,8 @@ SHARE_OF_SLIPS = 0.4
 _KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _BLANKS_AT_SIGN = re.compile(r"(?<=\d) ?([-+*/x×÷:=−]) ?(?=\d|$)")
-_KEPT = NUMBER_WORDS | {"gave", "have", "tinha", "tenha"}
-"""Words without slips: one in a number, or from "gave" to "have", could change the answer."""
+_KEPT = NUMBER_WORDS | {"duas", "gave", "have", "tinha", "tenha"}
+"""Words without slips: one in a number, as from "duas" to "dias", or from "gave" to "have", could change the answer."""
 
 
 def type_carelessly(text: str, rng: random.Random) -> str:
