@@ -96,7 +96,7 @@ class Stories(FileSource):
     """Synthetic one-step stories, and problems that people wrote with other numbers."""
 
     kind: Literal["stories"] = "stories"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     """Increase it when the problems of the same settings, files and seed, their order, text or split change."""
     label: ClassVar[str] = "synthetic one-step stories, Portuguese and English"
     form = "problem"
@@ -254,10 +254,20 @@ def parse_story(template: Template) -> Story:
     equation, *ranges = template.fields or ("",)
     match = _EQUATION.fullmatch(equation)
     limits = [_RANGE.fullmatch(each) for each in " ".join(ranges).split()]
-    if not match or not all(limits):
+    if not match or not all(limits) or len(ranges) > 1:
         raise AxionError(f"{template.where}: begin with an equation and ranges, such as 'a - b | a=20..60 b=2..a | …'")
     left, sign, right = match.groups()
-    story = Story(template, left, sign, right, {each[1]: (each[2], each[3]) for each in limits if each})
+    limited: dict[str, tuple[str, str]] = {}
+    for letter, low, high in (each.groups() for each in limits if each):
+        if letter in limited:
+            raise AxionError(f"{template.where}: {letter} has two ranges; give one")
+        if int(low) > int(high) if high.isdigit() else (high != left or letter == left or sign == "/"):
+            raise AxionError(
+                f"{template.where}: {letter}={low}..{high} is no range; one goes up to a larger number, or to the "
+                "first number of a sum, difference or product"
+            )
+        limited[letter] = (low, high)
+    story = Story(template, left, sign, right, limited)
     slots = value_slots(template.text)
     if missing := {each for each in (left, right) if each.isalpha()} - {*slots}:
         raise AxionError(f"{template.where}: the text does not tell the number {sorted(missing)[0]} of the equation")

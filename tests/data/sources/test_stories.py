@@ -119,6 +119,10 @@ def test_numbers_as_words_begin_sentences_with_a_capital():
         ("a + b | a=3-5 | {a} and {b}", "begin with an equation"),
         ("a + b | {a} cats", "does not tell the number b"),
         ("a + b | c=2..3 | {a} and {b}", "has no c"),
+        ("a + b | a=2..3 | b=4..9 | {a} and {b}", "begin with an equation"),
+        ("a + b | a=2..3 a=4..9 | {a} and {b}", "a has two ranges"),
+        ("a + b | a=30..9 | {a} and {b}", r"a=30\.\.9 is no range"),
+        ("a - b | a=2..b | {a} and {b}", r"a=2\.\.b is no range"),
     ],
 )
 def test_a_template_that_is_no_story_is_refused(line, said):
@@ -138,24 +142,29 @@ def test_documents_are_split_by_their_text():
 def test_a_sample_that_was_read_by_hand():
     source = Stories(count=12, words=0.2, careless=0.3)
     told = [(each.question, each.answer, each.reasoning) for each in source.problems(11, HOLDOUT)]
-    assert told[:8:2] + told[8:11:2] == [
+    assert told[::2] == [
+        ("Um carro tem 4 rodas. Quantas rodas têm 7 carros?", "28", "7 * 4 = 28"),
+        ("Uma torneira despeja 21 litros em 3 minutos. Quantos litros despeja por minuto?", "7", "21 / 3 = 7"),
+        ("Lisa has ten albums. There are exactly eight photos in each one. Find the number of photos.", "80", None),
         (
-            "Se cada criança ganhar 3 brigadeiros, quantos brigadeiros são necessários para 4 pessoas?",
-            "12",
-            "4 * 3 = 12",
+            "A baker used 68 eggs for 4 cakes, all made from the same recipe. How many eggs were in each cake?",
+            "17",
+            "68 / 4 = 17",
         ),
-        ("o quilo do arroz esta a 7 reais. quanto se paga por 4 quiloos?", "28", None),
-        ("Out of the 25 birds on the roof, 15 flew away when a door slammed. How many stayed?", "10", None),
-        ("Clara consegue fazer nove flexões a mais que Samuel. Se Samuel faz 84, quantas Clara faz?", "93", None),
-        ("Uma aranha tem oito patas. Se Gustavo vê seis aranhas, quantas patas ele vê?", "48", "6 * 8 = 48"),
-        ("Emma's garden is 3 feet long and 18 feet wide. How many square feet is it?", "54", "3 * 18 = 54"),
+        (
+            "on her way hone nora noticed that $32 had fallen out of her pocket, where she had put $55. how much was "
+            "still in there",
+            "23",
+            "55 - 32 = 23",
+        ),
+        ("No livro, uma baleia-azul pesa 153 toneladas e outra pesa 143. Ache a diferença.", "10", None),
     ]
 
 
 def test_the_output_matches_its_version():
     """If you change the problems, increase Stories.version and update this digest."""
     source = Stories(count=1500)
-    assert (source.version, digest(source)) == (1, "c7010dfde87c5c88")
+    assert (source.version, digest(source)) == (2, "98116c1ace75ad5a")
 
 
 # --- Problems that people wrote ---------------------------------------------------------------------------------------
