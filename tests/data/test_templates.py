@@ -2,10 +2,12 @@
 
 import random
 import re
+from collections import Counter
 
 import pytest
 
 from axion.data.templates import LANGUAGES, Template, on_side, parse_templates, read_templates
+from axion.data.templates.careless import without_accents
 from axion.data.templates.slots import NAMES, fill, value_slots
 from axion.errors import AxionError
 
@@ -55,6 +57,17 @@ def test_what_is_not_a_template_is_refused(content, said):
 def test_a_language_without_templates_is_refused():
     with pytest.raises(AxionError, match="no templates stories_fr"):
         read_templates("stories", "fr")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", ["stories", "events", "dialogues", "smalltalk"])
+def test_careless_typing_does_not_make_one_template_of_another(kind, language):
+    typed = Counter(
+        without_accents(re.sub(r"[.,!?'’-]", "", each.text)).casefold()
+        for each in read_templates(kind, language)
+        if each.fields[:1] not in (("step",), ("reply",))
+    )
+    assert typed.most_common(1)[0][1] == 1, typed.most_common(1)
 
 
 # --- Slots ------------------------------------------------------------------------------------------------------------
