@@ -63,7 +63,7 @@ class NativeDecoder:
             raise Unavailable(reason)
         self.config = config = model.config
         self._library = _declare(library(config, "decoding", weights))
-        self._packed = packed = packed_weights(model, weights, self._library)
+        self._packed = packed = packed_weights(model, self._library)
         self._predicts = model.mtp is not None
         positions, chosen = config.max_position_embeddings, config.num_experts_per_tok
         looped = len(set(config.shared_layers) & set(config.mixture_layers))

@@ -68,17 +68,17 @@ _cache = WeakIdKeyDictionary()
 _lock = Lock()
 
 
-def packed_weights(model: AxionForCausalLM, kind: str, library: ctypes.CDLL) -> PackedWeights:
+def packed_weights(model: AxionForCausalLM, library: ctypes.CDLL) -> PackedWeights:
     """The model's packed weights, repacked if a weight has changed since the last call. Thread-safe.
 
     Args:
-        kind: of weights, for which the library was compiled.
+        library: as for `PackedWeights`. Each has its own, because the layout follows from the config as it is now.
     """
     with _lock:
         kept = cast(dict[tuple, tuple[tuple, PackedWeights]], _cache.setdefault(model.model.embed_tokens.weight, {}))
         tensors = itertools.chain(model.parameters(), model.buffers())
         state = tuple((id(x), x.data_ptr(), -1 if x.is_inference() else x._version) for x in tensors)
-        form = kind, model.mtp is not None
+        form = library, model.config.max_position_embeddings, model.mtp is not None
         if form not in kept or kept[form][0] != state:
             kept[form] = state, PackedWeights(model, library)
         return kept[form][1]

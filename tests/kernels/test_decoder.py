@@ -498,6 +498,17 @@ def test_weights_are_packed_once_and_again_after_a_change(make_model):
     assert NativeDecoder(model)._packed is changed._packed  # requesting router logits changed nothing
 
 
+def test_weights_are_packed_again_for_a_changed_config(make_model, monkeypatch):
+    """Other dimensions have another library and another layout; a longer context has more rotary angles."""
+    monkeypatch.setattr(pack, "PackedWeights", lambda *_: object())
+    model = make_model()
+    first, other = (pack.packed_weights(model, library) for library in ("one", "another"))
+    model.config.max_position_embeddings *= 2
+    longer = pack.packed_weights(model, "one")
+    assert len({first, other, longer}) == 3
+    assert pack.packed_weights(model, "one") is longer
+
+
 def test_packed_weights_are_freed_with_the_model(make_model):
     model = make_model()
     decoder = NativeDecoder(model)
