@@ -97,7 +97,13 @@ def test_no_name_is_both_a_mans_and_a_womans():
         assert len({*men, *women}) == len(men) + len(women) > 100
 
 
-@pytest.mark.parametrize("text", ["{N} has {c} cards.", "{N has {a} cards.", "[he|she:X] has {a}.", "{X} has {a}."])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{N} has {c} cards.", "{N has {a} cards.", "[he|she:X] has {a}.", "{X} has {a}."),
+        "{a} {x:cards/coins} and {x:balls/pens}",
+    ],
+)
 def test_a_slot_that_cannot_be_filled_is_refused(text):
     with pytest.raises(AxionError, match=r"slot|value"):
         fill(text, {"a": 12}, "en", random.Random(0))

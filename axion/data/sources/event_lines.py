@@ -128,7 +128,9 @@ def worlds(templates: Iterable[Template]) -> tuple[World, ...]:
     lines: dict[str, list[Line]] = {}
     steps: dict[str, dict[str, tuple[str, ...]]] = {}
     heads: list[Template] = []
+    groups: dict[str, Template] = {}
     for template in templates:
+        groups.setdefault(template.group, template)
         role, *fields = template.fields or ("",)
         if role == "world":
             heads.append(template)
@@ -138,9 +140,13 @@ def worlds(templates: Iterable[Template]) -> tuple[World, ...]:
         else:
             lines.setdefault(template.group, []).append(_line(template, role, fields))
     built = tuple(_world(head, lines, steps) for head in heads)
-    for world in built:
+    for head, world in zip(heads, built, strict=True):
+        if missing := [group for group in world.groups if group not in groups and group != EVERY_WORLD]:
+            raise AxionError(f"{head.where}: there is no group [{missing[0]}]")
         for line in world.lines:
             _check_steps(world, line)
+    if unused := groups.keys() - {group for world in built for group in world.groups}:
+        raise AxionError(f"{groups[min(unused)].where}: no world has the group [{min(unused)}]")
     return built
 
 
@@ -183,6 +189,10 @@ def _check(line: Line) -> None:
         raise AxionError(f"{where}: {line.role} needs {some} formulas")
     if unknown := {letter for letter, low, *_ in SLOT.findall(line.text) if not low} - {*RANGES, *_ranged(line.text)}:
         raise AxionError(f"{where}: {{{min(unknown)}}} needs a range, such as {{{min(unknown)}:2-9}}")
+    ranged = [(letter, int(low), int(high)) for letter, low, high, _ in SLOT.findall(line.text) if low]
+    for letter, low, high in ranged:
+        if low > high or len([each for each in ranged if each[0] == letter]) > 1:
+            raise AxionError(f"{where}: {letter} has more than one range, or an empty one; give one such as 2-9")
     words = {word if word in PEOPLE else word.lower() for word in _WORD.findall(line.text)}
     if unknown := {word for word in words if len(word) > 1 or word.isupper()} - _WORDS:
         raise AxionError(f"{where}: nothing is called {{{min(unknown)}}}")

@@ -67,6 +67,9 @@ def fill(text: str, values: Mapping[str, object], language: str, rng: random.Ran
         AxionError: a value is missing, or a slot is malformed.
     """
     people = _draw_people(language, rng)
+    drawn = [letter for letter, _ in _WORDS.findall(text)]
+    if len(drawn) != len(set(drawn)):
+        raise AxionError(f"{text!r} gives the words of a slot twice; write {{x}} where they come again")
     words = {letter: rng.choice(choices.split("/")) for letter, choices in _WORDS.findall(text)}
     filled = _WORDS.sub(lambda match: words[match[1]], text)
     filled = _GENDERED.sub(lambda match: match[1 + people[match[3] or "N"][1]], filled)

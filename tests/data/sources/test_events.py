@@ -181,6 +181,8 @@ def pronouns_out(story):
         ("event | N - b | {N} eats {b}.", "'N - b' is no formula; one looks like N = N - a"),
         ("event | b = N - b | {N} eats {b}.", "b is a number of the sentence"),
         ("event | N = N - d | {N} eats {d}.", r"\{d\} needs a range, such as \{d:2-9\}"),
+        ("event | N = N - b | {N} eats {b:9-2}.", "b has more than one range, or an empty one"),
+        ("event | N = N - b | {N} eats {b:2-9} or {b:3-5}.", "b has more than one range, or an empty one"),
         ("event | N = N - b | {N} eats {b} {thongs}.", r"nothing is called \{thongs\}"),
         ("event | X = X - b | {N} eats {b}.", r"nothing says how the reasoning tells X in \[small\]"),
         ("extra | N = N - b | {N} eats {b}.", "extra needs no formulas"),
@@ -191,6 +193,18 @@ def pronouns_out(story):
 def test_lines_that_do_not_fit_are_refused(line, message):
     with pytest.raises(AxionError, match=f"^small.txt, line 9: .*{message}"):
         small(SMALL + line)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SMALL.replace("world | -", "world | smal"), r"line 3: there is no group \[smal\]"),
+        (SMALL + "[smal]\nclosing | N | How many?", r"line 10: no world has the group \[smal\]"),
+    ],
+)
+def test_a_misspelt_group_is_refused(text, message):
+    with pytest.raises(AxionError, match=message):
+        small(text)
 
 
 def test_a_noun_needs_two_forms():
