@@ -39,7 +39,8 @@ class Dropout(ctypes.Structure):
         mixed = (seed + (place + 1) * 0x9E3779B97F4A7C15) % 2**64
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
             mixed = (mixed ^ (mixed >> shift)) * factor % 2**64
-        return cls(mixed % 2**32, mixed >> 32, round(rate * 2**32), 1 / (1 - rate))
+        threshold = min(round(rate * 2**32), 2**32 - 1)  # 2^32 itself would be stored as 0
+        return cls(mixed % 2**32, mixed >> 32, threshold, 1 / (1 - rate))
 
 
 def _reference(dropout: Dropout | None):

@@ -189,6 +189,7 @@ def test_masks_are_random():
     dropped = torch.stack([each == 0 for each in masks]).double()
     assert set(masks[0].unique().tolist()) == {0.0, torch.tensor(1 / (1 - rate)).item()}
     assert (dropped.mean(dim=1) - rate).abs().max() < 0.004  # six standard deviations
+    assert (mask(blocks.Dropout.of(7, 0, 1 - 1e-12), count) == 0).all()
     correlations = torch.corrcoef(dropped)
     assert (correlations - torch.eye(4)).abs().max() < 0.014
     for shift in (1, 2, 16, 64, 256):
