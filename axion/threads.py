@@ -1,8 +1,8 @@
-"""How threads wait for each other: shortly spinning, then asleep.
+"""How threads wait for each other: they spin briefly, then sleep.
 
 Kernels and torch share one OpenMP library, GCC's. Its threads wait in a loop of 300,000 rounds by default, up to eight
-milliseconds, before they sleep. Beside another busy process they so use up the time in which the thread that they wait
-for could run. Asleep at once, they must be woken for each of a step's many short parallel parts.
+milliseconds, before they sleep. Beside another busy process, they take the time in which the thread that they wait for
+could run. If they slept at once, they would have to be woken for each of a step's many short parallel parts.
 
 Measured on two cores of an Intel Sapphire Rapids beside 0, 1 and 2 processes that compute without a pause, as shares of
 the speed alone with the default; a round takes 25 ns there, and 10 to 16 on AMD's Zen:

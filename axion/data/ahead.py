@@ -39,7 +39,7 @@ from axion.errors import AxionError
 from axion.files import partial_of
 
 MARGIN = 1.1
-"""Sources whose text promises so many times the tokens that training wants are taken to have them."""
+"""Sources are taken to have enough text where the estimate is at least this many times what training needs."""
 
 PATIENCE = 60
 """For how many seconds a file that another process has finished may be missing, as on a network file system."""

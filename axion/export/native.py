@@ -9,8 +9,8 @@ There the output head is always stored, also where it equals the embeddings: Dee
 mlx-lm, vLLM and SGLang read it from the file whatever `tie_word_embeddings` says. All of them tie a `llama`.
 
 A layer of multi-token prediction is stored after the decoder's layers, where vLLM and SGLang look for it. transformers'
-own `DeepseekV3ForCausalLM` knows that place for 61 layers alone, so that one line before loading has to name ours; see
-`drafting_line`.
+own `DeepseekV3ForCausalLM` expects it after 61 layers, DeepSeek-V3's own number, unless one line before loading names
+another place; see `drafting_line`.
 """
 
 from __future__ import annotations

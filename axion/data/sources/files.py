@@ -30,10 +30,10 @@ PARQUET_ROWS = 1024
 """Rows of a Parquet file that are read at a time."""
 
 SAMPLE_RECORDS, SAMPLE_BYTES = 10_000, 2**24
-"""How much text there is, is judged by at most so many of the first records or bytes."""
+"""The amount of text is estimated from at most this many of the first records or bytes."""
 
 FEWEST_RECORDS = 100
-"""Of each of many files, at least so many."""
+"""Records read of each file, at least, where there are many files."""
 
 
 class Record(NamedTuple):
