@@ -30,6 +30,8 @@ MOST_DIGITS = 10
 TRIES = 10_000
 """So many draws without a question that may be used mean that there is none."""
 
+_GROUPS = ("ask", *(f"{group} {sign}" for group in ("ask", "write") for sign in OPERATIONS))
+
 EXPRESSION = "{e}"
 SHARE_OF_EQUAL_LENGTH = 0.5
 SHARE_OF_TRIVIAL_QUOTIENTS = 0.15
@@ -205,15 +207,22 @@ def _divisible(rng: random.Random, length: int) -> tuple[int, int]:
 @cache
 def _ways(language: str, sign: str, held_out: bool) -> tuple[Template, ...]:
     """The ways of asking for this operation on one side."""
-    templates = read_templates("phrasings", language)
-    return on_side((each for each in templates if each.group in ("ask", f"ask {sign}")), held_out)
+    return on_side((each for each in _templates(language) if each.group in ("ask", f"ask {sign}")), held_out)
 
 
 @cache
 def _ways_of_writing(language: str, sign: str, are_words: bool) -> tuple[Template, ...]:
     """The ways of writing the expression; for numbers as words, those with blanks around them."""
-    found = [each for each in read_templates("phrasings", language) if each.group == f"write {sign}"]
+    found = [each for each in _templates(language) if each.group == f"write {sign}"]
     return tuple(each for each in found if not are_words or ("{a} " in each.text and " {b}" in each.text))
+
+
+def _templates(language: str) -> tuple[Template, ...]:
+    templates = read_templates("phrasings", language)
+    for template in templates:
+        if template.group not in _GROUPS:
+            raise AxionError(f"{template.where}: [{template.group}] is none of the groups {', '.join(_GROUPS)}")
+    return templates
 
 
 def _suits(template: Template, equation: Equation) -> bool:

@@ -8,9 +8,10 @@ import pytest
 
 from axion.data.holdout import is_held_out, shows_held_out
 from axion.data.sources import Phrasings
+from axion.data.sources import phrasings as module
 from axion.data.sources.phrasings import OPERATIONS, phrasings_tests
 from axion.data.split import Side, Split
-from axion.data.templates import LANGUAGES, on_side, read_templates
+from axion.data.templates import LANGUAGES, on_side, parse_templates, read_templates
 from axion.data.templates.careless import slip, type_carelessly, without_accents
 from axion.data.templates.numbers import NUMBER_WORDS, number_word
 from axion.errors import AxionError
@@ -178,3 +179,10 @@ def test_portuguese_numbers_agree_with_feminine_nouns():
     asked = " ".join(each.question for each in source.problems(0, 0))
     assert all(said in asked for said in ("uma vez ", "duas vezes", "duas caixas", "duas partes"))
     assert not re.search(r"\b(?:um|dois) (?:[a-z]\w*as|vezes|partes)\b", asked)
+
+
+def test_a_misspelt_group_is_refused(monkeypatch):
+    (template,) = parse_templates("[asks +]\nAdd {a} and {b}.", "phrasings_en.txt")
+    monkeypatch.setattr(module, "read_templates", lambda *_: (template,))
+    with pytest.raises(AxionError, match=r"^phrasings_en.txt, line 2: \[asks \+\] is none of the groups ask, ask \+"):
+        module._ways.__wrapped__("en", "+", False)
