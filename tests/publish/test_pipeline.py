@@ -221,7 +221,7 @@ def test_training_starts_resumes_or_is_finished(here, request_for, monkeypatch):
 
     run_file.write_text(json.dumps(json.loads(run_file.read_text()) | {"finished": False}))
     monkeypatch.setattr(pipeline, "train", stop)
-    with pytest.raises(AxionError, match="run the same command again to resume"):
+    with pytest.raises(AxionError, match="what is done is kept: run the same command again"):
         run_steps(request_for(skip_train=False))
 
 
