@@ -148,7 +148,7 @@ class _Passes:
     def _angles(self, positions: int) -> list[torch.Tensor]:
         """Cosines and sines [S, P/2] of the first positions. They are computed once, for the whole context."""
         if self._angles_CP is None or len(self._angles_CP[0]) < positions:
-            with torch.inference_mode(False):  # tensors of an inference could not be saved for a backward pass
+            with torch.inference_mode(False):  # a backward pass cannot use tensors made in inference mode
                 context = torch.arange(max(positions, self.model.config.max_position_embeddings)).unsqueeze(0)
                 rotary = self.model.model.rotary_emb
                 self._angles_CP = [part[0, 0].contiguous() for part in rotary(torch.zeros(()), context)]
