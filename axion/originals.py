@@ -112,6 +112,7 @@ NOTES: Mapping[str, str] = {
     "settings. Here YaRN applies wherever a recipe asks for it.",
     "training.num_predicted_tokens": "It counts the next token itself, so 1 predicts no further token: that is 0 here. "
     "1 here adds a layer of multi-token prediction.",
+    "data.dtype": "bf16 on a GPU. On a CPU the kernels train in fp32.",
     "data.vocab_size": "GPT-2's tokenizer, as in the recipe nano-deepseek-v3.",
     "device.device": "Chosen when training starts.",
     "beyond": "Beyond the settings: the original's linear layers have biases and its output head is a matrix of its "
