@@ -18,14 +18,12 @@ import torch
 
 from axion.errors import AxionError
 from axion.kernels.build import Unavailable, library
-from axion.kernels.dimensions import ALTERNATIVES, WEIGHT_BITS
+from axion.kernels.dimensions import ALTERNATIVES, ROWS_AT_ONCE, WEIGHT_BITS
 from axion.kernels.pack import packed_weights
 from axion.kernels.plain import unsupported_reason
 from axion.model.modeling_axion import AxionForCausalLM
 
 MAX_THREADS = 16
-MOST_TEXTS = 96
-"""The most texts that `draw_several` takes: kRowsAtOnce in csrc/decoding/linear.h."""
 
 
 class TokenProbabilities(NamedTuple):
@@ -276,15 +274,15 @@ def draw_several(decoders: Sequence[NativeDecoder], uniforms: Sequence[float] | 
     its decoder writes alone, up to rounding.
 
     Args:
-        decoders: at most MOST_TEXTS, all different, of one model with the same kind of weights.
+        decoders: at most ROWS_AT_ONCE, all different, of one model with the same kind of weights.
         uniforms: the random number of each; unused at temperature 0.
 
     Raises:
         AxionError: the decoders cannot work together, one has read nothing yet, or its context is full.
     """
     count = len(decoders)
-    if not 0 < count <= MOST_TEXTS or len(set(map(id, decoders))) < count:
-        raise AxionError(f"draw_several needs 1 to {MOST_TEXTS} different decoders, not {count}")
+    if not 0 < count <= ROWS_AT_ONCE or len(set(map(id, decoders))) < count:
+        raise AxionError(f"draw_several needs 1 to {ROWS_AT_ONCE} different decoders, not {count}")
     first = decoders[0]
     for decoder in decoders:
         if decoder._packed is not first._packed or decoder.config.num_loops != first.config.num_loops:

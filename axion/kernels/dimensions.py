@@ -14,6 +14,9 @@ ALTERNATIVES = 5
 WEIGHT_BITS = {"fp32": 32, "bf16": 16, "int8": 8}
 """The kinds of weights that the decoder multiplies by → their size."""
 
+ROWS_AT_ONCE = 96
+"""How many tokens of a text, or texts, one thread of the decoder takes through all layers together, at most."""
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the Newton–Schulz iteration in Muon (Keller Jordan, 2024)."""
 
@@ -85,6 +88,7 @@ def dimensions_header(config: AxionConfig, weights: str = "fp32") -> str:
         "kGroups": config.n_group,
         "kTopGroups": config.topk_group,
         "kAlternatives": min(ALTERNATIVES, config.vocab_size),
+        "kRowsAtOnce": ROWS_AT_ONCE,
         "kNewtonSchulzSteps": NEWTON_SCHULZ_STEPS,
     }
     switches = {

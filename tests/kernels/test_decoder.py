@@ -2,7 +2,6 @@
 
 import gc
 import threading
-import timeit
 import weakref
 from dataclasses import replace
 
@@ -598,15 +597,12 @@ def test_other_weights_and_threads_are_refused(arguments, word, release):
         NativeDecoder(release.model, **arguments)
 
 
-def test_attention_that_ignores_most_tokens_takes_no_longer(make_model):
-    """Weights that underflow would be denormal numbers, which many processors multiply a hundred times more slowly."""
-    ids = list(range(20, 148))
-    times = {}
-    for factor in (1, 300):
-        model = make_model().eval()
-        with torch.no_grad():
-            for layer in model.model.layers:
-                layer.self_attn.q_b_proj.weight.mul_(factor)
-        decoder = NativeDecoder(model)
-        times[factor] = min(timeit.repeat(lambda decoder=decoder: (decoder.rewind(0), decoder.read(ids)), number=1))
-    assert times[300] < 3 * times[1]
+def test_attention_that_ignores_most_tokens_gives_the_models_logits(make_model):
+    """Weights that would be denormal numbers, which are slow to multiply, are zero."""
+    model = make_model().eval()
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.q_b_proj.weight.mul_(300)
+    ids, decoder = random_ids(model, 128), NativeDecoder(model)
+    decoder.read(ids)
+    assert_near(decoder.logits(), reference(model, ids)[0][-1], 1e-3)  # small errors of the scores grow too

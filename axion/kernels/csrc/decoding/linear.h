@@ -11,8 +11,6 @@
 
 namespace axion::decoding {
 
-constexpr int kRowsAtOnce = 96;  // tokens that one thread takes through all layers together
-
 template <class Number, int In, int Out, int Rank>
 struct Factors {
   static constexpr int kIn = In;
