@@ -2,7 +2,7 @@
 // matrices, and the threads synchronise once per pass, when all of its cache is written.
 //
 // The last layer's feed-forward part is needed only where a next token is drawn. In a prompt that is the last position,
-// so it can be left out, and is made up for where an output is asked for.
+// so it can be left out, and is computed later where its output is needed.
 #pragma once
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // Numbers below about 1e-38 count as zero as long as this object exists.
 //
-// Intel's processors take more than a hundred cycles for every operation on such a number, and the gradients of masked
-// scores are full of them: without this, training took twice as long there.
+// Intel's processors take more than a hundred cycles for an operation on such a number, and the gradients of masked
+// scores are full of them.
 #pragma once
 
 #if defined(__SSE__)

@@ -37,8 +37,8 @@ struct Losses {
   double plain, smoothed;
 };
 
-// The losses of one token. With kGradient, its logits [kVocabularyRow], the padding zeros, are overwritten by the
-// gradient of the smoothed loss.
+// The losses of one token. With kGradient, its logits [kVocabularyRow], whose padding is zero, are overwritten
+// by the gradient of the smoothed loss.
 template <bool kGradient>
 Losses token_losses(float* logits_V, int target, float smoothing) {
   Vector logits = {};
