@@ -129,7 +129,7 @@ def test_generate_runs(bundled, printed):
 
 @pytest.mark.slow
 def test_the_python_examples_run(bundled, printed):
-    client, example = blocks("python")
+    client, example, _ = blocks("python")  # tests/export/test_native.py runs the third
     address = "http://127.0.0.1:7860"
     with served() as server:
         assert printed(exec, client.replace(address, server.address), {}).startswith("8 [[")

@@ -45,8 +45,11 @@ class StopSignals:
         self.is_training = self.has_trained = True
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        again = self.requested and number == signal.SIGINT and not parallel.is_distributed()
-        if again or not (self.is_training or self.requested):
+        shares_work = parallel.is_distributed()
+        again = self.requested and number == signal.SIGINT and not shares_work
+        # torchrun's signal may arrive while this process is about to report that another one has ended
+        may_wait = self.is_training or self.requested or (self.has_trained and shares_work)
+        if again or not may_wait:
             raise KeyboardInterrupt
         if not self.requested and parallel.is_main_process():
             with suppress(OSError):  # the terminal may be gone
