@@ -225,7 +225,7 @@ def test_every_recipe(version):
     slow, fast = pair(build_model(load_recipe(version).build_config()).eval())
     ids = tokens(slow, 1, 300)
     assert_close(backward(fast, ids), backward(slow, ids))
-    assert_same_gradients(slow, fast, EXACT if version == "axion1-v0.1" else 2 * EXACT)  # wider sums round more, in both
+    assert_same_gradients(slow, fast, EXACT if version == "axion1-v0.1" else 2 * EXACT)  # wider sums, in both
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
