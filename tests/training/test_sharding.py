@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from axion.data.prepare import prepare
 from axion.errors import AxionError
 from axion.recipe import LoraRecipe, load_recipe
 from axion.training import checkpoint
@@ -254,8 +255,10 @@ def test_two_processes_begin_while_the_data_is_prepared(run_group, folder, tmp_p
         *(f"data.sources=[{{kind: arithmetic, count: 100}}, {{kind: text, files: {text}}}]", "training.epochs=1"),
         *("data.max_tokens=180000", "data.shard_tokens=8000", "data.holdout_fraction=0", "training.batch_size=32"),
     )
-    for run in ("early", "late"):  # the second finds all of the data
+    for run in ("early", "late"):
         run_group(2, tmp_path / run, *settings, "training.max_steps=80", function=work_and_note)
+        # the run stopped the preparation at its end; the second finds all of the data
+        prepare(load_recipe(folder / "tiny.yaml", settings), progress=False)
     began = [(tmp_path / f"{run}.txt").read_text().split() for run in ("early", "late")]
     assert began[0][1] == "True" and began[1][1] == "False" and int(began[0][0]) < int(began[1][0])
     weights = [load_file(tmp_path / run / "final" / "model.safetensors") for run in ("early", "late")]
