@@ -1,6 +1,6 @@
 """The options and arguments that several commands share, here and in `publish`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,6 +41,14 @@ MinP = Annotated[float, typer.Option(help="Leave out tokens less likely than thi
 RepetitionPenalty = Annotated[float, typer.Option(help="Above 1 makes tokens that occurred before less likely.")]
 MaxNewTokens = Annotated[int, typer.Option(help="Stop after this many tokens.")]
 SamplingSeed = Annotated[int, typer.Option(help="The same seed gives the same text.")]
+Weights = Annotated[
+    Literal["fp32", "bf16", "int8"],
+    typer.Option(
+        help="The weights that the native kernels write with: bf16 and int8 take a half and a quarter of the memory, "
+        "and are faster where that binds, for a slightly higher loss."
+    ),
+]
+"""Of the kinds in `axion.kernels.dimensions.WEIGHT_BITS`."""
 Loops = Annotated[
     int | None,
     typer.Option(min=1, max=8, help="How often a looped model runs its shared layers; as its config says by default."),

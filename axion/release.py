@@ -47,6 +47,8 @@ class Release:
     def __init__(self, name: str, folder: Path):
         self.name = name
         self.folder = folder
+        self.weights = "fp32"
+        """What its decoders on the kernels multiply by; see `with_weights`."""
         self._loading = Lock()
 
     def __repr__(self) -> str:
@@ -166,12 +168,31 @@ class Release:
         """
         from axion.inference.variants import with_loops
 
-        model = with_loops(self.model, num_loops)
+        return self._with(with_loops(self.model, num_loops), self.weights)
+
+    def with_weights(self, weights: str) -> Release:
+        """This release, whose decoders on the kernels round the weights to "bf16" or "int8"; "fp32" for its own.
+
+        Raises:
+            AxionError: as `model`; the kind of weights is unknown, or it needs the kernels and they cannot be used.
+        """
+        if weights == self.weights:
+            return self
+        from axion.inference.readers import pick_backend
+        from axion.inference.variants import with_weights
+
+        model = with_weights(self.model, weights)
+        pick_backend(model)
+        return self._with(model, weights)
+
+    def _with(self, model: AxionForCausalLM, weights: str) -> Release:
+        """This release with a variant of its model; see `axion.inference.variants`."""
         if model is self.model:
             return self
-        looped = Release(self.name, self.folder)
-        vars(looped).update(_model=model, config=model.config, tokenizer=self.tokenizer)
-        return looped
+        variant = Release(self.name, self.folder)
+        variant.weights = weights
+        vars(variant).update(_model=model, config=model.config, tokenizer=self.tokenizer)
+        return variant
 
     @cached_property
     def mtp_model(self) -> AxionForCausalLM:

@@ -4,18 +4,19 @@ See benchmarks/decoders.py for the contenders and the kinds of work, and docs/pe
 llama.cpp is included if `make .venv-llama/installed` was run or $AXION_LLAMA_PYTHON names a Python that has it.
 """
 
-import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
+
 from axion.data.sources.word_problems import word_problems
+from axion.errors import AxionError
 from axion.export.gguf import write_gguf
 from axion.export.native import write_native
-from axion.kernels.build import Unavailable
-from axion.kernels.decoder import NativeDecoder
+from axion.inference.scoring import log_probabilities
 from axion.kernels.dimensions import WEIGHT_BITS
 from axion.release import Release, open_release
 from axion.shipped import ROOT
@@ -161,26 +162,19 @@ def agreement(texts: Mapping[str, list[int]]) -> dict[str, int]:
 def losses() -> dict[str, float]:
     """What rounding costs: the bundled model's loss with each kind of weights, in nats per token.
 
-    The documents are word problems it was not trained on, read token by token. Empty without the kernels.
+    The documents are word problems it was not trained on. Empty without the kernels.
     """
     release = open_release(BUNDLED)
     problems = word_problems(DOCUMENTS, seed=UNSEEN_SEED, holdout=0.0)
     documents = [release.tokenizer(problem.document()).input_ids for problem in problems]
     try:
-        return {kind: _loss(NativeDecoder(release.model, kind), documents) for kind in WEIGHT_BITS}
-    except Unavailable:
+        return {kind: _loss(release.with_weights(kind), documents) for kind in WEIGHT_BITS}
+    except AxionError:
         return {}
 
 
-def _loss(decoder: NativeDecoder, documents: Sequence[Sequence[int]]) -> float:
-    nats = []
-    for ids in documents:
-        decoder.rewind(0)
-        decoder.read(ids[:1])
-        for token in ids[1:]:
-            decoder.draw(forced=token)
-            nats.append(-math.log(decoder.probabilities().probability))
-    return sum(nats) / len(nats)
+def _loss(release: Release, documents: Sequence[Sequence[int]]) -> float:
+    return -float(np.concatenate(log_probabilities(release.model, documents, "native")).mean(dtype=np.float64))
 
 
 def tables(parts: Mapping[str, dict]) -> str:

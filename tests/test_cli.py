@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -21,11 +22,14 @@ from axion.cli import app, run
 from axion.inference.chat import Conversation
 from axion.inference.sampling import LIMITS, Sampling
 from axion.inference.stream import stream
+from axion.kernels.dimensions import WEIGHT_BITS
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
+from axion.options import Weights
 from axion.recipe import load_recipe
 from axion.release import open_release
 from axion.training.run import Interrupted
+from playground.server import launch
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,6 +143,19 @@ def test_loops_are_chosen_at_the_call(tiny_release, tmp_path, capsys):
         assert "--loops" in said and f"less than or equal to {LIMITS['num_loops'][1]};" in said
     for command in (("generate", tiny_release, PROMPT), ("chat", tiny_release), ("eval", tiny_release)):
         assert "has no shared layers to loop, so it must be 1" in refused(capsys, *command, "--loops", 2)
+
+
+def test_weights_are_chosen_at_the_call(tiny_release, capsys):
+    folder, choices = [tiny_release, PROMPT], get_args(get_args(Weights)[0])
+    assert choices == launch.WEIGHTS == tuple(WEIGHT_BITS)
+    options = ["--max-new-tokens", 12, "--weights", "bf16"]
+    for command in (("generate", *folder), ("chat", tiny_release), ("eval", tiny_release)):
+        said = refused(capsys, *command, "--weights", "int4")
+        assert "--weights" in said and "'int4' is not one of 'fp32', 'bf16', 'int8'" in said
+    said = refused(capsys, "generate", *folder, *options, *TORCH)
+    assert "bf16 weights need the native kernels, which cannot be used: PyTorch was requested" in said
+    assert axion("generate", *folder, *options, "--backend", "native") == 0
+    assert capsys.readouterr().err.endswith(" floats per vector, bf16 weights\n")
 
 
 def test_the_layer_that_drafts_changes_no_text_and_states_its_acceptance(tiny_release, tmp_path, capsys):

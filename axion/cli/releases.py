@@ -24,6 +24,7 @@ from axion.options import (
     Temperature,
     TopK,
     TopP,
+    Weights,
 )
 
 
@@ -49,6 +50,7 @@ def generate(
     show_experts: Annotated[
         bool, typer.Option("--show-experts", help="Also show which experts read each token.")
     ] = False,
+    weights: Weights = "fp32",
     backend: Annotated[
         str | None,
         typer.Option(
@@ -73,7 +75,7 @@ def generate(
         num_loops=loops or 0,
         seed=seed,
     )
-    opened = open_release(release)
+    opened = open_release(release).with_weights(weights)
     if backend is not None and not mtp:
         print(pick_backend(opened.model, backend), file=sys.stderr)
     text, model = prompt.replace("\\n", "\n"), opened.mtp_model if mtp else opened.model
@@ -106,6 +108,7 @@ def chat(
     max_new_tokens: MaxNewTokens = 200,
     seed: SamplingSeed = 0,
     loops: Loops = None,
+    weights: Weights = "fp32",
     backend: Annotated[str, typer.Option(help="What computes: auto, torch or native.")] = "auto",
 ) -> None:
     """Talk to a model: in the terminal, or with a question a line on standard input.
@@ -127,7 +130,7 @@ def chat(
         max_new_tokens=max_new_tokens,
         seed=seed,
     )
-    opened = open_release(release).with_loops(loops or 0)
+    opened = open_release(release).with_loops(loops or 0).with_weights(weights)
     as_problem = not opened.openings
     conversation = Conversation(opened.model, opened.tokenizer, opened.name, sampling, system, backend, as_problem)
     if not can_chat(opened.tokenizer):
@@ -157,6 +160,7 @@ def evaluate(
         ),
     ] = None,
     loops: Loops = None,
+    weights: Weights = "fp32",
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
@@ -170,7 +174,7 @@ def evaluate(
     from axion.recipe import load_recipe
     from axion.release import open_release
 
-    opened = open_release(release).with_loops(loops or 0)
+    opened = open_release(release).with_loops(loops or 0).with_weights(weights)
     if opened.recipe_file is None:
         raise AxionError(f"{release} has no recipe.yaml, which says what data it was trained on")
     trained_on = load_recipe(opened.recipe_file, overrides or []).data
@@ -178,6 +182,7 @@ def evaluate(
         print(f"note: {note}", file=sys.stderr)
     names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
     arguments = [release, *(("--loops", str(loops)) if loops else ())]
+    arguments += ["--weights", weights] if weights != "fp32" else []
     arguments += ["--data", str(data)] if data else []
     arguments += [part for override in overrides or [] for part in ("--set", override)]
     progress = sys.stderr.isatty()

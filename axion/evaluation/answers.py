@@ -1,20 +1,20 @@
 """A model's answers to questions, and how many of them are right.
 
-Text is generated greedily, so a second run gives the same answers.
+Text is generated greedily or with given seeds, so a second run gives the same answers.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 
-import torch
 from tqdm import tqdm
 
-from axion.data.batches import batches_by_length
 from axion.data.format import ANSWER, Problem, parse_answer, prompt
 from axion.evaluation.intervals import wilson_interval
+from axion.inference.sampling import Sampling
+from axion.inference.several import write_texts
+from axion.inference.stream import end_tokens
 from axion.release import Release
-from axion.tokenizer import encode_document
-
-PROMPT_TOKENS_PER_BATCH = 32_768
+from axion.tokenizer import encode_documents
 
 
 def answer(
@@ -43,30 +43,57 @@ def answer(
     return [parse_answer(text) for text in texts]
 
 
-@torch.inference_mode()
 def complete(
     release: Release, prompts: Sequence[str], max_tokens: int, done: Callable[[int], object] = lambda count: None
 ) -> list[str]:
-    """The model's greedy continuation of each prompt, up to `<eos>`, in batches of similar length."""
-    model, tokenizer = release.model, release.tokenizer
-    ids = [encode_document(tokenizer, text)[:-1] for text in prompts]  # without the document's <eos>
-    texts = [""] * len(ids)
-    for batch in batches_by_length(ids, PROMPT_TOKENS_PER_BATCH):
-        inputs = tokenizer.pad({"input_ids": [ids[index] for index in batch]}, padding_side="left", return_tensors="pt")
-        inputs = inputs.to(model.device)
-        width = inputs["input_ids"].shape[1]
-        outputs = model.generate(  # pyright: ignore[reportAttributeAccessIssue] (hidden by transformers' lazy imports)
-            **inputs,
-            do_sample=False,
-            max_new_tokens=max(1, min(max_tokens, model.config.max_position_embeddings - width)),
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        continuations = tokenizer.batch_decode(outputs[:, width:], skip_special_tokens=True)
-        for index, continuation in zip(batch, continuations, strict=True):
-            texts[index] = continuation
-        done(len(batch))
-    return texts
+    """The model's greedy continuation of each prompt, up to the token that ends a text."""
+    return [texts[0] for texts in complete_often(release, prompts, max_tokens, done=done)]
+
+
+def complete_often(
+    release: Release,
+    prompts: Sequence[str | Sequence[int]],
+    max_tokens: int,
+    samples: int = 1,
+    temperature: float = 0.0,
+    seed: int = 0,
+    done: Callable[[int], object] = lambda count: None,
+) -> list[list[str]]:
+    """The model's continuations of each prompt, `samples` of them, up to the token that ends a text.
+
+    A continuation depends on the prompt, its number among the samples and the seed, not on the other prompts. Prompts
+    that fill the context have empty ones.
+
+    Args:
+        release: the model and its tokenizer.
+        prompts: texts without special tokens, or token ids from `<bos>` on.
+        max_tokens: the most tokens of a continuation.
+        samples: with temperature 0 they are all the same.
+        temperature: 0 for the likeliest tokens.
+        seed: of all draws.
+        done: called, from any thread, with the number of continuations that were finished since its last call.
+    """
+    tokenizer, model = release.tokenizer, release.model
+    documents = iter(encode_documents(tokenizer, [prompt for prompt in prompts if isinstance(prompt, str)]))
+    ids = [next(documents)[:-1] if isinstance(prompt, str) else [*prompt] for prompt in prompts]  # without <eos>
+    numbers = range(samples if temperature else 1)
+    written = write_texts(
+        model,
+        [prompt_ids for prompt_ids in ids for _ in numbers],
+        Sampling(temperature=temperature, max_new_tokens=max_tokens),
+        end_tokens(model, tokenizer),
+        [_seed_of(seed, prompt_ids, number) for prompt_ids in ids for number in numbers],
+        done=done,
+    )
+    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+    each = [texts[start : start + len(numbers)] for start in range(0, len(texts), len(numbers))]
+    return each if temperature else [given * samples for given in each]
+
+
+def _seed_of(seed: int, ids: Sequence[int], number: int) -> int:
+    """The seed of the sample with this number, from 0, of a prompt."""
+    digest = hashlib.sha256(f"{seed} {number} {[*ids]}".encode()).digest()
+    return int.from_bytes(digest[:6])
 
 
 def score(problems: Sequence[Problem], answers: Sequence[str]) -> dict:

@@ -2,7 +2,7 @@
 
 Tasks for models of another kind, such as sums for a model of stories, are left out unless they are to be listed too.
 
-Text is generated greedily, so a second run gives the same results, except for the speed.
+Text is generated greedily or with given seeds, so a second run gives the same results, except for the speed.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def evaluate(
         folder: where local copies lie, see `axion.evaluation.subject.COPIES`.
 
     Returns:
-        Task → its results, the "command" that repeats the measurement and, for a looped model, "num_loops"; or
-        {"skipped": reason}.
+        Task → its results, the "command" that repeats the measurement, for a looped model "num_loops" and for rounded
+        weights "weights"; or {"skipped": reason}.
 
     Raises:
         AxionError: a task is unknown, a local data file is broken, or a task that `tasks` names does not
@@ -58,7 +58,8 @@ def evaluate(
     wanted = named.union(*(SETS[task] for task in tasks or () if task in SETS)) if tasks is not None else {*CARD}
     subject = Subject(release, with_copies(data, folder) if folder else data, progress, folder)
     results, known = {}, known or {}
-    loops = {"num_loops": release.config.num_loops} if release.config.num_shared_layers else {}
+    variant = {"num_loops": release.config.num_loops} if release.config.num_shared_layers else {}
+    variant |= {"weights": release.weights} if release.weights != "fp32" else {}
     for task in (task for task in TASKS if task in wanted):
         if task in known:
             results[task] = known[task]
@@ -77,5 +78,5 @@ def evaluate(
         else:
             files = data.file_options() if task in READ_DATA else []
             given = shlex.join(arguments or [release.name, *files])
-            results[task] = figures | loops | {"command": f"python -m axion eval {given} --tasks {task}"}
+            results[task] = figures | variant | {"command": f"python -m axion eval {given} --tasks {task}"}
     return results

@@ -56,17 +56,18 @@ def measure(release: Release) -> dict:
         "repetitions": REPETITIONS,
         "cache_bytes_per_token": cache_bytes // window,
         "weights_bytes": (release.folder / "model.safetensors").stat().st_size,
-        "memory": measure_memory(release.folder, release.config.num_loops),
+        "memory": measure_memory(release.folder, release.config.num_loops, release.weights),
         "machine": machine(),
         "libraries": {name: libraries()[name] for name in ("torch", "transformers")},
     }
 
 
-def measure_memory(folder: Path, num_loops: int = 0) -> dict[str, int] | None:
+def measure_memory(folder: Path, num_loops: int = 0, weights: str = "fp32") -> dict[str, int] | None:
     """Peak resident memory of a new process that loads a release and generates; None on systems that do not report it.
 
     Args:
         num_loops: how often a looped model runs its shared layers; 0 for as often as its config says.
+        weights: see `Release.with_weights`.
 
     Returns:
         "libraries_bytes": the peak once the libraries are loaded; "peak_bytes": the peak of the whole process.
@@ -76,7 +77,7 @@ def measure_memory(folder: Path, num_loops: int = 0) -> dict[str, int] | None:
     """
     if sys.platform not in {"linux", "darwin"}:
         return None
-    command = [sys.executable, "-m", "axion.evaluation.speed", str(folder.resolve()), str(num_loops)]
+    command = [sys.executable, "-m", "axion.evaluation.speed", str(folder.resolve()), str(num_loops), weights]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PROCESS_SECONDS, check=True)
     except subprocess.SubprocessError as error:
@@ -158,11 +159,11 @@ def _torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _main(folder: str, num_loops: str) -> None:
+def _main(folder: str, num_loops: str, weights: str) -> None:
     import axion.model.modeling_axion  # noqa: F401 (what opening a release would import)
 
     bare = peak_bytes()
-    _generate(open_release(folder).with_loops(int(num_loops)))
+    _generate(open_release(folder).with_loops(int(num_loops)).with_weights(weights))
     print(json.dumps({"libraries_bytes": bare, "peak_bytes": peak_bytes()}))
 
 

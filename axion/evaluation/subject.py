@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
+from tqdm import tqdm
+
 from axion.data.format import Problem
 from axion.data.prepare import ValidationDocument, validation_documents
 from axion.data.recipe import DataRecipe
@@ -16,6 +18,7 @@ from axion.data.sources.arithmetic import arithmetic_tests
 from axion.data.sources.gsm8k import GSM8K
 from axion.data.templates import LANGUAGES
 from axion.errors import AxionError
+from axion.evaluation.answers import complete_often
 from axion.release import Release
 from axion.tokenizer import encode_documents
 
@@ -100,6 +103,24 @@ class Subject:
         if not (path := self.folder / name).is_file():
             raise NotAvailable(f"{self.folder} has no {name}")
         return str(path)
+
+    def answers(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        max_new_tokens: int,
+        samples: int = 1,
+        temperature: float = 0.0,
+        seed: int = 0,
+        label: str = "",
+    ) -> list[list[str]]:
+        """What the model writes after each prompt, `samples` times, with a progress bar; see `complete_often`.
+
+        Args:
+            label: what the progress bar is called.
+        """
+        total = len(prompts) * (samples if temperature else 1)
+        with tqdm(total=total, desc=label, unit="text", disable=not self.progress, leave=False) as bar:
+            return complete_often(self.release, prompts, max_new_tokens, samples, temperature, seed, bar.update)
 
     def needs_problems(self) -> None:
         """Raises NotApplicable for a model that was not trained on problems, NotAvailable if none were held out."""

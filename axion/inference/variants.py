@@ -1,4 +1,4 @@
-"""Other ways to read with the same weights: with another number of loops, or with the layer that drafts.
+"""Other ways to read with the same weights: another number of loops, the layer that drafts, weights that are rounded.
 
 A variant is a model of its own that shares every tensor with the one that it was made from.
 """
@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 
 from axion.errors import AxionError, one_line
+from axion.kernels.decoder import set_weights_of, weights_of
 from axion.model.modeling_axion import AxionForCausalLM
 
 MOST_LOOPS = 8
@@ -33,6 +34,21 @@ def with_loops(model: AxionForCausalLM, num_loops: int) -> AxionForCausalLM:
         raise AxionError(str(error)) from None
     variant = _share(model)
     variant.config.num_loops = num_loops  # one object, which all of the variant's modules share
+    return variant
+
+
+def with_weights(model: AxionForCausalLM, weights: str) -> AxionForCausalLM:
+    """The model with another kind of weights on the kernels: "fp32", "bf16" or "int8"; see `NativeDecoder`.
+
+    Its parameters stay in fp32, and PyTorch computes with those. `pick_backend` says where the kernels cannot be used.
+
+    Raises:
+        AxionError: an unknown kind of weights.
+    """
+    if weights == weights_of(model):
+        return model
+    variant = _share(model)
+    set_weights_of(variant, weights)
     return variant
 
 

@@ -10,6 +10,7 @@ from axion.errors import AxionError
 from axion.kernels import coverage
 from axion.kernels.build import Unavailable, compiler, compiler_version, library, vector_lanes
 from axion.kernels.coverage import Use
+from axion.kernels.dimensions import check_weights
 from axion.model.configuration_axion import AxionConfig
 
 BACKENDS: tuple[str, ...] = ("auto", "torch", "native")
@@ -34,6 +35,7 @@ def choose(
     device: str = "cpu",
     unsupported_reason: str | None = None,
     build: bool = True,
+    weights: str = "fp32",
 ) -> Choice:
     """Chooses the backend that trains a model or decodes with it, and builds the kernels unless they are built already.
 
@@ -45,17 +47,22 @@ def choose(
         device: where the model is, "cpu" or "cuda".
         unsupported_reason: why the kernels cannot be used, where the caller knows of a reason.
         build: without it, nothing is compiled, and the choice holds unless the compiler fails.
+        weights: what decoding multiplies by, one of WEIGHT_BITS; PyTorch has fp32 only.
 
     Raises:
-        AxionError: `requested` is not in BACKENDS, or it is "native" and the kernels cannot be used.
+        AxionError: `requested` is not in BACKENDS; `weights` is not in WEIGHT_BITS; or the kernels cannot be used where
+            "native" or rounded weights need them.
     """
+    check_weights(weights)
     backend = requested if requested != "auto" else os.environ.get(VARIABLE) or "auto"
     if backend not in BACKENDS:
         name = "backend" if backend == requested else f"${VARIABLE}"
         raise AxionError(f"{name} must be {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}, not {backend!r}")
-    if backend == "torch":
+    if backend == "torch" and weights == "fp32":
         return Choice("torch", "as requested")
     try:
+        if backend == "torch":
+            raise Unavailable("PyTorch was requested")
         if device != "cpu":
             raise Unavailable(f"the model is on {device}")
         if unsupported_reason is not None:
@@ -64,9 +71,12 @@ def choose(
             if (reason := coverage.unsupported_reason(config, use)) is not None:
                 raise Unavailable(reason)
             return Choice("native", compiler_version(compiler()))
-        lanes = vector_lanes(library(config, use))
-        return Choice("native", f"{compiler_version(compiler())}, {lanes} floats per vector")
+        lanes = vector_lanes(library(config, use, weights))
+        kind = "" if weights == "fp32" else f", {weights} weights"
+        return Choice("native", f"{compiler_version(compiler())}, {lanes} floats per vector{kind}")
     except Unavailable as reason:
+        if weights != "fp32":
+            raise AxionError(f"{weights} weights need the native kernels, which cannot be used: {reason}") from None
         if backend == "native":
             raise AxionError(f"the native kernels cannot be used: {reason}; use --backend auto or torch") from None
         return Choice("torch", str(reason))

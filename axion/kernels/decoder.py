@@ -18,7 +18,7 @@ import torch
 
 from axion.errors import AxionError
 from axion.kernels.build import Unavailable, library
-from axion.kernels.dimensions import ALTERNATIVES, ROWS_AT_ONCE, WEIGHT_BITS
+from axion.kernels.dimensions import ALTERNATIVES, ROWS_AT_ONCE, check_weights
 from axion.kernels.pack import packed_weights
 from axion.kernels.plain import unsupported_reason
 from axion.model.modeling_axion import AxionForCausalLM
@@ -37,6 +37,17 @@ class TokenProbabilities(NamedTuple):
     """[A]"""
 
 
+def weights_of(model: AxionForCausalLM) -> str:
+    """The kind of weights that decoders of this model multiply by where none is named; see `set_weights_of`."""
+    return vars(model).get("_decoder_weights", "fp32")
+
+
+def set_weights_of(model: AxionForCausalLM, weights: str) -> None:
+    """Chooses that kind, one of `WEIGHT_BITS`; the model's parameters stay as they are, in fp32."""
+    check_weights(weights)
+    vars(model)["_decoder_weights"] = weights
+
+
 class NativeDecoder:
     """One text that is read and written, with its own cache; all decoders of a model share its packed weights.
 
@@ -44,7 +55,7 @@ class NativeDecoder:
         model: an unmodified fp32 model on the CPU, without adapters or hooks. Its config says how often shared layers
             are looped; `guess` needs its layer of multi-token prediction.
         weights: "fp32"; "bf16" for half the memory and slightly less accuracy; "int8" for a quarter, with a scale for
-            each output of a matrix. Routers stay in fp32, embeddings with "int8" in bf16.
+            each output of a matrix. Routers stay in fp32, embeddings with "int8" in bf16. By default `weights_of`.
         threads: how many threads work on each token, 1 to 16.
 
     Raises:
@@ -52,9 +63,9 @@ class NativeDecoder:
         AxionError: an unknown kind of weights or an invalid number of threads.
     """
 
-    def __init__(self, model: AxionForCausalLM, weights: str = "fp32", threads: int = 1):
-        if weights not in WEIGHT_BITS:
-            raise AxionError(f"weights must be one of {', '.join(WEIGHT_BITS)}, not {weights!r}")
+    def __init__(self, model: AxionForCausalLM, weights: str | None = None, threads: int = 1):
+        weights = weights_of(model) if weights is None else weights
+        check_weights(weights)
         if not 1 <= threads <= MAX_THREADS:
             raise AxionError(f"threads must be 1 to {MAX_THREADS}, not {threads}")
         if (reason := unsupported_reason(model)) is not None:
@@ -133,6 +144,31 @@ class NativeDecoder:
         if not self._library.axion_decoder_read(self._state, tokens_T.ctypes.data, len(tokens_T)):
             raise MemoryError("not enough memory to read the tokens")
         self.length += len(tokens_T)
+
+    def score(self, ids: Sequence[int]) -> np.ndarray:
+        """Reads tokens; returns the log probability [T − 1], in nats, of each but the first after those before it.
+
+        Raises:
+            AxionError: as `read`.
+        """
+        return self._score(ids)
+
+    def score_with_alternatives(self, ids: Sequence[int]) -> list[TokenProbabilities]:
+        """As `score`, with the likeliest tokens at each of these positions."""
+        drawn = np.zeros(max(len(ids) - 1, 0), self._drawn_type)
+        self._score(ids, drawn)
+        return _probabilities(drawn)
+
+    def _score(self, ids: Sequence[int], drawn: np.ndarray | None = None) -> np.ndarray:
+        tokens_T = self._as_array(ids)
+        scores = np.empty(len(tokens_T) - 1, np.float32)
+        found = None if drawn is None else drawn.ctypes.data
+        if not self._library.axion_decoder_score(
+            self._state, tokens_T.ctypes.data, len(tokens_T), scores.ctypes.data, found
+        ):
+            raise MemoryError("not enough memory to score the tokens")
+        self.length += len(tokens_T)
+        return scores
 
     def choose(self, uniform: float = 0.0) -> int | None:
         """Draws the next token without reading it; None when it ends the text.
@@ -270,8 +306,8 @@ class NativeDecoder:
 def draw_several(decoders: Sequence[NativeDecoder], uniforms: Sequence[float] | None = None) -> list[int | None]:
     """`draw` for several texts at once, which reads each weight once for all of them. The first one's threads work.
 
-    Where memory is the limit this writes several texts in little more than the time of one; each text is the one that
-    its decoder writes alone, up to rounding.
+    Where memory is the limit this writes several texts in little more than the time of one. A text does not depend, to
+    the last bit, on the others; it is the one that `draw` writes, up to rounding.
 
     Args:
         decoders: at most ROWS_AT_ONCE, all different, of one model with the same kind of weights.
@@ -350,6 +386,7 @@ def _declare(loaded: ctypes.CDLL) -> ctypes.CDLL:
         "axion_decoder_free": (None, [pointer]),
         "axion_decoder_sampling": (None, [pointer, pointer]),
         "axion_decoder_read": (integer, [pointer, pointer, integer]),
+        "axion_decoder_score": (integer, [pointer, pointer, integer, pointer, pointer]),
         "axion_decoder_rewind": (None, [pointer, integer]),
         "axion_decoder_choose": (integer, [pointer, ctypes.c_double]),
         "axion_decoder_step": (integer, [pointer, ctypes.c_double, integer]),

@@ -5,6 +5,7 @@ Constants that Python and C++ share are defined here and nowhere else.
 
 from __future__ import annotations
 
+from axion.errors import AxionError
 from axion.model.attention_axion import softmax_scale
 from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
 
@@ -21,6 +22,12 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the Newton–Schulz iteration in Muon (Keller Jordan, 2024)."""
 
 NEWTON_SCHULZ_STEPS = 5
+
+
+def check_weights(weights: str) -> None:
+    """Raises AxionError for a kind of weights that is not in `WEIGHT_BITS`."""
+    if weights not in WEIGHT_BITS:
+        raise AxionError(f"weights must be one of {', '.join(WEIGHT_BITS)}, not {weights!r}")
 
 
 def absorbs_keys(config: AxionConfig) -> bool:

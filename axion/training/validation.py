@@ -11,6 +11,7 @@ import torch
 
 from axion.data.batches import TOKENS_PER_BATCH, batches_by_length
 from axion.errors import AxionError
+from axion.inference.scoring import log_probabilities
 from axion.labels import IGNORED, count_predicted
 from axion.model.modeling_axion import AxionForCausalLM
 
@@ -73,25 +74,26 @@ def validation_loss(model: AxionForCausalLM, documents: Iterable[Document]) -> V
     return _result(nats, tokens, sum(document.num_bytes for document in documents))
 
 
-@torch.no_grad()
 def document_losses(model: AxionForCausalLM, documents: Iterable[Document]) -> list[DocumentLoss]:
-    """The loss of each document, computed as in `validation_loss`. Raises as it does."""
+    """The loss of each document, as `validation_loss` has it up to rounding; on the decoding kernels where possible.
+
+    Raises:
+        AxionError: as `validation_loss`.
+    """
     documents = list(documents)
     check_documents(documents)
-    nats, tokens = [0.0] * len(documents), [0] * len(documents)
+    context = model.config.max_position_embeddings
+    pieces = _split([document.ids for document in documents], context)
     with _evaluating(model):
-        for owners, inputs_BS, labels_BS in _batches(model, documents):
-            logits_BSV = model(inputs_BS, use_cache=False).logits
-            targets_BS = torch.nn.functional.pad(labels_BS, (0, 1), value=IGNORED)[:, 1:]
-            losses_BS = torch.nn.functional.cross_entropy(
-                logits_BSV.float().transpose(1, 2), targets_BS, ignore_index=IGNORED, reduction="none"
-            )
-            predicted_B = (targets_BS != IGNORED).sum(dim=1)
-            for owner, loss, predicted in zip(owners, losses_BS.sum(dim=1).tolist(), predicted_B.tolist(), strict=True):
-                nats[owner] += loss
-                tokens[owner] += predicted
-    sizes = [document.num_bytes for document in documents]
-    return [DocumentLoss(*each) for each in zip(nats, tokens, sizes, strict=True)]
+        scores = iter(log_probabilities(model, pieces))
+    losses = []
+    for document in documents:
+        starts = _starts(document.ids, context)
+        scores_T = np.concatenate([next(scores) for _ in starts] or [np.empty(0)])
+        is_predicted_T = np.asarray(document.labels[1:]) != IGNORED
+        nats = -scores_T[is_predicted_T].sum(dtype=np.float64)
+        losses.append(DocumentLoss(float(nats), int(is_predicted_T.sum()), document.num_bytes))
+    return losses
 
 
 def total_loss(losses: Sequence[DocumentLoss]) -> ValidationResult:
@@ -122,24 +124,21 @@ def check_documents(documents: Iterable[Document]) -> None:
 def _sum_loss(model: AxionForCausalLM, documents: Sequence[Document]) -> tuple[float, int]:
     """The summed loss of all predicted tokens in nats, and their number."""
     nats, tokens = 0.0, 0
-    for _, inputs_BS, labels_BS in _batches(model, documents):
+    for inputs_BS, labels_BS in _batches(model, documents):
         predicted = int(count_predicted(labels_BS))
         nats += model(inputs_BS, labels=labels_BS, use_cache=False).loss.item() * predicted
         tokens += predicted
     return nats, tokens
 
 
-def _batches(
-    model: AxionForCausalLM, documents: Sequence[Document]
-) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-    """Batches of pieces of similar length that have predicted tokens: the index of each piece's document, ids, labels.
+def _batches(model: AxionForCausalLM, documents: Sequence[Document]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of pieces of similar length that have predicted tokens: ids and labels.
 
     Right padding needs no mask in a causal model: no real token attends to it.
     """
     context = model.config.max_position_embeddings
     pieces = _split([document.ids for document in documents], context)
     labels = _split([document.labels for document in documents], context)
-    owners = [index for index, document in enumerate(documents) for _ in _starts(document.ids, context)]
     for batch in batches_by_length(pieces, TOKENS_PER_BATCH):
         longest = max(len(pieces[index]) for index in batch)
         inputs_BS = torch.zeros(len(batch), longest, dtype=torch.long)
@@ -149,7 +148,7 @@ def _batches(
             inputs_BS[row, :length] = torch.as_tensor(pieces[index], dtype=torch.long)
             labels_BS[row, :length] = torch.as_tensor(labels[index], dtype=torch.long)
         if int(count_predicted(labels_BS)):
-            yield [owners[index] for index in batch], inputs_BS.to(model.device), labels_BS.to(model.device)
+            yield inputs_BS.to(model.device), labels_BS.to(model.device)
 
 
 def _split(documents: Sequence[Sequence[int] | np.ndarray], context: int) -> list[Sequence[int] | np.ndarray]:

@@ -1,14 +1,17 @@
 """What the OpenAI-compatible API generates: from a checked request to the parts of its response."""
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from transformers import LogitsProcessor
 
 from axion.errors import AxionError
+from axion.inference.readers import SharedDraws
 from axion.inference.stream import encode_prompt, end_tokens
 from axion.inference.variants import with_loops
 from playground.api.json_mode import JsonOnly
@@ -21,6 +24,9 @@ from playground.generate.events import MAX_SECONDS, live_events
 from playground.generate.refusal import Refusal
 from playground.generate.request import LIMITS, Prompt, Request, check_loops, check_prompt
 
+TEXTS_AT_ONCE = 16
+"""Texts of one request that are generated together, at most."""
+
 
 @dataclass(frozen=True)
 class _Encoded:
@@ -31,7 +37,7 @@ class _Encoded:
 
 
 def generate(catalogue: Catalogue, asked: CompletionRequest) -> Generator[Part | Usage, None, None]:
-    """The parts of the response, choice by choice, and at the end the usage.
+    """The parts of the response, of several choices in turns, and at the end the usage.
 
     Raises:
         ApiError: the model cannot serve the request, or failed.
@@ -49,13 +55,16 @@ def generate(catalogue: Catalogue, asked: CompletionRequest) -> Generator[Part |
     if asked.json_mode and not _end_tokens(model):
         refuse(f"response_format: {model.name} has no token that ends a text", "response_format")
     deadline = time.monotonic() + MAX_SECONDS
-    new_tokens = 0
-    for number, prompt in enumerate(prompts):
-        answers = [Answer(asked.stops) for _ in range(asked.best_of)]
-        with closing(_generate_choices(model, asked, prompt, answers, deadline)) as parts:
-            for part in parts:
-                yield replace(part, index=number * asked.n + part.index)
-        new_tokens += sum(answer.new_tokens for answer in answers)
+    shared = SharedDraws() if asked.generations > 1 else None
+    answers = [[Answer(asked.stops) for _ in range(asked.best_of)] for _ in prompts]
+    texts = (
+        _generate_text(model, asked, prompt, number, answer, deadline, shared)
+        for prompt, of_prompt in zip(prompts, answers, strict=True)
+        for number, answer in enumerate(of_prompt)
+    )
+    with closing(_take_turns(texts)) as parts:
+        yield from parts if asked.best_of == asked.n else _keep_best(parts, answers, asked.n)
+    new_tokens = sum(answer.new_tokens for of_prompt in answers for answer in of_prompt)
     yield Usage(sum(len(prompt.ids) for prompt in prompts), new_tokens)
 
 
@@ -93,30 +102,53 @@ def _check_ids(model: OpenModel, param: str, ids: Sequence[int] | Mapping[int, f
         refuse(f"{param}: {model.name} has no token {wrong[0]}; its token ids are 0 to {vocabulary - 1}", param)
 
 
-def _generate_choices(
-    model: OpenModel, asked: CompletionRequest, prompt: _Encoded, answers: Sequence[Answer], deadline: float
-) -> Generator[Part, None, None]:
-    """The parts of all choices of one prompt, numbered from 0; each of `answers` follows one text."""
-    texts = (_generate_text(model, asked, prompt, *numbered, deadline) for numbered in enumerate(answers))
-    if asked.best_of == asked.n:
-        for parts in texts:
-            yield from parts
-        return
-    complete = [list(parts) for parts in texts]
-    order = sorted(range(asked.best_of), key=lambda number: -answers[number].mean_logprob)
-    for place, number in enumerate(order[: asked.n]):
-        yield from (replace(part, index=place) for part in complete[number])
+def _take_turns(texts: Iterator[Generator[Part, None, None]]) -> Generator[Part, None, None]:
+    """The parts of all texts, which are numbered from 0: one of each in turn, of TEXTS_AT_ONCE at a time.
+
+    Texts that take turns draw their tokens together. Where one ends the next begins.
+    """
+    running: list[tuple[int, Generator[Part, None, None]]] = []
+    waiting = enumerate(texts)
+    try:
+        while running := [*running, *islice(waiting, TEXTS_AT_ONCE - len(running))]:
+            for number, text in tuple(running):
+                if (part := next(text, None)) is None:
+                    running.remove((number, text))
+                else:
+                    yield replace(part, index=number)
+    finally:
+        for _, text in running:
+            text.close()
+
+
+def _keep_best(parts: Iterable[Part], answers: Sequence[Sequence[Answer]], n: int) -> Generator[Part, None, None]:
+    """The parts of the `n` likeliest texts of each prompt, likeliest first, numbered anew."""
+    of_text: defaultdict[int, list[Part]] = defaultdict(list)
+    for part in parts:
+        of_text[part.index].append(part)
+    first = 0
+    for place, of_prompt in enumerate(answers):
+        order = sorted(range(len(of_prompt)), key=lambda number: -of_prompt[number].mean_logprob)
+        for rank, number in enumerate(order[:n]):
+            yield from (replace(part, index=place * n + rank) for part in of_text[first + number])
+        first += len(of_prompt)
 
 
 def _generate_text(
-    model: OpenModel, asked: CompletionRequest, prompt: _Encoded, number: int, answer: Answer, deadline: float
+    model: OpenModel,
+    asked: CompletionRequest,
+    prompt: _Encoded,
+    number: int,
+    answer: Answer,
+    deadline: float,
+    shared: SharedDraws | None,
 ) -> Generator[Part, None, None]:
     """The parts of the text with this number among those of its prompt."""
     seed = (asked.sampling.seed + number) % (int(LIMITS["seed"].high) + 1)
     sampling = replace(asked.sampling, seed=seed)
     processors = _processors(model, asked, len(prompt.ids))
     request = Request(model.name, prompt.text, sampling, ids=prompt.ids, processors=processors)
-    with closing(_generate_events(model, asked, request, deadline)) as events:
+    with closing(_generate_events(model, asked, request, deadline, shared)) as events:
         for event in events:
             if event["kind"] == "start":
                 yield Part(number, Delta(), start=event)
@@ -139,7 +171,7 @@ def _processors(model: OpenModel, asked: CompletionRequest, prompt_length: int) 
 
 
 def _generate_events(
-    model: OpenModel, asked: CompletionRequest, request: Request, deadline: float
+    model: OpenModel, asked: CompletionRequest, request: Request, deadline: float, shared: SharedDraws | None
 ) -> Generator[dict[str, Any], None, None]:
     """The events of a generation (see `playground.generate.events`), with log probabilities where they were asked for.
 
@@ -152,7 +184,8 @@ def _generate_events(
     is_scored = asked.echo and asked.top is not None
     scores = iter(score_tokens(scored_by, ids, asked.top or 1) if is_scored else ())
     unread = len(ids)
-    with closing(live_events(model, request, max(0.0, deadline - time.monotonic()), cut=False)) as events:
+    seconds = max(0.0, deadline - time.monotonic())
+    with closing(live_events(model, request, seconds, cut=False, shared=shared)) as events:
         for event in events:
             if event["kind"] == "error":
                 raise ApiError(500, event["message"])

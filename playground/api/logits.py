@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from transformers import LogitsProcessor
 
+from axion.inference.readers import pick_backend
+from axion.kernels.decoder import NativeDecoder
 from axion.model.modeling_axion import AxionForCausalLM
 
 ROWS = 256
@@ -55,13 +57,22 @@ class Score(NamedTuple):
     """The likeliest tokens and their probabilities, likeliest first."""
 
 
-@torch.inference_mode()
 def score_tokens(model: AxionForCausalLM, ids: Sequence[int], top: int) -> list[Score]:
     """Score every token but the first, which nothing predicts.
 
     Args:
-        top: how many of the likeliest tokens are listed at each position.
+        top: how many of the likeliest tokens are listed at each position, at most ALTERNATIVES.
     """
+    if pick_backend(model).name != "native":
+        return _score_in_torch(model, ids, top)
+    scored = NativeDecoder(model).score_with_alternatives(ids)
+    return [
+        Score(probability, list(zip(tokens, chances, strict=True))[:top]) for probability, tokens, chances in scored
+    ]
+
+
+@torch.inference_mode()
+def _score_in_torch(model: AxionForCausalLM, ids: Sequence[int], top: int) -> list[Score]:
     hidden_TD = model.model(input_ids=torch.tensor([list(ids)])).last_hidden_state[0, :-1]
     scores = []
     for start in range(0, len(hidden_TD), ROWS):

@@ -288,16 +288,16 @@ class Response:
         return self._choices[part.index]
 
     def _merge(self, batch: Iterable[Part | Usage]) -> list[Part]:
-        """The parts, successive ones of a choice together; notes the usage."""
-        merged: list[Part] = []
+        """The parts, those of a choice together; notes the usage."""
+        merged: dict[int, Part] = {}
         for part in batch:
             if isinstance(part, Usage):
                 self._usage = part
-            elif merged and merged[-1].index == part.index:
-                merged[-1].add(part)
+            elif part.index in merged:
+                merged[part.index].add(part)
             else:
-                merged.append(part)
-        return merged
+                merged[part.index] = part
+        return list(merged.values())
 
 
 def with_logprobs(

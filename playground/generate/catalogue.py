@@ -122,12 +122,13 @@ class Catalogue:
     another folder or reach the Hub. A model is loaded once, when it is first chosen.
     """
 
-    def __init__(self, named: Sequence[str] = (), stream: Stream = stream) -> None:
+    def __init__(self, named: Sequence[str] = (), stream: Stream = stream, weights: str = "fp32") -> None:
         """Look up the releases; none is loaded yet.
 
         Args:
             named: releases to offer first: folders, names under releases/, or Hub ids with their commit.
             stream: generates with every model of this catalogue; tests and benchmarks pass a slower one.
+            weights: of every model; see `Release.with_weights`.
 
         Raises:
             AxionError: there is nothing to offer, or a name in `named` is neither a folder, nor a release, nor a pinned
@@ -137,7 +138,7 @@ class Catalogue:
         for reference in named:
             _check_exists(reference)
         self._references = dict(_label([*named, *list_releases()]))
-        self._stream = stream
+        self._stream, self._weights = stream, weights
         self._loaded: dict[str, OpenModel] = {}
         self._locks = {name: Lock() for name in self._references}
         if not self._references:
@@ -160,7 +161,7 @@ class Catalogue:
         if name not in self._loaded:  # a loaded model never waits for one that is loading
             with self._locks[name]:
                 if name not in self._loaded:
-                    self._loaded[name] = _open(name, self._references[name], self._stream)
+                    self._loaded[name] = _open(name, self._references[name], self._stream, self._weights)
         return self._loaded[name]
 
     def open_for_program(self, name: object) -> OpenModel:
@@ -220,9 +221,9 @@ def _errors_to_log(name: str) -> Iterator[None]:
         raise AxionError(f"the model {name} cannot be opened; the server's log says more") from None
 
 
-def _open(name: str, reference: str, stream: Stream) -> OpenModel:
+def _open(name: str, reference: str, stream: Stream, weights: str) -> OpenModel:
     """Read the whole release now, so that a broken part is reported here and not in the middle of a generation."""
-    release = open_release(reference)
+    release = open_release(reference).with_weights(weights)
     release.tokenizer, release.info  # noqa: B018 (both are lazily loaded)
     facts = read_facts(release)
     if release.trace is not None and not _is_trace(release.trace, facts.rows):

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from typing import Any
 
 from axion.errors import AxionError
+from axion.inference.readers import SharedDraws
 from axion.inference.routing import routers
 from axion.inference.stream import Step, encode_prompt, end_tokens
 from axion.inference.variants import with_loops
@@ -91,6 +92,7 @@ def live_events(
     max_seconds: float = MAX_SECONDS,
     cut: bool = True,
     language: Language = DEFAULT,
+    shared: SharedDraws | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     """Generate, and yield the events. Closing this iterator closes the model's stream at once.
 
@@ -98,6 +100,7 @@ def live_events(
         model: the one that `request` names, opened.
         cut: whether a prompt that is longer than the context is cut at its start; otherwise it is an error.
         language: of the error messages, where they are translated.
+        shared: as in `axion.inference.stream.stream`.
     """
     try:
         ids, dropped = _fit(model, request) if cut else (_encode(model, request), 0)
@@ -108,6 +111,7 @@ def live_events(
             request.sampling,
             forced=request.forced,
             processors=request.processors,
+            shared=shared,
         )
         last: Step | None = None
         new_tokens = 0

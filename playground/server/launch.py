@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 APP = "app.py"
 """The program's name in messages."""
+WEIGHTS = ("fp32", "bf16", "int8")
+"""The kinds of weights that can be chosen, the model's own first."""
 MAX_UPLOAD = "64kb"  # nothing on the page takes a file
 
 
@@ -56,6 +58,13 @@ def parse(arguments: list[str] | None = None, program: str = APP) -> argparse.Na
         help="releases to offer first: folders, names under releases/, or Hub ids with their commit "
         "(default: $AXION_MODELS, separated by spaces or commas)",
     )
+    parser.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        default=WEIGHTS[0],
+        help="the weights that the native kernels write with: bf16 and int8 take a half and a quarter of the memory, "
+        "for a slightly higher loss (default %(default)s)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -81,7 +90,8 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
         stream: generates in place of `axion.inference.stream.stream`, for tests and benchmarks.
 
     Raises:
-        AxionError: there is no release to offer, or the address cannot be listened on.
+        AxionError: there is no release to offer, the address cannot be listened on, or the first model cannot have the
+            chosen weights.
     """
     _check_address(options.host, options.port)
     set_environment()
@@ -94,10 +104,10 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
     from playground.server.markup import STYLES
     from playground.server.page import FAVICON, build_page, build_theme
 
-    catalogue, limiter = (
-        Catalogue(options.models, stream or model_stream),
-        RateLimiter(limited=not options.no_rate_limit),
-    )
+    catalogue = Catalogue(options.models, stream or model_stream, options.weights)
+    if options.weights != WEIGHTS[0]:
+        catalogue.open(catalogue.names[0])  # says now where the kernels cannot be used
+    limiter = RateLimiter(limited=not options.no_rate_limit)
     page = build_page(catalogue, limiter)
     page.queue(api_open=False, max_size=MAX_WAITING)
     with_mcp = has_mcp()

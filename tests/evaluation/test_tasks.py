@@ -26,7 +26,7 @@ from axion.evaluation.answers import complete, score
 from axion.evaluation.evaluate import evaluate
 from axion.evaluation.intervals import bootstrap_interval, wilson_interval
 from axion.evaluation.results import result_rows
-from axion.evaluation.subject import COPIES, with_copies
+from axion.evaluation.subject import COPIES, Subject, with_copies
 from axion.evaluation.tasks import CARD, SETS, TASKS
 from axion.machine import peak_bytes
 from axion.model.configuration_axion import AxionConfig
@@ -35,7 +35,7 @@ from axion.params import report
 from axion.pretrained_tokenizer import model_ids
 from axion.release import open_release
 from axion.shipped import ROOT
-from axion.tokenizer import generation_config, save_tokenizer
+from axion.tokenizer import encode_document, generation_config, save_tokenizer
 from tests.conftest import TINY
 from tests.support.foreign_tokenizers import like_gpt2
 
@@ -228,15 +228,24 @@ def test_an_unknown_task_lists_the_known(release):
         evaluate(release, SYNTHETIC, ["arithmetic", "mmlu"])
 
 
-def test_batches_and_padding_do_not_change_the_text(release, monkeypatch):
+def test_a_greedy_continuation_is_the_one_of_transformers(release):
     prompts = [prompt(f"Quanto é {'1' * n} + 2?") for n in (1, 9, 3, 20)]
-    together = complete(release, prompts, 10)
-    monkeypatch.setattr(answers, "PROMPT_TOKENS_PER_BATCH", 1)
-    assert complete(release, prompts, 10) == together
-    for text, expected in zip(prompts, together, strict=True):
+    for text, expected in zip(prompts, complete(release, prompts, 10), strict=True):
         inputs = release.tokenizer(text, return_tensors="pt")
         alone = release.model.generate(**inputs, do_sample=False, max_new_tokens=10)
         assert release.tokenizer.decode(alone[0, inputs.input_ids.shape[1] :], skip_special_tokens=True) == expected
+
+
+def test_samples_depend_on_their_prompt_number_and_seed_alone(release):
+    asked, prompts = Subject(release, SYNTHETIC), [prompt(f"Quanto é {n} + 2?") for n in (1, 9, 30)]
+    texts = asked.answers(prompts, 12, samples=4, temperature=1.0, seed=7)
+    assert [len(set(given)) for given in texts] == [4, 4, 4]
+    assert asked.answers(prompts[1:2], 12, samples=2, temperature=1.0, seed=7) == [texts[1][:2]]
+    assert asked.answers(prompts, 12, samples=4, temperature=1.0, seed=8) != texts
+    as_ids = [encode_document(release.tokenizer, text)[:-1] for text in prompts]
+    assert asked.answers(as_ids, 12, samples=4, temperature=1.0, seed=7) == texts
+    greedy = complete(release, prompts, 12)
+    assert asked.answers(prompts, 12, samples=3) == [[text] * 3 for text in greedy]
 
 
 def test_reasoning_without_an_answer_scores_nothing(release, monkeypatch):

@@ -19,10 +19,16 @@ def release(tiny_release) -> Release:
 def backend(request) -> str:
     """Each backend; native is skipped if the kernels cannot be built."""
     if request.param == "native":
-        from axion.kernels.build import Unavailable, compiler
-
-        try:
-            compiler()
-        except Unavailable as reason:
-            pytest.skip(str(reason))
+        request.getfixturevalue("native")
     return request.param
+
+
+@pytest.fixture
+def native() -> None:
+    """Skips where the kernels cannot be built."""
+    from axion.kernels.build import Unavailable, compiler
+
+    try:
+        compiler()
+    except Unavailable as reason:
+        pytest.skip(str(reason))

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from axion.evaluation.answers import complete
 from axion.inference.readers import TorchReader
 from axion.inference.routing import count_reads
 from axion.inference.sampling import Sampling
+from axion.inference.several import write_texts
 from tests.inference.conftest import PROMPT
 from tests.support.accelerator import DEVICE, Accelerator
 
@@ -62,7 +62,7 @@ def test_routing_is_counted_the_same(elsewhere, release):
         assert found.device.type == "cpu" and torch.equal(found, wanted)
 
 
-def test_prompts_to_complete_are_moved_to_the_model(release, monkeypatch):
+def test_prompts_of_many_texts_are_moved_to_the_model(release):
     devices = []
 
     def generate(input_ids, attention_mask, **settings):
@@ -70,5 +70,5 @@ def test_prompts_to_complete_are_moved_to_the_model(release, monkeypatch):
         return torch.zeros(*input_ids.shape, dtype=torch.long)
 
     model = SimpleNamespace(device=DEVICE, config=release.model.config, generate=generate)
-    complete(SimpleNamespace(model=model, tokenizer=release.tokenizer), ["1", "2 + 2"], 4)
+    write_texts(model, [[1], [1, 2, 3]], Sampling(max_new_tokens=4), {2}, backend="torch")
     assert devices == [DEVICE, DEVICE]

@@ -8,6 +8,12 @@ from axion.training.validation import document_losses, total_loss, validation_lo
 from tests.training.test_optim import small_model
 
 
+@pytest.fixture(autouse=True)
+def _in_pytorch(monkeypatch):
+    """Nothing is compiled for the small models here; tests/inference compares the kernels with PyTorch."""
+    monkeypatch.setenv("AXION_BACKEND", "torch")
+
+
 class Held:
     def __init__(self, ids, num_bytes, labels=None):
         self.ids, self.num_bytes, self.labels = ids, num_bytes, labels or ids

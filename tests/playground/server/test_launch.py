@@ -143,9 +143,20 @@ def test_an_address_that_is_not_available_is_one_line_and_exit_code_2(host, reas
         (["--models", "nope"], "no release 'nope'"),
         (["--models", "someone/Axion"], "someone/Axion is not a local folder, and as a Hub id it is not pinned"),
         (["--speed", "9"], "unrecognized arguments: --speed 9"),
+        (["--weights", "int4"], "argument --weights: invalid choice: 'int4'"),
     ],
 )
 def test_a_usage_error_is_one_line_and_exit_code_2(arguments, told, capsys):
+    refuses(arguments, told, capsys)
+
+
+def test_weights_that_only_the_kernels_have_are_refused_in_pytorch(monkeypatch, capsys):
+    monkeypatch.setenv("AXION_BACKEND", "torch")
+    told = "int8 weights need the native kernels, which cannot be used: PyTorch was requested"
+    refuses(["--port", str(free_port()), "--models", "axion1-v0.1", "--weights", "int8"], told, capsys)
+
+
+def refuses(arguments, told, capsys):
     with pytest.raises(SystemExit) as caught:
         launch.main(arguments)
     assert caught.value.code == 2

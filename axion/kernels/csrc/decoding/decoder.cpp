@@ -1,7 +1,9 @@
-// The whole model in one call: reading a prompt, drawing a token and reading it, and verifying a draft.
+// The whole model in one call: reading a prompt, scoring a text, drawing a token and reading it, and verifying a draft.
 //
 // The tokens of a prompt are divided among the threads (read_rows.h). A single token is read by all of them together
 // (read_token.h).
+#include <algorithm>
+#include <cmath>
 #include <new>
 
 #include "decoder_state.h"
@@ -63,6 +65,31 @@ int verify(State& state, const Weights<Number>& weights, const int32_t* draft, i
   return kept;
 }
 
+// Reads tokens and finds how likely each but the first was after those before it: log_probabilities[i] and, unless it is
+// null, drawn[i] belong to tokens[i + 1].
+template <class Number>
+void score(State& state, const Weights<Number>& weights, const int32_t* tokens, int count, float* log_probabilities,
+           Drawn* drawn) {
+  const int start = state.length;
+  read_prompt(state, weights, tokens, count, true);
+  const Floats logits(static_cast<size_t>(std::min(count, kRowsAtOnce)) * kPaddedVocabulary);
+  with_crew(state.threads, [&](Crew crew) {
+    for (int first = 0; first < count - 1; first += kRowsAtOnce) {
+      const int rows = std::min(count - 1 - first, kRowsAtOnce);
+      find_logits(state, weights, crew, start + first, rows, logits.data());
+      crew.wait();
+      for (int i = first + crew.first(rows); i < first + crew.last(rows); ++i) {
+        const float* logits_V = logits.data() + static_cast<size_t>(i - first) * kPaddedVocabulary;
+        const float total = drawn ? top_tokens(logits_V, drawn[i].tokens_A, drawn[i].probabilities_A)
+                                  : log_total(logits_V);
+        log_probabilities[i] = logits_V[tokens[i + 1]] - total;
+        if (drawn) drawn[i].probability = std::exp(log_probabilities[i]);
+      }
+      crew.wait();
+    }
+  });
+}
+
 }  // namespace axion::decoding
 
 // --- Called from Python ---
@@ -98,6 +125,16 @@ void axion_decoder_sampling(State* state, const Sampling* sampling) { state->sam
 int axion_decoder_read(State* state, const int32_t* tokens, int count) {
   try {
     read_prompt(*state, state->weights, tokens, count, false);
+    return 1;
+  } catch (const std::bad_alloc&) {
+    return 0;
+  }
+}
+
+// Reads tokens as axion_decoder_read and writes count − 1 log probabilities. Returns 0 if there is not enough memory.
+int axion_decoder_score(State* state, const int32_t* tokens, int count, float* log_probabilities, Drawn* drawn) {
+  try {
+    score(*state, state->weights, tokens, count, log_probabilities, drawn);
     return 1;
   } catch (const std::bad_alloc&) {
     return 0;

@@ -12,8 +12,16 @@
 
 namespace axion::decoding {
 
-// Makes logits [rows][kPaddedVocabulary], −∞ beyond the vocabulary, from normed rows that each thread has. Thread 0 may
-// use them at once, the others after the next wait.
+// Sets the logits of `rows` rows beyond the vocabulary, where there is no token, to −∞.
+inline void close_logits(int rows, float* logits) {
+  for (int row = 0; row < rows; ++row) {
+    float* end = logits + static_cast<size_t>(row) * kPaddedVocabulary;
+    std::fill(end + kVocabulary, end + kPaddedVocabulary, -kInfinity);
+  }
+}
+
+// Makes logits [rows][kPaddedVocabulary] from normed rows that each thread has. Thread 0 may use them at once, the
+// others after the next wait.
 template <class Number>
 inline void find_logits_of(const Weights<Number>& weights, Crew crew, int rows, const float* normed, float* logits) {
   constexpr int kPanels = decltype(weights.head)::kPanels;
@@ -21,10 +29,15 @@ inline void find_logits_of(const Weights<Number>& weights, Crew crew, int rows, 
     multiply_panel_rows(weights.head, panel, rows, normed, kHiddenRow, logits, kPaddedVocabulary);
   }
   crew.wait();
-  for (int row = 0; crew.thread == 0 && row < rows; ++row) {
-    float* end = logits + static_cast<size_t>(row) * kPaddedVocabulary;
-    std::fill(end + kVocabulary, end + kPaddedVocabulary, -kInfinity);
-  }
+  if (crew.thread == 0) close_logits(rows, logits);
+}
+
+// The same for one row, with the product that is fastest for it.
+template <class Number>
+inline void find_logits_of_one(const Weights<Number>& weights, Crew crew, const float* normed, float* logits) {
+  multiply_share(crew, weights.head, normed, logits);
+  crew.wait();
+  if (crew.thread == 0) close_logits(1, logits);
 }
 
 // The logits [count][kPaddedVocabulary] after each of the tokens from position `first` on.
@@ -45,8 +58,13 @@ void find_logits(State& state, const Weights<Number>& weights, Crew crew, int fi
 // Makes state.logits those of the next token. Thread 0 may use them at once, the others after the next wait.
 template <class Number>
 void find_next_logits(State& state, const Weights<Number>& weights, Crew crew) {
-  if (state.logits_ready) return;  // written below only after all threads have waited in find_logits
-  find_logits(state, weights, crew, state.length - 1, 1, state.logits);
+  if (state.logits_ready) return;  // written below only after all threads have waited
+  const int last = state.length - 1;
+  if (crew.thread == 0) finish_outputs(state, weights, *state.rows[0], last, 1);
+  crew.wait();
+  alignas(64) float normed[kHiddenRow] = {};
+  normalise<kHidden>(state.output(last), kNormEpsilon, weights.norm_D, normed);
+  find_logits_of_one(weights, crew, normed, state.logits);
   if (crew.thread == 0) state.logits_ready = true;
 }
 

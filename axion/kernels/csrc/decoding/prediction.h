@@ -62,7 +62,7 @@ int guess(State& state, const Weights<Number>& weights, int token, double unifor
         }
         crew.wait();
       }
-      find_logits_of(weights, crew, 1, normed, logits);
+      find_logits_of_one(weights, crew, normed, logits);
     });
     state.predicted = state.length;
     state.predicted_with = token;

@@ -71,6 +71,13 @@ inline float floor_of_top(const float* logits_V) {
   return best_L[kAlternatives - 1];
 }
 
+// Σ e^(logit − highest).
+inline float total_weight(const float* logits_V, float highest) {
+  Vector sums = {};
+  for (int i = 0; i < kPaddedVocabulary; i += kLanes) sums += exp(load(logits_V + i) - highest);
+  return axion::sum(sums);
+}
+
 // The likeliest tokens, likeliest first, with the model's own probabilities. Returns log Σ e^logit.
 inline float top_tokens(const float* logits_V, int32_t* tokens_A, float* probabilities_A) {
   float best_A[kAlternatives];
@@ -90,11 +97,17 @@ inline float top_tokens(const float* logits_V, int32_t* tokens_A, float* probabi
       tokens_A[place] = token;
     }
   }
-  Vector sums = {};
-  for (int i = 0; i < kPaddedVocabulary; i += kLanes) sums += exp(load(logits_V + i) - best_A[0]);
-  const float total = axion::sum(sums);
+  const float total = total_weight(logits_V, best_A[0]);
   for (int i = 0; i < kAlternatives; ++i) probabilities_A[i] = std::exp(best_A[i] - best_A[0]) / total;
   return best_A[0] + std::log(total);
+}
+
+// log Σ e^logit.
+inline float log_total(const float* logits_V) {
+  Vector best = load(logits_V);
+  for (int i = kLanes; i < kPaddedVocabulary; i += kLanes) best = max(best, load(logits_V + i));
+  const float highest = largest(best);
+  return highest + std::log(total_weight(logits_V, highest));
 }
 
 // Maps floats to integers that sort in the same order, and back.
