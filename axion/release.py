@@ -88,6 +88,15 @@ class Release:
         return [text for text in texts if isinstance(text, str) and 0 < len(text) <= LONGEST_OPENING]
 
     @cached_property
+    def thinks(self) -> bool:
+        """Whether its recipe taught the model to choose by itself between answering at once and thinking first."""
+        from axion.recipe import read_recipe
+
+        data = read_recipe(self.recipe_file).get("data") if self.recipe_file else None
+        sources = data.get("sources") if isinstance(data, dict) else None
+        return any(isinstance(source, dict) and source.get("thinking") is True for source in sources or ())
+
+    @cached_property
     def run_info(self) -> dict[str, Any]:
         """run.json of the training run that the folder is in; {} where it is in none."""
         run = run_of(self.folder)

@@ -1,14 +1,69 @@
 """A conversation with a model in the terminal, or through pipes: a question a line, an answer as it is generated."""
 
+import os
 import sys
 from collections.abc import Generator
 from contextlib import closing, suppress
 from io import TextIOWrapper
 
+from axion.data.format import ANSWER_HEADING, CHOICE, REASONING_HEADING, problem_prompt
 from axion.errors import AxionError
-from axion.inference.chat import Conversation
+from axion.inference.chat import Conversation, can_chat, conversation_prompt
+from axion.release import Release
 
 EXIT = "/exit"
+THOUGHT = "  │ "
+"""Before each line that a model thinks before it answers."""
+_HEADINGS = (REASONING_HEADING, CHOICE.lstrip("\n"), ANSWER_HEADING)
+
+
+def asked_prompt(release: Release, question: str) -> str:
+    """The prompt that asks a release a question, in the form that it was taught.
+
+    A model that was taught to think chooses by itself whether it does. A question about a bare sum is in Portuguese or
+    English, by the locale of the terminal. A model of text continues the question.
+
+    Raises:
+        AxionError: the question is empty.
+    """
+    if not question.strip():
+        raise AxionError("the question is empty; write something for the model to answer")
+    if release.openings:
+        return question
+    if can_chat(release.tokenizer) and not release.thinks:
+        return conversation_prompt(release.tokenizer, [{"role": "user", "content": question}], release.name)
+    return problem_prompt(question, release.thinks, _language() if release.thinks else "pt")
+
+
+def _language() -> str:
+    """`pt` or `en`, by the first of the variables that say what language messages have."""
+    named = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
+    return "pt" if named.startswith("pt") else "en"
+
+
+class ThoughtPrinter:
+    """Prints a text as it arrives: the lines of a reasoning behind a bar, the answer without, the headings not at all.
+
+    A text without headings is an answer.
+    """
+
+    def __init__(self):
+        self._line = ""
+        self._is_shown = self._thinks = False
+
+    def __call__(self, piece: str) -> None:
+        for character in piece:
+            self._line += character
+            if self._line in _HEADINGS:
+                self._thinks = self._line == REASONING_HEADING
+            elif not self._is_shown and any(heading.startswith(self._line) for heading in _HEADINGS):
+                continue  # perhaps a heading
+            else:
+                new = character if self._is_shown else (THOUGHT if self._thinks else "") + self._line
+                print(new, end="", flush=True)
+                self._is_shown = True
+            if character == "\n":
+                self._line, self._is_shown = "", False
 
 
 def talk(conversation: Conversation) -> None:

@@ -5,7 +5,15 @@ import os
 import pytest
 
 from axion.errors import AxionError
-from axion.recipe import build_recipe, known_versions, load_recipe, used_fields
+from axion.recipe import CONFIGS, build_recipe, known_versions, load_recipe, used_fields
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "drafts").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_draft_trains_the_same_model_on_other_data(path):
+    draft, recipe = load_recipe(path), load_recipe(path.stem)
+    assert draft.data.teaches_thinking and draft.data != recipe.data
+    same = ("name", "family", "version", "repo_name", "architecture", "tokenizer")
+    assert all(getattr(draft, name) == getattr(recipe, name) for name in same)
 
 
 def test_the_bundled_recipe_matches_the_design():

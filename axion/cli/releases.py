@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,9 +37,20 @@ def generate(
     top_p: TopP = 1.0,
     min_p: MinP = 0.0,
     repetition_penalty: RepetitionPenalty = 1.0,
-    max_new_tokens: MaxNewTokens = 200,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(help="Stop after this many tokens: 200 by default; with --ask, all that fit the context."),
+    ] = None,
     seed: SamplingSeed = 0,
     loops: Loops = None,
+    ask: Annotated[
+        bool,
+        typer.Option(
+            "--ask",
+            help="The prompt is a question or a bare sum: it is put into the form that the model was taught, and what "
+            "the model thinks is set apart from its answer.",
+        ),
+    ] = False,
     mtp: Annotated[
         bool,
         typer.Option(
@@ -64,7 +76,11 @@ def generate(
     from axion.inference.speculative import Acceptance
     from axion.inference.stream import stream
     from axion.release import open_release
+    from axion.terminal import ThoughtPrinter, asked_prompt
 
+    opened = open_release(release).with_weights(weights)
+    if max_new_tokens is None:
+        max_new_tokens = opened.config.max_position_embeddings if ask else 200
     sampling = Sampling(
         temperature=temperature,
         top_k=top_k,
@@ -75,18 +91,20 @@ def generate(
         num_loops=loops or 0,
         seed=seed,
     )
-    opened = open_release(release).with_weights(weights)
     if backend is not None and not mtp:
         print(pick_backend(opened.model, backend), file=sys.stderr)
     text, model = prompt.replace("\\n", "\n"), opened.mtp_model if mtp else opened.model
+    if ask:
+        text = asked_prompt(opened, text)
+    show = ThoughtPrinter() if ask else partial(print, end="", flush=True)
     steps, acceptance = [], Acceptance()
     for step in stream(
         model, opened.tokenizer, text, sampling, backend=backend or "auto", mtp=mtp, acceptance=acceptance
     ):
         steps.append(step)
         if not step.is_prompt:
-            print(step.text, end="", flush=True)
-    print()
+            show(step.text)
+    show("\n")
     if mtp:
         print(
             f"multi-token prediction: {acceptance.accepted:,} of {acceptance.guessed:,} guesses accepted "
@@ -131,8 +149,10 @@ def chat(
         seed=seed,
     )
     opened = open_release(release).with_loops(loops or 0).with_weights(weights)
-    as_problem = not opened.openings
-    conversation = Conversation(opened.model, opened.tokenizer, opened.name, sampling, system, backend, as_problem)
+    as_problem, chooses = not opened.openings, opened.thinks
+    conversation = Conversation(
+        opened.model, opened.tokenizer, opened.name, sampling, system, backend, as_problem, chooses
+    )
     if not can_chat(opened.tokenizer):
         print(
             f"{opened.name} was not taught to chat: it reads each question by itself, in the form of its training data",

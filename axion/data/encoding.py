@@ -91,7 +91,8 @@ class DocumentEncoder:
     def _assemble(self, documents: Sequence[Document], encoded: list[bytes]) -> Iterator[Encoded]:
         """The tokens of each document between `<bos>` and `<eos>`, and which of them carry loss.
 
-        In a document with a mask, `<bos>` and `<eos>` carry none.
+        In a document with a mask, `<bos>` carries none, and `<eos>` only behind text that a model learns to end. A
+        conversation ends with a token of its own.
         """
         parts = iter(encoded)
         bos, eos = (self._bytes(token) for token in bos_and_eos(self._tokenizer))
@@ -104,7 +105,9 @@ class DocumentEncoder:
             loss = None
             if document.is_masked:
                 sizes = [1, *(len(span) // self.type.itemsize for span in spans), 1]
-                loss = np.repeat([False, *(span.has_loss for span in document.spans), False], sizes)
+                last = document.spans[-1]
+                ends = last.has_loss and not last.special
+                loss = np.repeat([False, *(span.has_loss for span in document.spans), ends], sizes)
             yield Encoded(ids, loss, document.num_bytes)
 
     def _bytes(self, token: int) -> bytes:

@@ -10,6 +10,9 @@
 {answer}
 
 The direct form has no reasoning section. The headers are Portuguese; the problem is Portuguese or English.
+
+A prompt ends behind the heading of what is asked for. A model that was taught to choose between answering at once and
+thinking first can also be given a prompt that ends behind the question, and writes the heading itself.
 """
 
 import operator
@@ -20,10 +23,19 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 QUESTION = "# Pergunta:\n"
-REASONING = "\n--\n# Raciocínio:\n"
-ANSWER = "\n--\n# Resposta:\n"
+CHOICE = "\n--\n"
+"""The end of a question. What follows is a new piece for the tokenizer, so that a prompt may end here."""
+REASONING_HEADING = "# Raciocínio:\n"
+ANSWER_HEADING = "# Resposta:\n"
+REASONING = f"{CHOICE}{REASONING_HEADING}"
+ANSWER = f"{CHOICE}{ANSWER_HEADING}"
+
+CANONICAL = MappingProxyType({"pt": "Quanto é {} {} {}?", "en": "What is {} {} {}?"})
+"""Language → the plain way to ask for the result of two numbers and a sign."""
 
 _SUM = re.compile(r"([0-9]+) *([-+]) *([0-9]+)")
+_ANY_SIGN = re.compile(r"([0-9]+) *([-+*/x×÷:−]) *([0-9]+) *[=?]*")
+_TYPED_SIGNS = MappingProxyType({"x": "*", "×": "*", "÷": "/", ":": "/", "−": "-"})
 _CALC_MARK = re.compile(r"<<([^<>]*)>>")
 
 
@@ -73,19 +85,34 @@ class Problem:
         return QUESTION + self.question + reasoning + ANSWER + self.answer
 
 
-def prompt(question: str, reasoning: bool = False) -> str:
-    """The prompt that asks a question; it ends where the answer or the reasoning starts."""
+def prompt(question: str, reasoning: bool | None = False) -> str:
+    """The prompt that asks a question.
+
+    Args:
+        question: the text.
+        reasoning: whether the reasoning comes first; None lets the model choose, if it was taught to.
+    """
+    if reasoning is None:
+        return QUESTION + question + CHOICE
     return QUESTION + question + (REASONING if reasoning else ANSWER)
 
 
-def problem_prompt(question: str) -> str:
-    """What somebody asked, as a prompt. A bare sum becomes a question; a text that starts with `# ` stays as it is."""
+def problem_prompt(question: str, chooses: bool = False, language: str = "pt") -> str:
+    """What somebody asked, as a prompt. A bare sum becomes a question; a text that starts with `# ` stays as it is.
+
+    Args:
+        question: the text.
+        chooses: whether the model was taught to choose between answering at once and thinking first; it is then left
+            to it.
+        language: that of the question about a bare sum, `pt` or `en`.
+    """
     asked = question.strip()
     if not asked or asked.startswith("# "):
         return question
-    if match := _SUM.fullmatch(asked):
-        asked = f"Quanto é {' '.join(match.groups())}?"
-    return prompt(asked)
+    if match := (_ANY_SIGN if chooses else _SUM).fullmatch(asked):
+        left, sign, right = match.groups()
+        asked = CANONICAL[language].format(left, _TYPED_SIGNS.get(sign, sign), right)
+    return prompt(asked, reasoning=None if chooses else False)
 
 
 def parse_answer(generated: str) -> str:
@@ -93,7 +120,7 @@ def parse_answer(generated: str) -> str:
 
     Dollar signs, thousands separators and a final full stop are removed, so that "$1,200." equals "1200".
     """
-    answer = generated.rpartition(ANSWER.lstrip("\n"))[2].strip().split("\n")[0]
+    answer = generated.rpartition(ANSWER_HEADING)[2].strip().split("\n")[0]
     return re.sub(r"(?<=\d),(?=\d{3})", "", answer.replace("$", "")).strip().rstrip(".")
 
 

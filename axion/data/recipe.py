@@ -237,6 +237,11 @@ class DataRecipe(Section):
         return any(source.form == "problem" for source in self.sources)
 
     @property
+    def teaches_thinking(self) -> bool:
+        """Whether some documents teach to choose between answering at once and thinking first."""
+        return any(getattr(source, "thinking", False) for source in self.sources)
+
+    @property
     def has_chats(self) -> bool:
         """Whether some documents are conversations."""
         return any(source.form == "chat" for source in self.sources)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
-from axion.data.format import ANSWER, Problem, parse_answer, prompt
+from axion.data.format import ANSWER_HEADING, Problem, parse_answer, prompt
 from axion.evaluation.intervals import wilson_interval
 from axion.inference.sampling import Sampling
 from axion.inference.several import write_texts
@@ -21,7 +21,7 @@ def answer(
     release: Release,
     problems: Sequence[Problem],
     max_tokens: int,
-    reasoning: bool = False,
+    reasoning: bool | None = False,
     label: str = "",
     progress: bool = False,
 ) -> list[str]:
@@ -31,15 +31,15 @@ def answer(
         release: the model and its tokenizer.
         problems: their questions are asked.
         max_tokens: the most tokens that are generated for one.
-        reasoning: whether to ask for the reasoning first.
+        reasoning: whether to ask for the reasoning first; None leaves it to the model.
         label: what the progress bar is called.
         progress: whether to show one on standard error.
     """
     prompts = [prompt(problem.question, reasoning) for problem in problems]
     with tqdm(total=len(prompts), desc=label, unit="prompt", disable=not progress, leave=False) as bar:
         texts = complete(release, prompts, max_tokens, bar.update)
-    if reasoning:  # without an answer section, the text's first line is no answer
-        texts = [text if ANSWER in text else "" for text in texts]
+    if reasoning is not False:  # without an answer section, the text's first line is no answer
+        texts = [text if ANSWER_HEADING in text else "" for text in texts]
     return [parse_answer(text) for text in texts]
 
 

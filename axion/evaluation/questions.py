@@ -1,6 +1,7 @@
 """Tasks that ask a model questions and count its right answers.
 
-Each problem is asked in the direct form, and where both ways are measured also with its reasoning first.
+Each problem is asked in the direct form, and where both ways are measured also with its reasoning first. A model that
+was taught to choose between the two is asked once, and chooses.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ SUM_REASONING_TOKENS = 96
 """Enough for a sum's working, column by column, and its answer."""
 REASONING_TOKENS = 256
 """Enough for the reasoning and the answer of nearly all problems in GSM8K."""
+THINKING_TOKENS = 384
+"""Enough for the working of a product of two numbers with three digits, and of a problem with five steps."""
 
 PHRASED_DIGITS = (1, 2, 3)
 PHRASED_PROMPTS = 50
@@ -129,15 +132,18 @@ def _written(record: Record) -> Problem:
     return Problem(record.text("input", "input").strip(), f"{target:g}")
 
 
-def _ask_both_ways(subject: Subject, problems: Sequence[Problem], tokens: int, label: str) -> dict[bool, list[str]]:
-    """Whether the reasoning came first → the answers; `tokens` is the most that it may take."""
+def _ask_both_ways(
+    subject: Subject, problems: Sequence[Problem], tokens: int, label: str
+) -> dict[bool | None, list[str]]:
+    """Whether the reasoning came first → the answers; `tokens` is the most that it may take. None: the model chose."""
+    ways = ((None, THINKING_TOKENS),) if subject.release.thinks else ((False, ANSWER_TOKENS), (True, tokens))
     return {
         reasoning: answer(subject.release, problems, most, reasoning, label, subject.progress)
-        for reasoning, most in ((False, ANSWER_TOKENS), (True, tokens))
+        for reasoning, most in ways
     }
 
 
-def _scores(asked: Sequence[tuple[dict[str, Any], Problem]], answers: dict[bool, list[str]]) -> list[dict]:
+def _scores(asked: Sequence[tuple[dict[str, Any], Problem]], answers: dict[bool | None, list[str]]) -> list[dict]:
     """A score for each description of problems, in the order of their first problem, and each way of asking."""
     groups: dict[tuple, list[int]] = {}
     for index, (described, _) in enumerate(asked):

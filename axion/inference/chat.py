@@ -49,17 +49,18 @@ def can_chat(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bool(tokenizer.chat_template)
 
 
-def question_prompt(messages: Sequence[Message], as_problem: bool = True) -> str:
+def question_prompt(messages: Sequence[Message], as_problem: bool = True, chooses: bool = False) -> str:
     """The user's last message alone, for a model that was not taught to chat.
 
     Args:
         messages: at least one is the user's.
         as_problem: whether it is put into the form of a problem; a model of text continues it as it is.
+        chooses: see `problem_prompt`.
     """
     last = max(index for index, message in enumerate(messages) if message["role"] == "user")
     begun = "".join(message["content"] for message in messages[last + 1 :] if message["role"] == "assistant")
     question = messages[last]["content"]
-    return (problem_prompt(question) if as_problem else question) + begun
+    return (problem_prompt(question, chooses) if as_problem else question) + begun
 
 
 def conversation_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], name: str) -> str:
@@ -166,7 +167,7 @@ class Conversation:
         sampling: of every answer.
         system: the system message, for models that were taught to chat.
         backend: see `axion.inference.stream.stream`.
-        as_problem: see `question_prompt`.
+        as_problem, chooses: see `question_prompt`.
 
     Raises:
         ChatError: there is a system message, and the model was not taught to chat.
@@ -181,9 +182,10 @@ class Conversation:
         system: str | None = None,
         backend: str = "auto",
         as_problem: bool = True,
+        chooses: bool = False,
     ):
         self.model, self.tokenizer, self.name = model, tokenizer, name
-        self.sampling, self.backend, self.as_problem = sampling, backend, as_problem
+        self.sampling, self.backend, self.as_problem, self.chooses = sampling, backend, as_problem, chooses
         self.messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         if system is not None and not can_chat(tokenizer):
             raise ChatError("cannot_chat", f"{name} was not taught to chat, so it reads no system message", model=name)
@@ -203,7 +205,7 @@ class Conversation:
             context, limit = self.model.config.max_position_embeddings, self.sampling.max_new_tokens
             prompt, self.left_out = fit_conversation(self.tokenizer, asked, self.name, context, limit)
         else:
-            prompt = question_prompt(asked, self.as_problem)
+            prompt = question_prompt(asked, self.as_problem, self.chooses)
         steps = stream(self.model, self.tokenizer, prompt, self.sampling, backend=self.backend)
         return self._answer(steps, asked)
 

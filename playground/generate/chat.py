@@ -89,7 +89,8 @@ def last_question(model: OpenModel, messages: object) -> str:
     Raises:
         Refusal: the messages are not a conversation.
     """
-    return chat.question_prompt(check_messages(messages), as_problem=not model.release.openings)
+    release = model.release
+    return chat.question_prompt(check_messages(messages), as_problem=not release.openings, chooses=release.thinks)
 
 
 def conversation_prompt(model: OpenModel, messages: object) -> str:

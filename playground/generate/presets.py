@@ -32,6 +32,11 @@ PROBLEMS = {
 }
 """Button → prompt, in the exact form of the training data. The page shows all of them in every language."""
 
+LEFT_TO_THE_MODEL = PROBLEMS | {
+    question: problem(question, reasoning=None) for question in ("Quanto é 5 + 3?", "What is 46 - 19?")
+}
+"""The same for a model that chooses between answering at once and thinking first."""
+
 FIRST_PROBLEM = next(iter(PROBLEMS.values()))
 STEP_BY_STEP = PROBLEMS["Problema, passo a passo"]
 
@@ -59,7 +64,8 @@ def presets(release: Release | None) -> Mapping[str, str]:
     if release and can_chat(release):
         return {question: _asked(release, question) for question in QUESTIONS}
     openings = release.openings[:NUM_PRESETS] if release else []
-    return {_shorten(opening): opening for opening in openings} or PROBLEMS
+    problems = LEFT_TO_THE_MODEL if release and release.thinks else PROBLEMS
+    return {_shorten(opening): opening for opening in openings} or problems
 
 
 def starters(release: Release) -> list[str]:

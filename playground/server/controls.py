@@ -73,7 +73,7 @@ def build_presets(context: PageContext, prompt: gr.Textbox, prefix: str = "") ->
             scale=0,
             elem_id=f"{prefix}as-problem",
         )
-        form.click(problem_prompt, prompt, prompt, **QUIET)
+        form.click(partial(_as_problem, context), [context.model, prompt, context.language], prompt, **QUIET)
     labels.add(
         gr.HTML(caption(texts("controls", DEFAULT)["presets"]), apply_default_css=False),
         lambda language: {"value": caption(texts("controls", language)["presets"])},
@@ -85,6 +85,15 @@ def build_presets(context: PageContext, prompt: gr.Textbox, prefix: str = "") ->
             button.click(partial(_preset, context, place), context.model, prompt, **QUIET)
             panels.append(_panel(button, partial(_preset_button, place)))
     return panels
+
+
+def _as_problem(context: PageContext, name: str, prompt: str, language: Language) -> object:
+    """What was typed, as a prompt in the form that the model was taught."""
+    try:
+        chooses = context.catalogue.open(name).release.thinks
+    except AxionError:
+        return gr.skip()
+    return problem_prompt(prompt, chooses, language) if chooses else problem_prompt(prompt)
 
 
 def _panel(control: Component, content: Callable[[OpenModel], dict]) -> Panel:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from axion.data.format import Equation, Problem, parse_answer, problem_from_gsm8k, prompt, write_steps
+from axion.data.format import (
+    Equation,
+    Problem,
+    parse_answer,
+    problem_from_gsm8k,
+    problem_prompt,
+    prompt,
+    write_steps,
+)
 
 FULL = "# Pergunta:\nWhat is 5 + 3?\n--\n# Raciocínio:\nFive and three make 5 + 3 = 8.\n--\n# Resposta:\n8"
 DIRECT = "# Pergunta:\nWhat is 5 + 3?\n--\n# Resposta:\n8"
@@ -52,3 +60,28 @@ def test_a_bare_answer_has_no_reasoning():
 )
 def test_parse_answer(generated, answer):
     assert parse_answer(generated) == answer
+
+
+def test_the_model_may_choose_how_it_answers():
+    asked = prompt("What is 5 + 3?", reasoning=None)
+    assert asked == "# Pergunta:\nWhat is 5 + 3?\n--\n" and FULL.startswith(asked) and DIRECT.startswith(asked)
+    assert parse_answer("# Resposta:\n8") == "8"
+    assert parse_answer("# Raciocínio:\n12+7\n2+7=9;1+0;9\n1+0=1;19\n--\n# Resposta:\n19") == "19"
+
+
+@pytest.mark.parametrize(
+    ("typed", "language", "question"),
+    [
+        ("5+3", "pt", "Quanto é 5 + 3?"),
+        ("12 x 4 =", "en", "What is 12 * 4?"),
+        ("84÷7?", "en", "What is 84 / 7?"),
+        ("how much is 5+3", "en", "how much is 5+3"),
+    ],
+)
+def test_a_bare_sum_becomes_a_question(typed, language, question):
+    assert problem_prompt(typed, chooses=True, language=language) == prompt(question, reasoning=None)
+
+
+def test_a_model_that_does_not_choose_is_asked_for_the_answer():
+    assert problem_prompt("5+3") == prompt("Quanto é 5 + 3?")
+    assert problem_prompt("# Pergunta:\n…", chooses=True) == "# Pergunta:\n…" and problem_prompt(" ") == " "

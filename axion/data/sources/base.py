@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 from pydantic import PrivateAttr
 
 from axion.checksums import identify, remembered_sha256
+from axion.data.format import ANSWER, ANSWER_HEADING, CHOICE, QUESTION, REASONING_HEADING, Problem
 from axion.data.sources.files import (
     FEWEST_RECORDS,
     RECORDS,
@@ -67,7 +68,7 @@ class Document:
 
     @property
     def is_masked(self) -> bool:
-        """Whether some span carries no loss. The `<eos>` of such a document carries none either."""
+        """Whether some span carries no loss. Then `<bos>` carries none, and `<eos>` none behind a special token."""
         return not all(span.has_loss for span in self.spans)
 
     @property
@@ -94,6 +95,9 @@ class Source(Section):
     """What documents of this kind are, for a table on the model card."""
     form: ClassVar[Literal["problem", "text", "chat"]]
     """problem: documents of `axion.data.format`; text: any text; chat: conversations."""
+    later: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Settings that a kind has got since it was released, with the value that changes nothing. Where they have it they
+    are not recorded, so that the data of earlier recipes stays the same."""
     is_real: ClassVar[bool]
     """Whether people wrote the texts. Their loss is then the headline, and all of them teach the tokenizer."""
 
@@ -142,7 +146,8 @@ class Source(Section):
 
     def settings(self) -> dict[str, Any]:
         """The settings without local paths, as JSON."""
-        return self.model_dump(mode="json")
+        content = self.model_dump(mode="json", exclude={"files", "test_files"})
+        return {key: value for key, value in content.items() if key not in self.later or value != self.later[key]}
 
     def released(self) -> dict[str, Any]:
         """The settings as a release records them, as JSON. Raises AxionError where a local file is missing."""
@@ -328,9 +333,6 @@ class FileSource(Source):
             revision = resolve_revision(str(self.hub_id), self.hub_config, self.revision)
         return self.model_copy(update={"revision": revision})
 
-    def settings(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"files", "test_files"})
-
     def released(self) -> dict[str, Any]:
         for file in (paths := self.local_paths()):
             check_file(file)
@@ -368,3 +370,18 @@ def names_of(paths: list[str]) -> str:
 def plain(text: str, source: str, side: Side, language: str | None, row: int = 0) -> Document:
     """A document that carries loss everywhere."""
     return Document((Span(text),), source, side, language, row)
+
+
+def on_demand(problem: Problem, source: str, side: Side, reasoning: str | None = None) -> Document:
+    """A problem whose first heading carries no loss: it was asked for, not chosen by the model.
+
+    Args:
+        problem: its question and answer.
+        source: the kind of its source.
+        side: of the split.
+        reasoning: what was asked for before the answer; None where only that was.
+    """
+    heading = ANSWER_HEADING if reasoning is None else REASONING_HEADING
+    text = problem.answer if reasoning is None else reasoning + ANSWER + problem.answer
+    spans = Span(QUESTION + problem.question + CHOICE), Span(heading, has_loss=False), Span(text)
+    return Document(spans, source, side, problem.language)

@@ -2,21 +2,25 @@
 
 The sentences are `templates/events_*.txt`; `event_lines` reads them, and `event_stories` tells the stories. Training
 sees two thirds of the sentences. The tests are told from the others alone.
+
+With `thinking`, the reasoning works out each step's equation where its sentence has it, as `axion.data.working` does.
 """
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import ClassVar, Literal
 
 from axion.data.format import Equation
 from axion.data.holdout import LARGEST_TESTED, is_held_out, shows_held_out
-from axion.data.sources.base import Document, Source, plain
+from axion.data.sources.base import Document, Source, on_demand, plain
 from axion.data.sources.event_lines import read_worlds
 from axion.data.sources.event_stories import Story, Teller
 from axion.data.split import Side, Split
 from axion.data.templates import LANGUAGES
+from axion.data.working import shows_reserved, work_through
 from axion.errors import AxionError
 from axion.settings import Positive, Share
 
@@ -39,25 +43,48 @@ class Events(Source):
     """Number of problems."""
     reasoning: Share = 1.0
     """Share of the problems that have the reasoning before the answer."""
+    thinking: bool = False
+    """Whether the reasoning works out the equations. Problems without reasoning then have a heading that carries no
+    loss, so that a model learns to obey it, but not to choose it."""
 
     def documents(self, split: Split, seed: int) -> Iterator[Document]:
         rng = random.Random(f"reasoning of events {seed}")
-        for story in events(self.count, seed, split.holdout_fraction):
-            text = story.problem.document(direct=rng.random() >= self.reasoning)
+        for story in events(self.count, seed, split.holdout_fraction, self.thinking):
+            is_direct = rng.random() >= self.reasoning
+            text = story.problem.document(direct=is_direct)
             side = Side.VALIDATION if split.is_validation(text) else Side.TRAIN
-            yield plain(text, self.kind, side, story.problem.language)
+            if self.thinking and is_direct:
+                yield on_demand(story.problem, self.kind, side)
+            else:
+                yield plain(text, self.kind, side, story.problem.language)
 
 
-def events(count: int, seed: int, holdout: float) -> Iterator[Story]:
-    """`count` stories for training, half in each language: no held-out sentence, no pair held out for the tests."""
+def events(count: int, seed: int, holdout: float, thinking: bool = False) -> Iterator[Story]:
+    """`count` stories for training, half in each language: no held-out sentence, no pair held out for the tests.
+
+    Args:
+        count: how many.
+        seed: of the draw.
+        holdout: share of operand pairs that the tests keep for themselves.
+        thinking: whether their reasoning works out the equations.
+    """
     rng = random.Random(f"events {seed}")
     stories = {language: _stories(Teller(rng, language), held_out=False) for language in LANGUAGES}
     for number in range(count):
-        yield next(
+        suitable = (
             story
             for story in stories[LANGUAGES[number % len(LANGUAGES)]]
             if not shows_held_out(story.problem.document(), holdout)
         )
+        yield next(filter(None, (_think(story, holdout) for story in suitable)) if thinking else suitable)
+
+
+def _think(story: Story, holdout: float) -> Story | None:
+    """The story whose reasoning works out its equations; None where that shows a held-out pair."""
+    reasoning = "\n".join(work_through(step.text, step.equation) for step in story.steps)
+    if shows_reserved(reasoning, holdout):
+        return None
+    return replace(story, problem=replace(story.problem, reasoning=reasoning))
 
 
 def events_tests(language: str, count: int, seed: int, holdout: float = 0.05, steps: int | None = None) -> list[Story]:

@@ -13,7 +13,7 @@ from axion.data.sources.base import Document, FileSource, Part, names_of, plain
 from axion.data.sources.files import Record, list_files, read_records
 from axion.data.split import Side, Split
 from axion.errors import AxionError
-from axion.settings import Paths
+from axion.settings import Paths, Positive
 
 GSM8K = "openai/gsm8k"
 COPIES: Mapping[Part, str] = MappingProxyType(
@@ -36,6 +36,7 @@ class Gsm8k(FileSource):
     form = "problem"
     is_real: ClassVar[bool] = True
     hub_copies = MappingProxyType({GSM8K: COPIES})
+    later = MappingProxyType({"repeat": 1})
 
     hub_id: str | None = GSM8K
     """Data set on the Hub, its train split for training and its test split for evaluation."""
@@ -48,6 +49,8 @@ class Gsm8k(FileSource):
     """Share of the training problems that appear in the direct form too, without their reasoning."""
     language: str = "en"
     """Language of the problems, a code of ISO 639-1."""
+    repeat: Positive = 1
+    """How often the training documents come in an epoch, beside generated ones that come once."""
 
     @property
     def data_name(self) -> str:
@@ -92,12 +95,21 @@ class Gsm8k(FileSource):
         Problems that show a held-out pair may be in validation, but not in training.
         """
         rng = random.Random(f"collect {seed}")
+        yield from self._once(split, rng)
+        for _ in range(1, self.repeat):
+            yield from (document for document in self._once(split, rng) if document.side is Side.TRAIN)
+
+    def _once(self, split: Split, rng: random.Random) -> Iterator[Document]:
         for problem in self.problems():
             text = problem.document()
             side = split.side(text, problem.calculations)
             yield plain(text, self.kind, side, self.language)
             if side is Side.TRAIN and problem.reasoning is not None and rng.random() < self.direct_fraction:
                 yield plain(problem.document(direct=True), self.kind, side, self.language)
+
+    def text_bytes(self, split: Split, seed: int) -> int | None:
+        found = super().text_bytes(split, seed)
+        return None if found is None else found * self.repeat
 
     def file_options(self) -> list[str]:
         names = [Path(path).name for path in self.test_paths()]

@@ -2,6 +2,8 @@
 
 Each is told from a template of `axion/data/templates/stories_en.txt` or `stories_pt.txt`. A third of the templates is
 held out.
+
+With `thinking`, the reasoning is the story's equation and its working, as `axion.data.working` does it.
 """
 
 import random
@@ -15,13 +17,14 @@ from typing import Any, ClassVar, Literal
 
 from axion.data.format import Equation, Problem, write_steps
 from axion.data.holdout import LARGEST_TESTED, is_held_out, shows_held_out
-from axion.data.sources.base import Document, FileSource, plain
+from axion.data.sources.base import Document, FileSource, on_demand, plain
 from axion.data.sources.written import FIELDS, Written, read_written
 from axion.data.split import Side, Split
 from axion.data.templates import LANGUAGES, Template, on_side, read_templates
 from axion.data.templates.careless import type_carelessly
 from axion.data.templates.numbers import number_word
 from axion.data.templates.slots import fill, value_slots
+from axion.data.working import shows_reserved, working
 from axion.errors import AxionError
 from axion.settings import Positive, Share
 
@@ -112,6 +115,9 @@ class Stories(FileSource):
     """Share of the questions that are typed carelessly."""
     file_share: Share = 0.2
     """Share of the problems that are told from those of `files`, English ones that people wrote."""
+    thinking: bool = False
+    """Whether the reasoning works the equation out. Problems without reasoning then have a heading that carries no
+    loss, so that a model learns to obey it, but not to choose it; written problems with fractions are left out."""
 
     @property
     def data_name(self) -> str:
@@ -126,7 +132,10 @@ class Stories(FileSource):
         for problem in self.problems(seed, split.holdout_fraction):
             text = problem.document()
             side = Side.VALIDATION if split.is_validation(text) else Side.TRAIN
-            yield plain(text, self.kind, side, problem.language)
+            if self.thinking and problem.reasoning is None:
+                yield on_demand(problem, self.kind, side)
+            else:
+                yield plain(text, self.kind, side, problem.language)
 
     def problems(self, seed: int, holdout: float) -> Iterator[Problem]:
         """`count` problems for training, none from a held-out template or with a held-out pair.
@@ -148,7 +157,11 @@ class Stories(FileSource):
                 else:
                     language = rng.choice(LANGUAGES)
                     problem = tell(rng, rng.choice(stories(language, held_out=False)), language, self.words)
-                if problem and not _shows_held_out(problem, holdout):
+                if problem and self.thinking:
+                    problem = think(problem, holdout)
+                elif problem and _shows_held_out(problem, holdout):
+                    problem = None
+                if problem:
                     yield self._vary(rng, problem)
 
         return islice(endless(), self.count)
@@ -199,6 +212,14 @@ def tell(
             template=story.template.text,
         )
     return None
+
+
+def think(problem: Problem, holdout: float) -> Problem | None:
+    """The problem with the working of its steps; None if they show a held-out pair, or are not of whole numbers."""
+    reasoning = "\n".join(line for step in problem.steps for line in working(step))
+    if not problem.steps or shows_reserved(reasoning, holdout) or shows_held_out(problem.question, holdout):
+        return None
+    return replace(problem, reasoning=reasoning)
 
 
 def stories_tests(language: str, count: int, seed: int, holdout: float = 0.05) -> list[Problem]:

@@ -2,12 +2,16 @@
 
 A question is composed of a way of asking and a way of writing the expression: "Do you know {e}?" and "{a} plus {b}".
 Both are templates, `axion/data/templates/phrasings_en.txt`. A third of the ways of asking is held out.
+
+With `thinking`, the sums of one-digit numbers are answered at once, and the others worked out line by line first, as
+`axion.data.working` does it. A model learns from them to choose between the two by itself.
 """
 
 import operator
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from types import MappingProxyType
@@ -15,13 +19,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from axion.data.format import Equation, Problem
-from axion.data.holdout import LARGEST_TESTED, is_held_out, shows_held_out
-from axion.data.sources.base import Document, Source, plain
+from axion.data.format import CANONICAL, Equation, Problem
+from axion.data.holdout import is_held_out, is_reserved, shows_held_out
+from axion.data.sources.base import Document, Source, on_demand, plain
 from axion.data.split import Side, Split
 from axion.data.templates import LANGUAGES, Template, on_side, read_templates
 from axion.data.templates.careless import type_carelessly
 from axion.data.templates.numbers import LARGEST, number_word
+from axion.data.working import is_small, shows_reserved, working
 from axion.errors import AxionError
 from axion.settings import Positive, Share
 
@@ -35,6 +40,8 @@ _GROUPS = ("ask", *(f"{group} {sign}" for group in ("ask", "write") for sign in 
 EXPRESSION = "{e}"
 SHARE_OF_EQUAL_LENGTH = 0.5
 SHARE_OF_TRIVIAL_QUOTIENTS = 0.15
+SHARE_OF_SMALL_THOUGHT = 0.1
+"""With `thinking`, how many problems of one digit show what to write when the reasoning is asked for."""
 
 _CONDITION = re.compile(r"([ab]) ([<>]) (b|\d+)")
 _COMPARE = MappingProxyType({"<": operator.lt, ">": operator.gt})
@@ -78,14 +85,27 @@ class Phrasings(Source):
     """Share of the problems with numbers up to 100 that are written as words."""
     careless: Share = 0.3
     """Share of the questions that are typed carelessly."""
+    thinking: bool = False
+    """Whether numbers above nine are worked out before the answer. Pairs of longer numbers are then held out too."""
+    reasoning: Share = 1.0
+    """With `thinking`, the share of the problems above nine that are worked out. The others are answered at once, after
+    a heading that carries no loss: a model learns to obey it, but not to choose it."""
+    canonical: Share = 0.0
+    """Share of the questions that are asked in the plain way, "What is 46 - 19?"."""
 
     def documents(self, split: Split, seed: int) -> Iterator[Document]:
         """One-digit problems all train: there are too few to hold any out."""
+        rng = random.Random(f"reasoning of phrasings {seed}")
         for problem in self.problems(seed, split.holdout_fraction):
             text = problem.document()
-            has_many_digits = max(problem.steps[0].left, problem.steps[0].right) > 9
+            has_many_digits = not is_small(problem.steps[0])
             side = Side.VALIDATION if has_many_digits and split.is_validation(text) else Side.TRAIN
-            yield plain(text, self.kind, side, problem.language)
+            if problem.reasoning is not None and rng.random() >= self.reasoning:
+                yield on_demand(problem, self.kind, side)
+            elif self.thinking and problem.reasoning is None and rng.random() < SHARE_OF_SMALL_THOUGHT:
+                yield on_demand(problem, self.kind, side, "\n".join(working(problem.steps[0])))
+            else:
+                yield plain(text, self.kind, side, problem.language)
 
     def problems(self, seed: int, holdout: float) -> Iterator[Problem]:
         """`count` problems for training, none in a held-out way of asking or with a held-out pair.
@@ -102,11 +122,28 @@ class Phrasings(Source):
                 pair = _draw_pair(rng, sign, self.digits, self.negative)
                 if is_held_out(*pair, holdout):
                     continue
-                problem = self.ask(rng, Equation(pair[0], sign, pair[1]), language, held_out=False)
-                if problem and not shows_held_out(problem.document(), holdout):
+                equation = Equation(pair[0], sign, pair[1])
+                if self.thinking:
+                    problem = self._think(rng, equation, language, holdout)
+                else:
+                    problem = self.ask(rng, equation, language, held_out=False)
+                    problem = problem if problem and not shows_held_out(problem.document(), holdout) else None
+                if problem:
                     yield problem
 
         return islice(endless(), self.count)
+
+    def _think(self, rng: random.Random, equation: Equation, language: str, holdout: float) -> Problem | None:
+        """The question with its working; None if that shows a held-out pair, or the question does not suit."""
+        lines = None if is_small(equation) else "\n".join(working(equation))
+        if lines and shows_reserved(lines, holdout):
+            return None
+        if rng.random() < self.canonical:
+            left, sign, right = equation
+            question = CANONICAL[language].format(left, sign, right)
+            return Problem(question, str(equation.result), lines, language=language, steps=(equation,))
+        problem = self.ask(rng, equation, language, held_out=False)
+        return problem and replace(problem, reasoning=lines)
 
     def ask(self, rng: random.Random, equation: Equation, language: str, held_out: bool) -> Problem | None:
         """The question for an equation, or None if the way of asking that was drawn does not suit its numbers."""
@@ -144,8 +181,8 @@ def phrasings_tests(
 ) -> list[Problem]:
     """Up to `count` different problems for testing, all in held-out ways of asking.
 
-    With two digits, all pairs are held out. Pairs of one digit are too few to hold any out, and of longer numbers there
-    are so many that training sees hardly any of them.
+    Above nine, all pairs are held out; those of longer numbers, from training that works them out. Pairs of one digit
+    are too few to hold any out.
 
     Args:
         language: `pt` or `en`.
@@ -174,7 +211,7 @@ def phrasings_tests(
         if len(found) == count:
             break
         left, right = _draw_pair(rng, operation, (digits, digits), source.negative)
-        if 9 < max(left, right) <= LARGEST_TESTED and not is_held_out(left, right, holdout):
+        if max(left, right) > 9 and not is_reserved(left, right, holdout):
             continue
         if problem := source.ask(rng, Equation(left, operation, right), language, held_out=True):
             found.setdefault(problem.question, problem)
