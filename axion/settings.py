@@ -12,6 +12,8 @@ Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """NumPy's generators take no larger seed."""
 Share = Annotated[float, Field(ge=0, lt=1)]
+Portion = Annotated[float, Field(ge=0, le=1)]
+"""A share that may be all."""
 Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 """A factor on a loss; 0 switches it off."""

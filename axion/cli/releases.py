@@ -80,7 +80,7 @@ def generate(
 
     opened = open_release(release).with_weights(weights)
     if max_new_tokens is None:
-        max_new_tokens = opened.config.max_position_embeddings if ask else 200
+        max_new_tokens = opened.config.max_position_embeddings if ask else Sampling.max_new_tokens
     sampling = Sampling(
         temperature=temperature,
         top_k=top_k,

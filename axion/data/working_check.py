@@ -38,7 +38,8 @@ def check_reasoning(text: str) -> list[Equation]:
             reader.must(len(left) == len(right) == 1 and int(at_once) == equation.result)
         else:
             result = _READERS[sign](reader, left, right)
-            if before:  # the sentence goes on after the working
+            goes_on = reader.place < len(reader.lines) and reader.lines[reader.place].startswith("=")
+            if before or goes_on:  # the rest of the sentence
                 reader.must(reader.next(_REST_OF_SENTENCE)[1] == str(result))
         equations.append(equation)
     return equations

@@ -22,7 +22,7 @@ from axion.data.split import Side, Split
 from axion.data.templates import LANGUAGES
 from axion.data.working import shows_reserved, work_through
 from axion.errors import AxionError
-from axion.settings import Positive, Share
+from axion.settings import Portion, Positive
 
 STEPS = (1, 5)
 STORIES_PER_TEST = 2_000
@@ -41,7 +41,7 @@ class Events(Source):
 
     count: Positive = 10_000
     """Number of problems."""
-    reasoning: Share = 1.0
+    reasoning: Portion = 1.0
     """Share of the problems that have the reasoning before the answer."""
     thinking: bool = False
     """Whether the reasoning works out the equations. Problems without reasoning then have a heading that carries no

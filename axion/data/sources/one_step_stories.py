@@ -26,7 +26,7 @@ from axion.data.templates.numbers import number_word
 from axion.data.templates.slots import fill, value_slots
 from axion.data.working import shows_reserved, working
 from axion.errors import AxionError
-from axion.settings import Positive, Share
+from axion.settings import Portion, Positive
 
 USUAL_RANGES = MappingProxyType(
     {
@@ -107,13 +107,13 @@ class Stories(FileSource):
 
     count: Positive = 50_000
     """Number of problems."""
-    reasoning: Share = 0.5
+    reasoning: Portion = 0.5
     """Share of the problems whose steps are written before the answer."""
-    words: Share = 0.05
+    words: Portion = 0.05
     """Share of the problems with numbers from three to twelve written as words."""
-    careless: Share = 0.1
+    careless: Portion = 0.1
     """Share of the questions that are typed carelessly."""
-    file_share: Share = 0.2
+    file_share: Portion = 0.2
     """Share of the problems that are told from those of `files`, English ones that people wrote."""
     thinking: bool = False
     """Whether the reasoning works the equation out. Problems without reasoning then have a heading that carries no

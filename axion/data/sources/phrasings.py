@@ -28,7 +28,7 @@ from axion.data.templates.careless import type_carelessly
 from axion.data.templates.numbers import LARGEST, number_word
 from axion.data.working import is_small, shows_reserved, working
 from axion.errors import AxionError
-from axion.settings import Positive, Share
+from axion.settings import Portion, Positive
 
 OPERATIONS = ("+", "-", "*", "/")
 MOST_DIGITS = 10
@@ -79,18 +79,18 @@ class Phrasings(Source):
     """Which of `+`, `-`, `*` and `/`."""
     digits: DigitRange = (1, 3)
     """The fewest and the most digits of the longer operand; of a quotient, those of the dividend."""
-    negative: Share = 0.1
+    negative: Portion = 0.1
     """Share of the differences whose result is negative, where the question allows it."""
-    words: Share = 0.1
+    words: Portion = 0.1
     """Share of the problems with numbers up to 100 that are written as words."""
-    careless: Share = 0.3
+    careless: Portion = 0.3
     """Share of the questions that are typed carelessly."""
     thinking: bool = False
     """Whether numbers above nine are worked out before the answer. Pairs of longer numbers are then held out too."""
-    reasoning: Share = 1.0
+    reasoning: Portion = 1.0
     """With `thinking`, the share of the problems above nine that are worked out. The others are answered at once, after
     a heading that carries no loss: a model learns to obey it, but not to choose it."""
-    canonical: Share = 0.0
+    canonical: Portion = 0.0
     """Share of the questions that are asked in the plain way, "What is 46 - 19?"."""
 
     def documents(self, split: Split, seed: int) -> Iterator[Document]:
