@@ -112,6 +112,11 @@ class Release:
         """metrics.csv, likewise."""
         return self._file_or_runs("metrics.csv")
 
+    @cached_property
+    def history_file(self) -> Path | None:
+        """history.json, likewise: what the model wrote while it was trained."""
+        return self._file_or_runs("history.json")
+
     def _file_or_runs(self, name: str) -> Path | None:
         run = run_of(self.folder)
         places = (self.folder, run) if run else (self.folder,)

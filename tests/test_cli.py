@@ -33,7 +33,7 @@ from playground.server import launch
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("params", "data", "train", "finetune", "generate", "chat", "eval", "export")
+COMMANDS = ("params", "data", "train", "finetune", "generate", "chat", "eval", "compare", "reproduce", "export")
 TORCH = ("--backend", "torch")
 """For models that no other test uses, for which kernels would have to be compiled."""
 PROMPT = "# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n"

@@ -60,6 +60,8 @@ def test_there_is_a_command_of_each_kind():
         "generate",
         "params",
         "eval",
+        "compare",
+        "reproduce",
         "data",
         "overfit",
         "train",

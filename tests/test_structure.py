@@ -26,7 +26,7 @@ ROOMS = {
         families originals
         tokenizer pretrained_tokenizer
         model
-        checksums files labels machine options settings shipped errors split_patterns threads
+        checksums drawing files labels machine options settings shipped errors split_patterns threads
     """,
     "playground": """
         server

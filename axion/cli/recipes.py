@@ -127,7 +127,7 @@ def train(
         from axion.training.start import starting_from
 
         recipe = starting_from(recipe, opened)
-    with _run_to_the_end():
+    with run_to_the_end():
         run = train_model(recipe, out, resume=resume, backend=backend, start=opened)
         _tell_main(f"trained: {run / 'final'}")
 
@@ -159,7 +159,7 @@ def overfit(
 
 
 @contextmanager
-def _run_to_the_end() -> Iterator[None]:
+def run_to_the_end() -> Iterator[None]:
     """Exit as after Ctrl-C when a signal ends the run, with a line that says what was saved."""
     from axion.training.run import Interrupted
 
@@ -231,7 +231,7 @@ def finetune(
     opened = open_release(release)
     settings = Settings(name, epochs, learning_rate, batch_size, grad_accum, max_length, seed, adapters)
     recipe = finetuning_recipe(opened, data, settings, overrides or [])
-    with _run_to_the_end():
+    with run_to_the_end():
         run = train_model(recipe, out, resume=resume, backend=backend, start=opened)
         _tell_main(f"fine-tuned: {run / 'final'}" + (f", adapter: {run / 'adapter'}" if lora else ""))
 

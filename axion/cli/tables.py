@@ -1,4 +1,4 @@
-"""What commands print for people: tables of documents, of experts and of results."""
+"""What commands print for people: tables of documents, of experts, of results and of comparisons."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from axion.evaluation.compare import Cell, Comparison, Figure
     from axion.inference.stream import Step
     from axion.release import Release
 
@@ -67,3 +68,52 @@ def results_table(results: dict) -> str:
     label, value = (max((len(getattr(row, name)) for row in rows), default=0) for name in ("label", "value"))
     lines = [f"{row.label:{label}}  {row.value:>{value}}  {row.note}".rstrip() for row in rows]
     return "\n".join([*lines, *(f"{task}: skipped: {reason}" for task, reason in skipped_tasks(results).items())])
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """A row for each figure, a column for each release; below it what the columns and the stars mean."""
+    first = comparison.releases[0]
+    rows = [["", "items", first, *(f"{name}, difference" for name in comparison.releases[1:])]]
+    for figure in comparison.figures:
+        items = "–" if figure.items is None else f"{figure.items:,}"
+        rows.append([figure.label, items, *(_cell(cell, figure) for cell in figure.cells)])
+    rows += [[other.label, "", *(value or "–" for value in other.values)] for other in comparison.others]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, "", *_explain(comparison)])
+
+
+def _cell(cell: Cell | None, figure: Figure) -> str:
+    """A figure with its interval, and its difference with that one's."""
+    if cell is None:
+        return "–"
+    scale, decimals, unit = (100, 1, "%") if figure.is_share else (1, 3, "")
+
+    def with_interval(value: float, interval: list[float] | None, sign: str, unit: str) -> str:
+        shown = f"{scale * value:{sign}.{decimals}f}{unit}"
+        if interval is None:
+            return shown
+        low, high = (f"{scale * bound:{sign}.{decimals}f}" for bound in interval)
+        return f"{shown} ({low} to {high})"
+
+    text = with_interval(cell.value, cell.interval, "", unit)
+    if (difference := cell.difference) is not None:
+        star = "*" if difference.significant else ""
+        text += f"  {with_interval(difference.value, difference.interval, '+', '')}{star}"
+    return text
+
+
+def _explain(comparison: Comparison) -> list[str]:
+    """What stands under a table of comparisons."""
+    from axion.evaluation.compare import FEWEST_DIFFERING
+    from axion.evaluation.intervals import RESAMPLES
+
+    made = len(comparison.differences)
+    lines = [
+        f"Differences from {comparison.releases[0]}, those of shares in percentage points. Intervals are of 95%: of "
+        f"differences by paired bootstrap over the items ({RESAMPLES:,} resamples), of shares Wilson's.",
+        f"*: significant; the interval of the difference leaves out 0, and at least {FEWEST_DIFFERING} items differ.",
+        f"{made:,} comparisons were made; if no release differed, chance alone would mark about {0.05 * made:.0f} of "
+        f"them. {sum(each.significant for each in comparison.differences):,} are marked.",
+    ]
+    return [*lines, *(f"note: {note}" for note in comparison.notes)]

@@ -11,15 +11,15 @@ NUM_OPENINGS = 4
 CHARACTERS = 90
 
 
-def openings(data: Prepared) -> list[str]:
-    """The openings of a few held-out texts, spread over all of them; none where a model can be asked problems.
+def openings(data: Prepared, count: int = NUM_OPENINGS) -> list[str]:
+    """The openings of `count` held-out texts, spread over all of them; none where a model can be asked problems.
 
     They depend on the data alone, so they are chosen before the model has written anything.
     """
     if data.data.has_problems:
         return []
     texts = [document for document in data.validation if SOURCES[document.source].form == "text"]
-    found = (opening(_text(each, data.tokenizer)) for each in _spread(texts, NUM_OPENINGS))
+    found = (opening(_text(each, data.tokenizer)) for each in _spread(texts, count))
     return [text for text in dict.fromkeys(found) if text]
 
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from axion.data.format import ANSWER_HEADING, Problem, parse_answer, prompt
 from axion.evaluation.intervals import wilson_interval
+from axion.evaluation.outcomes import OUTCOMES, Outcomes
 from axion.inference.sampling import Sampling
 from axion.inference.several import write_texts
 from axion.inference.stream import end_tokens
@@ -97,9 +98,14 @@ def _seed_of(seed: int, ids: Sequence[int], number: int) -> int:
 
 
 def score(problems: Sequence[Problem], answers: Sequence[str]) -> dict:
-    """The number of exact matches and their share, with its 95% interval."""
-    correct = sum(parse_answer(problem.answer) == given for problem, given in zip(problems, answers, strict=True))
-    total = len(problems)
+    """The number of exact matches and their share, with its 95% interval, and the outcomes."""
+    right = [parse_answer(problem.answer) == given for problem, given in zip(problems, answers, strict=True)]
+    outcomes = Outcomes.of_answers([problem.question for problem in problems], right)
+    return accuracy(sum(right), len(right)) | {OUTCOMES: [outcomes]}
+
+
+def accuracy(correct: int, total: int) -> dict:
+    """How many of all answers are right, and their share, with its 95% interval."""
     return {
         "correct": correct,
         "total": total,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from axion.data.recipe import DataRecipe
 from axion.errors import AxionError
+from axion.evaluation.outcomes import without_outcomes
 from axion.evaluation.results import EARLIER_TASKS
 from axion.evaluation.subject import NotApplicable, NotAvailable, Subject, with_copies
 from axion.evaluation.tasks import CARD, READ_DATA, SETS, TASKS
@@ -28,6 +29,8 @@ def evaluate(
     arguments: Sequence[str] = (),
     list_inapplicable: bool = False,
     folder: Path | None = None,
+    strict: bool = True,
+    keep_outcomes: bool = False,
 ) -> dict:
     """Measures a release.
 
@@ -43,13 +46,15 @@ def evaluate(
             that read data the names of its local files.
         list_inapplicable: whether tasks for models of another kind are listed as skipped.
         folder: where local copies lie, see `axion.evaluation.subject.COPIES`.
+        strict: whether a task that `tasks` names has to apply and to have its data; else it is treated as in a set.
+        keep_outcomes: whether the results have the outcomes too, see `axion.evaluation.outcomes`.
 
     Returns:
         Task → its results, the "command" that repeats the measurement, for a looped model "num_loops" and for rounded
-        weights "weights"; or {"skipped": reason}.
+        weights "weights"; or {"skipped": reason}. JSON, unless the outcomes are kept.
 
     Raises:
-        AxionError: a task is unknown, a local data file is broken, or a task that `tasks` names does not
+        AxionError: a task is unknown, a local data file is broken, or with `strict` a task that `tasks` names does not
             apply or has no data; `folder` has no copies.
     """
     named = {EARLIER_TASKS.get(task, task) for task in tasks or () if task not in SETS}
@@ -67,16 +72,16 @@ def evaluate(
         try:
             figures = TASKS[task](subject)
         except NotApplicable as reason:
-            if task in named:
+            if strict and task in named:
                 raise
             if list_inapplicable:
                 results[task] = {"skipped": str(reason)}
         except NotAvailable as reason:
-            if task in named:
+            if strict and task in named:
                 raise
             results[task] = {"skipped": str(reason)}
         else:
             files = data.file_options() if task in READ_DATA else []
             given = shlex.join(arguments or [release.name, *files])
             results[task] = figures | variant | {"command": f"python -m axion eval {given} --tasks {task}"}
-    return results
+    return results if keep_outcomes else without_outcomes(results)

@@ -1,7 +1,7 @@
-"""Intervals of 95% for measured figures."""
+"""Intervals of 95% for measured figures, and for the difference of two."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,6 +12,8 @@ NORMAL_97_5 = 1.959963984540054
 RESAMPLES = 2_000
 """How often the documents are drawn anew for a bootstrap interval."""
 BOOTSTRAP_SEED = 0
+DRAWN_AT_ONCE = 2_000_000
+"""Indices that are held in memory."""
 
 
 def wilson_interval(correct: int, total: int) -> list[float]:
@@ -39,14 +41,44 @@ def bootstrap_interval(parts: Sequence[float], sizes: Sequence[float]) -> list[f
     """
     if len(parts) < 2:
         return None
-    parts_D, sizes_D = np.asarray(parts, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    ratios = []
-    for _ in range(RESAMPLES):
-        drawn_D = rng.integers(0, len(parts_D), len(parts_D))
-        if size := sizes_D[drawn_D].sum():
-            ratios.append(parts_D[drawn_D].sum() / size)
-    low, high = np.percentile(ratios, [2.5, 97.5])
+    return _percentiles([_ratios(parts, sizes, drawn_RD) for drawn_RD in _resamples(len(parts))])
+
+
+def bootstrap_difference(
+    parts: Sequence[float], sizes: Sequence[float], other_parts: Sequence[float], other_sizes: Sequence[float]
+) -> list[float] | None:
+    """The 95% interval of `sum(other_parts) / sum(other_sizes) - sum(parts) / sum(sizes)` over the same items.
+
+    It is a paired bootstrap: the same items are drawn for both, so what makes an item hard for both does not widen the
+    interval. Otherwise as `bootstrap_interval`.
+    """
+    if len(parts) < 2:
+        return None
+    return _percentiles(
+        [
+            _ratios(other_parts, other_sizes, drawn_RD) - _ratios(parts, sizes, drawn_RD)
+            for drawn_RD in _resamples(len(parts))
+        ]
+    )
+
+
+def _resamples(count: int) -> Iterator[np.ndarray]:
+    """RESAMPLES rows of `count` indices drawn with replacement, some rows `[R, count]` at once; each time the same."""
+    rng, left = np.random.default_rng(BOOTSTRAP_SEED), RESAMPLES
+    while left:
+        rows = min(left, max(1, DRAWN_AT_ONCE // count))
+        yield rng.integers(0, count, (rows, count))
+        left -= rows
+
+
+def _ratios(parts: Sequence[float], sizes: Sequence[float], drawn_RD: np.ndarray) -> np.ndarray:
+    """The ratio of sums in each resample `[R]`; NaN where nothing has a size."""
+    sums_R, totals_R = (np.asarray(values, dtype=np.float64)[drawn_RD].sum(axis=1) for values in (parts, sizes))
+    return np.divide(sums_R, totals_R, out=np.full(len(sums_R), np.nan), where=totals_R != 0)
+
+
+def _percentiles(values: Sequence[np.ndarray]) -> list[float]:
+    low, high = np.nanpercentile(np.concatenate(values), [2.5, 97.5])
     return [round(float(low), 6), round(float(high), 6)]
 
 

@@ -11,6 +11,7 @@ from axion.checksums import identify
 from axion.data.recipe import DataRecipe
 from axion.data.sources import Text
 from axion.evaluation.intervals import bits_interval
+from axion.evaluation.outcomes import OUTCOMES, Outcomes
 from axion.evaluation.subject import NotAvailable, Subject
 from axion.tokenizer import encode_documents
 from axion.training.validation import document_losses, total_loss
@@ -77,6 +78,7 @@ def _measure(subject: Subject, text: Prose, path: str) -> dict:
         "documents": count,
         **asdict(total_loss(losses)),
         "interval": bits_interval(losses),
+        OUTCOMES: [Outcomes.of_losses(texts[:count], losses)],
     }
 
 

@@ -1,7 +1,8 @@
 """The evaluation tasks, one function each, and `TASKS`, their names.
 
-A task returns its figures as JSON. One that reads data also names it: "data" for tables, and "dataset", the data set on
-the Hub, or None.
+A task returns its figures as JSON, and beside a figure that is made of items their outcomes, see
+`axion.evaluation.outcomes`. One that reads data also names it: "data" for tables, and "dataset", the data set on the
+Hub, or None.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from axion.data.sources import FileSource
 from axion.evaluation import speed
 from axion.evaluation.intervals import bits_interval
+from axion.evaluation.outcomes import OUTCOMES, Outcomes
 from axion.evaluation.prose import measure_prose
 from axion.evaluation.questions import (
     measure_arithmetic,
@@ -41,6 +43,9 @@ def measure_validation(subject: Subject) -> dict:
     """Loss on whole held-out documents, each in its own form: those of real text, or all if there is none."""
     documents: Any = subject.validation  # their ids are arrays, which work as sequences
     losses = document_losses(subject.release.model, documents)
+    texts = subject.release.tokenizer.batch_decode(
+        [each.ids.tolist() for each in documents], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
     measured = {document.source for document in documents}
     sources = [source for source in subject.data.sources if source.kind in measured]
     return {
@@ -49,6 +54,7 @@ def measure_validation(subject: Subject) -> dict:
         "documents": len(documents),
         **asdict(total_loss(losses)),
         "interval": bits_interval(losses),
+        OUTCOMES: [Outcomes.of_losses(texts, losses)],
     }
 
 

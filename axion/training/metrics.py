@@ -27,6 +27,8 @@ from axion.files import staged, writing
 
 METRICS_FILE = "metrics.csv"
 EVALUATIONS_FILE = "eval.csv"
+HISTORY_FILE = "history.json"
+"""What the model writes while it trains, see `axion.training.history`."""
 MAX_ROWS = 400
 MTP_VIOLATION = "max_violation_mtp"
 """The column of the load balance in the layer of multi-token prediction."""
@@ -127,6 +129,20 @@ class _Table:
             self.path.open("a", newline="", encoding="utf-8") as file,
         ):
             csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
+
+
+def copy_until(source: Path, target: Path, step: int) -> None:
+    """Copies a metrics.csv or eval.csv up to a step.
+
+    Raises:
+        AxionError: it cannot be read, or a row has no step.
+    """
+    rows = _read_rows(source)
+    try:
+        kept = [row for row in rows if int(row["step"]) <= step]
+    except (KeyError, ValueError):
+        raise AxionError(f"{source} is broken: a row has no step") from None
+    _Table(target, list(rows[0]) if rows else []).write(kept)
 
 
 class MetricsFile(_Table):

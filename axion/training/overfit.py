@@ -198,17 +198,16 @@ def _device() -> torch.device:
 
 def _draw(stage: Stage, recipe: Recipe, path: Path) -> None:
     """Draws the losses of a stage over its steps, on a logarithmic axis, with the target as a line."""
-    import matplotlib
-
-    matplotlib.use("Agg")  # writes files, needs no display
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 4.2), dpi=110)
-    axes.plot(stage.losses, color="#0072B2", label="training loss")
-    axes.axhline(TARGET, color="#333333", lw=1.2, ls="--", label=f"target {TARGET}")
-    axes.set(title=f"{recipe.title}: {stage.name}", xlabel="step", ylabel="loss (nats per token)", yscale="log")
-    axes.set_xlim(left=0)
-    axes.grid(color="#DDDDDD", lw=0.7)
-    axes.legend(frameon=False)
-    figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)
+    from axion.drawing import BLUE, INK, PALE, STYLE, save
+
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots()
+        axes.plot(stage.losses, color=BLUE, label="training loss")
+        axes.axhline(TARGET, color=INK, lw=1.2, ls="--", label=f"target {TARGET}")
+        axes.set(title=f"{recipe.title}: {stage.name}", xlabel="step", ylabel="loss (nats per token)", yscale="log")
+        axes.set_xlim(left=0)
+        axes.grid(color=PALE, lw=0.7)
+        axes.legend()
+        save(figure, path)

@@ -1,4 +1,4 @@
-"""The Trainer callback of a run: balances the experts, writes metrics.csv, shows progress and stops on signals."""
+"""The Trainer callback of a run: balances the experts, writes its logs, shows progress and stops on signals."""
 
 import math
 import time
@@ -15,6 +15,7 @@ from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import Recipe
 from axion.training import parallel
 from axion.training.balance import ExpertBalancer, max_violation
+from axion.training.history import History
 from axion.training.metrics import (
     METRICS_FILE,
     MTP_VIOLATION,
@@ -43,6 +44,7 @@ class Recorder(TrainerCallback):
         steps: the number of optimizer steps.
         windows_per_epoch: the number of training windows in an epoch.
         stop: whether a signal asks the run to end.
+        history: records what the model writes at evaluations; None to record nothing.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Recorder(TrainerCallback):
         steps: int,
         windows_per_epoch: int,
         stop: StopSignals,
+        history: History | None = None,
     ):
         self.recipe = recipe
         self.model = model
@@ -78,6 +81,7 @@ class Recorder(TrainerCallback):
         self.evaluations = EvaluationsFile(run)
         # evaluations are made where rows are written
         self.evaluate_every = self.row_every * max(steps // self.row_every // recipe.training.evaluations, 1)
+        self.history = history
         self.stop = stop
         self.interrupted = False
         """Whether a signal, to any of the processes, ended the run."""
@@ -123,6 +127,8 @@ class Recorder(TrainerCallback):
         if self.main:
             self._seconds_before = self.metrics.start(state.global_step)
             self.evaluations.start()
+            if self.history:
+                self.history.start(state.global_step)
             self._bar = tqdm(total=self.steps, initial=state.global_step, desc=self.recipe.name, unit="step")
         self._row_started = (self._seconds(), state.global_step)
 
@@ -193,6 +199,8 @@ class Recorder(TrainerCallback):
             self.metrics.append(row)
             if result is not None:
                 self.evaluations.append(self.evaluations.row(step, result.nats_per_token))
+                if self.history and self.history.is_due(step):
+                    self.history.record(step, int(row["tokens"]), row["val_loss"])
             self.log({key: value for key, value in row.items() if key not in {"step", "epoch"}})
             if self._bar:
                 shown = {"loss": f"{losses['train_loss']:.3f}", "tok/s": row["tokens_per_second"]}

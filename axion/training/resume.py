@@ -16,7 +16,7 @@ from axion.errors import AxionError, one_line
 from axion.files import locked, parse_yaml
 from axion.recipe import OF_THE_CARD, DistributedRecipe, Recipe, TrainingRecipe
 from axion.training import checkpoint, parallel
-from axion.training.metrics import EVALUATIONS_FILE, METRICS_FILE
+from axion.training.metrics import EVALUATIONS_FILE, HISTORY_FILE, METRICS_FILE
 from axion.training.runfile import ADAPTER, FINAL, RECIPE_FILE, RUN_FILE, RunSetup, read_run_file, write_started
 
 MAY_CHANGE = {
@@ -192,7 +192,7 @@ def _check_free(run: Path) -> None:
     """Checks that a new run can write into a folder without replacing anything."""
     if run.exists() and not run.is_dir():
         raise AxionError(f"{run} is a file; give a folder for the run as --out DIR")
-    for name in (FINAL, ADAPTER, METRICS_FILE, EVALUATIONS_FILE, RECIPE_FILE, checkpoint.STAGING):
+    for name in (FINAL, ADAPTER, METRICS_FILE, EVALUATIONS_FILE, HISTORY_FILE, RECIPE_FILE, checkpoint.STAGING):
         if (run / name).exists():
             raise AxionError(f"{run / name} exists but is not part of a run; move it away, or give another --out DIR")
     existing = next(folder for folder in (run, *run.absolute().parents) if folder.exists())

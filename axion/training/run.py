@@ -1,4 +1,4 @@
-"""A training run: from a recipe to runs/<name>/ with its checkpoints, metrics.csv, eval.csv, final/ and run.json."""
+"""A training run: from a recipe to runs/<name>/ with its checkpoints, its logs, final/ and run.json."""
 
 import importlib.util
 import os
@@ -39,6 +39,7 @@ from axion.training.build import build_model, checkpoint_gradients, choose_optim
 from axion.training.environment import describe_changes, environment
 from axion.training.experts import use_grouped_experts
 from axion.training.feed import Feed, too_few
+from axion.training.history import History
 from axion.training.losses import record_logits, smooth_labels
 from axion.training.memory import check_memory
 from axion.training.optim import build_optimizer, build_schedule
@@ -64,10 +65,11 @@ def train(
 ) -> Path:
     """Trains a recipe's model and returns the run's folder.
 
-    During the run the folder holds run.json, recipe.yaml, metrics.csv, eval.csv and the newest checkpoints. At the end
-    it gets final/ (the model as `save_pretrained` writes it, with the tokenizer), with LoRA also adapter/ (the adapters
-    alone), and run.json says `"finished": true`. Under torchrun every process calls this, and each trains on its share
-    of the batch. SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run after the current step, with a checkpoint.
+    During the run the folder holds run.json, recipe.yaml, metrics.csv, eval.csv, history.json (what the model writes at
+    evaluations, in a run of at least 150 steps that is not sharded) and the newest checkpoints. At the end it gets
+    final/ (the model as `save_pretrained` writes it, with the tokenizer), with LoRA also adapter/ (the adapters alone),
+    and run.json says `"finished": true`. Under torchrun every process calls this, and each trains on its share of the
+    batch. SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run after the current step, with a checkpoint.
 
     Args:
         recipe: what to train.
@@ -129,7 +131,7 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str, start: Release 
     if earlier and earlier.finished:
         return None
     requested = earlier.backend if earlier and backend == "auto" else backend
-    _choose_backend(recipe, requested, build=False)
+    choose_backend(recipe, requested, build=False)
     optimizer, note = choose_optimizer(recipe, earlier and earlier.optimizer)
 
     # resolved once: a data set may get a new commit between two processes' requests
@@ -156,7 +158,7 @@ def _plan(recipe: Recipe, out: Path, resume: bool, backend: str, start: Release 
     feed.follow(windows, steps)
     if training.restarts and training.restarts[-1] >= steps:
         raise AxionError(f"training.restarts names step {training.restarts[-1]}, but the run has {steps} steps")
-    choice = parallel.main_process_first(lambda: _choose_backend(recipe, requested))
+    choice = parallel.main_process_first(lambda: choose_backend(recipe, requested))
     if note:
         _report(note)
     return _Plan(RunSetup(recipe, data, windows, choice, optimizer), windows_per_pass, steps, earlier, start)
@@ -186,7 +188,10 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals, feed: Feed) -> None:
         checkpoint.load_weights(resumed_from, model)
     if recipe.training.distributed.is_sharded:
         model = shard(model, recipe.training.distributed, parallel.world_size())
-    recorder = Recorder(recipe, model, setup.data.validation, out, steps, setup.windows.windows_per_epoch, stop)
+    # each process of a sharded model has a part of it, and one alone could not write
+    history = None if recipe.training.distributed.is_sharded else History(out, recipe.name, setup.data, model, steps)
+    per_epoch = setup.windows.windows_per_epoch
+    recorder = Recorder(recipe, model, setup.data.validation, out, steps, per_epoch, stop, history)
     if resumed_from:
         recorder.restore(read_json(resumed_from / RECORDER_STATE))
     if recipe.training.label_smoothing:
@@ -249,7 +254,7 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals, feed: Feed) -> None:
             _write(out / ADAPTER, out, partial(save_adapters, adapted), setup.data.tokenizer)
             model = merge_adapters(adapted)
         _write_final(model, setup.data.tokenizer, out)
-        write_finished(out, replace(setup, data=feed.complete(setup.data)), steps)
+        write_finished(out, replace(setup, data=feed.complete(setup.data)), steps, conditions)
 
 
 def _report(line: str) -> None:
@@ -320,7 +325,8 @@ def _count_steps(training: TrainingRecipe, windows: PackedWindows | WholeDocumen
     return min(steps, training.max_steps or steps)
 
 
-def _choose_backend(recipe: Recipe, requested: str, build: bool = True) -> Choice:
+def choose_backend(recipe: Recipe, requested: str, build: bool = True) -> Choice:
+    """What trains a recipe's model on this machine; see `axion.kernels.backend.choose`."""
     unsupported_reason = None
     if recipe.training.compile:
         unsupported_reason = "training.compile is for PyTorch"

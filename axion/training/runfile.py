@@ -30,7 +30,7 @@ _OF_A_FINISHED_RUN = ("steps", "tokens", "seconds", "date", "git_commit")
 _TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("name", "recipe", "backend", "python", "date"), str),
     **dict.fromkeys(("optimizer", "git_commit"), (str, NoneType)),
-    **dict.fromkeys(("data", "windows", "data_versions", "libraries", "machine"), dict),
+    **dict.fromkeys(("data", "windows", "data_versions", "libraries", "machine", "environment"), dict),
     **dict.fromkeys(("before", "openings"), list),
     **dict.fromkeys(("seed", "steps", "tokens"), int),
     **{"seconds": (int, float), "finished": bool},
@@ -80,8 +80,12 @@ def write_started(run: Path, setup: RunSetup, finished_before: dict | None = Non
     _write(run, _describe(setup) | {"before": [*before.get("before", []), *([earlier] if earlier else [])]})
 
 
-def write_finished(run: Path, setup: RunSetup, steps: int) -> None:
-    """Writes the run.json of a finished run. It keeps the commit of the code that the run was started with."""
+def write_finished(run: Path, setup: RunSetup, steps: int, environment: dict[str, str | int | None]) -> None:
+    """Writes the run.json of a finished run. It keeps the commit of the code that the run was started with.
+
+    Args:
+        environment: see `axion.training.environment`.
+    """
     training, started = setup.recipe.training, read_run_file(run)
     info = _describe(setup) | {
         "finished": True,
@@ -90,6 +94,7 @@ def write_finished(run: Path, setup: RunSetup, steps: int) -> None:
         "tokens": steps * training.batch_size * training.window,
         "seconds": read_metrics(run / METRICS_FILE)["seconds"][-1].item(),
         "date": datetime.now(UTC).date().isoformat(),
+        "environment": environment,
     }
     _write(run, info)
 

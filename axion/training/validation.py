@@ -69,7 +69,7 @@ def validation_loss(model: AxionForCausalLM, documents: Iterable[Document]) -> V
     """
     documents = list(documents)
     check_documents(documents)
-    with _evaluating(model):
+    with evaluating(model):
         nats, tokens = _sum_loss(model, documents)
     return _result(nats, tokens, sum(document.num_bytes for document in documents))
 
@@ -84,7 +84,7 @@ def document_losses(model: AxionForCausalLM, documents: Iterable[Document]) -> l
     check_documents(documents)
     context = model.config.max_position_embeddings
     pieces = _split([document.ids for document in documents], context)
-    with _evaluating(model):
+    with evaluating(model):
         scores = iter(log_probabilities(model, pieces))
     losses = []
     for document in documents:
@@ -106,7 +106,8 @@ def _result(nats: float, tokens: int, num_bytes: int) -> ValidationResult:
 
 
 @contextmanager
-def _evaluating(model: AxionForCausalLM) -> Iterator[None]:
+def evaluating(model: AxionForCausalLM) -> Iterator[None]:
+    """Puts a model into eval mode for the block."""
     was_training = model.training
     model.eval()
     try:

@@ -2,40 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")  # writes files, needs no display
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from axion.drawing import BLUE, INK, ORANGE, PALE, PALETTE, STYLE, save
 from axion.inference.routing import RoutingRow
 from axion.training.metrics import Metrics
-
-# Okabe and Ito's palette, which colour-blind readers can tell apart, as can anyone in grey print.
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
-PALETTE = (BLUE, ORANGE, GREEN, PURPLE)
-INK, PALE = "#333333", "#DDDDDD"
-
-_STYLE: dict[Any, Any] = {
-    "figure.figsize": (8, 4.2),
-    "figure.dpi": 110,
-    "font.size": 10.5,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.axisbelow": True,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-}
 
 
 def draw_training_curve(metrics: Metrics, title: str, path: Path) -> None:
@@ -43,7 +17,7 @@ def draw_training_curve(metrics: Metrics, title: str, path: Path) -> None:
 
     Bits per byte is the validation loss times a constant of the validation set, so one curve serves both axes.
     """
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots()
         axes.plot(*_millions(metrics.curve("train_loss")), color=BLUE, alpha=0.55, label="training")
         if validation := metrics.curve("val_loss"):
@@ -63,7 +37,7 @@ def draw_training_curve(metrics: Metrics, title: str, path: Path) -> None:
         axes.set_xlim(left=0)
         axes.grid(color=PALE, lw=0.7)
         axes.legend()
-        _save(figure, path)
+        save(figure, path)
 
 
 def draw_expert_load(load: Sequence[Sequence[float]], rows: Sequence[RoutingRow], title: str, path: Path) -> None:
@@ -74,7 +48,7 @@ def draw_expert_load(load: Sequence[Sequence[float]], rows: Sequence[RoutingRow]
         rows: the layer that each row belongs to, and which of its loops.
     """
     is_looped = any(row.loop > 1 for row in rows)
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots()
         width = 0.8 / len(load[0])
         for expert in range(len(load[0])):
@@ -89,7 +63,7 @@ def draw_expert_load(load: Sequence[Sequence[float]], rows: Sequence[RoutingRow]
         axes.set_ylim(0, 1.12 * max(1.0, max(max(layer) for layer in load)))
         axes.grid(axis="y", color=PALE, lw=0.7)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22 if is_looped else -0.16), ncols=len(PALETTE) + 1)
-        _save(figure, path)
+        save(figure, path)
 
 
 def _millions(curve: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
@@ -103,9 +77,3 @@ def _add_bits_per_byte_axis(axes: Axes, ratio: float) -> None:
     )
     second.set_ylabel("validation, bits per byte")
     second.spines["right"].set_visible(True)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    # Without the library's name and version, the same data gives the same bytes.
-    figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)

@@ -121,6 +121,7 @@ def collect_facts(
         "training": {
             **{key: log[key] for key in _OF_A_RUN},
             "optimizer": log.get("optimizer", recipe["training"]["optimizer"]),
+            **{key: log[key] for key in ("backend", "environment") if key in log},
             "recipe": recipe["training"],
             "command": _command(recipe, data),
             "curve": sample_curve(metrics),
