@@ -1,18 +1,22 @@
 """What the page says of a model as a whole: where its parameters are, how it was trained, and what was measured."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TypeVar
 
 from axion.data.sources import SOURCES
 from axion.errors import AxionError
 from axion.evaluation.results import MalformedResults, Row, result_rows
 from playground.content.charts import Chart, curve, linear_axis, log_axis
+from playground.content.learning import read_learning
 from playground.content.markup import render
-from playground.content.metrics import Curves, read_curves
+from playground.content.metrics import read_curves
 from playground.content.roadmap import Measured, compare_sizes, read_roadmap
 from playground.content.training import draw_overload, draw_training, list_evaluations, list_facts, smoothing
 from playground.generate.catalogue import OpenModel
 from playground.locales import Language, LocaleNumbers, format_number, format_short, texts
+
+Read = TypeVar("Read")
 
 LETTER, LINE = 1.1, 12
 """About the width of a letter and the height of a line on the chart of sizes, in percent of the chart's."""
@@ -28,7 +32,8 @@ def model_html(model: OpenModel, language: Language, others: Iterable[tuple[str,
         AxionError: its release.json is broken.
     """
     facts, info = model.facts, model.release.info
-    metrics, problem = _read_curves(model)
+    metrics, problem = _or_problem(model, lambda: read_curves(model.release.metrics_file))
+    learning, learning_problem = _or_problem(model, lambda: read_learning(model.release.history_file, language))
     results = _results(model, language)
     return render(
         "model.html",
@@ -45,6 +50,8 @@ def model_html(model: OpenModel, language: Language, others: Iterable[tuple[str,
         overload=draw_overload(metrics, facts.first_layer, language) if metrics else [],
         overload_window=smoothing(max(metrics.overload, key=len, default=())) if metrics else 0,
         evaluations=list_evaluations(metrics) if metrics else [],
+        learning=learning,
+        learning_problem=learning_problem,
         roadmap=read_roadmap(info),
         current=info.get("name"),
         scaling=draw_scaling(compare_sizes(model.name, info, others), model.name, language),
@@ -93,10 +100,10 @@ def _spread(marks: list[dict]) -> list[dict]:
     return marks
 
 
-def _read_curves(model: OpenModel) -> tuple[Curves | None, str]:
-    """The run's curves, or None and what is wrong with them ("" if the release has none)."""
+def _or_problem(model: OpenModel, read: Callable[[], Read | None]) -> tuple[Read | None, str]:
+    """What a file of the release says, or None and what is wrong with it ("" if the release has none)."""
     try:
-        return read_curves(model.release.metrics_file), ""
+        return read(), ""
     except AxionError as error:
         return None, f"{model.name}: {error}"
 

@@ -1,12 +1,14 @@
 // Readings of charts: a rule and a small label follow the pointer and show each curve's value there. The charts are part
 // of the view's value (see playground/content/templates/chart.html), which is replaced with the model or the language, so
-// the listeners are on the root.
+// the listeners are on the root. The tab's other moving part is learning.js.
 
+import { createLearning } from "./learning.js";
 import { createToolkit, make } from "./toolkit.js";
 
 export function start(host) {
   const { element } = host;
   const { compact, plain } = createToolkit(host);
+  createLearning(host);
 
   function hideReading() {
     for (const node of element.querySelectorAll(".ax-reading")) node.remove();

@@ -23,7 +23,7 @@ from playground.content.roadmap import compare_sizes, read_roadmap
 from playground.content.training import MOST_POINTS, draw_overload, draw_training, list_evaluations, list_facts
 from playground.generate.catalogue import Catalogue
 from playground.locales import LocaleNumbers, by_language, format_number, format_short, texts
-from tests.support.measured import VALIDATION, make_release, measured_info, write_info, write_metrics
+from tests.support.measured import VALIDATION, make_release, measured_info, write_history, write_info, write_metrics
 
 short = partial(format_short, language="en")
 TEXT = by_language("model")
@@ -254,6 +254,36 @@ def test_a_log_with_one_row_is_shown(folder):
 
 
 # --------------------------------------------------------------------------------------------------------------- charts
+
+
+def test_what_was_written_while_it_learned(folder):
+    for language in ("en", "pt"):  # a release without history.json
+        assert TEXT[language]["learning"] not in model_html(opened(folder), language)
+    write_history(folder, [["x<b>", "y"], ["", "18"], ["42", "19"]])
+    shown = model_html(opened(folder), "pt")
+    assert "passo 1.000 · 4 M tokens · perda 2,750 question 0 42 question 1 19" in words(shown)
+    moments = json.loads(unescape(re.search(r'data-learning="([^"]*)"', shown)[1]))
+    assert moments == [
+        {"label": "antes do treinamento", "answers": ["x<b>", "y"]},
+        {"label": "passo 500 · 2 M tokens · perda 5,500", "answers": ["(nada)", "18"]},
+        {"label": "passo 1.000 · 4 M tokens · perda 2,750", "answers": ["42", "19"]},
+    ]
+    assert "<b>" not in shown.partition("data-learning")[2].partition("</section>")[0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [[], {"prompts": []}, {"checkpoints": [{}]}, {"checkpoints": [{"step": "1"}]}, {"prompts": [{"shown": 5}]}],
+)
+def test_a_broken_history_is_reported_on_the_page(folder, wrong):
+    write_history(folder, [["x"], ["y"]])
+    content = json.loads((folder / "history.json").read_text())
+    (folder / "history.json").write_text(json.dumps(content | wrong if isinstance(wrong, dict) else wrong))
+    shown = words(model_html(opened(folder), "en"))
+    told = "measured: history.json is broken: it has not the form that training writes"
+    assert (told in shown) == (wrong != {"prompts": []})
+    (folder / "history.json").write_text("{")
+    assert told in words(model_html(opened(folder), "en"))
 
 
 def test_axes_end_on_round_numbers_and_their_ticks_differ():
