@@ -96,6 +96,10 @@ def release(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="Also publish the LoRA adapter of a fine-tuning run, as USER/NAME-LoRA.")
     ] = False,
+    history: Annotated[
+        bool,
+        typer.Option("--history", help="Also publish the checkpoints that the run keeps, as branches stepN-tokensMM."),
+    ] = False,
     space: Annotated[bool, typer.Option("--space", help="Also publish a Space that shows this release.")] = False,
     hardware: Hardware = None,
     replace_card: ReplaceCard = False,
@@ -142,6 +146,7 @@ def release(
         discarded,
         OwnText(texts or (), name, languages or ()),
         adapter,
+        history,
     )
     if machine is Machine.JOBS:
         _submit(request, context.obj, {"flavor": flavor, "timeout": timeout}, as_json)

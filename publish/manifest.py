@@ -9,7 +9,7 @@ import axion.model
 from axion.errors import AxionError, one_line
 from axion.files import read_json, sha256, write_json
 from axion.tokenizer import has_own_form
-from axion.training.metrics import EVALUATIONS_FILE
+from axion.training.metrics import EVALUATIONS_FILE, HISTORY_FILE
 
 CODE = Path(axion.model.__path__[0])
 """The folder of the remote code, which is copied into every release."""
@@ -43,9 +43,15 @@ LICENSE = "LICENSE"
 EVAL_RESULTS = ".eval_results/gsm8k.yaml"
 CHAT_TEMPLATE = "chat_template.jinja"
 HELD_OUT = "heldout.jsonl"
-OPTIONAL_FILES = (EVAL_RESULTS, LICENSE, CHAT_TEMPLATE, HELD_OUT, EVALUATIONS_FILE)
+OPTIONAL_FILES = (EVAL_RESULTS, LICENSE, CHAT_TEMPLATE, HELD_OUT, EVALUATIONS_FILE, HISTORY_FILE)
 """Not every release has these files: the benchmark may not have been measured, only MIT's text comes along, not every
-model was taught to chat, held-out documents may be private, and earlier runs kept no list of their evaluations."""
+model was taught to chat, held-out documents may be private, and earlier and very short runs kept no list of their
+evaluations and no history."""
+
+CHECKPOINT = "checkpoint"
+"""The value of "form" in the release.json of a branch that holds an intermediate checkpoint."""
+OF_A_RELEASE = (EXPERT_LOAD, "trace.json", "training.png")
+"""Required files that only the release of the whole run has."""
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_FILES = (
@@ -98,11 +104,24 @@ def _read(path: Path) -> str:
 
 
 def required_files(folder: Path) -> set[str]:
-    """The files that a release must have: its own tokenizer is there in two forms, a chart where it has experts."""
+    """The files that a release must have: its own tokenizer is there in two forms, a chart where it has experts.
+
+    An intermediate checkpoint has no charts and no trace.
+    """
     without = (set() if has_own_tokenizer(folder) else {*PLAIN_TOKENIZER}) | (
         set() if has_experts(folder) else {EXPERT_LOAD}
     )
+    if is_checkpoint(folder):
+        without |= {*OF_A_RELEASE}
     return {*REQUIRED_FILES, *remote_code(folder)} - without
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether release.json says that a folder holds an intermediate checkpoint."""
+    try:
+        return read_json(folder / MANIFEST)["form"] == CHECKPOINT
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def has_experts(folder: Path) -> bool:

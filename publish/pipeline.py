@@ -32,7 +32,7 @@ from publish.hub.delivery import AlreadyReleased, Checks, PushOptions, ReleaseUp
 from publish.hub.edits import files_to_overwrite
 from publish.hub.verify import verify_download, verify_export, verify_release
 from publish.manifest import check_release, files_in, read_manifest, remote_code, require
-from publish.release import adapter, exports, heldout
+from publish.release import adapter, exports, heldout, history
 from publish.release.build import Ingredients, build_release, code_files, is_built, refresh
 from publish.release.card import check_metadata
 from publish.release.facts import changed_presentation, presentation, read_run, released_recipe
@@ -78,6 +78,8 @@ class PublishRequest:
     """Text to train on in place of the recipe's data."""
     adapter: bool = False
     """Also publish the LoRA adapter of a fine-tuning run by itself, as USER/NAME-LoRA."""
+    history: bool = False
+    """Also publish the checkpoints that the run keeps, each as a branch; a run that starts now keeps all of them."""
 
     @property
     def space_id(self) -> str:
@@ -109,6 +111,9 @@ def publish(request: PublishRequest, steps: Steps) -> dict:
         run = _find_run(request, recipe, tag, did)
     if run is None and request.adapter:
         raise AxionError("--adapter publishes what the run keeps beside the release: name the run with --from RUN")
+    if run is None and request.history:
+        raise AxionError("--history publishes the checkpoints that the run keeps: name the run with --from RUN")
+    checkpoints = history.kept_checkpoints(run) if run and request.history else []
     if run is None:
         folder = release_folder(recipe.name)
         for name in ("evaluate", "build"):
@@ -124,6 +129,11 @@ def publish(request: PublishRequest, steps: Steps) -> dict:
                     did(check(copy))
             if run and request.adapter:
                 _build_adapter(run, copy, request, scratch, steps)
+            if run and checkpoints:
+                with steps.step("history") as did:
+                    for kept in checkpoints:
+                        checked = lint.check_folder(history.build_checkpoint(kept, run, copy, scratch / "history"))
+                    did(f"{_count(checkpoints)}, {checked}")
             steps.skip("push", "dry run")
             return {"name": recipe.name, "repo_id": request.repo_id, "tag": tag.name}
         upload = ReleaseUpload(copy, request.repo_id, tag.name, f"Release {recipe.name}")
@@ -132,6 +142,8 @@ def publish(request: PublishRequest, steps: Steps) -> dict:
         if run and request.adapter:
             built = _build_adapter(run, copy, request, scratch, steps)
             others += _deliver_forms([built], copy, request, tag.name, steps)
+        if run and checkpoints:
+            _deliver_history(checkpoints, run, copy, request, scratch, steps)
     return _announce(request, recipe, tag.name, commit, steps) | {"exports": others}
 
 
@@ -182,6 +194,10 @@ def preflight(request: PublishRequest) -> tuple[Recipe, ReleaseTag]:
         raise AxionError(
             f"--branch {branch!r} is not allowed; choose a valid name other than main, such as trial or test/2"
         )
+    if request.history and recipe.lora:
+        raise AxionError(f"the checkpoints of {recipe.name} hold its adapters alone: omit --history")
+    if request.history and not request.push.is_release:
+        raise AxionError("--history publishes branches beside a release: omit --branch and --pr, or --history")
     tag = f"v{recipe.version}"
     if request.push.branch == tag:
         raise AxionError(f"--branch {tag} is ambiguous, since the tag has that name; choose another, such as trial")
@@ -270,6 +286,9 @@ def _train_or_resume(request: PublishRequest, recipe: Recipe, tag: ReleaseTag, d
         raise AxionError(
             f"{recipe.name} is made by `python -m axion finetune`; publish a finished run of it with --from RUN"
         )
+    if request.history:
+        kept = {"keep_checkpoints": max(recipe.training.keep_checkpoints, recipe.training.checkpoints + 1)}
+        recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=kept)})
     try:
         train(recipe, resume=started is not None)
     except Interrupted:
@@ -337,6 +356,31 @@ def _published_space(request: PublishRequest) -> str | None:
 
 
 # --- After the release ------------------------------------------------------------------------------------------------
+
+
+def _deliver_history(
+    checkpoints: list[history.Kept], run: Path, release: Path, request: PublishRequest, scratch: Path, steps: Steps
+) -> None:
+    """Publish each checkpoint as a branch of the release's repository; branches that are there already are skipped."""
+    there = []
+    for kept in checkpoints:
+        folder = history.build_checkpoint(kept, run, release, scratch / "history")
+        commit = hub.head(request.repo_id, kept.branch)
+        if commit and not hub.differences(folder, request.repo_id, commit):
+            there.append(kept)
+            continue
+        with steps.step("history") as did:
+            upload = ReleaseUpload(folder, request.repo_id, kept.branch, f"Checkpoint after step {kept.step:,}")
+            options = replace(request.push_to(request.repo_id), branch=kept.branch)
+            checks = Checks({"lint": lint.check_folder}, verify_download)
+            commit = deliver(upload, options, checks, Steps(lambda line: None))
+            did(f"{kept.branch} at {commit[:8]}, verified")
+    if there:
+        steps.skip("history", f"{_count(there)}, {there[0].branch} to {there[-1].branch}, on the Hub already")
+
+
+def _count(checkpoints: list[history.Kept]) -> str:
+    return "1 checkpoint" if len(checkpoints) == 1 else f"{len(checkpoints)} checkpoints"
 
 
 def _deliver_exports(release: Path, request: PublishRequest, tag: str, scratch: Path, steps: Steps) -> list[str]:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from axion.training.metrics import HISTORY_FILE
 from publish.check.folder import BINARY, Folder, Problem
 from publish.check.secrets import find_secrets
 from publish.manifest import HELD_OUT
@@ -14,6 +15,8 @@ _UNIX = r"(?<![\w.])/(?:home|Users|root|tmp|work|workspace|mnt|content|kaggle|sc
 _WINDOWS = r"(?<![\w.])[A-Za-z]:(?:\\\\|\\(?![nrt])|\\(?=te?mp\\))[\w.-]"  # "A:\n" in JSON is a line end
 _FILE_URL = r"(?<![\w.])file:/{2,3}[\w.%-]"
 _LOCAL_PATH = re.compile(f"{_UNIX}|{_WINDOWS}|{_FILE_URL}")
+TEXTS = (HELD_OUT, HISTORY_FILE)
+"""Files whose texts are data, or were written by the model."""
 WEIGHTS = ".safetensors"
 _CODE = (".py", ".js", ".mjs", ".ts")
 _PRINTABLE = re.compile(rb"[\x20-\x7e\t]{8,}")
@@ -24,7 +27,7 @@ def no_local_path(folder: Folder) -> Iterator[Problem]:
     for name, text in _texts(folder):
         if name.endswith(WEIGHTS):  # among millions of weights some look like the short beginning of a path
             text = _header(folder.path / name)
-        if name != HELD_OUT and (path := _LOCAL_PATH.search(text)):  # its texts are data
+        if name not in TEXTS and (path := _LOCAL_PATH.search(text)):
             what = f"contains a path of this machine ({path[0]}…)"
             yield Problem(name, _line(name, text, path.start()), what, "remove it, since it means nothing elsewhere")
 

@@ -141,7 +141,7 @@ def verify_published(reference: str, steps: Steps, trust_remote_code: bool = Fal
             did(f"{repo_id} at {commit[:8]}")
         info = _read_release(download)
         with steps.step("verify") as did:
-            if "form" in info:  # native or GGUF: it has no code, and its original is elsewhere
+            if "form" in info:  # native, GGUF or an intermediate checkpoint: what it belongs to is elsewhere
                 _check_manifest(download, info)
                 did(f"{len(info['files'])} files downloaded, checksums match")
                 return
@@ -157,7 +157,7 @@ def _read_release(download: Download) -> dict:
         info = read_manifest(download.folder)
     except AxionError:
         raise AxionError(f"{name} is not an Axion release: it has no release.json that lists files") from None
-    if not re.fullmatch(r"v\d[\w.]*", str(info.get("tag"))):
+    if not re.fullmatch(r"v\d[\w.]*|step\d[\w-]*", str(info.get("tag"))):
         raise AxionError(f"{name} is not an Axion release: its release.json has no tag")
     if info.get("repo_id") != name:
         raise AxionError(f"{name}: its release.json describes another repository, {info.get('repo_id')}")

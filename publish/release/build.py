@@ -26,7 +26,8 @@ from axion.release import Release, open_release
 from axion.series import code_url
 from axion.shipped import shipped
 from axion.tokenizer import generation_config, save_tokenizer, write_legacy_tokenizer
-from axion.training.metrics import EVALUATIONS_FILE, METRICS_FILE, read_metrics
+from axion.training.metrics import EVALUATIONS_FILE, HISTORY_FILE, METRICS_FILE, read_metrics
+from axion.training.runfile import RUN_FILE
 from publish.manifest import (
     CHAT_TEMPLATE,
     CODE,
@@ -48,6 +49,8 @@ from publish.release.fingerprint import code_fingerprint, fingerprint
 from publish.release.heldout import write_held_out
 from publish.release.measure import QUESTIONS, TEXT_SAMPLING
 
+KEPT = {CHAT_TEMPLATE, HELD_OUT, EVALUATIONS_FILE, HISTORY_FILE}
+"""The optional files that belong to a run, so that a refreshed release keeps them."""
 AUTO_MAP = {
     "AutoConfig": "configuration_axion.AxionConfig",
     "AutoModel": "modeling_axion.AxionModel",
@@ -81,7 +84,8 @@ class Ingredients:
         recipe = released_recipe(self.run, self.presented)
         described = parse_yaml(recipe)
         family = described["family"]
-        parts = [self.run / "metrics.csv", self.run / "run.json", *sorted((self.run / "final").iterdir())]
+        logs = [self.run / name for name in (METRICS_FILE, RUN_FILE, HISTORY_FILE)]
+        parts = [*filter(Path.is_file, logs), *sorted((self.run / "final").iterdir())]
         return {path.relative_to(self.run).as_posix(): remembered_sha256(path) for path in parts} | {
             "measured": fingerprint({key: value for key, value in self.measured.items() if key != "key"}),
             "recipe": fingerprint(recipe),
@@ -139,7 +143,7 @@ def refresh(
     """
     with _replacing(target) as copy:
         info = check_files(folder)  # a damaged file must not get a new, valid sha256
-        written_below = {*OPTIONAL_FILES, *remote_code(folder)} - {CHAT_TEMPLATE, HELD_OUT, EVALUATIONS_FILE}
+        written_below = {*OPTIONAL_FILES, *remote_code(folder)} - KEPT
         for name in set(info["files"]) - written_below:
             (copy / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / name, copy / name)
@@ -213,12 +217,12 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
     run = ingredients.run
     release = open_release(run / "final")
     has_mtp = release.config.num_nextn_predict_layers > 0
-    _write_model(release.mtp_model if has_mtp else release.model, release.tokenizer, folder)
+    write_model(release.mtp_model if has_mtp else release.model, release.tokenizer, folder)
     save_tokenizer(release.tokenizer, folder)
     if has_own_tokenizer(folder):
         write_legacy_tokenizer(release.tokenizer, folder)
     _copy_code(folder)
-    for name in (METRICS_FILE, EVALUATIONS_FILE):
+    for name in (METRICS_FILE, EVALUATIONS_FILE, HISTORY_FILE):
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
     recipe = released_recipe(run, ingredients.presented)
@@ -227,6 +231,7 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
     info = collect_facts(run, release.config, ingredients.measured, ingredients.repo_id, ingredients.presented)
     texts = ingredients.measured.get("held_out", [])
     info["evaluations"] = (folder / EVALUATIONS_FILE).is_file()
+    info["history"] = (folder / HISTORY_FILE).is_file()
     info["held_out"] = write_held_out(Recipe.model_validate(parse_yaml(recipe)), texts, folder)
     title, metrics = info["title"], read_metrics(run / METRICS_FILE)
     charts.draw_training_curve(metrics, f"{title}: training", folder / "training.png")
@@ -249,7 +254,7 @@ def _recorded(release: Release) -> tuple[str, Sampling]:
     return (release.openings[0], TEXT_SAMPLING) if release.openings else (TRACE_PROMPT, TRACE_SAMPLING)
 
 
-def _write_model(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def write_model(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write config.json, generation_config.json and model.safetensors, with tied weights stored once."""
     for name, token_id in model_ids(tokenizer).items():
         if getattr(model.config, name) != token_id or getattr(tokenizer, name) is None:

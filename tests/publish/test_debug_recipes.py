@@ -10,6 +10,7 @@ import torch
 
 from axion.evaluation import speed
 from axion.families import FAMILIES, has_experts
+from axion.files import read_json
 from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
 from axion.recipe import load_recipe
@@ -35,6 +36,8 @@ from tests.hub.server import Hub
 DEBUG = {family: f"{family}-debug" for family in FAMILIES}
 """Family → its debug recipe."""
 RUN_CLEAN = verify.run_clean
+WITH_CHECKPOINTS = "nano-deepseek-v3"
+"""The family whose checkpoints are published too; they have a layer of multi-token prediction."""
 STEPS = ["preflight", "train", "evaluate", "build", "lint", "reload", "push", "verify", "tag", "announce"]
 
 
@@ -70,8 +73,10 @@ def work(tmp_path_factory, hub_server: Hub) -> Iterator[tuple[Path, dict[str, li
         patch.setattr(speed, "measure_memory", lambda *_: None)
         patch.setattr(measure, "SAMPLE_TOKENS", 8)
         patch.setattr(verify, "run_clean", run_here)
+        patch.setattr("axion.training.history.FEWEST_STEPS", 12)
         for family, name in DEBUG.items():
-            publish(PublishRequest(name, f"someone/{name}"), Steps(steps.setdefault(family, []).append))
+            request = PublishRequest(name, f"someone/{name}", history=family == WITH_CHECKPOINTS)
+            publish(request, Steps(steps.setdefault(family, []).append))
         yield folder, steps
     assert hub_server.surprises == []
 
@@ -93,9 +98,17 @@ def model(work, release) -> OpenModel:
 
 
 def test_it_is_trained_published_and_verified(work, family, hub_server):
-    assert [line.split()[0] for line in work[1][family]] == STEPS
-    tags = hub_server.snapshot()["repos"][f"models/someone/{DEBUG[family]}"]["refs"]
-    assert f"refs/tags/v{load_recipe(DEBUG[family]).version}" in tags
+    more = {WITH_CHECKPOINTS: ["history"]}.get(family, [])
+    assert [line.split()[0] for line in work[1][family]] == [*STEPS[:-1], *more, STEPS[-1]]
+    refs = hub_server.snapshot()["repos"][f"models/someone/{DEBUG[family]}"]["refs"]
+    assert f"refs/tags/v{load_recipe(DEBUG[family]).version}" in refs
+    assert ("refs/heads/step12-tokens0M" in refs) == (family == WITH_CHECKPOINTS)
+
+
+def test_it_carries_what_the_model_wrote_as_it_learned(release):
+    moments = read_json(release.history_file)["checkpoints"]
+    assert [moment["step"] for moment in moments] == [0, 16, 24]
+    assert "history.json" in release.info["files"] and "history.json" in (release.folder / "README.md").read_text()
 
 
 def test_it_learned_something_and_generates(release):

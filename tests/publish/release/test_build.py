@@ -17,7 +17,7 @@ from axion.cli import run
 from axion.errors import AxionError
 from axion.files import sha256
 from axion.release import open_release
-from axion.training.metrics import EVALUATIONS_FILE
+from axion.training.metrics import EVALUATIONS_FILE, HISTORY_FILE
 from publish.cli import app
 from publish.manifest import (
     CHAT_TEMPLATE,
@@ -35,7 +35,7 @@ from publish.manifest import (
 from publish.release import build, facts, fingerprint
 
 REPO_ID = "someone/Axion-tiny"
-FILES = {*REQUIRED_FILES, *REMOTE_CODE, *OPTIONAL_FILES} - {CHAT_TEMPLATE, EVALUATIONS_FILE}
+FILES = {*REQUIRED_FILES, *REMOTE_CODE, *OPTIONAL_FILES} - {CHAT_TEMPLATE, EVALUATIONS_FILE, HISTORY_FILE}
 
 
 @pytest.fixture
