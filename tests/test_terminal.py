@@ -61,7 +61,7 @@ def test_pages_and_conversations_leave_it_to_the_model(thinking):
     [
         ("# Resposta:\n8", "8\n"),
         ("8", "8\n"),
-        ("# Raciocínio:\n46-19\n9+7=16\n--\n# Resposta:\n27", f"{THOUGHT}46-19\n{THOUGHT}9+7=16\n27\n"),
+        ("# Raciocínio:\n46-19\n16=9+7\n--\n# Resposta:\n27", f"{THOUGHT}46-19\n{THOUGHT}16=9+7\n27\n"),
         ("3-4\n-(4-3)\n--\n# Resposta:\n-1", "3-4\n-(4-3)\n-1\n"),
         ("#", "#\n"),
     ],

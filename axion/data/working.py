@@ -2,10 +2,10 @@
 result so far, so that a line can be read off the one before it.
 
     2637+7504             2637-1904             45*67                 1344/6            1344/42
-    7+4=11;263+750;1      4+3=7;263-190;3       45*7+45*60            13=6*2+1;44;2     134-42=92;4;1
-    3+0+1=4;26+75;41      0+3=3;26-19;33        5*7=35;4*7;5          14=6*2+2;4;22     92-42=50;4;2
-    6+5=11;2+7;141        9+7=16;2-1;733        4*7+3=31;315          24=6*4+0;224      50-42=8;4;3
-    2+7+1=10;10141        1+1+0=2;733           315+45*60                               84-42=42;31
+    7+4=11;263+750;1      7=4+3;263-190;3       45*7+45*60            13=6*2+1;44;2     134-42=92;4;1
+    3+0+1=4;26+75;41      3=0+3;26-19;33        5*7=35;4*7;5          14=6*2+2;4;22     92-42=50;4;2
+    6+5=11;2+7;141        16=9+7;2-1;733        4*7+3=31;315          24=6*4+0;224      50-42=8;4;3
+    2+7+1=10;10141        2=1+1+0;733           315+45*60                               84-42=42;31
                                                 5*6=30;4*6;00                           42-42=0;32
                                                 4*6+3=27;2700
                                                 315+2700
@@ -13,10 +13,10 @@ result so far, so that a line can be read off the one before it.
 
 A sum goes by columns from the right. What follows the `=` of a column gives the digit of the result and the carry.
 
-A difference is worked out by complementary addition, the method of Austrian and Portuguese schools: in `9+7=16`, 9 is
-the digit to subtract, 7 the one that leads to a number ending in the upper digit, 6, and the 1 of 16 is carried to the
-next digit to subtract. So the columns of differences are those of sums, and need no pair such as `15-9`, of which some
-are held out for the tests. A negative difference is that of the numbers swapped: `-(34-14)`, …, `-20`.
+A difference is worked out by complementary addition, the method of Austrian and Portuguese schools: in `16=9+7`, 16 is
+the upper digit with a ten before it, because 9 is to be subtracted, and 7 is the digit of the result. The ten is
+carried to the next digit to subtract. So the columns need no pair such as `16-9`, of which some are held out for the
+tests. A negative difference is that of the numbers swapped: `-(34-14)`, …, `-20`.
 
 A product by one digit goes by columns with their carry; any other is a sum of such products. A quotient takes one digit
 of the dividend after the other; by a divisor above nine, it counts how often that can be subtracted.
@@ -91,7 +91,7 @@ def _subtract(left: int, right: int) -> list[str]:
     for upper, lower in _columns(top, bottom):
         digit = (int(upper) - int(lower) - carry) % 10
         total = int(lower) + carry + digit
-        column = f"{lower}+1+{digit}={total}" if carry else f"{lower}+{digit}={total}"
+        column = f"{total}={lower}+1+{digit}" if carry else f"{total}={lower}+{digit}"
         carry, done = total // 10, f"{digit}{done}"
         if len(done) == len(top):
             return [*lines, f"{column};{int(done)}"]

@@ -14,7 +14,7 @@ from axion.errors import AxionError
 _EXPRESSION = re.compile(r"([0-9]+)([-+*/])([0-9]+)")
 _AT_ONCE = re.compile(r"([0-9])([-+*/])([0-9])=(-?[0-9]+)")
 _SUM = re.compile(r"([0-9])\+([0-9])(\+1)?=([0-9]+);(?:([0-9]+)\+([0-9]+);)?([0-9]+)")
-_DIFFERENCE = re.compile(r"([0-9])(\+1)?\+([0-9])=([0-9]+);(?:([0-9]+)-([0-9]+);)?([0-9]+)")
+_DIFFERENCE = re.compile(r"([0-9]+)=([0-9])(\+1)?\+([0-9]);(?:([0-9]+)-([0-9]+);)?([0-9]+)")
 _PRODUCT = re.compile(r"([0-9])\*([0-9])(?:\+([0-9]))?=([0-9]+);(?:([0-9]+)\*([0-9]);)?([0-9]+)")
 _BY_DIGIT = re.compile(r"([0-9]+)=([0-9])\*([0-9])\+([0-9]);(?:([0-9]+);)?([0-9]+)")
 _SUBTRACTION = re.compile(r"([0-9]+)-([0-9]+)=([0-9]+);(?:([0-9]+);)?([0-9]+)")
@@ -108,7 +108,7 @@ def _read_difference(reader: _Reader, top: str, bottom: str) -> int:
         return result
     carry, done = 0, ""
     while True:
-        lower, carried, digit, total, *rests, result = reader.next(_DIFFERENCE).groups()
+        total, lower, carried, digit, *rests, result = reader.next(_DIFFERENCE).groups()
         reader.must((lower, bool(carried)) == (bottom[-1], bool(carry)) and total[-1] == top[-1])
         reader.must(int(total) == int(lower) + carry + int(digit))
         top, bottom, carry = top[:-1], bottom[:-1], len(total) - 1

@@ -170,7 +170,12 @@ class Stories(FileSource):
         """The problems of the files that are not held out."""
         if not (self.files or self.local_files or self.hub_id):
             return []
-        return [each for each in read_written(self.records(*FIELDS)) if not each.template.is_held_out]
+        found = [each for each in read_written(self.records(*FIELDS)) if not each.template.is_held_out]
+        if self.thinking:
+            found = [each for each in found if (told := each.draw(random.Random(0))) and think(told, 0)]
+            if not found:
+                raise AxionError("no problem in the files of the stories source can be worked out in whole numbers")
+        return found
 
     def _vary(self, rng: random.Random, problem: Problem) -> Problem:
         """The problem, perhaps typed carelessly, perhaps without its reasoning."""
@@ -215,9 +220,14 @@ def tell(
 
 
 def think(problem: Problem, holdout: float) -> Problem | None:
-    """The problem with the working of its steps; None if they show a held-out pair, or are not of whole numbers."""
+    """The problem with the working of its steps; None if they show a held-out pair, or some numbers are not whole.
+
+    Nor are negative numbers worked out, except as a result.
+    """
+    if not problem.steps or any(min(step.left, step.right) < 0 for step in problem.steps):
+        return None
     reasoning = "\n".join(line for step in problem.steps for line in working(step))
-    if not problem.steps or shows_reserved(reasoning, holdout) or shows_held_out(problem.question, holdout):
+    if shows_reserved(reasoning, holdout) or shows_held_out(problem.question, holdout):
         return None
     return replace(problem, reasoning=reasoning)
 

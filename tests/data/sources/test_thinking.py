@@ -13,6 +13,7 @@ from axion.data.sources import Events, Gsm8k, Phrasings, Stories
 from axion.data.sources.phrasings import OPERATIONS, phrasings_tests
 from axion.data.split import Side, Split
 from axion.data.working_check import check_reasoning
+from axion.errors import AxionError
 from axion.tokenizer import train_tokenizer
 from tests.data.conftest import write_jsonl
 
@@ -84,7 +85,7 @@ def test_prompts_end_where_tokens_end(tokenizer):
     for question in ("What is 46 - 19?", "quanto e 5+3", "Subtraia 3 de 90."):
         for reasoning in (None, False, True):
             asked = tokenizer(prompt(question, reasoning), add_special_tokens=False).input_ids
-            text = prompt(question, reasoning is True) + "46-19\n9+7=16;4-1;7"
+            text = prompt(question, reasoning is True) + "46-19\n16=9+7;4-1;7"
             assert tokenizer(text, add_special_tokens=False).input_ids[: len(asked)] == asked
 
 
@@ -108,6 +109,35 @@ def test_real_problems_come_several_times_where_generated_ones_come_once(tmp_pat
     assert [each.text for each in thrice.documents(SPLIT, 1) if each.side is Side.TRAIN] == texts * 3
     assert [each.text for each in thrice.documents(SPLIT, 1) if each.side is Side.VALIDATION] == held_out != []
     assert "repeat" not in once.identity() and thrice.identity()["repeat"] == 3
+
+
+def test_problems_that_people_wrote_are_thought_through_in_whole_numbers(tmp_path):
+    rows = [
+        {
+            "question": "Ann got number1 figs more than number0.",
+            "numbers": [41, 12],
+            "equation": "+ number0 number1",
+        },
+        {
+            "question": "A tea is number0 and a bun number1.",
+            "numbers": [1.5, 2.5],
+            "equation": "+ number0 number1",
+        },
+        {
+            "question": "From number0, number1 and number2 what is left?",
+            "numbers": [9, 2, 20],
+            "equation": "- number2 - number1 number0",
+        },
+    ]
+    answers = (53, 4.0, 27)
+    rows = [row | {"answer": answer} for row, answer in zip(rows, answers, strict=True)]
+    source = Stories(count=20, thinking=True, reasoning=1.0, file_share=1.0, careless=0)
+    usable = source.model_copy(update={"files": [str(write_jsonl(tmp_path / "a.jsonl", rows))]})
+    told = [problem.question for problem in usable.problems(0, 0)]
+    assert len(told) == 20 and all(question.startswith("Ann got") for question in told)
+    none = source.model_copy(update={"files": [str(write_jsonl(tmp_path / "b.jsonl", rows[1:]))]})
+    with pytest.raises(AxionError, match="whole numbers"):
+        list(none.problems(0, 0))
 
 
 def test_two_digits_are_never_a_held_out_pair():
