@@ -95,17 +95,22 @@ class Gsm8k(FileSource):
         Problems that show a held-out pair may be in validation, but not in training.
         """
         rng = random.Random(f"collect {seed}")
-        yield from self._once(split, rng)
+        trained: set[int] = set()  # which problems, where they come again
+        for place, problem in enumerate(self.problems()):
+            side = split.side(problem.document(), problem.calculations)
+            if side is Side.TRAIN and self.repeat > 1:
+                trained.add(place)
+            yield from self._forms(problem, side, rng)
         for _ in range(1, self.repeat):
-            yield from (document for document in self._once(split, rng) if document.side is Side.TRAIN)
+            for place, problem in enumerate(self.problems()):
+                if place in trained:
+                    yield from self._forms(problem, Side.TRAIN, rng)
 
-    def _once(self, split: Split, rng: random.Random) -> Iterator[Document]:
-        for problem in self.problems():
-            text = problem.document()
-            side = split.side(text, problem.calculations)
-            yield plain(text, self.kind, side, self.language)
-            if side is Side.TRAIN and problem.reasoning is not None and rng.random() < self.direct_fraction:
-                yield plain(problem.document(direct=True), self.kind, side, self.language)
+    def _forms(self, problem: Problem, side: Side, rng: random.Random) -> Iterator[Document]:
+        """The full form of a problem, and for some of training the direct one."""
+        yield plain(problem.document(), self.kind, side, self.language)
+        if side is Side.TRAIN and problem.reasoning is not None and rng.random() < self.direct_fraction:
+            yield plain(problem.document(direct=True), self.kind, side, self.language)
 
     def text_bytes(self, split: Split, seed: int) -> int | None:
         found = super().text_bytes(split, seed)
