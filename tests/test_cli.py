@@ -238,6 +238,21 @@ def test_a_full_disk_is_one_line_whichever_library_writes(tiny_release, tmp_path
     assert "No space left on device" in refused(capsys, "export", tiny_release, "--to", "native", "--out", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("not enough memory for the kernels"), "error: not enough memory for the kernels"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes"), "is not enough memory"),
+    ],
+)
+def test_too_little_memory_is_one_line(error, said, tiny_release, tmp_path, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("axion.export.native.write_native", fail)
+    assert said in refused(capsys, "export", tiny_release, "--to", "native", "--out", tmp_path)
+
+
 def test_interrupted_training_says_how_to_resume(tiny_recipe, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise Interrupted("stopped at step 3 of 6; go on with --resume")

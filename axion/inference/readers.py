@@ -15,7 +15,7 @@ from axion.inference.sampling import Sampler, Sampling, Uniforms
 from axion.kernels.backend import Choice, choose
 from axion.kernels.decoder import NativeDecoder, check_tokens, check_vocabulary, draw_several, weights_of
 from axion.kernels.dimensions import ALTERNATIVES, ROWS_AT_ONCE
-from axion.kernels.plain import unsupported_reason
+from axion.kernels.plain import unsupported_model
 from axion.model.modeling_axion import AxionForCausalLM
 
 
@@ -30,7 +30,7 @@ def pick_backend(model: AxionForCausalLM, backend: str = "auto") -> Choice:
         AxionError: an unknown backend; or the kernels cannot be used where "native" or the model's rounded weights (see
             `axion.inference.variants.with_weights`) need them.
     """
-    reason = None if backend == "torch" else unsupported_reason(model)
+    reason = None if backend == "torch" else unsupported_model(model, "decoding")
     return choose(backend, model.config, "decoding", model.device.type, reason, weights=weights_of(model))
 
 

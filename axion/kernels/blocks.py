@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from axion.kernels import coverage
 from axion.kernels.build import Unavailable, library
 from axion.kernels.functions import (
     AttentionBlock,
@@ -29,7 +30,7 @@ from axion.kernels.functions import (
     MixtureBlock,
     head_logits,
 )
-from axion.kernels.plain import HARMLESS_HOOKS, unsupported_reason
+from axion.kernels.plain import HARMLESS_HOOKS, unsupported_model, unsupported_reason
 from axion.labels import IGNORED
 from axion.model.attention_axion import AxionLatentAttention
 from axion.model.layer_axion import AxionDecoderLayer
@@ -77,6 +78,8 @@ def use_kernels(
     Raises:
         Unavailable: the kernels cannot be built, or do not cover the model.
     """
+    if (reason := coverage.unsupported_reason(model.config, "training")) is not None:
+        raise Unavailable(reason)
     with torch.device("meta"):
         plain = AxionForCausalLM(model.config)
         if model.mtp is not None:
@@ -84,7 +87,7 @@ def use_kernels(
     if _shapes(model) != _shapes(plain):
         raise Unavailable("the model has parameters that its config does not describe (an adapter?)")
     harmless_hooks = HARMLESS_HOOKS.union(replaced_hooks)
-    if (reason := unsupported_reason(model, harmless_hooks)) is not None:
+    if (reason := unsupported_model(model, "training", harmless_hooks)) is not None:
         raise Unavailable(reason)
     passes = _Passes(model, on_routing, harmless_hooks, label_smoothing)
     original = cast(MethodType, model.forward)
@@ -116,6 +119,7 @@ class _Passes:
         self.harmless_hooks = harmless_hooks
         self.layers = cast("list[AxionDecoderLayer]", list(model.model.layers)[: model.config.num_hidden_layers])
         self.library = library(model.config, "training")
+        self.settings = coverage.settings(model.config)
         self.on_routing = on_routing
         self.label_smoothing = label_smoothing
         self._angles_CP: list[torch.Tensor] | None = None
@@ -142,7 +146,9 @@ class _Passes:
         )
 
     def _is_still_plain(self) -> bool:
-        """Whether nothing below the model itself was changed since `use_kernels`."""
+        """Whether the config and all below the model itself are as they were at `use_kernels`."""
+        if coverage.settings(self.model.config) != self.settings:
+            return False
         return all(unsupported_reason(part, self.harmless_hooks) is None for part in self.model.children())
 
     def _angles(self, positions: int) -> list[torch.Tensor]:

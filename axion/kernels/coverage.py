@@ -7,6 +7,7 @@ the kernels, and only with a test that compares the two.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from functools import cache
@@ -14,7 +15,8 @@ from typing import Any, Literal
 
 from transformers.configuration_utils import PreTrainedConfig
 
-from axion.model.configuration_axion import LATENT_SIZES
+from axion.errors import one_line
+from axion.model.configuration_axion import LATENT_SIZES, AxionConfig
 
 Use = Literal["training", "decoding"]
 """The two halves of the kernels: `axion.kernels.blocks` with the optimizer, and `axion.kernels.decoder`."""
@@ -121,7 +123,16 @@ def unsupported_reason(config: PreTrainedConfig, use: Use) -> str | None:
             return _not_covered(name, values[name])
     known = rules.keys() | NOT_COMPUTED | _base_fields()
     unknown = next((name for name in values if name not in known), None)
-    return None if unknown is None else _not_covered(unknown, values[unknown])
+    return _contradiction(config) if unknown is None else _not_covered(unknown, values[unknown])
+
+
+def settings(config: PreTrainedConfig) -> dict[str, Any]:
+    """A copy of the values that decide what a model computes, but for `num_loops`, which every pass reads.
+
+    Kernels that are built for a config compute something else once one of these has changed.
+    """
+    values, names = vars(config), _BOTH.keys() | LATENT_RULES.keys() | {"attention_dropout"}
+    return {name: copy.copy(values.get(name)) for name in names - {"num_loops"}}
 
 
 def _implied_by_latents(values: dict[str, Any]) -> dict[str, int]:
@@ -141,6 +152,16 @@ def _implied_by_groups(values: dict[str, Any]) -> dict[str, int | bool]:
         "qk_head_dim": values["head_dim"],
         "rope_interleave": False,
     }
+
+
+def _contradiction(config: PreTrainedConfig) -> str | None:
+    """Why no model can have this config: it is checked when it is made, and its values may have changed since."""
+    if isinstance(config, AxionConfig):
+        try:
+            config._check_shapes()
+        except ValueError as error:
+            return one_line(error)
+    return None
 
 
 def _not_covered(name: str, value: object) -> str:

@@ -8,6 +8,7 @@ vocabulary.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import weakref
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from axion.errors import AxionError
 from axion.kernels.build import Unavailable, library
 from axion.kernels.dimensions import ALTERNATIVES, ROWS_AT_ONCE, check_weights
 from axion.kernels.pack import packed_weights
-from axion.kernels.plain import unsupported_reason
+from axion.kernels.plain import unsupported_model
 from axion.model.modeling_axion import AxionForCausalLM
 
 MAX_THREADS = 16
@@ -68,9 +69,9 @@ class NativeDecoder:
         check_weights(weights)
         if not 1 <= threads <= MAX_THREADS:
             raise AxionError(f"threads must be 1 to {MAX_THREADS}, not {threads}")
-        if (reason := unsupported_reason(model)) is not None:
+        if (reason := unsupported_model(model, "decoding")) is not None:
             raise Unavailable(reason)
-        self.config = config = model.config
+        self.config = config = copy.deepcopy(model.config)  # memory is sized by it
         self._library = _declare(library(config, "decoding", weights))
         self._packed = packed = packed_weights(model, self._library)
         self._predicts = model.mtp is not None

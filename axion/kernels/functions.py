@@ -6,9 +6,19 @@ Shape suffixes as in blocks.py.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+
+
+def call(function: Callable[..., int], *arguments: object) -> None:
+    """Calls a C++ function that may need memory of its own.
+
+    Raises:
+        MemoryError: there was not enough. The results are incomplete.
+    """
+    if not function(*arguments):
+        raise MemoryError("not enough memory for the kernels; a smaller batch_size or a shorter window needs less")
 
 
 def _address(tensor: torch.Tensor | None) -> ctypes.c_void_p:
@@ -95,7 +105,8 @@ class AttentionBlock(torch.autograd.Function):
         sums_BHS = hidden_BSD.new_empty(batch, kernels.axion_heads(), positions)
         result_BSD = torch.empty_like(hidden_BSD)
         saved = (hidden_BSD, cos_Sp, sin_Sp, starts_BS, heads, sums_BHS)
-        kernels.axion_attention_forward(
+        call(
+            kernels.axion_attention_forward,
             _pointers(parameters),
             ctypes.byref(_Batch.of(dropout, *saved)),
             _address(result_BSD),
@@ -111,7 +122,8 @@ class AttentionBlock(torch.autograd.Function):
         saved, parameters = tensors[:6], tensors[6:]
         dresult_BSD = dresult_BSD.contiguous()
         dhidden_BSD, gradients = torch.empty_like(dresult_BSD), _empty_like(parameters)
-        ctx.kernels.axion_attention_backward(
+        call(
+            ctx.kernels.axion_attention_backward,
             _pointers(parameters),
             ctypes.byref(_Batch.of(ctx.dropout, *saved)),
             _address(dresult_BSD),
@@ -138,7 +150,8 @@ class MixtureBlock(torch.autograd.Function):
         shared = hidden_BSD.new_empty(tokens, kernels.axion_shared_row())
         saved = (logits_TE, experts_TK, routed, shared)
         result_BSD = torch.empty_like(hidden_BSD)
-        kernels.axion_mixture_forward(
+        call(
+            kernels.axion_mixture_forward,
             _pointers(parameters),
             _address(bias_E),
             tokens,
@@ -161,7 +174,8 @@ class MixtureBlock(torch.autograd.Function):
         dresult_BSD = torch.zeros_like(hidden_BSD) if dresult_BSD is None else dresult_BSD.contiguous()
         dlogits_TE = None if dlogits_TE is None else dlogits_TE.contiguous()
         dhidden_BSD, gradients = torch.empty_like(hidden_BSD), _empty_like(parameters)
-        ctx.kernels.axion_mixture_backward(
+        call(
+            ctx.kernels.axion_mixture_backward,
             _pointers(parameters),
             _address(bias_E),
             len(saved[0]),
@@ -187,8 +201,13 @@ class DenseBlock(torch.autograd.Function):
         saved = hidden_BSD.new_empty(tokens, kernels.axion_dense_row())
         result_BSD = torch.empty_like(hidden_BSD)
         tensors = (_address(hidden_BSD), _address(result_BSD), _address(saved))
-        kernels.axion_dense_forward(
-            _pointers(parameters), tokens, *tensors, _reference(dropout), torch.get_num_threads()
+        call(
+            kernels.axion_dense_forward,
+            _pointers(parameters),
+            tokens,
+            *tensors,
+            _reference(dropout),
+            torch.get_num_threads(),
         )
         ctx.kernels, ctx.dropout = kernels, dropout
         ctx.save_for_backward(hidden_BSD, saved, *parameters)
@@ -200,7 +219,8 @@ class DenseBlock(torch.autograd.Function):
         dresult_BSD = dresult_BSD.contiguous()
         dhidden_BSD, gradients = torch.empty_like(hidden_BSD), _empty_like(parameters)
         tensors = (_address(hidden_BSD), _address(saved), _address(dresult_BSD), _address(dhidden_BSD))
-        ctx.kernels.axion_dense_backward(
+        call(
+            ctx.kernels.axion_dense_backward,
             _pointers(parameters),
             len(saved),
             *tensors,
@@ -222,7 +242,8 @@ class HeadLosses(torch.autograd.Function):
         hidden_BSD = hidden_BSD.contiguous()
         made = [torch.empty_like(tensor) for tensor in (hidden_BSD, *parameters)] if wanted else []
         losses = (ctypes.c_double * 2)()
-        kernels.axion_head_losses(
+        call(
+            kernels.axion_head_losses,
             _pointers(parameters),
             targets_BS.numel(),
             _address(hidden_BSD),
@@ -249,5 +270,5 @@ def head_logits(kernels, hidden_BSD: torch.Tensor, norm: torch.Tensor, head: tor
     logits_BSV = hidden_BSD.new_empty(*hidden_BSD.shape[:2], len(head))
     tokens = hidden_BSD.shape[0] * hidden_BSD.shape[1]
     tensors = (_address(hidden_BSD), _address(logits_BSV))
-    kernels.axion_head_logits(_pointers([norm, head]), tokens, *tensors, torch.get_num_threads())
+    call(kernels.axion_head_logits, _pointers([norm, head]), tokens, *tensors, torch.get_num_threads())
     return logits_BSV

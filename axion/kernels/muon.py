@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from axion.kernels.functions import call
+
 
 class _Matrix(ctypes.Structure):
     """csrc/training/muon.cpp's struct of this name."""
@@ -30,6 +32,9 @@ def muon_update(
         kernels: from `axion.kernels.build.library`.
         stacks: weight, gradient and momentum of each parameter, all seen as contiguous [N, R, C]: N matrices of R rows.
         rate, momentum, decay: the learning rate, β and the decoupled weight decay.
+
+    Raises:
+        MemoryError: there was not enough memory; some matrices may have been moved.
     """
     matrices = []
     for weight, gradient, averaged in stacks:
@@ -38,4 +43,5 @@ def muon_update(
         starts = (weight.data_ptr(), gradient.data_ptr(), averaged.data_ptr())
         matrices += [_Matrix(*(start + n * size for start in starts), rows, columns) for n in range(count)]
     settings = (ctypes.c_float(value) for value in (rate, momentum, decay))
-    kernels.axion_muon((_Matrix * len(matrices))(*matrices), len(matrices), *settings, torch.get_num_threads())
+    array = (_Matrix * len(matrices))(*matrices)
+    call(kernels.axion_muon, array, len(matrices), *settings, torch.get_num_threads())

@@ -11,7 +11,8 @@ import torch
 from axion.kernels.build import Unavailable, compiler
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
-from tests.conftest import TINY
+from axion.release import Release, open_release
+from tests.conftest import ROOT, TINY
 
 YARN = {
     "rope_type": "yarn",
@@ -59,20 +60,26 @@ SHAPES = {
 }
 """What a shape exercises → its changes to the tiny model's config."""
 GROUPED = {"attention": "gqa", "num_attention_heads": 4, "num_key_value_heads": 2}
+LOOPED_EXPERTS = "grouped queries, odd widths, untied, yarn, a dense layer, a looped one with experts"
+FACTORS = "two looped layers, factors, one key"
 FAMILY_SHAPES = {
     "grouped queries, dense": GROUPED | {"first_k_dense_replace": 2, "head_dim": 16},
-    "grouped queries, experts, odd widths, untied": {
+    LOOPED_EXPERTS: {
         "attention": "gqa",
         "vocab_size": 301,
         "hidden_size": 40,
         "num_attention_heads": 6,
         "num_key_value_heads": 2,
         "head_dim": 10,
+        "num_hidden_layers": 3,
         "first_k_dense_replace": 1,
         "intermediate_size": 50,
+        "num_shared_layers": 1,
+        "num_loops": 3,
+        "rope_parameters": YARN,
         "tie_word_embeddings": False,
     },
-    "two looped layers, factors, one key": {
+    FACTORS: {
         **GROUPED,
         "num_key_value_heads": 1,
         "num_hidden_layers": 4,
@@ -92,6 +99,20 @@ FAMILY_SHAPES = {
     },
 }
 """The same for the parts of other families."""
+DECODED_SHAPES = {
+    # applying the up-projections takes fewer products than absorbing them
+    "wide latents": {"kv_lora_rank": 64, "q_lora_rank": 64},
+    # and multiplying the factors with each other fewer than keeping them
+    "low rank as full matrices, one key": {
+        "attention": "gqa",
+        "num_key_value_heads": 1,
+        "first_k_dense_replace": 2,
+        "projection_rank": 24,
+        "dropout": 0.1,
+    },
+}
+"""Shapes that differ in decoding alone."""
+ALL_SHAPES = SHAPES | FAMILY_SHAPES | DECODED_SHAPES
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -124,3 +145,9 @@ def make_model(monkeypatch) -> Callable[..., AxionForCausalLM]:
         return model
 
     return make
+
+
+@pytest.fixture(scope="module")
+def release() -> Release:
+    """The bundled release."""
+    return open_release(ROOT / "releases" / "axion1-v0.1")

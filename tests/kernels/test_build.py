@@ -23,7 +23,7 @@ from axion.kernels.build import library
 from axion.kernels.dimensions import dimensions_header
 from axion.model.configuration_axion import AxionConfig
 from tests.conftest import ROOT, TINY
-from tests.kernels.conftest import FAMILY_SHAPES
+from tests.kernels.conftest import FACTORS, FAMILY_SHAPES
 
 CONFIG = AxionConfig(**TINY)
 
@@ -170,12 +170,11 @@ def test_other_x86_instruction_sets(tmp_path, march):
     """AVX2 and SSE: compiled, and compared with PyTorch in a separate process."""
     if platform.machine() not in {"x86_64", "AMD64"}:
         pytest.skip("these are x86 processors")
-    looped = "two looped layers, factors, one key"
     tests = [
         "test_blocks.py::test_loss_logits_and_every_gradient[odd widths, one head, dense first layer]",
-        f"test_blocks.py::test_dropout_has_the_same_mask_forwards_and_backwards_at_every_place[{looped}]",
-        "test_decoder.py::test_every_shape_gives_the_models_logits_and_routing[wide latents]",
-        "test_decoder.py::test_every_shape_gives_the_models_logits_and_routing[low rank, dense, looped]",
+        f"test_blocks.py::test_dropout_has_the_same_mask_forwards_and_backwards_at_every_place[{FACTORS}]",
+        "test_reading.py::test_every_shape_gives_the_models_logits_and_routing[wide latents]",
+        f"test_reading.py::test_every_shape_gives_the_models_logits_and_routing[{FACTORS}]",
     ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/kernels/{test}" for test in tests)],
@@ -220,7 +219,7 @@ def test_the_sources_compile_for_aarch64(tmp_path):
     if command is None:
         pytest.skip("no cross compiler: apt-get install g++-aarch64-linux-gnu")
     folders = ["-I", str(build.SOURCES), "-I", str(tmp_path)]
-    grouped = AxionConfig(**TINY | FAMILY_SHAPES["two looped layers, factors, one key"])
+    grouped = AxionConfig(**TINY | FAMILY_SHAPES[FACTORS])
     for config, use in ((CONFIG, "training"), (CONFIG, "decoding"), (grouped, "training")):
         (tmp_path / "dimensions.h").write_text(dimensions_header(config), encoding="utf-8")
         for source in build.sources(config, use):

@@ -121,6 +121,25 @@ def test_sizes_that_follow_from_others(name, use):
 
 
 @both
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"first_k_dense_replace": 9}, "first_k_dense_replace is 9; it must be between 0 and num_hidden_layers (2)"),
+        ({"num_loops": 2}, "num_loops is 2; it must be 1 without num_shared_layers: there are no layers to loop"),
+        ({"n_group": 3}, "n_group is 3; it must divide n_routed_experts (4)"),
+        ({"num_experts_per_tok": 5}, "num_experts_per_tok is 5; it must be at most the 4 experts that"),
+    ],
+    ids=str,
+)
+def test_values_that_contradict_each_other_since_the_config_was_made(changes, reason, use):
+    config = AxionConfig(**TINY)
+    vars(config).update(changes)
+    assert (unsupported_reason(config, use) or "").startswith(reason)
+    with pytest.raises(AxionError, match=f"cannot be used: {next(iter(changes))} is "):
+        choose("native", config, use)
+
+
+@both
 def test_other_architectures(use):
     assert unsupported_reason(LlamaConfig(), use) == "the kernels need attention, which the config lacks"
     assert unsupported_reason(DeepseekV3Config(), use) == "the kernels need attention, which the config lacks"

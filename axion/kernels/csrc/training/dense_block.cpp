@@ -49,37 +49,41 @@ void backward_chunk(const Norm<kHidden>& norm, const Dense& dense, int tokens, c
 extern "C" int axion_dense_row() { return axion::Dense::kSavedRow; }
 
 // hidden, result: [T][kHidden]; saved: [T][dense_row], filled; dropout: or null.
-extern "C" void axion_dense_forward(const axion::Parameters* parameters, int tokens, const float* hidden, float* result,
-                                    float* saved, const axion::Dropout* dropout, int threads) {
+extern "C" int axion_dense_forward(const axion::Parameters* parameters, int tokens, const float* hidden, float* result,
+                                   float* saved, const axion::Dropout* dropout, int threads) {
   using namespace axion;
-  const Team team{threads};
-  Scratch scratch;
-  const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
-  Dense dense;
-  dense.pack_forward(parameters->dense, scratch.take(Dense::kForwardSpace));
-  team.blocks(tokens, kChunk, [&](int begin, int end, int) {
-    forward_chunk(norm, dense, end - begin, hidden + (long)begin * kHidden, result + (long)begin * kHidden,
-                  saved + (long)begin * Dense::kSavedRow, dropout, begin);
+  return has_memory_for([&] {
+    const Team team{threads};
+    Scratch scratch;
+    const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
+    Dense dense;
+    dense.pack_forward(parameters->dense, scratch.take(Dense::kForwardSpace));
+    team.blocks(tokens, kChunk, [&](int begin, int end, int) {
+      forward_chunk(norm, dense, end - begin, hidden + (long)begin * kHidden, result + (long)begin * kHidden,
+                    saved + (long)begin * Dense::kSavedRow, dropout, begin);
+    });
   });
 }
 
 // dresult, dhidden: [T][kHidden]; `gradients`: a pointer for each parameter.
-extern "C" void axion_dense_backward(const axion::Parameters* parameters, int tokens, const float* hidden,
-                                     const float* saved, const float* dresult, float* dhidden,
-                                     const axion::Parameters* gradients, const axion::Dropout* dropout, int threads) {
+extern "C" int axion_dense_backward(const axion::Parameters* parameters, int tokens, const float* hidden,
+                                    const float* saved, const float* dresult, float* dhidden,
+                                    const axion::Parameters* gradients, const axion::Dropout* dropout, int threads) {
   using namespace axion;
-  const Team team{threads};
-  Scratch scratch;
-  const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
-  Dense dense;
-  dense.pack_backward(parameters->dense, scratch.take(Dense::kBackwardSpace));
-  std::vector<float*> thread_gradients(threads);
-  for (float*& mine : thread_gradients) mine = scratch.take_zeros(kGradients);
-  team.blocks(tokens, kChunk, [&](int begin, int end, int thread) {
-    backward_chunk(norm, dense, end - begin, hidden + (long)begin * kHidden, saved + (long)begin * Dense::kSavedRow,
-                   dresult + (long)begin * kHidden, dhidden + (long)begin * kHidden, thread_gradients[thread], dropout,
-                   begin);
+  return has_memory_for([&] {
+    const Team team{threads};
+    Scratch scratch;
+    const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
+    Dense dense;
+    dense.pack_backward(parameters->dense, scratch.take(Dense::kBackwardSpace));
+    std::vector<float*> thread_gradients(threads);
+    for (float*& mine : thread_gradients) mine = scratch.take_zeros(kGradients);
+    team.blocks(tokens, kChunk, [&](int begin, int end, int thread) {
+      backward_chunk(norm, dense, end - begin, hidden + (long)begin * kHidden, saved + (long)begin * Dense::kSavedRow,
+                     dresult + (long)begin * kHidden, dhidden + (long)begin * kHidden, thread_gradients[thread],
+                     dropout, begin);
+    });
+    sum_gradients(thread_gradients.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, team);
+    Dense::sum_threads(thread_gradients.data(), kDenseAt, threads, gradients->dense, team);
   });
-  sum_gradients(thread_gradients.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, team);
-  Dense::sum_threads(thread_gradients.data(), kDenseAt, threads, gradients->dense, team);
 }

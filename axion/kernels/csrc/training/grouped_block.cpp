@@ -150,13 +150,17 @@ struct GroupedAttention {
 extern "C" int axion_heads() { return kHeads; }
 extern "C" int axion_heads_row() { return axion::kHeadsRow; }
 
-extern "C" void axion_attention_forward(const axion::GroupedAttention::Parameters* parameters,
-                                        const axion::Batch* batch, float* result, int threads) {
-  axion::attention_forward<axion::GroupedAttention>(*parameters, *batch, result, threads);
+extern "C" int axion_attention_forward(const axion::GroupedAttention::Parameters* parameters,
+                                       const axion::Batch* batch, float* result, int threads) {
+  return axion::has_memory_for([&] {
+    axion::attention_forward<axion::GroupedAttention>(*parameters, *batch, result, threads);
+  });
 }
 
-extern "C" void axion_attention_backward(const axion::GroupedAttention::Parameters* parameters,
-                                         const axion::Batch* batch, const float* dresult, float* dhidden,
-                                         const axion::GroupedAttention::Parameters* gradients, int threads) {
-  axion::attention_backward<axion::GroupedAttention>(*parameters, *batch, dresult, dhidden, *gradients, threads);
+extern "C" int axion_attention_backward(const axion::GroupedAttention::Parameters* parameters,
+                                        const axion::Batch* batch, const float* dresult, float* dhidden,
+                                        const axion::GroupedAttention::Parameters* gradients, int threads) {
+  return axion::has_memory_for([&] {
+    axion::attention_backward<axion::GroupedAttention>(*parameters, *batch, dresult, dhidden, *gradients, threads);
+  });
 }

@@ -101,56 +101,60 @@ Losses block_losses(const Norm<kHidden>& norm, const Head& head, int tokens, con
 
 // hidden: [T][kHidden]; targets: [T], negative where nothing is predicted. Writes the sums of the losses and, unless
 // `gradients` is null, the gradients of the smoothed one: dhidden [T][kHidden], and those of the parameters.
-extern "C" void axion_head_losses(const axion::Parameters* parameters, int tokens, const float* hidden,
-                                  const int64_t* targets, float smoothing, axion::Losses* total, float* dhidden,
-                                  const axion::Parameters* gradients, int threads) {
+extern "C" int axion_head_losses(const axion::Parameters* parameters, int tokens, const float* hidden,
+                                 const int64_t* targets, float smoothing, axion::Losses* total, float* dhidden,
+                                 const axion::Parameters* gradients, int threads) {
   using namespace axion;
-  const Team team{threads};
-  Scratch scratch;
-  const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
-  Head head;
-  head.pack_forward(parameters->head, scratch.take(Head::kForwardSpace));
-  if (gradients) head.pack_backward(parameters->head, scratch.take(Head::kBackwardSpace));
-  std::vector<float*> thread_gradients(threads);
-  if (gradients) {
-    for (float*& mine : thread_gradients) mine = scratch.take_zeros(kGradients);
-  }
-  std::vector<Losses> losses((tokens + kBlock - 1) / kBlock);
-  team.blocks(tokens, kBlock, [&](int begin, int end, int thread) {
-    losses[begin / kBlock] =
-        block_losses(norm, head, end - begin, hidden + (long)begin * kHidden, targets + begin, smoothing,
-                     gradients ? dhidden + (long)begin * kHidden : nullptr, thread_gradients[thread]);
+  return has_memory_for([&] {
+    const Team team{threads};
+    Scratch scratch;
+    const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
+    Head head;
+    head.pack_forward(parameters->head, scratch.take(Head::kForwardSpace));
+    if (gradients) head.pack_backward(parameters->head, scratch.take(Head::kBackwardSpace));
+    std::vector<float*> thread_gradients(threads);
+    if (gradients) {
+      for (float*& mine : thread_gradients) mine = scratch.take_zeros(kGradients);
+    }
+    std::vector<Losses> losses((tokens + kBlock - 1) / kBlock);
+    team.blocks(tokens, kBlock, [&](int begin, int end, int thread) {
+      losses[begin / kBlock] =
+          block_losses(norm, head, end - begin, hidden + (long)begin * kHidden, targets + begin, smoothing,
+                       gradients ? dhidden + (long)begin * kHidden : nullptr, thread_gradients[thread]);
+    });
+    if (gradients) {
+      sum_gradients(thread_gradients.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, team);
+      sum_gradients(thread_gradients.data(), kHeadAt, threads, kVocabulary, kHidden, gradients->head, team);
+    }
+    *total = {};
+    for (const Losses& of_block : losses) {
+      total->plain += of_block.plain;
+      total->smoothed += of_block.smoothed;
+    }
   });
-  if (gradients) {
-    sum_gradients(thread_gradients.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, team);
-    sum_gradients(thread_gradients.data(), kHeadAt, threads, kVocabulary, kHidden, gradients->head, team);
-  }
-  *total = {};
-  for (const Losses& of_block : losses) {
-    total->plain += of_block.plain;
-    total->smoothed += of_block.smoothed;
-  }
 }
 
 // logits: [T][kVocabulary].
-extern "C" void axion_head_logits(const axion::Parameters* parameters, int tokens, const float* hidden, float* logits,
-                                  int threads) {
+extern "C" int axion_head_logits(const axion::Parameters* parameters, int tokens, const float* hidden, float* logits,
+                                 int threads) {
   using namespace axion;
-  const Team team{threads};
-  Scratch scratch;
-  const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
-  Head head;
-  head.pack_forward(parameters->head, scratch.take(Head::kForwardSpace));
-  team.blocks(tokens, kBlock, [&](int begin, int end, int) {
-    Scratch own;
-    float* normed_TD = own.take(kBlock * kHiddenRow);
-    float* logits_TV = own.take((size_t)kBlock * kVocabularyRow);
-    norm.forward(end - begin, hidden + (long)begin * kHidden, kHidden, normed_TD);
-    head.forward(end - begin, normed_TD, kHiddenRow, logits_TV, kVocabularyRow);
-    for (int t = begin; t < end; ++t) {
-      for (int v = 0; v < kVocabulary; ++v) {
-        logits[(long)t * kVocabulary + v] = logits_TV[(long)(t - begin) * kVocabularyRow + v];
+  return has_memory_for([&] {
+    const Team team{threads};
+    Scratch scratch;
+    const Norm<kHidden> norm{parameters->norm_gain, kNormEpsilon};
+    Head head;
+    head.pack_forward(parameters->head, scratch.take(Head::kForwardSpace));
+    team.blocks(tokens, kBlock, [&](int begin, int end, int) {
+      Scratch own;
+      float* normed_TD = own.take(kBlock * kHiddenRow);
+      float* logits_TV = own.take((size_t)kBlock * kVocabularyRow);
+      norm.forward(end - begin, hidden + (long)begin * kHidden, kHidden, normed_TD);
+      head.forward(end - begin, normed_TD, kHiddenRow, logits_TV, kVocabularyRow);
+      for (int t = begin; t < end; ++t) {
+        for (int v = 0; v < kVocabulary; ++v) {
+          logits[(long)t * kVocabulary + v] = logits_TV[(long)(t - begin) * kVocabularyRow + v];
+        }
       }
-    }
+    });
   });
 }

@@ -216,13 +216,17 @@ struct LatentAttention {
 extern "C" int axion_heads() { return kHeads; }
 extern "C" int axion_heads_row() { return axion::kHeadsRow; }
 
-extern "C" void axion_attention_forward(const axion::LatentAttention::Parameters* parameters,
-                                        const axion::Batch* batch, float* result, int threads) {
-  axion::attention_forward<axion::LatentAttention>(*parameters, *batch, result, threads);
+extern "C" int axion_attention_forward(const axion::LatentAttention::Parameters* parameters,
+                                       const axion::Batch* batch, float* result, int threads) {
+  return axion::has_memory_for([&] {
+    axion::attention_forward<axion::LatentAttention>(*parameters, *batch, result, threads);
+  });
 }
 
-extern "C" void axion_attention_backward(const axion::LatentAttention::Parameters* parameters,
-                                         const axion::Batch* batch, const float* dresult, float* dhidden,
-                                         const axion::LatentAttention::Parameters* gradients, int threads) {
-  axion::attention_backward<axion::LatentAttention>(*parameters, *batch, dresult, dhidden, *gradients, threads);
+extern "C" int axion_attention_backward(const axion::LatentAttention::Parameters* parameters,
+                                        const axion::Batch* batch, const float* dresult, float* dhidden,
+                                        const axion::LatentAttention::Parameters* gradients, int threads) {
+  return axion::has_memory_for([&] {
+    axion::attention_backward<axion::LatentAttention>(*parameters, *batch, dresult, dhidden, *gradients, threads);
+  });
 }

@@ -194,42 +194,47 @@ extern "C" int axion_routed_row() { return axion::Expert::kSavedRow; }
 extern "C" int axion_shared_row() { return axion::Shared::kSavedRow; }
 
 // hidden, result: [T][kHidden]; bias: [kExperts]; `saved` is filled; dropout: or null.
-extern "C" void axion_mixture_forward(const axion::Parameters* parameters, const float* bias, int tokens,
-                                      const float* hidden, float* result, const axion::Saved* saved,
-                                      const axion::Dropout* dropout, int threads) {
+extern "C" int axion_mixture_forward(const axion::Parameters* parameters, const float* bias, int tokens,
+                                     const float* hidden, float* result, const axion::Saved* saved,
+                                     const axion::Dropout* dropout, int threads) {
   using namespace axion;
-  const Team team{threads};
-  Scratch scratch;
-  Block block(*parameters, bias);
-  block.pack_forward(*parameters, scratch, team);
-  team.blocks(tokens, kChunk, [&](int begin, int end, int) {
-    forward_chunk(block, end - begin, hidden + (long)begin * kHidden, result + (long)begin * kHidden,
-                  from_token(*saved, begin), dropout, begin);
+  return has_memory_for([&] {
+    const Team team{threads};
+    Scratch scratch;
+    Block block(*parameters, bias);
+    block.pack_forward(*parameters, scratch, team);
+    team.blocks(tokens, kChunk, [&](int begin, int end, int) {
+      forward_chunk(block, end - begin, hidden + (long)begin * kHidden, result + (long)begin * kHidden,
+                    from_token(*saved, begin), dropout, begin);
+    });
   });
 }
 
 // dresult, dhidden: [T][kHidden]; dlogits: [T][kExperts] or null; `gradients`: a pointer for each parameter.
-extern "C" void axion_mixture_backward(const axion::Parameters* parameters, const float* bias, int tokens,
-                                       const float* hidden, const axion::Saved* saved, const float* dresult,
-                                       const float* dlogits, float* dhidden, const axion::Parameters* gradients,
-                                       const axion::Dropout* dropout, int threads) {
+extern "C" int axion_mixture_backward(const axion::Parameters* parameters, const float* bias, int tokens,
+                                      const float* hidden, const axion::Saved* saved, const float* dresult,
+                                      const float* dlogits, float* dhidden, const axion::Parameters* gradients,
+                                      const axion::Dropout* dropout, int threads) {
   using namespace axion;
-  const Team team{threads};
-  Scratch scratch;
-  Block block(*parameters, bias);
-  block.pack_backward(*parameters, scratch, team);
-  std::vector<float*> thread_gradients(threads);
-  for (float*& mine : thread_gradients) mine = scratch.take_zeros(kGradients);
-  team.blocks(tokens, kChunk, [&](int begin, int end, int thread) {
-    backward_chunk(block, end - begin, hidden + (long)begin * kHidden, from_token(*saved, begin),
-                   dresult + (long)begin * kHidden, dlogits ? dlogits + (long)begin * kExperts : nullptr,
-                   dhidden + (long)begin * kHidden, thread_gradients[thread], dropout, begin);
-  });
-  const Team alone{};
-  sum_gradients(thread_gradients.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, alone);
-  sum_gradients(thread_gradients.data(), kRouterAt, threads, kExperts, kHidden, gradients->router, alone);
-  Shared::sum_threads(thread_gradients.data(), kSharedAt, threads, gradients->shared, alone);
-  team.each(kExperts, [&](int e, int) {
-    Expert::sum_threads(thread_gradients.data(), kExpertsAt + e * Expert::kGradients, threads, gradients->expert(e), alone);
+  return has_memory_for([&] {
+    const Team team{threads};
+    Scratch scratch;
+    Block block(*parameters, bias);
+    block.pack_backward(*parameters, scratch, team);
+    std::vector<float*> thread_gradients(threads);
+    for (float*& mine : thread_gradients) mine = scratch.take_zeros(kGradients);
+    team.blocks(tokens, kChunk, [&](int begin, int end, int thread) {
+      backward_chunk(block, end - begin, hidden + (long)begin * kHidden, from_token(*saved, begin),
+                     dresult + (long)begin * kHidden, dlogits ? dlogits + (long)begin * kExperts : nullptr,
+                     dhidden + (long)begin * kHidden, thread_gradients[thread], dropout, begin);
+    });
+    const Team alone{};
+    sum_gradients(thread_gradients.data(), kNormGainAt, threads, 1, kHidden, gradients->norm_gain, alone);
+    sum_gradients(thread_gradients.data(), kRouterAt, threads, kExperts, kHidden, gradients->router, alone);
+    Shared::sum_threads(thread_gradients.data(), kSharedAt, threads, gradients->shared, alone);
+    team.each(kExperts, [&](int e, int) {
+      const size_t at = kExpertsAt + e * Expert::kGradients;
+      Expert::sum_threads(thread_gradients.data(), at, threads, gradients->expert(e), alone);
+    });
   });
 }

@@ -74,10 +74,12 @@ void update(const Matrix& matrix, float rate, float momentum, float decay) {
 }  // namespace
 }  // namespace axion
 
-extern "C" void axion_muon(const axion::Matrix* matrices, int count, float rate, float momentum, float decay,
-                           int threads) {
-  axion::Team{threads}.each(count, [&](int i, int) {
-    const bool turned = matrices[i].rows < matrices[i].columns;
-    (turned ? axion::update<true> : axion::update<false>)(matrices[i], rate, momentum, decay);
+extern "C" int axion_muon(const axion::Matrix* matrices, int count, float rate, float momentum, float decay,
+                          int threads) {
+  return axion::has_memory_for([&] {
+    axion::Team{threads}.each(count, [&](int i, int) {
+      const bool turned = matrices[i].rows < matrices[i].columns;
+      (turned ? axion::update<true> : axion::update<false>)(matrices[i], rate, momentum, decay);
+    });
   });
 }

@@ -63,4 +63,15 @@ class Scratch {
   size_t block_before_, used_before_;
 };
 
+// Does the work of a function that Python calls, which returns 0 where there was not enough memory.
+template <class Work>
+bool has_memory_for(Work work) {
+  try {
+    work();
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
 }  // namespace axion

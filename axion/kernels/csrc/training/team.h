@@ -4,6 +4,8 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
+#include <new>
 
 #include "denormals.h"
 
@@ -17,7 +19,8 @@ struct Team {
   int count = 1;
   int first = 0;
 
-  // work(i, thread) for every i < n. A thread always gets the same i, so that sums are reproducible.
+  // work(i, thread) for every i < n. A thread always gets the same i, so that sums are reproducible. Throws
+  // std::bad_alloc after the loop if any of it did: an exception that leaves a parallel loop would end the process.
   template <class Work>
   void each(int n, Work work) const {
     if (count == 1 || n == 1) {
@@ -25,12 +28,20 @@ struct Team {
       for (int i = 0; i < n; ++i) work(i, first);
       return;
     }
+    std::atomic<bool> lacks_memory = false;
 #pragma omp parallel num_threads(std::min(count, n))
     {
       [[maybe_unused]] const FlushDenormals flush;
 #pragma omp for schedule(static)
-      for (int i = 0; i < n; ++i) work(i, omp_get_thread_num());
+      for (int i = 0; i < n; ++i) {
+        try {
+          work(i, omp_get_thread_num());
+        } catch (const std::bad_alloc&) {
+          lacks_memory = true;
+        }
+      }
     }
+    if (lacks_memory) throw std::bad_alloc();
   }
 
   // work(i, team) for every i < n; either the loop or the work inside it is shared.
