@@ -38,7 +38,7 @@ def run(application: typer.Typer, arguments: Sequence[str] | None = None) -> int
         return CLOSED_PIPE
     except Exception as error:  # too little memory, a folder where a file should be, a full disk, no permission
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch raises RuntimeError
-            return _refuse(str(error) if type(error) is MemoryError and str(error) else "there is not enough memory")
+            return _refuse((isinstance(error, MemoryError) and str(error)) or "there is not enough memory")
         reason = system_error(error)
         if reason is None:
             raise
