@@ -53,8 +53,8 @@ def training_operations(config: AxionConfig, window: int) -> int:
 
 def decoding_bytes(config: AxionConfig, context: int, bytes_per_weight: int) -> int:
     """Bytes read to generate one token after `context` others: the weights of `weights_read` and the cache."""
-    latent = cache_values(config).kept
-    return weights_read(config) * bytes_per_weight + config.depth() * context * latent * 4
+    cached = cache_values(config).kept * (4 if config.attention == "mla" else max(bytes_per_weight, 2))
+    return weights_read(config) * bytes_per_weight + config.depth() * context * cached
 
 
 def weights_read(config: AxionConfig) -> int:

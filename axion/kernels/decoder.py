@@ -1,6 +1,6 @@
 """A model that reads and writes text with the compiled kernels: one call draws a token, reads it and routes it.
 
-Weights are packed by `axion.kernels.pack`; activations and cache are fp32.
+Weights are packed by `axion.kernels.pack`; activations are fp32, and so is the cache with fp32 weights.
 
 Shape suffixes: T tokens, L passes through layers with routed experts, K experts per token, A alternatives, V
 vocabulary.
@@ -56,7 +56,8 @@ class NativeDecoder:
         model: an unmodified fp32 model on the CPU, without adapters or hooks. Its config says how often shared layers
             are looped; `guess` needs its layer of multi-token prediction.
         weights: "fp32"; "bf16" for half the memory and slightly less accuracy; "int8" for a quarter, with a scale for
-            each output of a matrix. Routers stay in fp32, embeddings with "int8" in bf16. By default `weights_of`.
+            each output of a matrix. Routers stay in fp32, embeddings with "int8" in bf16. With both, keys and values
+            of grouped-query attention are cached in bf16. By default `weights_of`.
         threads: how many threads work on each token, 1 to 16.
 
     Raises:

@@ -3,12 +3,14 @@
 //   p_t = 2^(q·k_t) / Σ        context = Σ_t p_t·v_t
 //
 // The cache is a sequence of tiles of kLanes positions each. A tile is [rows][kLanes], a row for each element of the key
-// and of the value, so that a vector holds the same element of neighbouring positions.
+// and of the value, so that a vector holds the same element of neighbouring positions. The numbers are fp32, or bf16: a
+// 32-bit word then holds two rows' elements of a position.
 #pragma once
 
 #include <algorithm>
 
 #include "lanes.h"
+#include "matvec.h"
 #include "common/vector.h"
 
 namespace axion::decoding {
@@ -17,10 +19,11 @@ constexpr int kHeadsAtOnce = 4;
 constexpr int kValuesAtOnce = 4;
 constexpr int kTilesAtOnce = 2;  // the cache has whole pairs of tiles
 
-// Which rows of a tile are the key and which the value; they may overlap.
-template <int Rows, int Keys, int FirstValue, int Values>
+// Which rows of a tile are the key and which the value; they may overlap. With bf16 all numbers are even.
+template <class Cached, int Rows, int Keys, int FirstValue, int Values>
 struct Tile {
-  static constexpr int kSize = Rows * kLanes;  // in floats
+  using Number = Cached;
+  static constexpr int kSize = Rows * kLanes;
   static constexpr int kKeys = Keys;
   static constexpr int kFirstValue = FirstValue;
   static constexpr int kValues = Values;
@@ -28,16 +31,42 @@ struct Tile {
 
 // The cache of one pass through a layer, seen with the rotary angles of all positions.
 struct LayerCache {
-  float* numbers;
+  float* numbers;  // or words of two bf16 numbers
   const float* cos_TP;
   const float* sin_TP;
   int positions;  // a multiple of kTilesAtOnce · kLanes: also the distance between the scores of two heads
 };
 
+// Rows that are stored together, lane by lane.
+template <class Number>
+constexpr int kTogether = std::is_same_v<Number, float> ? 1 : 2;
+
 // Writes one position's rows, `count` of them, from `first` on, into the tiles that start at `cache`.
-inline void store_rows(float* cache, int tile_size, int position, int first, const float* rows, int count) {
-  float* to = cache + position / kLanes * tile_size + first * kLanes + position % kLanes;
-  for (int row = 0; row < count; ++row) to[row * kLanes] = rows[row];
+template <class Tile>
+inline void store_rows(typename Tile::Number* cache, int position, int first, const float* rows, int count) {
+  constexpr int kPair = kTogether<typename Tile::Number>;
+  auto* to = cache + position / kLanes * Tile::kSize + position % kLanes * kPair;
+  for (int row = 0; row < count; ++row) {
+    put(to[(first + row) / kPair * kPair * kLanes + (first + row) % kPair], rows[row]);
+  }
+}
+
+// `Count` rows of a tile from `first` on, each as a vector of positions.
+template <int Count>
+inline void load_rows(const float* tile, int first, Vector (&rows)[Count]) {
+#pragma GCC unroll 4
+  for (int row = 0; row < Count; ++row) rows[row] = load(tile + (first + row) * kLanes);
+}
+
+template <int Count>
+inline void load_rows(const Bf16* tile, int first, Vector (&rows)[Count]) {
+#pragma GCC unroll 4
+  for (int row = 0; row < Count; row += 2) {
+    WordVector words;
+    std::memcpy(&words, tile + (first + row) * kLanes, sizeof words);
+    rows[row] = (Vector)(words << 16);
+    rows[row + 1] = (Vector)(words & 0xffff0000u);
+  }
 }
 
 // Stores kValuesAtOnce elements of each head's context: the lanes of each vector are summed and scaled.
@@ -60,18 +89,23 @@ inline void keep_sums(const Vector (&sums)[Heads][kValuesAtOnce], const float* i
 
 // Scores of the positions in `Tiles` tiles from `tile` on.
 template <class Tile, int Heads, int Tiles>
-inline void score_tiles(const float* queries_HC, const float* cache, int tile, float* scores_HT, int row) {
-  const float* numbers = cache + tile * Tile::kSize;
+inline void score_tiles(const float* queries_HC, const typename Tile::Number* cache, int tile, float* scores_HT,
+                        int row) {
+  constexpr int kRows = kTogether<typename Tile::Number>;
+  const auto* numbers = cache + tile * Tile::kSize;
   Vector scores[Tiles][Heads] = {};
-  for (int c = 0; c < Tile::kKeys; ++c) {
-    Vector keys[Tiles];
+  for (int c = 0; c < Tile::kKeys; c += kRows) {
+    Vector keys[Tiles][kRows];
 #pragma GCC unroll 4
-    for (int t = 0; t < Tiles; ++t) keys[t] = load(numbers + t * Tile::kSize + c * kLanes);
+    for (int t = 0; t < Tiles; ++t) load_rows(numbers + t * Tile::kSize, c, keys[t]);
+#pragma GCC unroll 2
+    for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int head = 0; head < Heads; ++head) {
-      const float query = queries_HC[head * Tile::kKeys + c];
+      for (int head = 0; head < Heads; ++head) {
+        const float query = queries_HC[head * Tile::kKeys + c + r];
 #pragma GCC unroll 4
-      for (int t = 0; t < Tiles; ++t) scores[t][head] += query * keys[t];
+        for (int t = 0; t < Tiles; ++t) scores[t][head] += query * keys[t][r];
+      }
     }
   }
 #pragma GCC unroll 4
@@ -115,7 +149,7 @@ inline void exponentiate(float* scores_HT, int row, int position, float* inverse
 
 // `Heads` heads: queries_HC [Heads][kKeys], context_HV [Heads][kValues]; scores_HT is scratch, `row` floats a head.
 template <class Tile, int Heads>
-void attend_heads(const float* queries_HC, const float* cache, int position, float* scores_HT, int row,
+void attend_heads(const float* queries_HC, const typename Tile::Number* cache, int position, float* scores_HT, int row,
                   float* context_HV) {
   const int tiles = padded(position + 1) / kLanes;
   int scored = 0;
@@ -134,10 +168,8 @@ void attend_heads(const float* queries_HC, const float* cache, int position, flo
     Vector sums[Heads][kValuesAtOnce] = {};
     for (int tile = 0; tile < tiles; ++tile) {
       // This may read past the value, into the tile's other rows or the next tile; keep_sums drops the result.
-      const float* from = cache + tile * Tile::kSize + (Tile::kFirstValue + first) * kLanes;
       Vector values[kValuesAtOnce];
-#pragma GCC unroll 4
-      for (int v = 0; v < kValuesAtOnce; ++v) values[v] = load(from + v * kLanes);
+      load_rows(cache + tile * Tile::kSize, Tile::kFirstValue + first, values);
 #pragma GCC unroll 4
       for (int head = 0; head < Heads; ++head) {
         const Vector weights = load(scores_HT + head * row + tile * kLanes);
@@ -151,8 +183,8 @@ void attend_heads(const float* queries_HC, const float* cache, int position, flo
 
 // `count` heads, several at a time so that they share each read of the cache.
 template <class Tile>
-inline void attend_cached(const float* queries_HC, const float* cache, int position, int count, float* scores_HT,
-                          int row, float* context_HV) {
+inline void attend_cached(const float* queries_HC, const typename Tile::Number* cache, int position, int count,
+                          float* scores_HT, int row, float* context_HV) {
   auto attend = [&](auto heads, int head) {
     attend_heads<Tile, heads.value>(queries_HC + head * Tile::kKeys, cache, position, scores_HT + head * row, row,
                                     context_HV + head * Tile::kValues);

@@ -17,7 +17,7 @@ constexpr int kWidestExpert = kExpertWidth > kSharedWidth ? kExpertWidth : kShar
 constexpr int kWidest = kDenseLayers > 0 && (kMixtures == 0 || kDenseWidth > kWidestExpert) ? kDenseWidth : kWidestExpert;
 
 // Distance from one token's row to the next, in floats.
-using Sizes = Attention<float>;
+using Sizes = Attention<Stored>;
 constexpr int kHiddenRow = room(kHidden);
 constexpr int kJoinedRow = room(2 * kHidden);
 constexpr int kCompressedRow = room(Sizes::kCompressed);
@@ -131,7 +131,8 @@ struct State {
   std::vector<char> finished_T = std::vector<char>(positions);  // whether it has its feed-forward part; see read_rows.h
   int score_row = (positions + kTilesAtOnce * kLanes - 1) / (kTilesAtOnce * kLanes) * kTilesAtOnce * kLanes;
   // Attention may read a few rows past the last tile.
-  size_t pass_size = static_cast<size_t>(score_row) * Sizes::kCachedRows + kValuesAtOnce * kLanes;
+  size_t pass_size = static_cast<size_t>(score_row) * Sizes::kCachedRows * sizeof(Sizes::Cached) / sizeof(float) +
+                     kValuesAtOnce * kLanes;
   Floats cache{(passes.size() + kPredictionLayers) * pass_size};
   Floats scores{static_cast<size_t>(threads > 1 ? threads : 1) * kHeads * score_row};  // of each thread
 

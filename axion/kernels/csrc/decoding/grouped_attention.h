@@ -22,7 +22,8 @@ struct GroupedAttention {
   static constexpr int kQueryHead = kHead;
   static constexpr int kContextHead = kHead;
   static constexpr int kCachedRows = kCompressed;
-  using CacheTile = Tile<2 * kHead, kHead, kHead, kHead>;
+  using Cached = std::conditional_t<std::is_same_v<Number, float>, float, Bf16>;
+  using CacheTile = Tile<Cached, 2 * kHead, kHead, kHead, kHead>;
 
   Linear<Number, kHidden, kCompressed, 2 * kKeptRank> compress;  // the factors of keys and values, side by side
   Linear<Number, kHidden, kHeads * kHead> query;
@@ -41,9 +42,8 @@ struct GroupedAttention {
       float key[kHead];
       std::copy(compressed + head * kHead, compressed + (head + 1) * kHead, key);
       rotate(key, cache.cos_TP + position * (kHead / 2), cache.sin_TP + position * (kHead / 2));
-      store_rows(tiles(cache, head), CacheTile::kSize, position, 0, key, kHead);
-      store_rows(tiles(cache, head), CacheTile::kSize, position, kHead,
-                 compressed + (kKeyValueHeads + head) * kHead, kHead);
+      store_rows<CacheTile>(tiles(cache, head), position, 0, key, kHead);
+      store_rows<CacheTile>(tiles(cache, head), position, kHead, compressed + (kKeyValueHeads + head) * kHead, kHead);
     }
   }
 
@@ -64,8 +64,8 @@ struct GroupedAttention {
   }
 
  private:
-  static float* tiles(const LayerCache& cache, int head) {
-    return cache.numbers + static_cast<size_t>(head) * cache.positions * 2 * kHead;
+  static Cached* tiles(const LayerCache& cache, int head) {
+    return reinterpret_cast<Cached*>(cache.numbers) + static_cast<size_t>(head) * cache.positions * 2 * kHead;
   }
 };
 

@@ -1,30 +1,9 @@
 // Sums and maxima over the lanes of vectors, by shuffles.
 #pragma once
 
-#include <utility>
-
-#include "common/vector.h"
+#include "common/shuffle.h"
 
 namespace axion::decoding {
-
-struct Halves {
-  Vector even, odd;
-};
-
-// The even lanes of a and then of b, and the odd ones.
-#if defined(__clang__)
-template <int... lane>
-inline Halves divide(Vector a, Vector b, std::integer_sequence<int, lane...>) {
-  return {__builtin_shufflevector(a, b, (2 * lane)...), __builtin_shufflevector(a, b, (2 * lane + 1)...)};
-}
-#else
-template <int... lane>
-inline Halves divide(Vector a, Vector b, std::integer_sequence<int, lane...>) {
-  return {__builtin_shuffle(a, b, IntVector{(2 * lane)...}), __builtin_shuffle(a, b, IntVector{(2 * lane + 1)...})};
-}
-#endif
-
-inline Halves divide(Vector a, Vector b) { return divide(a, b, std::make_integer_sequence<int, kLanes>{}); }
 
 // Sums of neighbouring lanes: first those of a, then those of b.
 inline Vector pair_sums(Vector a, Vector b) {
@@ -55,12 +34,6 @@ inline float fast_largest(Vector vector) {
     vector = max(halves.even, halves.odd);
   }
   return vector[0];
-}
-
-inline IntVector lane_numbers() {
-  IntVector numbers;
-  for (int lane = 0; lane < kLanes; ++lane) numbers[lane] = lane;
-  return numbers;
 }
 
 }  // namespace axion::decoding

@@ -23,8 +23,9 @@ struct LatentAttention {
   static constexpr int kQueryInput = kQueryRank > 0 ? kQueryRank : kHidden;
   static constexpr int kQueryHead = (kAbsorbKeys ? kLatent : kNope) + kRope;  // a head of the queries
   static constexpr int kContextHead = kAbsorbValues ? kLatent : kValue;       // a head of the output's input
-  static constexpr int kCachedRows = kLatent + kRope;                         // floats in the cache per position
-  using CacheTile = Tile<kCachedRows, kCachedRows, 0, kLatent>;
+  static constexpr int kCachedRows = kLatent + kRope;                         // numbers in the cache per position
+  using Cached = float;  // they are few
+  using CacheTile = Tile<Cached, kCachedRows, kCachedRows, 0, kLatent>;
 
   Matrix<Number, kHidden, kCompressed> compress;
   Matrix<Number, kQueryInput, kHeads * kQueryHead> query;
@@ -52,7 +53,7 @@ struct LatentAttention {
     normalise<kLatent>(compressed + kQueryRank, kLatentEpsilon, cached);
     std::copy(compressed + kQueryRank + kLatent, compressed + kCompressed, cached + kLatent);
     rotate(cached + kLatent, cache.cos_TP + position * (kRope / 2), cache.sin_TP + position * (kRope / 2));
-    store_rows(cache.numbers, CacheTile::kSize, position, 0, cached, kCachedRows);
+    store_rows<CacheTile>(cache.numbers, position, 0, cached, kCachedRows);
   }
 
   // Heads `begin` to `end` of one token: from the output of `query` to the input of `output`.

@@ -18,6 +18,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "common/shuffle.h"
 #include "dimensions.h"
 #include "matrix.h"
 #include "scratch.h"
@@ -68,17 +69,60 @@ inline void score(int first_query, int first_key, int keys, int queries, const f
     multiply<false>(rows, queries - column, kQueryWidth, keys_TQ + (long)(first_key + row) * kQueryRow, kQueryRow, 1,
                     queries_QS + column, kQueries, scores_TS + row * kQueries + column, kQueries);
     if (first_key + row < first_query) return;
+    const IntVector lanes = lane_numbers();
     for (int t = 1; t < rows; ++t) {
-      for (int s = 0; s < t; ++s) scores_TS[(row + t) * kQueries + column + s] = kMinusInfinity;
+      float* scores_S = scores_TS + (row + t) * kQueries + column;
+      store(scores_S, lanes < t ? splat(kMinusInfinity) : load(scores_S));
     }
   });
 }
 
 // Transposes a tile's rows, `row` numbers apart, into [width][kQueries], times `scale`; missing rows become zeros.
-inline void transpose(int rows, int width, const float* from, long row, float scale, float* to) {
-  for (int d = 0; d < width; ++d) {
-    for (int s = 0; s < rows; ++s) to[d * kQueries + s] = scale * from[s * row + d];
-    for (int s = rows; s < kQueries; ++s) to[d * kQueries + s] = 0;
+template <int kWidth>
+inline void to_lanes(int rows, const float* from, long row, float scale, float* to) {
+  if constexpr (kWidth % kLanes == 0) {
+    for (int s = 0; s < kQueries; s += kLanes) {
+      for (int d = 0; d < kWidth; d += kLanes) {
+        Vector square[kLanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) square[i] = s + i < rows ? load(from + (s + i) * row + d) * scale : Vector{};
+        transpose(square);
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) store(to + (d + i) * kQueries + s, square[i]);
+      }
+    }
+  } else {
+    for (int d = 0; d < kWidth; ++d) {
+      for (int s = 0; s < rows; ++s) to[d * kQueries + s] = scale * from[s * row + d];
+      for (int s = rows; s < kQueries; ++s) to[d * kQueries + s] = 0;
+    }
+  }
+}
+
+// The same backwards: `from` [width][kQueries], times a scale for each query, to rows `row` numbers apart.
+template <int kWidth>
+inline void from_lanes(int rows, const float* from, const Vector (&scales)[kQueryVectors], float* to, long row) {
+  if constexpr (kWidth % kLanes == 0) {
+    for (int s = 0; s < rows; s += kLanes) {
+      for (int d = 0; d < kWidth; d += kLanes) {
+        Vector square[kLanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) square[i] = load(from + (d + i) * kQueries + s) * scales[s / kLanes];
+        transpose(square);
+        const int count = std::min(rows - s, kLanes);
+        if (count == kLanes) {
+#pragma GCC unroll 16
+          for (int i = 0; i < kLanes; ++i) store(to + (s + i) * row + d, square[i]);
+        } else {
+          for (int i = 0; i < count; ++i) store(to + (s + i) * row + d, square[i]);
+        }
+      }
+    }
+  } else {
+    for (int s = 0; s < rows; ++s) {
+      const float scale = scales[s / kLanes][s % kLanes];
+      for (int d = 0; d < kWidth; ++d) to[s * row + d] = from[d * kQueries + s] * scale;
+    }
   }
 }
 
@@ -100,7 +144,7 @@ inline void attend(int tokens, const int32_t* starts_T, HeadRows queries, const 
   float* output_VS = scratch.take(kValue * kQueries);
   for (int q = 0; q < tokens; q += kQueries) {
     const int rows = tokens - q < kQueries ? tokens - q : kQueries, columns = padded(rows);
-    transpose(rows, kQueryWidth, queries.data + q * queries.row, queries.row, kSoftmaxScale * kLog2E, queries_QS);
+    to_lanes<kQueryWidth>(rows, queries.data + q * queries.row, queries.row, kSoftmaxScale * kLog2E, queries_QS);
     Vector highest[kQueryVectors], total[kQueryVectors];
     for (int v = 0; v < kQueryVectors; ++v) highest[v] = splat(kMinusInfinity), total[v] = Vector{};
     for (int i = 0; i < kValue * kQueries; ++i) output_VS[i] = 0;
@@ -143,12 +187,14 @@ inline void attend(int tokens, const int32_t* starts_T, HeadRows queries, const 
                        scores_TS + row * kQueries + column, kQueries, output_VS + column, kQueries);
       });
     }
-    for (int s = 0; s < rows; ++s) {
-      const float sum = total[s / kLanes][s % kLanes];
-      float* out = output.data + (q + s) * output.row;
-      for (int d = 0; d < kValue; ++d) out[d] = output_VS[d * kQueries + s] / sum;
-      lambda_T[q + s] = highest[s / kLanes][s % kLanes] + std::log2(sum);
+    Vector inverse[kQueryVectors];
+    float lambda[kQueries];
+    for (int v = 0; v < columns / kLanes; ++v) {
+      inverse[v] = 1.0f / total[v];
+      store(lambda + v * kLanes, highest[v] + log2(total[v]));
     }
+    from_lanes<kValue>(rows, output_VS, inverse, output.data + q * output.row, output.row);
+    for (int s = 0; s < rows; ++s) lambda_T[q + s] = lambda[s];
   }
 }
 
@@ -169,11 +215,13 @@ inline void attend_backward(int tokens, const int32_t* starts_T, HeadRows querie
   float* dqueries_QS = scratch.take(kQueryWidth * kQueries);
   float* weights_TS = scratch.take(kKeys * kQueries);
   float* dscores_TS = scratch.take(kKeys * kQueries);
+  Vector scales[kQueryVectors];
+  for (Vector& scale : scales) scale = splat(kSoftmaxScale);
 
   for (int q = 0; q < tokens; q += kQueries) {
     const int rows = tokens - q < kQueries ? tokens - q : kQueries, columns = padded(rows);
-    transpose(rows, kQueryWidth, queries.data + q * queries.row, queries.row, kSoftmaxScale * kLog2E, queries_QS);
-    transpose(rows, kValue, doutput.data + q * doutput.row, doutput.row, 1.0f, doutput_VS);
+    to_lanes<kQueryWidth>(rows, queries.data + q * queries.row, queries.row, kSoftmaxScale * kLog2E, queries_QS);
+    to_lanes<kValue>(rows, doutput.data + q * doutput.row, doutput.row, 1.0f, doutput_VS);
     float lambda[kQueries] = {}, delta[kQueries] = {};
     for (int s = 0; s < kQueries; ++s) {
       const bool real = s < rows;  // rows after the last query do not count: their dO is zero
@@ -186,7 +234,10 @@ inline void attend_backward(int tokens, const int32_t* starts_T, HeadRows querie
       for (int d = 0; d < kValueRow; ++d) doutput_SV[s * kValueRow + d] = real && d < kValue ? dout[d] : 0;
       if (!real) continue;
       lambda[s] = lambda_T[q + s];
-      for (int d = 0; d < kValue; ++d) delta[s] += out[d] * dout[d];
+      float product = 0;
+#pragma omp simd reduction(+ : product)
+      for (int d = 0; d < kValue; ++d) product += out[d] * dout[d];
+      delta[s] = product;
     }
     for (int i = 0; i < kQueryWidth * kQueries; ++i) dqueries_QS[i] = 0;
 
@@ -216,10 +267,7 @@ inline void attend_backward(int tokens, const int32_t* starts_T, HeadRows querie
                        kQueries, dqueries_QS + column, kQueries);
       });
     }
-    for (int s = 0; s < rows; ++s) {
-      float* dquery = dqueries.data + (q + s) * dqueries.row;
-      for (int d = 0; d < kQueryWidth; ++d) dquery[d] = kSoftmaxScale * dqueries_QS[d * kQueries + s];
-    }
+    from_lanes<kQueryWidth>(rows, dqueries_QS, scales, dqueries.data + q * dqueries.row, dqueries.row);
   }
 }
 
