@@ -49,8 +49,8 @@ VARIANTS: dict[str, Variant | None] = {
     **_constant("mixture_block.cpp", "kChunk", "256", "64", "128", "1024"),
     **_constant("attention_block.h", "kBlock", "64", "16", "256"),
     **_constant("head.cpp", "kBlock", "64", "16", "256"),
-    "tiles of 2 vectors": Variant("matrix.cpp", "constexpr int kTileVectors = 4;", "constexpr int kTileVectors = 2;"),
-    "tiles of 3 rows": Variant("matrix.cpp", "vectors >= 4 ? 6", "vectors >= 4 ? 3"),
+    "tiles of 2 vectors": Variant("tiles.h", "constexpr int kTileVectors = 4;", "constexpr int kTileVectors = 2;"),
+    "tiles of 3 rows": Variant("tiles.h", "vectors >= 4 ? 6", "vectors >= 4 ? 3"),
     "memory given back": None,
 }
 """The variants by name; the last one changes only the allocator's settings."""

@@ -22,6 +22,7 @@
 #include "dimensions.h"
 #include "matrix.h"
 #include "scratch.h"
+#include "tiles.h"
 
 namespace axion {
 
@@ -249,8 +250,8 @@ inline void attend_backward(int tokens, const int32_t* starts_T, HeadRows querie
         float* weights = weights_TS + row * kQueries + column;
         float* dscores = dscores_TS + row * kQueries + column;
         const int width = columns - column;
-        multiply<false>(count, width, kValue, values_TV + (long)(k + row) * kValueRow, kValueRow, 1,
-                        doutput_VS + column, kQueries, dscores, kQueries);
+        multiply_fixed<false>(count, width, kValue, values_TV + (long)(k + row) * kValueRow, doutput_VS + column,
+                              dscores, FixedStrides<kValueRow, 1, kQueries, kQueries>{});
         for (int t = 0; t < count; ++t) {
           for (int s = 0; s < width; s += kLanes) {
             const Vector weight = exp2(load(weights + t * kQueries + s) - load(lambda + column + s));
@@ -259,12 +260,14 @@ inline void attend_backward(int tokens, const int32_t* starts_T, HeadRows querie
             store(dscores + t * kQueries + s, weight * (dweight - load(delta + column + s)));
           }
         }
-        multiply<true>(count, kValueRow, width, weights, kQueries, 1, doutput_SV + column * kValueRow, kValueRow,
-                       dvalues_TV + (long)(k + row) * kValueRow, kValueRow);
-        multiply<true>(count, kQueryRow, width, dscores, kQueries, 1, queries_SQ + column * kQueryRow, kQueryRow,
-                       dkeys_TQ + (long)(k + row) * kQueryRow, kQueryRow);
-        multiply<true>(kQueryWidth, width, count, keys_TQ + (long)(k + row) * kQueryRow, 1, kQueryRow, dscores,
-                       kQueries, dqueries_QS + column, kQueries);
+        multiply_fixed<true>(count, kValueRow, width, weights, doutput_SV + column * kValueRow,
+                             dvalues_TV + (long)(k + row) * kValueRow,
+                             FixedStrides<kQueries, 1, kValueRow, kValueRow>{});
+        multiply_fixed<true>(count, kQueryRow, width, dscores, queries_SQ + column * kQueryRow,
+                             dkeys_TQ + (long)(k + row) * kQueryRow,
+                             FixedStrides<kQueries, 1, kQueryRow, kQueryRow>{});
+        multiply_fixed<true>(kQueryWidth, width, count, keys_TQ + (long)(k + row) * kQueryRow, dscores,
+                             dqueries_QS + column, FixedStrides<1, kQueryRow, kQueries, kQueries>{});
       });
     }
     from_lanes<kQueryWidth>(rows, dqueries_QS, scales, dqueries.data + q * dqueries.row, dqueries.row);
