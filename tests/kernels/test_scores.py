@@ -5,13 +5,13 @@ import torch
 
 from axion.errors import AxionError
 from axion.kernels.decoder import NativeDecoder, draw_several
-from tests.kernels.conftest import SHAPES
-from tests.kernels.test_decoder import DECODED_SHAPES, LOOPED, NEAR, random_ids, reference
+from tests.kernels.conftest import ALL_SHAPES, LOOPED_EXPERTS
+from tests.kernels.decoding import NEAR, random_ids, reference
 
 
-@pytest.mark.parametrize("shape", ["plain", LOOPED])
+@pytest.mark.parametrize("shape", ["plain", LOOPED_EXPERTS])
 def test_scores_are_the_models(shape, make_model):
-    model = make_model(**(SHAPES | DECODED_SHAPES)[shape]).eval()
+    model = make_model(**ALL_SHAPES[shape]).eval()
     ids = random_ids(model, 128)
     expected_TV = reference(model, ids)[0].log_softmax(-1)
     near = NEAR * expected_TV.abs().max().item()
@@ -45,10 +45,10 @@ def test_a_scored_text_can_be_continued(make_model):
         scored.score([])
 
 
-@pytest.mark.parametrize("shape", ["plain", LOOPED])
+@pytest.mark.parametrize("shape", ["plain", LOOPED_EXPERTS])
 def test_a_text_does_not_depend_on_those_that_are_drawn_with_it(shape, make_model):
     """Batches of any size, so that products and experts have one row, a few, and more than fit into registers."""
-    model = make_model(**(SHAPES | DECODED_SHAPES)[shape]).eval()
+    model = make_model(**ALL_SHAPES[shape]).eval()
     prompts = [random_ids(model, length, seed=length) for length in range(3, 16)]
 
     def write(sizes):
