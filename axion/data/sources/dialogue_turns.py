@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
@@ -13,11 +13,13 @@ from axion.data.sources.event_stories import State, Teller, Telling, Told
 from axion.data.sources.formulas import Step, reasoning
 from axion.data.sources.phrasings import Phrasings
 from axion.data.templates import Template, read_templates
+from axion.errors import AxionError
 
 TurnKind = Literal["problem", "follow-up", "correction", "why", "small talk", "unknowable"]
 
 SUMS = "sums"
 """The world of sums."""
+SMALL_TALK_ROLES = ("user", "reply", "accept")
 PHRASED_SHARE = 0.6
 """How many sums are asked as the source `phrasings` asks them."""
 LONGEST_FIRST = 3
@@ -80,23 +82,32 @@ class Topic:
 
 @cache
 def read_topics(language: str) -> tuple[Topic, ...]:
-    """All topics of a language."""
-    groups: dict[str, dict[str, list[Template]]] = {}
-    for template in read_templates("smalltalk", language):
-        groups.setdefault(template.group, {}).setdefault(template.fields[0], []).append(template)
-    accepted = {name: _listed(roles.pop("accept", [])) for name, roles in groups.items()}
-    unknown = accepted["unknown"]
-    return tuple(
-        Topic(
-            name,
-            tuple(roles["user"]),
-            tuple(reply.text for reply in roles["reply"]),
-            accepted[name] or unknown,
-            bool(accepted[name]),
-        )
-        for name, roles in groups.items()
-        if name != "unknown"
-    )
+    """All topics of a language. Raises AxionError as `topics`."""
+    return topics(read_templates("smalltalk", language))
+
+
+def topics(templates: Iterable[Template]) -> tuple[Topic, ...]:
+    """The topics of a file.
+
+    Raises:
+        AxionError: a line has another role than `SMALL_TALK_ROLES`, or a topic nothing to say or to answer.
+    """
+    groups: dict[str, list[Template]] = {}
+    for template in templates:
+        if len(template.fields) != 1 or template.fields[0] not in SMALL_TALK_ROLES:
+            raise AxionError(f"{template.where}: a line of small talk begins with one of user, reply and accept")
+        groups.setdefault(template.group, []).append(template)
+    unknown = _listed(groups.pop("unknown", []))
+    return tuple(_topic(name, lines, unknown) for name, lines in groups.items())
+
+
+def _topic(name: str, lines: Sequence[Template], unknown: tuple[str, ...]) -> Topic:
+    users, replies, accepts = ([line for line in lines if line.fields == (role,)] for role in SMALL_TALK_ROLES)
+    accepted = _listed(accepts)
+    if not users or not replies or not (accepted or unknown):
+        missing = "user and reply lines" if accepted or unknown else "an accept line, here or in [unknown]"
+        raise AxionError(f"{lines[0].where}: [{name}] needs {missing}")
+    return Topic(name, tuple(users), tuple(reply.text for reply in replies), accepted or unknown, bool(accepted))
 
 
 def _listed(templates: Sequence[Template]) -> tuple[str, ...]:
@@ -180,7 +191,7 @@ class Talk:
         origin = state.origins.get(quantity) if quantity in state.values else len(state.done) - 1
         path = [] if origin is None else [step for step in state.path_to(origin) if step not in self._explained]
         self._explained |= set(path)
-        return state.steps(path)
+        return self._telling.steps(path, state)
 
     def _who(self, line: Line) -> dict[str, str] | None:
         """Whom the letters of a line name: N is the person last asked about."""
@@ -230,7 +241,7 @@ class Talk:
             told.append(Told(line, letters, values))
         origin = state.origins.get(self._asked)
         path = [] if origin is None else state.path_to(origin)
-        steps = state.steps(path)
+        steps = self._telling.steps(path, state)
         if not steps or steps[-1].equation.result == self._telling.state.values[self._asked]:
             return ()
         if len(steps) > LONGEST_CORRECTED:

@@ -147,7 +147,8 @@ def dialogues_tests(
     wanted = (kind,) if kind else kinds
     each = -(-count // len(wanted))
     rng = random.Random(f"dialogue tests {language} {kind} {seed}")
-    endless = _dialogues(Teller(rng, language, partial(may_test, holdout=holdout)), True)
+    teller = Teller(rng, language, partial(may_test, holdout=holdout))
+    endless = _dialogues(teller, True)
     found: dict[str, DialogueTest] = {}
     counts = Counter[TurnKind]()
     for dialogue in islice(endless, DIALOGUES_PER_TEST * count):
@@ -160,6 +161,7 @@ def dialogues_tests(
             test = _test(dialogue, min(suitable, key=lambda number: counts[dialogue.turns[number - 1].kind]))
             counts[test.kind] += str(test.messages) not in found
             found.setdefault(str(test.messages), test)
+            teller.use(step.equation for turn in dialogue.turns[: test.num_turns] for step in turn.steps)
         if sum(counts.values()) == each * len(wanted):
             break
     return list(found.values())[:count]

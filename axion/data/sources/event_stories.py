@@ -5,9 +5,11 @@ line that is a whole problem. Each formula that applies is a step. The reasoning
 depends: what the others did is part of the puzzle, not of its solution.
 """
 
+import math
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from typing import NamedTuple
@@ -55,7 +57,12 @@ class Story:
 class Done:
     """A step that a story took."""
 
-    step: Step
+    equation: Equation
+    formula: Formula
+    letters: dict[str, str]
+    """Whom the letters of its sentence name."""
+    numbers: dict[str, int]
+    """Those of its sentence."""
     parents: tuple[int, ...]
     """Indices of the steps whose results it reads."""
 
@@ -73,10 +80,6 @@ class State:
     def path_to(self, last: int) -> list[int]:
         """A step and all on which it depends, in their order: indices of `done`."""
         return sorted(self._ancestors(last))
-
-    def steps(self, path: list[int]) -> tuple[Step, ...]:
-        """The steps of these indices."""
-        return tuple(self.done[index].step for index in path)
 
     def _ancestors(self, step: int) -> set[int]:
         return {step}.union(*map(self._ancestors, self.done[step].parents))
@@ -112,10 +115,21 @@ class Teller:
     ):
         self.rng, self.language = rng, language
         self.prefers = prefers
+        self._uses = Counter[tuple[int, int]]()
 
     def tell(self, world: World, lines: Sequence[Line]) -> Story | None:
         """A story from these lines of the world, or None where the draw leads nowhere."""
         return Telling(self, world, lines).story()
+
+    def drawback(self, equations: Iterable[Equation]) -> float:
+        """How little the equations are wanted: 0 at best, more the oftener their operands were used before."""
+        if self.prefers is None:
+            return 0
+        return max((self._uses[_pair(each)] if self.prefers(each) else math.inf for each in equations), default=0)
+
+    def use(self, equations: Iterable[Equation]) -> None:
+        """Remembers the operands, so that others are drawn before them."""
+        self._uses.update(map(_pair, equations))
 
     def people(self) -> list[tuple[str, int]]:
         """Three names, each with 0 for a man's and 1 for a woman's."""
@@ -127,6 +141,10 @@ class Teller:
         slots = {letter: range(low, high + 1, step) for letter, (low, high, step) in line.slots.items()}
         for _ in range(TRIES if slots else 1):
             yield {letter: self.rng.choice(numbers) for letter, numbers in slots.items()}
+
+
+def _pair(equation: Equation) -> tuple[int, int]:
+    return min(equation.left, equation.right), max(equation.left, equation.right)
 
 
 class Telling:
@@ -148,7 +166,7 @@ class Telling:
         if last is None:
             return None
         sentences = self._sentences()
-        steps = self.state.steps(self.state.path_to(last))
+        steps = self.steps(self.state.path_to(last), self.state)
         line, _, numbers = self.told[-1]
         answer = SLOT.sub(lambda match: str(numbers[match[1]]), line.answer) or str(steps[-1].equation.result)
         if self._can_start(line) and self.rng.random() < QUESTION_FIRST_SHARE:
@@ -217,13 +235,13 @@ class Telling:
 
     def work_out(self, line: Line, letters: dict[str, str]) -> bool:
         """Draws the line's numbers until they work out, and looks a while for equations that the teller prefers."""
-        found = None
+        found, fewest = None, math.inf
         for numbers in self.teller.draw(line):
             if after := self.apply(self.state, line, letters, numbers):
-                found = found or after
-                new = after[0].done[len(self.state.done) :]
-                if self.teller.prefers is None or all(self.teller.prefers(done.step.equation) for done in new):
-                    found = after
+                drawback = self.teller.drawback(done.equation for done in after[0].done[len(self.state.done) :])
+                if found is None or drawback < fewest:
+                    found, fewest = after, drawback
+                if drawback == 0:
                     break
         if found:
             self.state, values = found
@@ -281,7 +299,7 @@ class Telling:
             if equation is None or not RESULTS[0] <= equation.result <= RESULTS[1]:
                 return None
             parents = tuple(origin for origin in origins if origin is not None)
-            state.done.append(Done(Step(equation, self._step_text(formula, letters, numbers)), parents))
+            state.done.append(Done(equation, formula, letters, numbers, parents))
             state.values[key], state.origins[key] = equation.result, len(state.done) - 1
         own = {letter: value for letter, value in state.values.items() if len(letter) == 1 and letter.islower()}
         for letter in own:
@@ -305,8 +323,13 @@ class Telling:
             before, role = people, line.role
         return sentences
 
-    def _step_text(self, formula: Formula, letters: dict[str, str], numbers: dict[str, int]) -> str:
-        return self.fill(self.rng.choice(self.world.step_texts(formula)), letters, numbers)
+    def steps(self, path: Sequence[int], state: State) -> tuple[Step, ...]:
+        """The steps of these indices, in words."""
+        return tuple(self._step(state.done[index]) for index in path)
+
+    def _step(self, done: Done) -> Step:
+        text = self.rng.choice(self.world.step_texts(done.formula))
+        return Step(done.equation, self.fill(text, done.letters, done.numbers))
 
     def fill(self, template: str, letters: dict[str, str], numbers: dict[str, int]) -> str:
         """Fills in numbers, names, nouns, and of every [masculine|feminine] the form that agrees."""

@@ -117,6 +117,7 @@ def events_tests(language: str, count: int, seed: int, holdout: float = 0.05, st
         pairs = [(step.equation.left, step.equation.right) for step in story.steps]
         if steps in (None, len(story.steps)) and any(is_held_out(*pair, holdout) for pair in pairs):
             found.setdefault(story.problem.question, story)
+            teller.use(step.equation for step in story.steps)
         if len(found) == count:
             break
     return list(found.values())
