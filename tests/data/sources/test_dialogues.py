@@ -8,10 +8,10 @@ import pytest
 from axion.data.holdout import is_held_out, shows_held_out
 from axion.data.prepare import prepare
 from axion.data.recipe import DataRecipe
-from axion.data.sources.dialogue_turns import Expected, TurnKind, read_topics
+from axion.data.sources.dialogue_turns import Expected, TurnKind, read_topics, topics
 from axion.data.sources.dialogues import Dialogue, Dialogues, DialogueTest, dialogues, dialogues_tests
 from axion.data.sources.event_lines import read_worlds
-from axion.data.templates import LANGUAGES
+from axion.data.templates import LANGUAGES, parse_templates
 from axion.errors import AxionError
 from tests.data.conftest import digest
 
@@ -39,14 +39,28 @@ def lines_of(language, *roles):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_how_much_is_written(language):
-    """At least 150 turns of small talk, 150 that can't be known, and 60 that follow, a third of each held out."""
+    """At least 250 turns of small talk, 250 that can't be known, and 60 that follow, a third of each held out."""
     topics = read_topics(language)
     known = [user for topic in topics if topic.can_be_known for user in topic.users]
     unknown = [user for topic in topics if not topic.can_be_known for user in topic.users]
     follow_ups = [line.template for line in lines_of(language, "follow", "fix", "why")]
-    assert len(known) >= 150 and len(unknown) >= 150 and len(follow_ups) >= 60
+    assert len(known) >= 250 and len(unknown) >= 250 and len(follow_ups) >= 60
     for templates in (known, unknown, follow_ups):
         assert 0.25 < sum(template.is_held_out for template in templates) / len(templates) < 0.42
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[pets]\nuser | My cat!\nreplay | Nice.", "s.txt, line 3: a line of small talk begins with one of user, reply"),
+        ("[pets]\nMy cat!", "s.txt, line 2: a line of small talk begins"),
+        ("[unknown]\naccept | no idea\n[pets]\nuser | My cat!", r"s.txt, line 4: \[pets\] needs user and reply lines"),
+        ("[pets]\nuser | My cat!\nreply | Nice.", r"s.txt, line 2: \[pets\] needs an accept line, here or in \[unknown\]"),
+    ],
+)
+def test_lines_of_small_talk_that_do_not_fit_are_refused(text, message):
+    with pytest.raises(AxionError, match=f"^{message}"):
+        topics(parse_templates(text, "s.txt"))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

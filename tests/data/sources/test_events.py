@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections import Counter
 
 import pytest
 
@@ -32,10 +33,8 @@ def lines_of(language):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_at_least_300_sentences_of_which_a_third_is_held_out(language):
-    lines = lines_of(language)
-    assert len(lines) >= 300
-    assert 0.27 < sum(line.template.is_held_out for line in lines) / len(lines) < 0.4
+def test_at_least_1000_sentences(language):
+    assert len(lines_of(language)) >= 1_000
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -106,6 +105,16 @@ def test_tests_of_a_number_of_steps(language):
     assert [len(story.steps) for story in found] == [3] * 5
     assert {story.problem.language for story in found} == {language}
     assert found == events_tests(language, 5, seed=1, steps=3) != events_tests(language, 5, seed=2, steps=3)
+
+
+def test_tests_vary_their_held_out_pairs():
+    pairs = Counter(
+        (step.equation.left, step.equation.right)
+        for story in events_tests("en", 60, seed=2)
+        for step in story.steps
+        if is_held_out(step.equation.left, step.equation.right, HOLDOUT)
+    )
+    assert len(pairs) > 40 and max(pairs.values()) <= 6
 
 
 def test_tests_refuse_what_there_is_not():
