@@ -22,6 +22,8 @@ from axion.data.templates.slots import NAMES
 
 RESULTS = (2, 999)
 """At least 2, so that every noun stays plural."""
+AMOUNT, CAPACITY = "X", "C"
+"""Letters of quantities of which the first never exceeds the second: passengers and seats."""
 TRIES = 40
 """How often numbers are drawn for a sentence before another sentence is chosen."""
 EVENTS_SHARE = (0.1, 0.4, 0.3, 0.15, 0.05)
@@ -125,11 +127,15 @@ class Teller:
         """How little the equations are wanted: 0 at best, more the oftener their operands were used before."""
         if self.prefers is None:
             return 0
-        return max((self._uses[_pair(each)] if self.prefers(each) else math.inf for each in equations), default=0)
+        return max((self.uses(each) if self.prefers(each) else math.inf for each in equations), default=0)
 
     def use(self, equations: Iterable[Equation]) -> None:
         """Remembers the operands, so that others are drawn before them."""
         self._uses.update(map(_pair, equations))
+
+    def uses(self, equation: Equation) -> int:
+        """How often its operands were used."""
+        return self._uses[_pair(equation)]
 
     def people(self) -> list[tuple[str, int]]:
         """Three names, each with 0 for a man's and 1 for a woman's."""
@@ -301,6 +307,8 @@ class Telling:
             parents = tuple(origin for origin in origins if origin is not None)
             state.done.append(Done(equation, formula, letters, numbers, parents))
             state.values[key], state.origins[key] = equation.result, len(state.done) - 1
+        if state.values.get(AMOUNT, 0) > state.values.get(CAPACITY, math.inf):
+            return None
         own = {letter: value for letter, value in state.values.items() if len(letter) == 1 and letter.islower()}
         for letter in own:
             del state.values[letter]

@@ -99,7 +99,7 @@ class Stories(FileSource):
     """Synthetic one-step stories, and problems that people wrote with other numbers."""
 
     kind: Literal["stories"] = "stories"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     """Increase it when the problems of the same settings, files and seed, their order, text or split change."""
     label: ClassVar[str] = "synthetic one-step stories, Portuguese and English"
     form = "problem"

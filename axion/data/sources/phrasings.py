@@ -67,7 +67,7 @@ class Phrasings(Source):
     """Synthetic arithmetic in many phrasings."""
 
     kind: Literal["phrasings"] = "phrasings"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     """Increase it when the problems of the same settings and seed, their order, text or split change."""
     label: ClassVar[str] = "synthetic arithmetic as people ask it, Portuguese and English"
     form = "problem"
