@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import permutations, product
 from typing import NamedTuple
 
 from axion.data.format import Equation, Problem
@@ -117,6 +117,7 @@ class Teller:
     ):
         self.rng, self.language = rng, language
         self.prefers = prefers
+        self.most_uses = 0
         self._uses = Counter[tuple[int, int]]()
 
     def tell(self, world: World, lines: Sequence[Line]) -> Story | None:
@@ -124,10 +125,11 @@ class Teller:
         return Telling(self, world, lines).story()
 
     def drawback(self, equations: Iterable[Equation]) -> float:
-        """How little the equations are wanted: 0 at best, more the oftener their operands were used before."""
+        """How little the equations are wanted: 0 at best, more if their operands were used more than `most_uses` times."""
         if self.prefers is None:
             return 0
-        return max((self.uses(each) if self.prefers(each) else math.inf for each in equations), default=0)
+        uses = (self.uses(each) if self.prefers(each) else math.inf for each in equations)
+        return max(self.most_uses, *uses) - self.most_uses
 
     def use(self, equations: Iterable[Equation]) -> None:
         """Remembers the operands, so that others are drawn before them."""
@@ -143,10 +145,15 @@ class Teller:
         return self.rng.sample(named, 3)
 
     def draw(self, line: Line) -> Iterator[dict[str, int]]:
-        """Numbers for the slots of a line, again and again."""
+        """Numbers for the slots of a line, again and again; where there are few, each of them once."""
         slots = {letter: range(low, high + 1, step) for letter, (low, high, step) in line.slots.items()}
-        for _ in range(TRIES if slots else 1):
-            yield {letter: self.rng.choice(numbers) for letter, numbers in slots.items()}
+        if math.prod(map(len, slots.values())) > TRIES:
+            for _ in range(TRIES):
+                yield {letter: self.rng.choice(numbers) for letter, numbers in slots.items()}
+        else:
+            every = list(product(*slots.values()))
+            for numbers in self.rng.sample(every, len(every)):
+                yield dict(zip(slots, numbers, strict=True))
 
 
 def _pair(equation: Equation) -> tuple[int, int]:

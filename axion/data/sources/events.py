@@ -116,8 +116,8 @@ def events_tests(language: str, count: int, seed: int, holdout: float = 0.05, st
     for number, story in enumerate(islice(_stories(teller, held_out=True), STORIES_PER_TEST * count)):
         equations = [step.equation for step in story.steps]
         held_out = [each for each in equations if is_held_out(each.left, each.right, holdout)]
-        most_uses = number // count  # so that few pairs do not make most of the tests
-        if steps in (None, len(story.steps)) and any(teller.uses(each) <= most_uses for each in held_out):
+        teller.most_uses = number // count  # so that few pairs do not make most of the tests
+        if steps in (None, len(story.steps)) and any(teller.uses(each) <= teller.most_uses for each in held_out):
             found.setdefault(story.problem.question, story)
             teller.use(equations)
         if len(found) == count:

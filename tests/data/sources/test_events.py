@@ -44,7 +44,7 @@ def test_every_sentence_can_be_told(language):
     teller = Teller(rng, language)
     for world in read_worlds(language):
         for line in world.lines:
-            told = next((text for _ in range(99) if (text := tell_alone(teller, world, line, rng))), None)
+            told = next((text for _ in range(500) if (text := tell_alone(teller, world, line, rng))), None)
             assert told, f"{line.template.where}: {line.text}"
             assert not re.search(r"[{}\[\]|]|  | [.,?]", told)
 
@@ -141,7 +141,7 @@ def test_count_and_seed(stories):
 def test_the_output_matches_its_version():
     """If you change the problems, increase Events.version and update this digest."""
     source = Events(count=300, reasoning=0.8)
-    assert (source.version, digest(source)) == (2, "51ec2515fcbc42ea")
+    assert (source.version, digest(source)) == (3, "a172da56cf561add")
 
 
 # --- The format of the lines ------------------------------------------------------------------------------------------

@@ -114,19 +114,19 @@ def test_documents_are_split_by_their_text():
 def test_a_sample_that_was_read_by_hand():
     asked = [(each.question, each.answer) for each in Phrasings(count=6).problems(11, HOLDOUT)]
     assert asked == [
-        ("do you know how much 41x50 is", "2050"),
-        ("find the value of 249*888.", "221112"),
-        ("770-363 é igual a quanto?", "407"),
-        ("if i type 257 − 121 into a calculator, what dos it show", "136"),
-        ("Oi, quanto e 6/3", "2"),
-        ("Do 986 over 34 for me.", "29"),
+        ("could you please solve 41x50", "2050"),
+        ("please calculate 249*888.", "221112"),
+        ("Quanto fica 770-363?", "407"),
+        ("now try 257 − 121", "136"),
+        ("I need the answer to 160 * 641.", "102560"),
+        ("Efetue 297 - 122.", "175"),
     ]
 
 
 def test_the_output_matches_its_version():
     """If you change the problems, increase Phrasings.version and update this digest."""
     source = Phrasings(count=1500)
-    assert (source.version, digest(source)) == (2, "d4b315f8f86ca26f")
+    assert (source.version, digest(source)) == (3, "ffeb096074c70ed9")
 
 
 # --- Careless typing --------------------------------------------------------------------------------------------------
