@@ -125,11 +125,11 @@ class Teller:
         return Telling(self, world, lines).story()
 
     def drawback(self, equations: Iterable[Equation]) -> float:
-        """How little the equations are wanted: 0 at best, more if their operands were used more than `most_uses` times."""
+        """How little the equations are wanted: 0 at best, more where operands were used more than `most_uses` times."""
         if self.prefers is None:
             return 0
         uses = (self.uses(each) if self.prefers(each) else math.inf for each in equations)
-        return max(self.most_uses, *uses) - self.most_uses
+        return max(0, max(uses, default=0) - self.most_uses)
 
     def use(self, equations: Iterable[Equation]) -> None:
         """Remembers the operands, so that others are drawn before them."""
