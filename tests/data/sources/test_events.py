@@ -182,6 +182,26 @@ def pronouns_out(story):
     return re.sub(r"\b(He|She) gives", f"{owner} gives", story.problem.question)
 
 
+BUS = """
+[bus]
+world | - | - | a test
+step | X | {=} people.
+opening | C = s ; X = s - a | Of {s:20-30} seats, {a:2-15} are free.
+event | X = X + b | {b:5-20} people get on.
+closing | X | How many people are on the bus?
+"""
+
+
+def test_nothing_exceeds_its_capacity():
+    (world,) = worlds(parse_templates(BUS, "bus.txt"))
+    teller = Teller(random.Random(0), "en")
+    told = [story for _ in range(100) if (story := teller.tell(world, world.lines))]
+    assert any("get on" in story.problem.question for story in told)
+    for story in told:
+        seats = re.search(r"Of (\d+) seats", story.problem.question)
+        assert seats and int(story.problem.answer) <= int(seats[1]), story.problem.question
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
