@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from transformers.cache_utils import DynamicCache
 
-from axion.data.format import prompt
+from axion.data.format import CHOICE, prompt
 from axion.data.openings import openings
 from axion.data.prepare import Prepared
 from axion.errors import AxionError
@@ -30,6 +30,8 @@ FORMAT = 1
 NUM_PROMPTS = 5
 NEW_TOKENS = 32
 """The most tokens of an answer."""
+THINKING_TOKENS = 64
+"""The same for a model that chooses to think first; enough for a sum of two digits."""
 FEWEST_STEPS = 150
 """Optimizer steps between two recordings, each of which takes about as long as one or two steps: 1.5 in v0.1. Shorter
 runs record none."""
@@ -41,7 +43,7 @@ QUESTIONS = (
     ("Ana tem 8 laranjas e ganha 5. Quantas laranjas ela tem agora?", False),
     ("Tom has 12 apples. He gives 7 to Ana. How many apples does Tom have now?", True),
 )
-"""What a model that is trained on problems is asked, and whether with its reasoning first."""
+"""What a model that is trained on problems is asked, and whether with its reasoning first, unless it chooses itself."""
 CHAT = (
     "Quem é você?",
     "What is your name?",
@@ -72,7 +74,8 @@ def history_prompts(data: Prepared, name: str) -> list[Prompt]:
         texts = [conversation_prompt(data.tokenizer, turn, name) for turn in turns]
         return [Prompt(text, question) for text, question in zip(texts, CHAT, strict=True)]
     if data.data.has_problems:
-        return [Prompt(prompt(question, reasoning), question) for question, reasoning in QUESTIONS]
+        chooses = data.data.teaches_thinking
+        return [Prompt(prompt(question, None if chooses else first), question) for question, first in QUESTIONS]
     return [Prompt(text, text) for text in openings(data, NUM_PROMPTS)]
 
 
@@ -98,6 +101,8 @@ class History:
         encoded = [(each, ids) for each, ids in encoded if len(ids) <= room]
         self.prompts, self._ids = [each for each, _ in encoded], [ids for _, ids in encoded]
         ends = generation_config(model.config, data.tokenizer).eos_token_id
+        thinks = any(each.text.endswith(CHOICE) for each in self.prompts)
+        self._new_tokens = THINKING_TOKENS if thinks else NEW_TOKENS
         self._ends = {*ends} if isinstance(ends, list) else {ends}
         self._checkpoints: list[dict] = []
 
@@ -124,7 +129,7 @@ class History:
     def record(self, step: int, tokens: int, val_loss: float | None) -> None:
         """Adds the answers of the model as it is now."""
         with evaluating(self.model):
-            written = write_greedily(self.model, self._ids, self._ends, NEW_TOKENS)
+            written = write_greedily(self.model, self._ids, self._ends, self._new_tokens)
         answers = [
             self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in written
         ]

@@ -73,6 +73,7 @@ def render_card(info: dict) -> str:
             loss_data=_loss_data(info),
             ways=_ways_of_asking(info["results"]),
             template_prompt=TEMPLATE_PROMPT,
+            chooses=any(getattr(source, "thinking", False) for source in sources_of(info["data"])),
             prompt=example_prompt(info),
             problems=is_of_problems(info),
             hub_problems=info["dataset"] is not None and is_of_problems(info),

@@ -32,6 +32,11 @@ SAMPLE_PROMPTS = (
     prompt("Tom has 12 apples. He buys 15 more and gives 7 to Ana. How many apples does Tom have now?", reasoning=True),
 )
 """The prompts of a card's sample outputs, for a model that was trained on problems."""
+THINKING_PROMPTS = (
+    prompt("Quanto é 47 + 38?", reasoning=None),
+    prompt("Tom has 12 apples. He buys 15 more. How many apples does Tom have now?", reasoning=None),
+)
+"""The same for a model that chooses between answering at once and thinking first."""
 SAMPLE_TOKENS = 120
 TEXT_SAMPLING = Sampling(temperature=0.8, top_p=0.95, seed=1, max_new_tokens=SAMPLE_TOKENS)
 """How a model of text continues openings: the likeliest words alone repeat themselves."""
@@ -136,17 +141,18 @@ def measure_missing(folder: Path) -> dict:
 def write_samples(release: Release) -> list[dict]:
     """What a model writes: "prompt" and "output", one for each prompt.
 
-    A model that was taught to chat answers QUESTIONS greedily, and a model of problems SAMPLE_PROMPTS. A model of text
-    continues openings of held-out text, sampled,
-    with "temperature", "top_p" and "seed" beside them.
+    A model that was taught to chat answers QUESTIONS greedily, and a model of problems SAMPLE_PROMPTS, or
+    THINKING_PROMPTS. A model of text continues openings of held-out text, sampled, with "temperature", "top_p" and
+    "seed" beside them.
     """
     if can_chat(release.tokenizer):
         return [
             {"prompt": f"user: {asked}\nassistant: ", "output": answer_question(release, asked)} for asked in QUESTIONS
         ]
     if not release.openings:
-        texts = complete(release, SAMPLE_PROMPTS, SAMPLE_TOKENS)
-        return [{"prompt": asked, "output": text} for asked, text in zip(SAMPLE_PROMPTS, texts, strict=True)]
+        prompts = THINKING_PROMPTS if release.thinks else SAMPLE_PROMPTS
+        texts = complete(release, prompts, SAMPLE_TOKENS)
+        return [{"prompt": asked, "output": text} for asked, text in zip(prompts, texts, strict=True)]
     settings = {name: getattr(TEXT_SAMPLING, name) for name in ("temperature", "top_p", "seed")}
     return [
         {"prompt": opening, "output": continue_text(release, opening), **settings}
@@ -185,12 +191,13 @@ def _read_kept(run: Path, key: dict[str, str]) -> dict:
 
 def _key(run: Path, data: DataRecipe) -> dict[str, str]:
     """What the results depend on."""
+    thinking = [THINKING_PROMPTS] if data.teaches_thinking else []
     return {
         "weights": remembered_sha256(run / "final" / "model.safetensors"),
         "data": fingerprint([data.settings(), _identify(data.local_paths()), _identify(data.test_paths())]),
         "measure": code_fingerprint("axion.evaluation.evaluate"),
         "samples": fingerprint(
-            [SAMPLE_PROMPTS, SAMPLE_TOKENS, asdict(TEXT_SAMPLING), TEXT_SAMPLES, QUESTIONS, NUM_DOCUMENTS]
+            [SAMPLE_PROMPTS, SAMPLE_TOKENS, asdict(TEXT_SAMPLING), TEXT_SAMPLES, QUESTIONS, NUM_DOCUMENTS, *thinking]
         ),
     }
 

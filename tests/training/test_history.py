@@ -7,6 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from axion.data.format import prompt
+from axion.data.recipe import DataRecipe
 from axion.data.sources.chat import CHAT_TEMPLATE
 from axion.errors import AxionError
 from axion.files import read_json, write_json
@@ -102,6 +104,9 @@ def test_the_prompts_are_of_the_kind_of_the_data(tiny_release, monkeypatch):
     prompts = history_prompts(SimpleNamespace(data=kind, tokenizer=tokenizer), "tiny")
     assert [each.shown for each in prompts] == [*CHAT]
     assert all(each.shown in each.text and each.text.endswith("<|assistant|>") for each in prompts)
+
+    asked = SimpleNamespace(data=DataRecipe(sources=({"kind": "events", "thinking": True},)), tokenizer=tokenizer)
+    assert [each.text for each in history_prompts(asked, "tiny")] == [prompt(each, None) for each, _ in QUESTIONS]
 
     monkeypatch.setattr(history, "openings", lambda data, count: [f"Once {number}" for number in range(count)])
     kind.has_chats = False

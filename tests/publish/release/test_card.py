@@ -383,3 +383,10 @@ def test_metadata_that_the_hub_would_refuse_is_an_error_before_training(override
     with pytest.raises(AxionError, match=message) as caught:
         check_metadata(load_recipe("axion1-v0.1", [override]))
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_chooses_to_think_may_be_asked_without_a_heading(info):
+    said = "the model chooses the heading by itself"
+    assert said not in render_card(info)
+    info["data"]["sources"] = [*info["data"].get("sources", []), {"kind": "phrasings", "thinking": True}]
+    assert said in render_card(info)
