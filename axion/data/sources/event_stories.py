@@ -248,18 +248,21 @@ class Telling:
 
     def work_out(self, line: Line, letters: dict[str, str]) -> bool:
         """Draws the line's numbers until they work out, and looks a while for equations that the teller prefers."""
-        found, fewest = None, math.inf
+        best: dict[str, int] | None = None
+        fewest = math.inf
         for numbers in self.teller.draw(line):
-            if after := self.apply(self.state, line, letters, numbers):
-                drawback = self.teller.drawback(done.equation for done in after[0].done[len(self.state.done) :])
-                if found is None or drawback < fewest:
-                    found, fewest = after, drawback
-                if drawback == 0:
-                    break
-        if found:
-            self.state, values = found
+            if (results := self._results(self.state, line, letters, numbers)) is None:
+                continue
+            drawback = self.teller.drawback(result for result in results if isinstance(result, Equation))
+            if best is None or drawback < fewest:
+                best, fewest = numbers, drawback
+            if drawback == 0:
+                break
+        after = None if best is None else self.apply(self.state, line, letters, best)
+        if after:
+            self.state, values = after
             self.told.append(Told(line, letters, values))
-        return found is not None
+        return after is not None
 
     def _may_lead(self, line: Line, name: str, mentioned: list[str]) -> bool:
         """Whether the line may be about this person first. One whose quantity it does not change was told of before."""
@@ -294,32 +297,52 @@ class Telling:
         A formula that reads a quantity that nobody knows leaves its target unknown: who gets five marbles from somebody
         may have any number of them.
         """
+        if (results := self._results(before, line, letters, numbers)) is None:
+            return None
         state = before.copy()
         state.values |= numbers
         state.origins |= dict.fromkeys(numbers)
-        for formula in line.formulas:
+        for formula, result in zip(line.formulas, results, strict=True):
             key = letters.get(formula.target, formula.target)
             operands = [letters.get(operand, operand) for operand in (formula.left, formula.right) if operand]
-            if not all(operand in state.values or operand.isdigit() for operand in operands):
+            if result is None:
                 state.values.pop(key, None)
-                continue
-            values = [state.values[operand] if operand in state.values else int(operand) for operand in operands]
-            origins = [state.origins.get(operand) for operand in operands]
-            if not formula.sign:
-                state.values[key], state.origins[key] = values[0], origins[0]
-                continue
-            equation = work_out(values[0], formula.sign, values[1])
-            if equation is None or not RESULTS[0] <= equation.result <= RESULTS[1]:
-                return None
-            parents = tuple(origin for origin in origins if origin is not None)
-            state.done.append(Done(equation, formula, letters, numbers, parents))
-            state.values[key], state.origins[key] = equation.result, len(state.done) - 1
-        if state.values.get(AMOUNT, 0) > state.values.get(CAPACITY, math.inf):
-            return None
+            elif isinstance(result, int):
+                state.values[key], state.origins[key] = result, state.origins.get(operands[0])
+            else:
+                parents = tuple(origin for each in operands if (origin := state.origins.get(each)) is not None)
+                state.done.append(Done(result, formula, letters, numbers, parents))
+                state.values[key], state.origins[key] = result.result, len(state.done) - 1
         own = {letter: value for letter, value in state.values.items() if len(letter) == 1 and letter.islower()}
         for letter in own:
             del state.values[letter]
         return state, own
+
+    def _results(
+        self, before: State, line: Line, letters: dict[str, str], numbers: dict[str, int]
+    ) -> list[Equation | int | None] | None:
+        """What each formula gives: an equation, the value that it names, or None where that stays unknown.
+
+        None where the numbers do not work out.
+        """
+        values = before.values | numbers
+        results: list[Equation | int | None] = []
+        for formula in line.formulas:
+            operands = [letters.get(operand, operand) for operand in (formula.left, formula.right) if operand]
+            read = [values[each] if each in values else int(each) if each.isdigit() else None for each in operands]
+            known = [each for each in read if each is not None]
+            result = None
+            if len(known) == len(operands):
+                result = work_out(known[0], formula.sign, known[1]) if formula.sign else known[0]
+                if result is None or (isinstance(result, Equation) and not RESULTS[0] <= result.result <= RESULTS[1]):
+                    return None
+            results.append(result)
+            key = letters.get(formula.target, formula.target)
+            if result is None:
+                values.pop(key, None)
+            else:
+                values[key] = result.result if isinstance(result, Equation) else result
+        return None if values.get(AMOUNT, 0) > values.get(CAPACITY, math.inf) else results
 
     # --- The text -----------------------------------------------------------------------------------------------------
 
