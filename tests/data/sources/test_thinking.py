@@ -114,7 +114,7 @@ def test_real_problems_come_several_times_where_generated_ones_come_once(tmp_pat
 def test_problems_that_people_wrote_are_thought_through_in_whole_numbers(tmp_path):
     rows = [
         {
-            "question": "Ann got number1 figs more than number0.",
+            "question": "Bob got number1 figs more than number0.",
             "numbers": [41, 12],
             "equation": "+ number0 number1",
         },
@@ -134,7 +134,7 @@ def test_problems_that_people_wrote_are_thought_through_in_whole_numbers(tmp_pat
     source = Stories(count=20, thinking=True, reasoning=1.0, file_share=1.0, careless=0)
     usable = source.model_copy(update={"files": [str(write_jsonl(tmp_path / "a.jsonl", rows))]})
     told = [problem.question for problem in usable.problems(0, 0)]
-    assert len(told) == 20 and all(question.startswith("Ann got") for question in told)
+    assert len(told) == 20 and all(question.startswith("Bob got") for question in told)
     none = source.model_copy(update={"files": [str(write_jsonl(tmp_path / "b.jsonl", rows[1:]))]})
     with pytest.raises(AxionError, match="whole numbers"):
         list(none.problems(0, 0))
