@@ -226,16 +226,25 @@ def check(
 @app.command()
 def refresh(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A release folder.")],
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="What is measured where the release has no results of it, as for `axion eval`."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder of local copies of data, as for `axion eval`."),
+    ] = None,
 ) -> None:
-    """Bring a release folder up to date: code, card, and results of newer tasks. The weights stay."""
+    """Bring a release folder up to date: code, card, held-out documents, results of newer tasks. The weights stay."""
     from publish.manifest import check_release
     from publish.release import build
-    from publish.release.measure import measure_missing
+    from publish.release.measure import measure_missing, missing_held_out
 
     _quiet()
     info = check_release(folder)
-    measured = measure_missing(folder)
-    build.refresh(folder, info["repo_id"], folder, info.get("exports", ()), info.get("space"), measured)
+    names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
+    measured, texts = measure_missing(folder, names, data), missing_held_out(folder, data)
+    build.refresh(folder, info["repo_id"], folder, info.get("exports", ()), info.get("space"), measured, texts)
     print(f"{folder} is up to date")
 
 

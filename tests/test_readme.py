@@ -125,8 +125,8 @@ def test_params_runs(printed):
 
 def test_generate_runs(bundled, printed):
     for line in commands("python -m axion generate axion1-v0.1"):
-        line = ["axion1-v0.1", *line]
-        assert "experts that read the" in printed(run, app, ["generate", *line])
+        text = printed(run, app, ["generate", "axion1-v0.1", *line])
+        assert text.strip() and ("experts that read the" in text) == ("--show-experts" in line)
 
 
 @pytest.mark.slow

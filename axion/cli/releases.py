@@ -176,7 +176,17 @@ def evaluate(
             metavar="DIR",
             help="A folder of local copies, each read where it is there: gsm8k/train.jsonl, gsm8k/test.jsonl, "
             "text_en/tinystories_sample.txt, text_en/grimm_household_tales.txt, text_en/african_storybook_en.txt, "
-            "text_pt/african_storybook_pt.txt, eval/singleop.jsonl.",
+            "text_pt/african_storybook_pt.txt, text_pt/machado_contos_part.txt, text_pt/machado_romances.txt, "
+            "text_pt/ptwiki_valid.txt, eval/singleop.jsonl, eval/BLiMP.zip, eval/arc_easy.jsonl.",
+        ),
+    ] = None,
+    lm_eval: Annotated[
+        Path | None,
+        typer.Option(
+            "--lm-eval",
+            metavar="DIR",
+            help="Instead of measuring, write the tasks for lm-eval-harness into a new folder, and print the command "
+            "that runs them there: validation, gsm8k_test, blimp, arc_easy, or those of them that --tasks names.",
         ),
     ] = None,
     loops: Loops = None,
@@ -184,7 +194,7 @@ def evaluate(
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Measure loss, right answers, expert load, speed and memory of a model, with 95% intervals.
+    """Measure loss, right answers, experts, calibration, speed and memory of a model, with 95% intervals.
 
     The held-out documents are those of the release's own recipe. A model that was trained on local files needs the same
     files again. A data set on the Hub can also be read from local copies: GSM8K with --data, any with
@@ -201,13 +211,27 @@ def evaluate(
     for note in trained_on.other_files():
         print(f"note: {note}", file=sys.stderr)
     names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
+    if lm_eval is not None:
+        from axion.evaluation.harness import TASKS, write_tasks
+        from axion.evaluation.subject import Subject, with_copies
+
+        if loops or weights != "fp32":
+            raise AxionError("lm-eval measures a release as it is: leave out --loops and --weights")
+        subject = Subject(opened, with_copies(trained_on, data) if data else trained_on, folder=data)
+        command = write_tasks(subject, names or [*TASKS], lm_eval)
+        print(json.dumps({"release": opened.name, "command": command}) if as_json else command)
+        return
     arguments = [release, *(("--loops", str(loops)) if loops else ())]
     arguments += ["--weights", weights] if weights != "fp32" else []
     arguments += ["--data", str(data)] if data else []
     arguments += [part for override in overrides or [] for part in ("--set", override)]
     progress = sys.stderr.isatty()
-    results = measure(opened, trained_on, names, progress, arguments=arguments, list_inapplicable=True, folder=data)
-    print(json.dumps({"release": opened.name, "results": results}) if as_json else results_table(results))
+    seconds: dict[str, float] = {}
+    results = measure(
+        opened, trained_on, names, progress, None, arguments, list_inapplicable=True, folder=data, seconds=seconds
+    )
+    content = {"release": opened.name, "results": results, "seconds": seconds}
+    print(json.dumps(content) if as_json else results_table(results))
 
 
 def export(

@@ -8,6 +8,7 @@ Text is generated greedily or with given seeds, so a second run gives the same r
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from axion.errors import AxionError
 from axion.evaluation.outcomes import without_outcomes
 from axion.evaluation.results import EARLIER_TASKS
 from axion.evaluation.subject import NotApplicable, NotAvailable, Subject, with_copies
-from axion.evaluation.tasks import CARD, READ_DATA, SETS, TASKS
+from axion.evaluation.tasks import CARD, QUICK, READ_DATA, SAMPLES, SETS, TASKS
 from axion.release import Release
 
 
@@ -31,6 +32,7 @@ def evaluate(
     folder: Path | None = None,
     strict: bool = True,
     keep_outcomes: bool = False,
+    seconds: dict[str, float] | None = None,
 ) -> dict:
     """Measures a release.
 
@@ -48,6 +50,7 @@ def evaluate(
         folder: where local copies lie, see `axion.evaluation.subject.COPIES`.
         strict: whether a task that `tasks` names has to apply and to have its data; else it is treated as in a set.
         keep_outcomes: whether the results have the outcomes too, see `axion.evaluation.outcomes`.
+        seconds: is given how long each task took.
 
     Returns:
         Task → its results, the "command" that repeats the measurement, for a looped model "num_loops" and for rounded
@@ -61,6 +64,7 @@ def evaluate(
     if unknown := sorted(named - set(TASKS)):
         raise AxionError(f"no task {unknown[0]!r}; known: {', '.join([*SETS, *TASKS])}")
     wanted = named.union(*(SETS[task] for task in tasks or () if task in SETS)) if tasks is not None else {*CARD}
+    in_full = named.union(*(SETS[task] for task in tasks or () if task in SETS and task != QUICK))
     subject = Subject(release, with_copies(data, folder) if folder else data, progress, folder)
     results, known = {}, known or {}
     variant = {"num_loops": release.config.num_loops} if release.config.num_shared_layers else {}
@@ -69,8 +73,9 @@ def evaluate(
         if task in known:
             results[task] = known[task]
             continue
+        is_sample, started = task in SAMPLES and task not in in_full, time.perf_counter()
         try:
-            figures = TASKS[task](subject)
+            figures = (SAMPLES if is_sample else TASKS)[task](subject)
         except NotApplicable as reason:
             if strict and task in named:
                 raise
@@ -83,5 +88,8 @@ def evaluate(
         else:
             files = data.file_options() if task in READ_DATA else []
             given = shlex.join(arguments or [release.name, *files])
-            results[task] = figures | variant | {"command": f"python -m axion eval {given} --tasks {task}"}
+            asked = QUICK if is_sample else task
+            results[task] = figures | variant | {"command": f"python -m axion eval {given} --tasks {asked}"}
+            if seconds is not None:
+                seconds[task] = round(time.perf_counter() - started, 2)
     return results if keep_outcomes else without_outcomes(results)

@@ -16,7 +16,7 @@ DRAWN_AT_ONCE = 2_000_000
 """Indices that are held in memory."""
 
 
-def wilson_interval(correct: int, total: int) -> list[float]:
+def wilson_interval(correct: float, total: int) -> list[float]:
     """Wilson's 95% score interval of a share, [low, high]; within 0 and 1, and not empty for shares of 0 or 1.
 
     Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209–212.

@@ -1,8 +1,9 @@
-"""Bits per byte on stories and tales that do not depend on what a model was trained on, from local copies."""
+"""Bits per byte on prose that does not depend on what a model was trained on, from local copies."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import accumulate
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from axion.checksums import identify
 from axion.data.recipe import DataRecipe
 from axion.data.sources import Text
+from axion.data.sources.text import DEFAULT_SEPARATOR
 from axion.evaluation.intervals import bits_interval
 from axion.evaluation.outcomes import OUTCOMES, Outcomes
 from axion.evaluation.subject import NotAvailable, Subject
@@ -18,6 +20,29 @@ from axion.training.validation import document_losses, total_loss
 
 CAP_BYTES = 256 * 1024
 """The most bytes of a file that are read, in whole documents, but at least one document."""
+
+
+_CHAPTER = re.compile(r"^(?=CAPÍTULO )", re.MULTILINE)
+_MARKUP = re.compile(r"(?<![^ ])[`']+|[`']{2,}(?![^ ])")
+_BEFORE_MARK = re.compile(r" +(?=[,.;:!?)\]%](?![^ \n,.;:!?)\]]))|(?<=[(\[]) +")
+
+
+def chapters(book: str) -> list[str]:
+    """A book in pieces that begin with a line such as `CAPÍTULO II`; one without chapters is whole."""
+    return [text for part in _CHAPTER.split(book) if (text := part.strip())]
+
+
+def as_written(article: str) -> list[str]:
+    """A text that has a blank around every word and mark, as it was written, but without quotation marks.
+
+    They are left out because those of the wiki's bold type cannot be told from others.
+    """
+    text = re.sub(" +", " ", _MARKUP.sub("", article))
+    return [_BEFORE_MARK.sub("", text).strip()]
+
+
+def _whole(text: str) -> list[str]:
+    return [text]
 
 
 class Prose(NamedTuple):
@@ -30,6 +55,10 @@ class Prose(NamedTuple):
     language: str
     hub_id: str | None = None
     """The data set on the Hub from whose train split it was cut."""
+    separator: str = DEFAULT_SEPARATOR
+    """What stands between two documents."""
+    documents: Callable[[str], list[str]] = _whole
+    """The documents of what stands between two separators."""
 
 
 TEXTS = (
@@ -37,7 +66,11 @@ TEXTS = (
     Prose("text_en/grimm_household_tales.txt", "Grimms' tales", "en"),
     Prose("text_en/african_storybook_en.txt", "African Storybook", "en"),
     Prose("text_pt/african_storybook_pt.txt", "African Storybook", "pt"),
+    Prose("text_pt/machado_contos_part.txt", "Machado de Assis, tales", "pt", documents=chapters),
+    Prose("text_pt/machado_romances.txt", "Machado de Assis, novels", "pt", documents=chapters),
+    Prose("text_pt/ptwiki_valid.txt", "Wikipedia", "pt", separator="\n", documents=as_written),
 )
+"""Stories for children and folk tales; tales and novels of the 19th century; articles of an encyclopedia."""
 
 
 class Held(NamedTuple):
@@ -63,8 +96,9 @@ def measure_prose(subject: Subject) -> dict:
 
 
 def _measure(subject: Subject, text: Prose, path: str) -> dict:
-    data = DataRecipe(sources=(Text(files=[path], language=text.language),))
-    texts = [document.text for document in data.sources[0].documents(data.split, data.seed)]
+    data = DataRecipe(sources=(Text(files=[path], language=text.language, separator=text.separator),))
+    read = data.sources[0].documents(data.split, data.seed)
+    texts = [part for document in read for part in text.documents(document.text)]
     sizes = [len(each.encode()) for each in texts]
     count = max(1, sum(total <= CAP_BYTES for total in accumulate(sizes)))
     ids = encode_documents(subject.release.tokenizer, texts[:count])

@@ -6,10 +6,12 @@ was taught to choose between the two is asked once, and chooses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+from typing import Any, NamedTuple
 
-from axion.data.format import Problem
+from axion.data.format import ANSWER_HEADING, Problem, parse_answer, prompt
 from axion.data.sources import Gsm8k
 from axion.data.sources.events import STEPS, events_tests
 from axion.data.sources.files import Record, read_records
@@ -18,6 +20,7 @@ from axion.data.sources.phrasings import OPERATIONS, phrasings_tests
 from axion.data.templates import LANGUAGES, read_templates
 from axion.errors import AxionError
 from axion.evaluation.answers import answer, score
+from axion.evaluation.intervals import bootstrap_interval
 from axion.evaluation.subject import NotApplicable, NotAvailable, Subject, available
 
 ANSWER_TOKENS = 12
@@ -29,13 +32,18 @@ REASONING_TOKENS = 256
 THINKING_TOKENS = 384
 """Enough for the working of a product of two numbers with three digits, and of a problem with five steps."""
 
+PHRASED = "arithmetic as asked"
 PHRASED_DIGITS = (1, 2, 3)
 PHRASED_PROMPTS = 50
-"""Problems per operation, number of digits and language."""
+"""Problems per operation, number of digits, language and way of typing."""
+TYPINGS = {"clean": 0.0, "careless": 1.0}
+"""How questions are typed → the share of them that `axion.data.templates.careless` types."""
 STORY_PROMPTS = 250
 """Stories per language."""
 EVENT_PROMPTS = 50
 """Problems per number of steps and language."""
+MAJORITY_SAMPLES, MAJORITY_TEMPERATURE = 8, 0.7
+"""Of the drawn answers of which the most frequent counts."""
 SINGLE_STEP_FILE = "eval/singleop.jsonl"
 SEED = 0
 
@@ -59,20 +67,52 @@ def _sums(subject: Subject, max_tokens: int, reasoning: bool) -> dict:
     return {"scores": scores}
 
 
+class Asked(NamedTuple):
+    """A problem, and what it is."""
+
+    described: dict[str, Any]
+    problem: Problem
+
+
+class DirectAnswer(NamedTuple):
+    """What a model wrote when it was asked for the answer alone."""
+
+    prompt: str
+    text: str
+    is_right: bool
+
+
 def measure_phrasings(subject: Subject) -> dict:
     """Exact answers to arithmetic in ways of asking that training holds out; also by each way of asking."""
-    subject.needs_problems()
-    holdout = subject.data.holdout_fraction
-    asked = [
-        ({"operation": sign, "digits": digits, "language": language}, problem)
-        for sign in OPERATIONS
-        for digits in PHRASED_DIGITS
-        for language in LANGUAGES
-        for problem in phrasings_tests(language, sign, digits, PHRASED_PROMPTS, SEED, holdout)
-    ]
-    answers = _ask_both_ways(subject, [problem for _, problem in asked], SUM_REASONING_TOKENS, "arithmetic as asked")
-    ways = [({"language": problem.language, "template": problem.template}, problem) for _, problem in asked]
+    asked = subject.once(phrased_questions)
+    problems = [problem for _, problem in asked]
+    answers = _ask_both_ways(subject, problems, SUM_REASONING_TOKENS, PHRASED, phrased_answers)
+    ways = [Asked({"language": each.language, "template": each.template}, each) for each in problems]
     return {"scores": _scores(asked, answers), "by_template": _scores(ways, answers)}
+
+
+def phrased_questions(subject: Subject) -> list[Asked]:
+    """Arithmetic in ways of asking that training holds out."""
+    subject.needs_problems()
+    kinds = product(TYPINGS, OPERATIONS, PHRASED_DIGITS, LANGUAGES)
+    return [
+        Asked({"typing": typing, "operation": sign, "digits": digits, "language": language}, problem)
+        for typing, sign, digits, language in kinds
+        for problem in phrasings_tests(
+            language, sign, digits, PHRASED_PROMPTS, SEED, subject.data.holdout_fraction, careless=TYPINGS[typing]
+        )
+    ]
+
+
+def phrased_answers(subject: Subject) -> list[DirectAnswer]:
+    """What the model answers directly to these questions."""
+    problems = [problem for _, problem in subject.once(phrased_questions)]
+    prompts = [prompt(problem.question) for problem in problems]
+    texts = subject.answers(prompts, ANSWER_TOKENS, label=PHRASED)
+    return [
+        DirectAnswer(asked, text, parse_answer(text) == parse_answer(problem.answer))
+        for asked, [text], problem in zip(prompts, texts, problems, strict=True)
+    ]
 
 
 def measure_stories(subject: Subject) -> dict:
@@ -82,9 +122,9 @@ def measure_stories(subject: Subject) -> dict:
     for language in LANGUAGES:
         kinds = {template.text: template.group for template in read_templates("stories", language)}
         problems = stories_tests(language, STORY_PROMPTS, SEED, subject.data.holdout_fraction)
-        found = [({"kind": kinds[problem.template], "language": language}, problem) for problem in problems]
+        found = [Asked({"kind": kinds[problem.template], "language": language}, problem) for problem in problems]
         order = [*dict.fromkeys(kinds.values())]
-        asked += sorted(found, key=lambda each: order.index(each[0]["kind"]))
+        asked += sorted(found, key=lambda each: order.index(each.described["kind"]))
     answers = _ask_both_ways(subject, [problem for _, problem in asked], SUM_REASONING_TOKENS, "stories")
     return {"scores": _scores(asked, answers)}
 
@@ -93,7 +133,7 @@ def measure_events(subject: Subject) -> dict:
     """Exact answers to problems of one to five steps from sentences that training holds out."""
     subject.needs_problems()
     asked = [
-        ({"steps": steps, "language": language}, story.problem)
+        Asked({"steps": steps, "language": language}, story.problem)
         for steps in range(STEPS[0], STEPS[1] + 1)
         for language in LANGUAGES
         for story in events_tests(language, EVENT_PROMPTS, SEED, subject.data.holdout_fraction, steps)
@@ -106,22 +146,53 @@ def measure_singleop(subject: Subject) -> dict:
     """Exact answers to English problems of one step that people wrote, MAWPS' SingleOp."""
     subject.needs_problems()
     records = read_records([subject.copy(SINGLE_STEP_FILE)], ("input", "target"))
-    asked = [({"language": "en"}, _written(record)) for record in records]
+    asked = [Asked({"language": "en"}, _written(record)) for record in records]
     answers = _ask_both_ways(subject, [problem for _, problem in asked], SUM_REASONING_TOKENS, "written problems")
     return {"data": "MAWPS SingleOp", "dataset": None, "scores": _scores(asked, answers)}
 
 
 def measure_gsm8k_test(subject: Subject) -> dict:
     """Exact answers to test problems in GSM8K's form, after the model's own reasoning."""
+    source, problems = subject.once(gsm8k_problems)
+    answers = answer(subject.release, problems, REASONING_TOKENS, True, "test problems", subject.progress)
+    return {**_gsm8k_data(source), **score(problems, answers)}
+
+
+def measure_gsm8k_majority(subject: Subject) -> dict:
+    """The same with the most frequent answer of several that are drawn; of equally frequent ones, that drawn first."""
+    source, problems = subject.once(gsm8k_problems)
+    prompts = [prompt(problem.question, reasoning=True) for problem in problems]
+    settings = {"samples": MAJORITY_SAMPLES, "temperature": MAJORITY_TEMPERATURE, "seed": SEED}
+    texts = subject.answers(prompts, REASONING_TOKENS, **settings, label="test problems, drawn")
+    drawn = [[parse_answer(text) for text in each if ANSWER_HEADING in text] for each in texts]
+    answers = [_most_frequent(each) for each in drawn]
+    right = [
+        sum(answer == parse_answer(problem.answer) for answer in each)
+        for problem, each in zip(problems, drawn, strict=True)
+    ]
+    single_interval = bootstrap_interval(right, [MAJORITY_SAMPLES] * len(right))
+    single = {"single_accuracy": sum(right) / MAJORITY_SAMPLES / len(right), "single_interval": single_interval}
+    return {**_gsm8k_data(source), **settings, **score(problems, answers), **single}
+
+
+def _most_frequent(answers: Sequence[str]) -> str:
+    """ "" where there are none."""
+    counts = Counter(filter(None, answers))
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+def gsm8k_problems(subject: Subject) -> tuple[Gsm8k, list[Problem]]:
+    """The recipe's source in GSM8K's form, and its test problems. Raises NotAvailable or NotApplicable."""
     source = subject.data.find(Gsm8k)
     if source is None:
         reason = "the recipe has no source of kind gsm8k"
         raise NotAvailable(reason) if subject.data.has_problems else NotApplicable(reason)
     with available(source.test_files or ()):
-        problems = list(source.problems("test"))
-    answers = answer(subject.release, problems, REASONING_TOKENS, True, "test problems", subject.progress)
-    dataset = source.hub_id if source.test_is_from_hub else None
-    return {"data": source.test_name, "dataset": dataset, **score(problems, answers)}
+        return source, list(source.problems("test"))
+
+
+def _gsm8k_data(source: Gsm8k) -> dict:
+    return {"data": source.test_name, "dataset": source.hub_id if source.test_is_from_hub else None}
 
 
 def _written(record: Record) -> Problem:
@@ -133,17 +204,30 @@ def _written(record: Record) -> Problem:
 
 
 def _ask_both_ways(
-    subject: Subject, problems: Sequence[Problem], tokens: int, label: str
+    subject: Subject,
+    problems: Sequence[Problem],
+    tokens: int,
+    label: str,
+    direct: Callable[[Subject], list[DirectAnswer]] | None = None,
 ) -> dict[bool | None, list[str]]:
-    """Whether the reasoning came first → the answers; `tokens` is the most that it may take. None: the model chose."""
-    ways = ((None, THINKING_TOKENS),) if subject.release.thinks else ((False, ANSWER_TOKENS), (True, tokens))
-    return {
-        reasoning: answer(subject.release, problems, most, reasoning, label, subject.progress)
-        for reasoning, most in ways
-    }
+    """Whether the reasoning came first → the answers. None: the model chose.
+
+    Args:
+        subject, problems, label: see `answer`.
+        tokens: the most that the reasoning may take.
+        direct: makes the direct answers of the subject once, where another task reads them too.
+    """
+
+    def ask(reasoning: bool | None, most: int) -> list[str]:
+        return answer(subject.release, problems, most, reasoning, label, subject.progress)
+
+    if subject.release.thinks:
+        return {None: ask(None, THINKING_TOKENS)}
+    made = [parse_answer(each.text) for each in subject.once(direct)] if direct else ask(False, ANSWER_TOKENS)
+    return {False: made, True: ask(True, tokens)}
 
 
-def _scores(asked: Sequence[tuple[dict[str, Any], Problem]], answers: dict[bool | None, list[str]]) -> list[dict]:
+def _scores(asked: Sequence[Asked], answers: dict[bool | None, list[str]]) -> list[dict]:
     """A score for each description of problems, in the order of their first problem, and each way of asking."""
     groups: dict[tuple, list[int]] = {}
     for index, (described, _) in enumerate(asked):
@@ -155,6 +239,6 @@ def _scores(asked: Sequence[tuple[dict[str, Any], Problem]], answers: dict[bool 
     ]
 
 
-def _score_of(indices: Iterable[int], asked: Sequence[tuple[dict, Problem]], given: Sequence[str]) -> dict:
+def _score_of(indices: Iterable[int], asked: Sequence[Asked], given: Sequence[str]) -> dict:
     indices = list(indices)
-    return score([asked[index][1] for index in indices], [given[index] for index in indices])
+    return score([asked[index].problem for index in indices], [given[index] for index in indices])

@@ -30,10 +30,13 @@ TEXTS: Mapping[str, str] = {
     "sums": "sums and differences, {digits}, {language}",
     "sums_reasoning": "sums and differences, reasoning first, {digits}, {language}",
     "phrasings": "{operation} as people ask for them, {digits}, {language}",
+    "typed_carelessly": "{label}, typed carelessly",
     "operation_+": "sums",
     "operation_-": "differences",
     "operation_*": "products",
     "operation_/": "quotients",
+    "calibration": "arithmetic as people ask for it: expected calibration error",
+    "calibration_note": "{answers} answers, stated probability {stated} on average, {accuracy} right",
     "stories": "one-step stories, {kind}, {language}",
     "kind_gain": "gain",
     "kind_loss": "loss",
@@ -49,17 +52,43 @@ TEXTS: Mapping[str, str] = {
     "one_step": "{steps} step",
     "many_steps": "{steps} steps",
     "singleop": "{data}, problems of one step that people wrote, {language}",
+    "dialogues": "replies in conversations, {turn}, {language}",
+    "turn_problem": "problem",
+    "turn_follow-up": "follow-up question",
+    "turn_correction": "correction",
+    "turn_why": "question why",
+    "turn_small talk": "small talk",
+    "turn_unknowable": "what the model cannot know",
     "reasoning_first": "{label}, reasoning first",
     "one_digit": "{digits} digit",
     "many_digits": "{digits} digits",
     **{f"language_{code}": name for code, name in LANGUAGES.items()},
     "gsm8k_test": "{data}, test set: exact match",
+    "gsm8k_majority": "{data}, test set: exact match, most frequent of {samples} answers",
+    "drawn_note": "{note}; drawn at temperature {temperature}, a single answer is right in {single}",
+    "accuracy": "{data}: accuracy",
+    "accuracy_of": "{data}, {phenomenon}: accuracy",
+    "accuracy_by_length": "{data}: accuracy by the loss per character",
+    "answers_bits": "{data}, right answers: bits per byte",
+    "chance_note": "{note}; chance {chance}",
+    "sample_note": "{note}; a fixed sample",
+    "interval_note": "95% interval {low} to {high}",
+    "wrong_note": "{note}; wrong answers {bits}",
     "score_note": "{correct} of {total}; 95% interval {low} to {high}",
     "load": "load of an expert, times its fair share: {set}",
     **{f"set_{name}": label for name, label in LOAD_SETS.items()},
     "load_value": "{lowest} to {highest}",
     "load_note": "least to most used of {layers} layers with {experts} experts each",
     "load_note_looped": "least to most used in {layers} passes through layers with {experts} experts each",
+    "worth": "what an expert is worth, layer {layer}: loss added without it",
+    "worth_value": "{lowest} to {highest} nats per token",
+    "worth_of": "E{expert} {nats} ({low} to {high})",
+    "worth_of_one": "E{expert} {nats}",
+    "evenness": "entropy of the experts' load, {layer}",
+    "layer": "layer {layer}",
+    "layer_loop": "layer {layer}, loop {loop}",
+    "no_dead": "100% where it is even; no dead experts",
+    "dead": "100% where it is even; dead experts: {experts}",
     "loss_one_loop": "{loops} loop: loss in nats per token",
     "loss_loops": "{loops} loops: loss in nats per token",
     "loss_note": "{bits} bits per byte; {speed} tokens/s read",
@@ -262,6 +291,8 @@ def _asked(result: dict, language: _Language, task: str) -> list[Cells]:
         if (steps := score.get("steps")) is not None:
             fields["steps"] = language.fill("one_step" if steps == 1 else "many_steps", steps=steps)
         label = language.fill(task, **fields)
+        if score.get("typing") == "careless":
+            label = language.fill("typed_carelessly", label=label)
         if score["reasoning"]:
             label = language.fill("reasoning_first", label=label)
         rows.append((label, *_score(score, language)))
@@ -270,6 +301,94 @@ def _asked(result: dict, language: _Language, task: str) -> list[Cells]:
 
 def _gsm8k_test(result: dict, language: _Language) -> list[Cells]:
     return [(language.fill("gsm8k_test", data=result["data"]), *_score(result, language))]
+
+
+def _gsm8k_majority(result: dict, language: _Language) -> list[Cells]:
+    number, percent = language.numbers.number, language.numbers.percent
+    value, note = _score(result, language)
+    settings = {"temperature": number(result["temperature"], 1), "single": percent(result["single_accuracy"], 1)}
+    label = language.fill("gsm8k_majority", data=result["data"], samples=number(result["samples"]))
+    return [(label, value, language.fill("drawn_note", note=note, **settings))]
+
+
+def _dialogues(result: dict, language: _Language) -> list[Cells]:
+    return [
+        (
+            language.fill(
+                "dialogues",
+                turn=language.texts[f"turn_{score['kind']}"],
+                language=language.texts[f"language_{score['language']}"],
+            ),
+            *_score(score, language),
+        )
+        for score in result["scores"]
+    ]
+
+
+def _calibration(result: dict, language: _Language) -> list[Cells]:
+    number, percent = language.numbers.number, language.numbers.percent
+    note = language.fill(
+        "calibration_note",
+        answers=number(result["answers"]),
+        stated=percent(result["stated"], 1),
+        accuracy=percent(result["accuracy"], 1),
+    )
+    low, high = (number(bound, 3) for bound in result["error_interval"])
+    note = language.fill("with_interval", note=note, low=low, high=high)
+    return [(language.texts["calibration"], number(result["error"], 3), note)]
+
+
+def _choices(result: dict, language: _Language) -> list[Cells]:
+    """Accuracy and bits per byte of a task that chooses among given texts; then the accuracy of each group."""
+    number, percent, data = language.numbers.number, language.numbers.percent, result["data"]
+
+    def marked(note: str) -> str:
+        return language.fill("sample_note", note=note) if result["is_sample"] else note
+
+    def score(figures: dict) -> tuple[str, str]:
+        value, note = _score(figures, language)
+        return value, marked(language.fill("chance_note", note=note, chance=percent(figures["chance"], 1)))
+
+    rows = [(language.fill("accuracy", data=data), *score(result))]
+    if "accuracy_by_length" in result:
+        low, high = (percent(bound, 1) for bound in result["interval_by_length"])
+        note = marked(language.fill("interval_note", low=low, high=high))
+        rows.append((language.fill("accuracy_by_length", data=data), percent(result["accuracy_by_length"], 1), note))
+    note = ""
+    if (interval := result["bits_interval"]) is not None:  # of more than one question
+        low, high = (number(bound, 3) for bound in interval)
+        note = language.fill("interval_note", low=low, high=high)
+        note = marked(language.fill("wrong_note", note=note, bits=number(result["bits_per_byte_wrong"], 3)))
+    rows.append((language.fill("answers_bits", data=data), number(result["bits_per_byte"], 3), note))
+    return rows + [
+        (language.fill("accuracy_of", data=data, phenomenon=part["phenomenon"]), *score(part))
+        for part in result.get("scores", ())
+    ]
+
+
+def _experts(result: dict, language: _Language) -> list[Cells]:
+    """What the experts of each layer are worth, and how even their load is."""
+    number, rows = language.numbers.number, []
+    for layer in dict.fromkeys(each["layer"] for each in result["worth"]):
+        worth = [each for each in result["worth"] if each["layer"] == layer]
+        notes = []
+        for each in worth:
+            fields = {"expert": each["expert"], "nats": number(each["nats_per_token"], 3)}
+            if each["interval"] is None:
+                notes.append(language.fill("worth_of_one", **fields))
+            else:
+                low, high = (number(bound, 3) for bound in each["interval"])
+                notes.append(language.fill("worth_of", **fields, low=low, high=high))
+        lowest, highest = (number(end(each["nats_per_token"] for each in worth), 3) for end in (min, max))
+        value = language.fill("worth_value", lowest=lowest, highest=highest)
+        rows.append((language.fill("worth", layer=layer), value, ", ".join(notes)))
+    looped = len({row["layer"] for row in result["rows"]}) < len(result["rows"])
+    for row in result["rows"]:
+        layer = language.fill("layer_loop" if looped else "layer", layer=row["layer"], loop=row["loop"])
+        dead = ", ".join(f"E{expert}" for expert in row["dead"])
+        note = language.fill("dead", experts=dead) if dead else language.texts["no_dead"]
+        rows.append((language.fill("evenness", layer=layer), language.numbers.percent(row["entropy"], 1), note))
+    return rows
 
 
 def _expert_load(result: dict, language: _Language) -> list[Cells]:
@@ -325,16 +444,25 @@ _LAYOUTS = {
     "prose": _prose,
     "arithmetic": _arithmetic,
     "arithmetic_reasoning": partial(_arithmetic, text="sums_reasoning"),
-    **{task: partial(_asked, task=task) for task in ("phrasings", "stories", "events", "singleop")},
+    "phrasings": partial(_asked, task="phrasings"),
+    "calibration": _calibration,
+    **{task: partial(_asked, task=task) for task in ("stories", "events", "singleop")},
+    "dialogues": _dialogues,
     "gsm8k_test": _gsm8k_test,
+    "gsm8k_majority": _gsm8k_majority,
+    "blimp": _choices,
+    "arc_easy": _choices,
     "expert_load": _expert_load,
+    "experts": _experts,
     "loops": _loops,
     "speed": _speed,
 }
 
 
 def _score(score: dict, language: _Language) -> tuple[str, str]:
-    count = language.numbers.number
+    def count(points: float) -> str:  # shares of a point are given for equally likely choices
+        return language.numbers.number(points, 0 if float(points).is_integer() else 2)
+
     low, high = (language.numbers.percent(bound, 1) for bound in score["interval"])
     counts = language.fill(
         "score_note", correct=count(score["correct"]), total=count(score["total"]), low=low, high=high

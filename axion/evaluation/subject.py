@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -22,6 +23,8 @@ from axion.evaluation.answers import complete_often
 from axion.release import Release
 from axion.tokenizer import encode_documents
 
+Made = TypeVar("Made")
+
 DIGITS = (1, 2)
 ARITHMETIC_PROMPTS = 500
 """The most prompts per language and number of digits; with one digit there are only 155 different ones."""
@@ -35,7 +38,12 @@ COPIES = MappingProxyType(
         "text_en/grimm_household_tales.txt": "English tales, likewise",
         "text_en/african_storybook_en.txt": "English children's stories, likewise",
         "text_pt/african_storybook_pt.txt": "Portuguese ones",
+        "text_pt/machado_contos_part.txt": "tales by Machado de Assis, with lines that begin with CAPÍTULO",
+        "text_pt/machado_romances.txt": "novels by the same",
+        "text_pt/ptwiki_valid.txt": "articles of the Portuguese Wikipedia, word by word, one a line",
         "eval/singleop.jsonl": "MAWPS' problems of one step, with the fields input and target",
+        "eval/BLiMP.zip": "BLiMP's own archive",
+        "eval/arc_easy.jsonl": "ARC-easy's test set, with the fields query, choices and gold",
     }
 )
 """The local copies that a folder of data may have: path in the folder → what it holds."""
@@ -95,6 +103,13 @@ class Subject:
         self.data = data
         self.progress = progress
         self.folder = folder
+        self._made: dict[Callable, Any] = {}
+
+    def once(self, make: Callable[[Subject], Made]) -> Made:
+        """What a function makes of this subject; several tasks may ask for it, and it is made once."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
 
     def copy(self, name: str) -> str:
         """The path of one of COPIES. Raises NotAvailable where there is none."""

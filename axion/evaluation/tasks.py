@@ -10,13 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from axion.data.sources import FileSource
-from axion.evaluation import speed
+from axion.evaluation import choices, speed
+from axion.evaluation.calibration import measure_calibration
+from axion.evaluation.dialogues import measure_dialogues
+from axion.evaluation.experts import measure_experts
 from axion.evaluation.intervals import bits_interval
 from axion.evaluation.outcomes import OUTCOMES, Outcomes
 from axion.evaluation.prose import measure_prose
@@ -24,6 +28,7 @@ from axion.evaluation.questions import (
     measure_arithmetic,
     measure_arithmetic_reasoning,
     measure_events,
+    measure_gsm8k_majority,
     measure_gsm8k_test,
     measure_phrasings,
     measure_singleop,
@@ -95,30 +100,48 @@ TASKS: MappingProxyType[str, Callable[[Subject], dict]] = MappingProxyType(
         "arithmetic": measure_arithmetic,
         "arithmetic_reasoning": measure_arithmetic_reasoning,
         "phrasings": measure_phrasings,
+        "calibration": measure_calibration,
         "stories": measure_stories,
         "events": measure_events,
         "singleop": measure_singleop,
+        "dialogues": measure_dialogues,
         "gsm8k_test": measure_gsm8k_test,
+        "gsm8k_majority": measure_gsm8k_majority,
+        "blimp": choices.measure_blimp,
+        "arc_easy": choices.measure_arc_easy,
         "expert_load": measure_expert_load,
+        "experts": measure_experts,
         "loops": measure_loops,
         "speed": measure_speed,
     }
 )
 """Task → what measures it. It raises NotAvailable without its data, NotApplicable for a model of another kind."""
 
-READ_DATA = frozenset({"validation", "gsm8k_test", "expert_load", "loops"})
+SAMPLES: MappingProxyType[str, Callable[[Subject], dict]] = MappingProxyType(
+    {
+        "blimp": partial(choices.measure_blimp, pairs=choices.QUICK_PAIRS),
+        "arc_easy": partial(choices.measure_arc_easy, count=choices.QUICK_QUESTIONS),
+    }
+)
+"""Task → what measures it on a fixed sample of its items, where it is wanted for the set `quick` alone."""
+
+READ_DATA = frozenset({"validation", "gsm8k_test", "gsm8k_majority", "expert_load", "experts", "loops"})
 """The tasks that read data, which may be local files."""
 
-CARD = ("validation", "arithmetic", "arithmetic_reasoning", "gsm8k_test", "expert_load", "loops", "speed")
+CARD = ("validation", "arithmetic", "arithmetic_reasoning", "gsm8k_test", "expert_load", "experts", "loops", "speed")
+QUICK = "quick"
 SETS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {
         "card": CARD,
-        "quick": ("validation", "prose", "arithmetic", "phrasings", "stories", "singleop"),
+        QUICK: (
+            *("validation", "prose", "arithmetic", "phrasings", "calibration", "stories", "singleop", "dialogues"),
+            *("blimp", "arc_easy", "experts"),
+        ),
         "all": tuple(TASKS),
     }
 )
 """Name → tasks: those that a release's card states, those that take about a minute for a small model, and all. A task
-gives the same figures in each."""
+gives the same figures in each, but for those of SAMPLES."""
 
 
 def _dataset(source: object) -> str | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from axion.data.batches import TOKENS_PER_BATCH, batches_by_length
 from axion.inference.readers import pick_backend
 from axion.kernels.decoder import NativeDecoder, check_tokens
 from axion.model.modeling_axion import AxionForCausalLM
+
+TOGETHER = 64
+"""Texts that a thread takes at a time."""
 
 
 def log_probabilities(
@@ -28,28 +31,45 @@ def log_probabilities(
     Raises:
         AxionError: a text is empty or too long, or has a token outside of the vocabulary; the backend cannot be used.
     """
-    texts = [ids.tolist() if isinstance(ids, np.ndarray) else ids for ids in texts]
+    texts = [ids.tolist() if isinstance(ids, np.ndarray) else [*ids] for ids in texts]
     if pick_backend(model, backend).name == "native":
         return _score_native(model, texts)
     return _score_torch(model, texts)
 
 
 def _score_native(model: AxionForCausalLM, texts: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    threads = max(1, min(torch.get_num_threads(), len(texts)))
-    free: SimpleQueue[NativeDecoder] = SimpleQueue()  # a decoder for each thread
-    for _ in range(threads):
-        free.put(NativeDecoder(model))
+    """Each of torch's threads scores some of the texts. Of those that begin alike the beginning is read once."""
+    scores = [np.empty(0, np.float32)] * len(texts)
+    order = sorted(range(len(texts)), key=texts.__getitem__)  # those that begin alike follow each other
+    waiting = deque(order[start : start + TOGETHER] for start in range(0, len(order), TOGETHER))
 
-    def score(ids: Sequence[int]) -> np.ndarray:
-        decoder = free.get()
-        try:
-            decoder.rewind(0)
-            return decoder.score(ids)
-        finally:
-            free.put(decoder)
+    def work() -> None:
+        decoder = NativeDecoder(model)
+        while waiting:
+            try:
+                indices = waiting.popleft()
+            except IndexError:  # another thread took them
+                return
+            before, scores_T = [], np.empty(0, np.float32)  # which text a thread had last must not matter
+            for index in indices:
+                ids = texts[index]
+                # the last token of the shared beginning is read again, because it predicts what follows
+                known = max(0, min(_shared_length(before, ids), len(ids) - 1) - 1)
+                decoder.rewind(known)
+                scores_T = np.concatenate([scores_T[:known], decoder.score(ids[known:])])
+                before, scores[index] = ids, scores_T
 
+    threads = max(1, min(torch.get_num_threads(), len(waiting)))
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(score, texts))
+        for working in [pool.submit(work) for _ in range(threads)]:
+            working.result()
+    return scores
+
+
+def _shared_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    shortest = min(len(first), len(second))
+    return next((place for place in range(shortest) if first[place] != second[place]), shortest)
 
 
 @torch.inference_mode()

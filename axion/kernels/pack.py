@@ -75,12 +75,15 @@ def packed_weights(model: AxionForCausalLM, library: ctypes.CDLL) -> PackedWeigh
         library: as for `PackedWeights`. Each has its own, because the layout follows from the config as it is now.
     """
     with _lock:
-        kept = cast(dict[tuple, tuple[tuple, PackedWeights]], _cache.setdefault(model.model.embed_tokens.weight, {}))
-        tensors = itertools.chain(model.parameters(), model.buffers())
+        embeddings = model.model.embed_tokens.weight
+        kept = cast(dict[tuple, tuple[tuple, PackedWeights, list]], _cache.setdefault(embeddings, {}))
+        tensors = [*itertools.chain(model.parameters(), model.buffers())]
         state = tuple((id(x), x.data_ptr(), -1 if x.is_inference() else x._version) for x in tensors)
         form = library, model.config.max_position_embeddings, model.mtp is not None
         if form not in kept or kept[form][0] != state:
-            kept[form] = state, PackedWeights(model, library)
+            # while they are held, no other tensor gets their ids; the key itself must stay weak
+            held = [tensor for tensor in tensors if tensor is not embeddings]
+            kept[form] = state, PackedWeights(model, library), held
         return kept[form][1]
 
 

@@ -21,7 +21,7 @@ from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.pretrained_tokenizer import model_ids
-from axion.recipe import Recipe
+from axion.recipe import Recipe, load_recipe
 from axion.release import Release, open_release
 from axion.series import code_url
 from axion.shipped import shipped
@@ -125,6 +125,7 @@ def refresh(
     exports: Sequence[str] = (),
     space: str | None = None,
     measured: Mapping[str, object] | None = None,
+    held_out: Sequence[dict[str, str]] = (),
 ) -> None:
     """Copy a release, with card, roadmap and code as this version of Axion writes them.
 
@@ -137,6 +138,7 @@ def refresh(
         exports: the other published forms, "native" and "gguf", which the card links to.
         space: the Space that shows the release, which the card links to.
         measured: results to add, see `publish.release.measure.measure_missing`.
+        held_out: held-out documents to add, see `publish.release.measure.missing_held_out`.
 
     Raises:
         AxionError: the folder does not match its release.json.
@@ -158,6 +160,8 @@ def refresh(
             "roadmap": roadmap(info["family"], info["name"]),
             **tested_transformers(),
         }
+        if count := write_held_out(load_recipe(copy / "recipe.yaml"), held_out, copy):
+            today["held_out"] = count
         _write_card(copy, info | today | dict(measured or {}))
         check_names(copy)
 

@@ -12,7 +12,7 @@ from axion.errors import AxionError
 from axion.evaluation import evaluate as evaluation
 from axion.evaluation.answers import complete
 from axion.evaluation.results import skipped_tasks, with_current_names
-from axion.evaluation.subject import NotAvailable, Subject
+from axion.evaluation.subject import NotAvailable, Subject, with_copies
 from axion.families import has_experts
 from axion.files import parse_yaml, read_json, write_json
 from axion.inference.chat import Conversation, can_chat
@@ -21,7 +21,7 @@ from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
 from axion.recipe import Recipe, load_recipe
 from axion.release import Release, open_release
-from publish.manifest import read_manifest
+from publish.manifest import HELD_OUT, read_manifest
 from publish.release.facts import read_run
 from publish.release.fingerprint import code_fingerprint, fingerprint
 from publish.release.heldout import NUM_DOCUMENTS, held_out_texts
@@ -113,11 +113,13 @@ def _held_out(subject: Subject) -> list[dict[str, str]]:
         return []
 
 
-def measure_missing(folder: Path) -> dict:
+def measure_missing(folder: Path, tasks: Sequence[str] | None = None, copies: Path | None = None) -> dict:
     """Run the tasks that are newer than an existing release.
 
     Args:
         folder: the release.
+        tasks: see `axion.evaluation.evaluate.evaluate`.
+        copies: where local copies of data lie, see `axion.evaluation.subject.COPIES`.
 
     Returns:
         The keys of release.json that change.
@@ -128,7 +130,7 @@ def measure_missing(folder: Path) -> dict:
     info, release = read_manifest(folder), open_release(folder)
     known, today = with_current_names(info["results"]), datetime.now(UTC).date().isoformat()
     data = load_recipe(folder / "recipe.yaml").data
-    results = evaluation.evaluate(release, data, progress=True, known=known)
+    results = evaluation.evaluate(release, data, tasks=tasks, progress=True, known=known, folder=copies)
     new = {task: result for task, result in results.items() if task not in known and "skipped" not in result}
     dates = info["measured"].get("later", {}) | dict.fromkeys(new, today)
     return {
@@ -136,6 +138,25 @@ def measure_missing(folder: Path) -> dict:
         "measured": info["measured"] | {"later": dates},
         "samples": write_samples(release),
     }
+
+
+def missing_held_out(folder: Path, copies: Path | None = None) -> list[dict[str, str]]:
+    """The held-out documents that an existing release can show and does not; none where the data is not available.
+
+    Args:
+        folder: the release.
+        copies: see `measure_missing`.
+    """
+    if (folder / HELD_OUT).is_file():
+        return []
+    recipe, release = load_recipe(folder / "recipe.yaml"), open_release(folder)
+    measured = with_current_names(read_manifest(folder)["results"]).get("validation", {})
+    subject = Subject(release, with_copies(recipe.data, copies) if copies else recipe.data)
+    try:
+        are_the_same = len(subject.validation) == measured.get("documents")
+    except NotAvailable:
+        return []
+    return held_out_texts(subject.validation, release.tokenizer) if are_the_same else []
 
 
 def write_samples(release: Release) -> list[dict]:

@@ -13,6 +13,20 @@ Its leaderboard collects the `.eval_results` of models.
 """
 
 
+CHOICE_METRICS = (
+    ("accuracy", "accuracy", "Accuracy"),
+    ("bits_per_byte", "bits_per_byte", "Bits per byte of the right answers"),
+)
+"""Key in the results, and type and name of the metric, for tasks that choose among given texts."""
+OWN_TASKS = {
+    "phrasings": "arithmetic as people ask for it",
+    "stories": "one-step stories",
+    "events": "problems of several steps",
+    "dialogues": "conversations",
+}
+"""Tasks of questions that Axion writes → what the entries call them."""
+
+
 def evaluation_results(info: dict) -> list[EvalResult]:
     """The model-index entries: every measured result that the Hub can show."""
     results, entries = info["results"], []
@@ -29,6 +43,21 @@ def evaluation_results(info: dict) -> list[EvalResult]:
             entries.append(EvalResult(**held_out, metric_type=key, metric_name=name, metric_value=round(loss[key], 4)))
     if (score := measured(results, "gsm8k_test")) and score["dataset"]:
         entries.append(EvalResult(**measured_on(score, "test"), **_exact_match(score)))
+    if (score := measured(results, "gsm8k_majority")) and score["dataset"]:
+        metric = _exact_match(score) | {"metric_type": f"maj@{score['samples']}", "metric_name": "Majority exact match"}
+        entries.append(EvalResult(**measured_on(score, "test"), **metric))
+    for task in ("blimp", "arc_easy"):
+        if score := measured(results, task):
+            names = {f"dataset_{key}": score.get(f"dataset_{key}") for key in ("config", "split")}
+            names |= {"dataset_type": score["dataset"], "dataset_name": score["data"]}
+            if score["is_sample"]:
+                names["dataset_args"] = {"sample": score["total"]}
+            for key, metric, name in CHOICE_METRICS:
+                entries.append(
+                    EvalResult(
+                        **generation, **names, metric_type=metric, metric_name=name, metric_value=round(score[key], 4)
+                    )
+                )
     for score in (measured(results, "arithmetic") or {"scores": []})["scores"]:
         name = f"Axion arithmetic, {digits_label(score['digits'])}, {LANGUAGES[score['language']]}"
         config = (
@@ -36,7 +65,23 @@ def evaluation_results(info: dict) -> list[EvalResult]:
         )
         dataset = {"dataset_type": "axion-arithmetic", "dataset_name": name, "dataset_config": config}
         entries.append(EvalResult(**generation, **dataset, **_exact_match(score)))
+    for task, name in OWN_TASKS.items():
+        for (language, reasoning), share in _shares(measured(results, task)).items():
+            way = ", reasoning first" if reasoning else ""
+            dataset = {"dataset_type": f"axion-{task}", "dataset_name": f"Axion {name}, {LANGUAGES[language]}{way}"}
+            dataset["dataset_config"] = f"{language}{'-reasoning' if reasoning else ''}"
+            entries.append(EvalResult(**generation, **dataset, **_exact_match({"accuracy": share})))
     return entries
+
+
+def _shares(result: dict | None) -> dict[tuple[str, bool], float]:
+    """Language and whether the reasoning came first → the share of right answers, over all scores of a task."""
+    counts: dict[tuple[str, bool], list[int]] = {}
+    for score in (result or {"scores": []})["scores"]:
+        both = counts.setdefault((score["language"], score.get("reasoning", False)), [0, 0])
+        both[0] += score["correct"]
+        both[1] += score["total"]
+    return {key: correct / total for key, (correct, total) in counts.items()}
 
 
 def _exact_match(score: dict) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """The layout of results, shared by terminal, page and card."""
 
 from copy import deepcopy
+from typing import get_args
 
 import pytest
 
+from axion.data.sources.dialogue_turns import TurnKind
 from axion.data.sources.phrasings import OPERATIONS
 from axion.data.templates import LANGUAGES, read_templates
 from axion.evaluation.results import LOAD_SETS, TEXTS, MalformedResults, measured, result_rows, skipped_tasks
@@ -12,6 +14,10 @@ from axion.files import read_json
 from tests.conftest import ROOT
 
 SCORE = {"correct": 1234, "total": 1300, "accuracy": 0.95, "interval": [0.9, 0.97]}
+CHOICES = SCORE | {
+    **{"correct": 1234.5, "chance": 0.5, "tied": 1, "bits_per_byte": 2.0, "bits_per_byte_wrong": 2.5},
+    "bits_interval": [1.9, 2.1],
+}
 RESULTS = {
     "validation": {
         "data": "GSM8K",
@@ -29,12 +35,39 @@ RESULTS = {
     },
     "arithmetic": {"scores": [SCORE | {"digits": 1, "language": "pt"}, SCORE | {"digits": 2, "language": "en"}]},
     "arithmetic_reasoning": {"scores": [SCORE | {"digits": 2, "language": "pt"}]},
-    "phrasings": {"scores": [SCORE | {"operation": "*", "digits": 1, "language": "en", "reasoning": False}]},
+    "phrasings": {
+        "scores": [
+            SCORE | {"typing": typing, "operation": "*", "digits": 1, "language": "en", "reasoning": False}
+            for typing in ("clean", "careless")
+        ]
+    },
+    "calibration": {
+        "answers": 1200,
+        "stated": 0.8,
+        "accuracy": 0.5,
+        "error": 0.3,
+        "error_interval": [0.25, 0.35],
+    },
     "stories": {"scores": [SCORE | {"kind": "more and fewer", "language": "pt", "reasoning": True}]},
     "events": {"scores": [SCORE | {"steps": steps, "language": "en", "reasoning": False} for steps in (1, 2)]},
     "singleop": {"data": "SingleOp", "scores": [SCORE | {"language": "en", "reasoning": False}]},
+    "dialogues": {"scores": [SCORE | {"kind": "follow-up", "language": "pt"}]},
     "gsm8k_test": SCORE | {"data": "GSM8K"},
+    "gsm8k_majority": SCORE | {"data": "GSM8K", "samples": 8, "temperature": 0.7, "single_accuracy": 0.25},
+    "blimp": CHOICES | {"data": "BLiMP", "is_sample": True, "scores": [CHOICES | {"phenomenon": "ellipsis"}]},
+    "arc_easy": CHOICES
+    | {"data": "ARC-easy", "is_sample": False, "accuracy_by_length": 0.5, "interval_by_length": [0.4, 0.6]},
     "expert_load": {"together": {"layers": [[0.5, 1.5]] * 3, "lowest": 0.5, "highest": 1.5}},
+    "experts": {
+        "rows": [
+            {"layer": 1, "loop": 1, "load": [1.0, 1.0], "entropy": 1.0, "dead": []},
+            {"layer": 2, "loop": 1, "load": [2.0, 0.0], "entropy": 0.0, "dead": [2]},
+        ],
+        "worth": [
+            {"layer": 1, "expert": 1, "nats_per_token": 0.25, "interval": [0.125, 0.375]},
+            {"layer": 1, "expert": 2, "nats_per_token": -0.5, "interval": None},
+        ],
+    },
     "loops": {
         "scores": [
             {"loops": loops, "nats_per_token": 2.5, "bits_per_byte": 1.25, "tokens_per_second": 1e4 / loops}
@@ -70,6 +103,8 @@ def test_a_row_has_a_value_and_a_note():
     assert rows["sums and differences, 2 digits, English"] == exact
     for label in (
         "products as people ask for them, 1 digit, English",
+        "products as people ask for them, 1 digit, English, typed carelessly",
+        "replies in conversations, follow-up question, Portuguese",
         "one-step stories, more and fewer, Portuguese, reasoning first",
         "problems of 1 step, English",
         "problems of 2 steps, English",
@@ -80,6 +115,29 @@ def test_a_row_has_a_value_and_a_note():
         "1.250",
         "2 documents, 3,456 tokens predicted; 95% interval 1.000 to 1.500; the model was trained on them",
     )
+    assert rows["arithmetic as people ask for it: expected calibration error"] == (
+        "0.300",
+        "1,200 answers, stated probability 80.0% on average, 50.0% right; 95% interval 0.250 to 0.350",
+    )
+    assert rows["GSM8K, test set: exact match, most frequent of 8 answers"] == (
+        "95.0%",
+        exact[1] + "; drawn at temperature 0.7, a single answer is right in 25.0%",
+    )
+    points = "1,234.50 of 1,300; 95% interval 90.0% to 97.0%; chance 50.0%"
+    for label in ("BLiMP: accuracy", "BLiMP, ellipsis: accuracy"):
+        assert rows[label] == ("95.0%", points + "; a fixed sample")
+    assert rows["ARC-easy: accuracy"] == ("95.0%", points)
+    assert rows["ARC-easy: accuracy by the loss per character"] == ("50.0%", "95% interval 40.0% to 60.0%")
+    assert rows["ARC-easy, right answers: bits per byte"] == (
+        "2.000",
+        "95% interval 1.900 to 2.100; wrong answers 2.500",
+    )
+    assert rows["what an expert is worth, layer 1: loss added without it"] == (
+        "-0.500 to 0.250 nats per token",
+        "E1 0.250 (0.125 to 0.375), E2 -0.500",
+    )
+    assert rows["entropy of the experts' load, layer 1"] == ("100.0%", "100% where it is even; no dead experts")
+    assert rows["entropy of the experts' load, layer 2"] == ("0.0%", "100% where it is even; dead experts: E2")
     load = rows["load of an expert, times its fair share: all of it together"]
     assert load == ("0.500 to 1.500", "least to most used of 3 layers with 2 experts each")
     assert rows["1 loop: loss in nats per token"] == ("2.500", "1.250 bits per byte; 10,000 tokens/s read")
@@ -125,11 +183,11 @@ def test_a_translation_may_name_kinds_of_data():
 
 
 def test_what_was_not_measured_has_no_row():
-    results = deepcopy(RESULTS) | {"gsm8k_test": {"skipped": "no data"}}
+    results = deepcopy(RESULTS) | {task: {"skipped": "no data"} for task in ("gsm8k_test", "gsm8k_majority")}
     results["speed"]["memory"] = None
     labels = [row.label for row in result_rows(results)]
     assert not any(label.startswith(("GSM8K, test set", "peak memory")) for label in labels)
-    assert skipped_tasks(results) == {"gsm8k_test": "no data"} and measured(results, "gsm8k_test") is None
+    assert set(skipped_tasks(results)) == {"gsm8k_test", "gsm8k_majority"} and measured(results, "gsm8k_test") is None
     assert result_rows({}) == []
 
 
@@ -144,6 +202,11 @@ def test_what_was_not_measured_has_no_row():
         {"speed": []},
         {"stories": {"scores": [SCORE | {"kind": "none", "language": "pt", "reasoning": True}]}},
         {"validation": RESULTS["validation"] | {"interval": 3}},
+        {"calibration": {}},
+        {"dialogues": {"scores": [SCORE | {"kind": "none", "language": "pt"}]}},
+        {"gsm8k_majority": SCORE},
+        {"blimp": CHOICES},
+        {"experts": {"rows": [], "worth": [{}]}},
         {"prose": {"scores": [{}]}},
         {"expert_load": []},
         {"expert_load": {"together": []}},
@@ -168,7 +231,8 @@ def test_no_reader_of_results_fails_otherwise(broken):
 
 def test_the_data_is_called_what_it_is():
     mine = deepcopy(RESULTS)
-    mine["validation"]["data"], mine["gsm8k_test"]["data"] = "stories.txt", "mine.jsonl"
+    mine["validation"]["data"] = "stories.txt"
+    mine["gsm8k_test"]["data"] = mine["gsm8k_majority"]["data"] = "mine.jsonl"
     labels = {row.label for row in result_rows(mine)}
     assert {"stories.txt, held-out documents: bits per byte", "mine.jsonl, test set: exact match"} <= labels
     assert not any("GSM8K" in label for label in labels)
@@ -192,6 +256,7 @@ def test_every_operation_and_kind_of_story_has_a_name():
     kinds = {template.group for language in LANGUAGES for template in read_templates("stories", language)}
     assert {name for key in TEXTS if key.startswith("kind_") and (name := key.removeprefix("kind_"))} == kinds
     assert all(f"operation_{sign}" in TEXTS for sign in OPERATIONS)
+    assert {key.removeprefix("turn_") for key in TEXTS if key.startswith("turn_")} == set(get_args(TurnKind))
 
 
 def test_every_set_that_is_measured_has_a_name():

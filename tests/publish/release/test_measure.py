@@ -4,14 +4,20 @@ import json
 import shutil
 from copy import deepcopy
 
+import numpy as np
 import pytest
 
+from axion.data.prepare import ValidationDocument
 from axion.evaluation import evaluate as evaluation
+from axion.evaluation.subject import Subject
 from axion.files import sha256
 from axion.recipe import load_recipe
-from publish.manifest import read_manifest
-from publish.release import fingerprint
-from publish.release.measure import SAMPLE_PROMPTS, measure, measure_missing
+from axion.release import open_release
+from axion.tokenizer import encode_documents
+from publish.manifest import HELD_OUT, read_manifest
+from publish.release import build, fingerprint
+from publish.release.measure import SAMPLE_PROMPTS, measure, measure_missing, missing_held_out
+from tests.publish.publications import REPO_ID
 
 
 @pytest.fixture
@@ -139,3 +145,27 @@ def test_changes_of_unrelated_code_do_not_matter(run, recipe_file, local, evalua
         (root / file).write_text("// another clock\n" if file.endswith("cpp") else "# another clock\n")
         measure(run, load_recipe(recipe_file, local), [].append)
         assert len(evaluations) == count
+
+
+def test_a_release_gets_the_held_out_documents_that_it_lacks(finished_run, measured, monkeypatch, tmp_path):
+    release = tmp_path / "release"
+    build.build_release(build.Ingredients(finished_run, measured | {"held_out": []}, REPO_ID), release)
+    opened, sums = (
+        open_release(release),
+        [f"# Pergunta:\nQuanto é {n} + 1?\n--\n# Resposta:\n{n + 1}" for n in range(50)],
+    )
+    ids = [np.asarray(each) for each in encode_documents(opened.tokenizer, sums)]
+    documents = [ValidationDocument(each, each, 9, "gsm8k") for each in ids]
+    monkeypatch.setattr(Subject, "validation", documents[1:])
+    assert missing_held_out(release) == []  # not those over which its loss was measured
+    monkeypatch.setattr(Subject, "validation", documents)
+    texts = missing_held_out(release)
+    assert [each["text"] for each in texts] == sums
+    assert not (release / HELD_OUT).exists()
+    build.refresh(release, REPO_ID, tmp_path / "copy", held_out=texts)
+    info = read_manifest(tmp_path / "copy")
+    assert info["held_out"] == 50 and HELD_OUT in info["files"]
+    assert "has 50 of the held-out documents" in (tmp_path / "copy" / "README.md").read_text()
+    assert missing_held_out(tmp_path / "copy") == []
+    build.refresh(tmp_path / "copy", REPO_ID, tmp_path / "again")
+    assert read_manifest(tmp_path / "again")["held_out"] == 50

@@ -121,7 +121,7 @@ def test_tasks_for_problems_are_left_out(text_run, release):
     recipe = load_recipe(text_run / "recipe.yaml") if (text_run / "recipe.yaml").is_file() else None
     data = (recipe or load_recipe(release / "recipe.yaml")).data
     results = evaluate(open_release(release), data, known={"speed": {}})
-    assert set(results) == {"validation", "expert_load", "speed"}
+    assert set(results) == {"validation", "expert_load", "experts", "speed"}
     assert "was read from tales.txt; give --set data.sources.text.files=FILE" in results["validation"]["skipped"]
     with pytest.raises(AxionError, match="the model was not trained on problems"):
         evaluate(open_release(release), data, tasks=["arithmetic"])
