@@ -1,5 +1,5 @@
 """The command line, `python -m axion …`: params, data, train, overfit, finetune, generate, chat, eval, compare,
-reproduce, export, play.
+reproduce, scale, export, play.
 
 Bad input ends with one line on standard error and exit code 2, Ctrl-C with 130 and no message. `--json` prints one JSON
 object to standard output and nothing else. Each command imports the heavy libraries that it needs, so `--help` is fast.
@@ -9,6 +9,7 @@ import typer
 
 from axion.cli.comparisons import compare, reproduce
 from axion.cli.exits import run, run_and_exit
+from axion.cli.experiments import scale
 from axion.cli.play import play
 from axion.cli.recipes import data, finetune, overfit, params, train
 from axion.cli.releases import chat, evaluate, export, generate
@@ -28,6 +29,7 @@ for command in (params, data, train, overfit, finetune, generate, chat):
 app.command("eval")(evaluate)
 app.command()(compare)
 app.command()(reproduce)
+app.command()(scale)
 app.command()(export)
 app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})(play)
 

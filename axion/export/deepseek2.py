@@ -49,6 +49,7 @@ def rules(config: AxionConfig) -> Rules:
             "llama.cpp takes models with this many layers for DeepSeek-V2-Lite",
         ),
         "n_routed_experts": (config.n_routed_experts <= MOST_EXPERTS, f"must be at most {MOST_EXPERTS}"),
+        "n_shared_experts": (config.n_shared_experts > 0, "must be at least 1"),
         "rope_parameters": (
             rope.get("truncate", True) and (rope.get("factor", 2) > 1 or rope.get("attention_factor", 1) == 1),
             "must have truncate true, and a factor above 1 where there is an attention_factor",

@@ -96,7 +96,7 @@ _BOTH: dict[str, Rule] = {
 }
 
 COVERED: dict[Use, dict[str, Rule]] = {
-    "training": _BOTH | {"attention_dropout": _is_one_of(0)},
+    "training": _BOTH | {"attention_dropout": _is_one_of(0), "n_shared_experts": _is_count},
     "decoding": _BOTH | {"attention_dropout": _is_rate},  # only training drops anything out
 }
 """Fields that change the result, each with the values for which the kernels give it; besides them `LATENT_RULES`."""

@@ -172,7 +172,7 @@ def build_optimizer(
     splits = {module.get_parameter("gate_up_proj"): 2 for module in experts}
     matrices, others = [], []
     for parameter in model.parameters():
-        if parameter.requires_grad and parameter not in special:
+        if parameter.requires_grad and parameter.numel() and parameter not in special:  # no shared expert: width 0
             (matrices if parameter.ndim >= 2 and parameter not in embeddings else others).append(parameter)
     muon = training.optimizer == "muon"
     groups = [

@@ -268,6 +268,7 @@ def test_an_unreleased_run_is_named(make_release, read):
         {"num_hidden_layers": 27},
         {"num_hidden_layers": 513},
         {"n_routed_experts": 1025},
+        {"n_shared_experts": 0},
         {"rope_parameters": YARN | {"truncate": False}},
         {"rope_parameters": YARN | {"factor": 1.0, "attention_factor": 1.3}},
     ],

@@ -35,6 +35,7 @@ OUTSIDE = {
     "attention": ["mha", None],
     "projection_rank": [0, 1.5],
     "num_shared_layers": [-1, None],
+    "n_shared_experts": [-1, None],
     "num_loops": [0, None],
     "dropout": [1.0, None],
     "routed_scaling_factor": [None, float("nan"), "1"],
@@ -54,6 +55,12 @@ both = pytest.mark.parametrize("use", COVERED)
 @pytest.mark.parametrize("shape", SHAPES | FAMILY_SHAPES)
 def test_every_shape_that_is_compared_with_pytorch_is_covered(shape, use):
     assert unsupported_reason(AxionConfig(**TINY | (SHAPES | FAMILY_SHAPES)[shape]), use) is None
+
+
+def test_without_a_shared_expert_training_alone_is_covered():
+    config = AxionConfig(**TINY | {"n_shared_experts": 0})
+    assert unsupported_reason(config, "training") is None
+    assert unsupported_reason(config, "decoding") == "the kernels do not cover n_shared_experts=0"
 
 
 @both

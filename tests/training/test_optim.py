@@ -82,6 +82,17 @@ def test_groups_hold_every_parameter_once_and_plain_adamw_is_torchs():
         assert torch.allclose(ours, theirs, atol=1e-6)
 
 
+def test_the_empty_matrices_of_a_model_without_shared_experts_are_left_out():
+    model = small_model(n_shared_experts=0)
+    optimizer = build_optimizer(model, TrainingRecipe())
+    assert all(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
+    ids = torch.arange(30).unsqueeze(0)
+    before = model(ids, labels=ids).loss
+    before.backward()
+    optimizer.step()
+    assert model(ids, labels=ids).loss < before
+
+
 def test_router_embeddings_and_norms_stay_with_adamw():
     model = small_model()
     optimizer = build_optimizer(model, TrainingRecipe())
