@@ -29,6 +29,8 @@ TARGET = 0.02
 """By how many nats per token the prediction of the held-out size may be off."""
 SPARE = 1.05
 """How many times the tokens of the longest runs the data has, so that no run reads a document twice."""
+FEWEST_TOKENS = 25
+"""Any problem has more tokens than this: so many problems are generated, at most, as give the tokens that are wanted."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def protocol(tokens: Sequence[int], overrides: Sequence[str] = ()) -> tuple[str,
     """
     wanted = round(SPARE * max(tokens))
     return (
-        "data.sources=[{kind: events, count: 10_000_000, reasoning: 0.8}]",
+        f"data.sources=[{{kind: events, count: {wanted // FEWEST_TOKENS}, reasoning: 0.8}}]",
         f"data.max_tokens={wanted}",
         f"data.shard_tokens={max(wanted, 2**23)}",  # one shard: all runs draw from all of the data
         "data.max_validation_bytes=262_144",
