@@ -76,4 +76,4 @@ def test_the_diary_names_what_does_not_work():
     title, text = log.release_entry()
     info = json.loads((log.RELEASE / "release.json").read_text(encoding="utf-8"))
     score = info["results"]["arithmetic_reasoning"]["scores"][0]
-    assert title.startswith("axion1-v0.1") and f"{100 * score['accuracy']:.1f}% (1 digits, pt)" in text
+    assert title.startswith("axion1-v0.1") and f"{100 * score['accuracy']:.1f}% (1 digit, pt)" in text

@@ -65,6 +65,7 @@ def test_there_is_a_command_of_each_kind():
         "data",
         "overfit",
         "train",
+        "scale",
         "finetune",
         "chat",
         "export",

@@ -28,7 +28,10 @@ def release_entry() -> tuple[str, str]:
     loss, test = results["gsm8k_validation"], results["gsm8k_test"]
 
     def shares(scores: list[dict]) -> str:
-        return ", ".join(f"{100 * each['accuracy']:.1f}% ({each['digits']} digits, {each['language']})" for each in scores)
+        return ", ".join(
+            f"{100 * each['accuracy']:.1f}% ({each['digits']} digit{'s' * (each['digits'] > 1)}, {each['language']})"
+            for each in scores
+        )
 
     return (
         f"{info['name']}: it adds, but not step by step",

@@ -23,7 +23,7 @@ RESAMPLES = 200
 BOOTSTRAP_SEED = 0
 FEWEST = 5
 """Points that determine five numbers."""
-EXPONENTS, SHARES = (0.2, 0.5, 1.0), (0.1, 0.4)
+EXPONENTS, SHARES = (0.3, 0.8), (0.1, 0.4)
 """Where the search starts: both exponents, and the share of the mean loss that each of the two terms has."""
 
 
