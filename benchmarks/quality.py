@@ -409,9 +409,7 @@ def run(options: argparse.Namespace) -> int:
         for line in left_out:
             say(f"not measured: {line}")
         return int(bool(left_out))
-    experiments = [
-        each.experiment(tokens, seed, places) for seed in range(1, options.seeds + 1) for each in variations
-    ]
+    experiments = [each.experiment(tokens, seed, places) for seed in range(1, options.seeds + 1) for each in variations]
     failed = run_missing(experiments, results, options.out, options.jobs, say)
     print(block(results.read()))
     return int(bool(failed))

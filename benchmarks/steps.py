@@ -1,6 +1,6 @@
 """The training steps of a recipe, in a process of its own: `python -m benchmarks.steps VERSION --set … --threads 2`.
 
-A step is all that `axion train` does in one on the kernels: the passes on real windows of the recipe's data, its further
+A step is all that `axion train` does in one on the kernels: the passes on real windows of the recipe's data, its other
 losses, clipping, the optimizer and the balancing of experts. The kinds of work are "short", on windows of
 `training.short_window`, and "whole", on windows of `training.window`; see benchmarks/workers.py for the protocol.
 """

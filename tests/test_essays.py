@@ -22,7 +22,9 @@ def test_an_essay_is_what_its_figures_say(name):
 
 
 def test_tokens_are_sorted_into_kinds():
-    assert [class_of(token) for token in ("7", " 12", "+", " =", "\n", ":\n", " the", "The", "ing", "<eos>", " (", " ")] == [
+    assert [
+        class_of(token) for token in ("7", " 12", "+", " =", "\n", ":\n", " the", "The", "ing", "<eos>", " (", " ")
+    ] == [
         *("digits", "digits", "operators", "operators", "line breaks", "line breaks"),
         *("words", "words", "pieces of words", "other", "other", "other"),
     ]

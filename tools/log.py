@@ -52,8 +52,8 @@ def teaching_entry() -> tuple[str, str]:
     return (
         f"{report['base']} taught to chat: the loss falls, the answers make no sense",
         f"{report['conversations']['train']:,} short conversations, {report['training']['epochs']} epochs "
-        f"({report['date']}): the loss on held-out ones falls from {before:.2f} to {after:.2f} nats per token. Still no "
-        f"answer is right, and it forgets its sums: asked “{asked}”, it answers “{' '.join(answered.split())[:60]} …”. "
+        f"({report['date']}): the loss on held-out ones falls from {before:.2f} to {after:.2f} nats per token. Still "
+        f"no answer is right, and it forgets its sums: asked “{asked}”, it answers “{' '.join(answered.split())[:60]} …”. "
         "All dialogues are in the README.",
     )
 

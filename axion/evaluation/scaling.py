@@ -30,7 +30,7 @@ TARGET = 0.02
 SPARE = 1.05
 """How many times the tokens of the longest runs the data has, so that no run reads a document twice."""
 FEWEST_TOKENS = 25
-"""Any problem has more tokens than this: so many problems are generated, at most, as give the tokens that are wanted."""
+"""Any problem has more tokens than this, so that as many problems as are generated give the tokens that are wanted."""
 
 
 @dataclass(frozen=True)

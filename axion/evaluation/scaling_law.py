@@ -23,8 +23,8 @@ RESAMPLES = 200
 BOOTSTRAP_SEED = 0
 FEWEST = 5
 """Points that determine five numbers."""
-EXPONENTS, SHARES = (0.3, 0.8), (0.1, 0.4)
-"""Where the search starts: both exponents, and the share of the mean loss that each of the two terms has."""
+EXPONENTS, SHARE = (0.3, 0.8), 0.25
+"""Where the search starts: each of the exponents, and the share of the mean loss that each of the two terms has."""
 
 
 class Point(NamedTuple):
@@ -62,9 +62,9 @@ def fit(points: Sequence[Point]) -> Law:
     _check(points)
     mean_loss = float(np.mean([point.loss for point in points]))
     best_value, best = math.inf, None
-    for alpha, beta, by_size, by_tokens in product(EXPONENTS, EXPONENTS, SHARES, SHARES):
-        terms = [math.log(share * mean_loss) for share in (by_size, by_tokens, max(1 - by_size - by_tokens, 0.1))]
-        value, law = _minimise(points, [terms[2], terms[0], alpha, terms[1], beta])
+    term, floor = math.log(SHARE * mean_loss), math.log((1 - 2 * SHARE) * mean_loss)
+    for alpha, beta in product(EXPONENTS, EXPONENTS):
+        value, law = _minimise(points, [floor, term, alpha, term, beta])
         if value < best_value:
             best_value, best = value, law
     assert best is not None

@@ -60,7 +60,7 @@ def test_a_known_copy_has_the_key_of_the_hubs_data(gsm8k):
 def test_an_experiment_is_as_long_as_its_tokens(tiny):
     recipe = tiny("training.batch_size=2", tokens=1000, seed=9).recipe
     assert (recipe.training.max_steps, recipe.seed) == (7, 9)  # 2 windows of 64 tokens a step
-    with pytest.raises(AxionError, match="255 tokens are less than one step of .*, which has 256"):
+    with pytest.raises(AxionError, match=r"255 tokens are less than one step of .*, which has 256"):
         _ = tiny(tokens=255).recipe
 
 
