@@ -48,12 +48,12 @@ def teaching_entry() -> tuple[str, str]:
     """What fine-tuning the bundled release on conversations gave."""
     report = read(DOCS / "teaching.json")
     before, after = (report["nats_per_token"][name] for name in ("before", "after"))
-    asked, answered = (message["content"] for message in report["dialogues"][2][:2])
+    asked, answered = (" ".join(message["content"].split())[:60] for message in report["dialogues"][2][:2])
     return (
         f"{report['base']} taught to chat: the loss falls, the answers make no sense",
         f"{report['conversations']['train']:,} short conversations, {report['training']['epochs']} epochs "
         f"({report['date']}): the loss on held-out ones falls from {before:.2f} to {after:.2f} nats per token. Still "
-        f"no answer is right, and it forgets its sums: asked “{asked}”, it answers “{' '.join(answered.split())[:60]} …”. "
+        f"no answer is right, and it forgets its sums: asked “{asked}”, it answers “{answered} …”. "
         "All dialogues are in the README.",
     )
 

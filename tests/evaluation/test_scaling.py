@@ -33,10 +33,10 @@ def test_the_fit_finds_the_law_that_made_the_points(fitted):
 
 def test_the_bootstraps_interval_contains_the_prediction(fitted):
     noisy = [point._replace(loss=point.loss + 0.004 * (-1) ** index) for index, point in enumerate(points())]
-    laws = bootstrap(noisy, fitted, resamples=8)
+    laws = bootstrap(noisy, fitted, resamples=3)
     low, high = interval(laws, 6e6, 1e7)
     assert low < high and low - 0.02 < TRUE(6e6, 1e7) < high + 0.02
-    assert interval(bootstrap(noisy, fitted, resamples=8), 6e6, 1e7) == (low, high)
+    assert interval(bootstrap(noisy, fitted, resamples=3), 6e6, 1e7) == (low, high)
 
 
 def test_a_fit_needs_two_sizes_and_two_lengths():
