@@ -84,9 +84,9 @@ def draw_cache(figures: Figures, path: Path) -> None:
             axes.bar_label(bars, fontsize=8, padding=1)
         axes.set_xticks(range(len(rows)), [row["name"].removeprefix("axion1-") for row in rows])
         axes.set(yscale="log", ylabel="numbers per token and layer", title="What the cache holds")
-        axes.set_ylim(top=4 * max(row["plain"] for row in rows))
+        axes.set_ylim(top=2 * max(row["plain"] for row in rows))
         axes.grid(axis="y", color=PALE, lw=0.7)
-        axes.legend(loc="upper left", ncols=3, fontsize=9)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, fontsize=9)
         save(figure, path)
 
 
@@ -180,7 +180,8 @@ def draw_experts(figures: Figures, path: Path) -> None:
     """For each layer, the share of each kind of token that each expert reads, as a multiple of the fair share."""
     kinds = [kind for kind in CLASSES if figures["seen"][kind] >= 1000]
     layers = len(figures["layers"])
-    with plt.rc_context(STYLE | {"figure.figsize": (2.2 * layers + 1.2, 3.4)}):
+    style: dict[Any, Any] = {**STYLE, "figure.figsize": (2.2 * layers + 1.2, 3.4)}
+    with plt.rc_context(style):
         figure, all_axes = plt.subplots(1, layers, sharey=True)
         for layer, axes in enumerate(all_axes):
             table = np.array([figures["shares"][kind][layer] for kind in kinds]) / figures["fair"]
