@@ -15,10 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib
-
-matplotlib.use("Agg")  # writes files, needs no display
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch

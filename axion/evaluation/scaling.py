@@ -268,39 +268,33 @@ def _estimate(each: Mapping[str, Any]) -> str:
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
     """Draws the losses and the law over all parameters, the held-out size and the later versions marked."""
-    import matplotlib
-
-    matplotlib.use("Agg")  # writes files, needs no display
     import matplotlib.pyplot as plt
     import numpy as np
 
-    found = report["laws"]["total"]
-    law = Law(**found["law"])
-    predictions = found["predictions"]
-    points = report["points"]
-    low, high = min(point["total"] for point in points), max(each["parameters"] for each in predictions)
-    sizes = np.geomspace(low, high, 100)
-    figure, axes = plt.subplots(figsize=(8, 4.2), dpi=110)
+    from axion.drawing import INK, PALE, PALETTE, STYLE, save
+
+    found, points = report["laws"]["total"], report["points"]
+    law, predictions = Law(**found["law"]), found["predictions"]
+    sizes = np.geomspace(min(point["total"] for point in points), max(each["parameters"] for each in predictions), 100)
     lengths = sorted({point["tokens"] for point in points})
-    for colour, length in zip(("#0072B2", "#E69F00", "#009E73", "#CC79A7"), lengths, strict=False):
-        mine = [point for point in points if point["tokens"] == length]
-        for is_held_out in (False, True):
-            shown = [point for point in mine if (point["total"] == report["held_out"]) is is_held_out]
-            face = "none" if is_held_out else colour
-            places = [point["total"] for point in shown], [point["loss"] for point in shown]
-            axes.scatter(*places, edgecolors=colour, facecolors=face, zorder=3)
-        label = f"{length / 1e6:.2g} million tokens"
-        axes.plot(sizes, [law(size, length) for size in sizes], color=colour, lw=1.2, label=label)
-    for each in predictions:
-        below, above = each["interval"]
-        error = [[each["predicted"] - below], [above - each["predicted"]]]
-        axes.errorbar(each["parameters"], each["predicted"], np.abs(error), fmt="D", color="#333333", capsize=3)
-        label = f"{each['name']}, {each['tokens'] / 1e6:,.0f} million tokens"
-        where = {"xytext": (-6, 6), "textcoords": "offset points", "ha": "right", "fontsize": 8}
-        axes.annotate(label, (each["parameters"], each["predicted"]), **where)
-    axes.set(xscale="log", xlabel="parameters", ylabel="loss (nats per token)", title="Loss by size and tokens")
-    axes.grid(color="#DDDDDD", lw=0.7)
-    axes.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots()
+        for number, length in enumerate(lengths):
+            colour = PALETTE[number % len(PALETTE)]
+            for point in (point for point in points if point["tokens"] == length):
+                face = "none" if point["total"] == report["held_out"] else colour
+                axes.scatter(point["total"], point["loss"], edgecolors=colour, facecolors=face, zorder=3)
+            label = f"{length / 1e6:.2g} million tokens"
+            axes.plot(sizes, [law(size, length) for size in sizes], color=colour, lw=1.2, label=label)
+        for each in predictions:
+            below, above = each["interval"]
+            error = [[abs(each["predicted"] - below)], [abs(above - each["predicted"])]]
+            axes.errorbar(each["parameters"], each["predicted"], error, fmt="D", color=INK, capsize=3)
+            label = f"{each['name']}, {each['tokens'] / 1e6:,.0f} million tokens"
+            place = (each["parameters"], each["predicted"])
+            axes.annotate(label, place, xytext=(-6, 6), textcoords="offset points", ha="right", fontsize=8)
+        axes.set(xscale="log", xlabel="parameters", ylabel="loss (nats per token)", title="Loss by size and tokens")
+        axes.grid(color=PALE, lw=0.7)
+        axes.legend()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(figure, path)
