@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from axion.drawing import BLUE, GREEN, INK, ORANGE, PALE, STYLE, save
 from axion.errors import AxionError
 from axion.evaluation.subject import Subject, with_copies
 from axion.families import cache_values
@@ -31,7 +32,6 @@ from axion.release import Release, open_release
 from axion.series import series
 from benchmarks import quality
 from benchmarks.report import DOCS
-from axion.drawing import BLUE, GREEN, INK, ORANGE, PALE, STYLE, save
 
 TEMPLATES = Path(__file__).parent / "templates"
 BUNDLED = "axion1-v0.1"
