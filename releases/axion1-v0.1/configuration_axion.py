@@ -10,7 +10,7 @@ from transformers.configuration_utils import PreTrainedConfig
 SIZES = (
     *("vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "num_loops"),
-    *("n_shared_experts", "n_routed_experts", "num_experts_per_tok", "n_group", "topk_group"),
+    *("n_routed_experts", "num_experts_per_tok", "n_group", "topk_group"),
 )
 """Fields that must be integers of at least 1."""
 
@@ -39,7 +39,7 @@ class AxionConfig(PreTrainedConfig):
         num_key_value_heads: heads that have a key and a value (G); all of them by default, as latent attention needs.
         head_dim: with "gqa" the width of a head, by default hidden_size / num_attention_heads. With "mla" always
             `qk_rope_head_dim`, the part that is rotated.
-        n_shared_experts: experts that read every token, computed as one SwiGLU of width n_shared_experts · F.
+        n_shared_experts: experts that read every token, computed as one SwiGLU of width n_shared_experts · F; may be 0.
         n_routed_experts: experts that the router chooses from (E).
         num_experts_per_tok: routed experts that read a token (K).
         n_group, topk_group: the routed experts form `n_group` groups, of which `topk_group` are eligible per token.
@@ -197,12 +197,12 @@ class AxionConfig(PreTrainedConfig):
             raise ValueError(f'attention is {self.attention!r}; it must be "mla" or "gqa"')
         optional = {"q_lora_rank", "projection_rank", "head_dim"}
         latent = LATENT_SIZES if self.attention == "mla" else ("head_dim",)
-        for name in (*SIZES, *latent, "projection_rank"):
-            value = getattr(self, name)
+        for name in (*SIZES, *latent, "projection_rank", "n_shared_experts"):
+            value, least = getattr(self, name), int(name != "n_shared_experts")
             if name in optional and value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}; it must be an integer of at least {least}")
 
     def _check_shapes(self) -> None:
         has_experts = self.first_k_dense_replace < self.num_hidden_layers
