@@ -204,7 +204,8 @@ def test_nothing_is_read_or_written_out_of_bounds():
         | {
             "AXION_KERNELS_FLAGS": "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
             "LD_PRELOAD": " ".join(preloaded),
-            "ASAN_OPTIONS": "detect_leaks=0",  # Python itself does not free all memory at exit
+            # Python itself does not free all memory at exit; one test asks for more than there is
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
             "OMP_NUM_THREADS": "2",
         },
         capture_output=True,
