@@ -48,7 +48,10 @@ VARIANTS: dict[str, Variant | None] = {
     **_constant("attention.h", "kKeys", "4 * kLanes", "kLanes", "2 * kLanes", "8 * kLanes"),
     **_constant("mixture_block.cpp", "kChunk", "256", "64", "128", "1024"),
     **_constant("attention_block.h", "kBlock", "64", "16", "256"),
-    **_constant("head.cpp", "kBlock", "64", "16", "256"),
+    **_constant("head.cpp", "kBlock", "std::min(std::max(kMostLogits / kVocabularyRow, 64), 256)", "64", "256"),
+    "matrix.cpp: no copies": Variant(
+        "matrix.cpp", "constexpr int kRowsWorthPacking = 96;", "constexpr int kRowsWorthPacking = 1 << 30;"
+    ),
     "tiles of 2 vectors": Variant("tiles.h", "constexpr int kTileVectors = 4;", "constexpr int kTileVectors = 2;"),
     "tiles of 3 rows": Variant("tiles.h", "vectors >= 4 ? 6", "vectors >= 4 ? 3"),
     "memory given back": None,

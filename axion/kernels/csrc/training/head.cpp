@@ -8,6 +8,7 @@
 //
 // The loss is a plain sum, so its gradients follow from the logits of a token alone: the forward pass computes them,
 // and the backward pass only scales them. Tokens with a negative target are left out.
+#include <algorithm>
 #include <cmath>
 
 #include "dimensions.h"
@@ -20,7 +21,10 @@ namespace axion {
 namespace {
 
 constexpr int kVocabularyRow = padded(kVocabulary);
-constexpr int kBlock = 64;  // tokens whose logits are in memory at once
+// Tokens whose logits are in memory at once. A head that is larger than the second-level cache is read less often with
+// more of them, up to 4 MiB of logits; with a small one, the logits should stay in that cache.
+constexpr int kMostLogits = (long)kVocabularyRow * kHidden < 1 << 20 ? 0 : 1 << 20;
+constexpr int kBlock = std::min(std::max(kMostLogits / kVocabularyRow, 64), 256);
 
 using Head = Linear<kHidden, kVocabulary>;
 
