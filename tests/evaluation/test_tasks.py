@@ -246,6 +246,13 @@ def test_a_greedy_continuation_is_the_one_of_transformers(release):
         assert release.tokenizer.decode(alone[0, inputs.input_ids.shape[1] :], skip_special_tokens=True) == expected
 
 
+def test_results_say_which_weights_the_model_was_read_with(release, few_prompts):
+    rounded = evaluate(release.with_weights("bf16"), SYNTHETIC, ["arithmetic"], arguments=["x", "--weights", "bf16"])
+    assert rounded["arithmetic"]["weights"] == "bf16"
+    assert rounded["arithmetic"]["command"] == "python -m axion eval x --weights bf16 --tasks arithmetic"
+    assert "weights" not in evaluate(release, SYNTHETIC, ["arithmetic"])["arithmetic"]
+
+
 def test_samples_depend_on_their_prompt_number_and_seed_alone(release):
     asked, prompts = Subject(release, SYNTHETIC), [prompt(f"Quanto é {n} + 2?") for n in (1, 9, 30)]
     texts = asked.answers(prompts, 12, samples=4, temperature=1.0, seed=7)
