@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from axion.errors import AxionError
 from benchmarks.report import Row, build_report, describe_machine, read_rows, to_markdown, write_docs, write_json
-from tests.support.browsers import chromium
+from tests.support.browsers import chromium, set_pace
 from tests.support.servers import Server, served
 from tests.support.steering import READY
 
@@ -162,6 +162,7 @@ def open_page(browser: "Browser", server: Server) -> "Page":
     """Open the page in a new browser context, so with an empty cache."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(1000 * WAIT_SECONDS)
+    set_pace(page)
     page.goto(server.address)
     return page
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from axion.errors import AxionError
 from axion.shipped import ROOT
-from tests.support.browsers import chromium
+from tests.support.browsers import chromium, set_pace
 from tests.support.servers import served
 from tests.support.steering import READY, open_tab
 
@@ -73,6 +73,7 @@ def open_page(
     page = browser.new_page(
         viewport=size, color_scheme=scheme, device_scale_factor=scale, reduced_motion="reduce", locale=language
     )
+    set_pace(page)
     page.goto(f"{address}/?lang={language}")
     page.wait_for_selector(READY)
     page.wait_for_function("language => document.documentElement.lang === language", arg=language)

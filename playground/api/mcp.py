@@ -243,7 +243,7 @@ def summarise_experts(model: OpenModel) -> dict:
 def _summarise(described: dict, row: int, expert: int) -> dict:
     card = described["cards"] and described["cards"][row][expert]
     return {
-        "expert": f"E{expert + 1}",
+        "expert": f"L{described['rows'][row][0]}.E{expert + 1}",
         "load": {name: layers[row][expert] for name, layers in described["load"].items()} or None,
         "share": card["share"] if card else None,
         "favourites": card

@@ -3,11 +3,10 @@
 // `language` it reads two props: `most`, the maximum length of a question in characters, and `mostMessages`, the maximum
 // number of messages in a conversation.
 
-import { layerOf, makeColumn, makeExpert, makeRowLabels, PALETTE } from "./routing.js";
+import { loopLabel, makeColumn, makeExpert, makeRowLabels, PALETTE } from "./routing.js";
 import { createToolkit, FAR, indexAt, isAtEnd, make, readLines } from "./toolkit.js";
 
 const TALLEST = 180; // maximum height of the input field in pixels
-const NAMED = 5; // with many experts, the number of the busiest ones that are named
 
 export function start(host) {
   const { props, watch } = host;
@@ -71,10 +70,9 @@ export function start(host) {
   }
 
   function addToken(step) {
-    const { run, tokens, nodes, reads } = current;
+    const { run, tokens, nodes } = current;
     const span = make("span", "", step.t);
     const column = makeColumn("av-col", step, run.experts);
-    for (const expert of step.e.flat()) reads[expert] = (reads[expert] || 0) + 1;
     span.dataset.index = column.dataset.index = tokens.length;
     tokens.push({ step, span, column });
     nodes.text.append(span);
@@ -117,7 +115,6 @@ export function start(host) {
       question,
       attempt,
       tokens: [], // {step, span, column}
-      reads: [], // tokens that each expert read, over all layers
       run: null, // the start event
       outcome: null, // the end event
       failure: null,
@@ -224,41 +221,31 @@ export function start(host) {
     return [model, describeSampling(sampling), outcome ? fill(outcome.reason, outcome) : ""].filter(Boolean).join(" · ");
   }
 
-  // Each expert's share of the reads over all tokens and layers, or the experts of one token by layer.
+  // The experts of one token, by layer.
   function drawRouting(turn, index = -1) {
     if (!turn?.run) return;
-    const { run, tokens, reads, nodes } = turn;
+    const { run, tokens, nodes } = turn;
     if (!run.layers) {
       nodes.routing.replaceChildren(make("span", "", fill("no_experts")));
       return;
     }
     if (!tokens.length) return;
-    nodes.routing.replaceChildren(...(tokens[index] ? describeToken(run, tokens[index].step) : describeReads(run, reads)));
-  }
-
-  function describeReads(run, reads) {
-    const all = reads.reduce((sum, count) => sum + (count || 0), 0);
-    const experts = Array.from({ length: run.experts }, (_, expert) => expert);
-    const busiest = [...experts].sort((one, other) => (reads[other] || 0) - (reads[one] || 0));
-    const named = run.experts > PALETTE ? busiest.slice(0, NAMED) : experts;
-    const parts = named.map((expert) => chip(run, expert, (reads[expert] || 0) / all));
-    const others = run.experts - named.length;
-    if (others) parts.push(make("span", "", fill("more_experts", { count: others })));
-    return [make("span", "ac-caption", fill("read_by")), ...parts];
+    const shown = tokens[index] ? describeToken(run, tokens[index].step) : [make("span", "ac-caption", fill("point"))];
+    nodes.routing.replaceChildren(...shown);
   }
 
   function describeToken(run, step) {
     const parts = [make("q", "", visible(step.t))];
     step.e.forEach((experts, row) => {
-      parts.push(make("span", "ac-layer", `L${layerOf(run, row)}`));
-      parts.push(...experts.map((expert, rank) => chip(run, expert, step.g[row][rank])));
+      if (loopLabel(run, row)) parts.push(make("span", "ac-layer", loopLabel(run, row)));
+      parts.push(...experts.map((expert, rank) => chip(run, row, expert, step.g[row][rank])));
     });
     return parts;
   }
 
-  function chip(run, expert, share) {
+  function chip(run, row, expert, share) {
     const node = make("span", "ac-chip");
-    node.append(makeExpert("b", "", expert, run.experts), ` ${percent(share)}`);
+    node.append(makeExpert("b", "", run, row, expert), ` ${percent(share)}`);
     return node;
   }
 

@@ -2,7 +2,19 @@
 // wide as its token's text, so that the same place in both texts has the same x. The value is NDJSON that only grows, each
 // line with its `side` (see playground/generate/comparison.py); what was added is drawn in the next animation frame.
 
-import { buildLoadTable, layerOf, makeColumn, makeLayerChoice, makeRowLabels, makeToken, paint, PALETTE, spellLayer, zeroCounts } from "./routing.js";
+import {
+  buildLoadTable,
+  loopLabel,
+  makeColumn,
+  makeLayerChoice,
+  makeRowLabels,
+  makeToken,
+  nameExpert,
+  paint,
+  PALETTE,
+  spellExpert,
+  zeroCounts,
+} from "./routing.js";
 import { countToken, drawStats, listStats, newTally } from "./stats.js";
 import { createToolkit, FAR, indexAt, isAtEnd, KEY_STEPS, make, readLines } from "./toolkit.js";
 
@@ -214,7 +226,7 @@ export function start(host) {
     bar.style.transform = `scaleX(${share})`;
     label.textContent = `${times}×`;
     const tally = { count: count(counts[row][expert]), tokens: count(tokens.length) };
-    root.setAttribute("aria-label", fill("load_cell", { layer: spellLayer(run, row, fill), expert: expert + 1, ...tally, times }));
+    root.setAttribute("aria-label", fill("load_cell", { expert: spellExpert(run, row, expert, fill), ...tally, times }));
   }
 
   function drawFigures({ run, tally, surprise, nodes }) {
@@ -328,8 +340,8 @@ export function start(host) {
 
   function describeToken(side, step) {
     const experts = step.e.map((chosen, row) => {
-      const names = chosen.map((expert, rank) => `E${expert + 1} ${percent(step.g[row][rank])}`);
-      return `L${layerOf(side.run, row)} ${names.join(" ")}`;
+      const names = chosen.map((expert, rank) => `${nameExpert(side.run, row, expert)} ${percent(step.g[row][rank])}`);
+      return loopLabel(side.run, row) + names.join(" ");
     });
     const chance = step.p === null ? fill("from_prompt") : fill("probability", { p: percent(step.p) });
     const place = fill("token", { token: step.i + 1 });

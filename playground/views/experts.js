@@ -1,7 +1,7 @@
 // The view of a model's experts: their load and their favourite tokens. The value is one JSON object (see describe_experts
 // in playground/content/experts.py). Its token texts come from a release and are set as `textContent` only.
 
-import { layerOf, makeExpert, paint, PALETTE, spellLayer } from "./routing.js";
+import { layerOf, makeExpert, makeExpertHead, paint, PALETTE, spellExpert, spellLayer } from "./routing.js";
 import { createToolkit, make, NARROW } from "./toolkit.js";
 
 const ALL = -1;
@@ -81,7 +81,7 @@ export function start(host) {
     const bare = data.experts > NUMBERED;
     heat.classList.toggle("ax-bare", bare);
     for (let expert = 0; expert < data.experts; expert++) {
-      const name = expertName("b", expert);
+      const name = makeExpertHead("ax-expert", expert, data.experts);
       if (bare && expert % 8) name.textContent = "";
       heat.append(name);
     }
@@ -89,7 +89,7 @@ export function start(host) {
       heat.append(make("span", "", `L${layerOf(data, row)}`));
       layer.forEach((share, expert) => {
         const cell = make("i", "", twoDigits(share));
-        const label = fill("load_cell", { layer: spellLayer(data, row, fill), expert: expert + 1, times: twoDigits(share) });
+        const label = fill("load_cell", { expert: spellExpert(data, row, expert, fill), times: twoDigits(share) });
         cell.style.setProperty("--heat", Math.min(share, 2) / 2); // the fair share is in the middle
         cell.title = label;
         cell.setAttribute("role", "img");
@@ -103,15 +103,14 @@ export function start(host) {
     const load = data.load[shownSet];
     const lines = [fill("fair", { share: shortPercent(data.per_token / data.experts), active: data.per_token, experts: data.experts })];
     if (load) {
-      const cells = load.flatMap((layer, row) => layer.map((share, expert) => ({ share, layer: spellLayer(data, row, fill), expert: expert + 1 })));
+      const cells = load.flatMap((layer, row) => layer.map((share, expert) => ({ share, expert: spellExpert(data, row, expert, fill) })));
       const most = cells.reduce((best, cell) => (cell.share > best.share ? cell : best));
       const least = cells.reduce((best, cell) => (cell.share < best.share ? cell : best));
       lines.push(
         fill("range", {
-          ...most,
+          expert: most.expert,
           times: twoDigits(most.share),
           idle: least.expert,
-          idle_layer: least.layer,
           idle_times: twoDigits(least.share),
         })
       );
@@ -126,7 +125,7 @@ export function start(host) {
   }
 
   function describeDead(dead) {
-    const names = dead.slice(0, NAMED).map(([row, expert]) => fill("dead_expert", { layer: spellLayer(data, row, fill), expert }));
+    const names = dead.slice(0, NAMED).map(([row, expert]) => spellExpert(data, row, expert - 1, fill));
     if (dead.length > NAMED) names.push(fill("dead_more", { count: count(dead.length - NAMED) }));
     return fill(dead.length ? "dead" : "none_dead", { below: data.dead_below, experts: names.join(", ") });
   }
@@ -174,7 +173,7 @@ export function start(host) {
     article.dataset.layer = row;
     article.dataset.expert = expert;
     const head = make("header", "");
-    head.append(expertName("h4", expert));
+    head.append(makeExpert("h4", "ax-expert", data, row, expert));
     if (card) head.append(make("span", "", fill("share", { share: precisePercent(card.share) })));
     article.append(head, make("div", "ax-card-load"));
     drawCardLoad(article);
@@ -233,8 +232,6 @@ export function start(host) {
     chip.title = complete ? fill("token", { ...values, seen: count(seen), z }) : fill("token_bare", values);
     return chip;
   }
-
-  const expertName = (tag, expert) => makeExpert(tag, "ax-expert", expert, data.experts);
 
   watch("value", readValue);
   watch("texts", draw);

@@ -1,7 +1,7 @@
 // What the tokens of a trace add up to: the experts' load against the fair share, the verdict on it, and the row of
 // figures. A token is counted when it comes, so that a frame costs the same at the end of a long text as at its start.
 
-import { buildLoadTable, PALETTE, spellLayer, zeroCounts } from "./routing.js";
+import { buildLoadTable, nameExpert, PALETTE, spellExpert, spellLayer, zeroCounts } from "./routing.js";
 import { countToken, drawStats, listStats, newTally } from "./stats.js";
 
 const EVEN = 1.25; // loads up to this multiple of the fair share count as even
@@ -50,8 +50,7 @@ export function createFigures(trace) {
 
   function describeCell(row, expert) {
     return fill("load_cell", {
-      layer: spellLayer(trace.run, row, fill),
-      expert: expert + 1,
+      expert: spellExpert(trace.run, row, expert, fill),
       count: count(counts[row][expert]),
       tokens: count(total()),
       times: oneDigit(times(row, expert)),
@@ -86,12 +85,12 @@ export function createFigures(trace) {
   function judge(row, expert) {
     const { run } = trace;
     const highest = times(row, expert);
-    const values = { layer: spellLayer(run, row, fill), expert: expert + 1, times: oneDigit(highest) };
+    const values = { layer: spellLayer(run, row, fill), expert: nameExpert(run, row, expert), times: oneDigit(highest) };
     const sentences = [fill(highest > EVEN ? "verdict_lean" : "verdict_even", values)];
     if (total() >= FEW && run.experts <= PALETTE) {
       const idle = counts.flatMap((counted, rowIndex) =>
         counted.flatMap((read, index) =>
-          read ? [] : [fill("idle_expert", { layer: spellLayer(run, rowIndex, fill), expert: index + 1 })],
+          read ? [] : [spellExpert(run, rowIndex, index, fill)],
         ),
       );
       if (idle.length) sentences.push(fill("verdict_idle", { experts: idle.join(", ") }));

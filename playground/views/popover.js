@@ -1,7 +1,7 @@
 // The popover of one token: its alternatives, from which one can branch, and the experts that read it, with the reason for
 // their choice and their weights.
 
-import { layerOf, makeExpert, paint } from "./routing.js";
+import { layerOf, loopLabel, makeExpert, paint } from "./routing.js";
 import { make, NARROW, prefersCalm } from "./toolkit.js";
 
 const GAP = 10; // pixels between the popover and its token
@@ -104,14 +104,14 @@ export function createPopover(trace) {
   function makeExperts(step) {
     const list = make("p", "av-token-experts");
     step.e.forEach((experts, row) => {
-      const line = make("span", "", `L${layerOf(trace.run, row)}`);
-      experts.forEach((expert, rank) => line.append(" ", nameExpert(expert), ` ${percent(step.g[row][rank])}`));
+      const line = make("span", "", loopLabel(trace.run, row));
+      experts.forEach((expert, rank) => line.append(nameOf(row, expert), ` ${percent(step.g[row][rank])} `));
       list.append(line, " ");
     });
     return list;
   }
 
-  const nameExpert = (expert) => makeExpert("b", "", expert, trace.run.experts);
+  const nameOf = (row, expert) => makeExpert("b", "", trace.run, row, expert);
 
   // --------------------------------------------------------------------------------------------------- alternatives
 
@@ -168,7 +168,7 @@ export function createPopover(trace) {
     const expert = step.e[row][rank];
     const line = make("tr", rank ? "" : "av-first");
     const name = make("td", "");
-    name.append(nameExpert(expert));
+    name.append(nameOf(row, expert));
     const weight = make("td", "av-gate");
     const [gate, all] = [step.g[row][rank], step.g[row].reduce((sum, value) => sum + value, 0)];
     const track = make("div", "");
@@ -191,7 +191,7 @@ export function createPopover(trace) {
     experts.forEach((expert, index) => {
       const bias = trace.run.bias[row][expert];
       const signed = `${bias < 0 ? "−" : "+"}${threeDigits(Math.abs(bias))}`;
-      cell.append(index ? ", " : "", nameExpert(expert), ` (${fill("bias")} ${signed})`);
+      cell.append(index ? ", " : "", nameOf(row, expert), ` (${fill("bias")} ${signed})`);
     });
     cell.append(after);
     line.append(make("th", ""), cell);

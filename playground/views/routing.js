@@ -10,11 +10,31 @@ export function paint(node, expert, experts) {
   else node.style.setProperty("--place", expert / (experts - 1));
 }
 
+/** The name of an expert: its layer, and its number there. All loops of a looped layer have the same experts. */
+export const nameExpert = (run, row, expert) => `L${run.rows[row][0]}.E${expert + 1}`;
+
+/** What stands before the experts of a looped layer: its row of the ribbon. */
+export const loopLabel = (run, row) => (layerOf(run, row) === run.rows[row][0] ? "" : `L${layerOf(run, row)}: `);
+
+/** The name of an expert, with the loop where its layer is looped. */
+export function spellExpert(run, row, expert, fill) {
+  const [layer, loop] = run.rows[row];
+  const name = nameExpert(run, row, expert);
+  return layerOf(run, row) === layer ? name : fill("looped_expert", { expert: name, loop });
+}
+
 /** The name of an expert, in its colour. */
-export function makeExpert(tag, className, expert, experts) {
-  const name = make(tag, className, `E${expert + 1}`);
-  paint(name, expert, experts);
+export function makeExpert(tag, className, run, row, expert) {
+  const name = make(tag, className, nameExpert(run, row, expert));
+  paint(name, expert, run.experts);
   return name;
+}
+
+/** The head of a column with one expert of each layer, in their colour. */
+export function makeExpertHead(className, expert, experts) {
+  const head = make("b", className, `E${expert + 1}`);
+  paint(head, expert, experts);
+  return head;
 }
 
 /** A token of a text, underlined by the first expert of its layer `row`. */
@@ -77,7 +97,7 @@ export function buildLoadTable(grid, run) {
   grid.style.setProperty("--fair", run.experts_per_token / run.experts);
   if (!run.layers) return [];
   grid.append(make("span", ""));
-  for (let expert = 0; expert < run.experts; expert++) grid.append(makeExpert("b", "", expert, run.experts));
+  for (let expert = 0; expert < run.experts; expert++) grid.append(makeExpertHead("", expert, run.experts));
   return Array.from({ length: run.layers }, (_, row) => {
     grid.append(make("span", "", `L${layerOf(run, row)}`));
     return Array.from({ length: run.experts }, (__, expert) => buildLoadCell(grid, expert, run.experts));

@@ -4,8 +4,8 @@
 // `model`, the name of the model that is chosen on the page.
 
 import { createFigures } from "./figures.js";
+import { createPlayer } from "./player.js";
 import { createPopover } from "./popover.js";
-import { createReplay } from "./replay.js";
 import { makeColumn, makeToken, PALETTE } from "./routing.js";
 import { createShare } from "./share.js";
 import { createToolkit, FAR, prefersCalm, readLines } from "./toolkit.js";
@@ -38,7 +38,7 @@ export function start(host) {
   const popover = (trace.popover = createPopover(trace));
   const walk = (trace.walk = createWalk(trace));
   const share = createShare(trace);
-  const replay = createReplay(trace);
+  const player = createPlayer(trace);
 
   let seen = ""; // the part of the value that was read
   let failure = null; // the error event
@@ -61,9 +61,9 @@ export function start(host) {
     }
     const { events, end } = readLines(text, seen.length);
     if (!events.length) return;
-    replay.skip();
+    if (player.isReplaying()) player.skip();
     seen = text.slice(0, end);
-    takeAll(events);
+    player.add(events);
   }
 
   // Whether this is what a model shows by default: its recorded example, nothing, or why it cannot be opened.
@@ -94,7 +94,7 @@ export function start(host) {
 
   function reset() {
     seen = "";
-    replay.end();
+    player.clear();
     clear();
     setState("empty");
   }
@@ -119,8 +119,8 @@ export function start(host) {
     trace.run = run;
     trace.ended = false;
     trace.layer = Math.min(trace.layer, Math.max(run.layers - 1, 0));
-    const live = !run.recorded && !replay.isRunning();
-    if (!replay.isRunning()) {
+    const live = !run.recorded && !player.isReplaying();
+    if (!player.isReplaying()) {
       instead = asked && same(asked.forced, run.forced) ? asked.instead : null;
       asked = null;
     }
@@ -129,7 +129,7 @@ export function start(host) {
     walk.buildLayers();
     figures.begin();
     walk.show(-1);
-    setState(replay.isRunning() ? "replaying" : run.recorded ? "recorded" : "running");
+    setState(player.isReplaying() ? "replaying" : run.recorded ? "recorded" : "running");
     drawMessages();
     if (!live) return;
     announce(fill("announce_start"));
@@ -163,7 +163,7 @@ export function start(host) {
 
   // Keeps the newest token of a live trace in view, unless the reader scrolled away or has a popover open.
   function followEnd() {
-    if (!trace.run || popover.index() >= 0 || (trace.run.recorded && !replay.isRunning())) return;
+    if (!trace.run || popover.index() >= 0 || (trace.run.recorded && !player.isReplaying())) return;
     if (walk.following.text) part("text").scrollTop = FAR;
     if (walk.following.columns) part("columns").scrollLeft = FAR;
   }
@@ -175,7 +175,7 @@ export function start(host) {
     if (end.reason === "eos" && run.forced.length > figures.fresh()) part("text").classList.add("av-branch");
     figures.draw();
     setState(run.recorded ? "recorded" : "done");
-    if (run.recorded || replay.isRunning()) return;
+    if (run.recorded || player.isReplaying()) return;
     const verdict = part("verdict").textContent;
     announce(fill("announce_end", { tokens: toolkit.count(tokens.length), verdict }));
   }
@@ -204,7 +204,7 @@ export function start(host) {
   }
 
   function wait() {
-    replay.skip();
+    player.skip();
     before = state();
     refused = exampleDue = false;
     setState("waiting");
@@ -222,9 +222,10 @@ export function start(host) {
     readValue();
   }
 
-  // A stopped generation sends no end event.
+  // A stopped generation sends no end event, and what it wrote ahead of the shown tokens is dropped.
   function stop() {
-    replay.skip();
+    if (player.isReplaying()) player.skip();
+    else player.clear();
     if (trace.run && !trace.ended) finish({ reason: "stopped" });
     else if (state() === "waiting") endWait();
   }
@@ -233,8 +234,7 @@ export function start(host) {
 
   function drawTexts() {
     toolkit.translate();
-    part("replay").textContent = fill(replay.isRunning() ? "replay_stop" : "replay");
-    part("replay").setAttribute("aria-pressed", replay.isRunning());
+    player.drawTexts();
     setState(state());
     drawMessages();
     if (!trace.run) return;
@@ -247,7 +247,7 @@ export function start(host) {
   function setState(name) {
     view.dataset.state = name;
     part("status").textContent = describeState(name);
-    part("replay").disabled = !replay.isRunning() && (!trace.ended || !trace.tokens.length || !trace.outcome);
+    player.drawControls();
     if (trace.outcome?.reason === "eos") part("text").dataset.end = fill("end_of_text");
   }
 

@@ -17,6 +17,7 @@ from playground.generate.catalogue import Catalogue
 from playground.generate.events import live_events, recorded_events
 from playground.generate.request import read_request
 from tests.support.bare_page import open_view
+from tests.support.browsers import set_pace
 from tests.support.measured import (
     VALIDATION,
     expert_load,
@@ -168,7 +169,9 @@ def new_visitor(browser, **options: object):
     The server trusts the client address in the headers of a local proxy.
     """
     options = {"viewport": {"width": 1280, "height": 800}} | options
-    return browser.new_page(extra_http_headers={"X-Forwarded-For": next(_addresses)}, **options)
+    page = browser.new_page(extra_http_headers={"X-Forwarded-For": next(_addresses)}, **options)
+    set_pace(page)
+    return page
 
 
 @pytest.fixture

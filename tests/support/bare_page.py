@@ -13,6 +13,7 @@ from playground.generate.events import to_line
 from playground.generate.request import MAX_PROMPT_CHARACTERS
 from playground.locales import by_language
 from playground.server.markup import VIEWS, bundle
+from tests.support.browsers import set_pace
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -111,12 +112,18 @@ def to_text(events: Iterable[Mapping]) -> str:
 
 @contextmanager
 def open_view(
-    browser: "Browser", name: str, language: str = "en", context: Mapping[str, object] | None = None, **page: object
+    browser: "Browser",
+    name: str,
+    language: str = "en",
+    context: Mapping[str, object] | None = None,
+    pace: str = "own",
+    **page: object,
 ) -> Iterator[View]:
     """Open a new page with this view, made by `write_page` with `page`. Fails on script errors.
 
     Args:
         context: options of the browser's context, such as `viewport`.
+        pace: see `set_pace`.
     """
     html = write_page(name, language, **page)
     options = {"viewport": {"width": 1280, "height": 800}} | dict(context or {})
@@ -126,6 +133,7 @@ def open_view(
         errors: list[str] = []
         tab.on("pageerror", lambda error: errors.append(str(error)))
         tab.set_default_timeout(20_000)
+        set_pace(tab, pace)
         tab.route("**/*", lambda route: route.fulfill(body=html, content_type="text/html"))
         tab.goto(ADDRESS)
         yield View(tab, name, language)

@@ -217,7 +217,7 @@ def test_the_experts_of_the_bundled_model_match_its_release(server):
     assert [layer["layer"] for layer in answer["layers"]] == [1, 2, 3, 4]
     for row, layer in enumerate(answer["layers"]):
         for number, expert in enumerate(layer["experts"]):
-            assert expert["expert"] == f"E{number + 1}"
+            assert expert["expert"] == f"L{row + 1}.E{number + 1}"
             assert expert["load"] == {name: measured[name]["layers"][row][number] for name in answer["load_sets"]}
     told = {(entry["layer"], entry["expert"]): entry for entry in release.trace["favourites"]}
     second = answer["layers"][2]["experts"][1]
@@ -233,7 +233,7 @@ def test_missing_measurements_are_null(server, tiny_release, tmp_path):
 
     _, [answer] = call(server, "show_experts", ["plain"])
     [first, *_] = answer["layers"][0]["experts"]
-    assert first == {"expert": "E1", "load": None, "share": None, "favourites": None}
+    assert first == {"expert": "L1.E1", "load": None, "share": None, "favourites": None}
     assert call(server, "show_experts", ["nope"])[0] == "error"
 
     folder = make_release(tiny_release, tmp_path / "full")

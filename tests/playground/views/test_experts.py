@@ -74,8 +74,8 @@ def test_the_loads_match_the_chosen_set(view, measured, value, language):
     sets = ("together", "validation", "arithmetic")
     labels = [by_language("experts")[language][f"set_{name}"] for name in sets]
     dead = {
-        "en": "Dead, below 0.1× the fair share: E3 of layer 2.",
-        "pt": "Mortos, abaixo de 0,1× a parcela justa: E3 da camada 2.",
+        "en": "Dead, below 0.1× the fair share: L2.E3.",
+        "pt": "Mortos, abaixo de 0,1× a parcela justa: L2.E3.",
     }
     for name, label in zip(sets, labels, strict=True):
         switch(page, "sets", label)
@@ -91,7 +91,7 @@ def test_each_card_shows_lift_count_and_significance(view, measured, value):
     page = view("experts", value=value).page
     entry = json.loads((measured / "trace.json").read_text())["favourites"][5]
     card = page.locator(".ax-card").nth(5)
-    assert card.locator("h4").text_content() == f"E{entry['expert']}"
+    assert card.locator("h4").text_content() == f"L{entry['layer']}.E{entry['expert']}"
     assert f"{100 * entry['share']:.1f}%" in card.locator("header").text_content()
     bound = describe_experts(opened(measured))["bound"]
     expected = Counter(
@@ -111,7 +111,7 @@ def test_many_experts_are_shown_a_layer_at_a_time(view, many):
     assert page.locator(".ax-heat i").count() == 2 * MANY
     switch(page, "layers", "L3")
     assert read(page, ".ax-experts h3") == ["Layer 3"]
-    assert read(page, ".ax-card h4") == [f"E{expert}" for expert in range(1, MANY + 1)]
+    assert read(page, ".ax-card h4") == [f"L3.E{expert}" for expert in range(1, MANY + 1)]
     assert (
         page.locator(".ax-card .ax-chips span").nth(3).text_content() == "3,017"
     )  # after the headers of three columns

@@ -84,7 +84,7 @@ def test_the_popover_shows_everything_about_a_token(shown):
     for (layer, rank), (name, gate, total) in zip(chosen, cells, strict=True):
         expert = step["e"][layer][rank]
         affinity, bias = step["a"][layer][rank], start["bias"][layer][expert]
-        assert name == f"E{expert + 1}" and gate == percent(step["g"][layer][rank])
+        assert name == f"L{layer + 1}.E{expert + 1}" and gate == percent(step["g"][layer][rank])
         sign = "−" if round(bias, 3) < 0 else "+"
         assert total.startswith(f"{affinity:.3f} {sign} {abs(bias):.3f} = ")
         assert float(total.split(" = ")[1]) == pytest.approx(affinity + bias, abs=0.0011)
@@ -98,7 +98,7 @@ def test_experts_that_the_bias_displaced_are_named(shown):
     )
     line = open_token(shown.page, index).locator(".av-displaced").first.text_content()
     for expert in trace["steps"][index]["d"][layer]:
-        assert f"E{expert + 1} (bias " in line
+        assert f"L{layer + 1}.E{expert + 1} (bias " in line
         assert expert not in trace["steps"][index]["e"][layer]
 
 

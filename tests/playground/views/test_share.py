@@ -1,4 +1,4 @@
-"""Sharing the shown trace: links, JSON, CSV, and the replay, in a bare page."""
+"""Sharing the shown trace: links, JSON and CSV, in a bare page."""
 
 import csv
 import io
@@ -10,20 +10,16 @@ import pytest
 
 from playground.generate.links import read_link
 from playground.locales import by_language
-from tests.playground.conftest import HOSTILE, answer, example
-from tests.support.bare_page import ADDRESS, to_text
+from tests.playground.conftest import HOSTILE, answer
+from tests.support.bare_page import ADDRESS
 from tests.support.steering import (
     PLAY,
-    VIEW,
     assert_is,
     expected_steps,
     part,
-    read_routing,
     read_tokens,
     read_trace,
-    replay,
     wait_for_words,
-    wait_until,
 )
 
 WORDS = by_language("trace")
@@ -143,87 +139,3 @@ def test_spreadsheets_do_not_read_tokens_as_formulas(view, long):
     assert [row["text"] for row in rows[::2]] == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", *texts[5:]]
     assert text.endswith("\r\n") and text.count("\r\n") == len(rows) + 1
     assert [step["t"] for step in read_trace(shown.page)["steps"]] == texts
-
-
-# --------------------------------------------------------------------------------------------------------------- replay
-
-
-def view_of(page) -> dict:
-    """Everything that the view shows."""
-    names = ("status", "text", "verdict", "load", "stat-tokens", "stat-speed", "stat-first", "stat-cache")
-    return {name: part(page, name).text_content() for name in names} | {"ribbon": read_routing(page)}
-
-
-def paced(events: list[dict], seconds: float) -> list[dict]:
-    """The same events, with the last token after this many seconds."""
-    steps = len(events) - 2
-    return [event | ({"s": seconds * at / steps} if event["kind"] == "step" else {}) for at, event in enumerate(events)]
-
-
-@pytest.mark.parametrize("model", ["plain", "endless"])
-def test_a_replay_ends_with_the_same_content(view, catalogue, long, model):
-    """`plain` is a recorded example, which has no timings."""
-    if model == "plain":
-        shown = view("trace", value=to_text(example(catalogue)))
-    else:
-        shown = view("trace")
-        shown.show(paced(long, 0.5))
-    page = shown.page
-    before, trace, state = view_of(page), read_trace(page), page.locator(VIEW).get_attribute("data-state")
-    page.evaluate(
-        "() => { window.least = Infinity; new MutationObserver(() => { window.least = Math.min(window.least,"
-        " document.querySelectorAll('.av-tok').length); })"
-        ".observe(document.querySelector('[data-part=columns]'), { childList: true }); }"
-    )
-    replay(page)
-    wait_until(page, state)
-    assert page.evaluate("least") < len(trace["steps"])
-    assert view_of(page) == before
-    assert read_trace(page) == trace
-    assert shown.page.evaluate("host.asked") == []
-
-
-def test_the_button_ends_a_replay_at_once(view, long):
-    shown = view("trace")
-    shown.show(paced(long, 600))
-    page = shown.page
-    before = view_of(page)
-    part(page, "replay").click()
-    wait_until(page, "replaying")
-    assert part(page, "replay").text_content() == EN["replay_stop"]
-    part(page, "replay").click()
-    wait_until(page, "done")
-    assert view_of(page) == before
-    assert part(page, "replay").text_content() == EN["replay"]
-
-
-def test_a_new_run_during_a_replay_is_shown(view, long):
-    shown = view("trace")
-    shown.show(paced(long, 600))
-    part(shown.page, "replay").click()
-    wait_until(shown.page, "replaying")
-    seed = long[0]["sampling"] | {"seed": 77}
-    shown.show([{**long[0], "sampling": seed}, *long[1:20], long[-1]])
-    wait_until(shown.page, "done")
-    assert "seed 77" in part(shown.page, "status").text_content()
-    assert len(read_tokens(shown.page)) == 19
-
-
-def test_with_reduced_motion_a_replay_takes_few_steps(view, long):
-    counts = {}
-    for motion in ("no-preference", "reduce"):
-        shown = view("trace", context={"reduced_motion": motion})
-        shown.show(paced(long, 1.0))
-        page = shown.page
-        page.evaluate(
-            """() => {
-              window.changes = 0;
-              const columns = document.querySelector("[data-part=columns]");
-              new MutationObserver(() => window.changes++).observe(columns, { childList: true });
-            }"""
-        )
-        part(page, "replay").click()
-        wait_until(page, "replaying")
-        wait_until(page, "done")
-        counts[motion] = page.evaluate("window.changes")
-    assert counts["reduce"] <= 4 * 1.0 + 3 < counts["no-preference"]
