@@ -6,6 +6,7 @@ export function start({ element }) {
     const chapter = link && element.ownerDocument.getElementById(link.hash.slice(1));
     if (!chapter) return;
     event.preventDefault();
+    history.pushState(null, "", `${location.pathname}${location.search}${link.hash}`);
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     chapter.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
     chapter.tabIndex = -1;

@@ -15,6 +15,7 @@ from playground.locales import DEFAULT, LANGUAGES, Language, by_language, choose
 from playground.server.admission import admit_call
 from playground.server.context import QUEUE, QUIET, PageContext, Panel
 from playground.server.labels import Labels
+from playground.server.markup import SERVER, bundle
 from playground.server.tabs import api, chat, compare, experts, model, playground
 
 TABS = ("playground", "chat", "experts", "compare", "model", "api")
@@ -34,6 +35,14 @@ KEPT_THEME = """() => {
     const kept = localStorage.getItem("axion-theme");
     if (kept) document.body.classList.toggle("dark", kept === "dark");
   } catch { /* storage is blocked */ }
+}"""
+
+KEEP_LANGUAGE = """(language) => {
+  try { localStorage.setItem("axion-language", language); } catch { /* storage is blocked */ }
+  return [];
+}"""
+KEPT_LANGUAGE = """() => {
+  try { return [localStorage.getItem("axion-language")]; } catch { return [null]; /* storage is blocked */ }
 }"""
 
 FAVICON = TEMPLATES / "favicon.svg"
@@ -170,13 +179,22 @@ def _connect(page: gr.Blocks, panels: list[Panel], context: PageContext) -> None
     context.language.change(show_language, chosen, outputs, **QUIET).then(
         None, context.language, js=NAME_LANGUAGE, api_visibility="private"
     )
-    page.load(_greet, None, context.language, **QUIET)
+    context.language.input(None, context.language, js=KEEP_LANGUAGE, api_visibility="private")
+    page.load(_greet, context.language, context.language, js=KEPT_LANGUAGE, **QUIET)
     page.load(None, js=KEPT_THEME, api_visibility="private")
+    page.load(None, js=_addresses(), api_visibility="private")
 
 
-def _greet(request: gr.Request) -> Language | dict:
-    """The language of a new visitor, if it is not the one in which the page opens."""
-    language = choose_language(request.query_params.get("lang"), request.headers.get("accept-language"))
+def _addresses() -> str:
+    """What gives each tab an address, from the names of the tabs in every language."""
+    labels = by_language("page").values()
+    names = {name: [table[f"tab_{name}"] for table in labels] for name in TABS}
+    return f"() => {{ {bundle(SERVER / 'addresses.js')} start({json.dumps(names)}); }}"
+
+
+def _greet(kept: Language | None, request: gr.Request) -> Language | dict:
+    """The language of a link, of the last choice, or of the browser, if the page does not open in it anyway."""
+    language = choose_language(request.query_params.get("lang") or kept, request.headers.get("accept-language"))
     return gr.skip() if language == DEFAULT else language  # an update could undo the choice of a quick visitor
 
 

@@ -11,6 +11,7 @@ import gradio as gr
 
 from axion.inference.sampling import Sampling
 from playground.locales import DEFAULT, Language, texts
+from playground.locales.terms import term_properties
 from playground.server.labels import Labels
 from playground.server.markup import VIEWS, script
 
@@ -24,7 +25,7 @@ def build_trace_view(labels: Labels, text: str = "", elem_id: str | None = None)
     """
 
     def properties(language: Language) -> dict[str, Any]:
-        return {"texts": texts("trace", language), "language": language}
+        return {"texts": texts("trace", language), "language": language, **term_properties(language)}
 
     view = gr.HTML(
         text,

@@ -2,6 +2,7 @@
 // in playground/content/experts.py). Its token texts come from a release and are set as `textContent` only.
 
 import { layerOf, makeExpert, makeExpertHead, paint, PALETTE, spellExpert, spellLayer } from "./routing.js";
+import { createTerms } from "./terms.js";
 import { createToolkit, make, NARROW } from "./toolkit.js";
 
 const ALL = -1;
@@ -11,6 +12,7 @@ const NAMED = 8; // the number of dead experts that are named
 export function start(host) {
   const { props, watch } = host;
   const { part, fill, translate, visible, count, oneDigit, twoDigits, precisePercent, shortPercent, plain } = createToolkit(host);
+  const terms = createTerms(host);
   let data = null;
   let shownSet = "";
   let shownLayer = ALL;
@@ -26,6 +28,7 @@ export function start(host) {
 
   function draw() {
     translate();
+    terms.markAll();
     part("error").hidden = !data.error;
     part("error").textContent = data.error || "";
     const dense = !data.error && !data.layers;
@@ -117,6 +120,7 @@ export function start(host) {
       lines.push(describeDead(data.dead[shownSet]));
     } else lines.push(fill("no_load"));
     part("verdicts").replaceChildren(...lines.map((line) => make("p", "", line)));
+    terms.mark(part("verdicts"));
     if (load && data.command) {
       const source = make("p", "ax-small", `${fill("measured_by")} `);
       source.append(make("code", "", data.command));
@@ -139,6 +143,7 @@ export function start(host) {
     const note = { share: shortPercent(fair), most: plain(Number((1 / fair).toFixed(1))) };
     part("note").textContent = fill(known ? "favourites_note" : "no_favourites", note);
     part("rule").textContent = known ? describeRule() : "";
+    terms.mark(part("note"));
     const layers = Array.from({ length: data.layers }, (_, row) => [row, `L${layerOf(data, row)}`]);
     if (data.experts <= PALETTE) layers.unshift([ALL, fill("all_layers")]);
     drawChoice(part("layers"), "axion-favourites-layer", fill("layers"), layers, shownLayer, (layer) => {

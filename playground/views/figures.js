@@ -60,6 +60,7 @@ export function createFigures(trace) {
   function draw() {
     if (!trace.run) return;
     drawStats(trace.toolkit, part("stats"), listStats(trace.toolkit, trace.run, tally));
+    for (const name of part("stats").querySelectorAll("dt")) trace.terms.mark(name);
     if (!trace.run.layers) part("verdict").textContent = fill("no_experts");
     else if (total()) drawLoad();
   }

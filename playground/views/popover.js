@@ -78,6 +78,7 @@ export function createPopover(trace) {
       const key = run.shared_experts === 1 ? "shared_one" : "shared_many";
       box.append(make("p", "av-hint", fill(key, { count: run.shared_experts })));
     }
+    for (const node of box.querySelectorAll("h3, th, .av-hint")) trace.terms.mark(node);
   }
 
   // ------------------------------------------------------------------------------------------------- a token in words

@@ -38,7 +38,10 @@ export function listStats({ fill, count, bytes }, run, tally, timing = "") {
 export function drawStats({ fill }, list, stats) {
   if (list.children.length !== stats.length) list.replaceChildren(...stats.map(([key]) => makeStat(key)));
   stats.forEach(([key, ...texts], index) => {
-    [fill(key), ...texts].forEach((text, place) => (list.children[index].children[place].textContent = text));
+    [fill(key), ...texts].forEach((text, place) => {
+      const node = list.children[index].children[place];
+      if (node.textContent !== text) node.textContent = text; // a term that was marked stays so
+    });
   });
 }
 

@@ -8,6 +8,7 @@ import { createPlayer } from "./player.js";
 import { createPopover } from "./popover.js";
 import { makeColumn, makeToken, PALETTE } from "./routing.js";
 import { createShare } from "./share.js";
+import { createTerms } from "./terms.js";
 import { createToolkit, FAR, prefersCalm, readLines } from "./toolkit.js";
 import { createWalk } from "./walk.js";
 
@@ -15,12 +16,14 @@ export function start(host) {
   const { props, watch } = host;
   const toolkit = createToolkit(host);
   const { part, fill } = toolkit;
+  const terms = createTerms(host);
   const view = part("view");
 
   // What the files of this view share. They call each other through it.
   const trace = {
     host,
     toolkit,
+    terms,
     view,
     run: null, // the start event
     tokens: [], // {step, span, column}, one per token
@@ -234,6 +237,7 @@ export function start(host) {
 
   function drawTexts() {
     toolkit.translate();
+    terms.markAll();
     player.drawTexts();
     setState(state());
     drawMessages();

@@ -12,6 +12,7 @@ from playground.generate.chat import MAX_MESSAGES
 from playground.generate.events import to_line
 from playground.generate.request import MAX_PROMPT_CHARACTERS
 from playground.locales import by_language
+from playground.locales.terms import term_properties
 from playground.server.markup import VIEWS, bundle
 from tests.support.browsers import set_pace
 
@@ -34,6 +35,9 @@ PROPS = {
     "trace": {"defaults": asdict(Sampling())},
     "chat": {"most": MAX_PROMPT_CHARACTERS, "mostMessages": MAX_MESSAGES},
 }
+
+EXPLAINING = ("trace", "experts")
+"""The views that explain terms."""
 
 PAGE = """<!doctype html>
 <html lang="{language}">
@@ -60,7 +64,10 @@ def write_page(
         props: props other than texts, language and value.
     """
     texts = TEXTS[view] and TEXTS[view][language]
-    values = {"texts": texts, "language": language, "value": value} | PROPS.get(view, {}) | props
+    values = {"texts": texts, "language": language, "value": value} | PROPS.get(view, {})
+    if view in EXPLAINING:
+        values |= term_properties(language)
+    values |= props
     file = VIEWS / f"{view}.html"
     return PAGE.format(
         language=language,

@@ -8,6 +8,7 @@ import gradio as gr
 from playground.content.experts import describe_experts
 from playground.generate.catalogue import OpenModel
 from playground.locales import DEFAULT, Language, texts
+from playground.locales.terms import term_properties
 from playground.server.context import PageContext, Panel
 from playground.server.markup import VIEWS, script
 
@@ -16,7 +17,7 @@ def build(context: PageContext) -> list[Panel]:
     """Add the tab's only component. Its template is constant, since its value contains texts from a release."""
 
     def properties(language: Language) -> dict[str, Any]:
-        return {"texts": texts("experts", language), "language": language}
+        return {"texts": texts("experts", language), "language": language, **term_properties(language)}
 
     view = gr.HTML(
         html_template=(VIEWS / "experts.html").read_text(encoding="utf-8"),

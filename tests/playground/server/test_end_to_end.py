@@ -426,5 +426,24 @@ def test_language_and_theme_change_the_whole_page_and_persist(page, server):
     background = page.evaluate("getComputedStyle(document.querySelector('#comparison .axion-view')).backgroundColor")
     channels = list(map(int, re.findall(r"\d+", background)))
     assert max(channels) < 60
-    page.goto(f"{server.address}/?lang=pt")
+    page.reload()
     page.wait_for_function("document.body.classList.contains('dark') && document.documentElement.lang === 'pt'")
+    page.locator("[role=tab][aria-selected=true]", has_text=PAGE["pt"]["tab_compare"]).wait_for()
+    page.goto(f"{server.address}/?lang=en")  # a link's language comes before the last choice
+    page.get_by_role("button", name="Generate", exact=True).wait_for()
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.lang") == "en"
+
+
+def test_tabs_and_chapters_have_addresses(page, server):
+    selected = "[role=tab][aria-selected=true]"
+    open_tab(page, PAGE["en"]["tab_chat"])
+    assert page.url == f"{server.address}/#chat"
+    open_tab(page, PAGE["en"]["tab_model"])
+    page.go_back()
+    page.locator(selected, has_text=PAGE["en"]["tab_chat"]).wait_for()
+    page.go_back()
+    page.locator(selected, has_text=PAGE["en"]["tab_playground"]).wait_for()
+    page.goto(f"{server.address}/?lang=en#doc-experts")
+    page.locator(selected, has_text=PAGE["en"]["tab_api"]).wait_for()
+    page.wait_for_function("Math.abs(document.getElementById('doc-experts').getBoundingClientRect().top) < 200")

@@ -1,0 +1,25 @@
+// Tabs and chapters of the documentation have addresses, #chat and #doc-experts; Back and Forward walk through them.
+
+export function start(names) {
+  const TAB = ".ax-tabs > .tab-wrapper :is([role=tab], .overflow-dropdown button)"; // a narrow page moves tabs into a menu
+  const nameOf = (button) => Object.keys(names).find((name) => names[name].includes(button.textContent.trim()));
+  const isChapter = (hash) => hash.startsWith("#doc-");
+  const nameAt = (hash) => (isChapter(hash) ? "api" : hash.slice(1) || Object.keys(names)[0]);
+
+  function follow() {
+    const { hash } = location;
+    const button = [...document.querySelectorAll(TAB)].find((each) => nameOf(each) === nameAt(hash));
+    if (!button) return;
+    if (button.getAttribute("aria-selected") !== "true") button.click();
+    if (isChapter(hash)) requestAnimationFrame(() => document.getElementById(hash.slice(1))?.scrollIntoView());
+  }
+
+  document.addEventListener("click", ({ target }) => {
+    const button = target.closest?.(TAB);
+    const name = button && nameOf(button);
+    // not "#chat" alone: Gradio gives the page's links another base
+    if (name && name !== nameAt(location.hash)) history.pushState(null, "", `${location.pathname}${location.search}#${name}`);
+  });
+  addEventListener("popstate", follow);
+  follow();
+}
