@@ -10,6 +10,7 @@ import sys
 import tomllib
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
