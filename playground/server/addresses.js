@@ -1,4 +1,5 @@
-// Tabs and chapters of the documentation have addresses, #chat and #doc-experts; Back and Forward walk through them.
+// Tabs and chapters of the documentation have addresses, #chat and #doc-experts; Back and Forward walk through them. Ctrl
+// and Enter in the prompt generate.
 
 export function start(names) {
   const TAB = ".ax-tabs > .tab-wrapper :is([role=tab], .overflow-dropdown button)"; // a narrow page moves tabs into a menu
@@ -19,6 +20,11 @@ export function start(names) {
     const name = button && nameOf(button);
     // not "#chat" alone: Gradio gives the page's links another base
     if (name && name !== nameAt(location.hash)) history.pushState(null, "", `${location.pathname}${location.search}#${name}`);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !event.target.closest?.("#prompt")) return;
+    event.preventDefault();
+    document.getElementById("generate").click();
   });
   addEventListener("popstate", follow);
   follow();

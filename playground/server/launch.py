@@ -102,7 +102,7 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
     from playground.generate.catalogue import Catalogue
     from playground.server.corrections import GUARDS
     from playground.server.markup import STYLES
-    from playground.server.page import FAVICON, build_page, build_theme
+    from playground.server.page import FAVICON, HEAD, build_page, build_theme
 
     catalogue = Catalogue(options.models, stream or model_stream, options.weights)
     if options.weights != WEIGHTS[0]:
@@ -118,10 +118,11 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
             share=options.share,
             theme=build_theme(),
             css_paths=STYLES,
+            head=HEAD,
             favicon_path=FAVICON,
             app_kwargs=GUARDS | {"routes": build_routes(catalogue, limiter)},
             mcp_server=with_mcp,
-            footer_links=["gradio", "settings"],
+            footer_links=["gradio"],
             ssr_mode=False,
             enable_monitoring=False,
             max_file_size=MAX_UPLOAD,

@@ -45,6 +45,12 @@ KEPT_LANGUAGE = """() => {
   try { return [localStorage.getItem("axion-language")]; } catch { return [null]; /* storage is blocked */ }
 }"""
 
+WITHOUT_SCRIPT = " · ".join(table["without_script"] for table in by_language("page").values())
+HEAD = f"""<noscript><style>
+body::before {{ content: "{WITHOUT_SCRIPT}"; display: block; padding: 48px 24px; font: 18px sans-serif; text-align: center; }}
+</style></noscript>"""
+"""What the page shows where scripts do not run. The body is Gradio's."""
+
 FAVICON = TEMPLATES / "favicon.svg"
 
 

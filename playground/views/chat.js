@@ -10,7 +10,7 @@ const TALLEST = 180; // maximum height of the input field in pixels
 
 export function start(host) {
   const { props, watch } = host;
-  const { part, fill, describeSampling, translate, visible, watchValue, percent, count } = createToolkit(host);
+  const { part, fill, describeSampling, translate, visible, watchValue, percents, count } = createToolkit(host);
   const view = part("view");
   let seen = ""; // the part of the value that was read
   let turns = []; // see addTurn
@@ -238,14 +238,15 @@ export function start(host) {
     const parts = [make("q", "", visible(step.t))];
     step.e.forEach((experts, row) => {
       if (loopLabel(run, row)) parts.push(make("span", "ac-layer", loopLabel(run, row)));
-      parts.push(...experts.map((expert, rank) => chip(run, row, expert, step.g[row][rank])));
+      const weights = percents(step.g[row]);
+      parts.push(...experts.map((expert, rank) => chip(run, row, expert, weights[rank])));
     });
     return parts;
   }
 
-  function chip(run, row, expert, share) {
+  function chip(run, row, expert, weight) {
     const node = make("span", "ac-chip");
-    node.append(makeExpert("b", "", run, row, expert), ` ${percent(share)}`);
+    node.append(makeExpert("b", "", run, row, expert), ` ${weight}`);
     return node;
   }
 

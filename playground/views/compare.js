@@ -23,7 +23,7 @@ const SIDES = ["a", "b"];
 export function start(host) {
   const { props, watch } = host;
   const toolkit = createToolkit(host);
-  const { part, fill, visible, percent, count, oneDigit, twoDigits } = toolkit;
+  const { part, fill, visible, percent, percents, count, oneDigit, twoDigits } = toolkit;
   const view = part("view");
   let seen = ""; // the part of the value that was read
   let sides = {}; // side → its state, see newSide
@@ -340,7 +340,8 @@ export function start(host) {
 
   function describeToken(side, step) {
     const experts = step.e.map((chosen, row) => {
-      const names = chosen.map((expert, rank) => `${nameExpert(side.run, row, expert)} ${percent(step.g[row][rank])}`);
+      const weights = percents(step.g[row]);
+      const names = chosen.map((expert, rank) => `${nameExpert(side.run, row, expert)} ${weights[rank]}`);
       return loopLabel(side.run, row) + names.join(" ");
     });
     const chance = step.p === null ? fill("from_prompt") : fill("probability", { p: percent(step.p) });

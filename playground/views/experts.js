@@ -179,7 +179,7 @@ export function start(host) {
     article.dataset.expert = expert;
     const head = make("header", "");
     head.append(makeExpert("h4", "ax-expert", data, row, expert));
-    if (card) head.append(make("span", "", fill("share", { share: precisePercent(card.share) })));
+    head.append(make("span", "ax-share"));
     article.append(head, make("div", "ax-card-load"));
     drawCardLoad(article);
     if (card && card.tokens.length) {
@@ -198,6 +198,8 @@ export function start(host) {
     const place = article.querySelector(".ax-card-load");
     const { layer, expert } = article.dataset;
     const load = data.load[shownSet];
+    const reads = load ? (load[layer][expert] * data.per_token) / data.experts : data.cards[layer][expert]?.share;
+    article.querySelector(".ax-share").textContent = reads === undefined ? "" : fill("share", { share: precisePercent(reads) });
     place.hidden = !load;
     place.replaceChildren();
     if (!load) return;

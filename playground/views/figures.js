@@ -5,6 +5,7 @@ import { buildLoadTable, nameExpert, PALETTE, spellExpert, spellLayer, zeroCount
 import { countToken, drawStats, listStats, newTally } from "./stats.js";
 
 const EVEN = 1.25; // loads up to this multiple of the fair share count as even
+const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }; // rows and columns
 const FEW = 20; // with fewer tokens than this no expert is called unused
 
 export function createFigures(trace) {
@@ -29,10 +30,27 @@ export function createFigures(trace) {
     counts = zeroCounts(trace.run);
     cells = buildLoadTable(part("load"), trace.run);
     cells.forEach((row, rowIndex) => row.forEach(({ root }, expert) => listenToCell(root, rowIndex, expert)));
+    if (cells.length) cells[0][0].root.tabIndex = 0;
   }
 
+  // The Tab key stops once in the table; the arrow keys walk through its cells.
+  function walk(event) {
+    const row = cells.findIndex((line) => line.some(({ root }) => root === event.target));
+    if (row < 0 || !(event.key in ARROWS)) return;
+    const [down, right] = ARROWS[event.key];
+    const expert = cells[row].findIndex(({ root }) => root === event.target);
+    const next = cells[row + down]?.[expert + right]?.root;
+    event.preventDefault();
+    if (!next) return;
+    event.target.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  }
+
+  part("load").addEventListener("keydown", walk);
+
   function listenToCell(cell, row, expert) {
-    cell.tabIndex = trace.run.experts > PALETTE ? -1 : 0;
+    cell.tabIndex = -1;
     for (const enter of ["pointerenter", "focus"]) {
       cell.addEventListener(enter, () => trace.walk.showReaders(row, expert, describeCell(row, expert)));
     }

@@ -8,7 +8,7 @@ const GAP = 10; // pixels between the popover and its token
 const LEAST_HEIGHT = 280;
 
 export function createPopover(trace) {
-  const { part, fill, visible, percent, threeDigits } = trace.toolkit;
+  const { part, fill, visible, percent, percents, threeDigits } = trace.toolkit;
   const document = trace.host.element.ownerDocument;
   const box = part("popover");
   let opened = -1; // the token whose popover is open
@@ -106,7 +106,8 @@ export function createPopover(trace) {
     const list = make("p", "av-token-experts");
     step.e.forEach((experts, row) => {
       const line = make("span", "", loopLabel(trace.run, row));
-      experts.forEach((expert, rank) => line.append(nameOf(row, expert), ` ${percent(step.g[row][rank])} `));
+      const weights = percents(step.g[row]);
+      experts.forEach((expert, rank) => line.append(nameOf(row, expert), ` ${weights[rank]} `));
       list.append(line, " ");
     });
     return list;
@@ -127,7 +128,7 @@ export function createPopover(trace) {
       const word = endsText(id) ? make("em", "", fill("end_of_text")) : make("q", "", visible(text));
       button.append(bar, word, make("span", "", percent(p)));
       if (id === step.id) button.append(make("small", "", fill("chosen_here")));
-      button.setAttribute("aria-label", fill("branch_to", { word: wordOf(id, text), p: percent(p) }));
+      button.title = fill("branch_to", { word: wordOf(id, text), p: percent(p) });
       button.addEventListener("click", () => branch(step, id));
       const item = make("li", "");
       item.append(button);
@@ -152,8 +153,8 @@ export function createPopover(trace) {
     const table = make("table", "av-choice");
     const head = table.createTHead().insertRow();
     for (const key of ["", "", "gate", "choice"]) {
-      const cell = make("th", "", key && fill(key));
-      cell.scope = "col";
+      const cell = make(key ? "th" : "td", "", key && fill(key));
+      if (key) cell.scope = "col";
       head.append(cell);
     }
     const body = table.createTBody();
@@ -177,9 +178,9 @@ export function createPopover(trace) {
     paint(bar, expert, run.experts);
     bar.style.transform = `scaleX(${gate / all})`;
     track.append(bar);
-    weight.append(track, make("span", "", percent(gate)));
+    weight.append(track, make("span", "", percents(step.g[row])[rank]));
     const sum = make("td", "av-sum", describeSum(step.a[row][rank], run.bias[row][expert]));
-    line.append(make("th", "", rank ? "" : `L${layerOf(run, row)}`), name, weight, sum);
+    line.append(rank ? make("td", "") : makeRowHead(`L${layerOf(run, row)}`), name, weight, sum);
     return line;
   }
 
@@ -195,8 +196,14 @@ export function createPopover(trace) {
       cell.append(index ? ", " : "", nameOf(row, expert), ` (${fill("bias")} ${signed})`);
     });
     cell.append(after);
-    line.append(make("th", ""), cell);
+    line.append(make("td", ""), cell);
     return line;
+  }
+
+  function makeRowHead(text) {
+    const head = make("th", "", text);
+    head.scope = "row";
+    return head;
   }
 
   // The sum of the rounded numbers, so that what is read adds up.

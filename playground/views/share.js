@@ -91,10 +91,10 @@ function bare({ kind: _kind, ...event }) {
   return event;
 }
 
-// Text that a spreadsheet would run as a formula gets an apostrophe in front; numbers are safe as they are.
+// Text that a spreadsheet would run as a formula gets an apostrophe in front. Signs alone, such as "--", are no formula.
 function csvField(value) {
   if (typeof value !== "string") return String(value);
-  const safe = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+  const safe = /^[=@\t\r]|^[+-].*[^\s+-]/s.test(value) ? `'${value}` : value;
   return /[",\r\n\t']|^\s|\s$/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
 }
 

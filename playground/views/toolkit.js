@@ -45,6 +45,17 @@ export function createToolkit(/** @type {Host} */ host) {
     return share > 0 && share < 0.005 ? `<${wholePercent(0.01)}` : wholePercent(share);
   }
 
+  /** Shares that make a whole, to whole percents that add up to 100; other shares are rounded one by one. */
+  function percents(shares) {
+    const whole = shares.reduce((sum, share) => sum + share, 0);
+    if (Math.abs(whole - 1) > 0.005) return shares.map(percent);
+    const points = shares.map((share) => Math.floor(100 * share));
+    const missing = 100 - points.reduce((sum, point) => sum + point, 0);
+    const byRest = shares.map((_, at) => at).sort((one, other) => 100 * (shares[other] - shares[one]) - (points[other] - points[one]));
+    for (const at of byRest.slice(0, missing)) points[at]++;
+    return points.map((point, at) => (point || !shares[at] ? wholePercent(point / 100) : percent(0.001)));
+  }
+
   function bytes(size) {
     const units = ["B", "kB", "MB", "GB"];
     let unit = 0;
@@ -89,7 +100,7 @@ export function createToolkit(/** @type {Host} */ host) {
     });
   }
 
-  const numbers = { plain, count, oneDigit, twoDigits, threeDigits, percent, precisePercent, shortPercent, compact, bytes };
+  const numbers = { plain, count, oneDigit, twoDigits, threeDigits, percent, percents, precisePercent, shortPercent, compact, bytes };
   return { part, fill, describeSampling, translate, visible, watchValue, ...numbers };
 }
 

@@ -92,7 +92,11 @@ def test_each_card_shows_lift_count_and_significance(view, measured, value):
     entry = json.loads((measured / "trace.json").read_text())["favourites"][5]
     card = page.locator(".ax-card").nth(5)
     assert card.locator("h4").text_content() == f"L{entry['layer']}.E{entry['expert']}"
-    assert f"{100 * entry['share']:.1f}%" in card.locator("header").text_content()
+    for name in ("together", "arithmetic"):
+        switch(page, "sets", by_language("experts")["en"][f"set_{name}"])
+        load = json.loads((measured / "release.json").read_text())["results"]["expert_load"][name]["layers"]
+        share = load[entry["layer"] - 1][entry["expert"] - 1] * 2 / 4  # of two experts a token among four
+        assert f"{100 * share:.1f}%" in card.locator("header").text_content(), "the share follows the chosen set"
     bound = describe_experts(opened(measured))["bound"]
     expected = Counter(
         f"{token['lift']:.2f}×{'*' if token['z'] > bound else ''}{token['count']:,}" for token in entry["tokens"]
