@@ -47,7 +47,9 @@ KEPT_LANGUAGE = """() => {
 
 WITHOUT_SCRIPT = " · ".join(table["without_script"] for table in by_language("page").values())
 HEAD = f"""<noscript><style>
-body::before {{ content: "{WITHOUT_SCRIPT}"; display: block; padding: 48px 24px; font: 18px sans-serif; text-align: center; }}
+body::before {{
+  content: "{WITHOUT_SCRIPT}"; display: block; padding: 48px 24px; font: 18px sans-serif; text-align: center;
+}}
 </style></noscript>"""
 """What the page shows where scripts do not run. The body is Gradio's."""
 
