@@ -2,7 +2,7 @@
 
 import { make } from "./toolkit.js";
 
-const GAP = 6; // pixels between a term and its explanation
+const NOTE_GAP = 6; // pixels between a term and its explanation
 
 /**
  * Explains terms in the texts of a view.
@@ -55,10 +55,10 @@ export function createTerms(host) {
     }
     note.showPopover();
     const at = button.getBoundingClientRect();
-    const room = document.documentElement.clientWidth - note.offsetWidth - GAP;
-    const below = at.bottom + GAP + note.offsetHeight <= innerHeight;
-    note.style.left = `${Math.max(GAP, Math.min(at.left, room))}px`;
-    note.style.top = `${below ? at.bottom + GAP : at.top - GAP - note.offsetHeight}px`;
+    const room = document.documentElement.clientWidth - note.offsetWidth - NOTE_GAP;
+    const below = at.bottom + NOTE_GAP + note.offsetHeight <= innerHeight;
+    note.style.left = `${Math.max(NOTE_GAP, Math.min(at.left, room))}px`;
+    note.style.top = `${below ? at.bottom + NOTE_GAP : at.top - NOTE_GAP - note.offsetHeight}px`;
   }
 
   /** Explains the terms in all texts that the template marks with `data-terms`. */

@@ -142,7 +142,7 @@ def test_changing_the_language_translates_the_text(view, value):
     shown.set_language("pt")
     assert read(shown.page, ".ax-experts h3") == ["Camada 1", "Camada 2"]
     assert "A parcela justa é 50% de todos os tokens" in shown.page.locator("[data-part=verdicts]").text_content()
-    assert "recebe 13,0% dos tokens" in read(shown.page, ".ax-card header")[2]
+    assert "recebe 26,0% dos tokens" in read(shown.page, ".ax-card header")[2]
 
 
 def test_a_phone_shows_one_layer_without_horizontal_scrolling(view, value):
