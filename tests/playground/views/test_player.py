@@ -30,7 +30,7 @@ def test_new_tokens_are_drawn_at_the_chosen_pace(view, long):
     shown = view("trace", pace="3")
     page = shown.page
     shown.show(long)
-    prompt = sum(event.get("prompt", False) for event in long)
+    prompt = sum(event["kind"] == "step" and event["prompt"] for event in long)
     assert page.locator(VIEW).get_attribute("data-state") == "running"
     assert prompt <= len(read_tokens(page)) < len(texts(long)), "the prompt is drawn at once, new tokens are not"
     assert part(page, "pause").text_content() == EN["pause"]

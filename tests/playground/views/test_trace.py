@@ -253,7 +253,7 @@ def test_hovering_links_token_column_and_cells(view, recorded):
         cell.focus() if focus else cell.hover()
         lit = page.locator(".av-tok.av-hit").evaluate_all("tokens => tokens.map(x => Number(x.dataset.index))")
         assert lit == [index for index, step in enumerate(steps) if 1 in step["e"][1]]
-        assert "Layer 2, expert 2" in part(page, "token").text_content()
+        assert "L2.E2: " in part(page, "token").text_content()
         page.mouse.move(1, 1)
 
 
@@ -312,7 +312,14 @@ def test_many_experts_are_shown_by_position_and_a_dense_model_has_no_ribbon(view
     shown.show([{**long[0], "experts": 16, "bias": [[0] * 16] * 2}, *many, long[-1]])
     cell = shown.page.locator(f"{RIBBON} .av-col i").nth(2)
     assert float(cell.evaluate("cell => cell.style.getPropertyValue('--place')")) == pytest.approx(1 / 15)
-    assert shown.page.locator(".av-cell[tabindex='0']").count() == 0
+    stop = shown.page.locator(".av-cell[tabindex='0']")
+    stop.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowDown", "ArrowLeft"):
+        shown.page.keyboard.press(key)
+    assert stop.count() == 1, "the Tab key stops once in the table"
+    assert (
+        stop.get_attribute("aria-label").startswith("L2.E2: ") and "L2.E2: " in part(shown.page, "token").text_content()
+    )
     bare = [{**step, "e": [], "g": [], "a": [], "d": []} for step in long[1:-1]]
     shown.show([{**long[0], "layers": 0, "experts": 0, "bias": []}, *bare, long[-1]])
     assert part(shown.page, "verdict").text_content() == EN["no_experts"]
