@@ -12,7 +12,17 @@ export function start(names) {
     const button = [...document.querySelectorAll(TAB)].find((each) => nameOf(each) === nameAt(hash));
     if (!button) return;
     if (button.getAttribute("aria-selected") !== "true") button.click();
-    if (isChapter(hash)) requestAnimationFrame(() => document.getElementById(hash.slice(1))?.scrollIntoView());
+    if (isChapter(hash)) reveal(hash.slice(1));
+  }
+
+  // The tab is drawn when it is first opened, and its formulas and tables grow for a while.
+  function reveal(id) {
+    const until = performance.now() + 1500;
+    const scroll = (now) => {
+      document.getElementById(id)?.scrollIntoView();
+      if (now < until) requestAnimationFrame(scroll);
+    };
+    requestAnimationFrame(scroll);
   }
 
   document.addEventListener("click", ({ target }) => {
