@@ -56,7 +56,7 @@ class Outcomes:
     def interval(self) -> list[float] | None:
         """Its 95% interval: Wilson's of a share, else by bootstrap over documents, which takes two of them."""
         if self.is_share:
-            return wilson_interval(round(sum(self.parts)), len(self.parts))
+            return wilson_interval(sum(self.parts), len(self.parts))
         return bootstrap_interval(self.parts, self.sizes)
 
 
