@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from axion.data.sources.files import Record, read_records
 from axion.errors import AxionError, one_line
 from axion.evaluation.intervals import bootstrap_interval, wilson_interval
@@ -233,7 +231,8 @@ def arc_questions(path: str, count: int | None = None) -> list[Question]:
 
 
 def _arc(record: Record) -> Question:
-    choices, right = record.fields.get("choices"), record.fields.get("gold")
+    choices: Any = record.fields.get("choices")
+    right = record.fields.get("gold")
     are_texts = isinstance(choices, list) and all(isinstance(each, str) and each for each in choices)
     if not are_texts or len(choices) < 2:
         raise AxionError(f"{record.where}: choices must be a list of at least two texts")
@@ -246,4 +245,4 @@ def spread(items: Sequence[Any], count: int | None) -> list[Any]:
     """`count` of the items, evenly spread over them; all where there are not more."""
     if count is None or count >= len(items):
         return [*items]
-    return [items[place] for place in np.arange(count) * len(items) // count]
+    return [items[number * len(items) // count] for number in range(count)]

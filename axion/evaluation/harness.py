@@ -47,7 +47,7 @@ def _choices(question: Question, text: str) -> dict[str, Any]:
 
 
 def _gsm8k_test(subject: Subject) -> list[dict[str, Any]]:
-    begin, (_, problems) = subject.release.tokenizer.bos_token, subject.once(gsm8k_problems)
+    begin, (_, problems) = str(subject.release.tokenizer.bos_token), subject.once(gsm8k_problems)
     return [{"text": begin + prompt(each.question, reasoning=True), "answer": each.answer} for each in problems]
 
 

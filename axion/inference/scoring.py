@@ -31,16 +31,16 @@ def log_probabilities(
     Raises:
         AxionError: a text is empty or too long, or has a token outside of the vocabulary; the backend cannot be used.
     """
-    texts = [ids.tolist() if isinstance(ids, np.ndarray) else [*ids] for ids in texts]
+    lists: list[list[int]] = [ids.tolist() if isinstance(ids, np.ndarray) else [*ids] for ids in texts]
     if pick_backend(model, backend).name == "native":
-        return _score_native(model, texts)
-    return _score_torch(model, texts)
+        return _score_native(model, lists)
+    return _score_torch(model, lists)
 
 
-def _score_native(model: AxionForCausalLM, texts: Sequence[Sequence[int]]) -> list[np.ndarray]:
+def _score_native(model: AxionForCausalLM, texts: list[list[int]]) -> list[np.ndarray]:
     """Each of torch's threads scores some of the texts. Of those that begin alike the beginning is read once."""
     scores = [np.empty(0, np.float32)] * len(texts)
-    order = sorted(range(len(texts)), key=texts.__getitem__)  # those that begin alike follow each other
+    order = sorted(range(len(texts)), key=lambda index: texts[index])  # those that begin alike follow each other
     waiting = deque(order[start : start + TOGETHER] for start in range(0, len(order), TOGETHER))
 
     def work() -> None:
@@ -50,7 +50,7 @@ def _score_native(model: AxionForCausalLM, texts: Sequence[Sequence[int]]) -> li
                 indices = waiting.popleft()
             except IndexError:  # another thread took them
                 return
-            before, scores_T = [], np.empty(0, np.float32)  # which text a thread had last must not matter
+            before, scores_T = list[int](), np.empty(0, np.float32)  # which text a thread had last must not matter
             for index in indices:
                 ids = texts[index]
                 # the last token of the shared beginning is read again, because it predicts what follows

@@ -44,18 +44,21 @@ def evaluation_results(info: dict) -> list[EvalResult]:
     if (score := measured(results, "gsm8k_test")) and score["dataset"]:
         entries.append(EvalResult(**measured_on(score, "test"), **_exact_match(score)))
     if (score := measured(results, "gsm8k_majority")) and score["dataset"]:
-        metric = _exact_match(score) | {"metric_type": f"maj@{score['samples']}", "metric_name": "Majority exact match"}
+        metric: dict[str, Any] = _exact_match(score) | {
+            "metric_type": f"maj@{score['samples']}",
+            "metric_name": "Majority exact match",
+        }
         entries.append(EvalResult(**measured_on(score, "test"), **metric))
     for task in ("blimp", "arc_easy"):
         if score := measured(results, task):
-            names = {f"dataset_{key}": score.get(f"dataset_{key}") for key in ("config", "split")}
+            names: dict[str, Any] = {f"dataset_{key}": score.get(f"dataset_{key}") for key in ("config", "split")}
             names |= {"dataset_type": score["dataset"], "dataset_name": score["data"]}
             if score["is_sample"]:
                 names["dataset_args"] = {"sample": score["total"]}
-            for key, metric, name in CHOICE_METRICS:
+            for key, kind, title in CHOICE_METRICS:
                 entries.append(
                     EvalResult(
-                        **generation, **names, metric_type=metric, metric_name=name, metric_value=round(score[key], 4)
+                        **generation, **names, metric_type=kind, metric_name=title, metric_value=round(score[key], 4)
                     )
                 )
     for score in (measured(results, "arithmetic") or {"scores": []})["scores"]:
@@ -68,9 +71,9 @@ def evaluation_results(info: dict) -> list[EvalResult]:
     for task, name in OWN_TASKS.items():
         for (language, reasoning), share in _shares(measured(results, task)).items():
             way = ", reasoning first" if reasoning else ""
-            dataset = {"dataset_type": f"axion-{task}", "dataset_name": f"Axion {name}, {LANGUAGES[language]}{way}"}
-            dataset["dataset_config"] = f"{language}{'-reasoning' if reasoning else ''}"
-            entries.append(EvalResult(**generation, **dataset, **_exact_match({"accuracy": share})))
+            described = {"dataset_type": f"axion-{task}", "dataset_name": f"Axion {name}, {LANGUAGES[language]}{way}"}
+            described["dataset_config"] = f"{language}{'-reasoning' if reasoning else ''}"
+            entries.append(EvalResult(**generation, **described, **_exact_match({"accuracy": share})))
     return entries
 
 
