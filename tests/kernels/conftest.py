@@ -63,7 +63,13 @@ GROUPED = {"attention": "gqa", "num_attention_heads": 4, "num_key_value_heads": 
 LOOPED_EXPERTS = "grouped queries, odd widths, untied, yarn, a dense layer, a looped one with experts"
 FACTORS = "two looped layers, factors, one key"
 FAMILY_SHAPES = {
-    "grouped queries, dense": GROUPED | {"first_k_dense_replace": 2, "head_dim": 16},
+    "grouped queries, dense, wider than a tile": {
+        **GROUPED,
+        "first_k_dense_replace": 2,
+        "head_dim": 16,
+        "hidden_size": 96,
+        "intermediate_size": 112,
+    },
     LOOPED_EXPERTS: {
         "attention": "gqa",
         "vocab_size": 301,
