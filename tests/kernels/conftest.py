@@ -69,6 +69,7 @@ FAMILY_SHAPES = {
         "head_dim": 16,
         "hidden_size": 96,
         "intermediate_size": 112,
+        "initializer_range": 0.1,
     },
     LOOPED_EXPERTS: {
         "attention": "gqa",
