@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from axion.release import open_release
-from playground.content.model import _read_curves
+from playground.content.metrics import read_curves
 from playground.content.training import list_facts
 from playground.generate.catalogue import Catalogue
 from playground.generate.chat import answer_prompt
@@ -114,7 +114,7 @@ def test_the_page_shows_the_curves_and_the_facts_of_a_run(models, tmp_path):
     }
     (tmp_path / "run" / "run.json").write_text(json.dumps(described), encoding="utf-8")
     run = Catalogue([str(tmp_path / "run" / "final")]).open("run")
-    curves, _ = _read_curves(run)
+    curves = read_curves(run.release.metrics_file)
     assert curves is not None and curves.validation_loss == ((20.0, 4.4),)
     values = [fact[1] for fact in list_facts(run, "en")]
     assert values[0] == "1,234" and "7" in values
