@@ -194,8 +194,9 @@ class Telling:
         return Story(problem, steps, tuple(line.template for line, _, _ in self.told), self.world.name)
 
     def _can_start(self, line: Line) -> bool:
-        """Whether a closing may stand at the start: it names nobody by a pronoun, and no number."""
-        return line.role == "closing" and not line.slots and ":" not in line.text and len(self.told) > 1
+        """Whether a closing may stand at the start: one sentence, which names nobody by a pronoun, and no number."""
+        is_plain = not line.slots and not re.search(r":|[.?!] ", line.text)
+        return line.role == "closing" and is_plain and len(self.told) > 1
 
     # --- The account --------------------------------------------------------------------------------------------------
 

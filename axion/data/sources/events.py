@@ -33,7 +33,7 @@ class Events(Source):
     """Synthetic problems of one to five steps: several people, sentences that change nothing, prices, times, shares."""
 
     kind: Literal["events"] = "events"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     """Increase it when the problems of the same count and seed, their order, text or split change."""
     label: ClassVar[str] = "synthetic problems of one to five steps from written sentences, Portuguese and English"
     form = "problem"
