@@ -141,7 +141,7 @@ def test_count_and_seed(stories):
 def test_the_output_matches_its_version():
     """If you change the problems, increase Events.version and update this digest."""
     source = Events(count=300, reasoning=0.8)
-    assert (source.version, digest(source)) == (3, "04215dcde86c42a0")
+    assert (source.version, digest(source)) == (4, "ca9e0985b792ec31")
 
 
 # --- The format of the lines ------------------------------------------------------------------------------------------
