@@ -253,6 +253,15 @@ def test_too_little_memory_is_one_line(error, said, tiny_release, tmp_path, caps
     assert said in refused(capsys, "export", tiny_release, "--to", "native", "--out", tmp_path)
 
 
+def test_interrupted_preparation_says_what_is_kept(tiny_recipe, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("axion.data.prepare.prepare", interrupted)
+    assert axion("data", tiny_recipe) == 130
+    assert capsys.readouterr().err == ("stopped; finished shards are kept, and the same command continues from there\n")
+
+
 def test_interrupted_training_says_how_to_resume(tiny_recipe, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise Interrupted("stopped at step 3 of 6; go on with --resume")

@@ -39,7 +39,7 @@ def params(version: Version, as_json: Json = False) -> None:
     from axion.recipe import load_recipe
 
     recipe = load_recipe(version)
-    counted = report(recipe.name, recipe.build_config())
+    counted = report(recipe.name, recipe.build_shape())
     print(json.dumps(counted) if as_json else table(counted))
 
 
@@ -55,7 +55,7 @@ def data(
     as_json: Json = False,
 ) -> None:
     """Prepare the training data: fetch it, convert it to text, split it and train the tokenizer."""
-    from axion.data.prepare import prepare
+    from axion.data.prepare import KEPT, prepare
     from axion.recipe import OwnText, load_recipe
 
     shortcuts = [] if maximum is None else [f"data.max_documents={maximum}"]
@@ -64,7 +64,11 @@ def data(
     _tell_passed_over(recipe)
     if synthetic:
         recipe = recipe.model_copy(update={"data": recipe.data.generated()})
-    prepared = prepare(recipe, out or Path("data"))
+    try:
+        prepared = prepare(recipe, out or Path("data"))
+    except KeyboardInterrupt:
+        print(f"stopped; {KEPT}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
     summary, folder = prepared.summary, prepared.folder
     print(json.dumps({"folder": str(folder), **summary}) if as_json else data_table(summary, folder))
 

@@ -121,7 +121,12 @@ class Feed(TrainerCallback):
             self._reads_all = steps >= len(windows) // self._recipe.training.batch_size if self._recipe else True
 
     def complete(self, prepared: Prepared) -> Prepared:
-        """The prepared data of a run that has ended: all that its steps read. For the main process alone."""
+        """The prepared data of a run that has ended: all that its steps read. For the main process alone.
+
+        Raises:
+            AxionError: the preparation has failed.
+            KeyboardInterrupt: a signal asks the run to end.
+        """
         if self._growing is None:
             return prepared
         if not self._has_enough:
@@ -130,6 +135,8 @@ class Feed(TrainerCallback):
             finished, failure = self._news()
             if failure:
                 raise AxionError(f"{failure}; continue with --resume")
+            if self._stop.requested:
+                raise KeyboardInterrupt
             self._advance(finished)
             time.sleep(POLL_SECONDS)
         return self._growing.prepared

@@ -254,7 +254,12 @@ def _fit(plan: _Plan, out: Path, stop: StopSignals, feed: Feed) -> None:
             _write(out / ADAPTER, out, partial(save_adapters, adapted), setup.data.tokenizer)
             model = merge_adapters(adapted)
         _write_final(model, setup.data.tokenizer, out)
-        write_finished(out, replace(setup, data=feed.complete(setup.data)), steps, conditions)
+        try:
+            read = feed.complete(setup.data)
+        except KeyboardInterrupt:
+            at = f"stopped after the last step, while data was prepared; {out / FINAL} is saved"
+            raise Interrupted(f"{at}; continue with --resume") from None
+        write_finished(out, replace(setup, data=read), steps, conditions)
 
 
 def _report(line: str) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,7 @@ from axion.data.sources import WordProblems
 from axion.errors import AxionError
 from axion.files import read_json, sha256, write_json
 from axion.training import feed
+from axion.training.feed import Feed
 from axion.training.recorder import Recorder
 from axion.training.run import Interrupted, train
 from axion.training.runfile import RUN_FILE
@@ -258,6 +260,28 @@ def test_a_signal_before_the_first_step_is_one_line(recipe, late, tmp_path, monk
     with pytest.raises(Interrupted) as error:
         train(recipe, tmp_path / "run", backend="torch")
     assert str(error.value) == f"stopped before the first step; what is prepared of the data is kept; {advice}"
+
+
+def test_a_signal_while_the_rest_is_prepared_is_one_line(recipe, tmp_path, monkeypatch):
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"max_steps": 2})})
+    preparing.prepare(recipe, progress=False)
+    complete = Feed.complete
+
+    def wait(self, prepared):
+        self._growing, self._has_all = SimpleNamespace(prepared=prepared), False
+        self._news = lambda: (None, None)
+        self._stop.requested = True
+        patch.setattr(feed.time, "sleep", lambda _: pytest.fail("it waited"))
+        return complete(self, prepared)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted) as error:
+        patch.setattr(Feed, "complete", wait)
+        train(recipe, tmp_path / "run", backend="torch")
+    final = tmp_path / "run" / "final"
+    assert str(error.value) == (
+        f"stopped after the last step, while data was prepared; {final} is saved; continue with --resume"
+    )
+    assert read_json(train(recipe, tmp_path / "run", resume=True, backend="torch") / RUN_FILE)["finished"]
 
 
 def test_waiting_for_data_is_not_training():
