@@ -5,6 +5,7 @@ llama.cpp is included if `make .venv-llama/installed` was run or $AXION_LLAMA_PY
 """
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -135,9 +136,9 @@ def write_models(release: Release, folder: Path, llama: bool, unique: bool = Fal
 def start(contender: Contender, folders: Mapping[str, Path], llama: str | None) -> Worker:
     """Start the contender's process."""
     engine = contender.name.replace(":", "-").replace("+", "-").partition("-")[0]
-    python = {"python": llama} if llama and engine == "llama" else {}
+    python = llama if llama and engine == "llama" else sys.executable
     arguments = (contender.name, "--folder", str(folders[engine]), "--kinds", ",".join(KINDS))
-    worker = Worker("benchmarks.decoders", *arguments, threads=contender.threads, **python)
+    worker = Worker("benchmarks.decoders", *arguments, threads=contender.threads, python=python)
     if not worker.ready["text"]:
         worker.close()
         raise Gone("it generated nothing")

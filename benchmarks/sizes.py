@@ -13,11 +13,20 @@ from transformers.utils.logging import disable_progress_bar
 from axion.families import family_of
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
+from axion.recipe import load_recipe
 from axion.release import RELEASES, Release, open_release
 from axion.tokenizer import save_tokenizer
 
 BUNDLED = "axion1-v0.1"
 CONTEXT = 512
+
+
+def _shape_of(recipe: str) -> partial[AxionConfig]:
+    """The shape of a recipe's model, without dropout."""
+    loaded = load_recipe(recipe)
+    return partial(AxionConfig, **loaded.architecture | {"vocab_size": loaded.tokenizer.vocab_size, "dropout": 0.0})
+
+
 SIZES: dict[str, Callable[..., AxionConfig]] = {
     "v0.1": AxionConfig,
     "M": partial(
@@ -59,20 +68,7 @@ SIZES: dict[str, Callable[..., AxionConfig]] = {
         num_key_value_heads=4,
         intermediate_size=768,
     ),
-    "mini": partial(
-        AxionConfig,
-        attention="gqa",
-        vocab_size=2048,
-        hidden_size=256,
-        num_hidden_layers=6,
-        first_k_dense_replace=6,
-        num_shared_layers=2,
-        num_loops=3,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        intermediate_size=448,
-        projection_rank=16,
-    ),
+    "mini": _shape_of("mini-axion1-0.9m"),
     "24M": partial(
         AxionConfig,
         vocab_size=8192,
@@ -117,7 +113,7 @@ SIZES: dict[str, Callable[..., AxionConfig]] = {
     ),
 }
 """Size → a function of further config fields. All have tied embeddings, and all with experts a shared one and two
-chosen ones. "dense" is a Llama of 6 million parameters, "mini" has the shape of mini-axion1-0.9m."""
+chosen ones. "dense" is a Llama of 6 million parameters."""
 SPREAD = 0.02
 """Standard deviation of random weights in training, AxionConfig's default."""
 WIDE_SPREAD = 0.1

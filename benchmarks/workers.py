@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from axion.errors import AxionError
 from axion.machine import peak_bytes
@@ -100,11 +101,18 @@ class Gone(AxionError):
 class Worker:
     """A contender's process. Raises Gone if it is unavailable, dies or takes too long."""
 
-    def __init__(self, module: str, *arguments: str, threads: int, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        threads: int,
+        python: str = sys.executable,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.name = arguments[0] if arguments else module
         self._folder = tempfile.TemporaryDirectory(prefix="axion-worker-")
         self._errors = Path(self._folder.name, "stderr")
-        environment = os.environ | {
+        common = {
             "OMP_NUM_THREADS": str(threads),
             "PYTHONPATH": str(ROOT),
             "TOKENIZERS_PARALLELISM": "false",
@@ -116,7 +124,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=environment,
+                env={**os.environ, **common, **environment},
             )
         assert self._process.stdin and self._process.stdout
         self._input, self._output = self._process.stdin, self._process.stdout

@@ -14,8 +14,20 @@ from axion.model.configuration_axion import AxionConfig
 from axion.model.mixture_axion import AxionMoE
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.params import count_parameters
+from axion.recipe import Recipe, load_recipe
 from axion.training.metrics import Metrics
-from benchmarks import decoding, growth, limits, neighbours, performance, processors, starting, trainers, training
+from benchmarks import (
+    decoding,
+    growth,
+    limits,
+    neighbours,
+    performance,
+    processors,
+    starting,
+    trainers,
+    training,
+    waiting,
+)
 from benchmarks.figures import (
     FULL,
     QUICK,
@@ -31,7 +43,7 @@ from benchmarks.figures import (
     to_try,
 )
 from benchmarks.report import DOCS, Row, to_markdown
-from benchmarks.sizes import SIZES, config_of
+from benchmarks.sizes import SIZES, config_of, recipe_of
 from benchmarks.workers import Done, Gone, Worker, interleave, repeat
 
 FAKE = "tests.support.fake_contender"
@@ -408,3 +420,30 @@ def test_a_quick_run_measures_everything(tmp_path):
     report = json.loads(out.read_text(encoding="utf-8"))
     assert set(report["parts"]) == set(performance.PARTS)
     assert all(row.median > 0 for row in performance.target_rows(report["parts"]))
+
+
+def test_the_table_of_waiting_has_the_shares_of_the_speed_alone():
+    figures = [
+        figure(name, "waiting", 4.0 + at - busy, kind=f"{spins} {busy}")
+        for name in waiting.TRAINERS
+        for at, spins in enumerate(waiting.SPINS)
+        for busy in waiting.BESIDE
+    ]
+    machine = {"processor": "P", "cores": 2}
+    report = {
+        "machine": machine,
+        "libraries": {"torch": "2"},
+        "measured": "2026-01-01",
+        "figures": [*map(asdict, figures)],
+    }
+    lines = waiting.table(report).splitlines()
+    assert lines[2] == "| training v0.1 | | 0 | 1,000 | 2,000 | 5,000 | 10,000 | 300,000 |"
+    assert lines[4] == "| with the kernels | alone | 0.44 | 0.56 | 0.67 | 0.78 | 0.89 | 1.00 |"
+    assert lines[9].startswith("| with PyTorch | beside two | 0.22 |")
+
+
+def test_mini_has_the_shape_of_its_recipe():
+    ours, recipe = config_of("mini"), load_recipe("mini-axion1-0.9m").build_config()
+    fields = ("hidden_size", "intermediate_size", "num_loops", "projection_rank", "vocab_size", "num_key_value_heads")
+    assert all(getattr(ours, name) == getattr(recipe, name) for name in fields) and ours.dropout == 0
+    Recipe(**recipe_of("mini", steps=1, batch=1))
