@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from axion.errors import AxionError
 
 if TYPE_CHECKING:
-    from axion.model.configuration_axion import AxionConfig
+    from axion.model.shape_axion import AxionShape
 
 ExportFormat = Literal["native", "gguf"]
 """native: a checkpoint that transformers loads without remote code; gguf: a file for llama.cpp."""
@@ -24,12 +24,12 @@ ExportFormat = Literal["native", "gguf"]
 # --- What follows from a configuration --------------------------------------------------------------------------------
 
 
-def is_looped(config: AxionConfig) -> bool:
+def is_looped(config: AxionShape) -> bool:
     """Whether some layers run several times."""
     return config.num_shared_layers > 0
 
 
-def has_experts(config: AxionConfig) -> bool:
+def has_experts(config: AxionShape) -> bool:
     """Whether some layers are mixtures of experts, whose routing can be shown."""
     return len(config.mixture_layers) > 0
 
@@ -43,12 +43,12 @@ class CacheValues(NamedTuple):
     """By multi-head attention with the same heads, which keeps a key and a value of every head."""
 
 
-def cache_values(config: AxionConfig) -> CacheValues:
+def cache_values(config: AxionShape) -> CacheValues:
     """The size of a cache entry of a model with this configuration."""
     return latent_cache_values(config) if config.attention == "mla" else grouped_cache_values(config)
 
 
-def latent_cache_values(config: AxionConfig) -> CacheValues:
+def latent_cache_values(config: AxionShape) -> CacheValues:
     """Multi-head latent attention keeps the key-value latent and the rotary key, which all heads share."""
     key = config.qk_nope_head_dim + config.qk_rope_head_dim
     return CacheValues(
@@ -57,7 +57,7 @@ def latent_cache_values(config: AxionConfig) -> CacheValues:
     )
 
 
-def grouped_cache_values(config: AxionConfig) -> CacheValues:
+def grouped_cache_values(config: AxionShape) -> CacheValues:
     """Grouped-query attention keeps a key and a value of each key-value head."""
     return CacheValues(
         kept=2 * config.num_key_value_heads * config.head_dim,
@@ -100,7 +100,7 @@ class Family:
 
     name: str
     """As recipes, release.json and configs/series/ write it."""
-    describes: Callable[[AxionConfig], bool]
+    describes: Callable[[AxionShape], bool]
     """Whether a model with this configuration can be one of the family."""
     exports: dict[ExportFormat, str]
     """Export format → the architecture that a model of the family is written as."""
@@ -117,11 +117,11 @@ class Family:
         return self.exports[form]
 
 
-def _is_deepseek(config: AxionConfig) -> bool:
+def _is_deepseek(config: AxionShape) -> bool:
     return config.attention == "mla" and not is_looped(config)
 
 
-def _is_llama(config: AxionConfig) -> bool:
+def _is_llama(config: AxionShape) -> bool:
     is_plain = not is_looped(config) and config.projection_rank is None
     return config.attention == "gqa" and is_plain and not has_experts(config)
 
@@ -172,11 +172,11 @@ def get_family(name: str) -> Family:
     return FAMILIES[name]
 
 
-def family_of(config: AxionConfig) -> Family:
+def family_of(config: AxionShape) -> Family:
     """The family that is the closest to this configuration, for folders that do not name theirs."""
     return families_of(config)[0]
 
 
-def families_of(config: AxionConfig) -> list[Family]:
+def families_of(config: AxionShape) -> list[Family]:
     """The families that a model with this configuration can be of, the closest first."""
     return [family for family in FAMILIES.values() if family.describes(config)]

@@ -7,19 +7,31 @@ counts it apart from the main model.
 
 from __future__ import annotations
 
-import re
+import math
 from collections import Counter
-from copy import deepcopy
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
-from axion.errors import AxionError, one_line
+from axion.errors import AxionError
 from axion.families import ROUTED_EXPERTS, cache_values, component
-from axion.model.configuration_axion import AxionConfig
-from axion.model.modeling_axion import AxionForCausalLM
+from axion.weights import (
+    ROUTING_BIAS,
+    Shapes,
+    layer_shapes,
+    prediction_shapes,
+    shapes_after_layers,
+    shapes_before_layers,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from axion.model.shape_axion import AxionShape
+
+MOST_VALUES = 2**63 - 1
+"""The most values of a tensor, which PyTorch counts with 64 bits."""
 
 BYTES_PER_VALUE = 4
 """Releases are opened in fp32, and so are the values of their cache."""
@@ -28,7 +40,7 @@ BYTES_PER_VALUE = 4
 def first_non_finite(model: nn.Module) -> str | None:
     """The name of the first parameter or buffer with a NaN or infinite value; None if all values are finite."""
     tensors = chain(model.named_parameters(), model.named_buffers())
-    return next((name for name, tensor in tensors if not torch.isfinite(tensor).all()), None)
+    return next((name for name, tensor in tensors if not tensor.isfinite().all()), None)
 
 
 @dataclass(frozen=True)
@@ -48,35 +60,26 @@ class ParameterCounts:
     """Weights of the layer that predicts the token after the next, which are in none of the other counts."""
 
 
-def count_parameters(config: AxionConfig) -> ParameterCounts:
+def count_parameters(config: AxionShape) -> ParameterCounts:
     """Counts the weights of a model of any size, without allocating them.
 
     Raises:
         AxionError: a single weight has more values than 64 bits can count.
     """
-    # one layer of each kind stands for all: thousands of layers would take minutes to build
-    dense, mixtures = config.first_k_dense_replace, len(config.mixture_layers)
-    layers = [count for count in (dense, mixtures) if count]
-    small = deepcopy(config)
-    small.first_k_dense_replace, small.num_hidden_layers = min(dense, 1), len(layers)
-    small.num_shared_layers = min(config.num_shared_layers, 1)
-    try:
-        with torch.device("meta"):
-            model = AxionForCausalLM(small)
-            after = model.attach_mtp() if config.num_nextn_predict_layers else nn.Module()
-    except RuntimeError as error:
-        raise AxionError(f"the model is too large to be built: {one_line(error)}") from None
     components: Counter[str] = Counter()
     active: Counter[str] = Counter()
-    for name, weight in model.named_parameters():  # names a tied weight once
-        layer = re.search(r"\blayers\.(\d+)\.", name)
-        if layer and int(layer[1]) == len(layers):  # of multi-token prediction
-            continue
-        times = layers[int(layer[1])] if layer else 1
-        part = component(name)
-        components[part] += times * weight.numel()
-        read = weight[: config.num_experts_per_tok] if part == ROUTED_EXPERTS else weight
-        active[part] += times * read.numel()
+    for times, shapes in _parts(config):
+        for name, shape in shapes.items():
+            if name.endswith(ROUTING_BIAS):
+                continue
+            size, part = math.prod(shape), component(name)
+            if size > MOST_VALUES:
+                raise AxionError(f"the model is too large to be built: {name} would have {size:,} values")
+            components[part] += times * size
+            if part == ROUTED_EXPERTS:  # as large as all experts together
+                size = size // config.n_routed_experts * config.num_experts_per_tok
+            active[part] += times * size
+    after = prediction_shapes(config) if config.num_nextn_predict_layers else {}
     embedding = components["embedding"]
     return ParameterCounts(
         total=components.total(),
@@ -85,11 +88,22 @@ def count_parameters(config: AxionConfig) -> ParameterCounts:
         active_without_embedding=active.total() - embedding,
         components=dict(components),
         active_components=dict(active),
-        multi_token_prediction=sum(weight.numel() for weight in after.parameters()),
+        multi_token_prediction=sum(math.prod(after[name]) for name in after if not name.endswith(ROUTING_BIAS)),
     )
 
 
-def report(name: str, config: AxionConfig) -> dict:
+def _parts(config: AxionShape) -> Iterator[tuple[int, Shapes]]:
+    """How often each part of a model is there, and its weights; all layers of a kind have the same."""
+    dense, mixtures = config.first_k_dense_replace, len(config.mixture_layers)
+    yield 1, shapes_before_layers(config)
+    if dense:
+        yield dense, layer_shapes(config, 0)
+    if mixtures:
+        yield mixtures, layer_shapes(config, dense)
+    yield 1, shapes_after_layers(config)
+
+
+def report(name: str, config: AxionShape) -> dict:
     """Counts and cache sizes as one JSON object, which `axion params NAME --json` prints."""
     kept, plain = cache_values(config)
     depth = config.depth()

@@ -15,14 +15,16 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from tokenizers import Tokenizer, processors
-from transformers import PreTrainedTokenizerFast
 
 from axion import split_patterns
 from axion.errors import AxionError, one_line
 from axion.tokenizer import SPECIAL_IDS, encode_texts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -238,6 +240,8 @@ def folder_digest(name: str) -> str:
 
 def _fast(backend: Tokenizer, bos: str, eos: str, pad: str, unk: str | None = None) -> PreTrainedTokenizerFast:
     """A tokenizer that puts `bos` before what it encodes."""
+    from transformers import PreTrainedTokenizerFast
+
     backend.post_processor = processors.TemplateProcessing(
         single=[bos_piece := f"{bos}:0", "$A:0"],
         pair=[bos_piece, "$A:0", f"{bos}:1", "$B:1"],

@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -19,11 +19,14 @@ from axion.data.sources import SOURCES
 from axion.errors import AxionError, one_line
 from axion.families import families_of, get_family, has_experts
 from axion.files import read_yaml
-from axion.model.configuration_axion import LATENT_SIZES, AxionConfig
+from axion.model.shape_axion import LATENT_SIZES, AxionShape
 from axion.overrides import apply_overrides
 from axion.settings import LARGEST, Count, Positive, Rate, Section, Seed, Share, Weight
 from axion.shipped import shipped
 from axion.tokenizer import SPECIAL_TOKENS
+
+if TYPE_CHECKING:
+    from axion.model.configuration_axion import AxionConfig
 
 CONFIGS = shipped("configs")
 
@@ -212,7 +215,7 @@ class Recipe(Section):
     seed: Seed = 1
     """Seeds initialisation and the order of the data."""
     architecture: dict[str, Any]
-    """Fields of AxionConfig; the vocabulary's size comes from the tokenizer."""
+    """Fields of AxionShape; the vocabulary's size comes from the tokenizer."""
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     data: DataRecipe = DataRecipe()
     training: TrainingRecipe = TrainingRecipe()
@@ -223,7 +226,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _shapes_can_be_built(self):
-        known = set(AxionConfig.__annotations__) - {"vocab_size"}
+        known = set(AxionShape.__annotations__) - {"vocab_size"}
         for key, value in self.architecture.items():
             if key not in known:
                 raise ValueError(f"architecture.{key} is unknown{_nearest(key, known)}")
@@ -237,7 +240,7 @@ class Recipe(Section):
                 raise ValueError(f"architecture.{key} is {_shown(self.architecture[key])}; it {rule}")
         try:
             # that of a model on the Hub is not fetched to check the shapes
-            config = AxionConfig(vocab_size=self.tokenizer.vocab_size or STAND_IN, **self.architecture)
+            config = AxionShape(vocab_size=self.tokenizer.vocab_size or STAND_IN, **self.architecture)
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"architecture.{one_line(error)}") from None
         unused = unused_fields(config)
@@ -285,14 +288,26 @@ class Recipe(Section):
             raise ValueError("lora adapts the weights of a release; start a run from one with `axion finetune`")
         return self
 
-    def build_config(self) -> AxionConfig:
-        """The model's configuration, with the tokenizer's vocabulary size and special tokens.
+    def build_shape(self) -> AxionShape:
+        """The model's shape, with the tokenizer's vocabulary size and special tokens; needs no transformers.
 
         Raises:
             AxionError: the tokenizer is that of a model on the Hub, and cannot be loaded.
         """
-        sizes = {"vocab_size": self.tokenizer.num_tokens, **self.tokenizer.special_ids}
-        return AxionConfig(**sizes | self.architecture)
+        return AxionShape(**self._shape_fields())
+
+    def build_config(self) -> "AxionConfig":
+        """The same as transformers' configuration of the model.
+
+        Raises:
+            AxionError: as `build_shape`.
+        """
+        from axion.model.configuration_axion import AxionConfig
+
+        return AxionConfig(**self._shape_fields())
+
+    def _shape_fields(self) -> dict[str, Any]:
+        return {"vocab_size": self.tokenizer.num_tokens, **self.tokenizer.special_ids, **self.architecture}
 
     def to_yaml(self) -> str:
         """The recipe as a release carries it: local data files by name and sha256 instead of by path."""
@@ -306,11 +321,11 @@ EXPERT_FIELDS = (
     *("n_shared_experts", "n_routed_experts", "num_experts_per_tok", "n_group", "topk_group"),
     *("moe_intermediate_size", "norm_topk_prob", "routed_scaling_factor"),
 )
-"""Fields of AxionConfig that only layers with experts read."""
+"""Fields of AxionShape that only layers with experts read."""
 
 
-def unused_fields(config: AxionConfig) -> dict[str, str]:
-    """The fields of AxionConfig that a model with this configuration does not read → why.
+def unused_fields(config: AxionShape) -> dict[str, str]:
+    """The fields of AxionShape that a model with this configuration does not read → why.
 
     Expert fields of a dense model with latent attention are not among them: recipes of v0.1 may have them.
     """
@@ -322,20 +337,20 @@ def unused_fields(config: AxionConfig) -> dict[str, str]:
     return unused
 
 
-def used_fields(config: AxionConfig) -> dict[str, Any]:
+def used_fields(config: AxionShape) -> dict[str, Any]:
     """The architecture section of a recipe for this configuration, without what the tokenizer gives."""
     left_out = {*unused_fields(config), "vocab_size", *_TOKEN_IDS}
-    return {key: getattr(config, key) for key in AxionConfig.__annotations__ if key not in left_out}
+    return {key: getattr(config, key) for key in AxionShape.__annotations__ if key not in left_out}
 
 
 def _check_field(key: str, value: Any) -> Any:
-    """The value of a field of AxionConfig. Raises ValueError where it has another type or range."""
+    """The value of a field of AxionShape. Raises ValueError where it has another type or range."""
     if key == "rope_parameters" and value is not None:
         try:
             return RotaryRecipe.model_validate(value).model_dump(exclude_unset=True)
         except ValidationError as error:
             raise ValueError(_first_error(error, "architecture.rope_parameters")) from None
-    kind = Share if key in ("attention_dropout", "dropout") else AxionConfig.__annotations__[key]
+    kind = Share if key in ("attention_dropout", "dropout") else AxionShape.__annotations__[key]
     # YAML reads 1e-6, which has no dot, as a string
     adapter, strict = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)), kind not in (float, Share)
     try:

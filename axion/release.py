@@ -21,6 +21,8 @@ from axion.shipped import shipped
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from axion.inference.stream import Tokenizer
+    from axion.kernels.stored import Decodable
     from axion.model.configuration_axion import AxionConfig
     from axion.model.modeling_axion import AxionForCausalLM
 
@@ -233,6 +235,35 @@ class Release:
             raise
         except Exception as error:  # tokenizers raises bare Exceptions
             raise AxionError(f"{self.name}: the tokenizer cannot be read: {one_line(error)}") from None
+
+    def for_generation(
+        self, backend: str = "auto", weights: str = "fp32", mtp: bool = False, chats: bool = False
+    ) -> tuple[Decodable, Tokenizer]:
+        """The model and the tokenizer for `axion.inference.stream`, opened as fast as possible.
+
+        Where the kernels decode the model, its files are read as they are, without importing torch and transformers,
+        which would take most of the time until the first token. The text is the same.
+
+        Args:
+            backend: see `axion.inference.readers.pick_backend`.
+            weights: see `with_weights`.
+            mtp: with the layer of multi-token prediction.
+            chats: whether conversations are continued, with the chat template if there is one.
+
+        Raises:
+            AxionError: as `model`, `mtp_model`, `tokenizer`, `with_weights` or `pick_backend`.
+        """
+        from axion.inference.variants import with_weights
+        from axion.kernels.backend import choose
+        from axion.kernels.stored import open_stored
+        from axion.stored_tokenizer import open_stored_tokenizer
+
+        tokenizer = open_stored_tokenizer(self.folder, chats)
+        model = open_stored(self.folder, mtp) if tokenizer else None
+        if model and tokenizer and choose(backend, model.config, "decoding", weights=weights).name == "native":
+            return with_weights(model, weights), tokenizer
+        opened = self.with_weights(weights)
+        return opened.mtp_model if mtp else opened.model, opened.tokenizer
 
     def _read_json(self, file: str, default: Any = ...) -> Any:
         path = self.folder / file

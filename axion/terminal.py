@@ -5,11 +5,15 @@ import sys
 from collections.abc import Generator
 from contextlib import closing, suppress
 from io import TextIOWrapper
+from typing import TYPE_CHECKING
 
 from axion.data.format import ANSWER_HEADING, CHOICE, REASONING_HEADING, problem_prompt
 from axion.errors import AxionError
 from axion.inference.chat import Conversation, can_chat, conversation_prompt
 from axion.release import Release
+
+if TYPE_CHECKING:
+    from axion.inference.stream import Tokenizer
 
 EXIT = "/exit"
 THOUGHT = "  │ "
@@ -17,11 +21,16 @@ THOUGHT = "  │ "
 _HEADINGS = (REASONING_HEADING, CHOICE.lstrip("\n"), ANSWER_HEADING)
 
 
-def asked_prompt(release: Release, question: str) -> str:
+def asked_prompt(release: Release, question: str, tokenizer: "Tokenizer | None" = None) -> str:
     """The prompt that asks a release a question, in the form that it was taught.
 
     A model that was taught to think chooses by itself whether it does. A question about a bare sum is in Portuguese or
     English, by the locale of the terminal. A model of text continues the question.
+
+    Args:
+        release: knows what the model was taught.
+        question: what is asked.
+        tokenizer: the release's, where it is open already.
 
     Raises:
         AxionError: the question is empty.
@@ -30,8 +39,9 @@ def asked_prompt(release: Release, question: str) -> str:
         raise AxionError("the question is empty; write something for the model to answer")
     if release.openings:
         return question
-    if can_chat(release.tokenizer) and not release.thinks:
-        return conversation_prompt(release.tokenizer, [{"role": "user", "content": question}], release.name)
+    tokenizer = tokenizer or release.tokenizer
+    if can_chat(tokenizer) and not release.thinks:
+        return conversation_prompt(tokenizer, [{"role": "user", "content": question}], release.name)
     return problem_prompt(question, release.thinks, _language() if release.thinks else "pt")
 
 

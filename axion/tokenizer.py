@@ -4,19 +4,23 @@ Digits stay single tokens, every byte is a token, and there is no normalizer, so
 llama.cpp knows the same pre-tokenizer as `pre = qwen2`.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from axion.errors import AxionError
 from axion.files import read_json, staged_folder, write_json, write_text
 from axion.split_patterns import QWEN2
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 # In this order they have the ids 0 to 10 in every Axion model.
 SPECIAL_TOKENS = (
@@ -50,6 +54,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     Raises:
         AxionError: `vocab_size` has no room for the special tokens and the bytes.
     """
+    from transformers import PreTrainedTokenizerFast
+
     smallest = len(SPECIAL_TOKENS) + NUM_BYTES
     if vocab_size < smallest:
         raise AxionError(f"tokenizer.vocab_size is {vocab_size}; bytes and special tokens need {smallest} or more")
@@ -99,6 +105,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Loads the tokenizer of a run or release folder. Raises AxionError where there is none."""
     if not Path(folder, "tokenizer.json").is_file():
         raise AxionError(f"no tokenizer.json in {Path(folder).name}; give the folder of a run or a release")
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
@@ -108,6 +116,8 @@ def generation_config(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFa
     Where that has no token for padding, the one that ends a text pads batches. `<|end|>` also ends the texts of a model
     that was taught to chat, which has a chat template.
     """
+    from transformers import GenerationConfig
+
     ids = {name: getattr(config, name) for name in SPECIAL_IDS}
     if ids["pad_token_id"] is None:
         ids["pad_token_id"] = ids["eos_token_id"]

@@ -23,8 +23,8 @@ ROOMS = {
         inference
         data
         kernels
-        families originals
-        tokenizer pretrained_tokenizer
+        families originals weights
+        tokenizer pretrained_tokenizer stored_tokenizer
         model
         checksums drawing files labels machine options settings shipped errors split_patterns threads
     """,

@@ -78,9 +78,10 @@ def generate(
     from axion.release import open_release
     from axion.terminal import ThoughtPrinter, asked_prompt
 
-    opened = open_release(release).with_weights(weights)
+    opened = open_release(release)
+    model, tokenizer = opened.for_generation(backend or "auto", weights, mtp, chats=ask)
     if max_new_tokens is None:
-        max_new_tokens = opened.config.max_position_embeddings if ask else Sampling.max_new_tokens
+        max_new_tokens = model.config.max_position_embeddings if ask else Sampling.max_new_tokens
     sampling = Sampling(
         temperature=temperature,
         top_k=top_k,
@@ -92,15 +93,13 @@ def generate(
         seed=seed,
     )
     if backend is not None and not mtp:
-        print(pick_backend(opened.model, backend), file=sys.stderr)
-    text, model = prompt.replace("\\n", "\n"), opened.mtp_model if mtp else opened.model
+        print(pick_backend(model, backend), file=sys.stderr)
+    text = prompt.replace("\\n", "\n")
     if ask:
-        text = asked_prompt(opened, text)
+        text = asked_prompt(opened, text, tokenizer)
     show = ThoughtPrinter() if ask else partial(print, end="", flush=True)
     steps, acceptance = [], Acceptance()
-    for step in stream(
-        model, opened.tokenizer, text, sampling, backend=backend or "auto", mtp=mtp, acceptance=acceptance
-    ):
+    for step in stream(model, tokenizer, text, sampling, backend=backend or "auto", mtp=mtp, acceptance=acceptance):
         steps.append(step)
         if not step.is_prompt:
             show(step.text)
@@ -112,7 +111,7 @@ def generate(
             file=sys.stderr,
         )
     if show_experts:
-        print(experts_table(opened, steps))
+        print(experts_table(model.config, steps))
 
 
 def chat(
@@ -136,6 +135,7 @@ def chat(
     """
     from axion.inference.chat import Conversation, can_chat
     from axion.inference.sampling import Sampling
+    from axion.inference.variants import with_loops
     from axion.release import open_release
     from axion.terminal import talk
 
@@ -148,12 +148,13 @@ def chat(
         max_new_tokens=max_new_tokens,
         seed=seed,
     )
-    opened = open_release(release).with_loops(loops or 0).with_weights(weights)
+    opened = open_release(release)
+    model, tokenizer = opened.for_generation(backend, weights, chats=True)
     as_problem, chooses = not opened.openings, opened.thinks
     conversation = Conversation(
-        opened.model, opened.tokenizer, opened.name, sampling, system, backend, as_problem, chooses
+        with_loops(model, loops or 0), tokenizer, opened.name, sampling, system, backend, as_problem, chooses
     )
-    if not can_chat(opened.tokenizer):
+    if not can_chat(tokenizer):
         print(
             f"{opened.name} was not taught to chat: it reads each question by itself, in the form of its training data",
             file=sys.stderr,

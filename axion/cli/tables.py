@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from axion.evaluation.compare import Cell, Comparison, Figure
     from axion.inference.stream import Step
-    from axion.release import Release
+    from axion.model.shape_axion import AxionShape
 
 
 def data_table(summary: dict, folder: Path) -> str:
@@ -28,12 +28,12 @@ def data_table(summary: dict, folder: Path) -> str:
 MAX_TOKEN_ROWS = 40
 
 
-def experts_table(release: Release, steps: Sequence[Step]) -> str:
+def experts_table(config: AxionShape, steps: Sequence[Step]) -> str:
     """Each expert's share of the new tokens by layer, then the experts of each of the last `MAX_TOKEN_ROWS` tokens."""
     new = [step for step in steps if not step.is_prompt]
     if not new:
         return "\nno token was generated, so there is no routing to show"
-    config, rows = release.config, new[0].routing.rows
+    rows = new[0].routing.rows
     if not rows:
         return "\nthe model has no experts: every token passes through all of its weights"
     labels = [row.label(rows) for row in rows]

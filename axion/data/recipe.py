@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
-from transformers import PreTrainedTokenizerFast
 
 from axion.data.shards import SHARD_TOKENS
 from axion.data.sources import AnySource, Arithmetic, FileSource, Gsm8k, Source, Text, WordProblems, named_sources
@@ -22,6 +21,9 @@ from axion.pretrained_tokenizer import (
 )
 from axion.settings import Positive, Section, Seed, Share
 from axion.tokenizer import SPECIAL_TOKENS, train_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 Kind = TypeVar("Kind", bound=Source)
 
@@ -96,7 +98,7 @@ class TokenizerRecipe(Section):
             return {"pad_token_id": None, "bos_token_id": end, "eos_token_id": end}
         return hub_facts(self._place(), self.revision)[1]
 
-    def make(self, texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    def make(self, texts: Iterable[str]) -> "PreTrainedTokenizerFast":
         """The tokenizer; `texts` are read for bpe alone. Raises AxionError where it cannot be made."""
         if self.kind == "bpe":
             return train_tokenizer(texts, self.num_tokens)

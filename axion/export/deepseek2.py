@@ -19,8 +19,9 @@ import torch
 
 from axion.export.rotary import pair_halves
 from axion.export.rules import ONE_PASS, Rules
-from axion.model.attention_axion import AxionRotaryEmbedding, softmax_scale
-from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
+from axion.model.attention_axion import AxionRotaryEmbedding
+from axion.model.configuration_axion import AxionConfig
+from axion.model.shape_axion import LATENT_NORM_EPS, softmax_scale
 
 ARCHITECTURE: str = "deepseek2"
 TENSORS: gguf.MODEL_ARCH = gguf.MODEL_ARCH.DEEPSEEK2

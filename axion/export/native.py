@@ -23,6 +23,7 @@ from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, LlamaConfig, L
 from axion.export.rules import ONE_PASS, check_rules, llama_rules
 from axion.files import read_json, write_json
 from axion.model.configuration_axion import AxionConfig
+from axion.model.shape_axion import AxionShape
 from axion.release import Release
 from axion.tokenizer import generation_config, save_tokenizer
 
@@ -80,7 +81,7 @@ def native_config(config: AxionConfig) -> DeepseekV3Config | LlamaConfig:
         ),
     }
     check_rules(config, rules, "transformers' deepseek_v3")
-    fields = {name: getattr(config, name) for name in AxionConfig.__annotations__.keys() - OWN_FIELDS - {"head_dim"}}
+    fields = {name: getattr(config, name) for name in AxionShape.__annotations__.keys() - OWN_FIELDS - {"head_dim"}}
     return DeepseekV3Config(**fields | {"use_cache": True, "tie_word_embeddings": False}, **DEEPSEEK_SWITCHES)
 
 

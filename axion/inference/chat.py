@@ -10,15 +10,21 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Generator, Sequence
-from typing import Literal
-
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from typing import TYPE_CHECKING, Literal
 
 from axion.data.format import problem_prompt
 from axion.errors import AxionError
 from axion.inference.sampling import Sampling
 from axion.inference.stream import Step, encode_prompt, stream
-from axion.model.modeling_axion import AxionForCausalLM
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+    from axion.inference.stream import Tokenizer
+    from axion.kernels.stored import Decodable
+    from axion.stored_tokenizer import StoredTokenizer
 
 Message = dict[str, str]
 """`{"role": "system" | "user" | "assistant", "content": "…"}`."""
@@ -44,7 +50,7 @@ class ChatError(AxionError):
         self.problem, self.values = problem, values
 
 
-def can_chat(tokenizer: PreTrainedTokenizerBase) -> bool:
+def can_chat(tokenizer: PreTrainedTokenizerBase | StoredTokenizer) -> TypeGuard[PreTrainedTokenizerFast]:
     """Whether the model of this tokenizer was taught to chat: there is a chat template."""
     return bool(tokenizer.chat_template)
 
@@ -175,8 +181,8 @@ class Conversation:
 
     def __init__(
         self,
-        model: AxionForCausalLM,
-        tokenizer: PreTrainedTokenizerFast,
+        model: Decodable,
+        tokenizer: Tokenizer,
         name: str,
         sampling: Sampling,
         system: str | None = None,

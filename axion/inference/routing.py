@@ -9,30 +9,15 @@ K experts per token, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from axion.data.batches import TOKENS_PER_BATCH, batches_by_length
-from axion.model.configuration_axion import AxionConfig
+from axion.inference.rows import RoutingRow, TokenRouting, routing_rows
 from axion.model.mixture_axion import AxionMoE, AxionRouter
 from axion.model.modeling_axion import AxionForCausalLM
-
-
-class RoutingRow(NamedTuple):
-    """What one row of a trace belongs to: a pass through a decoder layer with routed experts."""
-
-    layer: int
-    """The decoder layer, numbered from 1; dense layers count too, so the first row need not be layer 1."""
-    loop: int = 1
-    """Which pass through the layer, numbered from 1; always 1 in a layer that is not looped."""
-
-    def label(self, rows: Sequence[RoutingRow]) -> str:
-        """Its name among the rows of a model, which says the loop where the layer has more than one."""
-        looped = any(row.layer == self.layer and row.loop != self.loop for row in rows)
-        return f"layer {self.layer}, loop {self.loop}" if looped else f"layer {self.layer}"
 
 
 class Selection(NamedTuple):
@@ -41,35 +26,6 @@ class Selection(NamedTuple):
     gates_TK: torch.Tensor
     experts_TK: torch.Tensor
     """Numbered from 0."""
-
-
-@dataclass(frozen=True)
-class TokenRouting:
-    """How one token was routed. Each list has one entry for each of `rows`; experts are numbered from 0."""
-
-    rows: tuple[RoutingRow, ...]
-    experts: list[list[int]]
-    """[L][K]: the experts that read the token, heaviest first."""
-    gates: list[list[float]]
-    """[L][K]: the weights of those experts."""
-    affinities: list[list[float]]
-    """[L][K]: their sigmoid scores before the balancing bias, which takes part in the choice but not in the weights."""
-    displaced: list[list[int]]
-    """[L]: the experts, often none, that affinity alone would have chosen but the bias did not, in ascending order."""
-
-
-def routing_rows(config: AxionConfig) -> list[RoutingRow]:
-    """The routing rows of a model with this config, in the order in which a token passes through them.
-
-    A looped layer has a row for each of the config's loops. A dense model has none.
-    """
-    shared = config.shared_layers
-    passes = [
-        *((index, 1) for index in range(shared.start)),
-        *((index, loop) for loop in range(1, config.num_loops + 1) for index in shared),
-        *((index, 1) for index in range(shared.stop, config.num_hidden_layers)),
-    ]
-    return [RoutingRow(index + 1, loop) for index, loop in passes if index in config.mixture_layers]
 
 
 def routers(model: AxionForCausalLM) -> dict[RoutingRow, AxionRouter]:

@@ -1,21 +1,10 @@
-"""How the next token is drawn: settings and their limits, the filters of transformers' `generate`, random numbers."""
+"""How the next token is drawn: settings and their limits, and the random numbers that decide."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-import torch
-from transformers.generation.logits_process import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    MinNewTokensLengthLogitsProcessor,
-    MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+import numpy as np
 
 from axion.errors import AxionError
 from axion.inference.variants import MOST_LOOPS
@@ -98,64 +87,18 @@ def check_setting(name: str, value: object) -> int | float:
     raise AxionError(f"{name} must be {number} from {low:g} to {high:.16g}, not {str(value)[:40]}")
 
 
-class Sampler:
-    """Chooses the next token, with the filters of transformers' `generate` in their order.
-
-    Args:
-        prompt_length: tokens before the first new one.
-        end_ids: the tokens that end a text, which `min_new_tokens` suppresses.
-        processors: what changes the logits before all filters.
-    """
-
-    def __init__(
-        self,
-        sampling: Sampling,
-        prompt_length: int,
-        end_ids: set[int],
-        processors: Sequence[LogitsProcessor] = (),
-    ):
-        filters = LogitsProcessorList(processors)
-        if sampling.repetition_penalty != 1:
-            filters.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
-        if sampling.min_new_tokens > 0 and end_ids:
-            filters.append(MinNewTokensLengthLogitsProcessor(prompt_length, sampling.min_new_tokens, sorted(end_ids)))
-        self._greedy = sampling.temperature == 0
-        if not self._greedy:
-            filters.append(TemperatureLogitsWarper(sampling.temperature))
-            if sampling.top_k > 0:
-                filters.append(TopKLogitsWarper(sampling.top_k))
-            if sampling.top_p < 1:
-                filters.append(TopPLogitsWarper(sampling.top_p))
-            if sampling.min_p > 0:
-                filters.append(MinPLogitsWarper(sampling.min_p))
-        self._filters = filters
-
-    def __call__(self, sequence: Sequence[int], logits_V: torch.Tensor, uniform: float) -> int:
-        """The token after `sequence`: the inverse of the cumulative distribution, in token order, at `uniform`.
-
-        Args:
-            logits_V: the model's logits [V] after `sequence`, on the CPU.
-            uniform: a random number in [0, 1); unused at temperature 0.
-        """
-        input_ids = torch.LongTensor([list(sequence)])
-        scores_V = self._filters(input_ids, logits_V.unsqueeze(0).clone())[0]
-        if self._greedy:
-            return int(scores_V.argmax())
-        cumulative_V = scores_V.double().softmax(-1).cumsum(-1)
-        return int(torch.searchsorted(cumulative_V, uniform * cumulative_V[-1], right=True))
-
-
 class Uniforms:
     """The random numbers in [0, 1) that decide the draws: `uniforms[i]` belongs to the new token with index i, from 0.
 
     A number depends on the seed and the index alone, not on which tokens were drawn, forced, drafted or rejected
-    before. Number i is element i of the float64 stream of a `torch.Generator` with this seed.
+    before. Number i is element i of `torch.rand(…, dtype=torch.float64)` from a `torch.Generator` with this seed: the
+    same Mersenne Twister, of whose numbers two make 64 bits, and the lower 53 of these a float.
     """
 
     BLOCK = 64
 
     def __init__(self, seed: int):
-        self._generator = torch.Generator().manual_seed(seed)
+        self._twister = np.random.RandomState(seed % 2**32)  # PyTorch, too, reads the lower 32 bits
         self._numbers: list[float] = []
 
     def __getitem__(self, index: int) -> float:
@@ -163,5 +106,6 @@ class Uniforms:
         if index < 0:
             raise AxionError(f"{-index} tokens of the prompt were not read; read all of it before drawing a token")
         while index >= len(self._numbers):
-            self._numbers += torch.rand(self.BLOCK, dtype=torch.float64, generator=self._generator).tolist()
+            high, low = self._twister.randint(2**32, size=(self.BLOCK, 2), dtype=np.uint32).T
+            self._numbers += (high % 2**21 * 2.0**-21 + low * 2.0**-53).tolist()
         return self._numbers[index]

@@ -17,7 +17,8 @@ from transformers.generation.logits_process import LogitsProcessor, LogitsProces
 
 from axion.data.batches import batches_by_length
 from axion.inference.readers import pick_backend, set_sampling
-from axion.inference.sampling import Sampler, Sampling, Uniforms
+from axion.inference.sampling import Sampling, Uniforms
+from axion.inference.torch_reader import Sampler
 from axion.inference.variants import with_loops
 from axion.kernels.decoder import NativeDecoder, draw_several
 from axion.model.modeling_axion import AxionForCausalLM

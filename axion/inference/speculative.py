@@ -11,10 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-from transformers.cache_utils import DynamicCache
-
-from axion.inference.readers import Drawn, NativeReader, Reader, TorchReader
+from axion.inference.readers import Drawn, NativeReader, Reader
 
 DRAFT_LENGTH = 4
 """Tokens that are verified together, the first of which is the model's own."""
@@ -76,13 +73,19 @@ class ModelDrafter:
 
 
 class NativeMTPDrafter:
-    """`MTPDrafter` for a reader on the compiled kernels, which has the layer's cache."""
+    """The model's own layer of multi-token prediction: one guess, from what the model computed for the tokens so far.
+
+    Args:
+        reader: the one that verifies, of a model with that layer. It has the layer's cache too.
+
+    Source: DeepSeek-V3 technical report, arXiv 2412.19437, sections 2.2 and 5.4.3.
+    """
 
     def __init__(self, reader: NativeReader):
         self._reader = reader
 
     def read(self, ids: Sequence[int]) -> None:
-        """Nothing, as in `MTPDrafter`."""
+        """Nothing: the next guess starts from what the reader has read."""
 
     def guess(self, token: int, most: int) -> list[int]:
         guess = self._reader.guess(token) if most > 0 else None
@@ -90,38 +93,6 @@ class NativeMTPDrafter:
 
     def rewind(self, length: int) -> None:
         """Nothing: the reader's own rewinding includes the layer."""
-
-
-class MTPDrafter:
-    """The model's own layer of multi-token prediction: one guess, from what the model computed for the tokens so far.
-
-    Args:
-        reader: the one that verifies, of a model with that layer.
-
-    Source: DeepSeek-V3 technical report, arXiv 2412.19437, sections 2.2 and 5.4.3.
-    """
-
-    def __init__(self, reader: TorchReader):
-        self._reader = reader
-        self._cache = DynamicCache()  # position i is there once token i + 1 is known
-
-    def read(self, ids: Sequence[int]) -> None:
-        """Nothing: the next guess starts from what the reader has read."""
-
-    @torch.inference_mode()
-    def guess(self, token: int, most: int) -> list[int]:
-        if most < 1:
-            return []
-        model, start = self._reader.model, self._cache.get_seq_length()
-        sequence, hidden_SD = self._reader.read_since(start)
-        next_ids = torch.tensor([[*sequence[1:], token]], device=model.device)
-        predicted_1SD = model.mtp_hidden(next_ids, hidden_SD.unsqueeze(0), cache=self._cache)
-        guess = self._reader.choose_after(token, model.lm_head(predicted_1SD[0, -1]).float().cpu())
-        return [] if guess is None else [guess]
-
-    def rewind(self, length: int) -> None:
-        if (surplus := self._cache.get_seq_length() - max(length - 1, 0)) > 0:
-            self._cache.crop(-surplus)
 
 
 def speculate(

@@ -10,19 +10,28 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from tokenizers.decoders import DecodeStream
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
-from transformers.generation.logits_process import LogitsProcessor
 
 from axion.errors import AxionError
-from axion.inference.readers import Drawn, NativeReader, Reader, SharedDraws, TorchReader, pick_backend
-from axion.inference.routing import TokenRouting, expert_favourites, routers
+from axion.inference.readers import Drawn, NativeReader, Reader, SharedDraws, pick_backend
+from axion.inference.rows import TokenRouting, routing_rows
 from axion.inference.sampling import Sampling
-from axion.inference.speculative import Acceptance, Drafter, ModelDrafter, MTPDrafter, NativeMTPDrafter, speculate
+from axion.inference.speculative import Acceptance, Drafter, ModelDrafter, NativeMTPDrafter, speculate
 from axion.inference.variants import with_loops
-from axion.model.modeling_axion import AxionForCausalLM
+from axion.kernels.stored import StoredModel, predicts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+    from transformers.generation.logits_process import LogitsProcessor
+
+    from axion.inference.torch_reader import TorchReader
+    from axion.kernels.stored import Decodable
+    from axion.model.modeling_axion import AxionForCausalLM
+    from axion.stored_tokenizer import StoredTokenizer
+
+    Tokenizer = PreTrainedTokenizerFast | StoredTokenizer
 
 
 @dataclass(frozen=True)
@@ -69,14 +78,14 @@ def _short(number: float) -> float:
 
 
 def stream(
-    model: AxionForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
+    model: Decodable,
+    tokenizer: Tokenizer,
     prompt: str | Sequence[int],
     sampling: Sampling,
     stop: Callable[[], bool] | None = None,
     forced: Sequence[int] = (),
     backend: str = "auto",
-    draft_model: AxionForCausalLM | None = None,
+    draft_model: Decodable | None = None,
     processors: Sequence[LogitsProcessor] = (),
     mtp: bool = False,
     acceptance: Acceptance | None = None,
@@ -88,6 +97,7 @@ def stream(
     ends the text is not yielded. Closing the generator stops the generation.
 
     Args:
+        model, tokenizer: of a release; see `axion.release.Release.for_generation` for those that need no PyTorch.
         prompt: text, or token ids as returned by `encode_prompt`.
         stop: called before every new token; the stream ends when it returns true.
         forced: the first new tokens, taken in place of drawn ones; they count towards max_new_tokens. Later draws do
@@ -124,9 +134,13 @@ def stream(
         _check_draft_model(draft_model, vocabulary, len(ids))
     ends = end_tokens(model, tokenizer)
 
-    def open_reader(of: AxionForCausalLM) -> NativeReader | TorchReader:
+    def open_reader(of: Decodable) -> NativeReader | TorchReader:
         if not processors and pick_backend(of, backend).name == "native":
             return NativeReader(of, sampling, len(ids), ends)
+        if isinstance(of, StoredModel):
+            raise AxionError("a stored model is read by the kernels alone; open the release's model for PyTorch")
+        from axion.inference.torch_reader import TorchReader
+
         return TorchReader(of, sampling, len(ids), ends, processors)
 
     if mtp:
@@ -134,12 +148,20 @@ def stream(
     reader = open_reader(model)
     drafter = None if draft_model is None else ModelDrafter(open_reader(draft_model))
     if mtp:
-        drafter = NativeMTPDrafter(reader) if isinstance(reader, NativeReader) else MTPDrafter(reader)
+        drafter = _mtp_drafter(reader)
     draws = _draws(reader, drafter, ids, forced, acceptance or Acceptance(), shared)
     return _steps(reader, draws, tokenizer, ids, sampling.max_new_tokens, stop or (lambda: False))
 
 
-def _check_draft_model(draft_model: AxionForCausalLM, vocabulary: int, prompt_length: int) -> None:
+def _mtp_drafter(reader: NativeReader | TorchReader) -> Drafter:
+    if isinstance(reader, NativeReader):
+        return NativeMTPDrafter(reader)
+    from axion.inference.torch_reader import MTPDrafter
+
+    return MTPDrafter(reader)
+
+
+def _check_draft_model(draft_model: Decodable, vocabulary: int, prompt_length: int) -> None:
     config = draft_model.config
     if config.vocab_size != vocabulary:
         raise AxionError(
@@ -152,14 +174,14 @@ def _check_draft_model(draft_model: AxionForCausalLM, vocabulary: int, prompt_le
         )
 
 
-def _check_mtp(model: AxionForCausalLM, draft_model: AxionForCausalLM | None) -> None:
-    if model.mtp is None:
+def _check_mtp(model: Decodable, draft_model: Decodable | None) -> None:
+    if not predicts(model):
         raise AxionError("the model has no layer of multi-token prediction to draft with; generate without it")
     if draft_model is not None:
         raise AxionError("a draft model and multi-token prediction cannot draft together; choose one of them")
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+def encode_prompt(tokenizer: PreTrainedTokenizerBase | StoredTokenizer, prompt: str) -> list[int]:
     """The prompt's token ids, including the one that begins a text.
 
     Raises:
@@ -177,7 +199,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 def _steps(
     reader: Reader,
     draws: Generator[Drawn],
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: Tokenizer,
     ids: list[int],
     max_new_tokens: int,
     stop: Callable[[], bool],
@@ -234,8 +256,10 @@ def _draws(
         yield drawn
 
 
-def end_tokens(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def end_tokens(model: Decodable, tokenizer: PreTrainedTokenizerBase | StoredTokenizer) -> set[int]:
     """The ids of the tokens that end a text: the generation config's, else the tokenizer's."""
+    if isinstance(model, StoredModel):
+        return set(model.end_ids)
     ends = model.generation_config.eos_token_id if model.generation_config else None
     if ends is None:
         ends = cast(int | None, tokenizer.eos_token_id)
@@ -260,14 +284,17 @@ def make_trace(
     Args:
         documents: token ids in which favourites are counted; none are counted without them.
     """
+    from axion.inference.routing import expert_favourites
+
     model = with_loops(model, sampling.num_loops)
+    rows = routing_rows(model.config)
     return {
         "format": 1,
         "model": release_name,
         "prompt": prompt,
         "sampling": asdict(sampling),
-        "layers": len(routers(model)),
-        "rows": [list(row) for row in routers(model)],
+        "layers": len(rows),
+        "rows": [list(row) for row in rows],
         "experts": model.config.n_routed_experts,
         "experts_per_token": model.config.num_experts_per_tok,
         "steps": [step.to_record() for step in stream(model, tokenizer, prompt, sampling)],

@@ -8,23 +8,32 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
 from safetensors import safe_open
 
 from axion.errors import AxionError, one_line
-from axion.inference.routing import RoutingRow, routers
-from axion.kernels.decoder import set_weights_of, weights_of
-from axion.model.configuration_axion import AxionConfig
-from axion.model.modeling_axion import AxionForCausalLM
+from axion.inference.rows import RoutingRow
+from axion.kernels.dimensions import check_weights
+from axion.kernels.stored import StoredModel, set_weights_of, weights_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from axion.kernels.stored import Decodable
+    from axion.model.modeling_axion import AxionForCausalLM
+    from axion.model.shape_axion import AxionShape
+
+Model = TypeVar("Model", bound="Decodable")
 
 MOST_LOOPS = 8
 """The most loops that a reader may ask for."""
 
 
-def with_loops(model: AxionForCausalLM, num_loops: int) -> AxionForCausalLM:
+def with_loops(model: Model, num_loops: int) -> Model:
     """The model with `num_loops` as its default number of loops; 0 leaves it as it is.
 
     Raises:
@@ -36,12 +45,14 @@ def with_loops(model: AxionForCausalLM, num_loops: int) -> AxionForCausalLM:
         model.config.depth(num_loops)
     except ValueError as error:
         raise AxionError(str(error)) from None
+    if isinstance(model, StoredModel):
+        return replace(model, config=replace(model.config, num_loops=num_loops))
     variant = _share(model)
     variant.config.num_loops = num_loops  # one object, which all of the variant's modules share
     return variant
 
 
-def with_weights(model: AxionForCausalLM, weights: str) -> AxionForCausalLM:
+def with_weights(model: Model, weights: str) -> Model:
     """The model with another kind of weights on the kernels: "fp32", "bf16" or "int8"; see `NativeDecoder`.
 
     Its parameters stay in fp32, and PyTorch computes with those. `pick_backend` says where the kernels cannot be used.
@@ -49,8 +60,11 @@ def with_weights(model: AxionForCausalLM, weights: str) -> AxionForCausalLM:
     Raises:
         AxionError: an unknown kind of weights.
     """
+    check_weights(weights)
     if weights == weights_of(model):
         return model
+    if isinstance(model, StoredModel):
+        return replace(model, rounding=weights)
     variant = _share(model)
     set_weights_of(variant, weights)
     return variant
@@ -85,7 +99,7 @@ def with_mtp(model: AxionForCausalLM, weights: Path) -> AxionForCausalLM:
     except Exception as error:  # safetensors and torch raise various types
         raise AxionError(f"{weights.name} cannot be read: {one_line(error)}") from None
     for name, weight in layer.state_dict().items():
-        if not torch.isfinite(weight).all():
+        if not weight.isfinite().all():
             raise AxionError(f"{weights.name} is broken: {prefix}{name} has NaN or infinite values")
     return variant
 
@@ -108,6 +122,8 @@ def with_muted(model: AxionForCausalLM, muted: Mapping[int, Collection[int]]) ->
     Raises:
         AxionError: there is no such layer or expert, or too few experts are left to choose from.
     """
+    from axion.inference.routing import routers
+
     variant, config = _share(model), model.config
     for layer, experts in muted.items():
         if layer - 1 not in config.mixture_layers:
@@ -124,7 +140,7 @@ def with_muted(model: AxionForCausalLM, muted: Mapping[int, Collection[int]]) ->
     return variant
 
 
-def _check_what_is_left(config: AxionConfig, layer: int, bias_E: torch.Tensor) -> None:
+def _check_what_is_left(config: AxionShape, layer: int, bias_E: torch.Tensor) -> None:
     """Raises AxionError where a token could find too few experts. Groups are chosen by their two best experts."""
     needed, per_group = config.num_experts_per_tok, bias_E.isfinite().view(config.n_group, -1).sum(dim=1)
     if config.n_group == config.topk_group:

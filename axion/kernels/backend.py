@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from axion.errors import AxionError
 from axion.kernels import coverage
 from axion.kernels.build import Unavailable, compiler, compiler_version, library, vector_lanes
 from axion.kernels.coverage import Use
 from axion.kernels.dimensions import check_weights
-from axion.model.configuration_axion import AxionConfig
+
+if TYPE_CHECKING:
+    from axion.model.shape_axion import AxionShape
 
 BACKENDS: tuple[str, ...] = ("auto", "torch", "native")
 VARIABLE = "AXION_BACKEND"
@@ -30,7 +32,7 @@ class Choice:
 
 def choose(
     requested: str,
-    config: AxionConfig,
+    config: AxionShape,
     use: Use,
     device: str = "cpu",
     unsupported_reason: str | None = None,

@@ -18,16 +18,15 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
-
-import torch
 
 from axion.errors import AxionError
 from axion.files import continued_folder, delete_partial, locked, partial_of
 from axion.kernels.coverage import Use, unsupported_reason
 from axion.kernels.dimensions import dimensions_header
-from axion.model.configuration_axion import AxionConfig
+from axion.model.shape_axion import AxionShape
 
 SOURCES = Path(__file__).resolve().parent / "csrc"
 LIBRARY = "axion_kernels.so"
@@ -43,7 +42,7 @@ class Unavailable(AxionError):
     """The kernels cannot be used; the message says why."""
 
 
-def library(config: AxionConfig, use: Use, weights: str = "fp32") -> ctypes.CDLL:
+def library(config: AxionShape, use: Use, weights: str = "fp32") -> ctypes.CDLL:
     """The compiled kernels that train, or decode with, models of these dimensions, built on first use.
 
     Builds are kept in `builds_folder()`. Each kind of weights for decoding has its own.
@@ -58,7 +57,7 @@ def library(config: AxionConfig, use: Use, weights: str = "fp32") -> ctypes.CDLL
         return _load(use, header, files, os.environ.get("AXION_KERNELS_FLAGS", ""))
 
 
-def sources(config: AxionConfig, use: Use) -> list[Path]:
+def sources(config: AxionShape, use: Use) -> list[Path]:
     """The headers, and the C++ files of the parts that a model has.
 
     Raises:
@@ -115,13 +114,13 @@ def compiler_version(command: str) -> str:
 def _load(use: Use, header: str, files: tuple[Path, ...], more_flags: str) -> ctypes.CDLL:
     command = compiler()
     flags = [*FLAGS, *processor_flags(), *more_flags.split()]
-    known = [header, compiler_version(command), *flags, _processor(), torch.__version__]
+    known = [header, compiler_version(command), *flags, _processor(), version("torch")]
     known += [f"{path.relative_to(SOURCES)}\n{path.read_text(encoding='utf-8')}" for path in files]
     name = hashlib.sha256("\0".join(known).encode()).hexdigest()[:20]
     built = builds_folder() / name / LIBRARY
     if not built.is_file():
         _build(use, command, flags, header, files, built.parent)
-    # The OpenMP library is torch's own: the loader reuses a library of the same name.
+    # where torch is imported, the OpenMP library is its own: the loader reuses a library of the same name
     try:
         return ctypes.CDLL(str(built))
     except OSError as error:

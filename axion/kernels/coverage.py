@@ -11,12 +11,13 @@ import copy
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal
-
-from transformers.configuration_utils import PreTrainedConfig
+from typing import TYPE_CHECKING, Any, Literal
 
 from axion.errors import one_line
-from axion.model.configuration_axion import LATENT_SIZES, AxionConfig
+from axion.model.shape_axion import LATENT_SIZES, AxionShape
+
+if TYPE_CHECKING:
+    from transformers.configuration_utils import PreTrainedConfig
 
 Use = Literal["training", "decoding"]
 """The two halves of the kernels: `axion.kernels.blocks` with the optimizer, and `axion.kernels.decoder`."""
@@ -89,15 +90,18 @@ _BOTH: dict[str, Rule] = {
     "hidden_act": _is_one_of("silu"),
     "attention_bias": _is_one_of(False),
     "num_nextn_predict_layers": _is_one_of(0, 1),
-    # What a forward pass returns besides logits and loss.
+}
+
+_OUTPUTS: dict[str, Rule] = {
     "output_hidden_states": _is_one_of(False, None),
     "_output_attentions": _is_one_of(False, None),
     "return_dict": _is_one_of(True),
 }
+"""What a forward pass returns besides logits and loss; a shape without PyTorch has none of these fields."""
 
 COVERED: dict[Use, dict[str, Rule]] = {
-    "training": _BOTH | {"attention_dropout": _is_one_of(0), "n_shared_experts": _is_count},
-    "decoding": _BOTH | {"attention_dropout": _is_rate},  # only training drops anything out
+    "training": _BOTH | _OUTPUTS | {"attention_dropout": _is_one_of(0), "n_shared_experts": _is_count},
+    "decoding": _BOTH | _OUTPUTS | {"attention_dropout": _is_rate},  # only training drops anything out
 }
 """Fields that change the result, each with the values for which the kernels give it; besides them `LATENT_RULES`."""
 
@@ -108,11 +112,13 @@ NOT_COMPUTED = {
 """Fields of a release's config that do not change the computation, besides those of transformers' base config."""
 
 
-def unsupported_reason(config: PreTrainedConfig, use: Use) -> str | None:
+def unsupported_reason(config: AxionShape | PreTrainedConfig, use: Use) -> str | None:
     """Why the kernels cannot train, or decode with, a model of this config, in one line; None where they can."""
     values = vars(config)
     grouped = values.get("attention") == "gqa"
     rules = COVERED[use] | (dict.fromkeys(LATENT_SIZES, _is_one_of(None)) if grouped else LATENT_RULES)
+    if type(config) is AxionShape:
+        rules = {name: rule for name, rule in rules.items() if name not in _OUTPUTS}
     for name, is_covered in rules.items():
         if name not in values:
             return f"the kernels need {name}, which the config lacks"
@@ -121,12 +127,12 @@ def unsupported_reason(config: PreTrainedConfig, use: Use) -> str | None:
     for name, expected in (_implied_by_groups if grouped else _implied_by_latents)(values).items():
         if values[name] != expected:
             return _not_covered(name, values[name])
-    known = rules.keys() | NOT_COMPUTED | _base_fields()
-    unknown = next((name for name in values if name not in known), None)
-    return _contradiction(config) if unknown is None else _not_covered(unknown, values[unknown])
+    unknown = [name for name in values if name not in rules.keys() | NOT_COMPUTED]
+    further = next((name for name in unknown if name not in _base_fields()), None)
+    return _contradiction(config) if further is None else _not_covered(further, values[further])
 
 
-def settings(config: PreTrainedConfig) -> dict[str, Any]:
+def settings(config: AxionShape | PreTrainedConfig) -> dict[str, Any]:
     """A copy of the values that decide what a model computes, but for `num_loops`, which every pass reads.
 
     Kernels that are built for a config compute something else once one of these has changed.
@@ -154,9 +160,9 @@ def _implied_by_groups(values: dict[str, Any]) -> dict[str, int | bool]:
     }
 
 
-def _contradiction(config: PreTrainedConfig) -> str | None:
+def _contradiction(config: AxionShape | PreTrainedConfig) -> str | None:
     """Why no model can have this config: it is checked when it is made, and its values may have changed since."""
-    if isinstance(config, AxionConfig):
+    if isinstance(config, AxionShape):
         try:
             config._check_shapes()
         except ValueError as error:
@@ -172,4 +178,6 @@ def _not_covered(name: str, value: object) -> str:
 @cache
 def _base_fields() -> frozenset[str]:
     """What every config of the installed transformers has: names, dtype, labels and other bookkeeping."""
+    from transformers.configuration_utils import PreTrainedConfig
+
     return frozenset(vars(PreTrainedConfig())) | frozenset(PreTrainedConfig.__annotations__)

@@ -12,17 +12,20 @@ import copy
 import ctypes
 import weakref
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
 from axion.errors import AxionError
 from axion.kernels.build import Unavailable, library
 from axion.kernels.dimensions import ALTERNATIVES, ROWS_AT_ONCE, check_weights
 from axion.kernels.pack import packed_weights
-from axion.kernels.plain import unsupported_model
-from axion.model.modeling_axion import AxionForCausalLM
+from axion.kernels.stored import predicts, unsupported_reason, weights_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from axion.kernels.stored import Decodable
 
 MAX_THREADS = 16
 
@@ -38,23 +41,12 @@ class TokenProbabilities(NamedTuple):
     """[A]"""
 
 
-def weights_of(model: AxionForCausalLM) -> str:
-    """The kind of weights that decoders of this model multiply by where none is named; see `set_weights_of`."""
-    return vars(model).get("_decoder_weights", "fp32")
-
-
-def set_weights_of(model: AxionForCausalLM, weights: str) -> None:
-    """Chooses that kind, one of `WEIGHT_BITS`; the model's parameters stay as they are, in fp32."""
-    check_weights(weights)
-    vars(model)["_decoder_weights"] = weights
-
-
 class NativeDecoder:
     """One text that is read and written, with its own cache; all decoders of a model share its packed weights.
 
     Args:
-        model: an unmodified fp32 model on the CPU, without adapters or hooks. Its config says how often shared layers
-            are looped; `guess` needs its layer of multi-token prediction.
+        model: a stored one, or an unmodified fp32 model on the CPU, without adapters or hooks. Its config says how
+            often shared layers are looped; `guess` needs its layer of multi-token prediction.
         weights: "fp32"; "bf16" for half the memory and slightly less accuracy; "int8" for a quarter, with a scale for
             each output of a matrix. Routers stay in fp32, embeddings with "int8" in bf16. With both, keys and values
             of grouped-query attention are cached in bf16. By default `weights_of`.
@@ -65,17 +57,17 @@ class NativeDecoder:
         AxionError: an unknown kind of weights or an invalid number of threads.
     """
 
-    def __init__(self, model: AxionForCausalLM, weights: str | None = None, threads: int = 1):
+    def __init__(self, model: Decodable, weights: str | None = None, threads: int = 1):
         weights = weights_of(model) if weights is None else weights
         check_weights(weights)
         if not 1 <= threads <= MAX_THREADS:
             raise AxionError(f"threads must be 1 to {MAX_THREADS}, not {threads}")
-        if (reason := unsupported_model(model, "decoding")) is not None:
+        if (reason := unsupported_reason(model)) is not None:
             raise Unavailable(reason)
         self.config = config = copy.deepcopy(model.config)  # memory is sized by it
         self._library = _declare(library(config, "decoding", weights))
         self._packed = packed = packed_weights(model, self._library)
-        self._predicts = model.mtp is not None
+        self._predicts = predicts(model)
         positions, chosen = config.max_position_embeddings, config.num_experts_per_tok
         looped = len(set(config.shared_layers) & set(config.mixture_layers))
         rows = len(config.mixture_layers) + (config.num_loops - 1) * looped
@@ -94,8 +86,8 @@ class NativeDecoder:
             threads,
             positions,
             config.num_loops,
-            packed.cos_TP.data_ptr(),
-            packed.sin_TP.data_ptr(),
+            packed.cos_TP.ctypes.data,
+            packed.sin_TP.ctypes.data,
             self._experts_T2LK.ctypes.data,
             self._weights_T2LK.ctypes.data,
             self._drawn.ctypes.data,
@@ -290,6 +282,8 @@ class NativeDecoder:
         Raises:
             AxionError: nothing was read yet.
         """
+        import torch  # generation does without
+
         self._check_started()
         logits_V = torch.empty(self.config.vocab_size)
         self._library.axion_decoder_logits(self._state, logits_V.data_ptr())

@@ -6,8 +6,7 @@ Constants that Python and C++ share are defined here and nowhere else.
 from __future__ import annotations
 
 from axion.errors import AxionError
-from axion.model.attention_axion import softmax_scale
-from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
+from axion.model.shape_axion import LATENT_NORM_EPS, AxionShape, softmax_scale
 
 ALTERNATIVES = 5
 """How many of the likeliest next tokens a draw reports, at most."""
@@ -30,7 +29,7 @@ def check_weights(weights: str) -> None:
         raise AxionError(f"weights must be one of {', '.join(WEIGHT_BITS)}, not {weights!r}")
 
 
-def absorbs_keys(config: AxionConfig) -> bool:
+def absorbs_keys(config: AxionShape) -> bool:
     """Whether the decoder multiplies W_uk into the query weights: where that needs fewer products than applying it."""
     if config.attention == "gqa":
         return False
@@ -39,7 +38,7 @@ def absorbs_keys(config: AxionConfig) -> bool:
     return query_input * latent <= query_input * nope + nope * latent
 
 
-def absorbs_values(config: AxionConfig) -> bool:
+def absorbs_values(config: AxionShape) -> bool:
     """Whether the decoder multiplies W_uv into the output weights: where that needs fewer products than applying it."""
     if config.attention == "gqa":
         return False
@@ -47,7 +46,7 @@ def absorbs_values(config: AxionConfig) -> bool:
     return latent * hidden <= latent * value + value * hidden
 
 
-def kept_rank(config: AxionConfig) -> int:
+def kept_rank(config: AxionShape) -> int:
     """The rank of the factors that the decoder multiplies by; 0 where it multiplies by their products.
 
     Those are used where they need fewer multiplications, and fewer bytes of weights.
@@ -61,7 +60,7 @@ def kept_rank(config: AxionConfig) -> int:
     return config.projection_rank if factors < full else 0
 
 
-def dimensions_header(config: AxionConfig, weights: str = "fp32") -> str:
+def dimensions_header(config: AxionShape, weights: str = "fp32") -> str:
     """The text of dimensions.h for a model, and for decoding with one of the kinds of WEIGHT_BITS.
 
     With grouped queries a head is all rotary, `kNope` and the sizes of the latents are 0, and its queries, keys and

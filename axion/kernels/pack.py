@@ -11,25 +11,24 @@ P a head's dimensions without and with rotary positions, Q the input of the quer
 from __future__ import annotations
 
 import ctypes
-import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, MutableMapping
+from functools import cache
 from threading import Lock
-from typing import cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from axion.kernels.build import Unavailable
 from axion.kernels.dimensions import absorbs_keys, absorbs_values, kept_rank
-from axion.model.attention_axion import AxionGroupedQueryAttention, AxionLatentAttention, AxionRMSNorm, softmax_scale
-from axion.model.configuration_axion import AxionConfig
-from axion.model.layer_axion import AxionDecoderLayer
-from axion.model.mixture_axion import AxionMLP
-from axion.model.modeling_axion import AxionForCausalLM
-from axion.model.projection_axion import AxionLowRankLinear
+from axion.kernels.rotary import rotary_angles
+from axion.kernels.stored import StoredModel, named_weights, predicts
+from axion.model.shape_axion import AxionShape, softmax_scale
+
+if TYPE_CHECKING:
+    import torch
+
+    from axion.kernels.stored import Decodable
 
 LOG2_E = math.log2(math.e)
 """Part of the queries' scale, because the kernels turn scores into probabilities by powers of two."""
@@ -48,141 +47,177 @@ class PackedWeights:
         Unavailable: the model's weights do not have the shapes of its config.
     """
 
-    def __init__(self, model: AxionForCausalLM, library: ctypes.CDLL):
+    def __init__(self, model: Decodable, library: ctypes.CDLL):
         size = library.axion_decoder_weights_size()
         self._buffer = np.empty(size + CACHE_LINE, np.uint8)
         self.address = -(-self._buffer.ctypes.data // CACHE_LINE) * CACHE_LINE
-        with torch.no_grad():
-            dense = [matrix.float().contiguous() for matrix in dense_matrices(model)]
-            position_ids = torch.arange(model.config.max_position_embeddings).unsqueeze(0)
-            angles = model.model.rotary_emb(torch.empty(0, dtype=torch.float32), position_ids)
-            self.cos_TP, self.sin_TP = (part[0, 0].float().contiguous() for part in angles)
-        pointers = (ctypes.c_void_p * len(dense))(*(matrix.data_ptr() for matrix in dense))
-        sizes = (ctypes.c_int64 * len(dense))(*(matrix.numel() for matrix in dense))
+        dense = [np.ascontiguousarray(matrix, np.float32) for matrix in dense_matrices(model)]
+        self.cos_TP, self.sin_TP = rotary_angles(model.config)
+        pointers = (ctypes.c_void_p * len(dense))(*(matrix.ctypes.data for matrix in dense))
+        sizes = (ctypes.c_int64 * len(dense))(*(matrix.size for matrix in dense))
         if not library.axion_decoder_pack(self.address, pointers, sizes, len(dense)):
             raise Unavailable("the kernels cannot read this model's weights: their shapes are not those of its config")
 
 
-_cache = WeakIdKeyDictionary()
-"""Embeddings → what was packed with them. The variants of a model share them, and all other weights too."""
 _lock = Lock()
 
 
-def packed_weights(model: AxionForCausalLM, library: ctypes.CDLL) -> PackedWeights:
+def packed_weights(model: Decodable, library: ctypes.CDLL) -> PackedWeights:
     """The model's packed weights, repacked if a weight has changed since the last call. Thread-safe.
 
     Args:
         library: as for `PackedWeights`. Each has its own, because the layout follows from the config as it is now.
     """
     with _lock:
-        embeddings = model.model.embed_tokens.weight
-        kept = cast(dict[tuple, tuple[tuple, PackedWeights, list]], _cache.setdefault(embeddings, {}))
-        tensors = [*itertools.chain(model.parameters(), model.buffers())]
+        kept, tensors = _kept(model)
         state = tuple((id(x), x.data_ptr(), -1 if x.is_inference() else x._version) for x in tensors)
-        form = library, model.config.max_position_embeddings, model.mtp is not None
+        form = library, model.config.max_position_embeddings, predicts(model)
         if form not in kept or kept[form][0] != state:
-            # while they are held, no other tensor gets their ids; the key itself must stay weak
-            held = [tensor for tensor in tensors if tensor is not embeddings]
-            kept[form] = state, PackedWeights(model, library), held
+            # while they are held, no other tensor gets their ids; the first, which is the key itself, must stay weak
+            kept[form] = state, PackedWeights(model, library), tensors[1:]
         return kept[form][1]
 
 
-def dense_matrices(model: AxionForCausalLM) -> Iterator[torch.Tensor]:
+def _kept(model: Decodable) -> tuple[dict[tuple, tuple[tuple, PackedWeights, list]], list[torch.Tensor]]:
+    """What was packed of a model's weights, which its variants share, and its tensors, the embeddings first.
+
+    Those of a stored model do not change.
+    """
+    if isinstance(model, StoredModel):
+        return model.packed, []
+    embeddings = model.model.embed_tokens.weight
+    others = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor is not embeddings]
+    return _of_embeddings().setdefault(embeddings, {}), [embeddings, *others]
+
+
+@cache
+def _of_embeddings() -> MutableMapping[Any, dict]:
+    """PyTorch's embeddings → what was packed with them."""
+    from torch.utils.weak import WeakIdKeyDictionary
+
+    return WeakIdKeyDictionary()
+
+
+def dense_matrices(model: Decodable) -> Iterator[np.ndarray]:
     """The matrices [in, out] as `fill` takes them (decoder_weights.h), norms and up-projections multiplied in."""
-    config, decoder = model.config, model.model
-    yield decoder.embed_tokens.weight
-    for layer in list(decoder.layers)[: config.num_hidden_layers]:
-        yield from _layer_matrices(cast(AxionDecoderLayer, layer), config)
-    yield torch.ones(1) if decoder.loop_gate is None else decoder.loop_gate.sigmoid()
-    yield decoder.norm.weight
-    yield model.lm_head.weight.T
-    if (prediction := model.mtp) is not None:
-        gain_x = torch.cat([prediction.enorm.weight, prediction.hnorm.weight]).double()
-        yield _folded(gain_x, prediction.eh_proj.weight)
-        yield from _layer_matrices(prediction, config)
-        yield cast(AxionRMSNorm, prediction.shared_head["norm"]).weight
+    config = model.config
+    named, prediction = named_weights(model)
+    weights = _Weights(named)
+    embedding_VD = weights["model.embed_tokens.weight"]
+    yield embedding_VD
+    for index in range(config.num_hidden_layers):
+        yield from _layer_matrices(weights.of(f"model.layers.{index}"), config)
+    gate = named.get("model.loop_gate")
+    yield np.ones(1) if gate is None else 1 / (1 + np.exp(-gate.astype(np.float64)))
+    yield weights["model.norm.weight"]
+    yield named.get("lm_head.weight", embedding_VD).T
+    if prediction is not None:
+        weights = weights.of(f"model.layers.{prediction}")
+        gain_x = np.concatenate([weights.fp64("enorm.weight"), weights.fp64("hnorm.weight")])
+        yield _folded(gain_x, weights["eh_proj.weight"])
+        yield from _layer_matrices(weights, config)
+        yield weights["shared_head.norm.weight"]
 
 
-def _layer_matrices(layer: AxionDecoderLayer, config: AxionConfig) -> Iterator[torch.Tensor]:
-    gain_D = layer.input_layernorm.weight.double()
-    if isinstance(layer.self_attn, AxionLatentAttention):
-        yield from _latent_matrices(layer.self_attn, config, gain_D)
-    else:
-        yield from _grouped_matrices(cast(AxionGroupedQueryAttention, layer.self_attn), config, gain_D)
-    gain_D = layer.post_attention_layernorm.weight.double()
-    if isinstance(layer.mlp, AxionMLP):
-        yield from _mlp_matrices(layer.mlp, config, gain_D)
+class _Weights:
+    """Weights by the rest of their name after a prefix."""
+
+    def __init__(self, named: Mapping[str, np.ndarray], prefix: str = ""):
+        self._named, self._prefix = named, prefix
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._named[self._prefix + name]
+
+    def __contains__(self, name: str) -> bool:
+        return self._prefix + name in self._named
+
+    def fp64(self, name: str) -> np.ndarray:
+        return self[name].astype(np.float64)
+
+    def of(self, part: str) -> _Weights:
+        """Those of a part of the model."""
+        return _Weights(self._named, f"{self._prefix}{part}.")
+
+
+def _layer_matrices(weights: _Weights, config: AxionShape) -> Iterator[np.ndarray]:
+    gain_D = weights.fp64("input_layernorm.weight")
+    matrices = _latent_matrices if config.attention == "mla" else _grouped_matrices
+    yield from matrices(weights.of("self_attn"), config, gain_D)
+    gain_D = weights.fp64("post_attention_layernorm.weight")
+    mlp = weights.of("mlp")
+    if "gate.weight" not in mlp:
+        yield from _mlp_matrices(mlp, config, gain_D)
         return
-    yield _folded(gain_D, layer.mlp.gate.weight)
-    yield layer.mlp.gate.e_score_correction_bias
-    yield from _mlp_matrices(layer.mlp.shared_experts, config, gain_D)
-    experts = layer.mlp.experts
-    stacked = cast(torch.Tensor, experts.gate_up_proj), cast(torch.Tensor, experts.down_proj)
-    for gate_up_xD, down_DF in zip(*stacked, strict=True):
-        yield from (_folded(gain_D, part_FD) for part_FD in gate_up_xD.chunk(2))
+    yield _folded(gain_D, mlp["gate.weight"])
+    yield mlp["gate.e_score_correction_bias"]
+    yield from _mlp_matrices(mlp.of("shared_experts"), config, gain_D)
+    for gate_up_xD, down_DF in zip(mlp["experts.gate_up_proj"], mlp["experts.down_proj"], strict=True):
+        yield from (_folded(gain_D, part_FD) for part_FD in np.split(gate_up_xD, 2))
         yield down_DF.T
 
 
-def _folded(gain: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def _folded(gain: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The weight [out, in] of a linear layer as [in, out], with the gain [in] of the norm before it multiplied in."""
-    return gain.unsqueeze(-1) * weight.double().T
+    return gain[:, None] * weight.T
 
 
 def _linear(
-    layer: nn.Module, config: AxionConfig, gain: torch.Tensor | None = None, scale: float = 1.0
-) -> list[torch.Tensor]:
+    weights: _Weights, config: AxionShape, gain: np.ndarray | None = None, scale: float = 1.0
+) -> list[np.ndarray]:
     """A linear layer as `Linear` takes it (linear.h): one matrix, or two factors where the decoder keeps them."""
-    if not isinstance(layer, AxionLowRankLinear):
-        weight = cast(torch.Tensor, layer.weight)
-        return [scale * (weight.double().T if gain is None else _folded(gain, weight))]
-    [a] = _linear(layer.a, config, gain)
-    [b] = _linear(layer.b, config, scale=scale)
+    if "weight" in weights:
+        return [scale * (weights.fp64("weight").T if gain is None else _folded(gain, weights["weight"]))]
+    [a] = _linear(weights.of("a"), config, gain)
+    [b] = _linear(weights.of("b"), config, scale=scale)
     return [a, b] if kept_rank(config) else [a @ b]
 
 
-def _mlp_matrices(mlp: AxionMLP, config: AxionConfig, gain_D: torch.Tensor) -> Iterator[torch.Tensor]:
-    yield from _linear(mlp.gate_proj, config, gain_D)
-    yield from _linear(mlp.up_proj, config, gain_D)
-    yield from _linear(mlp.down_proj, config)
+def _mlp_matrices(mlp: _Weights, config: AxionShape, gain_D: np.ndarray) -> Iterator[np.ndarray]:
+    yield from _linear(mlp.of("gate_proj"), config, gain_D)
+    yield from _linear(mlp.of("up_proj"), config, gain_D)
+    yield from _linear(mlp.of("down_proj"), config)
 
 
-def _grouped_matrices(
-    attention: AxionGroupedQueryAttention, config: AxionConfig, gain_D: torch.Tensor
-) -> Iterator[torch.Tensor]:
-    key, value = _linear(attention.k_proj, config, gain_D), _linear(attention.v_proj, config, gain_D)
-    yield torch.cat([key[0], value[0]], dim=1)
+def _grouped_matrices(attention: _Weights, config: AxionShape, gain_D: np.ndarray) -> Iterator[np.ndarray]:
+    key, value = (_linear(attention.of(name), config, gain_D) for name in ("k_proj", "v_proj"))
+    yield np.concatenate([key[0], value[0]], axis=1)
     if kept_rank(config):
-        yield torch.block_diag(key[1], value[1])
-    yield from _linear(attention.q_proj, config, gain_D, scale=attention.scaling * LOG2_E)
-    yield from _linear(attention.o_proj, config)
+        yield _block_diagonal(key[1], value[1])
+    yield from _linear(attention.of("q_proj"), config, gain_D, scale=config.head_dim**-0.5 * LOG2_E)
+    yield from _linear(attention.of("o_proj"), config)
 
 
-def _latent_matrices(
-    attention: AxionLatentAttention, config: AxionConfig, gain_D: torch.Tensor
-) -> Iterator[torch.Tensor]:
-    heads, nope, value = config.num_attention_heads, config.qk_nope_head_dim, config.v_head_dim
-    compress = _folded(gain_D, attention.kv_a_proj_with_mqa.weight)
+def _block_diagonal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    above, below = np.zeros((len(first), second.shape[1])), np.zeros((len(second), first.shape[1]))
+    return np.block([[first, above], [below, second]])
+
+
+def _latent_matrices(attention: _Weights, config: AxionShape, gain_D: np.ndarray) -> Iterator[np.ndarray]:
+    heads, nope = config.num_attention_heads, config.qk_nope_head_dim
+    compress = _folded(gain_D, attention["kv_a_proj_with_mqa.weight"])
     if config.q_lora_rank is None:
-        query_Qx = _folded(gain_D, attention.q_proj.weight)
+        query_Qx = _folded(gain_D, attention["q_proj.weight"])
     else:
-        compress = torch.cat([_folded(gain_D, attention.q_a_proj.weight), compress], dim=1)
-        query_Qx = _folded(attention.q_a_layernorm.weight.double(), attention.q_b_proj.weight)
-    query_QHx = query_Qx.unflatten(1, (heads, -1)) * (softmax_scale(config) * LOG2_E)
-
-    expanded_RHx = _folded(attention.kv_a_layernorm.weight.double(), attention.kv_b_proj.weight).unflatten(
-        1, (heads, -1)
-    )
-    key_up_RHN, value_up_RHv = expanded_RHx.split([nope, value], dim=-1)
+        compress = np.concatenate([_folded(gain_D, attention["q_a_proj.weight"]), compress], axis=1)
+        query_Qx = _folded(attention.fp64("q_a_layernorm.weight"), attention["q_b_proj.weight"])
+    query_HQx = _by_head(query_Qx, heads) * (softmax_scale(config) * LOG2_E)
+    expanded_Rx = _folded(attention.fp64("kv_a_layernorm.weight"), attention["kv_b_proj.weight"])
+    key_up_HRN, value_up_HRv = np.split(_by_head(expanded_Rx, heads), [nope], axis=-1)
     if absorbs_keys(config):
-        nope_QHN, rope_QHP = query_QHx.split([nope, config.qk_rope_head_dim], dim=-1)
-        query_QHx = torch.cat([torch.einsum("qhn,rhn->qhr", nope_QHN, key_up_RHN), rope_QHP], dim=-1)
-    output_HvD = attention.o_proj.weight.double().T.unflatten(0, (heads, -1))
+        nope_HQN, rope_HQP = np.split(query_HQx, [nope], axis=-1)
+        query_HQx = np.concatenate([nope_HQN @ key_up_HRN.swapaxes(1, 2), rope_HQP], axis=-1)
+    output_HvD = attention.fp64("o_proj.weight").T.reshape(heads, config.v_head_dim, -1)
     yield compress
-    yield query_QHx.flatten(1)
+    yield query_HQx.swapaxes(0, 1).reshape(len(query_Qx), -1)
     if not absorbs_keys(config):
-        yield from key_up_RHN.permute(1, 2, 0)
+        yield from key_up_HRN.swapaxes(1, 2)
     if absorbs_values(config):
-        output_HvD = torch.einsum("rhv,hvd->hrd", value_up_RHv, output_HvD)
+        output_HvD = value_up_HRv @ output_HvD
     else:
-        yield from value_up_RHv.permute(1, 0, 2)
-    yield output_HvD.flatten(0, 1)
+        yield from value_up_HRv
+    yield output_HvD.reshape(-1, config.hidden_size)
+
+
+def _by_head(weight: np.ndarray, heads: int) -> np.ndarray:
+    """A matrix [in, out] whose outputs belong to heads, as [H, in, out / H]."""
+    return weight.reshape(len(weight), heads, -1).swapaxes(0, 1)

@@ -20,14 +20,14 @@ from axion.model.attention_axion import (
     AxionLatentAttention,
     AxionRMSNorm,
     AxionRotaryEmbedding,
-    softmax_scale,
 )
-from axion.model.configuration_axion import LATENT_NORM_EPS, AxionConfig
+from axion.model.configuration_axion import AxionConfig
 from axion.model.layer_axion import AxionDecoderLayer
 from axion.model.mixture_axion import AxionExperts, AxionMLP, AxionMoE, AxionRouter
 from axion.model.modeling_axion import AxionForCausalLM, AxionModel
 from axion.model.mtp_axion import AxionMTPLayer
 from axion.model.projection_axion import AxionFactor, AxionLowRankLinear
+from axion.model.shape_axion import LATENT_NORM_EPS, softmax_scale
 
 SUPPORTED_MODULES = {
     *(AxionForCausalLM, AxionModel, AxionDecoderLayer, AxionMTPLayer, AxionLatentAttention, AxionGroupedQueryAttention),

@@ -4,6 +4,7 @@ from axion.checksums import remembered_sha256
 from axion.data.recipe import TokenizerRecipe
 from axion.errors import AxionError
 from axion.model.configuration_axion import AxionConfig
+from axion.model.shape_axion import AxionShape
 from axion.recipe import Recipe, StartRecipe, read_recipe
 from axion.release import Release
 from axion.tokenizer import SPECIAL_IDS, SPECIAL_TOKENS
@@ -25,7 +26,7 @@ def starting_from(recipe: Recipe, release: Release) -> Recipe:
         AxionError: the recipe's architecture is not that of the release, or its tokenizer is not known.
     """
     ours, theirs = AxionConfig(**recipe.architecture), release.config
-    for name in AxionConfig.__annotations__:
+    for name in AxionShape.__annotations__:
         if name not in MAY_DIFFER and getattr(ours, name) != getattr(theirs, name):
             raise AxionError(
                 f"architecture.{name} is {getattr(ours, name)} in the recipe and {getattr(theirs, name)} in "

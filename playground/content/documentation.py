@@ -22,6 +22,7 @@ from axion.families import cache_values, family_of
 from axion.inference.routing import routers
 from axion.kernels.dimensions import ALTERNATIVES
 from axion.model.configuration_axion import AxionConfig
+from axion.model.shape_axion import AxionShape
 from axion.recipe import recipe_fields
 from playground.content.experts import FEW_EXPERTS
 from playground.generate.catalogue import OpenModel
@@ -168,7 +169,7 @@ def family_page(model: OpenModel, language: Language, values: Mapping[str, objec
 def nano_table(model: OpenModel, language: Language) -> Written:
     """The settings of the Nano DeepSeek-V3 project beside those of the model."""
     words = texts("documentation", language)
-    architecture = {name: getattr(model.release.config, name) for name in inspect.get_annotations(AxionConfig)}
+    architecture = {name: getattr(model.release.config, name) for name in inspect.get_annotations(AxionShape)}
     training = model.release.info.get("training") or {}
     recipe = training.get("recipe") if isinstance(training, Mapping) else None
     recipe = recipe if isinstance(recipe, Mapping) else {}
@@ -235,23 +236,23 @@ def parameter_table(language: Language, parameter_names: Mapping[str, str]) -> W
 
 
 def config_table(config: AxionConfig, language: Language) -> Written:
-    """Every field of AxionConfig: type, default, value in this model, and its sentence in the docstring."""
+    """Every field of a config: type, default, value in this model, and its sentence in the docstring."""
     words, meanings = texts("documentation", language), field_meanings()
     rows = (
         [
             f"`{name}` *{_type_name(kind)}*",
-            _show(getattr(AxionConfig, name, None)),
+            _show(getattr(AxionShape, name, None)),
             _show(getattr(config, name)),
             meanings.get(name, ""),
         ]
-        for name, kind in inspect.get_annotations(AxionConfig).items()
+        for name, kind in inspect.get_annotations(AxionShape).items()
     )
     return _table([words["field"], words["default"], words["here"], words["meaning"]], rows)
 
 
 def field_meanings() -> dict[str, str]:
-    """Field → its sentence in AxionConfig's docstring, for those that have one."""
-    arguments = (AxionConfig.__doc__ or "").partition("Args:\n")[2].partition("\n\n")[0]
+    """Field → its sentence in AxionShape's docstring, for those that have one."""
+    arguments = (AxionShape.__doc__ or "").partition("Args:\n")[2].partition("\n\n")[0]
     return {
         name.strip(): " ".join(sentence.split())
         for names, sentence in _ARGUMENT.findall(arguments)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from axion.families import cache_values
-from axion.model.configuration_axion import AxionConfig
+from axion.model.shape_axion import AxionShape
 from publish.release.templates import quantity
 
 DEEPSEEK_ARXIV = "2412.19437"
@@ -45,7 +45,7 @@ DEEPSEEK_V3 = {
 
 def shape_of(info: dict) -> SimpleNamespace:
     """The model's config in the content of `release.json`; fields that are newer than it have their defaults."""
-    defaults = {name: getattr(AxionConfig, name) for name in AxionConfig.__annotations__}
+    defaults = {name: getattr(AxionShape, name) for name in AxionShape.__annotations__}
     return SimpleNamespace(**defaults | info["architecture"])
 
 

@@ -13,6 +13,7 @@ from axion.data.sources import Chat
 from axion.errors import AxionError, one_line
 from axion.files import parse_yaml
 from axion.model.configuration_axion import AxionConfig
+from axion.model.shape_axion import AxionShape
 from axion.params import report
 from axion.recipe import OF_THE_CARD, Recipe, build_recipe
 from axion.series import code_url, series
@@ -110,7 +111,7 @@ def collect_facts(
         "dataset_revision": hub and hub.revision,
         "val_fraction": data.val_fraction,
         **tested_transformers(),
-        "architecture": {name: getattr(config, name) for name in AxionConfig.__annotations__},
+        "architecture": {name: getattr(config, name) for name in AxionShape.__annotations__},
         "parameters": report(recipe["name"], config),
         "data": log["data"],
         "tokenizer": recipe["tokenizer"] if recipe["tokenizer"].get("kind", "bpe") != "bpe" else None,

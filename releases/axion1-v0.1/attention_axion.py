@@ -11,7 +11,6 @@ the absorbed form; grouped queries: arXiv 2305.13245. Parameter names and shapes
 `DeepseekV3ForCausalLM` and `LlamaForCausalLM`.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -22,8 +21,9 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .configuration_axion import LATENT_NORM_EPS, AxionConfig
+from .configuration_axion import AxionConfig
 from .projection_axion import projection
+from .shape_axion import LATENT_NORM_EPS, softmax_scale
 
 CACHE_ARGUMENT = "cache" if "cache" in MoeModelOutputWithPast.__dataclass_fields__ else "past_key_values"
 """What the installed transformers calls the key-value cache, in arguments and outputs: `cache` since version 5.24."""
@@ -109,15 +109,6 @@ def rotate(
     turned_first = torch.addcmul(first * cos_B1Sp, second, sin_B1Sp, value=-1)
     turned_second = torch.addcmul(second * cos_B1Sp, first, sin_B1Sp)
     return torch.cat([turned_first, turned_second], dim=-1)
-
-
-def softmax_scale(config: AxionConfig) -> float:
-    """1/√(head dimension), times YaRN's mscale(mscale_all_dim)² where that is set, as in DeepSeek's own code."""
-    scale = config.qk_head_dim**-0.5
-    rope = config.rope_parameters
-    if rope["rope_type"] != "default" and rope.get("mscale_all_dim") and rope["factor"] > 1:
-        scale *= (0.1 * rope["mscale_all_dim"] * math.log(rope["factor"]) + 1.0) ** 2
-    return scale
 
 
 # --- Latent attention -------------------------------------------------------------------------------------------------

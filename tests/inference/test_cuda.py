@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from axion.evaluation.answers import complete
-from axion.inference.readers import TorchReader, pick_backend
+from axion.inference.readers import pick_backend
 from axion.inference.routing import count_reads, expert_favourites
 from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace, stream
+from axion.inference.torch_reader import TorchReader
 from axion.release import Release
 from tests.conftest import tiny_documents
 from tests.inference.conftest import PROMPT

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from axion.inference.readers import TorchReader
 from axion.inference.routing import count_reads
 from axion.inference.sampling import Sampling
 from axion.inference.several import write_texts
+from axion.inference.torch_reader import TorchReader
 from tests.inference.conftest import PROMPT
 from tests.support.accelerator import DEVICE, Accelerator
 

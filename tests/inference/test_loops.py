@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from axion.errors import AxionError
-from axion.inference.readers import NativeReader, TorchReader
+from axion.inference.readers import NativeReader
 from axion.inference.routing import RoutingRow, count_reads, expert_favourites, expert_load, routers
 from axion.inference.sampling import Sampling
 from axion.inference.stream import make_trace, stream
+from axion.inference.torch_reader import TorchReader
 from axion.inference.variants import with_loops
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM

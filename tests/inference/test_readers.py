@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from axion.errors import AxionError
-from axion.inference.readers import NativeReader, TorchReader
-from axion.inference.sampling import Sampling, Uniforms
+from axion.inference.readers import NativeReader
+from axion.inference.sampling import LIMITS, Sampling, Uniforms
 from axion.inference.stream import stream
+from axion.inference.torch_reader import TorchReader
 from axion.release import open_release
 from tests.conftest import ROOT
 from tests.inference.conftest import PROMPT
@@ -69,6 +70,13 @@ def test_old_links_still_give_the_same_texts(number, backend, bundled):
         backend=backend,
     )
     assert [step.token_id for step in steps if not step.is_prompt] == recorded["tokens"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1, 2**32, 2**40 + 7, LIMITS["seed"][1]])
+def test_random_numbers_are_those_of_pytorch(seed):
+    expected = torch.rand(10_000, dtype=torch.float64, generator=torch.Generator().manual_seed(int(seed))).tolist()
+    uniforms = Uniforms(int(seed))
+    assert [uniforms[index] for index in range(10_000)] == expected
 
 
 def test_a_random_number_depends_on_seed_and_index_alone():

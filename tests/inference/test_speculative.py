@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from axion.errors import AxionError
-from axion.inference.readers import TorchReader
 from axion.inference.routing import RoutingRow, routers
 from axion.inference.sampling import Sampling
-from axion.inference.speculative import Acceptance, MTPDrafter
+from axion.inference.speculative import Acceptance
 from axion.inference.stream import stream
+from axion.inference.torch_reader import MTPDrafter, TorchReader
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.release import Release, open_release

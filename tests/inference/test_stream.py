@@ -12,8 +12,9 @@ from transformers import LogitsProcessorList, MinPLogitsWarper, TemperatureLogit
 
 from axion.errors import AxionError
 from axion.inference.routing import route
-from axion.inference.sampling import LIMITS, Sampler, Sampling, Uniforms
+from axion.inference.sampling import LIMITS, Sampling, Uniforms
 from axion.inference.stream import make_trace, stream
+from axion.inference.torch_reader import Sampler
 from axion.kernels.dimensions import ALTERNATIVES
 from axion.tokenizer import encode_documents
 from tests.conftest import tiny_documents

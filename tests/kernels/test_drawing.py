@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from axion.inference.sampling import Sampler, Sampling, Uniforms
+from axion.inference.sampling import Sampling, Uniforms
 from axion.inference.stream import stream
+from axion.inference.torch_reader import Sampler
 from axion.kernels.decoder import NativeDecoder
 from tests.kernels.decoding import PROMPT, decoder_for, reference
 

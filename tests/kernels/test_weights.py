@@ -44,10 +44,10 @@ def test_weights_are_packed_again_for_a_changed_config(make_model, monkeypatch):
 def test_packed_weights_are_freed_with_the_model(make_model):
     model = make_model()
     decoder = NativeDecoder(model)
-    packed, kept = weakref.ref(decoder._packed), len(pack._cache)
+    packed, kept = weakref.ref(decoder._packed), len(pack._of_embeddings())
     del model, decoder
     gc.collect()
-    assert packed() is None and len(pack._cache) == kept - 1
+    assert packed() is None and len(pack._of_embeddings()) == kept - 1
 
 
 @pytest.mark.parametrize(("kind", "near", "lost"), [("bf16", 0.08, 1e-3), ("int8", 0.15, 5e-3)])

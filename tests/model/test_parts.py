@@ -10,6 +10,7 @@ from transformers.cache_utils import DynamicCache, StaticCache
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.model.projection_axion import AxionLowRankLinear
+from axion.model.shape_axion import AxionShape
 from tests.model.test_modeling import SMALL, assert_close, tokens
 
 GROUPED = {
@@ -344,7 +345,7 @@ def test_what_needs_the_extra_layer_says_so(fields, changes, message):
 def test_it_has_the_weights_and_the_maths_of_transformers_deepseek_v3(tmp_path):
     model = build(PREDICTS_TWO)
     model.attach_mtp()
-    fields = {name: getattr(model.config, name) for name in AxionConfig.__annotations__}
+    fields = {name: getattr(model.config, name) for name in AxionShape.__annotations__}
     fields = {name: value for name, value in fields.items() if hasattr(DeepseekV3Config(), name)}
     native = DeepseekV3ForCausalLM(DeepseekV3Config(**fields))
     missing, unexpected = native.load_state_dict(model.state_dict(), strict=False)

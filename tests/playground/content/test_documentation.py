@@ -19,6 +19,7 @@ from axion.errors import AxionError
 from axion.families import latent_cache_values
 from axion.inference.routing import routers
 from axion.model.configuration_axion import AxionConfig
+from axion.model.shape_axion import AxionShape
 from axion.recipe import recipe_fields
 from playground.api.openai import build_routes
 from playground.api.requests import PARAMETER_NAMES, PARAMETERS
@@ -101,7 +102,7 @@ def rows(table: str) -> dict[str, list[str]]:
 def test_the_configuration_reference_lists_every_field(other, language):
     table = rows(render_all(other, language)["config"])
     assert set(table) - {"config.json"} == {field.name for field in dataclasses.fields(AxionConfig)} & set(
-        AxionConfig.__annotations__
+        AxionShape.__annotations__
     )
     for name in ("hidden_size", "kv_lora_rank", "n_routed_experts"):
         default, here = getattr(AxionConfig, name), getattr(other.release.config, name)
@@ -113,11 +114,11 @@ def test_the_configuration_reference_lists_every_field(other, language):
 
 def test_every_field_of_the_docstring_is_found():
     described = re.findall(
-        r"^        (\w[\w, ]*):", AxionConfig.__doc__.partition("Args:")[2].partition("Raises:")[0], re.MULTILINE
+        r"^        (\w[\w, ]*):", AxionShape.__doc__.partition("Args:")[2].partition("Raises:")[0], re.MULTILINE
     )
     names = [name.strip() for names in described for name in names.split(",")]
     assert list(field_meanings()) == names
-    assert set(names) <= set(AxionConfig.__annotations__)
+    assert set(names) <= set(AxionShape.__annotations__)
     assert all(sentence.endswith((".", "…")) for sentence in field_meanings().values())
 
 

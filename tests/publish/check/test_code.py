@@ -58,7 +58,7 @@ BROKEN = [
     (rules.no_unsafe_code, add(REMOTE, "torch.load('x')\n"), r"uses torch\.load"),
     (
         rules.config_class,
-        swap_code("(PreTrainedConfig)", "(dict)"),
+        swap_code("(AxionShape, PreTrainedConfig)", "(AxionShape)"),
         "has a config class AxionConfig that is not a config",
     ),
     (

@@ -330,7 +330,7 @@ def test_an_older_release_with_fewer_code_files_is_complete_and_can_be_refreshed
     config["auto_map"] = {"AutoConfig": "old_code.AxionConfig", "AutoModel": "modeling_axion.AxionModel"}
     (folder / "config.json").write_text(json.dumps(config))
     write_manifest(folder, info)
-    assert remote_code(folder) == {"configuration_axion.py", "modeling_axion.py", "old_code.py"}
+    assert remote_code(folder) == {"configuration_axion.py", "shape_axion.py", "modeling_axion.py", "old_code.py"}
     check_names(folder)
     build.refresh(folder, REPO_ID, tmp_path / "refreshed")
     assert set(files_in(tmp_path / "refreshed")) == FILES
