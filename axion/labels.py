@@ -1,6 +1,11 @@
 """The labels of training windows and documents: the token ids, not shifted, and IGNORED where there is no loss."""
 
-import torch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 IGNORED = -100
 """The label of a token that carries no loss; PyTorch's own default."""

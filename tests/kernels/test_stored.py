@@ -90,4 +90,4 @@ def test_packed_weights_are_shared_by_decoders(make_model, tmp_path):
     stored = open_stored(tmp_path)
     assert isinstance(stored, StoredModel)
     assert NativeDecoder(stored)._packed is NativeDecoder(stored)._packed
-    assert NativeDecoder(stored.with_loops(1))._packed is NativeDecoder(stored)._packed
+    assert NativeDecoder(dataclasses.replace(stored))._packed is NativeDecoder(stored)._packed
