@@ -22,6 +22,7 @@ from tests.kernels.conftest import FAMILY_SHAPES, SHAPES
 from tests.support.int8 import Int8Weight
 
 EXACT = 1e-5
+SINGLE = 2e-5
 """Tolerance, relative to the largest absolute value of a tensor."""
 
 
@@ -68,7 +69,8 @@ def assert_same_gradients(slow, fast, tolerance: float = EXACT) -> None:
     for (name, wanted), got in zip(slow.named_parameters(), fast.parameters(), strict=True):
         assert (wanted.grad is None) == (got.grad is None), name
         if wanted.grad is not None and wanted.numel():
-            assert_close(got.grad, wanted.grad, name, tolerance)
+            # a single number, such as a loop's gate, is a sum of all tokens with no larger ones to compare it with
+            assert_close(got.grad, wanted.grad, name, max(tolerance, SINGLE) if wanted.numel() == 1 else tolerance)
 
 
 def of_family(make_model, shape: str, **changes):
