@@ -22,8 +22,9 @@ from tests.kernels.conftest import FAMILY_SHAPES, SHAPES
 from tests.support.int8 import Int8Weight
 
 EXACT = 1e-5
-SINGLE = 2e-5
 """Tolerance, relative to the largest absolute value of a tensor."""
+SINGLE = 2e-5
+"""The same for a tensor of one number."""
 
 
 @pytest.fixture(autouse=True)
