@@ -73,7 +73,7 @@ def test_the_release_says_what_it_was_made_from(release, work):
     assert info["start"]["sha256"] in card and "LoRA of rank 4" in card
     assert f"python -m axion finetune {BASE_ID}@v0.1 --data chats.jsonl --lora --rank 4 --epochs 4" in card
     assert (release / "chat_template.jinja").is_file() and info["samples"][0]["prompt"].startswith("user: ")
-    assert info["results"].keys() == {"validation", "expert_load", "speed"}
+    assert info["results"].keys() == {"validation", "expert_load", "experts", "speed"}
     assert json.loads((release / "trace.json").read_text())["prompt"].endswith("<|end|><|assistant|>")
 
 
