@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from axion.cli.recipes import run_to_the_end
+from axion.cli.releases import data_of
 from axion.cli.tables import comparison_table
 from axion.errors import AxionError
 from axion.files import staged
@@ -63,7 +64,7 @@ def compare(
         names = releases
     if repeated := [name for name in names if names.count(name) > 1]:
         raise AxionError(f"{repeated[0]} is given twice; give different releases")
-    subjects = {name: (each, _data_of(each, overrides or ())) for name, each in zip(names, opened, strict=True)}
+    subjects = {name: (each, data_of(each, overrides or ())) for name, each in zip(names, opened, strict=True)}
     comparison = _side_by_side(subjects, [name.strip() for name in tasks.split(",")], data)
     if plot and not comparison.figures:
         raise AxionError(f"nothing to draw in {plot}: no task of {tasks} has answers or documents to compare")
@@ -97,22 +98,6 @@ def _side_by_side(
         )
     vocabularies = [release.tokenizer.get_vocab() for release, _ in subjects.values()]
     return side_by_side(results, same_vocabulary=all(each == vocabularies[0] for each in vocabularies))
-
-
-def _data_of(release: Release, overrides: Sequence[str]) -> DataRecipe:
-    """The data that a release was trained on, with overrides; says where local files are not those of its training.
-
-    Raises:
-        AxionError: it has no recipe.
-    """
-    from axion.recipe import load_recipe
-
-    if release.recipe_file is None:
-        raise AxionError(f"{release.name} has no recipe.yaml, which says what data it was trained on")
-    data = load_recipe(release.recipe_file, overrides).data
-    for note in data.other_files():
-        print(f"note: {note}", file=sys.stderr)
-    return data
 
 
 def reproduce(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,6 +28,10 @@ from axion.options import (
     TopP,
     Weights,
 )
+
+if TYPE_CHECKING:
+    from axion.data.recipe import DataRecipe
+    from axion.release import Release
 
 
 def generate(
@@ -202,15 +207,10 @@ def evaluate(
     --set data.sources.KIND.files=FILE.
     """
     from axion.evaluation.evaluate import evaluate as measure
-    from axion.recipe import load_recipe
     from axion.release import open_release
 
     opened = open_release(release).with_loops(loops or 0).with_weights(weights)
-    if opened.recipe_file is None:
-        raise AxionError(f"{release} has no recipe.yaml, which says what data it was trained on")
-    trained_on = load_recipe(opened.recipe_file, overrides or []).data
-    for note in trained_on.other_files():
-        print(f"note: {note}", file=sys.stderr)
+    trained_on = data_of(opened, overrides or ())
     names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
     if lm_eval is not None:
         from axion.evaluation.harness import TASKS, write_tasks
@@ -280,3 +280,19 @@ def export(
     sizes = {str(path): path.stat().st_size for path in written}
     lines = [f"{path}  {size:,} bytes" for path, size in sizes.items()]
     print(json.dumps({"release": opened.name, "to": to, "files": sizes}) if as_json else "\n".join(lines))
+
+
+def data_of(release: Release, overrides: Sequence[str]) -> DataRecipe:
+    """The data that a release was trained on, with overrides; says where local files are not those of its training.
+
+    Raises:
+        AxionError: it has no recipe.
+    """
+    from axion.recipe import load_recipe
+
+    if release.recipe_file is None:
+        raise AxionError(f"{release.name} has no recipe.yaml, which says what data it was trained on")
+    data = load_recipe(release.recipe_file, overrides).data
+    for note in data.other_files():
+        print(f"note: {note}", file=sys.stderr)
+    return data

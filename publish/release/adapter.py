@@ -4,7 +4,6 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
-import jinja2
 import torch
 from huggingface_hub import ModelCardData
 
@@ -16,7 +15,7 @@ from axion.training.runfile import ADAPTER
 from publish.manifest import check_files, write_manifest
 from publish.release.card import base_metadata, datasets_of, has_routed_experts, pin
 from publish.release.exports import Export
-from publish.release.templates import environment
+from publish.release.templates import environment, naming_missing_values
 
 SUFFIX = "-LoRA"
 TOLERANCE = 1e-4
@@ -110,7 +109,7 @@ def render_card(facts: dict) -> str:
     Raises:
         AxionError: `facts` lacks a value that the card needs.
     """
-    try:
+    with naming_missing_values(facts["repo_id"]):
         text = (
             environment()
             .get_template("adapter.md.j2")
@@ -120,8 +119,6 @@ def render_card(facts: dict) -> str:
                 pins=[pin(name, number) for name, number in facts["libraries"].items()],
             )
         )
-    except (jinja2.UndefinedError, KeyError) as error:
-        raise AxionError(f"the card of {facts['repo_id']} needs a value that is missing: {error}") from None
     return f"---\n{card_metadata(facts).to_yaml()}\n---\n\n{text}"
 
 

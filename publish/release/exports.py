@@ -8,11 +8,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 from huggingface_hub import ModelCardData
 from packaging.version import Version
 
-from axion.errors import AxionError
 from axion.export.gguf import DTYPES, write_gguf
 from axion.export.native import OLDEST_DRAFTING_TRANSFORMERS, drafting_line, write_native
 from axion.families import get_family
@@ -20,7 +18,7 @@ from axion.release import Release, open_release
 from axion.tokenizer import has_own_form
 from publish.manifest import check_files, write_manifest
 from publish.release.card import datasets_of, example_prompt, is_of_problems, pin
-from publish.release.templates import environment
+from publish.release.templates import environment, naming_missing_values
 
 SUFFIXES = {"native": "-native", "gguf": "-GGUF"}
 """Export format → the suffix of its repository's name."""
@@ -111,7 +109,7 @@ def render_card(facts: dict) -> str:
         AxionError: `facts` lacks a value that the card needs.
     """
     files = {dtype: f"{facts['name']}-{dtype}.gguf" for dtype in DTYPES}
-    try:
+    with naming_missing_values(facts["repo_id"]):
         text = (
             environment()
             .get_template(f"{facts['form']}.md.j2")
@@ -132,8 +130,6 @@ def render_card(facts: dict) -> str:
                 precisions=PRECISIONS,
             )
         )
-    except (jinja2.UndefinedError, KeyError) as error:
-        raise AxionError(f"the card of {facts['repo_id']} needs a value that is missing: {error}") from None
     return f"---\n{card_metadata(facts).to_yaml()}\n---\n\n{text}"
 
 

@@ -7,7 +7,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from huggingface_hub import ModelCardData
 
@@ -21,7 +20,7 @@ from publish.manifest import CHECKPOINT, LICENSE, PLAIN_TOKENIZER, check_files, 
 from publish.release.build import write_model
 from publish.release.card import base_metadata, datasets_of, example_prompt, pin
 from publish.release.facts import read_run
-from publish.release.templates import environment
+from publish.release.templates import environment, naming_missing_values
 
 _COPIED = ("format", "name", "title", "family", "version", "license", "languages", "repo_id", "start", "tokenizer")
 
@@ -122,7 +121,7 @@ def render_card(facts: dict) -> str:
     Raises:
         AxionError: `facts` lacks a value that the card needs.
     """
-    try:
+    with naming_missing_values(facts["tag"]):
         text = (
             environment()
             .get_template("checkpoint.md.j2")
@@ -132,8 +131,6 @@ def render_card(facts: dict) -> str:
                 pins=[pin(name, number) for name, number in facts["libraries"].items()],
             )
         )
-    except (jinja2.UndefinedError, KeyError) as error:
-        raise AxionError(f"the card of {facts['tag']} needs a value that is missing: {error}") from None
     metadata = ModelCardData(
         license=facts["license"],
         language=facts["languages"] or None,

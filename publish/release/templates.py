@@ -1,11 +1,13 @@
 """The templates of model cards, and the filters that write their values."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import jinja2
 
+from axion.errors import AxionError
 from axion.evaluation.results import LANGUAGES, digits_label, megabytes
 from axion.shipped import shipped
 from publish.markdown import code_block, code_span, plain_text
@@ -24,6 +26,15 @@ def environment() -> jinja2.Environment:
     )
     found.filters |= FILTERS
     return found
+
+
+@contextmanager
+def naming_missing_values(card: str) -> Iterator[None]:
+    """Turns a value that a template or its facts lack into an AxionError about the card of this name."""
+    try:
+        yield
+    except (jinja2.UndefinedError, KeyError) as error:
+        raise AxionError(f"the card of {card} needs a value that is missing: {error}") from None
 
 
 def quantity(number: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from axion.inference.readers import set_sampling
 from axion.inference.routing import RoutingRecorder, TokenRouting
 from axion.kernels.decoder import NativeDecoder
 
@@ -38,14 +39,6 @@ def assert_routing(decoder, expected):
 
 def decoder_for(model, sampling, prompt, ends, weights="fp32", threads=1):
     decoder = NativeDecoder(model, weights, threads)
-    decoder.set_sampling(
-        sampling.temperature,
-        sampling.top_k,
-        sampling.top_p,
-        sampling.min_p,
-        sampling.repetition_penalty,
-        len(prompt) + sampling.min_new_tokens,
-        sorted(ends),
-    )
+    set_sampling(decoder, sampling, len(prompt), set(ends))
     decoder.read(prompt)
     return decoder
