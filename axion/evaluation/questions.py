@@ -38,6 +38,9 @@ PHRASED_PROMPTS = 50
 """Problems per operation, number of digits, language and way of typing."""
 TYPINGS = {"clean": 0.0, "careless": 1.0}
 """How questions are typed → the share of them that `axion.data.templates.careless` types."""
+LONG_DIGITS = range(2, 11)
+LONG_PROMPTS = 25
+"""Problems per operation, number of digits and language."""
 STORY_PROMPTS = 250
 """Stories per language."""
 EVENT_PROMPTS = 50
@@ -113,6 +116,30 @@ def phrased_answers(subject: Subject) -> list[DirectAnswer]:
         DirectAnswer(asked, text, parse_answer(text) == parse_answer(problem.answer))
         for asked, [text], problem in zip(prompts, texts, problems, strict=True)
     ]
+
+
+def measure_long_sums(subject: Subject) -> dict:
+    """Exact answers to sums and differences of two to ten digits, in ways of asking and with pairs of operands that
+    training holds out; also by the number of digits.
+    """
+    subject.needs_problems()
+    kinds = [(sign, language, digits) for sign in ("+", "-") for language in LANGUAGES for digits in LONG_DIGITS]
+    asked = [
+        (kind, problem)
+        for kind in kinds
+        for problem in phrasings_tests(
+            language=kind[1],
+            operation=kind[0],
+            digits=kind[2],
+            count=LONG_PROMPTS,
+            seed=SEED,
+            holdout=subject.data.holdout_fraction,
+        )
+    ]
+    answers = _ask_both_ways(subject, [problem for _, problem in asked], THINKING_TOKENS, "long sums")
+    together = [Asked({"operation": sign, "language": language}, problem) for (sign, language, _), problem in asked]
+    by_digits = [Asked({"operation": sign, "digits": digits}, problem) for (sign, _, digits), problem in asked]
+    return {"scores": _scores(together, answers), "by_digits": _scores(by_digits, answers)}
 
 
 def measure_stories(subject: Subject) -> dict:

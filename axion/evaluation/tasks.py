@@ -30,6 +30,7 @@ from axion.evaluation.questions import (
     measure_events,
     measure_gsm8k_majority,
     measure_gsm8k_test,
+    measure_long_sums,
     measure_phrasings,
     measure_singleop,
     measure_stories,
@@ -100,6 +101,7 @@ TASKS: MappingProxyType[str, Callable[[Subject], dict]] = MappingProxyType(
         "arithmetic": measure_arithmetic,
         "arithmetic_reasoning": measure_arithmetic_reasoning,
         "phrasings": measure_phrasings,
+        "long_sums": measure_long_sums,
         "calibration": measure_calibration,
         "stories": measure_stories,
         "events": measure_events,
@@ -134,8 +136,8 @@ SETS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {
         "card": CARD,
         QUICK: (
-            *("validation", "prose", "arithmetic", "phrasings", "calibration", "stories", "singleop", "dialogues"),
-            *("blimp", "arc_easy", "experts"),
+            *("validation", "prose", "arithmetic", "phrasings", "long_sums", "calibration", "stories", "singleop"),
+            *("dialogues", "blimp", "arc_easy", "experts"),
         ),
         "all": tuple(TASKS),
     }

@@ -20,6 +20,7 @@ CHOICE_METRICS = (
 """Key in the results, and type and name of the metric, for tasks that choose among given texts."""
 OWN_TASKS = {
     "phrasings": "arithmetic as people ask for it",
+    "long_sums": "sums and differences of two to ten digits",
     "stories": "one-step stories",
     "events": "problems of several steps",
     "dialogues": "conversations",

@@ -41,6 +41,7 @@ RESULTS = {
             for typing in ("clean", "careless")
         ]
     },
+    "long_sums": {"scores": [SCORE | {"operation": "-", "language": "pt", "reasoning": None}]},
     "calibration": {
         "answers": 1200,
         "stated": 0.8,
@@ -104,6 +105,7 @@ def test_a_row_has_a_value_and_a_note():
     for label in (
         "products as people ask for them, 1 digit, English",
         "products as people ask for them, 1 digit, English, typed carelessly",
+        "differences of two to ten digits, Portuguese",
         "replies in conversations, follow-up question, Portuguese",
         "one-step stories, more and fewer, Portuguese, reasoning first",
         "problems of 1 step, English",

@@ -13,7 +13,7 @@ import torch
 
 from axion.cli.releases import evaluate as cli_evaluate
 from axion.data.format import ANSWER, Problem, prompt
-from axion.data.holdout import is_held_out
+from axion.data.holdout import is_held_out, is_reserved
 from axion.data.recipe import DataRecipe
 from axion.data.sources import Arithmetic, Gsm8k, Text, WordProblems
 from axion.data.sources.events import events_tests
@@ -355,6 +355,26 @@ def test_problems_are_asked_in_both_ways_and_scored_by_their_description(release
     assert sum(way["total"] for way in ways) == sum(score["total"] for score in results["phrasings"]["scores"])
     labels = [row.label for row in result_rows(results)]
     assert len(set(labels)) == len(labels) == sum(len(result["scores"]) for result in results.values())
+
+
+def test_long_sums_have_two_to_ten_digits_and_pairs_that_training_holds_out(release, monkeypatch):
+    monkeypatch.setattr(questions, "LONG_PROMPTS", 2)
+    asked, solved = [], {"+"}
+
+    def reckon(_, problems, *rest):
+        asked.extend(problems)
+        return [problem.answer if problem.steps[0].sign in solved else "" for problem in problems]
+
+    monkeypatch.setattr(questions, "answer", reckon)
+    result = evaluate(release, SYNTHETIC, ["long_sums"])["long_sums"]
+    assert {max(len(str(each.steps[0].left)), len(str(each.steps[0].right))) for each in asked} == {*range(2, 11)}
+    for problem in asked:
+        assert is_reserved(problem.steps[0].left, problem.steps[0].right, SYNTHETIC.holdout_fraction)
+        assert Template(problem.template).is_held_out
+    shares = {(score["operation"], score["accuracy"], score["total"]) for score in result["scores"]}
+    assert shares == {("+", 1.0, 18), ("-", 0.0, 18)}
+    assert [each["digits"] for each in result["by_digits"][:18]] == [digits for digits in range(2, 11) for _ in "ab"]
+    assert all(each["total"] == 4 for each in result["by_digits"])
 
 
 def test_held_out_ways_of_asking_and_pairs_alone_are_asked(release, few_prompts, monkeypatch):
