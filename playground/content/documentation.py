@@ -25,6 +25,7 @@ from axion.model.configuration_axion import AxionConfig
 from axion.model.shape_axion import AxionShape
 from axion.recipe import recipe_fields
 from playground.content.experts import FEW_EXPERTS
+from playground.content.markup import render
 from playground.generate.catalogue import OpenModel
 from playground.generate.presets import WORKED
 from playground.generate.rate_limits import BURST, STARTS_PER_MINUTE
@@ -56,6 +57,12 @@ def read_page(language: Language) -> tuple[Chapter, ...]:
     """The chapters of a page, in order."""
     _, *parts = _BEGIN.split((PAGES / f"{language}.md").read_text(encoding="utf-8"))
     return tuple(Chapter(anchor, title, body.strip()) for anchor, title, body in zip(*[iter(parts)] * 3, strict=True))
+
+
+def contents_html(language: Language) -> str:
+    """The table of contents."""
+    chapters = [(f"#doc-{chapter.anchor}", chapter.title) for chapter in read_page(language)]
+    return render("contents.html", language, chapters=chapters, text=texts("documentation", language))
 
 
 @cache

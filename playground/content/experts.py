@@ -1,5 +1,6 @@
 """What a release states about its experts: the tokens that each one favours, and their loads."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -60,6 +61,16 @@ def describe_experts(model: OpenModel) -> dict:
         "looked_at": looked_at,
         "error_rate": ERROR_RATE,
     }
+
+
+def experts_json(model: OpenModel) -> str:
+    """The value of the view of experts for `model`. Raises AxionError when its release is broken."""
+    return json.dumps(describe_experts(model), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def error_json(message: str) -> str:
+    """The view's value for a model that cannot be shown."""
+    return json.dumps({"error": message, "layers": 0})
 
 
 def significance_bound(comparisons: int) -> float:

@@ -7,7 +7,8 @@ from typing import Any, TypeGuard
 from axion.errors import AxionError
 from axion.inference import chat
 from playground.generate.catalogue import OpenModel, can_chat
-from playground.generate.events import live_events
+from playground.generate.events import live_events, to_line
+from playground.generate.presets import starters
 from playground.generate.refusal import Refusal, tell
 from playground.generate.request import (
     LIMITS,
@@ -55,6 +56,12 @@ def answer_events(
                 yield event
             elif not event["prompt"]:
                 yield {key: event[key] for key in STEP_KEYS}
+
+
+def model_text(model: OpenModel) -> str:
+    """The text of a conversation's view for a newly chosen model: what it can do. The conversation stays."""
+    described = {"model": model.name, "chat": can_chat(model.release), "context": model.facts.context}
+    return to_line({"kind": "model", **described, "starters": starters(model.release)})
 
 
 def _read_question(model: OpenModel, asked: object, settings: Mapping[str, object]) -> tuple[Request, int]:

@@ -8,10 +8,20 @@ from axion.errors import AxionError
 from playground.generate.catalogue import Catalogue
 from playground.generate.events import MAX_SECONDS, live_events
 from playground.generate.refusal import tell
-from playground.generate.request import Request
+from playground.generate.request import DEFAULTS, LIMITS, Request
 from playground.locales import DEFAULT, Language
 
 SIDES = ("a", "b")
+
+SHARED = ("max_new_tokens", "min_new_tokens", "seed")
+OWN = tuple(name for name in LIMITS if name not in SHARED)
+"""The settings that each side has separately."""
+
+START = {
+    "a": DEFAULTS | {"max_new_tokens": 120, "seed": 1},
+    "b": DEFAULTS | {"max_new_tokens": 120, "seed": 1, "temperature": 0.8},
+}
+"""Greedy decoding against sampling: the first question about sampling."""
 
 
 def compared_events(

@@ -158,6 +158,11 @@ def recorded_events(model: OpenModel) -> Iterator[dict[str, Any]]:
         yield {"kind": "end", "reason": "recorded"}
 
 
+def recorded_text(model: OpenModel) -> str:
+    """The text of a trace's view for the release's recorded example."""
+    return "".join(map(to_line, recorded_events(model)))
+
+
 def error_text(message: str, of: str | None = None) -> str:
     """The whole text of a view that shows only this error.
 

@@ -7,7 +7,7 @@ from axion.data.format import prompt as problem
 from axion.inference.chat import ChatError, conversation_prompt
 from axion.release import Release
 from playground.generate.catalogue import can_chat
-from playground.generate.request import DEFAULTS
+from playground.generate.request import DEFAULTS, read_example, settings_of
 from playground.locales import Language
 
 WORKED: dict[Language, Problem] = {
@@ -87,6 +87,12 @@ def first_settings(release: Release | None) -> Mapping[str, object]:
 def first_prompt(release: Release | None) -> str:
     """The prompt that the page starts with where a release has no recorded example."""
     return next(iter(presets(release).values()))
+
+
+def first_request(release: Release | None) -> tuple[str, Mapping[str, object]]:
+    """The prompt and the settings that the page starts with: those of the release's recorded example, if it has one."""
+    example = read_example(release and release.trace)
+    return (example[0], settings_of(example[1])) if example else (first_prompt(release), first_settings(release))
 
 
 def comparison_prompt(release: Release | None) -> str:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 import gradio as gr
 
 from playground.api.requests import PARAMETER_NAMES
-from playground.content.documentation import chapter_markdown, read_page
-from playground.content.markup import render
+from playground.content.documentation import chapter_markdown, contents_html, read_page
 from playground.generate.catalogue import OpenModel
-from playground.locales import DEFAULT, Language, texts
+from playground.locales import DEFAULT, Language
 from playground.server.context import PageContext, Panel
 from playground.server.markup import SERVER, script
 
@@ -34,12 +33,6 @@ def build_documentation(context: PageContext) -> list[Panel]:
                 )
                 panels.append(Panel(card, _chapter(index), broken=lambda *_: gr.update(value="", visible=False)))
     return panels
-
-
-def contents_html(language: Language) -> str:
-    """The table of contents."""
-    chapters = [(f"#doc-{chapter.anchor}", chapter.title) for chapter in read_page(language)]
-    return render("contents.html", language, chapters=chapters, text=texts("documentation", language))
 
 
 def _chapter(index: int) -> Callable[[OpenModel, Language], object]:

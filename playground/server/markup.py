@@ -1,35 +1,13 @@
 """The scripts and styles of the page: the views, each bundled with all that it imports and with Gradio's host."""
 
-import re
 from pathlib import Path
 
+from playground import views
+from playground.views import VIEWS, bundle
+
 SERVER = Path(__file__).parent
-VIEWS = SERVER.parent / "views"
-STYLES = [path for folder in (SERVER, VIEWS) for path in sorted((folder / "css").glob("*.css"))]
+STYLES = [*sorted((SERVER / "css").glob("*.css")), *views.STYLES]
 """The page's style sheets: Gradio's surroundings first, then the views."""
-
-_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
-_COMMENT = re.compile(r"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)\n", re.MULTILINE)
-
-
-def bundle(*modules: Path) -> str:
-    """These ES modules and all that they import, as one script: each once, after what it imports, without comments.
-
-    An import names what it takes, `import { make } from "./toolkit.js";`, and the modules' top-level names differ.
-    """
-    texts: dict[Path, str] = {}
-
-    def add(module: Path) -> None:
-        if module in texts:
-            return
-        text = module.read_text(encoding="utf-8")
-        for imported in _IMPORT.findall(text):
-            add(module.with_name(imported))
-        texts[module] = re.sub(r"^export ", "", _IMPORT.sub("", _COMMENT.sub("", text)), flags=re.MULTILINE).strip()
-
-    for module in modules:
-        add(module)
-    return "\n".join(texts.values()) + "\n"
 
 
 def script(view: str, folder: Path = VIEWS) -> str:

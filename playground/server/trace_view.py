@@ -4,16 +4,15 @@ The template is a constant, and text from a model reaches the page only through 
 that is hidden in a value which a template shows.
 """
 
-from dataclasses import asdict
-from typing import Any
+from functools import partial
 
 import gradio as gr
 
-from axion.inference.sampling import Sampling
-from playground.locales import DEFAULT, Language, texts
-from playground.locales.terms import term_properties
+from playground.content.properties import view_properties
+from playground.locales import DEFAULT
 from playground.server.labels import Labels
-from playground.server.markup import VIEWS, script
+from playground.server.markup import script
+from playground.views import template
 
 
 # A function and no subclass: Gradio writes a .pyi file beside the module of every class that derives from its own.
@@ -24,16 +23,13 @@ def build_trace_view(labels: Labels, text: str = "", elem_id: str | None = None)
     `stop` for the end of the one that runs.
     """
 
-    def properties(language: Language) -> dict[str, Any]:
-        return {"texts": texts("trace", language), "language": language, **term_properties(language)}
-
+    properties = partial(view_properties, "trace")
     view = gr.HTML(
         text,
-        html_template=(VIEWS / "trace.html").read_text(encoding="utf-8"),
+        html_template=template("trace"),
         js_on_load=script("trace"),
         apply_default_css=False,
         elem_id=elem_id,
-        defaults=asdict(Sampling()),
         **properties(DEFAULT),
     )
     return labels.add(view, properties)

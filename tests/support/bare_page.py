@@ -3,17 +3,14 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from axion.inference.sampling import Sampling
-from playground.generate.chat import MAX_MESSAGES
+from playground.content.properties import View as ViewName
+from playground.content.properties import view_properties
 from playground.generate.events import to_line
-from playground.generate.request import MAX_PROMPT_CHARACTERS
-from playground.locales import by_language
-from playground.locales.terms import term_properties
-from playground.server.markup import VIEWS, bundle
+from playground.locales import Language
+from playground.views import STYLES, VIEWS, bundle
 from tests.support.browsers import set_pace
 
 if TYPE_CHECKING:
@@ -22,22 +19,8 @@ if TYPE_CHECKING:
 ADDRESS = "http://localhost/view"
 """The page's address. Nothing listens there; browsers let local addresses use the clipboard."""
 HOST = Path(__file__).with_name("bare_host.js")
-TEXTS = {
-    "trace": by_language("trace"),
-    "chat": by_language("trace", "chat"),
-    "compare": by_language("trace", "comparison"),
-    "experts": by_language("experts"),
-    "charts": None,
-}
 IDS = {"compare": "comparison", "charts": "about"}
 """The id of a view's root on the Gradio page, if it is not the view's name. Selectors then work on both pages."""
-PROPS = {
-    "trace": {"defaults": asdict(Sampling())},
-    "chat": {"most": MAX_PROMPT_CHARACTERS, "mostMessages": MAX_MESSAGES},
-}
-
-EXPLAINING = ("trace", "experts")
-"""The views that explain terms."""
 
 PAGE = """<!doctype html>
 <html lang="{language}">
@@ -55,7 +38,7 @@ start(host);
 
 
 def write_page(
-    view: str, language: str = "en", scheme: str = "light", value: str = "", template: str = "", **props
+    view: ViewName, language: Language = "en", scheme: str = "light", value: str = "", template: str = "", **props
 ) -> str:
     """The HTML of a page that shows one view.
 
@@ -63,16 +46,12 @@ def write_page(
         template: the HTML for a view that has no template.
         props: props other than texts, language and value.
     """
-    texts = TEXTS[view] and TEXTS[view][language]
-    values = {"texts": texts, "language": language, "value": value} | PROPS.get(view, {})
-    if view in EXPLAINING:
-        values |= term_properties(language)
-    values |= props
+    values = {**view_properties(view, language), "value": value, **props}
     file = VIEWS / f"{view}.html"
     return PAGE.format(
         language=language,
         scheme=scheme,
-        css="\n".join(path.read_text(encoding="utf-8") for path in sorted((VIEWS / "css").glob("*.css"))),
+        css="\n".join(path.read_text(encoding="utf-8") for path in STYLES),
         root=IDS.get(view, view),
         template=file.read_text(encoding="utf-8") if file.exists() else template,
         script=bundle(HOST, VIEWS / f"{view}.js"),
@@ -83,10 +62,10 @@ def write_page(
 class View:
     """A view in a browser page, and control of its host."""
 
-    def __init__(self, page: "Page", name: str, language: str) -> None:
+    def __init__(self, page: "Page", name: ViewName, language: Language) -> None:
         self.page = page
         self.language = language
-        self._texts = TEXTS[name]
+        self._name = name
 
     def change(self, busy: str | None = None, **props: object) -> None:
         """Change props and `busy`; returns when the view has drawn them."""
@@ -102,10 +81,11 @@ class View:
         self.change("running", value=to_text(events))
         self.change("idle")
 
-    def set_language(self, language: str) -> None:
+    def set_language(self, language: Language) -> None:
         """Switch the language."""
         self.language = language
-        self.change(texts=self._texts[language], language=language)
+        properties = view_properties(self._name, language)
+        self.change(texts=properties.get("texts"), language=language)
 
     def asked(self, event: str = "submit") -> list[dict]:
         """The data of every event of this name that the view has triggered."""
@@ -120,8 +100,8 @@ def to_text(events: Iterable[Mapping]) -> str:
 @contextmanager
 def open_view(
     browser: "Browser",
-    name: str,
-    language: str = "en",
+    name: ViewName,
+    language: Language = "en",
     context: Mapping[str, object] | None = None,
     pace: str = "own",
     **page: object,

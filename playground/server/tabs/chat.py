@@ -5,24 +5,25 @@ streams half as fast as one HTML component that receives lines of NDJSON.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from axion.errors import AxionError
-from playground.generate.catalogue import OpenModel, can_chat
-from playground.generate.chat import MAX_MESSAGES, answer_events
-from playground.generate.events import error_text, growing_text, to_line
-from playground.generate.presets import first_settings, starters
+from playground.content.properties import view_properties
+from playground.generate.chat import answer_events, model_text
+from playground.generate.events import error_text, growing_text
+from playground.generate.presets import first_settings
 from playground.generate.refusal import tell
-from playground.generate.request import MAX_PROMPT_CHARACTERS
-from playground.locales import DEFAULT, Language, by_language, known_language
+from playground.locales import DEFAULT, known_language
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, PageContext, Panel
 from playground.server.controls import build_settings, loops_panel
 from playground.server.labels import Labels
-from playground.server.markup import VIEWS, script, tell_host
+from playground.server.markup import script, tell_host
+from playground.views import template
 
 
 def build(context: PageContext) -> list[Panel]:
@@ -46,29 +47,16 @@ def build_chat_view(labels: Labels) -> gr.HTML:
     it. The template is constant; what visitors and models write becomes text nodes alone.
     """
 
-    def properties(language: Language) -> dict[str, Any]:
-        # All of them every time: in a tab that was never opened, an update replaces all properties.
-        return {
-            "texts": by_language("trace", "chat")[language],
-            "language": language,
-            "most": MAX_PROMPT_CHARACTERS,
-            "mostMessages": MAX_MESSAGES,
-        }
-
+    # All properties every time: in a tab that was never opened, an update replaces all of them.
+    properties = partial(view_properties, "chat")
     view = gr.HTML(
-        html_template=(VIEWS / "chat.html").read_text(encoding="utf-8"),
+        html_template=template("chat"),
         js_on_load=script("chat"),
         apply_default_css=False,
         elem_id="chat",
         **properties(DEFAULT),
     )
     return labels.add(view, properties)
-
-
-def model_text(model: OpenModel) -> str:
-    """The view's text for a newly chosen model: what it can do. The conversation stays."""
-    described = {"model": model.name, "chat": can_chat(model.release), "context": model.facts.context}
-    return to_line({"kind": "model", **described, "starters": starters(model.release)})
 
 
 def _connect(context: PageContext, settings: Mapping[str, Component], view: Any) -> None:

@@ -1,32 +1,25 @@
 """The Compare tab: two models, or one model with two settings, on the same prompt with the same seed."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from axion.errors import AxionError
-from playground.generate.comparison import SIDES, compared_events
+from playground.content.properties import view_properties
+from playground.generate.comparison import OWN, SHARED, SIDES, START, compared_events
 from playground.generate.events import growing_text
 from playground.generate.presets import comparison_prompt
-from playground.generate.request import DEFAULTS, LIMITS, MAX_PROMPT_CHARACTERS, Request, read_request
-from playground.locales import DEFAULT, Language, by_language, known_language, texts
+from playground.generate.request import MAX_PROMPT_CHARACTERS, Request, read_request
+from playground.locales import DEFAULT, Language, known_language, texts
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, QUIET, PageContext, Panel
 from playground.server.controls import build_control, build_presets, loops_panel
 from playground.server.labels import Labels
-from playground.server.markup import VIEWS, script, tell_host
-
-SHARED = ("max_new_tokens", "min_new_tokens", "seed")
-OWN = tuple(name for name in LIMITS if name not in SHARED)
-"""The settings that each side has separately."""
-
-START = {
-    "a": DEFAULTS | {"max_new_tokens": 120, "seed": 1},
-    "b": DEFAULTS | {"max_new_tokens": 120, "seed": 1, "temperature": 0.8},
-}
-"""Greedy decoding against sampling: the first question about sampling."""
+from playground.server.markup import script, tell_host
+from playground.views import template
 
 
 def build(context: PageContext) -> list[Panel]:
@@ -68,11 +61,9 @@ def build(context: PageContext) -> list[Panel]:
 def build_comparison_view(labels: Labels) -> gr.HTML:
     """Add the view of a comparison. As an output, it takes the text of `compared_events`."""
 
-    def properties(language: Language) -> dict[str, Any]:
-        return {"texts": by_language("trace", "comparison")[language], "language": language}
-
+    properties = partial(view_properties, "compare")
     view = gr.HTML(
-        html_template=(VIEWS / "compare.html").read_text(encoding="utf-8"),
+        html_template=template("compare"),
         js_on_load=script("compare"),
         apply_default_css=False,
         elem_id="comparison",

@@ -7,16 +7,14 @@ import gradio as gr
 from gradio.components import Component
 
 from axion.errors import AxionError
-from playground.generate.catalogue import OpenModel
-from playground.generate.events import error_text, growing_text, live_events, recorded_events, to_line
+from playground.generate.events import error_text, growing_text, live_events, recorded_text, to_line
 from playground.generate.links import is_link, read_link
-from playground.generate.presets import first_prompt, first_settings
+from playground.generate.presets import first_request
 from playground.generate.refusal import tell
 from playground.generate.request import (
     DEFAULTS,
     MAX_PROMPT_CHARACTERS,
     Request,
-    read_example,
     read_request,
     settings_of,
 )
@@ -31,10 +29,7 @@ from playground.server.trace_view import build_trace_view
 def build(context: PageContext) -> Controls:
     """Add the tab's components. The view starts with the model's recorded example, the controls with its settings."""
     labels, release = context.labels, context.first and context.first.release
-    example = read_example(release and release.trace)
-    start_prompt, start_settings = (
-        (example[0], settings_of(example[1])) if example else (first_prompt(release), first_settings(release))
-    )
+    start_prompt, start_settings = first_request(release)
     with gr.Row(elem_classes="ax-columns"):
         with gr.Column(scale=0, min_width=320, elem_classes="ax-controls"):
             prompt = labels.make(
@@ -157,8 +152,3 @@ def _recorded(context: PageContext, name: str, language: Language) -> str:
         return recorded_text(context.catalogue.open(name))
     except AxionError as error:
         return error_text(tell(error, language), of="example")
-
-
-def recorded_text(model: OpenModel) -> str:
-    """The view's text for the model's recorded example."""
-    return "".join(map(to_line, recorded_events(model)))
