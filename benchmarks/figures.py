@@ -46,7 +46,7 @@ class Effort:
     sizes: tuple[str, ...] = ("v0.1", "M", "L")
     other_families: tuple[str, ...] = ("dense", "mini")
     """Further sizes, of which only training and generation are measured."""
-    rounds: int = 5
+    rounds: int = 3
     seconds: float = 1.0
     """How long each training measurement takes at least; generation takes a third of that."""
     batch: int = 8
@@ -141,20 +141,25 @@ class Field:
         try:
             worker = start()
         except Gone as why:
-            self._leave_out(contender, why)
+            self.leave_out(contender, why)
             return
         self._workers[contender], self.told[contender] = worker, worker.ready
         try:
             answers = {kind: worker.ask(kind, self._seconds) for kind in self._kinds if kind in worker.ready["kinds"]}
         except Gone as why:
             self._workers.pop(contender).close()
-            self._leave_out(contender, why)
+            self.leave_out(contender, why)
             return
         self.tried += [self._figure(contender, kind, [answer]) for kind, answer in answers.items()]
         shown = ", ".join(f"{figure.kind} {number(figure.median)}" for figure in self.tried[-len(answers) :])
         self._say(f"{self._size}, {describe(contender)}: {shown} tokens/s")
         for beaten in set(self._workers) - leaders(self.tried):
             self._workers.pop(beaten).close()
+
+    def leave_out(self, contender: Contender, why: object) -> None:
+        """Note why a contender is not measured."""
+        self.left_out.append(f"{self._size}, {describe(contender)}: {why}")
+        self._say(f"{self.left_out[-1]} (left out)")
 
     def run(self, rounds: int) -> list[Figure]:
         """Measure the remaining contenders in turn."""
@@ -163,17 +168,13 @@ class Field:
         self._say(f"{self._size}: {rounds} rounds of {len(workers)} contenders")
         answers, gone = interleave(workers, self._kinds, rounds, self._seconds)
         for name, why in gone.items():
-            self._leave_out(names[name], why)
+            self.leave_out(names[name], why)
         return [self._figure(names[name], kind, values) for (name, kind), values in answers.items()]
 
     def _figure(self, contender: Contender, kind: str, answers: Sequence[Mapping]) -> Figure:
         speeds = tuple(answer["tokens"] / answer["seconds"] for answer in answers)
         peak = max(answer["peak_bytes"] for answer in answers)
         return Figure(**asdict(contender), size=self._size, kind=kind, values=speeds, peak_bytes=peak)
-
-    def _leave_out(self, contender: Contender, why: object) -> None:
-        self.left_out.append(f"{self._size}, {describe(contender)}: {why}")
-        self._say(f"{self.left_out[-1]} (left out)")
 
 
 def to_try(contenders: Iterable[Contender], effort: Effort) -> list[Contender]:

@@ -95,6 +95,9 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
         for threads in reversed(effort.threads) if size == effort.sizes[0] else effort.threads[-1:]:
             with Field(size, ["step"], effort.seconds, say) as field:
                 for contender in to_try([Contender(*each, threads) for each in chosen], effort):
+                    if why := hopeless(contender, field.tried):
+                        field.leave_out(contender, why)
+                        continue
                     field.enter(contender, lambda contender=contender, size=size: start(contender, size, effort))
                 measured = field.run(effort.rounds)
                 wrong = mismatches(field.told)
@@ -116,6 +119,21 @@ def measure(effort: Effort, say: Callable[[str], None]) -> dict:
         "rounds": effort.rounds,
         "whole_steps": effort.whole_steps,
     }
+
+
+def hopeless(contender: Contender, tried: Sequence[Figure]) -> str | None:
+    """Why a setting is not worth the minute or two that it takes to compile, or None.
+
+    Where bf16 was slower than fp32 before compilation it was slower after it too, at every size measured.
+    """
+    if not {"compile", "bf16"} <= {*contender.name.split("+")}:
+        return None
+    speeds = {figure.name: figure.median for figure in tried if figure.threads == contender.threads}
+    half = contender.name.replace("+compile", "")
+    full = half.replace("+bf16", "")
+    if speeds.get(half, 0) >= speeds.get(full, 0):
+        return None
+    return f"not tried: without compilation bf16 was slower than fp32, {speeds[half]:,.0f} against {speeds[full]:,.0f}"
 
 
 def start(contender: Contender, size: str, effort: Effort) -> Worker:

@@ -188,6 +188,18 @@ def test_the_token_loop_matches_the_model():
     torch.testing.assert_close(trainers.token_loop(mixture)(hidden), mixture(hidden))
 
 
+@pytest.mark.parametrize(("bf16", "is_tried"), [(90.0, False), (110.0, True)])
+def test_bf16_is_compiled_only_where_it_was_not_slower_before(bf16, is_tried):
+    tried = [
+        Figure(name, "g", 2, "L", "step", (speed,))
+        for name, speed in {"transformers": 100.0, "transformers+bf16": bf16, "transformers+compile": 200.0}.items()
+    ]
+    why = training.hopeless(Contender("transformers+compile+bf16", "g", 2), tried)
+    assert why is None if is_tried else "90 against 100" in why
+    for name in ("transformers+compile", "transformers+bf16", "axion-native"):
+        assert training.hopeless(Contender(name, "g", 2), tried) is None
+
+
 def test_every_contender_has_a_label():
     for size in performance.TRAINING_TARGETS:
         for name, _ in training.contenders(size, compiled=True):
