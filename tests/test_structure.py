@@ -23,7 +23,7 @@ ROOMS = {
         inference
         data
         kernels
-        families originals weights
+        families originals tampering weights
         tokenizer pretrained_tokenizer stored_tokenizer
         model
         checksums drawing files labels machine options settings shipped errors split_patterns threads

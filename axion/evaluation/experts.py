@@ -15,7 +15,9 @@ from axion.evaluation.choices import spread
 from axion.evaluation.intervals import bootstrap_interval
 from axion.evaluation.subject import NotApplicable, Subject
 from axion.inference.routing import expert_load, routing_rows
-from axion.inference.variants import with_muted
+from axion.inference.variants import with_tampering
+from axion.kernels.stored import tampering_of
+from axion.tampering import Expert
 from axion.training.validation import DocumentLoss, document_losses, total_loss
 
 MOST_DOCUMENTS, FEWEST_DOCUMENTS = 200, 25
@@ -34,8 +36,8 @@ def measure_experts(subject: Subject) -> dict:
         "rows": for each pass through a layer with routed experts "layer" and "loop", "load" (multiples of the fair
         share), "entropy" (of the load, 1 where it is even) and "dead" (experts, numbered from 1);
         "worth": for each expert of each layer "layer", "expert" (both numbered from 1), "nats_per_token" (how much
-        higher the loss is while the expert is muted, see `with_muted`) and "interval" over documents. It is left out
-        where muting leaves too few experts to choose from.
+        higher the loss is while the expert is muted, see `axion.tampering`) and "interval" over documents. It is left
+        out where muting leaves too few experts to choose from.
     """
     release = subject.release
     if not release.config.mixture_layers:
@@ -83,15 +85,17 @@ def _worth(
     subject: Subject, documents: Sequence[ValidationDocument], whole: Sequence[DocumentLoss]
 ) -> list[dict[str, Any]]:
     config, model = subject.release.config, subject.release.model
-    experts = [(layer + 1, expert) for layer in config.mixture_layers for expert in range(config.n_routed_experts)]
+    experts = [
+        Expert(layer + 1, number + 1) for layer in config.mixture_layers for number in range(config.n_routed_experts)
+    ]
     sizes, worth = [loss.tokens for loss in whole], []
-    for layer, expert in tqdm(experts, "experts", unit="expert", disable=not subject.progress, leave=False):
+    for expert in tqdm(experts, "experts", unit="expert", disable=not subject.progress, leave=False):
         try:
-            variant = with_muted(model, {layer: [expert]})
+            variant = with_tampering(model, tampering_of(model).without(expert))
         except AxionError:  # too few would be left
             continue
         without = document_losses(variant, documents)
         more = [muted.nats - loss.nats for muted, loss in zip(without, whole, strict=True)]
         figures = {"nats_per_token": round(sum(more) / sum(sizes), 6), "interval": bootstrap_interval(more, sizes)}
-        worth.append({"layer": layer, "expert": expert + 1, **figures})
+        worth.append({"layer": expert.layer, "expert": expert.number, **figures})
     return worth

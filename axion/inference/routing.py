@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from axion.data.batches import TOKENS_PER_BATCH, batches_by_length
 from axion.inference.rows import RoutingRow, TokenRouting, routing_rows
+from axion.kernels.stored import tampering_of
 from axion.model.mixture_axion import AxionMoE, AxionRouter
 from axion.model.modeling_axion import AxionForCausalLM
 
@@ -63,6 +64,8 @@ class RoutingRecorder:
         self._rows = tuple(routers(model))
         # A new router's bias is zero; `choose` uses no other parameter.
         self._unbiased = AxionRouter(model.config).to(model.device) if self._rows else None
+        if self._unbiased is not None:
+            self._unbiased.chosen = tampering_of(model).experts_per_token(model.config)
 
     def __call__(self, router_logits: Sequence[torch.Tensor], tokens: int) -> list[TokenRouting]:
         """The routing of `tokens` tokens, from router logits as `route` takes them; without rows for a dense model."""

@@ -39,7 +39,8 @@ class TokenRouting:
     affinities: list[list[float]]
     """[L][K]: their sigmoid scores before the balancing bias, which takes part in the choice but not in the weights."""
     displaced: list[list[int]]
-    """[L]: the experts, often none, that affinity alone would have chosen but the bias did not, in ascending order."""
+    """[L]: the experts, often none, that affinity alone would have chosen but the bias, or what was tampered with, did
+    not, in ascending order."""
 
 
 def routing_rows(config: AxionShape) -> list[RoutingRow]:

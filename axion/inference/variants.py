@@ -1,5 +1,5 @@
 """Other ways to read with the same weights: another number of loops, the layer that drafts, weights that are rounded,
-or some experts muted.
+or changes to experts and attention heads.
 
 A variant is a model of its own that shares every tensor with the one that it was made from.
 """
@@ -7,25 +7,20 @@ A variant is a model of its own that shares every tensor with the one that it wa
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from safetensors import safe_open
 
 from axion.errors import AxionError, one_line
-from axion.inference.rows import RoutingRow
 from axion.kernels.dimensions import check_weights
-from axion.kernels.stored import StoredModel, set_weights_of, weights_of
+from axion.kernels.stored import StoredModel, set_weights_of, tampering_of, untampered, weights_of
 
 if TYPE_CHECKING:
-    import torch
-
     from axion.kernels.stored import Decodable
     from axion.model.modeling_axion import AxionForCausalLM
-    from axion.model.shape_axion import AxionShape
+    from axion.tampering import Tampering
 
 Model = TypeVar("Model", bound="Decodable")
 
@@ -106,47 +101,29 @@ def with_mtp(model: AxionForCausalLM, weights: Path) -> AxionForCausalLM:
 
 def _share(model: AxionForCausalLM) -> AxionForCausalLM:
     """A copy of the modules and the config, over the same tensors."""
-    tensors = chain(model.parameters(), model.buffers())
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    kept = [*model.parameters(), *model.buffers()]
+    if (before := untampered(model)) is not model:
+        kept.append(before)
+    return copy.deepcopy(model, {id(each): each for each in kept})
 
 
-def with_muted(model: AxionForCausalLM, muted: Mapping[int, Collection[int]]) -> AxionForCausalLM:
-    """The model without some of its routed experts: a muted one is never chosen, and the router takes the next best.
+def with_tampering(model: Model, tampering: Tampering) -> Model:
+    """The model with changes to its experts and attention heads; `axion.tampering` says what each of them does.
 
-    The weights are those of the experts that were chosen, normalised as ever. In a looped layer an expert is muted in
-    every pass.
-
-    Args:
-        muted: decoder layer, numbered from 1 → its muted experts, numbered from 0.
+    Changes that the model already had are undone, so that only these apply.
 
     Raises:
-        AxionError: there is no such layer or expert, or too few experts are left to choose from.
+        AxionError: the model cannot be changed so.
     """
-    from axion.inference.routing import routers
+    tampering.check(model.config)
+    if tampering == tampering_of(model):
+        return model
+    if isinstance(model, StoredModel):
+        return replace(model, tampering=tampering)
+    from axion.inference.tampered import tamper
 
-    variant, config = _share(model), model.config
-    for layer, experts in muted.items():
-        if layer - 1 not in config.mixture_layers:
-            having = ", ".join(str(index + 1) for index in config.mixture_layers) or "none"
-            raise AxionError(f"layer {layer} has no experts to mute; layers with experts: {having}")
-        if unknown := sorted(set(experts) - set(range(config.n_routed_experts))):
-            last = config.n_routed_experts
-            raise AxionError(f"layer {layer} has no expert E{unknown[0] + 1}; its experts are E1 to E{last}")
-        router = routers(variant)[RoutingRow(layer)]
-        bias_E = router.e_score_correction_bias.clone()
-        bias_E[[*experts]] = float("-inf")  # below any score, so that the choice passes to the others
-        _check_what_is_left(config, layer, bias_E)
-        router.e_score_correction_bias = bias_E
+    before = with_weights(with_loops(untampered(model), model.config.num_loops), weights_of(model))
+    variant = _share(before)
+    tamper(variant, tampering)
+    vars(variant).update(_tampering=tampering, _untampered=before)  # not `setattr`, which makes a module a part of it
     return variant
-
-
-def _check_what_is_left(config: AxionShape, layer: int, bias_E: torch.Tensor) -> None:
-    """Raises AxionError where a token could find too few experts. Groups are chosen by their two best experts."""
-    needed, per_group = config.num_experts_per_tok, bias_E.isfinite().view(config.n_group, -1).sum(dim=1)
-    if config.n_group == config.topk_group:
-        left, where = int(per_group.sum()), ""
-    else:
-        needed = max(2, -(-needed // config.topk_group))
-        left, where = int(per_group.min()), " in each group"
-    if left < needed:
-        raise AxionError(f"layer {layer} must keep at least {needed} experts{where}; mute fewer of them")

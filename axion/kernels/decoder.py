@@ -20,12 +20,14 @@ from axion.errors import AxionError
 from axion.kernels.build import Unavailable, library
 from axion.kernels.dimensions import ALTERNATIVES, ROWS_AT_ONCE, check_weights
 from axion.kernels.pack import packed_weights
-from axion.kernels.stored import predicts, unsupported_reason, weights_of
+from axion.kernels.stored import named_weights, predicts, tampering_of, unsupported_reason, untampered, weights_of
+from axion.weights import ROUTING_BIAS
 
 if TYPE_CHECKING:
     import torch
 
     from axion.kernels.stored import Decodable
+    from axion.tampering import Tampering
 
 MAX_THREADS = 16
 
@@ -46,7 +48,8 @@ class NativeDecoder:
 
     Args:
         model: a stored one, or an unmodified fp32 model on the CPU, without adapters or hooks. Its config says how
-            often shared layers are looped; `guess` needs its layer of multi-token prediction.
+            often shared layers are looped; `guess` needs its layer of multi-token prediction. It may be tampered with
+            by `axion.inference.variants.with_tampering`.
         weights: "fp32"; "bf16" for half the memory and slightly less accuracy; "int8" for a quarter, with a scale for
             each output of a matrix. Routers stay in fp32, embeddings with "int8" in bf16. With both, keys and values
             of grouped-query attention are cached in bf16. By default `weights_of`.
@@ -66,9 +69,11 @@ class NativeDecoder:
             raise Unavailable(reason)
         self.config = config = copy.deepcopy(model.config)  # memory is sized by it
         self._library = _declare(library(config, "decoding", weights))
-        self._packed = packed = packed_weights(model, self._library)
+        self._packed = packed = packed_weights(untampered(model), self._library)
         self._predicts = predicts(model)
-        positions, chosen = config.max_position_embeddings, config.num_experts_per_tok
+        tampering = tampering_of(model)
+        positions, chosen = config.max_position_embeddings, tampering.experts_per_token(config)
+        self._tampering = _Tampering.of(tampering, model) if tampering else None
         looped = len(set(config.shared_layers) & set(config.mixture_layers))
         rows = len(config.mixture_layers) + (config.num_loops - 1) * looped
         routed = (positions, 2, rows, chosen)
@@ -91,6 +96,7 @@ class NativeDecoder:
             self._experts_T2LK.ctypes.data,
             self._weights_T2LK.ctypes.data,
             self._drawn.ctypes.data,
+            None if self._tampering is None else ctypes.addressof(self._tampering),
         )
         if not self._state:
             raise MemoryError("not enough memory for the cache")
@@ -372,13 +378,40 @@ class _Sampling(ctypes.Structure):
     ]
 
 
+class _Tampering(ctypes.Structure):
+    """The struct of this name in csrc/decoding/tampering.h."""
+
+    _fields_ = [
+        ("chosen", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("bias_LE", "scale_LE", "scale_LH")),
+    ]
+
+    @classmethod
+    def of(cls, tampering: Tampering, model: Decodable) -> _Tampering:
+        """What is changed, with the arrays that it points to."""
+        config = model.config
+        layers, experts, heads = config.num_hidden_layers, config.n_routed_experts, config.num_attention_heads
+        bias_LE = np.zeros((layers, experts), np.float32)
+        named = named_weights(untampered(model))[0]
+        for index in config.mixture_layers:
+            own_E = named[f"model.layers.{index}.mlp.gate.{ROUTING_BIAS}"]
+            bias_LE[index] = tampering.choice_bias(index + 1, own_E)
+        numbers = range(1, layers + 1)
+        scale_LE = np.stack([tampering.gate_scales(layer, experts) for layer in numbers])
+        scale_LH = np.stack([tampering.head_scales(layer, heads) for layer in numbers])
+        arrays = (bias_LE, scale_LE, scale_LH)
+        changed = cls(tampering.experts_per_token(config), *(array.ctypes.data for array in arrays))
+        changed.arrays = arrays  # kept for as long as the kernels read them
+        return changed
+
+
 def _declare(loaded: ctypes.CDLL) -> ctypes.CDLL:
     """Declares the argument and result types of the C functions."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     types = {
         "axion_decoder_weights_size": (ctypes.c_int64, []),
         "axion_decoder_pack": (integer, [pointer, pointer, pointer, integer]),
-        "axion_decoder_new": (pointer, [pointer, *[integer] * 3, *[pointer] * 5]),
+        "axion_decoder_new": (pointer, [pointer, *[integer] * 3, *[pointer] * 6]),
         "axion_decoder_free": (None, [pointer]),
         "axion_decoder_sampling": (None, [pointer, pointer]),
         "axion_decoder_read": (integer, [pointer, pointer, integer]),

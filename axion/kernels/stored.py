@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from axion.files import read_json
 from axion.kernels.dimensions import check_weights
 from axion.model.shape_axion import AxionShape
+from axion.tampering import NOTHING, Tampering
 from axion.weights import read_weights, weight_shapes
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class StoredModel:
     """Whether the layer of multi-token prediction is there, which drafts."""
     rounding: str = "fp32"
     """See `weights_of`."""
+    tampering: Tampering = NOTHING
+    """See `tampering_of`."""
     packed: dict[Any, Any] = field(default_factory=dict)
     """What `axion.kernels.pack` keeps of the model, shared with its variants."""
 
@@ -95,6 +98,18 @@ def set_weights_of(model: AxionForCausalLM, weights: str) -> None:
     vars(model)["_decoder_weights"] = weights
 
 
+def tampering_of(model: Decodable) -> Tampering:
+    """What is changed while the model reads; see `axion.inference.variants.with_tampering`."""
+    return model.tampering if isinstance(model, StoredModel) else vars(model).get("_tampering", NOTHING)
+
+
+def untampered(model: Decodable) -> Decodable:
+    """The model as it was before `axion.inference.variants.with_tampering`, with the same tensors."""
+    if isinstance(model, StoredModel):
+        return replace(model, tampering=NOTHING) if model.tampering else model
+    return vars(model).get("_untampered", model)
+
+
 def predicts(model: Decodable) -> bool:
     """Whether a model has its layer of multi-token prediction, which drafts."""
     return model.predicts if isinstance(model, StoredModel) else model.mtp is not None
@@ -106,7 +121,7 @@ def unsupported_reason(model: Decodable) -> str | None:
         return None
     from axion.kernels import plain
 
-    return plain.unsupported_model(model, "decoding")
+    return plain.unsupported_model(cast("AxionForCausalLM", untampered(model)), "decoding")
 
 
 def named_weights(model: Decodable) -> tuple[Mapping[str, np.ndarray], int | None]:

@@ -14,10 +14,9 @@ from axion.inference.routing import expert_load
 from axion.inference.sampling import Sampling
 from axion.inference.scoring import log_probabilities
 from axion.inference.stream import stream
-from axion.inference.variants import with_muted
-from axion.model.configuration_axion import AxionConfig
-from axion.model.modeling_axion import AxionForCausalLM
+from axion.inference.variants import with_tampering
 from axion.release import open_release
+from axion.tampering import read_tampering
 from axion.training.validation import document_losses, total_loss
 from tests.conftest import TINY
 
@@ -29,16 +28,14 @@ def model(tiny_release):
     return open_release(tiny_release).model
 
 
-def grouped() -> AxionForCausalLM:
-    torch.manual_seed(2)
-    config = AxionConfig(**TINY | {"n_routed_experts": 8, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 2})
-    return AxionForCausalLM(config).eval()
+def with_muted(model, experts):
+    return with_tampering(model, read_tampering({"mute": experts}))
 
 
 def test_a_muted_expert_is_never_chosen_and_the_next_best_takes_its_place(model):
     router = model.model.layers[1].mlp.gate
     hidden_TD = torch.randn(200, TINY["hidden_size"], generator=torch.Generator().manual_seed(1))
-    muted = with_muted(model, {2: [1]})
+    muted = with_muted(model, "L2.E2")
     _, weights_TK, experts_TK = muted.model.layers[1].mlp.gate(hidden_TD)
     scores_TE = router(hidden_TD)[0].sigmoid()
     scores_TE[:, 1] = -1
@@ -47,7 +44,7 @@ def test_a_muted_expert_is_never_chosen_and_the_next_best_takes_its_place(model)
     torch.testing.assert_close(weights_TK, best_TK / best_TK.sum(1, keepdim=True))
     load_LE = expert_load(muted, IDS.tolist())
     assert load_LE[1, 1] == 0 and (load_LE[0] == expert_load(model, IDS.tolist())[0]).all()
-    assert not router.e_score_correction_bias.isinf().any()
+    assert router.e_score_correction_bias.abs().max() < 1
     assert muted.model.embed_tokens.weight is model.model.embed_tokens.weight
     assert muted(IDS).logits.isfinite().all()
 
@@ -55,7 +52,7 @@ def test_a_muted_expert_is_never_chosen_and_the_next_best_takes_its_place(model)
 @pytest.mark.parametrize("backend", ["torch", "native"])
 def test_a_muted_expert_reads_nothing_while_text_is_written(tiny_release, backend):
     release = open_release(tiny_release)
-    muted = with_muted(release.model, {1: [0, 3], 2: [2]})
+    muted = with_muted(release.model, "L1.E1,L1.E4,L2.E3")
     try:
         steps = list(stream(muted, release.tokenizer, "Quanto é 4?", Sampling(max_new_tokens=8), backend=backend))
     except AxionError as reason:
@@ -70,29 +67,10 @@ def test_variants_that_follow_each_other_are_not_confused(model):
         pytest.skip("the kernels cannot be built here")
     for expert in range(4):  # each is freed before the next is made, and its memory used again
         native, torch_ = (
-            log_probabilities(with_muted(model, {2: [expert]}), IDS.tolist(), backend)[0]
+            log_probabilities(with_muted(model, f"L2.E{expert + 1}"), IDS.tolist(), backend)[0]
             for backend in ("native", "torch")
         )
         np.testing.assert_allclose(native, torch_, atol=2e-4)
-
-
-def test_groups_keep_enough_experts():
-    model = grouped()
-    with pytest.raises(AxionError, match="layer 1 must keep at least 2 experts in each group; mute fewer"):
-        with_muted(model, {1: [3]})
-
-
-@pytest.mark.parametrize(
-    ("muted", "reason"),
-    [
-        ({3: [0]}, "layer 3 has no experts to mute; layers with experts: 1, 2"),
-        ({1: [4]}, "layer 1 has no expert E5; its experts are E1 to E4"),
-        ({1: [0, 1, 2]}, "layer 1 must keep at least 2 experts; mute fewer of them"),
-    ],
-)
-def test_what_cannot_be_muted_is_one_line(model, muted, reason):
-    with pytest.raises(AxionError, match=reason):
-        with_muted(model, muted)
 
 
 class Documents(Subject):
@@ -124,7 +102,7 @@ def test_an_experts_worth_is_the_loss_that_its_absence_adds(tiny_release, docume
         (layer, expert) for layer in (1, 2) for expert in (1, 2, 3, 4)
     ]
     last = result["worth"][-1]
-    without = total_loss(document_losses(with_muted(release.model, {2: [3]}), chosen)).nats_per_token
+    without = total_loss(document_losses(with_muted(release.model, "L2.E4"), chosen)).nats_per_token
     assert last["nats_per_token"] == pytest.approx(without - whole, abs=2e-6) and last["nats_per_token"] != 0
     assert last["interval"][0] <= last["nats_per_token"] <= last["interval"][1]
     for row in result["rows"]:
@@ -133,7 +111,7 @@ def test_an_experts_worth_is_the_loss_that_its_absence_adds(tiny_release, docume
 
 def test_an_expert_that_reads_nothing_is_dead_and_worth_nothing(tiny_release, documents):
     release = open_release(tiny_release)
-    vars(release)["_model"] = with_muted(release.model, {1: [1]})
+    vars(release)["_model"] = with_muted(release.model, "L1.E2")
     result = measure_experts(Documents(release, documents))
     first, second = result["rows"]
     assert (first["dead"], first["load"][1], second["dead"]) == ([2], 0, [])
@@ -142,6 +120,7 @@ def test_an_expert_that_reads_nothing_is_dead_and_worth_nothing(tiny_release, do
     assert dead["nats_per_token"] == 0 and dead["interval"] == [0, 0]
 
 
-def test_no_worth_is_given_where_too_few_experts_would_be_left(tiny_release, documents, monkeypatch):
-    monkeypatch.setattr(experts, "with_muted", lambda model, muted: with_muted(model, {1: [0, 1, 2]}))
-    assert measure_experts(Documents(open_release(tiny_release), documents))["worth"] == []
+def test_no_worth_is_given_where_too_few_experts_would_be_left(tiny_release, documents):
+    release = open_release(tiny_release)
+    vars(release)["_model"] = with_muted(release.model, "L1.E1,L1.E2")
+    assert {each["layer"] for each in measure_experts(Documents(release, documents))["worth"]} == {2}

@@ -15,13 +15,14 @@ from safetensors.torch import load_file, save_file
 from axion.errors import AxionError
 from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
-from axion.inference.variants import with_loops
+from axion.inference.variants import with_loops, with_tampering
 from axion.kernels.build import Unavailable, compiler
 from axion.kernels.stored import StoredModel
 from axion.model.configuration_axion import AxionConfig
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.release import RELEASES, open_release
 from axion.stored_tokenizer import StoredTokenizer, open_stored_tokenizer
+from axion.tampering import NOTHING, read_tampering
 from tests.conftest import ROOT
 from tests.inference.conftest import PROMPT
 from tests.inference.test_loops import LOOPED_MIXTURE
@@ -56,6 +57,18 @@ def test_the_bundled_release_writes_the_same(sampling):
     model, tokenizer = release.for_generation()
     assert isinstance(model, StoredModel) and isinstance(tokenizer, StoredTokenizer)
     assert steps(model, tokenizer, sampling) == steps(release.model, release.tokenizer, sampling)
+
+
+def test_a_changed_release_writes_the_same():
+    release, sampling = open_release(BUNDLED), Sampling(max_new_tokens=30)
+    model, tokenizer = release.for_generation()
+    assert isinstance(model, StoredModel)
+    changes = read_tampering({"mute": "L2.E4", "force": "L1.E2", "bias": "off", "mute_head": "L1.H3"})
+    before = steps(model, tokenizer, sampling)
+    changed = steps(with_tampering(model, changes), tokenizer, sampling)
+    assert changed == steps(with_tampering(release.model, changes), release.tokenizer, sampling) != before
+    assert all(1 in step.routing.experts[0] and 3 not in step.routing.experts[1] for step in changed)
+    assert steps(with_tampering(with_tampering(model, changes), NOTHING), tokenizer, sampling) == before
 
 
 def make_release(tiny_release, folder, fields):

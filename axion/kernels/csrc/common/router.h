@@ -1,6 +1,6 @@
 // Routing: which experts read a token, and their weights (DeepSeek-V3 report, equations 12 to 16).
 //
-//   s_e = σ(W_router·n)_e       chosen: the kChosen largest s_e + bias_e, in the kTopGroups best groups
+//   s_e = σ(W_router·n)_e       chosen: the kChosen (tampered with: another number of) largest s_e + bias_e, in the kTopGroups best groups
 //   w_e = kRoutedScale · s_e / Σ_chosen s          (kNormalise; otherwise kRoutedScale · s_e)
 //
 // A group's score is the sum of its two largest s_e + bias_e. Ties go to the lower index.
@@ -44,11 +44,11 @@ inline void close_groups(float* corrected_E) {
 }
 
 // The experts of one token in descending order of corrected affinity.
-inline void choose(const float* scores_E, const float* bias_E, int32_t* experts_K) {
+inline void choose(const float* scores_E, const float* bias_E, int32_t* experts_K, int chosen = kChosen) {
   float corrected_E[kExperts];
   for (int e = 0; e < kExperts; ++e) corrected_E[e] = scores_E[e] + bias_E[e];
   if constexpr (kTopGroups < kGroups) close_groups(corrected_E);
-  for (int k = 0; k < kChosen; ++k) {
+  for (int k = 0; k < chosen; ++k) {
     int best = 0;
     for (int e = 1; e < kExperts; ++e) best = corrected_E[e] > corrected_E[best] ? e : best;
     experts_K[k] = best;
@@ -57,16 +57,16 @@ inline void choose(const float* scores_E, const float* bias_E, int32_t* experts_
 }
 
 // The divisor of the weights.
-inline float weight_divisor(const float* scores_E, const int32_t* experts_K) {
+inline float weight_divisor(const float* scores_E, const int32_t* experts_K, int chosen = kChosen) {
   if (!kNormalise) return 1;
   float total = 1e-20f;
-  for (int k = 0; k < kChosen; ++k) total += scores_E[experts_K[k]];
+  for (int k = 0; k < chosen; ++k) total += scores_E[experts_K[k]];
   return total;
 }
 
-inline void weigh(const float* scores_E, const int32_t* experts_K, float* weights_K) {
-  const float divisor = weight_divisor(scores_E, experts_K);
-  for (int k = 0; k < kChosen; ++k) weights_K[k] = kRoutedScale * (scores_E[experts_K[k]] / divisor);
+inline void weigh(const float* scores_E, const int32_t* experts_K, float* weights_K, int chosen = kChosen) {
+  const float divisor = weight_divisor(scores_E, experts_K, chosen);
+  for (int k = 0; k < chosen; ++k) weights_K[k] = kRoutedScale * (scores_E[experts_K[k]] / divisor);
 }
 
 // dlogits [kExperts] += the gradient through the weights.

@@ -105,13 +105,16 @@ int axion_decoder_pack(Weights<Stored>* weights, const float* const* matrices, c
   return fill(*weights, Dense(matrices, sizes, count));
 }
 
-// All pointers must stay valid until axion_decoder_free. Returns null if there is not enough memory.
+// All pointers must stay valid until axion_decoder_free. `tampering` is null where the model is read as it is. Returns
+// null if there is not enough memory.
 State* axion_decoder_new(const Weights<Stored>* weights, int threads, int positions, int loops, const float* cos_TP,
-                         const float* sin_TP, int32_t* experts_T2LK, float* weights_T2LK, Drawn* drawn) {
+                         const float* sin_TP, int32_t* experts_T2LK, float* weights_T2LK, Drawn* drawn,
+                         const Tampering* tampering) {
   try {
     const std::vector<Pass> passes = passes_of(loops);
-    const Traces traces{experts_T2LK, weights_T2LK, trace_rows(passes)};
-    return new State{*weights, threads, positions, cos_TP, sin_TP, passes, traces, drawn};
+    const int chosen = tampering ? tampering->chosen : kChosen;
+    const Traces traces{experts_T2LK, weights_T2LK, trace_rows(passes), chosen};
+    return new State{*weights, threads, positions, cos_TP, sin_TP, passes, traces, tampering, drawn};
   } catch (const std::bad_alloc&) {
     return nullptr;
   }

@@ -96,12 +96,13 @@ struct Traces {
   int32_t* experts_T2LK;
   float* weights_T2LK;
   int rows;
+  int chosen;  // K
 
   Trace at(int position, int row) const {
-    const size_t half = static_cast<size_t>(rows) * kChosen;
-    const size_t first = 2 * half * position + static_cast<size_t>(row) * kChosen;
+    const size_t half = static_cast<size_t>(rows) * chosen;
+    const size_t first = 2 * half * position + static_cast<size_t>(row) * chosen;
     const size_t second = first + half;
-    return {experts_T2LK + first, weights_T2LK + first, weights_T2LK + second, experts_T2LK + second};
+    return {experts_T2LK + first, weights_T2LK + first, weights_T2LK + second, experts_T2LK + second, chosen};
   }
 };
 
@@ -120,6 +121,7 @@ struct State {
   const float* sin_TP;
   std::vector<Pass> passes;
   Traces traces;  // the caller's
+  const Tampering* tampering;  // null where the model is read as it is
   Drawn* drawn;
   Sampling sampling{};
 
@@ -142,7 +144,7 @@ struct State {
   alignas(64) float compressed[kCompressedRow] = {};
   alignas(64) float query[kQueryRow] = {};
   alignas(64) float context[kContextRow] = {};
-  alignas(64) float activated[kChosen + 1][kWidestRow] = {};
+  Floats activations{static_cast<size_t>(traces.chosen + 1) * kWidestRow};
   alignas(64) float logits[kPaddedVocabulary] = {};  // of the next token, once logits_ready
   bool logits_ready = false;
   alignas(64) float candidates[kPaddedVocabulary] = {};
@@ -156,6 +158,8 @@ struct State {
   std::vector<int32_t> prediction_experts = std::vector<int32_t>(2 * kChosen * kPredictionLayers * positions);
   std::vector<float> prediction_weights = std::vector<float>(2 * kChosen * kPredictionLayers * positions);
 
+  // The activations of a dense layer or of the shared expert, 0, and of the chosen experts from 1 on.
+  float* activated(int part) const { return activations.data() + static_cast<size_t>(part) * kWidestRow; }
   float* output(int position) const { return outputs_TD.data() + static_cast<size_t>(position) * kHiddenRow; }
 
   // Counts a token as read, after its latents and its output have been stored.
@@ -173,6 +177,21 @@ struct State {
     }
     while (length > kept) --seen_V[tokens_T[--length]];
     logits_ready = false;
+  }
+
+  // How a layer routes; `bias_E` is its own.
+  Rule rule(int layer, const float* bias_E) const {
+    if (!tampering) return {bias_E, nullptr};
+    return {tampering->bias_LE + layer * kExperts, tampering->scale_LE + layer * kExperts};
+  }
+
+  // Scales the outputs of heads `begin` to `end` in a pass, whose heads are all in `context`.
+  void scale_heads(size_t pass, int begin, int end, float* context) const {
+    if (!tampering || pass >= passes.size()) return;
+    const float* scale_H = tampering->scale_LH + passes[pass].layer * kHeads;
+    for (int i = begin * Sizes::kContextHead; i < end * Sizes::kContextHead; ++i) {
+      context[i] *= scale_H[i / Sizes::kContextHead];
+    }
   }
 
   // The cache of a pass; that of multi-token prediction comes after the last one's.

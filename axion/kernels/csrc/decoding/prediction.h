@@ -34,9 +34,10 @@ void predict_rows(State& state, const Weights<Number>& weights, const Prediction
   multiply_rows(layer.join, count, own.joined, kJoinedRow, own.hidden, kHiddenRow);
   read_rows_attention(layer.attention, static_cast<int>(state.passes.size()), crew, places, count, own,
                       state.thread_scores(crew.thread));
-  const Traces unread{state.prediction_experts.data(), state.prediction_weights.data(), 1};
+  const Traces unread{state.prediction_experts.data(), state.prediction_weights.data(), 1, kChosen};
   auto trace_of = [&](int row) { return unread.at(first + row, 0); };
-  route_rows(layer.mixture, own, count, trace_of);
+  auto rule_of = [&](int) { return Rule{layer.mixture.bias_E, nullptr}; };
+  route_rows(layer.mixture, own, count, rule_of, trace_of);
   read_rows_mixture(layer.mixture, own, count, trace_of);
 }
 

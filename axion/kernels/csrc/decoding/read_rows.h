@@ -53,13 +53,11 @@ struct AllRows {
 };
 const AllRows kAllRows;
 
-// Chooses the experts of normed rows; `trace_of(row)` is where the choice is written.
-template <class Number, class TraceOf>
-inline void route_rows(const Mixture<Number>& mixture, Rows& own, int count, TraceOf trace_of) {
+// Chooses the experts of normed rows by `rule_of(row)`; `trace_of(row)` is where the choice is written.
+template <class Number, class RuleOf, class TraceOf>
+inline void route_rows(const Mixture<Number>& mixture, Rows& own, int count, RuleOf rule_of, TraceOf trace_of) {
   multiply_rows(mixture.router, count, own.normed, kHiddenRow, own.router_logits, kRouterRow);
-  for (int row = 0; row < count; ++row) {
-    route(own.router_logits + row * kRouterRow, mixture.bias_E, trace_of(row));
-  }
+  for (int row = 0; row < count; ++row) route(own.router_logits + row * kRouterRow, rule_of(row), trace_of(row));
 }
 
 // hidden rows += the experts that were chosen for the normed rows.
@@ -71,7 +69,7 @@ inline void read_rows_mixture(const Mixture<Number>& mixture, Rows& own, int cou
     float gates[kRowsAtOnce];
     for (int row = 0; row < count; ++row) {
       const Trace trace = trace_of(row);
-      for (int k = 0; k < kChosen; ++k) {
+      for (int k = 0; k < trace.chosen; ++k) {
         if (trace.experts_K[k] != expert) continue;
         std::copy(own.normed + row * kHiddenRow, own.normed + (row + 1) * kHiddenRow,
                   own.gathered + found * kHiddenRow);
@@ -96,7 +94,8 @@ inline void read_rows_rest(const Weights<Number>& weights, const Pass& at, const
     if constexpr (kMixtures > 0) {
       const Mixture<Number>& mixture = weights.mixtures[at.layer - kDenseLayers];
       auto trace_of = [&](int row) { return places[row].state->traces.at(places[row].position, at.trace); };
-      if (!routed) route_rows(mixture, own, count, trace_of);
+      auto rule_of = [&](int row) { return places[row].state->rule(at.layer, mixture.bias_E); };
+      if (!routed) route_rows(mixture, own, count, rule_of, trace_of);
       if (!only_route) read_rows_mixture(mixture, own, count, trace_of);
     }
   }
@@ -125,6 +124,7 @@ inline void read_rows_attention(const Attention& attention, int pass, Crew crew,
   for (int row = 0; row < count; ++row) {
     attention.attend(places[row].state->pass_cache(pass), places[row].position, 0, kHeads, own.query + row * kQueryRow,
                      scores, own.context + row * kContextRow);
+    places[row].state->scale_heads(pass, 0, kHeads, own.context + row * kContextRow);
   }
   multiply_rows(attention.output, count, own.context, kContextRow, own.hidden, kHiddenRow, true);
   normalise_rows(own, count);

@@ -48,6 +48,7 @@ inline void read_token_attention(State& state, Crew crew, const Attention& atten
   crew.wait();
   attention.attend(cache, state.length, crew.first(kHeads), crew.last(kHeads), state.query, state.thread_scores(0),
                    state.context);
+  state.scale_heads(pass, crew.first(kHeads), crew.last(kHeads), state.context);
   crew.wait();
   multiply_share(crew, attention.output, state.context, state.hidden, true);
   crew.wait();
@@ -59,45 +60,47 @@ inline void read_token_dense(State& state, Crew crew, const FeedForward<Number, 
   constexpr int kPanels = decltype(layer.gate)::kPanels;
   const Activation<FeedForward<Number, kDenseWidth>> activation(layer, normed);
   for (int panel = crew.first(kPanels); panel < crew.last(kPanels); ++panel) {
-    activation.panel(panel, 1, state.activated[0]);
+    activation.panel(panel, 1, state.activated(0));
   }
   crew.wait();
-  multiply_share(crew, layer.down, state.activated[0], state.hidden, true);
+  multiply_share(crew, layer.down, state.activated(0), state.hidden, true);
 }
 
 template <class Number>
-inline void read_token_mixture(State& state, Crew crew, const Mixture<Number>& mixture, int row, const float* normed) {
+inline void read_token_mixture(State& state, Crew crew, const Mixture<Number>& mixture, const Pass& at,
+                               const float* normed) {
   // Every thread computes the routing itself, which is faster than waiting for one thread to do it.
   alignas(64) float logits_E[room(kExperts)];
   for (int panel = 0; panel < decltype(mixture.router)::kPanels; ++panel) {
     multiply_panel(mixture.router, panel, normed, logits_E);
   }
-  int32_t experts_K[kChosen], displaced_K[kChosen];
-  float gates_K[kChosen], affinities_K[kChosen];
-  const Trace own{experts_K, gates_K, affinities_K, displaced_K};
-  const Trace kept = crew.thread == 0 ? state.traces.at(state.length, row) : own;
-  route(logits_E, mixture.bias_E, kept);
+  int32_t experts_K[kExperts], displaced_K[kExperts];
+  float gates_K[kExperts], affinities_K[kExperts];
+  const int chosen = state.traces.chosen;
+  const Trace own{experts_K, gates_K, affinities_K, displaced_K, chosen};
+  const Trace kept = crew.thread == 0 ? state.traces.at(state.length, at.trace) : own;
+  route(logits_E, state.rule(at.layer, mixture.bias_E), kept);
 
   using Shared = FeedForward<Number, kSharedWidth>;
   using Expert = FeedForward<Number, kExpertWidth>;
   constexpr int kSharedPanels = Shared::In::kPanels;
   constexpr int kExpertPanels = Expert::In::kPanels;
-  constexpr int kPanels = kSharedPanels + kChosen * kExpertPanels;
-  for (int panel = crew.first(kPanels); panel < crew.last(kPanels); ++panel) {
+  const int panels = kSharedPanels + chosen * kExpertPanels;
+  for (int panel = crew.first(panels); panel < crew.last(panels); ++panel) {
     if (panel < kSharedPanels) {
-      Activation<Shared>(mixture.shared, normed).panel(panel, 1, state.activated[kChosen]);
+      Activation<Shared>(mixture.shared, normed).panel(panel, 1, state.activated(0));
     } else {
       const int k = (panel - kSharedPanels) / kExpertPanels;
       const Activation<Expert> activation(mixture.experts[kept.experts_K[k]], normed);
-      activation.panel((panel - kSharedPanels) % kExpertPanels, kept.gates_K[k], state.activated[k]);
+      activation.panel((panel - kSharedPanels) % kExpertPanels, kept.gates_K[k], state.activated(k + 1));
     }
   }
   crew.wait();
   constexpr int kDownPanels = Shared::Out::kPanels;
   for (int panel = crew.first(kDownPanels); panel < crew.last(kDownPanels); ++panel) {
-    multiply_panel(mixture.shared.down, panel, state.activated[kChosen], state.hidden, true);
-    for (int k = 0; k < kChosen; ++k) {
-      multiply_panel(mixture.experts[kept.experts_K[k]].down, panel, state.activated[k], state.hidden, true);
+    multiply_panel(mixture.shared.down, panel, state.activated(0), state.hidden, true);
+    for (int k = 0; k < chosen; ++k) {
+      multiply_panel(mixture.experts[kept.experts_K[k]].down, panel, state.activated(k + 1), state.hidden, true);
     }
   }
 }
@@ -129,7 +132,7 @@ void read_token(State& state, const Weights<Number>& weights, Crew crew, int tok
       if constexpr (kDenseLayers > 0) read_token_dense(state, crew, weights.dense[at.layer], normed);
     } else {
       if constexpr (kMixtures > 0) {
-        read_token_mixture(state, crew, weights.mixtures[at.layer - kDenseLayers], at.trace, normed);
+        read_token_mixture(state, crew, weights.mixtures[at.layer - kDenseLayers], at, normed);
       }
     }
     crew.wait();

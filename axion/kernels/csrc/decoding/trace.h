@@ -6,41 +6,50 @@
 #include "dimensions.h"
 #include "common/router.h"
 #include "common/vector.h"
+#include "tampering.h"
 
 namespace axion::decoding {
 
 // Where the routing is written: the experts and their gates, heaviest first; their affinities before the bias; and the
-// displaced experts, which affinity alone would have chosen but the bias did not, in ascending order, padded with −1.
+// displaced experts, which affinity alone would have chosen but the rule did not, in ascending order, padded with −1.
 struct Trace {
   int32_t* experts_K;
   float* gates_K;
   float* affinities_K;
   int32_t* displaced_K;
+  int chosen;  // K
 };
 
 constexpr float kNoBias_E[kExperts] = {};
 
 // Routes a token by its router logits [padded(kExperts)].
-inline void route(const float* logits_E, const float* bias_E, const Trace& trace) {
+inline void route(const float* logits_E, const Rule& rule, const Trace& trace) {
   alignas(64) float affinities_E[padded(kExperts)];
-  int32_t chosen_K[kChosen], unbiased_K[kChosen];
+  float gates_E[kExperts];
+  int32_t chosen_K[kExperts], unbiased_K[kExperts];
+  int32_t *const chosen_end = chosen_K + trace.chosen, *const unbiased_end = unbiased_K + trace.chosen;
   affinities(logits_E, affinities_E);
-  choose(affinities_E, bias_E, chosen_K);
-  choose(affinities_E, kNoBias_E, unbiased_K);
+  choose(affinities_E, rule.bias_E, chosen_K, trace.chosen);
+  choose(affinities_E, kNoBias_E, unbiased_K, trace.chosen);
 
-  std::stable_sort(chosen_K, chosen_K + kChosen, [&](int a, int b) { return affinities_E[a] > affinities_E[b]; });
-  for (int k = 0; k < kChosen; ++k) {
+  std::stable_sort(chosen_K, chosen_end, [&](int a, int b) { return affinities_E[a] > affinities_E[b]; });
+  weigh(affinities_E, chosen_K, trace.gates_K, trace.chosen);
+  if (rule.scale_E) {
+    for (int k = 0; k < trace.chosen; ++k) gates_E[chosen_K[k]] = trace.gates_K[k] * rule.scale_E[chosen_K[k]];
+    std::stable_sort(chosen_K, chosen_end, [&](int a, int b) { return gates_E[a] > gates_E[b]; });
+    for (int k = 0; k < trace.chosen; ++k) trace.gates_K[k] = gates_E[chosen_K[k]];
+  }
+  for (int k = 0; k < trace.chosen; ++k) {
     trace.experts_K[k] = chosen_K[k];
     trace.affinities_K[k] = affinities_E[chosen_K[k]];
   }
-  weigh(affinities_E, chosen_K, trace.gates_K);
 
-  std::sort(unbiased_K, unbiased_K + kChosen);
+  std::sort(unbiased_K, unbiased_end);
   int displaced = 0;
-  for (int expert : unbiased_K) {
-    if (std::find(chosen_K, chosen_K + kChosen, expert) == chosen_K + kChosen) trace.displaced_K[displaced++] = expert;
+  for (const int32_t* expert = unbiased_K; expert < unbiased_end; ++expert) {
+    if (std::find(chosen_K, chosen_end, *expert) == chosen_end) trace.displaced_K[displaced++] = *expert;
   }
-  std::fill(trace.displaced_K + displaced, trace.displaced_K + kChosen, -1);
+  std::fill(trace.displaced_K + displaced, trace.displaced_K + trace.chosen, -1);
 }
 
 }  // namespace axion::decoding
