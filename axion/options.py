@@ -49,6 +49,23 @@ Weights = Annotated[
     ),
 ]
 """Of the kinds in `axion.kernels.dimensions.WEIGHT_BITS`."""
+Mute = Annotated[
+    list[str] | None,
+    typer.Option("--mute", metavar="L2.E4", help="Take an expert away: layer 2, expert 4. Repeatable, or with commas."),
+]
+"""This and the next five are read by `axion.tampering.read_tampering`."""
+Force = Annotated[list[str] | None, typer.Option("--force", metavar="L1.E2", help="Always choose this expert.")]
+TopExperts = Annotated[int | None, typer.Option("--top-experts", metavar="N", help="Routed experts per token.")]
+Bias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bias", metavar="off|L2.E4=0.1", help="Choose experts without the balancing bias, or with another one."
+    ),
+]
+Scale = Annotated[list[str] | None, typer.Option("--scale", metavar="L1.E2=0.5", help="Multiply an expert's gate.")]
+MuteHead = Annotated[
+    list[str] | None, typer.Option("--mute-head", metavar="L1.H3", help="Take an attention head away.")
+]
 Loops = Annotated[
     int | None,
     typer.Option(min=1, max=8, help="How often a looped model runs its shared layers; as its config says by default."),

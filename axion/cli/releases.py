@@ -15,15 +15,21 @@ from axion.cli.tables import experts_table, results_table
 from axion.errors import AxionError
 from axion.families import ExportFormat
 from axion.options import (
+    Bias,
+    Force,
     Json,
     Loops,
     MaxNewTokens,
     MinP,
+    Mute,
+    MuteHead,
     Overrides,
     ReleaseName,
     RepetitionPenalty,
     SamplingSeed,
+    Scale,
     Temperature,
+    TopExperts,
     TopK,
     TopP,
     Weights,
@@ -31,6 +37,7 @@ from axion.options import (
 
 if TYPE_CHECKING:
     from axion.data.recipe import DataRecipe
+    from axion.kernels.stored import Decodable
     from axion.release import Release
 
 
@@ -67,6 +74,12 @@ def generate(
     show_experts: Annotated[
         bool, typer.Option("--show-experts", help="Also show which experts read each token.")
     ] = False,
+    mute: Mute = None,
+    force: Force = None,
+    top_experts: TopExperts = None,
+    bias: Bias = None,
+    scale: Scale = None,
+    mute_head: MuteHead = None,
     weights: Weights = "fp32",
     backend: Annotated[
         str | None,
@@ -85,6 +98,7 @@ def generate(
 
     opened = open_release(release)
     model, tokenizer = opened.for_generation(backend or "auto", weights, mtp, chats=ask)
+    model = tampered(model, mute, force, top_experts, bias, scale, mute_head)
     if max_new_tokens is None:
         max_new_tokens = model.config.max_position_embeddings if ask else Sampling.max_new_tokens
     sampling = Sampling(
@@ -130,6 +144,12 @@ def chat(
     max_new_tokens: MaxNewTokens = 200,
     seed: SamplingSeed = 0,
     loops: Loops = None,
+    mute: Mute = None,
+    force: Force = None,
+    top_experts: TopExperts = None,
+    bias: Bias = None,
+    scale: Scale = None,
+    mute_head: MuteHead = None,
     weights: Weights = "fp32",
     backend: Annotated[str, typer.Option(help="What computes: auto, torch or native.")] = "auto",
 ) -> None:
@@ -155,6 +175,7 @@ def chat(
     )
     opened = open_release(release)
     model, tokenizer = opened.for_generation(backend, weights, chats=True)
+    model = tampered(model, mute, force, top_experts, bias, scale, mute_head)
     as_problem, chooses = not opened.openings, opened.thinks
     conversation = Conversation(
         with_loops(model, loops or 0), tokenizer, opened.name, sampling, system, backend, as_problem, chooses
@@ -280,6 +301,24 @@ def export(
     sizes = {str(path): path.stat().st_size for path in written}
     lines = [f"{path}  {size:,} bytes" for path, size in sizes.items()]
     print(json.dumps({"release": opened.name, "to": to, "files": sizes}) if as_json else "\n".join(lines))
+
+
+def tampered(model: Decodable, *changes: object) -> Decodable:
+    """The model with changes to its experts and heads, which are printed to standard error.
+
+    Args:
+        changes: the values of the options for them, in the order of `axion.tampering.NAMES`.
+
+    Raises:
+        AxionError: a change is wrong or does not fit the model.
+    """
+    from axion.inference.variants import with_tampering
+    from axion.tampering import NAMES, read_tampering
+
+    if tampering := read_tampering(dict(zip(NAMES, changes, strict=True))):
+        model = with_tampering(model, tampering)
+        print(f"the model is tampered with: {tampering}", file=sys.stderr)
+    return model
 
 
 def data_of(release: Release, overrides: Sequence[str]) -> DataRecipe:

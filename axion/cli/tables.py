@@ -37,7 +37,7 @@ def experts_table(config: AxionShape, steps: Sequence[Step]) -> str:
     if not rows:
         return "\nthe model has no experts: every token passes through all of its weights"
     labels = [row.label(rows) for row in rows]
-    experts, chosen = config.n_routed_experts, config.num_experts_per_tok
+    experts, chosen = config.n_routed_experts, len(new[0].routing.experts[0])
     margin = max(10, *map(len, labels))
     lines = [
         "",

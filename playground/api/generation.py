@@ -13,7 +13,8 @@ from transformers import LogitsProcessor
 from axion.errors import AxionError
 from axion.inference.readers import SharedDraws
 from axion.inference.stream import encode_prompt, end_tokens
-from axion.inference.variants import with_loops
+from axion.inference.variants import with_loops, with_tampering
+from axion.model.modeling_axion import AxionForCausalLM
 from playground.api.json_mode import JsonOnly
 from playground.api.logits import LogitBias, Penalties, Score, score_tokens
 from playground.api.requests import ApiError, CompletionRequest, refuse
@@ -50,6 +51,10 @@ def generate(catalogue: Catalogue, asked: CompletionRequest) -> Generator[Part |
         check_loops(model, asked.sampling)
     except Refusal as error:
         refuse(str(error), "num_loops")
+    try:
+        asked.tampering.check(model.release.config)
+    except AxionError as error:
+        refuse(str(error), next(iter(asked.tampering.to_texts())))
     prompts = _encode_prompts(model, asked)
     _check_ids(model, "logit_bias", asked.logit_bias)
     if asked.json_mode and not _end_tokens(model):
@@ -147,7 +152,9 @@ def _generate_text(
     seed = (asked.sampling.seed + number) % (int(LIMITS["seed"].high) + 1)
     sampling = replace(asked.sampling, seed=seed)
     processors = _processors(model, asked, len(prompt.ids))
-    request = Request(model.name, prompt.text, sampling, ids=prompt.ids, processors=processors)
+    request = Request(
+        model.name, prompt.text, sampling, ids=prompt.ids, processors=processors, tampering=asked.tampering
+    )
     with closing(_generate_events(model, asked, request, deadline, shared)) as events:
         for event in events:
             if event["kind"] == "start":
@@ -179,7 +186,7 @@ def _generate_events(
     the text among them.
     """
     assert request.ids is not None, "the prompt was encoded"
-    scored_by = with_loops(model.release.model, request.sampling.num_loops)
+    scored_by = _scorer(model, asked)
     ids = list(request.ids)
     is_scored = asked.echo and asked.top is not None
     scores = iter(score_tokens(scored_by, ids, asked.top or 1) if is_scored else ())
@@ -216,7 +223,7 @@ def _for_client(
             score = next(scores, None) if event["prompt"] and event["i"] > 0 else None
             event = with_logprobs(event, model.release.tokenizer, asked.top, score)
     elif event["kind"] == "end" and event["reason"] == "eos" and asked.kind == "completion" and asked.top is not None:
-        yield _end_token(model, ids, asked.top, asked.sampling.num_loops)
+        yield _end_token(model, asked, ids, asked.top)
     yield event | {"limit": MAX_SECONDS} if "limit" in event else event  # the limit of all texts together
 
 
@@ -226,9 +233,14 @@ def _end_tokens(model: OpenModel) -> list[int]:
     return sorted(token for token in ends if token < model.release.config.vocab_size)
 
 
-def _end_token(model: OpenModel, ids: Sequence[int], top: int, num_loops: int) -> dict[str, Any]:
+def _scorer(model: OpenModel, asked: CompletionRequest) -> AxionForCausalLM:
+    """The model as the request asks for it."""
+    return with_tampering(with_loops(model.release.model, asked.sampling.num_loops), asked.tampering)
+
+
+def _end_token(model: OpenModel, asked: CompletionRequest, ids: Sequence[int], top: int) -> dict[str, Any]:
     """The likeliest of the tokens that end a text, after these tokens."""
-    scored_by = with_loops(model.release.model, num_loops)
+    scored_by = _scorer(model, asked)
     score, token = max((score_tokens(scored_by, [*ids, end], top)[-1], end) for end in _end_tokens(model))
     event = {"kind": "end_token", "id": token, "t": "", "prompt": False, "p": score.probability, "alt": []}
     return with_logprobs(event, model.release.tokenizer, top, score)

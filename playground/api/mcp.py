@@ -16,6 +16,7 @@ from gradio.events import api as add_function
 
 from axion.errors import AxionError
 from axion.inference.sampling import Sampling
+from axion.tampering import NAMES
 from playground.api.responses import FINISH, ROUTING_HEAD
 from playground.content.experts import describe_experts
 from playground.generate.catalogue import Catalogue, OpenModel
@@ -87,7 +88,13 @@ class Tools:
         min_new_tokens: int = Sampling.min_new_tokens,
         seed: int = Sampling.seed,
         routing: bool = False,
-        num_loops: int = Sampling.num_loops,  # last, so that calls by position keep their meaning
+        num_loops: int = Sampling.num_loops,  # this and those below came later, so they are last
+        mute: str = "",
+        force: str = "",
+        top_experts: int = 0,
+        bias: str = "",
+        scale: str = "",
+        mute_head: str = "",
     ) -> dict:
         """Continue a text with one of this page's tiny Axion language models (mixtures of experts, like DeepSeek-V3).
 
@@ -96,19 +103,26 @@ class Tools:
         prompt, settings and seed give the same text. Returns an object: model, text (the new text alone), ended_by
         (eos: the model ended the text; length: max_new_tokens; context: the model's context is full; time: the server's
         time limit), finish_reason (stop or length), prompt_tokens, completion_tokens, sampling (every setting that was
-        used, with the seed). With routing=true also routing: layers (how many rows the lists below have), rows (the
-        [layer, loop] of each row, from 1), first_layer (the number of the first layer with experts), experts (per
-        layer), experts_per_token, shared_experts, bias [row][expert] (added to an expert's affinity when experts are
-        chosen, but not to its weight), and steps, one object for each token of prompt and text: i position, id, t text,
-        prompt (whether it belongs to the prompt), p probability, alt the most likely tokens as [id, text, probability],
-        e the experts that the token is routed to [row][choice], highest weight first, numbered from 0 (0 is E1 on the
-        page), g their weights, a their affinities, d the experts that the bias displaced [row], s seconds.
+        used, with the seed), tampering (what was changed in the model; an empty object where nothing was). With
+        routing=true also routing: layers (how many rows the lists below have), rows (the [layer, loop] of each row,
+        from 1), first_layer (the number of the first layer with experts), experts (per layer), experts_per_token,
+        shared_experts, bias [row][expert] (added to an expert's affinity when experts are chosen, but not to its
+        weight), and steps, one object for each token of prompt and text: i position, id, t text, prompt (whether it
+        belongs to the prompt), p probability, alt the most likely tokens as [id, text, probability], e the experts that
+        the token is routed to [row][choice], highest weight first, numbered from 0 (0 is E1 on the page), g their
+        weights, a their affinities, d the experts that the bias displaced [row], s seconds.
 
         Args:
             prompt: The text to continue, exactly as the model reads it; it must fit into the model's context.
             model: A name from list_models; empty for the first model that works.
             {settings}
             routing: Whether to return the routing of each token, which makes the answer long. Default false.
+            mute: Experts to take away, such as L2.E4,L3.E1 (layer 2, expert 4); the router chooses among the others.
+            force: Experts that every token is routed to in their layer, such as L1.E2.
+            top_experts: Routed experts per token in each layer; 0 for as many as the model has.
+            bias: The balancing bias of the choice: off, or numbers for experts, such as L2.E4=0.1.
+            scale: Factors on experts' weights, after these were normalised, such as L1.E2=0.5.
+            mute_head: Attention heads to take away, such as L1.H3 (layer 1, head 3).
         """
         settings = {
             "temperature": temperature,
@@ -121,9 +135,11 @@ class Tools:
             "num_loops": num_loops,
             "seed": seed,
         }
+        tampering = dict(zip(NAMES, (mute, force, top_experts or None, bias, scale, mute_head), strict=True))
         try:
             opened = self._open(model)
-            request = read_request(self._catalogue, {"model": opened.name, "prompt": prompt, "sampling": settings})
+            asked = {"model": opened.name, "prompt": prompt, "sampling": settings, "tampering": tampering}
+            request = read_request(self._catalogue, asked)
             if not isinstance(routing, bool):
                 raise AxionError("routing must be true or false")
             return generate(opened, request, routing)
@@ -220,6 +236,7 @@ def generate(model: OpenModel, request: Request, routing: bool = False) -> dict:
         "prompt_tokens": len(steps) - len(drawn),
         "completion_tokens": len(drawn),
         "sampling": settings_of(request.sampling),
+        "tampering": request.tampering.to_texts(),
     }
     if routing:
         answer["routing"] = {name: start[name] for name in ROUTING_HEAD} | {"steps": steps}

@@ -2,8 +2,8 @@
 
     POST /v1/completions → parse_json, read_body → the queue → generate (in a thread) → parts → Response
 
-Beyond OpenAI's API: top_k, min_p, repetition_penalty, min_tokens, num_loops, `routing: true`, and the seed in every
-response.
+Beyond OpenAI's API: top_k, min_p, repetition_penalty, min_tokens, num_loops, `routing: true`, the changes to the model
+of `axion.tampering` (mute, force, top_experts, bias, scale, mute_head), and the seed in every response.
 There are no keys and no cookies, and nothing is stored.
 
 Gradio decides for the whole server which web pages may call it, and its middleware answers preflight requests before

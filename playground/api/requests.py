@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn
 from axion.errors import AxionError
 from axion.inference.sampling import Sampling
 from axion.kernels.dimensions import ALTERNATIVES
+from axion.tampering import NAMES, NOTHING, Tampering, read_tampering
 from playground.generate.chat import check_messages
 from playground.generate.refusal import Refusal
 from playground.generate.request import DEFAULTS, LIMITS, Prompt, check_prompt, check_settings
@@ -75,7 +76,7 @@ PARAMETER_NAMES = SETTINGS | {"max_new_tokens": LENGTHS[0]}
 """Every setting's name → its parameter."""
 
 SHARED = {"model", "n", "stream", "stream_options", "stop", "logprobs", "logit_bias", "response_format", "routing"}
-SHARED |= {*PENALTIES, *LENGTHS, *SETTINGS.values()}
+SHARED |= {*PENALTIES, *LENGTHS, *SETTINGS.values(), *NAMES}
 PARAMETERS: dict[Kind, set[str]] = {
     "completion": SHARED | {"prompt", "echo", "best_of"},
     "chat": SHARED | {"messages", "top_logprobs"},
@@ -134,6 +135,7 @@ class CompletionRequest:
     stream: bool = False
     include_usage: bool = False
     routing: bool = False
+    tampering: Tampering = NOTHING
 
     @property
     def generations(self) -> int:
@@ -215,6 +217,7 @@ def read_body(kind: Kind, body: Mapping[str, object], draw_seed: Callable[[], in
         stream=stream,
         include_usage=_read_include_usage(given.get("stream_options"), stream),
         routing=_flag(given, "routing"),
+        tampering=_read_tampering(given),
     )
     if request.best_of < n or (stream and request.best_of > n):
         refuse("best_of must be at least n, and equal to n for a stream", "best_of")
@@ -332,6 +335,16 @@ def _clamp_length(kind: Kind, length: object) -> object:
         if length == 0 and kind == "completion":
             return int(limit.low)
     return length
+
+
+def _read_tampering(given: Mapping[str, object]) -> Tampering:
+    """Name by name, so that the error can say which one is wrong."""
+    for name in NAMES:
+        try:
+            read_tampering({name: given.get(name)})
+        except AxionError as error:
+            refuse(str(error), name)
+    return read_tampering({name: given.get(name) for name in NAMES})
 
 
 def _read_count(given: Mapping[str, object], name: str, default: int) -> int:

@@ -23,7 +23,10 @@ LEAST_LOGPROB = -9999.0
 FINISH = {"eos": "stop", "stop": "stop", "length": "length", "context": "length", "time": "length"}
 """Why the text ended → OpenAI's finish_reason."""
 
-ROUTING_HEAD = ("layers", "rows", "first_layer", "experts", "experts_per_token", "shared_experts", "bias")
+ROUTING_HEAD = (
+    *("layers", "rows", "first_layer", "experts", "experts_per_token", "shared_experts", "bias"),
+    "tampering",
+)
 
 
 @dataclass

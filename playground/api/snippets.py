@@ -91,6 +91,8 @@ def gradio_client(address: str, request: Request) -> str:
 def transformers(place: Place, request: Request, note: str = "") -> str:
     """Python with transformers, which needs the release but not this page.
 
+    What is changed in the model is not done there, which a comment says.
+
     Args:
         note: a comment beside the name of a place that is not known.
     """
@@ -104,8 +106,10 @@ def transformers(place: Place, request: Request, note: str = "") -> str:
             name: value for name, value in settings.items() if name not in ("temperature", "top_k", "top_p", "min_p")
         }
     pin = f", revision={_python(place.revision)}" if place.revision else ""
+    untold = f"# reads the model as it is, without {request.tampering}\n" if request.tampering else ""
     return (
         "# pip install torch transformers\n"
+        f"{untold}"
         f"from transformers import AutoModelForCausalLM, AutoTokenizer{', set_seed' if drawn else ''}\n\n"
         f"name = {_python(place.name)}{'' if place.known else f'  # {note}'}\n"
         f"model = AutoModelForCausalLM.from_pretrained(name{pin}, trust_remote_code=True)\n"
@@ -132,7 +136,10 @@ def mcp_arguments(request: Request) -> str:
 
 
 def _tool_arguments(request: Request) -> dict[str, object]:
-    return {"prompt": request.prompt, "model": request.model, **_settings(request), "routing": True}
+    changes: dict[str, object] = {**request.tampering.to_texts()}
+    if request.tampering.top_experts is not None:
+        changes["top_experts"] = request.tampering.top_experts  # the tool takes a number
+    return {"prompt": request.prompt, "model": request.model, **_settings(request), **changes, "routing": True}
 
 
 def _settings(request: Request) -> dict[str, int | float]:
@@ -143,7 +150,7 @@ def _settings(request: Request) -> dict[str, int | float]:
 
 def _openai_body(request: Request) -> dict[str, object]:
     settings = {PARAMETER_NAMES[name]: value for name, value in _settings(request).items()}
-    return {"model": request.model, "prompt": request.prompt, **settings}
+    return {"model": request.model, "prompt": request.prompt, **settings, **request.tampering.to_texts()}
 
 
 def _arguments(values: Mapping[str, object]) -> str:

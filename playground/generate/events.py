@@ -18,11 +18,15 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from axion.errors import AxionError
 from axion.inference.readers import SharedDraws
 from axion.inference.routing import routers
 from axion.inference.stream import Step, encode_prompt, end_tokens
-from axion.inference.variants import with_loops
+from axion.inference.variants import with_loops, with_tampering
+from axion.model.mixture_axion import AxionRouter
+from axion.tampering import NOTHING, Tampering
 from playground.generate.catalogue import OpenModel
 from playground.generate.refusal import Refusal, tell
 from playground.generate.request import Request
@@ -43,6 +47,7 @@ def start_event(
     forced: Sequence[int] = (),
     recorded: bool = False,
     dropped: int = 0,
+    tampering: Tampering = NOTHING,
 ) -> dict:
     """The first event: what is generated, and everything needed to generate it again.
 
@@ -53,8 +58,8 @@ def start_event(
     Returns:
         Besides the arguments: "run", an id that differs when the same request is made again; the model's shape, context
         in tokens and cache bytes per token; "rows", the layer and the loop of each row of routing; "ends", the ids of
-        the tokens that end a text; and "bias" [L][E], which load balancing adds to each expert's affinity when
-        experts are chosen.
+        the tokens that end a text; "tampering", what was changed in the model, as texts by name; and "bias" [L][E],
+        which load balancing adds to each expert's affinity when experts are chosen.
     """
     facts, release = model.facts, model.release
     read = with_loops(release.model, sampling.get("num_loops", 0))
@@ -75,15 +80,21 @@ def start_event(
         "rows": [list(row) for row in rows],
         "attention": facts.attention,
         "experts": facts.experts,
-        "experts_per_token": facts.experts_per_token,
+        "experts_per_token": tampering.experts_per_token(read.config) if rows else 0,
         "shared_experts": facts.shared_experts,
         "cache_bytes": round(facts.cache_bytes * deeper),
         "plain_cache_bytes": round(facts.plain_cache_bytes * deeper),
-        "bias": [
-            [round(bias, 4) for bias in router.get_buffer("e_score_correction_bias").tolist()]
-            for router in rows.values()
-        ],
+        "tampering": tampering.to_texts(),
+        "bias": [_round(tampering.bias(row.layer, _own_bias(router))) for row, router in rows.items()],
     }
+
+
+def _own_bias(router: AxionRouter) -> np.ndarray:
+    return router.e_score_correction_bias.cpu().numpy()
+
+
+def _round(numbers: np.ndarray) -> list[float]:
+    return [round(number, 4) for number in numbers.tolist()]
 
 
 def live_events(
@@ -105,7 +116,7 @@ def live_events(
     try:
         ids, dropped = _fit(model, request) if cut else (_encode(model, request), 0)
         steps = model.stream(
-            model.release.model,
+            with_tampering(model.release.model, request.tampering),
             model.release.tokenizer,
             ids,
             request.sampling,
@@ -116,7 +127,14 @@ def live_events(
         last: Step | None = None
         new_tokens = 0
         with closing(steps):  # it has checked its arguments: a request that must fail never starts
-            yield start_event(model, request.prompt, asdict(request.sampling), request.forced, dropped=dropped)
+            yield start_event(
+                model,
+                request.prompt,
+                asdict(request.sampling),
+                request.forced,
+                dropped=dropped,
+                tampering=request.tampering,
+            )
             deadline = time.monotonic() + max_seconds
             for last in steps:
                 new_tokens += not last.is_prompt

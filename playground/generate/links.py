@@ -1,12 +1,14 @@
 """Shared links: from the query parameters of an address to a request.
 
-The parameters are `model`, `prompt`, the settings by name, `forced` (the token ids of a branch, with dots between them)
-and `lang`. Settings that a link leaves out have the defaults of `Sampling`. views/share.js writes the links.
+The parameters are `model`, `prompt`, the settings by name, `forced` (the token ids of a branch, with dots between
+them), what is changed in the model (see `axion.tampering`) and `lang`. Settings that a link leaves out have the
+defaults of `Sampling`. views/share.js writes the links.
 """
 
 import re
 from collections.abc import Mapping
 
+from axion.tampering import NAMES
 from playground.generate.catalogue import Catalogue
 from playground.generate.refusal import Refusal
 from playground.generate.request import LIMITS, Request, read_request
@@ -28,6 +30,7 @@ def read_link(catalogue: Catalogue, query: Mapping[str, str]) -> Request:
         "prompt": query.get("prompt"),
         "sampling": settings,
         "forced": _read_ids(query.get("forced", "")),
+        "tampering": {name: query[name] for name in NAMES if name in query},
     }
     return read_request(catalogue, asked)
 

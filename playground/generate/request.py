@@ -13,6 +13,7 @@ from transformers import LogitsProcessor
 from axion.errors import AxionError
 from axion.inference import sampling
 from axion.inference.sampling import LEAST_TEMPERATURE, Sampling
+from axion.tampering import NOTHING, Tampering, read_tampering
 from playground.generate.catalogue import Catalogue, OpenModel
 from playground.generate.refusal import Refusal, tell
 from playground.locales import Language
@@ -60,6 +61,8 @@ class Request:
     """The prompt as token ids, where a program gave it so; else it is tokenized."""
     processors: tuple[LogitsProcessor, ...] = ()
     """What changes the logits before sampling."""
+    tampering: Tampering = NOTHING
+    """What is changed in the model while it reads."""
 
 
 def settings_of(chosen: Sampling) -> dict[str, Any]:
@@ -71,23 +74,26 @@ DEFAULTS = settings_of(Sampling())
 
 
 def read_request(catalogue: Catalogue, asked: object) -> Request:
-    """Check a whole request, {"model", "prompt", "sampling", "forced"}; settings that are left out have their default.
+    """Check a whole request, {"model", "prompt", "sampling", "forced", "tampering"}.
+
+    Settings that are left out have their default.
 
     Raises:
-        AxionError: the model's release is broken; a Refusal where anything in the request is wrong, such as a forced
-            token that the model does not have.
+        AxionError: the model's release is broken; anything in the request is wrong, such as a forced token that the
+            model does not have. Most mistakes are a Refusal.
     """
     if not isinstance(asked, Mapping) or not isinstance(settings := asked.get("sampling", {}), Mapping):
         raise Refusal("no_request")
     name = catalogue.check_name(asked.get("model"))
     prompt, chosen = check_prompt(asked.get("prompt")), check_settings(DEFAULTS | dict(settings))
-    forced = check_forced(asked.get("forced", ()))
+    forced, tampering = check_forced(asked.get("forced", ())), read_tampering(asked.get("tampering") or {})
     model = catalogue.open(name)
+    tampering.check(model.release.config)
     check_loops(model, chosen)
     vocabulary = model.release.config.vocab_size
     if wrong := [token for token in forced if token >= vocabulary]:
         raise Refusal("no_token", model=name, token=_shorten(wrong[0]), last=vocabulary - 1)
-    return Request(name, prompt, chosen, forced)
+    return Request(name, prompt, chosen, forced, tampering=tampering)
 
 
 def check_prompt(value: object) -> Prompt:
