@@ -252,7 +252,8 @@ def _words(name: str, value: object) -> list[str]:
         return [str(value)]
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
-        raise AxionError(f"{name} must be a text such as {EXAMPLES[name]}, not {_shown(value)}")
+        kind = "a whole number" if name == "top_experts" else "a text"
+        raise AxionError(f"{name} must be {kind} such as {EXAMPLES[name]}, not {_shown(value)}")
     if sum(map(len, texts)) > LONGEST:
         raise AxionError(f"{name} is longer than {LONGEST:,} characters")
     return [word for text in texts for word in re.split(r"[,\s]+", text) if word]

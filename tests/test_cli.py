@@ -128,6 +128,39 @@ def test_generate_shows_no_experts_where_there_are_none(tiny_release, tmp_path, 
     )
 
 
+def test_experts_and_heads_are_tampered_with_at_the_call(tiny_release, capsys, monkeypatch):
+    changes = (
+        "--mute",
+        "L2.E4,L1.E3",
+        "--force=L1.E2",
+        "--mute",
+        "L2.E1",
+        "--scale",
+        "L1.E2=.5",
+        "--mute-head",
+        "L1.H2",
+    )
+    assert axion("generate", tiny_release, PROMPT, "--max-new-tokens", 12) == 0
+    before = capsys.readouterr().out
+    assert axion("generate", tiny_release, PROMPT, "--max-new-tokens", 12, "--show-experts", *changes) == 0
+    out, err = capsys.readouterr()
+    said = "--mute L1.E3,L2.E1,L2.E4 --force L1.E2 --scale L1.E2=0.5 --mute-head L1.H2"
+    assert err == f"the model is tampered with: {said}\n" and not out.startswith(before)
+    lines = out.splitlines()
+    head = next(index for index, line in enumerate(lines) if "experts that read the" in line)
+    assert [row.split()[2:] for row in lines[head + 2 : head + 4]][1] == ["0%", "100%", "100%", "0%"]
+    assert lines[head + 2].split()[3] == "100%" and lines[head + 2].split()[4] == "0%"
+
+    assert axion("generate", tiny_release, PROMPT, "--max-new-tokens", 5, "--show-experts", "--top-experts", 1) == 0
+    assert ", 1 of 4 a layer (fair: 25%)" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", io.StringIO("1 + 1\n"))
+    assert axion("chat", tiny_release, "--max-new-tokens", 5, "--bias", "off") == 0
+    assert "the model is tampered with: --bias off\n" in capsys.readouterr().err
+    for command in (("generate", tiny_release, PROMPT), ("chat", tiny_release)):
+        assert "layer 1 has no expert E9" in refused(capsys, *command, "--mute", "L1.E9")
+        assert "scale needs L1.E2=0.5, not L1.E2" in refused(capsys, *command, "--scale", "L1.E2")
+
+
 def test_loops_are_chosen_at_the_call(tiny_release, tmp_path, capsys):
     shutil.copytree(tiny_release, looped := tmp_path / "looped")
     shapes = {"num_shared_layers": 1, "first_k_dense_replace": 2}

@@ -48,7 +48,7 @@ def test_texts_lists_and_json_mean_the_same():
         ({"mute_head": "L2.E4"}, "mute_head needs L1.H3, layer and head, not L2.E4"),
         ({"force": 3}, "force must be a text such as L1.E2, not 3"),
         ({"top_experts": "two"}, "top_experts must be a whole number of at least 1, not two"),
-        ({"top_experts": True}, "top_experts must be a text such as 1, not True"),
+        ({"top_experts": True}, "top_experts must be a whole number such as 1, not True"),
         ({"top_experts": -1}, "top_experts must be a whole number of at least 1, not -1"),
         ({"bias": "on"}, "bias needs off or L2.E4=0.1, not on"),
         ({"bias": "L1.E1=nan"}, "bias of L1.E1 must be a number from -10 to 10, not nan"),

@@ -11,6 +11,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError, ValidationError
 
+from axion import tampering
 from axion.evaluation.results import with_current_names
 from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
@@ -20,7 +21,8 @@ from playground.generate.rate_limits import BURST
 from playground.generate.request import LIMITS, MAX_PROMPT_CHARACTERS
 from tests.support.measured import expert_load, favourites, make_release, write_info, write_trace
 
-NAMES = ("prompt", "model", *(name for name in LIMITS if name != "num_loops"), "routing", "num_loops")
+SETTINGS = (name for name in LIMITS if name != "num_loops")
+NAMES = ("prompt", "model", *SETTINGS, "routing", "num_loops", *tampering.NAMES)
 GOOD = {
     "prompt": "# Pergunta:\n",
     "model": "plain",
@@ -34,6 +36,8 @@ GOOD = {
     "seed": 0,
     "routing": False,
     "num_loops": 0,
+    **dict.fromkeys(tampering.NAMES, ""),
+    "top_experts": 0,
 }
 _visitors = (f"203.0.113.{number}" for number in count(1))
 
@@ -142,6 +146,10 @@ def _is_router(module) -> bool:
         ({"model": "../plain"}, "this page does not offer that model"),
         ({"model": "broken"}, "the model broken cannot be opened; the server's log says more"),
         ({"routing": "yes"}, "routing must be true or false"),
+        ({"mute": "E4"}, "mute needs L2.E4, layer and expert, not E4"),
+        ({"mute": "L3.E1"}, "layer 3 has no experts to change; layers with experts: 1, 2"),
+        ({"top_experts": 5}, "top_experts must be from 1 to 4"),
+        ({"scale": 0.5}, "scale must be a text such as L1.E2=0.5, not 0.5"),
         ({"routing": None}, "routing must be true or false"),
     ],
 )
