@@ -37,7 +37,7 @@ def tamper(model: AxionForCausalLM, tampering: Tampering) -> None:
             _tamper_router(mixture.gate, layer, tampering.experts_per_token(config), tampering)
         scales_H = torch.from_numpy(tampering.head_scales(layer, config.num_attention_heads))
         if not scales_H.all():
-            output: nn.Module = decoder_layer.self_attn.o_proj
+            output = decoder_layer.get_submodule("self_attn.o_proj")
             output.register_forward_pre_hook(partial(_scale_heads, scales_H.to(model.device)))
 
 

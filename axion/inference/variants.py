@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from safetensors import safe_open
 
@@ -122,7 +122,8 @@ def with_tampering(model: Model, tampering: Tampering) -> Model:
         return replace(model, tampering=tampering)
     from axion.inference.tampered import tamper
 
-    before = with_weights(with_loops(untampered(model), model.config.num_loops), weights_of(model))
+    before = cast("AxionForCausalLM", untampered(model))
+    before = with_weights(with_loops(before, model.config.num_loops), weights_of(model))
     variant = _share(before)
     tamper(variant, tampering)
     vars(variant).update(_tampering=tampering, _untampered=before)  # not `setattr`, which makes a module a part of it
