@@ -1,6 +1,7 @@
-// The view of two generations from one prompt: their texts side by side, and one ribbon above the other. A column is as
-// wide as its token's text, so that the same place in both texts has the same x. The value is NDJSON that only grows, each
-// line with its `side` (see playground/generate/comparison.py); what was added is drawn in the next animation frame.
+// Two generations from one prompt: their texts side by side, and one ribbon above the other. A column is as wide as its
+// token's text, so that the same place in both texts has the same x. The value is NDJSON that only grows, each line with its
+// `side` (see playground/generate/comparison.py); what was added is drawn in the next animation frame. The view of a
+// comparison is this alone; a trace shows it below itself where the model is tampered with.
 
 import {
   buildLoadTable,
@@ -20,7 +21,11 @@ import { createToolkit, FAR, indexAt, isAtEnd, KEY_STEPS, make, readLines } from
 
 const SIDES = ["a", "b"];
 
-export function start(host) {
+/**
+ * Draws the comparison in a host's element. The prop `names` has names for the sides in place of A and B, and the prop `id`
+ * begins the ids in place of "axion-compare", where a page has two comparisons.
+ */
+export function createComparison(/** @type {import("./toolkit.js").Host} */ host) {
   const { props, watch } = host;
   const toolkit = createToolkit(host);
   const { part, fill, visible, percent, percents, count, oneDigit, twoDigits } = toolkit;
@@ -32,6 +37,8 @@ export function start(host) {
   let common = 0; // the length of the two answers' common prefix, in characters
   let marked = []; // the tokens that are marked
 
+  const id = props.id ?? "axion-compare";
+  const nameOf = (side) => props.names?.[side.key] ?? side.key.toUpperCase();
   const other = (side) => (side.key === "a" ? sides.b : sides.a);
   const both = () => SIDES.map((key) => sides[key]).filter(Boolean);
 
@@ -99,7 +106,7 @@ export function start(host) {
     const column = makeColumn(step.prompt ? "ac-col av-prompt" : "ac-col", step, run.experts);
     column.style.setProperty("--from", from);
     column.style.setProperty("--chars", to - from);
-    column.id = `axion-compare-${side.key}-${tokens.length}`;
+    column.id = `${id}-${side.key}-${tokens.length}`;
     column.setAttribute("role", "option");
     column.setAttribute("aria-label", visible(step.t));
     span.dataset.index = column.dataset.index = tokens.length;
@@ -150,17 +157,17 @@ export function start(host) {
   function buildLayers(side) {
     const { run, nodes } = side;
     nodes.layers.setAttribute("role", "radiogroup");
-    nodes.layers.setAttribute("aria-label", `${side.key.toUpperCase()}: ${fill("layers")}`);
+    nodes.layers.setAttribute("aria-label", `${nameOf(side)}: ${fill("layers")}`);
     const choose = (row) => {
       side.layer = row;
       for (const { step, span } of side.tokens) paint(span, step.e[row][0], run.experts);
     };
-    nodes.layers.replaceChildren(...makeLayerChoice(run, `axion-compare-layer-${side.key}`, side.layer, fill, choose));
+    nodes.layers.replaceChildren(...makeLayerChoice(run, `${id}-layer-${side.key}`, side.layer, fill, choose));
   }
 
   function buildRibbon(side) {
     const { run } = side;
-    const name = make("b", "ac-name", side.key.toUpperCase());
+    const name = make("b", "ac-name", nameOf(side));
     const rows = make("div", "av-row-labels");
     rows.append(...makeRowLabels(run));
     const lane = make("div", "ac-lane");
@@ -200,12 +207,12 @@ export function start(host) {
       return;
     }
     nodes.status.textContent = "";
-    nodes.status.append(make("b", "ac-name", side.key.toUpperCase()), make("span", "", describeState(side)));
+    nodes.status.append(make("b", "ac-name", nameOf(side)), make("span", "", describeState(side)));
     nodes.note.textContent = failure ?? (run.dropped ? fill("dropped", { dropped: count(run.dropped), context: count(run.context) }) : "");
     nodes.note.hidden = !nodes.note.textContent;
-    nodes.text.setAttribute("aria-label", fill("text_of", { side: side.key.toUpperCase() }));
+    nodes.text.setAttribute("aria-label", fill("text_of", { side: nameOf(side) }));
     if (side.batch.text.childNodes.length) append(side);
-    nodes.lane.setAttribute("aria-label", fill("ribbon_of", { side: side.key.toUpperCase() }));
+    nodes.lane.setAttribute("aria-label", fill("ribbon_of", { side: nameOf(side) }));
     if (run.layers) nodes.load.setAttribute("aria-label", fill("load_note"));
     else nodes.load.textContent = fill("no_experts");
     side.counts.forEach((row, rowIndex) => row.forEach((_, expert) => drawCell(side, rowIndex, expert)));
@@ -346,7 +353,7 @@ export function start(host) {
     });
     const chance = step.p === null ? fill("from_prompt") : fill("probability", { p: percent(step.p) });
     const place = fill("token", { token: step.i + 1 });
-    return [`${side.key.toUpperCase()} “${visible(step.t)}”`, place, chance, ...experts].join(" · ");
+    return [`${nameOf(side)} “${visible(step.t)}”`, place, chance, ...experts].join(" · ");
   }
 
   function listen(side, box) {
