@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RoutingRow(NamedTuple):
-    """What one row of a trace belongs to: a pass through a decoder layer with routed experts."""
+    """A pass through a decoder layer; of one with routed experts, a trace has a row."""
 
     layer: int
     """The decoder layer, numbered from 1; dense layers count too, so the first row need not be layer 1."""
@@ -48,10 +48,14 @@ def routing_rows(config: AxionShape) -> list[RoutingRow]:
 
     A looped layer has a row for each of the config's loops. A dense model has none.
     """
+    return [row for row in layer_passes(config) if row.layer - 1 in config.mixture_layers]
+
+
+def layer_passes(config: AxionShape) -> list[RoutingRow]:
+    """Every pass of a token through the layers of a model with this config, in order, with or without experts."""
     shared = config.shared_layers
-    passes = [
-        *((index, 1) for index in range(shared.start)),
-        *((index, loop) for loop in range(1, config.num_loops + 1) for index in shared),
-        *((index, 1) for index in range(shared.stop, config.num_hidden_layers)),
+    return [
+        *(RoutingRow(index + 1) for index in range(shared.start)),
+        *(RoutingRow(index + 1, loop) for loop in range(1, config.num_loops + 1) for index in shared),
+        *(RoutingRow(index + 1) for index in range(shared.stop, config.num_hidden_layers)),
     ]
-    return [RoutingRow(index + 1, loop) for index, loop in passes if index in config.mixture_layers]

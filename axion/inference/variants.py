@@ -1,5 +1,5 @@
 """Other ways to read with the same weights: another number of loops, the layer that drafts, weights that are rounded,
-or changes to experts and attention heads.
+changes to experts and attention heads, or attention that shows its weights.
 
 A variant is a model of its own that shares every tensor with the one that it was made from.
 """
@@ -96,6 +96,13 @@ def with_mtp(model: AxionForCausalLM, weights: Path) -> AxionForCausalLM:
     for name, weight in layer.state_dict().items():
         if not weight.isfinite().all():
             raise AxionError(f"{weights.name} is broken: {prefix}{name} has NaN or infinite values")
+    return variant
+
+
+def with_written_attention(model: AxionForCausalLM) -> AxionForCausalLM:
+    """The model with attention written out, which returns its weights with `output_attentions=True`."""
+    variant = _share(model)
+    variant.set_attn_implementation("eager")
     return variant
 
 

@@ -3,7 +3,7 @@
 Weights are packed by `axion.kernels.pack`; activations are fp32, and so is the cache with fp32 weights.
 
 Shape suffixes: T tokens, L passes through layers with routed experts, K experts per token, A alternatives, V
-vocabulary.
+vocabulary, P passes through all layers, H heads, E experts.
 """
 
 from __future__ import annotations
@@ -144,6 +144,27 @@ class NativeDecoder:
         if not self._library.axion_decoder_read(self._state, tokens_T.ctypes.data, len(tokens_T)):
             raise MemoryError("not enough memory to read the tokens")
         self.length += len(tokens_T)
+
+    def read_watched(self, token: int) -> tuple[np.ndarray, np.ndarray]:
+        """Reads one token; returns its attention weights and its affinities to all experts.
+
+        Returns:
+            [P, H, T]: the weight of each token read so far, the new one last, in each pass and head; and [L, E].
+
+        Raises:
+            AxionError: as `read`.
+        """
+        self._as_array([token])  # before the memory is sized by the position
+        config, rows = self.config, self._experts_T2LK.shape[2]
+        attention_PHT = np.empty((config.depth(), config.num_attention_heads, self.length + 1), np.float32)
+        affinities_LE = np.empty((rows, config.n_routed_experts), np.float32)
+        watch = self._library.axion_decoder_watch
+        watch(self._state, self.length, attention_PHT.ctypes.data, affinities_LE.ctypes.data)
+        try:
+            self.read([token])
+        finally:
+            watch(self._state, -1, None, None)
+        return attention_PHT, affinities_LE
 
     def score(self, ids: Sequence[int]) -> np.ndarray:
         """Reads tokens; returns the log probability [T − 1], in nats, of each but the first after those before it.
@@ -290,9 +311,13 @@ class NativeDecoder:
         """
         import torch  # generation does without
 
+        return torch.from_numpy(self.logits_array())
+
+    def logits_array(self) -> np.ndarray:
+        """As `logits`, without PyTorch."""
         self._check_started()
-        logits_V = torch.empty(self.config.vocab_size)
-        self._library.axion_decoder_logits(self._state, logits_V.data_ptr())
+        logits_V = np.empty(self.config.vocab_size, np.float32)
+        self._library.axion_decoder_logits(self._state, logits_V.ctypes.data)
         return logits_V
 
     def _check_started(self) -> None:
@@ -416,6 +441,7 @@ def _declare(loaded: ctypes.CDLL) -> ctypes.CDLL:
         "axion_decoder_sampling": (None, [pointer, pointer]),
         "axion_decoder_read": (integer, [pointer, pointer, integer]),
         "axion_decoder_score": (integer, [pointer, pointer, integer, pointer, pointer]),
+        "axion_decoder_watch": (None, [pointer, integer, pointer, pointer]),
         "axion_decoder_rewind": (None, [pointer, integer]),
         "axion_decoder_choose": (integer, [pointer, ctypes.c_double]),
         "axion_decoder_step": (integer, [pointer, ctypes.c_double, integer]),

@@ -144,6 +144,11 @@ int axion_decoder_score(State* state, const int32_t* tokens, int count, float* l
   }
 }
 
+// What to keep of the token at `position` when it is read; −1 watches none. The pointers must stay valid until then.
+void axion_decoder_watch(State* state, int position, float* attention_PHT, float* affinities_LE) {
+  state->traces.watch = {position, attention_PHT, affinities_LE};
+}
+
 // Truncates to the first `length` tokens.
 void axion_decoder_rewind(State* state, int length) { state->rewind(length); }
 

@@ -90,6 +90,14 @@ inline int trace_rows(const std::vector<Pass>& passes) {
   return rows;
 }
 
+// A token that is looked at more closely while it is read: where its attention weights go, [passes, kHeads, position + 1],
+// and its affinities to all experts, [L, kExperts].
+struct Watch {
+  int position = -1;  // of no token
+  float* attention_PHT = nullptr;
+  float* affinities_LE = nullptr;
+};
+
 // Arrays with a row for each position, [2, L, K], where L counts the passes through layers with experts: experts and
 // displaced experts in one, gates and affinities in the other.
 struct Traces {
@@ -97,12 +105,15 @@ struct Traces {
   float* weights_T2LK;
   int rows;
   int chosen;  // K
+  Watch watch{};
 
   Trace at(int position, int row) const {
     const size_t half = static_cast<size_t>(rows) * chosen;
     const size_t first = 2 * half * position + static_cast<size_t>(row) * chosen;
     const size_t second = first + half;
-    return {experts_T2LK + first, weights_T2LK + first, weights_T2LK + second, experts_T2LK + second, chosen};
+    float* affinities_E = position == watch.position ? watch.affinities_LE + row * kExperts : nullptr;
+    int32_t* displaced_K = experts_T2LK + second;
+    return {experts_T2LK + first, weights_T2LK + first, weights_T2LK + second, displaced_K, chosen, affinities_E};
   }
 };
 
@@ -198,6 +209,20 @@ struct State {
   LayerCache pass_cache(int pass) const { return {cache.data() + pass * pass_size, cos_TP, sin_TP, score_row}; }
   float* thread_scores(int thread) const { return scores.data() + static_cast<size_t>(thread) * kHeads * score_row; }
 };
+
+// Keeps the attention weights of heads `begin` to `end` at a watched position. `scores` is what `attend` leaves: a row for
+// each head, not divided by its sum.
+inline void keep_attention(const State& state, int position, int pass, int begin, int end, const float* scores) {
+  const Watch& watch = state.traces.watch;
+  if (position != watch.position) return;
+  for (int head = begin; head < end; ++head) {
+    const float* weights_T = scores + static_cast<size_t>(head) * state.score_row;
+    float total = 0;
+    for (int t = 0; t <= position; ++t) total += weights_T[t];
+    float* kept_T = watch.attention_PHT + (static_cast<size_t>(pass) * kHeads + head) * (position + 1);
+    for (int t = 0; t <= position; ++t) kept_T[t] = weights_T[t] / total;
+  }
+}
 
 // Makes room for reading several tokens at once.
 inline void need_rows(State& state) {

@@ -125,6 +125,7 @@ inline void read_rows_attention(const Attention& attention, int pass, Crew crew,
     attention.attend(places[row].state->pass_cache(pass), places[row].position, 0, kHeads, own.query + row * kQueryRow,
                      scores, own.context + row * kContextRow);
     places[row].state->scale_heads(pass, 0, kHeads, own.context + row * kContextRow);
+    keep_attention(*places[row].state, places[row].position, pass, 0, kHeads, scores);
   }
   multiply_rows(attention.output, count, own.context, kContextRow, own.hidden, kHiddenRow, true);
   normalise_rows(own, count);

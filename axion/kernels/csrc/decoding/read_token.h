@@ -49,6 +49,7 @@ inline void read_token_attention(State& state, Crew crew, const Attention& atten
   attention.attend(cache, state.length, crew.first(kHeads), crew.last(kHeads), state.query, state.thread_scores(0),
                    state.context);
   state.scale_heads(pass, crew.first(kHeads), crew.last(kHeads), state.context);
+  keep_attention(state, state.length, pass, crew.first(kHeads), crew.last(kHeads), state.thread_scores(0));
   crew.wait();
   multiply_share(crew, attention.output, state.context, state.hidden, true);
   crew.wait();

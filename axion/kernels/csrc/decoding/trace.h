@@ -18,6 +18,7 @@ struct Trace {
   float* affinities_K;
   int32_t* displaced_K;
   int chosen;  // K
+  float* affinities_E = nullptr;  // where those of all experts go, for a watched token
 };
 
 constexpr float kNoBias_E[kExperts] = {};
@@ -29,6 +30,7 @@ inline void route(const float* logits_E, const Rule& rule, const Trace& trace) {
   int32_t chosen_K[kExperts], unbiased_K[kExperts];
   int32_t *const chosen_end = chosen_K + trace.chosen, *const unbiased_end = unbiased_K + trace.chosen;
   affinities(logits_E, affinities_E);
+  if (trace.affinities_E) std::copy(affinities_E, affinities_E + kExperts, trace.affinities_E);
   choose(affinities_E, rule.bias_E, chosen_K, trace.chosen);
   choose(affinities_E, kNoBias_E, unbiased_K, trace.chosen);
 
