@@ -25,7 +25,9 @@ def test_an_inspection_agrees_with_the_stream(release, backend):
         ):
             assert affinities_E[experts_K] == pytest.approx(affinities_K, abs=1e-5)
         assert (found.logits_before_V is None) == (step.position == 0)
-    chances_V = np.exp(found.logits_before_V - np.logaddexp.reduce(found.logits_before_V))
+    before_V = found.logits_before_V
+    assert before_V is not None
+    chances_V = np.exp(before_V - np.logaddexp.reduce(before_V))
     assert chances_V[steps[-1].token_id] == pytest.approx(steps[-1].probability, rel=1e-3)
 
 
