@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,7 +24,14 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 
 SHARED_FIXTURES = ("server", "browser", "measured_run")
 """Fixtures of the session that take seconds to make: all tests of one of them run on one worker."""
-LONGEST_GROUPS = (*SHARED_FIXTURES, "tests/publish/", "tests/training/", "tests/kernels/", "tests/playground/")
+LONGEST_GROUPS = (
+    "tests/benchmarks/test_performance.py",
+    "tests/kernels/test_build.py",
+    "tests/evaluation/test_scaling.py",
+    "tests/publish/space/",
+    *SHARED_FIXTURES,
+    *("tests/publish/", "tests/training/", "tests/kernels/", "tests/playground/"),
+)
 """Groups of tests, by the start of their name, in the order in which they are given out."""
 
 TINY = {
@@ -116,24 +124,44 @@ def gsm8k() -> Path:
 
 @pytest.fixture(scope="session")
 def make_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Creates an environment with other versions of some libraries, the rest as in this one; returns its python."""
+    """Creates an environment with other versions of some libraries, the rest as in this one; returns its python.
+
+    Tests that ask for the same versions share it, also those of other workers. None may install anything else there.
+    """
+    from axion.files import locked
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
 
     def make(*requirements: str) -> str:
-        folder = tmp_path_factory.mktemp("environment")
-        python = folder / "bin" / "python"
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        # Through a path file, which ranks below the new environment's own packages. pip takes what it finds there for
-        # installed, so it does not download torch again.
-        (packages,) = folder.glob("lib/python*/site-packages")
-        (packages / "rest.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--upgrade", *requirements]
-        installed = subprocess.run(install, capture_output=True, text=True)
-        assert "ResolutionImpossible" not in installed.stderr, installed.stderr
-        if installed.returncode != 0:
-            pytest.skip(f"{' '.join(requirements)} can't be installed here: {installed.stderr.strip()[-200:]}")
-        return str(python)
+        folder = shared / f"environment-{hashlib.sha256(' '.join(requirements).encode()).hexdigest()[:12]}"
+        folder.mkdir(exist_ok=True)
+        outcome = folder / "outcome.txt"
+        with locked(folder):
+            if not outcome.exists():
+                outcome.write_text(_install(folder, requirements), encoding="utf-8")
+        if problem := outcome.read_text(encoding="utf-8"):
+            pytest.skip(f"{' '.join(requirements)} can't be installed here: {problem}")
+        return str(folder / "bin" / "python")
 
     return make
+
+
+def _install(folder: Path, requirements: Sequence[str]) -> str:
+    """Makes the environment; returns "", or why the libraries can't be installed."""
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", folder], check=True
+    )  # this environment's pip will do
+    # Through a path file, which ranks below the new environment's own packages. pip takes what it finds there for
+    # installed, so it does not download torch again.
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "rest.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python"]
+    install = [*pip, "install", "--quiet", "--no-compile", "--upgrade", *requirements]
+    installed = subprocess.run(install, capture_output=True, text=True)
+    assert "ResolutionImpossible" not in installed.stderr, installed.stderr
+    return installed.stderr.strip()[-200:] if installed.returncode else ""
 
 
 @pytest.fixture(scope="session")

@@ -415,7 +415,7 @@ def test_without_a_compiler_the_report_says_so(monkeypatch):
     """For the kernels and the limits there is a line instead of a figure."""
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("AXION_KERNELS", os.devnull)
-    tiny = Effort(**{**vars(QUICK), "rounds": 1, "seconds": 0.0, "window": 16, "batch": 1})
+    tiny = Effort(**{**vars(QUICK), "rounds": 1, "seconds": 0.0, "window": 16, "batch": 1, "contexts": ()})
     found = growth.measure(tiny, say)
     assert found["limits"] is None
     assert {row["name"] for row in found["figures"]} == {"axion-torch"}

@@ -131,6 +131,6 @@ def test_speed_is_measured_beside_v0_1(gsm8k, tmp_path, monkeypatch):
     monkeypatch.setattr(quality, "SECONDS", 0.05)
     results = tmp_path / "results.json"
     data = ["--data", str(gsm8k.parent), "--results", str(results)]
-    assert main(["--speed", "--only", "no-shared,mtp", *data]) == 0
+    assert main(["--speed", "--only", "mtp", *data]) == 0
     (speeds,) = json.loads(results.read_text())["speeds"].values()
-    assert speeds["variations"].keys() == {"v0.1", "no-shared", "mtp"} and speeds["variations"]["v0.1"]["ratios"] == [1]
+    assert speeds["variations"].keys() == {"v0.1", "mtp"} and speeds["variations"]["v0.1"]["ratios"] == [1]

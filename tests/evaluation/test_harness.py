@@ -17,7 +17,7 @@ from axion.evaluation.harness import write_tasks
 from axion.evaluation.subject import Subject
 from axion.release import open_release
 
-LM_EVAL = "lm_eval==0.4.13"
+LM_EVAL = "lm_eval[api]==0.4.13"
 BLIMP = {"good": "The {} boys {} sing.", "bad": "The {} boys {} sings."}
 SCIENCE = ("Which of these is a {}?", ("a stone", "the sun that shines", "water", "grass and a {}"))
 

@@ -17,6 +17,7 @@ from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import load_recipe
 from axion.release import open_release
 from publish.check.lint import lint
+from publish.hub.verify import verify_release
 from publish.manifest import EXPERT_LOAD, files_in
 from publish.markdown import python_snippets
 from publish.release import exports
@@ -101,6 +102,12 @@ def test_a_release_of_every_family_is_complete_and_can_be_written_again(releases
     )
     body = card.split("---\n", 2)[2]
     assert BLOCKS.sub("", body).strip("\n") == "" and "\n\n\n" not in body
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", SHAPES)
+def test_a_release_of_every_family_loads_in_a_clean_process(releases, family):
+    assert "the card's snippets run" in verify_release(releases[family])
 
 
 @pytest.mark.parametrize("family", SHAPES)
