@@ -50,3 +50,8 @@ def digest(source: Source) -> str:
 def texts(folder: Path, name: str) -> list[str]:
     """The documents of train.txt or validation.txt."""
     return (folder / name).read_text(encoding="utf-8").split("\n<eos>\n")[:-1]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The prepared files. The tokenizer's differ where merges are equally frequent."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -57,11 +58,15 @@ def folder(request) -> Path:
     return RELEASES / request.param
 
 
-def test_logits_and_text_match_this_version(folder, python, tmp_path):
-    (tmp_path / "theirs").mkdir()
-    (tmp_path / "ours").mkdir()
-    theirs = verify.run_clean(folder, tmp_path / "theirs", python)
-    ours = verify.run_clean(folder, tmp_path / "ours")
+@pytest.fixture(scope="module")
+def compute_here(tmp_path_factory):
+    """A function: what a clean process of this environment computes with a release, once for each release."""
+    return cache(lambda folder: verify.run_clean(folder, tmp_path_factory.mktemp("ours")))
+
+
+@pytest.mark.parametrize("version", ["oldest", "newest"], indirect=True)
+def test_logits_and_text_match_this_version(folder, python, compute_here, tmp_path):
+    theirs, ours = verify.run_clean(folder, tmp_path, python), compute_here(folder)
     assert torch.equal(theirs["input_ids"], ours["input_ids"])
     torch.testing.assert_close(theirs["logits"], ours["logits"], rtol=0, atol=1e-6)
     assert torch.equal(theirs["generated"], ours["generated"])
