@@ -434,8 +434,10 @@ def _declare(loaded: ctypes.CDLL) -> ctypes.CDLL:
     """Declares the argument and result types of the C functions."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     types = {
-        "axion_decoder_weights_size": (ctypes.c_int64, []),
-        "axion_decoder_pack": (integer, [pointer, pointer, pointer, integer]),
+        "axion_decoder_weights_new": (pointer, [integer]),
+        "axion_decoder_weights_free": (None, [pointer]),
+        "axion_decoder_parts": (integer, [pointer]),
+        "axion_decoder_pack": (integer, [pointer, integer, pointer, pointer, integer]),
         "axion_decoder_new": (pointer, [pointer, *[integer] * 3, *[pointer] * 6]),
         "axion_decoder_free": (None, [pointer]),
         "axion_decoder_sampling": (None, [pointer, pointer]),

@@ -5,8 +5,13 @@ Constants that Python and C++ share are defined here and nowhere else.
 
 from __future__ import annotations
 
+import math
+
 from axion.errors import AxionError
 from axion.model.shape_axion import LATENT_NORM_EPS, AxionShape, softmax_scale
+
+LOG2_E = math.log2(math.e)
+"""Part of the decoder's scale of queries, because the kernels turn scores into probabilities by powers of two."""
 
 ALTERNATIVES = 5
 """How many of the likeliest next tokens a draw reports, at most."""
@@ -60,14 +65,15 @@ def kept_rank(config: AxionShape) -> int:
     return config.projection_rank if factors < full else 0
 
 
-def dimensions_header(config: AxionShape, weights: str = "fp32") -> str:
-    """The text of dimensions.h for a model, and for decoding with one of the kinds of WEIGHT_BITS.
+def dimensions(config: AxionShape) -> dict[str, int | bool | float]:
+    """The dimensions of a model by name.
 
     With grouped queries a head is all rotary, `kNope` and the sizes of the latents are 0, and its queries, keys and
     values are `kHeadDim` wide.
     """
     grouped = config.attention == "gqa"
-    sizes = {
+    scale = config.head_dim**-0.5 if grouped else softmax_scale(config)
+    return {
         "kVocabulary": config.vocab_size,
         "kHidden": config.hidden_size,
         "kLayers": config.num_hidden_layers,
@@ -78,7 +84,6 @@ def dimensions_header(config: AxionShape, weights: str = "fp32") -> str:
         "kPredictionLayers": config.num_nextn_predict_layers,  # of multi-token prediction
         "kProjectionRank": config.projection_rank or 0,  # 0: full matrices
         "kKeptRank": kept_rank(config),
-        "kWeightBits": WEIGHT_BITS[weights],
         "kHeads": config.num_attention_heads,
         "kKeyValueHeads": config.num_key_value_heads,
         "kHeadDim": config.qk_head_dim,  # of a query and a key
@@ -93,25 +98,60 @@ def dimensions_header(config: AxionShape, weights: str = "fp32") -> str:
         "kSharedWidth": config.moe_intermediate_size * config.n_shared_experts,
         "kGroups": config.n_group,
         "kTopGroups": config.topk_group,
-        "kAlternatives": min(ALTERNATIVES, config.vocab_size),
-        "kRowsAtOnce": ROWS_AT_ONCE,
-        "kNewtonSchulzSteps": NEWTON_SCHULZ_STEPS,
-    }
-    switches = {
         "kGroupedQuery": grouped,
         "kNormalise": config.norm_topk_prob,
         "kInterleave": config.rope_interleave,
         "kAbsorbKeys": absorbs_keys(config),
         "kAbsorbValues": absorbs_values(config),
+        "kRoutedScale": float(config.routed_scaling_factor),
+        "kSoftmaxScale": float(scale),
+        "kQueryScale": scale * LOG2_E,  # of the decoder
+        "kNormEpsilon": float(config.rms_norm_eps),
     }
-    numbers = {
-        "kRoutedScale": config.routed_scaling_factor,
-        "kSoftmaxScale": config.head_dim**-0.5 if grouped else softmax_scale(config),
-        "kNormEpsilon": config.rms_norm_eps,
+
+
+def constants(weights: str, alternatives: int = ALTERNATIVES) -> dict[str, int | float]:
+    """What is the same for every model, by name; for decoding with one of the kinds of WEIGHT_BITS."""
+    return {
+        "kWeightBits": WEIGHT_BITS[weights],
+        "kAlternatives": alternatives,
+        "kRowsAtOnce": ROWS_AT_ONCE,
+        "kNewtonSchulzSteps": NEWTON_SCHULZ_STEPS,
         "kLatentEpsilon": LATENT_NORM_EPS,
         **{f"kNewtonSchulz{name}": value for name, value in zip("ABC", NEWTON_SCHULZ, strict=True)},
     }
-    lines = [f"constexpr int {name} = {value};" for name, value in sizes.items()]
-    lines += [f"constexpr bool {name} = {str(bool(value)).lower()};" for name, value in switches.items()]
-    lines += [f"constexpr float {name} = {float(value)!r};" for name, value in numbers.items()]
-    return "\n".join(["// Written by axion/kernels/dimensions.py for one model.", "#pragma once", *lines, ""])
+
+
+def dimensions_header(config: AxionShape, weights: str = "fp32") -> str:
+    """The text of dimensions.h for a model, and for decoding with one of the kinds of WEIGHT_BITS."""
+    lines = map(_constant, *zip(*dimensions(config).items(), strict=True))
+    return _header("for one model", [*lines, *_constant_lines(weights, min(ALTERNATIVES, config.vocab_size))])
+
+
+def variables_header(weights: str = "fp32") -> str:
+    """The text of dimensions.h for the decoder of all models, whose dimensions are set where it runs.
+
+    A model needs a vocabulary of at least ALTERNATIVES tokens there.
+    """
+    names = dimensions(AxionShape())
+    lines = [f"inline {_kind(name, value)} {name} = 0;" for name, value in names.items()]
+    listed = " ".join(f"V({name})" for name in names)
+    return _header("for all models", [*lines, f"#define AXION_DIMENSIONS(V) {listed}", *_constant_lines(weights)])
+
+
+def _constant_lines(weights: str, alternatives: int = ALTERNATIVES) -> list[str]:
+    return [_constant(name, value) for name, value in constants(weights, alternatives).items()]
+
+
+def _constant(name: str, value: int | bool | float) -> str:
+    shown = str(value).lower() if isinstance(value, bool) else repr(value)
+    return f"inline constexpr {_kind(name, value)} {name} = {shown};"
+
+
+def _kind(name: str, value: int | bool | float) -> str:
+    """The C++ type. The scale of the queries is multiplied with weights in fp64."""
+    return "double" if name == "kQueryScale" else type(value).__name__
+
+
+def _header(purpose: str, lines: list[str]) -> str:
+    return "\n".join([f"// Written by axion/kernels/dimensions.py {purpose}.", "#pragma once", *lines, ""])

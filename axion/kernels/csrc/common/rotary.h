@@ -12,10 +12,10 @@ namespace axion {
 
 template <bool kBack = false>
 inline void rotate(float* part, const float* cos, const float* sin) {
-  constexpr int kPairs = kRope / 2;
-  for (int pair = 0; pair < kPairs; ++pair) {
+  const int pairs = kRope / 2;
+  for (int pair = 0; pair < pairs; ++pair) {
     float& first = part[kInterleave ? 2 * pair : pair];
-    float& second = part[kInterleave ? 2 * pair + 1 : pair + kPairs];
+    float& second = part[kInterleave ? 2 * pair + 1 : pair + pairs];
     const float a = first, b = second, s = kBack ? -sin[pair] : sin[pair];
     first = a * cos[pair] - b * s;
     second = b * cos[pair] + a * s;

@@ -1,17 +1,19 @@
 // Routing: which experts read a token, and their weights (DeepSeek-V3 report, equations 12 to 16).
 //
-//   s_e = σ(W_router·n)_e       chosen: the kChosen (tampered with: another number of) largest s_e + bias_e, in the kTopGroups best groups
+//   s_e = σ(W_router·n)_e       chosen: the kChosen largest s_e + bias_e, in the kTopGroups best groups
+//                               (another number where a model is tampered with)
 //   w_e = kRoutedScale · s_e / Σ_chosen s          (kNormalise; otherwise kRoutedScale · s_e)
 //
 // A group's score is the sum of its two largest s_e + bias_e. Ties go to the lower index.
 #pragma once
 
 #include "dimensions.h"
+#include "size.h"
 #include "vector.h"
 
 namespace axion {
 
-constexpr int kExpertsRow = padded(kExperts);
+inline constexpr Size kExpertsRow{[] { return padded(kExperts); }};
 
 // Affinities [kExpertsRow] of one token from its logits [kExpertsRow].
 inline void affinities(const float* logits_E, float* scores_E) {
@@ -20,11 +22,11 @@ inline void affinities(const float* logits_E, float* scores_E) {
 
 // Gives experts outside the best groups a score that is never chosen.
 inline void close_groups(float* corrected_E) {
-  constexpr int kSize = kExperts / kGroups;
-  float group_scores[kGroups];
+  const int size = kExperts / kGroups;
+  Local<float, kGroups> group_scores;
   for (int g = 0; g < kGroups; ++g) {
     float best = -1e30f, second = -1e30f;
-    for (int e = g * kSize; e < (g + 1) * kSize; ++e) {
+    for (int e = g * size; e < (g + 1) * size; ++e) {
       const float score = corrected_E[e];
       if (score > best) {
         second = best;
@@ -39,15 +41,15 @@ inline void close_groups(float* corrected_E) {
     int worst = 0;
     for (int g = 1; g < kGroups; ++g) worst = group_scores[g] <= group_scores[worst] ? g : worst;
     group_scores[worst] = 1e30f;
-    for (int e = worst * kSize; e < (worst + 1) * kSize; ++e) corrected_E[e] = -1e30f;
+    for (int e = worst * size; e < (worst + 1) * size; ++e) corrected_E[e] = -1e30f;
   }
 }
 
 // The experts of one token in descending order of corrected affinity.
 inline void choose(const float* scores_E, const float* bias_E, int32_t* experts_K, int chosen = kChosen) {
-  float corrected_E[kExperts];
+  Local<float, kExperts> corrected_E;
   for (int e = 0; e < kExperts; ++e) corrected_E[e] = scores_E[e] + bias_E[e];
-  if constexpr (kTopGroups < kGroups) close_groups(corrected_E);
+  if (kTopGroups < kGroups) close_groups(corrected_E);
   for (int k = 0; k < chosen; ++k) {
     int best = 0;
     for (int e = 1; e < kExperts; ++e) best = corrected_E[e] > corrected_E[best] ? e : best;

@@ -20,13 +20,13 @@ constexpr int kValuesAtOnce = 4;
 constexpr int kTilesAtOnce = 2;  // the cache has whole pairs of tiles
 
 // Which rows of a tile are the key and which the value; they may overlap. With bf16 all numbers are even.
-template <class Cached, int Rows, int Keys, int FirstValue, int Values>
+template <class Cached, const auto& kRows, const auto& kKeys, const auto& kFirstValue, const auto& kValues>
 struct Tile {
   using Number = Cached;
-  static constexpr int kSize = Rows * kLanes;
-  static constexpr int kKeys = Keys;
-  static constexpr int kFirstValue = FirstValue;
-  static constexpr int kValues = Values;
+  static int size() { return kRows * kLanes; }
+  static int keys() { return kKeys; }
+  static int first_value() { return kFirstValue; }
+  static int values() { return kValues; }
 };
 
 // The cache of one pass through a layer, seen with the rotary angles of all positions.
@@ -45,7 +45,7 @@ constexpr int kTogether = std::is_same_v<Number, float> ? 1 : 2;
 template <class Tile>
 inline void store_rows(typename Tile::Number* cache, int position, int first, const float* rows, int count) {
   constexpr int kPair = kTogether<typename Tile::Number>;
-  auto* to = cache + position / kLanes * Tile::kSize + position % kLanes * kPair;
+  auto* to = cache + position / kLanes * Tile::size() + position % kLanes * kPair;
   for (int row = 0; row < count; ++row) {
     put(to[(first + row) / kPair * kPair * kLanes + (first + row) % kPair], rows[row]);
   }
@@ -80,8 +80,8 @@ inline void keep_sums(const Vector (&sums)[Heads][kValuesAtOnce], const float* i
     }
     const Vector totals = sums_of(together);
     for (int head = group; head < Heads && head < group + kHeadsInVector; ++head) {
-      for (int v = 0; v < kValuesAtOnce && first + v < Tile::kValues; ++v) {
-        context_HV[head * Tile::kValues + first + v] = totals[(head - group) * kValuesAtOnce + v] * inverse[head];
+      for (int v = 0; v < kValuesAtOnce && first + v < Tile::values(); ++v) {
+        context_HV[head * Tile::values() + first + v] = totals[(head - group) * kValuesAtOnce + v] * inverse[head];
       }
     }
   }
@@ -92,17 +92,17 @@ template <class Tile, int Heads, int Tiles>
 inline void score_tiles(const float* queries_HC, const typename Tile::Number* cache, int tile, float* scores_HT,
                         int row) {
   constexpr int kRows = kTogether<typename Tile::Number>;
-  const auto* numbers = cache + tile * Tile::kSize;
+  const auto* numbers = cache + tile * Tile::size();
   Vector scores[Tiles][Heads] = {};
-  for (int c = 0; c < Tile::kKeys; c += kRows) {
+  for (int c = 0; c < Tile::keys(); c += kRows) {
     Vector keys[Tiles][kRows];
 #pragma GCC unroll 4
-    for (int t = 0; t < Tiles; ++t) load_rows(numbers + t * Tile::kSize, c, keys[t]);
+    for (int t = 0; t < Tiles; ++t) load_rows(numbers + t * Tile::size(), c, keys[t]);
 #pragma GCC unroll 2
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
       for (int head = 0; head < Heads; ++head) {
-        const float query = queries_HC[head * Tile::kKeys + c + r];
+        const float query = queries_HC[head * Tile::keys() + c + r];
 #pragma GCC unroll 4
         for (int t = 0; t < Tiles; ++t) scores[t][head] += query * keys[t][r];
       }
@@ -164,12 +164,12 @@ void attend_heads(const float* queries_HC, const typename Tile::Number* cache, i
   float inverse[Heads];
   exponentiate<Heads>(scores_HT, row, position, inverse);
 
-  for (int first = 0; first < Tile::kValues; first += kValuesAtOnce) {
+  for (int first = 0; first < Tile::values(); first += kValuesAtOnce) {
     Vector sums[Heads][kValuesAtOnce] = {};
     for (int tile = 0; tile < tiles; ++tile) {
       // This may read past the value, into the tile's other rows or the next tile; keep_sums drops the result.
       Vector values[kValuesAtOnce];
-      load_rows(cache + tile * Tile::kSize, Tile::kFirstValue + first, values);
+      load_rows(cache + tile * Tile::size(), Tile::first_value() + first, values);
 #pragma GCC unroll 4
       for (int head = 0; head < Heads; ++head) {
         const Vector weights = load(scores_HT + head * row + tile * kLanes);
@@ -186,8 +186,8 @@ template <class Tile>
 inline void attend_cached(const float* queries_HC, const typename Tile::Number* cache, int position, int count,
                           float* scores_HT, int row, float* context_HV) {
   auto attend = [&](auto heads, int head) {
-    attend_heads<Tile, heads.value>(queries_HC + head * Tile::kKeys, cache, position, scores_HT + head * row, row,
-                                    context_HV + head * Tile::kValues);
+    attend_heads<Tile, heads.value>(queries_HC + head * Tile::keys(), cache, position, scores_HT + head * row, row,
+                                    context_HV + head * Tile::values());
   };
   int head = 0;
   for (; head + kHeadsAtOnce <= count; head += kHeadsAtOnce) {

@@ -1,7 +1,9 @@
 // The threads that work together, seen from one of them.
 #pragma once
 
+#if defined(_OPENMP)
 #include <omp.h>
+#endif
 
 namespace axion::decoding {
 
@@ -22,9 +24,14 @@ struct Crew {
 
 template <class Work>
 inline void with_crew(int threads, Work work) {
-  if (threads == 1) return work(Crew{});
+#if defined(_OPENMP)
+  if (threads > 1) {
 #pragma omp parallel num_threads(threads)
-  work(Crew{omp_get_thread_num(), omp_get_num_threads()});
+    work(Crew{omp_get_thread_num(), omp_get_num_threads()});
+    return;
+  }
+#endif
+  work(Crew{});
 }
 
 }  // namespace axion::decoding

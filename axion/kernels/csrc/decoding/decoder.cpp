@@ -8,6 +8,7 @@
 
 #include "decoder_state.h"
 #include "draw.h"
+#include "pack.h"
 #include "prediction.h"
 #include "read_rows.h"
 #include "read_token.h"
@@ -46,7 +47,7 @@ template <class Number>
 int verify(State& state, const Weights<Number>& weights, const int32_t* draft, int count, const double* uniforms,
            Drawn* drawn) {
   const int start = state.length;
-  const Floats after(static_cast<size_t>(count) * kPaddedVocabulary);  // logits after each drafted token
+  const Floats after(static_cast<int64_t>(count) * kPaddedVocabulary);  // logits after each drafted token
   with_crew(state.threads, [&](Crew crew) { find_next_logits(state, weights, crew); });
   read_prompt(state, weights, draft, count, true);
   with_crew(state.threads, [&](Crew crew) { find_logits(state, weights, crew, start, count, after.data()); });
@@ -60,7 +61,7 @@ int verify(State& state, const Weights<Number>& weights, const int32_t* draft, i
     state.append(token);
     logits = after.data() + static_cast<size_t>(kept++) * kPaddedVocabulary;
   }
-  if (kept > 0) std::copy(logits, logits + kPaddedVocabulary, state.logits);
+  if (kept > 0) std::copy(logits, logits + kPaddedVocabulary, state.logits.data());
   state.logits_ready = true;
   return kept;
 }
@@ -72,7 +73,7 @@ void score(State& state, const Weights<Number>& weights, const int32_t* tokens, 
            Drawn* drawn) {
   const int start = state.length;
   read_prompt(state, weights, tokens, count, true);
-  const Floats logits(static_cast<size_t>(std::min(count, kRowsAtOnce)) * kPaddedVocabulary);
+  const Floats logits(static_cast<int64_t>(std::min(count, kRowsAtOnce)) * kPaddedVocabulary);
   with_crew(state.threads, [&](Crew crew) {
     for (int first = 0; first < count - 1; first += kRowsAtOnce) {
       const int rows = std::min(count - 1 - first, kRowsAtOnce);
@@ -98,11 +99,40 @@ using namespace axion::decoding;
 
 extern "C" {
 
-int64_t axion_decoder_weights_size() { return sizeof(Weights<Stored>); }
+#if defined(AXION_ANY_MODEL)
 
-// Fills `weights`, which is 64-byte aligned. Returns 0 if the matrices do not have this model's sizes.
-int axion_decoder_pack(Weights<Stored>* weights, const float* const* matrices, const int64_t* sizes, int count) {
-  return fill(*weights, Dense(matrices, sizes, count));
+// The names of all dimensions, each after a space.
+const char* axion_decoder_dimension_names() {
+#define AXION_NAME(name) " " #name
+  return AXION_DIMENSIONS(AXION_NAME);
+}
+
+// Sets the dimensions, in the order of their names. All that is made before is of no use afterwards.
+void axion_decoder_set_dimensions(const double* values) {
+#define AXION_SET(name) name = static_cast<decltype(name)>(*values++);
+  AXION_DIMENSIONS(AXION_SET)
+}
+
+#endif
+
+// Memory for a model's weights, with or without its layer of multi-token prediction. Null if there is not enough.
+Weights<Stored>* axion_decoder_weights_new(int with_prediction) {
+  try {
+    return new Weights<Stored>(with_prediction != 0);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+void axion_decoder_weights_free(Weights<Stored>* weights) { delete weights; }
+
+// How many parts axion_decoder_pack fills.
+int axion_decoder_parts(const Weights<Stored>* weights) { return part_count(*weights); }
+
+// Fills a part from its tensors, which pack.h describes. Returns 0 if they do not have this model's sizes.
+int axion_decoder_pack(Weights<Stored>* weights, int part, const float* const* tensors, const int64_t* sizes,
+                       int count) {
+  return pack_part(*weights, part, Tensors(tensors, sizes, count));
 }
 
 // All pointers must stay valid until axion_decoder_free. `tampering` is null where the model is read as it is. Returns
@@ -194,7 +224,7 @@ int axion_decoder_verify(State* state, const int32_t* draft, int count, const do
 // The logits [kVocabulary] of the next token.
 void axion_decoder_logits(State* state, float* logits_V) {
   with_crew(state->threads, [&](Crew crew) { find_next_logits(*state, state->weights, crew); });
-  std::copy(state->logits, state->logits + kVocabulary, logits_V);
+  std::copy(state->logits.data(), state->logits + kVocabulary, logits_V);
 }
 
 }  // extern "C"

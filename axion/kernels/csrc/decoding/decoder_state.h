@@ -1,50 +1,20 @@
 // The state of one text: its cache, its activations, and where results go.
 #pragma once
 
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <vector>
 
 #include "decoder_weights.h"
 #include "dimensions.h"
+#include "floats.h"
 #include "sampling.h"
 #include "trace.h"
 
 namespace axion::decoding {
 
-constexpr int kWidestExpert = kExpertWidth > kSharedWidth ? kExpertWidth : kSharedWidth;
-constexpr int kWidest = kDenseLayers > 0 && (kMixtures == 0 || kDenseWidth > kWidestExpert) ? kDenseWidth : kWidestExpert;
-
-// Distance from one token's row to the next, in floats.
-using Sizes = Attention<Stored>;
-constexpr int kHiddenRow = room(kHidden);
-constexpr int kJoinedRow = room(2 * kHidden);
-constexpr int kCompressedRow = room(Sizes::kCompressed);
-constexpr int kQueryInputRow = room(Sizes::kQueryInput);
-constexpr int kQueryRow = room(kHeads * Sizes::kQueryHead);
-constexpr int kContextRow = room(kHeads * Sizes::kContextHead);
-constexpr int kRouterRow = room(kExperts);
-constexpr int kWidestRow = room(kWidest);
-
-// Zero-initialised floats, aligned to cache lines. The system provides memory only for the pages that are touched.
-class Floats {
- public:
-  explicit Floats(size_t count) : all_(static_cast<float*>(std::calloc(count + 16, sizeof(float)))) {
-    if (!all_) throw std::bad_alloc();
-  }
-  float* data() const { return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(all_.get()) + 63) / 64 * 64); }
-
- private:
-  struct Free {
-    void operator()(float* numbers) const { std::free(numbers); }
-  };
-  std::unique_ptr<float, Free> all_;
-};
-
 // One thread's activations while several tokens are read; allocated when a prompt is first read.
 struct Rows {
-  Floats all{static_cast<size_t>(kRowsAtOnce) *
+  Floats all{static_cast<int64_t>(kRowsAtOnce) *
              (5 * kHiddenRow + kCompressedRow + kQueryInputRow + kQueryRow + kContextRow + kRouterRow + 2 * kWidestRow +
               kPredictionLayers * kJoinedRow)};
   float* hidden = all.data();
@@ -140,26 +110,25 @@ struct State {
   std::vector<int32_t> tokens_T = std::vector<int32_t>(positions);
   std::vector<int32_t> seen_V = std::vector<int32_t>(kVocabulary);  // how often each token was read
   // The last layer's output at each position, from which the next token's logits follow after any rewind.
-  Floats outputs_TD{static_cast<size_t>(positions) * kHiddenRow};
+  Floats outputs_TD{static_cast<int64_t>(positions) * kHiddenRow};
   std::vector<char> finished_T = std::vector<char>(positions);  // whether it has its feed-forward part; see read_rows.h
   int score_row = (positions + kTilesAtOnce * kLanes - 1) / (kTilesAtOnce * kLanes) * kTilesAtOnce * kLanes;
   // Attention may read a few rows past the last tile.
-  size_t pass_size = static_cast<size_t>(score_row) * Sizes::kCachedRows * sizeof(Sizes::Cached) / sizeof(float) +
-                     kValuesAtOnce * kLanes;
-  Floats cache{(passes.size() + kPredictionLayers) * pass_size};
-  Floats scores{static_cast<size_t>(threads > 1 ? threads : 1) * kHeads * score_row};  // of each thread
+  int64_t pass_size = static_cast<int64_t>(score_row * cached_bytes<Stored>() / sizeof(float)) + kValuesAtOnce * kLanes;
+  Floats cache{static_cast<int64_t>(passes.size() + kPredictionLayers) * pass_size};
+  Floats scores{static_cast<int64_t>(threads > 1 ? threads : 1) * kHeads * score_row};  // of each thread
 
   // Activations of the single token being read, shared by the threads.
-  alignas(64) float hidden[kHiddenRow] = {};
-  alignas(64) float before_loops[kHiddenRow] = {};
-  alignas(64) float compressed[kCompressedRow] = {};
-  alignas(64) float query[kQueryRow] = {};
-  alignas(64) float context[kContextRow] = {};
-  Floats activations{static_cast<size_t>(traces.chosen + 1) * kWidestRow};
-  alignas(64) float logits[kPaddedVocabulary] = {};  // of the next token, once logits_ready
+  Floats hidden{kHiddenRow};
+  Floats before_loops{kHiddenRow};
+  Floats compressed{kCompressedRow};
+  Floats query{kQueryRow};
+  Floats context{kContextRow};
+  Floats activations{static_cast<int64_t>(traces.chosen + 1) * kWidestRow};
+  Floats logits{kPaddedVocabulary};  // of the next token, once logits_ready
   bool logits_ready = false;
-  alignas(64) float candidates[kPaddedVocabulary] = {};
-  alignas(64) float chances[kPaddedVocabulary] = {};
+  Floats candidates{kPaddedVocabulary};
+  Floats chances{kPaddedVocabulary};
 
   std::vector<std::unique_ptr<Rows>> rows = std::vector<std::unique_ptr<Rows>>(threads);
 
@@ -200,8 +169,8 @@ struct State {
   void scale_heads(size_t pass, int begin, int end, float* context) const {
     if (!tampering || pass >= passes.size()) return;
     const float* scale_H = tampering->scale_LH + passes[pass].layer * kHeads;
-    for (int i = begin * Sizes::kContextHead; i < end * Sizes::kContextHead; ++i) {
-      context[i] *= scale_H[i / Sizes::kContextHead];
+    for (int i = begin * kContextHead; i < end * kContextHead; ++i) {
+      context[i] *= scale_H[i / kContextHead];
     }
   }
 

@@ -1,147 +1,146 @@
-// The decoder's packed weights and how they are filled.
-//
-// Products that do not depend on the input are computed in advance: each norm's gain is in the weights that read its
-// output, except that of the head, which multi-token prediction reads too; the scale of the scores, times log2 e because
-// probabilities are computed as 2^x, is in the query weights.
+// The decoder's packed weights, which pack.h fills.
 #pragma once
 
-#include <array>
 #include <type_traits>
+#include <vector>
 
+#include "attention.h"
 #include "dimensions.h"
-#include "grouped_attention.h"
-#include "latent_attention.h"
+#include "floats.h"
 #include "linear.h"
 
 namespace axion::decoding {
 
-constexpr int kMixtures = kLayers - kDenseLayers;
-
-template <class Number>
-using Attention = std::conditional_t<kGroupedQuery, GroupedAttention<Number>, LatentAttention<Number>>;
-
 // SwiGLU: down(silu(gate(x))·up(x))
-template <class Number, int Width>
+template <class Number, const auto& kWidth>
 struct FeedForward {
-  static constexpr int kWidth = Width;
-  using In = Linear<Number, kHidden, Width>;
-  using Out = Linear<Number, Width, kHidden>;
+  using In = Linear<Number, kHidden, kWidth>;
+  using Out = Linear<Number, kWidth, kHidden>;
   In gate, up;
   Out down;
+
+  static int width() { return kWidth; }
 };
 
 // The router is always fp32: the choice of experts must not depend on rounding.
 template <class Number>
 struct Mixture {
   Matrix<float, kHidden, kExperts> router;
-  alignas(64) float bias_E[kExperts];
+  float* bias_E = nullptr;
   FeedForward<Number, kSharedWidth> shared;
-  std::array<FeedForward<Number, kExpertWidth>, kExperts> experts;
+  std::vector<FeedForward<Number, kExpertWidth>> experts{static_cast<size_t>(kExperts)};
 };
 
 // Multi-token prediction: a layer that reads the next token's embedding and the decoder's output, side by side.
 template <class Number>
 struct Prediction {
-  Matrix<Number, 2 * kHidden, kHidden> join;
+  Matrix<Number, kJoined, kHidden> join;
   Attention<Number> attention;
   Mixture<Number> mixture;
-  alignas(64) float norm_D[kHidden];
+  float* norm_D = nullptr;
+};
+
+// Hands out parts of one block of memory, or without a block counts what they need.
+class Places {
+ public:
+  explicit Places(char* block = nullptr) : block_(block) {}
+
+  size_t used() const { return used_; }
+
+  template <class Number>
+  void place(Number*& numbers, size_t count) {
+    if (block_) numbers = reinterpret_cast<Number*>(block_ + used_);
+    used_ += (count * sizeof(Number) + 63) / 64 * 64;
+  }
+
+  template <class Number, const auto& kIn, const auto& kOut>
+  void place(Matrix<Number, kIn, kOut>& matrix) {
+    place(matrix.numbers, matrix.size());
+    if (kIsScaled<Number>) place(matrix.scales, padded(kOut));
+  }
+
+  template <class Number, const auto& kIn, const auto& kOut, const auto& kRank>
+  void place(Linear<Number, kIn, kOut, kRank>& layer) {
+    if (layer.is_whole()) return place(layer.whole);
+    place(layer.a);
+    place(layer.b);
+  }
+
+  template <class Number>
+  void place(Attention<Number>& layer) {
+    place(layer.compress);
+    place(layer.query);
+    for (auto& matrix : layer.key_up) place(matrix);
+    for (auto& matrix : layer.value_up) place(matrix);
+    place(layer.output);
+  }
+
+  template <class Number, const auto& kWidth>
+  void place(FeedForward<Number, kWidth>& layer) {
+    place(layer.gate);
+    place(layer.up);
+    place(layer.down);
+  }
+
+  template <class Number>
+  void place(Mixture<Number>& layer) {
+    place(layer.router);
+    place(layer.bias_E, kExperts);
+    place(layer.shared);
+    for (auto& expert : layer.experts) place(expert);
+  }
+
+  template <class Number>
+  void place(Prediction<Number>& layer) {
+    place(layer.join);
+    place(layer.attention);
+    place(layer.mixture);
+    place(layer.norm_D, kHidden);
+  }
+
+ private:
+  char* block_;
+  size_t used_ = 0;
 };
 
 template <class Number>
 struct Weights {
   using Embedding = std::conditional_t<kIsScaled<Number>, Bf16, Number>;  // one row at a time, so its size matters little
-  alignas(64) Embedding embedding_VD[kVocabulary * kHidden];
-  std::array<Attention<Number>, kLayers> attention;
-  std::array<FeedForward<Number, kDenseWidth>, kDenseLayers> dense;
-  std::array<Mixture<Number>, kMixtures> mixtures;
-  float looped_share;  // of the looped state in its blend with the state before the loops
-  alignas(64) float norm_D[kHidden];
+  Embedding* embedding_VD = nullptr;
+  std::vector<Attention<Number>> attention{static_cast<size_t>(kLayers)};
+  std::vector<FeedForward<Number, kDenseWidth>> dense{static_cast<size_t>(kDenseLayers)};
+  std::vector<Mixture<Number>> mixtures{static_cast<size_t>(kMixtures)};
+  float looped_share = 1;  // of the looped state in its blend with the state before the loops
+  float* norm_D = nullptr;
   Matrix<Number, kHidden, kVocabulary> head;
-  std::array<Prediction<Number>, kPredictionLayers> prediction;  // filled only where the model has the layer attached
-};
+  std::vector<Prediction<Number>> prediction;  // only where the model has the layer attached
+  Floats memory{0};
 
-using Stored = std::conditional_t<kWeightBits == 32, float, std::conditional_t<kWeightBits == 16, Bf16, Int8>>;
-
-// Hands out the dense matrices in order and checks that each has the expected number of elements.
-class Dense {
- public:
-  Dense(const float* const* matrices, const int64_t* sizes, int count)
-      : matrices_(matrices), sizes_(sizes), count_(count) {}
-
-  const float* next(int64_t size) {
-    const float* matrix = at_ < count_ && sizes_[at_] == size ? matrices_[at_] : nullptr;
-    fits_ = fits_ && matrix;
-    ++at_;
-    return fits_ ? matrix : nullptr;
-  }
-
-  bool all_taken() const { return at_ >= count_; }
-  bool all_fit() const { return fits_ && at_ == count_; }
-
-  void fill(float* numbers, int count) {
-    if (const float* dense = next(count)) std::copy(dense, dense + count, numbers);
-  }
-
-  template <class Number, int In, int Out>
-  void fill(Matrix<Number, In, Out>& matrix) {
-    if (const float* dense_IO = next(static_cast<int64_t>(In) * Out)) pack(matrix, dense_IO);
-  }
-
-  template <class Number, int In, int Out, int Rank>
-  void fill(Factors<Number, In, Out, Rank>& factors) {
-    fill(factors.a);
-    fill(factors.b);
-  }
-
-  template <class Number, int Width>
-  void fill(FeedForward<Number, Width>& layer) {
-    fill(layer.gate);
-    fill(layer.up);
-    fill(layer.down);
-  }
-
-  template <class Number>
-  void fill(Mixture<Number>& mixture) {
-    fill(mixture.router);
-    fill(mixture.bias_E, kExperts);
-    fill(mixture.shared);
-    for (auto& expert : mixture.experts) fill(expert);
+  explicit Weights(bool with_prediction)
+      : prediction(static_cast<size_t>(with_prediction ? kPredictionLayers : 0)) {
+    const size_t bytes = place_all(Places());
+    memory = Floats{static_cast<int64_t>(bytes / sizeof(float))};
+    place_all(Places(reinterpret_cast<char*>(memory.data())));
   }
 
  private:
-  const float* const* matrices_;
-  const int64_t* sizes_;
-  int count_;
-  int at_ = 0;
-  bool fits_ = true;
+  size_t place_all(Places places) {
+    places.place(embedding_VD, static_cast<size_t>(kVocabulary) * kHidden);
+    for (int layer = 0; layer < kLayers; ++layer) {
+      places.place(attention[layer]);
+      if (layer < kDenseLayers) {
+        places.place(dense[layer]);
+      } else {
+        places.place(mixtures[layer - kDenseLayers]);
+      }
+    }
+    places.place(norm_D, kHidden);
+    places.place(head);
+    for (auto& layer : prediction) places.place(layer);
+    return places.used();
+  }
 };
 
-// Takes the matrices in the order of `dense_matrices` in axion/kernels/pack.py. Returns false if a size is wrong.
-template <class Number>
-bool fill(Weights<Number>& weights, Dense dense) {
-  if (const float* embedding_VD = dense.next(static_cast<int64_t>(kVocabulary) * kHidden)) {
-    for (int i = 0; i < kVocabulary * kHidden; ++i) put(weights.embedding_VD[i], embedding_VD[i]);
-  }
-  for (int layer = 0; layer < kLayers; ++layer) {
-    weights.attention[layer].fill(dense);
-    if (layer < kDenseLayers) {
-      dense.fill(weights.dense[layer]);
-    } else {
-      dense.fill(weights.mixtures[layer - kDenseLayers]);
-    }
-  }
-  dense.fill(&weights.looped_share, 1);
-  dense.fill(weights.norm_D, kHidden);
-  dense.fill(weights.head);
-  if (dense.all_taken()) return dense.all_fit();
-  for (auto& prediction : weights.prediction) {
-    dense.fill(prediction.join);
-    prediction.attention.fill(dense);
-    dense.fill(prediction.mixture);
-    dense.fill(prediction.norm_D, kHidden);
-  }
-  return dense.all_fit();
-}
+using Stored = std::conditional_t<kWeightBits == 32, float, std::conditional_t<kWeightBits == 16, Bf16, Int8>>;
 
 }  // namespace axion::decoding

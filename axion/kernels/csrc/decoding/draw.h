@@ -24,8 +24,8 @@ inline void close_logits(int rows, float* logits) {
 // others after the next wait.
 template <class Number>
 inline void find_logits_of(const Weights<Number>& weights, Crew crew, int rows, const float* normed, float* logits) {
-  constexpr int kPanels = decltype(weights.head)::kPanels;
-  for (int panel = crew.first(kPanels); panel < crew.last(kPanels); ++panel) {
+  const int panels = weights.head.panels();
+  for (int panel = crew.first(panels); panel < crew.last(panels); ++panel) {
     multiply_panel_rows(weights.head, panel, rows, normed, kHiddenRow, logits, kPaddedVocabulary);
   }
   crew.wait();
@@ -35,7 +35,10 @@ inline void find_logits_of(const Weights<Number>& weights, Crew crew, int rows, 
 // The same for one row, with the product that is fastest for it.
 template <class Number>
 inline void find_logits_of_one(const Weights<Number>& weights, Crew crew, const float* normed, float* logits) {
-  multiply_share(crew, weights.head, normed, logits);
+  const int panels = weights.head.panels();
+  for (int panel = crew.first(panels); panel < crew.last(panels); ++panel) {
+    multiply_panel(weights.head, panel, normed, logits);
+  }
   crew.wait();
   if (crew.thread == 0) close_logits(1, logits);
 }
@@ -49,7 +52,7 @@ void find_logits(State& state, const Weights<Number>& weights, Crew crew, int fi
   for (int start = 0; start < count; start += kRowsAtOnce) {
     const int rows = std::min(count - start, kRowsAtOnce);
     for (int row = 0; row < rows; ++row) {
-      normalise<kHidden>(state.output(first + start + row), kNormEpsilon, weights.norm_D, normed + row * kHiddenRow);
+      normalise(kHidden, state.output(first + start + row), kNormEpsilon, weights.norm_D, normed + row * kHiddenRow);
     }
     find_logits_of(weights, crew, rows, normed, logits_TV + static_cast<size_t>(start) * kPaddedVocabulary);
   }
@@ -62,15 +65,15 @@ void find_next_logits(State& state, const Weights<Number>& weights, Crew crew) {
   const int last = state.length - 1;
   if (crew.thread == 0) finish_outputs(state, weights, *state.rows[0], last, 1);
   crew.wait();
-  alignas(64) float normed[kHiddenRow] = {};
-  normalise<kHidden>(state.output(last), kNormEpsilon, weights.norm_D, normed);
+  Zeros<kHiddenRow> normed;
+  normalise(kHidden, state.output(last), kNormEpsilon, weights.norm_D, normed);
   find_logits_of_one(weights, crew, normed, state.logits);
   if (crew.thread == 0) state.logits_ready = true;
 }
 
 // The token at `position`, by the settings of the state and by the tokens that it has counted.
 inline int draw_by_settings(State& state, const float* logits, int position, double uniform) {
-  std::copy(logits, logits + kPaddedVocabulary, state.candidates);
+  std::copy(logits, logits + kPaddedVocabulary, state.candidates.data());
   return draw(state.sampling, state.seen_V.data(), position, uniform, state.candidates, state.chances);
 }
 

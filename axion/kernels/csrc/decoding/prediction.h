@@ -27,9 +27,9 @@ void predict_rows(State& state, const Weights<Number>& weights, const Prediction
     float* embedding = own.joined + row * kJoinedRow;
     float* output = embedding + kHidden;
     embed(weights, next, embedding);
-    normalise<kHidden>(embedding, kNormEpsilon, embedding);
-    normalise<kHidden>(state.output(position), kNormEpsilon, weights.norm_D, output);
-    normalise<kHidden>(output, kNormEpsilon, output);
+    normalise(kHidden, embedding, kNormEpsilon, embedding);
+    normalise(kHidden, state.output(position), kNormEpsilon, weights.norm_D, output);
+    normalise(kHidden, output, kNormEpsilon, output);
   }
   multiply_rows(layer.join, count, own.joined, kJoinedRow, own.hidden, kHiddenRow);
   read_rows_attention(layer.attention, static_cast<int>(state.passes.size()), crew, places, count, own,
@@ -44,35 +44,32 @@ void predict_rows(State& state, const Weights<Number>& weights, const Prediction
 // A guess at the token after `token`, which follows what was read; −1 where the text would end there.
 template <class Number>
 int guess(State& state, const Weights<Number>& weights, int token, double uniform) {
-  if constexpr (kPredictionLayers > 0) {
-    const Prediction<Number>& layer = weights.prediction[0];
-    const int known = state.predicted;
-    if (known > 0 && (known < state.length ? state.tokens_T[known] : token) != state.predicted_with) --state.predicted;
-    if (state.predicted == state.length) --state.predicted;  // its logits were not kept
-    need_rows(state);
-    alignas(64) float normed[kHiddenRow] = {};
-    alignas(64) float logits[kPaddedVocabulary];
-    with_crew(state.threads, [&](Crew crew) {
-      for (int start = state.predicted; start < state.length; start += crew.count * kRowsAtOnce) {
-        const int together = std::min(state.length - start, crew.count * kRowsAtOnce);
-        const int first = start + crew.first(together), end = start + crew.last(together);
-        predict_rows(state, weights, layer, crew, token, first, end - first);
-        if (end == state.length && end > first) {
-          const float* last = state.rows[crew.thread]->hidden + (end - first - 1) * kHiddenRow;
-          normalise<kHidden>(last, kNormEpsilon, layer.norm_D, normed);
-        }
-        crew.wait();
+  const Prediction<Number>& layer = weights.prediction[0];
+  const int known = state.predicted;
+  if (known > 0 && (known < state.length ? state.tokens_T[known] : token) != state.predicted_with) --state.predicted;
+  if (state.predicted == state.length) --state.predicted;  // its logits were not kept
+  need_rows(state);
+  Zeros<kHiddenRow> normed;
+  Local<float, kPaddedVocabulary> logits;
+  with_crew(state.threads, [&](Crew crew) {
+    for (int start = state.predicted; start < state.length; start += crew.count * kRowsAtOnce) {
+      const int together = std::min(state.length - start, crew.count * kRowsAtOnce);
+      const int first = start + crew.first(together), end = start + crew.last(together);
+      predict_rows(state, weights, layer, crew, token, first, end - first);
+      if (end == state.length && end > first) {
+        const float* last = state.rows[crew.thread]->hidden + (end - first - 1) * kHiddenRow;
+        normalise(kHidden, last, kNormEpsilon, layer.norm_D, normed);
       }
-      find_logits_of_one(weights, crew, normed, logits);
-    });
-    state.predicted = state.length;
-    state.predicted_with = token;
-    ++state.seen_V[token];
-    const int drawn = draw_by_settings(state, logits, state.length + 1, uniform);
-    --state.seen_V[token];
-    return state.sampling.is_end(drawn) ? -1 : drawn;
-  }
-  return -1;
+      crew.wait();
+    }
+    find_logits_of_one(weights, crew, normed, logits);
+  });
+  state.predicted = state.length;
+  state.predicted_with = token;
+  ++state.seen_V[token];
+  const int drawn = draw_by_settings(state, logits, state.length + 1, uniform);
+  --state.seen_V[token];
+  return state.sampling.is_end(drawn) ? -1 : drawn;
 }
 
 }  // namespace axion::decoding

@@ -23,14 +23,14 @@ struct Place {
 };
 
 // hidden rows += down(weight·silu(gate(x))·up(x)). Row r of x is added to hidden row rows[r] with weights[r].
-template <class Number, int Width>
-inline void read_rows_feed_forward(const FeedForward<Number, Width>& layer, Rows& own, int count, const float* x,
+template <class Number, const auto& kWidth>
+inline void read_rows_feed_forward(const FeedForward<Number, kWidth>& layer, Rows& own, int count, const float* x,
                                    const int* rows, const float* weights) {
   multiply_rows(layer.gate, count, x, kHiddenRow, own.gate, kWidestRow);
   multiply_rows(layer.up, count, x, kHiddenRow, own.up, kWidestRow);
   for (int row = 0; row < count; ++row) {
     float* gate = own.gate + row * kWidestRow;
-    for (int i = 0; i < padded(Width); i += kLanes) {
+    for (int i = 0; i < padded(kWidth); i += kLanes) {
       store(gate + i, weights[row] * silu(load(gate + i)) * load(own.up + row * kWidestRow + i));
     }
   }
@@ -86,24 +86,20 @@ template <class Number>
 inline void read_rows_rest(const Weights<Number>& weights, const Pass& at, const Place* places, int count, Rows& own,
                            bool only_route, bool routed) {
   if (at.layer < kDenseLayers) {
-    if constexpr (kDenseLayers > 0) {
-      if (only_route) return;
-      read_rows_feed_forward(weights.dense[at.layer], own, count, own.normed, kAllRows.rows, kAllRows.weights);
-    }
+    if (only_route) return;
+    read_rows_feed_forward(weights.dense[at.layer], own, count, own.normed, kAllRows.rows, kAllRows.weights);
   } else {
-    if constexpr (kMixtures > 0) {
-      const Mixture<Number>& mixture = weights.mixtures[at.layer - kDenseLayers];
-      auto trace_of = [&](int row) { return places[row].state->traces.at(places[row].position, at.trace); };
-      auto rule_of = [&](int row) { return places[row].state->rule(at.layer, mixture.bias_E); };
-      if (!routed) route_rows(mixture, own, count, rule_of, trace_of);
-      if (!only_route) read_rows_mixture(mixture, own, count, trace_of);
-    }
+    const Mixture<Number>& mixture = weights.mixtures[at.layer - kDenseLayers];
+    auto trace_of = [&](int row) { return places[row].state->traces.at(places[row].position, at.trace); };
+    auto rule_of = [&](int row) { return places[row].state->rule(at.layer, mixture.bias_E); };
+    if (!routed) route_rows(mixture, own, count, rule_of, trace_of);
+    if (!only_route) read_rows_mixture(mixture, own, count, trace_of);
   }
 }
 
 inline void normalise_rows(Rows& own, int count) {
   for (int row = 0; row < count; ++row) {
-    normalise<kHidden>(own.hidden + row * kHiddenRow, kNormEpsilon, own.normed + row * kHiddenRow);
+    normalise(kHidden, own.hidden + row * kHiddenRow, kNormEpsilon, own.normed + row * kHiddenRow);
   }
 }
 
@@ -116,7 +112,7 @@ inline void read_rows_attention(const Attention& attention, int pass, Crew crew,
   for (int row = 0; row < count; ++row) {
     const float* compressed = own.compressed + row * kCompressedRow;
     attention.store(places[row].state->pass_cache(pass), places[row].position, compressed);
-    if constexpr (kQueryRank > 0) attention.query_input(compressed, own.query_input + row * kQueryInputRow);
+    if (kQueryRank > 0) attention.query_input(compressed, own.query_input + row * kQueryInputRow);
   }
   multiply_rows(attention.query, count, kQueryRank > 0 ? own.query_input : own.normed, kQueryInputRow, own.query,
                 kQueryRow);

@@ -20,10 +20,10 @@ class Activation {
   Activation(const Layer& layer, const float* x) : gate_(layer.gate, x), up_(layer.up, x) {}
 
   void panel(int index, float weight, float* activated) const {
-    alignas(64) float up[padded(Layer::kWidth)];
+    Local<float, kWidestRow> up;
     gate_.panel(index, activated);
     up_.panel(index, up);
-    const int end = std::min((index + 1) * kPanelWidth, padded(Layer::kWidth));
+    const int end = std::min((index + 1) * kPanelWidth, padded(Layer::width()));
     for (int i = index * kPanelWidth; i < end; i += kLanes) {
       store(activated + i, weight * silu(load(activated + i)) * load(up + i));
     }
@@ -36,15 +36,15 @@ class Activation {
 // hidden += the attention of one pass.
 template <class Attention>
 inline void read_token_attention(State& state, Crew crew, const Attention& attention, int pass) {
-  alignas(64) float normed[kHiddenRow] = {};
-  alignas(64) float query_input[kQueryInputRow] = {};
+  Zeros<kHiddenRow> normed;
+  Zeros<kQueryInputRow> query_input;
   const LayerCache cache = state.pass_cache(pass);
-  normalise<kHidden>(state.hidden, kNormEpsilon, normed);
+  normalise(kHidden, state.hidden, kNormEpsilon, normed);
   multiply_share(crew, attention.compress, normed, state.compressed);
   crew.wait();
   if (crew.thread == 0) attention.store(cache, state.length, state.compressed);
-  if constexpr (kQueryRank > 0) attention.query_input(state.compressed, query_input);
-  multiply_share(crew, attention.query, kQueryRank > 0 ? query_input : normed, state.query);
+  if (kQueryRank > 0) attention.query_input(state.compressed, query_input);
+  multiply_share(crew, attention.query, kQueryRank > 0 ? query_input.begin() : normed.begin(), state.query);
   crew.wait();
   attention.attend(cache, state.length, crew.first(kHeads), crew.last(kHeads), state.query, state.thread_scores(0),
                    state.context);
@@ -58,9 +58,9 @@ inline void read_token_attention(State& state, Crew crew, const Attention& atten
 template <class Number>
 inline void read_token_dense(State& state, Crew crew, const FeedForward<Number, kDenseWidth>& layer,
                              const float* normed) {
-  constexpr int kPanels = decltype(layer.gate)::kPanels;
+  const int panels = layer.gate.panels();
   const Activation<FeedForward<Number, kDenseWidth>> activation(layer, normed);
-  for (int panel = crew.first(kPanels); panel < crew.last(kPanels); ++panel) {
+  for (int panel = crew.first(panels); panel < crew.last(panels); ++panel) {
     activation.panel(panel, 1, state.activated(0));
   }
   crew.wait();
@@ -71,12 +71,10 @@ template <class Number>
 inline void read_token_mixture(State& state, Crew crew, const Mixture<Number>& mixture, const Pass& at,
                                const float* normed) {
   // Every thread computes the routing itself, which is faster than waiting for one thread to do it.
-  alignas(64) float logits_E[room(kExperts)];
-  for (int panel = 0; panel < decltype(mixture.router)::kPanels; ++panel) {
-    multiply_panel(mixture.router, panel, normed, logits_E);
-  }
-  int32_t experts_K[kExperts], displaced_K[kExperts];
-  float gates_K[kExperts], affinities_K[kExperts];
+  Local<float, kRouterRow> logits_E;
+  multiply(mixture.router, normed, logits_E);
+  Local<int32_t, kExperts> experts_K, displaced_K;
+  Local<float, kExperts> gates_K, affinities_K;
   const int chosen = state.traces.chosen;
   const Trace own{experts_K, gates_K, affinities_K, displaced_K, chosen};
   const Trace kept = crew.thread == 0 ? state.traces.at(state.length, at.trace) : own;
@@ -84,24 +82,23 @@ inline void read_token_mixture(State& state, Crew crew, const Mixture<Number>& m
 
   using Shared = FeedForward<Number, kSharedWidth>;
   using Expert = FeedForward<Number, kExpertWidth>;
-  constexpr int kSharedPanels = Shared::In::kPanels;
-  constexpr int kExpertPanels = Expert::In::kPanels;
-  const int panels = kSharedPanels + chosen * kExpertPanels;
+  const int shared_panels = Shared::In::panels(), expert_panels = Expert::In::panels();
+  const int panels = shared_panels + chosen * expert_panels;
   for (int panel = crew.first(panels); panel < crew.last(panels); ++panel) {
-    if (panel < kSharedPanels) {
+    if (panel < shared_panels) {
       Activation<Shared>(mixture.shared, normed).panel(panel, 1, state.activated(0));
     } else {
-      const int k = (panel - kSharedPanels) / kExpertPanels;
+      const int k = (panel - shared_panels) / expert_panels;
       const Activation<Expert> activation(mixture.experts[kept.experts_K[k]], normed);
-      activation.panel((panel - kSharedPanels) % kExpertPanels, kept.gates_K[k], state.activated(k + 1));
+      activation.panel((panel - shared_panels) % expert_panels, kept.gates_K[k], state.activated(k + 1));
     }
   }
   crew.wait();
-  constexpr int kDownPanels = Shared::Out::kPanels;
-  for (int panel = crew.first(kDownPanels); panel < crew.last(kDownPanels); ++panel) {
-    multiply_panel(mixture.shared.down, panel, state.activated(0), state.hidden, true);
+  const int down_panels = Shared::Out::panels();
+  for (int panel = crew.first(down_panels); panel < crew.last(down_panels); ++panel) {
+    Product(mixture.shared.down, state.activated(0)).panel(panel, state.hidden, true);
     for (int k = 0; k < chosen; ++k) {
-      multiply_panel(mixture.experts[kept.experts_K[k]].down, panel, state.activated(k + 1), state.hidden, true);
+      Product(mixture.experts[kept.experts_K[k]].down, state.activated(k + 1)).panel(panel, state.hidden, true);
     }
   }
 }
@@ -127,19 +124,17 @@ void read_token(State& state, const Weights<Number>& weights, Crew crew, int tok
       crew.wait();
     }
     read_token_attention(state, crew, weights.attention[at.layer], static_cast<int>(pass));
-    alignas(64) float normed[kHiddenRow] = {};
-    normalise<kHidden>(state.hidden, kNormEpsilon, normed);
+    Zeros<kHiddenRow> normed;
+    normalise(kHidden, state.hidden, kNormEpsilon, normed);
     if (at.layer < kDenseLayers) {
-      if constexpr (kDenseLayers > 0) read_token_dense(state, crew, weights.dense[at.layer], normed);
+      read_token_dense(state, crew, weights.dense[at.layer], normed);
     } else {
-      if constexpr (kMixtures > 0) {
-        read_token_mixture(state, crew, weights.mixtures[at.layer - kDenseLayers], at, normed);
-      }
+      read_token_mixture(state, crew, weights.mixtures[at.layer - kDenseLayers], at, normed);
     }
     crew.wait();
   }
   if (crew.thread == 0) {
-    std::copy(state.hidden, state.hidden + kHidden, state.output(state.length));
+    std::copy(state.hidden.data(), state.hidden + kHidden, state.output(state.length));
     state.finished_T[state.length] = true;
     state.append(token);
   }

@@ -12,11 +12,11 @@
 #include <limits>
 
 #include "dimensions.h"
+#include "sizes.h"
 #include "common/vector.h"
 
 namespace axion::decoding {
 
-constexpr int kPaddedVocabulary = padded(kVocabulary);
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 struct Sampling {
@@ -193,20 +193,23 @@ inline void keep_min_p(float p, float* weights_V) {
   }
 }
 
+constexpr int kBlock = 16 * kLanes;
+inline constexpr Size kSumsBefore{[] { return (kPaddedVocabulary + kBlock - 1) / kBlock + 1; }};
+
 // The first token whose cumulative weight exceeds `uniform` times the total.
 inline int draw_weighted(const float* weights_V, double uniform) {
-  constexpr int kBlock = 16 * kLanes;
-  constexpr int kBlocks = (kPaddedVocabulary + kBlock - 1) / kBlock;
-  double sums_before[kBlocks + 1] = {};
-  for (int block = 0; block < kBlocks; ++block) {
+  const int blocks = kSumsBefore - 1;
+  Local<double, kSumsBefore> sums_before;
+  sums_before[0] = 0;
+  for (int block = 0; block < blocks; ++block) {
     Vector sums = {};
-    const int end = std::min((block + 1) * kBlock, kPaddedVocabulary);
+    const int end = std::min<int>((block + 1) * kBlock, kPaddedVocabulary);
     for (int i = block * kBlock; i < end; i += kLanes) sums += load(weights_V + i);
     sums_before[block + 1] = sums_before[block] + axion::sum(sums);
   }
-  const double target = uniform * sums_before[kBlocks];
+  const double target = uniform * sums_before[blocks];
   int block = 0;
-  while (block < kBlocks - 1 && sums_before[block + 1] <= target) ++block;
+  while (block < blocks - 1 && sums_before[block + 1] <= target) ++block;
   double cumulative = sums_before[block];
   int found = -1;
   for (int token = block * kBlock; token < kVocabulary && !(found >= 0 && cumulative > target); ++token) {

@@ -21,14 +21,14 @@ void find_several_logits(State* const* states, int count, const Weights<Number>&
   int rows = 0;
   for (int i = 0; i < count; ++i) {
     if (states[i]->logits_ready) continue;
-    normalise<kHidden>(states[i]->output(states[i]->length - 1), kNormEpsilon, weights.norm_D,
+    normalise(kHidden, states[i]->output(states[i]->length - 1), kNormEpsilon, weights.norm_D,
                        own.normed + rows * kHiddenRow);
     lacking[rows++] = states[i];
   }
   find_logits_of(weights, crew, rows, own.normed, logits_TV);
   for (int row = 0; crew.thread == 0 && row < rows; ++row) {
     const float* logits = logits_TV + static_cast<size_t>(row) * kPaddedVocabulary;
-    std::copy(logits, logits + kPaddedVocabulary, lacking[row]->logits);
+    std::copy(logits, logits + kPaddedVocabulary, lacking[row]->logits.data());
     lacking[row]->logits_ready = true;
   }
 }
@@ -39,7 +39,7 @@ void step_several(State* const* states, int count, const Weights<Number>& weight
                   int32_t* tokens) {
   State& lead = *states[0];
   need_rows(lead);
-  const Floats logits(static_cast<size_t>(count) * kPaddedVocabulary);
+  const Floats logits(static_cast<int64_t>(count) * kPaddedVocabulary);
   Place places[kRowsAtOnce];
   int reading = 0;
   with_crew(lead.threads, [&](Crew crew) {

@@ -21,18 +21,18 @@ struct Trace {
   float* affinities_E = nullptr;  // where those of all experts go, for a watched token
 };
 
-constexpr float kNoBias_E[kExperts] = {};
-
 // Routes a token by its router logits [padded(kExperts)].
 inline void route(const float* logits_E, const Rule& rule, const Trace& trace) {
-  alignas(64) float affinities_E[padded(kExperts)];
-  float gates_E[kExperts];
-  int32_t chosen_K[kExperts], unbiased_K[kExperts];
-  int32_t *const chosen_end = chosen_K + trace.chosen, *const unbiased_end = unbiased_K + trace.chosen;
+  Local<float, kExpertsRow> affinities_E;
+  Local<float, kExperts> gates_E;
+  Zeros<kExperts> no_bias_E;
+  Local<int32_t, kExperts> all_chosen, all_unbiased;
+  int32_t *const chosen_K = all_chosen, *const chosen_end = chosen_K + trace.chosen;
+  int32_t *const unbiased_K = all_unbiased, *const unbiased_end = unbiased_K + trace.chosen;
   affinities(logits_E, affinities_E);
   if (trace.affinities_E) std::copy(affinities_E, affinities_E + kExperts, trace.affinities_E);
   choose(affinities_E, rule.bias_E, chosen_K, trace.chosen);
-  choose(affinities_E, kNoBias_E, unbiased_K, trace.chosen);
+  choose(affinities_E, no_bias_E, unbiased_K, trace.chosen);
 
   std::stable_sort(chosen_K, chosen_end, [&](int a, int b) { return affinities_E[a] > affinities_E[b]; });
   weigh(affinities_E, chosen_K, trace.gates_K, trace.chosen);
