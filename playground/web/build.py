@@ -37,7 +37,7 @@ FUNCTIONS = (
 """What JavaScript calls, without the prefix `axion_decoder_`."""
 
 FLAGS = (
-    *("-std=c++17", "-O2", "-msimd128", "-DAXION_ANY_MODEL", "-mexec-model=reactor"),
+    *("-std=c++17", "-Os", "-msimd128", "-DAXION_ANY_MODEL", "-mexec-model=reactor"),
     *("-fno-math-errno", "-fno-trapping-math", "-fno-rtti", "-fignore-exceptions", "-fvisibility=hidden"),
     *("-Wno-unknown-pragmas", "-Wno-deprecated-declarations"),
 )

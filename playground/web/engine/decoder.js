@@ -102,27 +102,44 @@ class Model {
     return fits;
   }
 
-  /** A text to read and write; `free` it, or memory stays taken. */
-  decoder(loops = this.shape.num_loops) {
-    return new Decoder(this, loops);
+  /**
+   * A text to read and write; `free` it, or memory stays taken.
+   *
+   * @param {number} loops
+   * @param {object | null} change What is changed while it reads: `chosen` experts per token, and the arrays of
+   *   tampering.js.
+   */
+  decoder(loops = this.shape.num_loops, change = null) {
+    return new Decoder(this, loops, change);
   }
 }
 
 /** One text that is read and written, with its own cache. */
 export class Decoder {
-  constructor(model, loops) {
-    const { wasm, shape } = model, positions = shape.max_position_embeddings;
-    Object.assign(this, { model, wasm, length: 0, context: positions, rows: routingRows(shape, loops).length, chosen: shape.num_experts_per_tok });
+  constructor(model, loops, change) {
+    const { wasm, shape } = model, positions = shape.max_position_embeddings, chosen = change?.chosen ?? shape.num_experts_per_tok;
+    Object.assign(this, { model, wasm, length: 0, context: positions, rows: routingRows(shape, loops).length, chosen });
     this.row = 2 * this.rows * this.chosen; // numbers of a position
     const room = { experts: positions * this.row, gates: positions * this.row, drawn: 1 + 2 * ALTERNATIVES, tokens: positions, settings: 8, ends: MOST_ENDS };
     for (const [name, count] of Object.entries(room)) this[name] = model.allocate(4 * count);
-    this.state = wasm.axion_decoder_new(model.weights, 1, positions, loops, model.cos, model.sin, this.experts, this.gates, this.drawn) >>> 0;
+    this.taken = Object.keys(room).map((name) => this[name]);
+    const changed = change ? this.keepChange(change) : 0;
+    this.state = wasm.axion_decoder_new(model.weights, 1, positions, loops, model.cos, model.sin, this.experts, this.gates, this.drawn, changed) >>> 0;
     if (!this.state) throw new ReleaseError("there is not enough memory for a text of this model");
+  }
+
+  // The struct Tampering of csrc/decoding/tampering.h.
+  keepChange({ chosen, bias, scales, heads }) {
+    const arrays = [bias, scales, heads].map((numbers) => this.model.keep(numbers));
+    const at = this.model.allocate(4 * (1 + arrays.length));
+    new Uint32Array(this.model.buffer, at, 1 + arrays.length).set([chosen, ...arrays]);
+    this.taken.push(...arrays, at);
+    return at;
   }
 
   free() {
     if (this.state) this.wasm.axion_decoder_free(this.state);
-    for (const name of ["experts", "gates", "drawn", "tokens", "settings", "ends"]) this.wasm.free(this[name]);
+    for (const at of this.taken.splice(0)) this.wasm.free(at);
     this.state = 0;
   }
 

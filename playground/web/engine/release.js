@@ -9,6 +9,7 @@ import { Refusal, ReleaseError } from "./errors.js";
 import { Uniforms } from "./random.js";
 import { checkRequest } from "./request.js";
 import { cacheBytes, loopsOf, readShape, routingRows } from "./shape.js";
+import { arrays, biasOf, changes, expertsPerToken, toTexts } from "./tampering.js";
 import { Tokenizer } from "./tokenizer.js";
 import { readWeights, weightShapes } from "./weights.js";
 
@@ -89,7 +90,7 @@ function readBias(shape, tensor) {
   const bias = new Map();
   for (let layer = shape.first_k_dense_replace; layer < shape.num_hidden_layers; layer++) {
     const numbers = tensor(`model.layers.${layer}.mlp.gate.e_score_correction_bias`);
-    bias.set(layer + 1, Array.from(numbers, (number) => Math.round(number * 1e4) / 1e4));
+    bias.set(layer + 1, [...numbers]);
   }
   return bias;
 }
@@ -111,7 +112,7 @@ export class Release {
   /**
    * Generates, and yields the events. Ending the iteration, as `break` or `return()` do, stops the generation.
    *
-   * @param {{prompt: string, sampling?: object, forced?: number[]}} request
+   * @param {{prompt: string, sampling?: object, forced?: number[], tampering?: object}} request
    * @param {object} [options]
    * @param {Record<string, string>} [options.texts] The part "errors" of a locale, for messages in its language.
    * @param {string} [options.language]
@@ -124,12 +125,13 @@ export class Release {
     }
   }
 
-  *events({ prompt, sampling, forced }, seconds) {
-    const [ids, dropped] = this.fit(prompt, sampling.max_new_tokens);
-    const decoder = this.model.decoder(loopsOf(this.shape, sampling.num_loops));
+  *events({ prompt, sampling, forced, tampering }, seconds) {
+    const [ids, dropped] = this.fit(prompt, sampling.max_new_tokens), chosen = expertsPerToken(tampering, this.shape);
+    const change = changes(tampering) ? { chosen, ...arrays(tampering, this.shape, this.bias) } : null;
+    const decoder = this.model.decoder(loopsOf(this.shape, sampling.num_loops), change);
     const began = performance.now(), context = this.shape.max_position_embeddings;
     try {
-      yield this.startEvent(prompt, sampling, forced, dropped);
+      yield this.startEvent(prompt, sampling, forced, dropped, tampering);
       let created = 0, position = -1;
       for (const step of this.steps(decoder, ids, sampling, forced)) {
         const passed = (performance.now() - began) / 1000;
@@ -160,7 +162,7 @@ export class Release {
     return [[ids[0], ...ids.slice(ids.length - kept + 1)], ids.length - kept];
   }
 
-  startEvent(prompt, sampling, forced, dropped) {
+  startEvent(prompt, sampling, forced, dropped, tampering) {
     const { shape } = this, loops = loopsOf(shape, sampling.num_loops), rows = routingRows(shape, loops);
     const cache = cacheBytes(shape, loops), hasExperts = rows.length > 0;
     return {
@@ -179,11 +181,12 @@ export class Release {
       rows,
       attention: shape.attention,
       experts: hasExperts ? shape.n_routed_experts : 0,
-      experts_per_token: hasExperts ? shape.num_experts_per_tok : 0,
+      experts_per_token: hasExperts ? expertsPerToken(tampering, shape) : 0,
       shared_experts: hasExperts ? shape.n_shared_experts : 0,
       cache_bytes: cache.kept,
       plain_cache_bytes: cache.plain,
-      bias: rows.map(([layer]) => this.bias.get(layer)),
+      tampering: toTexts(tampering),
+      bias: rows.map(([layer]) => biasOf(tampering, layer, this.bias.get(layer)).map((bias) => Math.round(bias * 1e4) / 1e4)),
     };
   }
 

@@ -1,6 +1,7 @@
 // What a visitor may ask for, checked as playground/generate/request.py does.
 import { Refusal } from "./errors.js";
 import { loopsOf } from "./shape.js";
+import { checkTampering, readTampering } from "./tampering.js";
 
 export const MOST_CHARACTERS = 8_000; // of a prompt
 
@@ -23,16 +24,17 @@ export const DEFAULTS = {
   temperature: 0, top_k: 0, top_p: 1, min_p: 0, repetition_penalty: 1, max_new_tokens: 200, min_new_tokens: 0, num_loops: 0, seed: 0,
 };
 
-/** Checks {prompt, sampling, forced}; settings that are left out have their default. Throws Refusal. */
+/** Checks {prompt, sampling, forced, tampering}; settings that are left out have their default. Throws Refusal. */
 export function checkRequest(name, shape, asked) {
   const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
   if (!isObject(asked) || !isObject(asked.sampling ?? {})) throw new Refusal("no_request");
   const prompt = checkPrompt(asked.prompt), sampling = checkSettings({ ...DEFAULTS, ...asked.sampling });
-  const forced = checkForced(asked.forced ?? []);
+  const forced = checkForced(asked.forced ?? []), tampering = readTampering(asked.tampering || {});
+  checkTampering(tampering, shape);
   if (loopsOf(shape, sampling.num_loops) === null) throw new Refusal("loops", { name: "num_loops", model: name, value: sampling.num_loops });
   const wrong = forced.find((token) => token >= shape.vocab_size);
   if (wrong !== undefined) throw new Refusal("no_token", { model: name, token: wrong, last: shape.vocab_size - 1 });
-  return { prompt, sampling, forced };
+  return { prompt, sampling, forced, tampering };
 }
 
 export function checkPrompt(value) {
