@@ -19,20 +19,20 @@ LLAMA_CPP ?= llama-cpp-python==0.3.36
 
 BIN := .venv/bin
 
-.PHONY: demo test fast-tests test-slow test-llama bench bench-llama bench-playground pictures lint clean chromium cross-compiler
+.PHONY: demo test fast-tests test-slow test-llama bench bench-llama bench-playground pictures lint clean chromium node cross-compiler
 
 demo: .venv/installed
 	$(BIN)/python app.py
 
 # Lint and tests run together, since tests often wait for a page or a process.
-test: .venv/installed-dev chromium
+test: .venv/installed-dev chromium node
 	@$(MAKE) --no-print-directory --jobs 2 lint fast-tests
 	@echo "Tests marked slow were not run; make test-slow runs them."
 
 fast-tests:
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 3 --dist loadgroup --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
 
-test-slow: .venv/installed-dev cross-compiler
+test-slow: .venv/installed-dev node cross-compiler
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 3 --dist loadgroup --no-loadscope-reorder -m slow $(PYTEST_ARGS)
 
 test-llama: .venv-llama/installed
@@ -65,6 +65,14 @@ chromium:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
 		|| echo "Chromium could not be installed; the tests that drive a browser will be skipped."; \
 	else echo "No Chromium here, and only root may install it; the tests that drive a browser will be skipped."; fi
+
+# Node for the tests of the page without a server, likewise.
+node:
+	@if command -v node >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nodejs >/dev/null \
+		|| echo "Node could not be installed; the tests of the page without a server will be skipped."; \
+	else echo "No node here, and only root may install it; the tests of the page without a server will be skipped."; fi
 
 # A cross-compiler: the kernels must compile for ARM too. Where apt can't install it, that test is skipped.
 cross-compiler:

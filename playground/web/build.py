@@ -32,7 +32,7 @@ RECORD = FOLDER / "decoder.json"
 
 FUNCTIONS = (
     *("dimension_names", "set_dimensions", "weights_new", "weights_free", "parts", "pack"),
-    *("new", "free", "sampling", "read", "rewind", "step", "choose", "score", "guess", "verify", "logits"),
+    *("new", "free", "sampling", "read", "watch", "rewind", "step", "choose", "score", "guess", "verify", "logits"),
 )
 """What JavaScript calls, without the prefix `axion_decoder_`."""
 

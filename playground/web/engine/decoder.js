@@ -118,7 +118,7 @@ class Model {
 export class Decoder {
   constructor(model, loops, change) {
     const { wasm, shape } = model, positions = shape.max_position_embeddings, chosen = change?.chosen ?? shape.num_experts_per_tok;
-    Object.assign(this, { model, wasm, length: 0, context: positions, rows: routingRows(shape, loops).length, chosen });
+    Object.assign(this, { model, wasm, length: 0, context: positions, rows: routingRows(shape, loops).length, passes: depth(shape, loops), chosen });
     this.row = 2 * this.rows * this.chosen; // numbers of a position
     const room = { experts: positions * this.row, gates: positions * this.row, drawn: 1 + 2 * ALTERNATIVES, tokens: positions, settings: 8, ends: MOST_ENDS };
     for (const [name, count] of Object.entries(room)) this[name] = model.allocate(4 * count);
@@ -160,6 +160,36 @@ export class Decoder {
     new Int32Array(this.model.buffer, this.tokens, ids.length).set(ids);
     if (!this.wasm.axion_decoder_read(this.state, this.tokens, ids.length)) throw new ReleaseError("there is not enough memory to read the tokens");
     this.length += ids.length;
+  }
+
+  /** Reads one token; returns its attention weights [P][H][T] and its affinities to all experts [L][E]. */
+  readWatched(token) {
+    const { model, wasm, rows, passes } = this, { num_attention_heads: heads, n_routed_experts: experts } = model.shape;
+    const tokens = this.length + 1, sizes = [passes * heads * tokens, rows * experts];
+    const [attention, affinities] = sizes.map((size) => model.allocate(4 * size));
+    try {
+      wasm.axion_decoder_watch(this.state, this.length, attention, affinities);
+      this.read([token]);
+      const numbers = (at, size) => [...new Float32Array(model.buffer, at, size)];
+      const cut = (list, size) => Array.from({ length: list.length / size }, (_, at) => list.slice(at * size, (at + 1) * size));
+      return {
+        attention: cut(cut(numbers(attention, sizes[0]), tokens), heads),
+        affinities: cut(numbers(affinities, sizes[1]), experts),
+      };
+    } finally {
+      wasm.axion_decoder_watch(this.state, -1, 0, 0);
+      wasm.free(attention);
+      wasm.free(affinities);
+    }
+  }
+
+  /** The logits [V] of the next token. */
+  logits() {
+    const size = this.model.shape.vocab_size, at = this.model.allocate(4 * size);
+    this.wasm.axion_decoder_logits(this.state, at);
+    const logits = [...new Float32Array(this.model.buffer, at, size)];
+    this.wasm.free(at);
+    return logits;
   }
 
   /** Draws the next token, or takes the forced one, and reads it; null where it ends the text. */

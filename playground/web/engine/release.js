@@ -9,7 +9,7 @@ import { Refusal, ReleaseError } from "./errors.js";
 import { Uniforms } from "./random.js";
 import { checkRequest } from "./request.js";
 import { cacheBytes, loopsOf, readShape, routingRows } from "./shape.js";
-import { arrays, biasOf, changes, expertsPerToken, toTexts } from "./tampering.js";
+import { arrays, biasOf, changes, checkTampering, expertsPerToken, readTampering, toTexts } from "./tampering.js";
 import { Tokenizer } from "./tokenizer.js";
 import { readWeights, weightShapes } from "./weights.js";
 
@@ -125,10 +125,43 @@ export class Release {
     }
   }
 
+  /**
+   * What the model computes when it reads the token at a position, as `inspect` of axion/inference/inspection.py.
+   *
+   * @param {{ids: number[], position: number, num_loops?: number, tampering?: object}} request
+   * @returns `attention` [P][H][T], `affinities` [L][E], and the logits `before` and `after` the token; the former are
+   *   null for the first token.
+   */
+  inspect({ ids, position, num_loops: asked = 0, tampering = {} }) {
+    const { shape } = this, context = shape.max_position_embeddings;
+    if (!(Number.isInteger(position) && position >= 0 && position < ids.length && position < context)) {
+      throw new Error(`no token at position ${position}; the text has ${ids.length} tokens, counted from 0`);
+    }
+    const read = ids.slice(0, position + 1), wrong = read.find((id) => !(Number.isInteger(id) && id >= 0 && id < shape.vocab_size));
+    if (wrong !== undefined) throw new Refusal("no_token", { model: this.name, token: wrong, last: shape.vocab_size - 1 });
+    const loops = loopsOf(shape, asked);
+    if (loops === null) throw new Refusal("loops", { name: "num_loops", model: this.name, value: asked });
+    const decoder = this.decoder(loops, checkTampering(readTampering(tampering), shape));
+    try {
+      let before = null;
+      if (position > 0) {
+        decoder.read(read.slice(0, -1));
+        before = decoder.logits();
+      }
+      return { ...decoder.readWatched(read.at(-1)), before, after: decoder.logits() };
+    } finally {
+      decoder.free();
+    }
+  }
+
+  decoder(loops, tampering) {
+    const chosen = expertsPerToken(tampering, this.shape);
+    return this.model.decoder(loops, changes(tampering) ? { chosen, ...arrays(tampering, this.shape, this.bias) } : null);
+  }
+
   *events({ prompt, sampling, forced, tampering }, seconds) {
-    const [ids, dropped] = this.fit(prompt, sampling.max_new_tokens), chosen = expertsPerToken(tampering, this.shape);
-    const change = changes(tampering) ? { chosen, ...arrays(tampering, this.shape, this.bias) } : null;
-    const decoder = this.model.decoder(loopsOf(this.shape, sampling.num_loops), change);
+    const [ids, dropped] = this.fit(prompt, sampling.max_new_tokens);
+    const decoder = this.decoder(loopsOf(this.shape, sampling.num_loops), tampering);
     const began = performance.now(), context = this.shape.max_position_embeddings;
     try {
       yield this.startEvent(prompt, sampling, forced, dropped, tampering);

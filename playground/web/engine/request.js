@@ -29,8 +29,7 @@ export function checkRequest(name, shape, asked) {
   const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
   if (!isObject(asked) || !isObject(asked.sampling ?? {})) throw new Refusal("no_request");
   const prompt = checkPrompt(asked.prompt), sampling = checkSettings({ ...DEFAULTS, ...asked.sampling });
-  const forced = checkForced(asked.forced ?? []), tampering = readTampering(asked.tampering || {});
-  checkTampering(tampering, shape);
+  const forced = checkForced(asked.forced ?? []), tampering = checkTampering(readTampering(asked.tampering || {}), shape);
   if (loopsOf(shape, sampling.num_loops) === null) throw new Refusal("loops", { name: "num_loops", model: name, value: sampling.num_loops });
   const wrong = forced.find((token) => token >= shape.vocab_size);
   if (wrong !== undefined) throw new Refusal("no_token", { model: name, token: wrong, last: shape.vocab_size - 1 });

@@ -99,7 +99,7 @@ export function toTexts(t) {
   return Object.fromEntries(Object.entries(texts).filter(([, text]) => text));
 }
 
-/** Throws TamperingError where a model of this shape cannot be changed so. */
+/** The changes themselves; throws TamperingError where a model of this shape cannot be changed so. */
 export function checkTampering(t, shape) {
   if (changesExperts(t)) {
     if (shape.first_k_dense_replace >= shape.num_hidden_layers) fail("the model has no experts to change; of a dense model only heads can be muted");
@@ -110,6 +110,7 @@ export function checkTampering(t, shape) {
     const count = shape.num_attention_heads;
     if (number > count) fail(`layer ${layer} has no head H${number}; its heads are H1 to H${count}`);
   }
+  return t;
 }
 
 function checkExperts(t, shape) {

@@ -68,6 +68,10 @@ const tasks = {
     const release = await open(folder, weights);
     return requests.map((request) => [...release.generate(request)]);
   },
+  async inspections({ folder, requests }) {
+    const release = await open(folder);
+    return requests.map((request) => release.inspect(request));
+  },
   async turns({ folder, requests }) {
     const release = await open(folder), running = requests.map((request) => release.generate(request)), events = requests.map(() => []);
     for (let left = running.length; left; ) {

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from axion.errors import AxionError
+from axion.inference.inspection import inspect
 from axion.inference.rows import routing_rows
 from axion.inference.sampling import Sampling, Uniforms
 from axion.inference.stream import stream
@@ -175,8 +176,16 @@ def test_tokens_and_routing_of_every_family_are_pytorchs(shape, tiny_release, tm
     if shape in (LOOPED_EXPERTS, FACTORS):
         requests.append({"prompt": PROMPT, "sampling": {"max_new_tokens": 6, "num_loops": 2}})
     if shape == "plain":
-        change = {"mute": "L2.E4", "force": "L1.E2", "bias": "off,L2.E3=0.2", "scale": "L1.E2=0.5", "mute_head": "L1.H1"}
-        requests.append({"prompt": PROMPT, "sampling": {"max_new_tokens": 8}, "tampering": {**change, "top_experts": 3}})
+        change = {
+            "mute": "L2.E4",
+            "force": "L1.E2",
+            "bias": "off,L2.E3=0.2",
+            "scale": "L1.E2=0.5",
+            "mute_head": "L1.H1",
+        }
+        requests.append(
+            {"prompt": PROMPT, "sampling": {"max_new_tokens": 8}, "tampering": {**change, "top_experts": 3}}
+        )
     release = open_release(folder)
     for request, events in zip(requests, run_engine("events", folder=folder, requests=requests), strict=True):
         assert_same_steps(steps_of(events), expected_steps(release, request))
@@ -192,6 +201,21 @@ def test_the_events_are_those_of_the_page():
     assert events[0] | {"run": None} == wanted | {"run": None}
     assert_same_steps([{**step, "kind": "step"} for step in steps_of(events)], expected_steps(release, request))
     assert events[-1] == {"kind": "end", "reason": "length"} or events[-1] == {"kind": "end", "reason": "eos"}
+
+
+@pytest.mark.parametrize("shape", ["plain", LOOPED_EXPERTS])
+def test_an_inspected_token_is_pytorchs(shape, tiny_release, tmp_path):
+    release = open_release(randomised(make_release(tiny_release, tmp_path / "model", **SAME_VOCABULARY[shape])))
+    ids = release.tokenizer(PROMPT).input_ids
+    requests = [{"ids": ids, "position": position} for position in (0, 9)]
+    for request, found in zip(
+        requests, run_engine("inspections", folder=tmp_path / "model", requests=requests), strict=True
+    ):
+        wanted = inspect(release.model, ids, request["position"], backend="torch")
+        np.testing.assert_allclose(found["attention"], wanted.attention_PHT, atol=1e-5)
+        np.testing.assert_allclose(found["affinities"], wanted.affinities_LE, atol=1e-5)
+        np.testing.assert_allclose(found["after"], wanted.logits_after_V, atol=1e-4)
+        assert (found["before"] is None) == (wanted.logits_before_V is None)
 
 
 @pytest.mark.parametrize("weights", ["bf16", "int8"])
@@ -338,7 +362,10 @@ BROKEN = {
     "another type": (break_weights(set_entry(NORM, dtype="I8")), f"{NORM} has the type I8"),
     "place beyond the file": (break_weights(set_entry(NORM, data_offsets=[2**50, 2**50 + 256])), "it is truncated"),
     "negative place": (break_weights(set_entry(NORM, data_offsets=[-256, 0])), "it is truncated"),
-    "missing weight": (break_weights(lambda header: {k: v for k, v in header.items() if k != NORM}), f"{NORM} is missing"),
+    "missing weight": (
+        break_weights(lambda header: {k: v for k, v in header.items() if k != NORM}),
+        f"{NORM} is missing",
+    ),
     "further weight": (break_weights(lambda header: header | {"</script>": header[NORM]}), "it has </script>"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json: it cannot be read"),
     "empty tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json: it lacks parts"),

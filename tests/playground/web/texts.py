@@ -30,8 +30,36 @@ HOSTILE = [
 def random_texts(count: int, seed: int = 0) -> list[str]:
     """Texts of characters from many blocks, and of pieces of words, spaces and signs."""
     source = random.Random(seed)
-    ranges = [(32, 127), (0, 256), (0x300, 0x370), (0x370, 0x2000), (0x2000, 0x2100), (0x3000, 0xD800), (0x1F300, 0x1FB00)]
-    pieces = ["a", "the", " de", "ção", "'s", "'LL", " ", "  ", "\n", "\r\n", "\t", "1", "234", "é", "<bos>", "?", "...", "ß", "\u00a0"]
+    ranges = [
+        (32, 127),
+        (0, 256),
+        (0x300, 0x370),
+        (0x370, 0x2000),
+        (0x2000, 0x2100),
+        (0x3000, 0xD800),
+        (0x1F300, 0x1FB00),
+    ]
+    pieces = [
+        "a",
+        "the",
+        " de",
+        "ção",
+        "'s",
+        "'LL",
+        " ",
+        "  ",
+        "\n",
+        "\r\n",
+        "\t",
+        "1",
+        "234",
+        "é",
+        "<bos>",
+        "?",
+        "...",
+        "ß",
+        "\u00a0",
+    ]
     texts = []
     for index in range(count):
         if index % 2:

@@ -30,7 +30,7 @@ inline void route(const float* logits_E, const Rule& rule, const Trace& trace) {
   int32_t *const chosen_K = all_chosen, *const chosen_end = chosen_K + trace.chosen;
   int32_t *const unbiased_K = all_unbiased, *const unbiased_end = unbiased_K + trace.chosen;
   affinities(logits_E, affinities_E);
-  if (trace.affinities_E) std::copy(affinities_E, affinities_E + kExperts, trace.affinities_E);
+  if (trace.affinities_E) std::copy(affinities_E.begin(), affinities_E + kExperts, trace.affinities_E);
   choose(affinities_E, rule.bias_E, chosen_K, trace.chosen);
   choose(affinities_E, no_bias_E, unbiased_K, trace.chosen);
 
