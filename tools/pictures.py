@@ -1,34 +1,35 @@
 """Pictures of the playground in a real Chromium: `python -m tools.pictures [--models RELEASE …] [--all FOLDER]`.
 
 Writes the README's picture, docs/playground.png, and the film docs/playground.webp, in which a text is generated.
-With --all it writes a picture of every tab into a folder instead: light and dark, wide and narrow in
-English, and wide and light in Portuguese.
+They are accompanied by playground/server/preview.png, which a link to the page shows. With --all it writes a picture of
+every scene of tests/support/scenes.py into a folder instead, every tab and popover among them: light and dark, 1280 and
+390 pixels wide, in both languages. --only limits them to the names that contain one of its words.
 """
 
 import argparse
 import io
-import re
-import unicodedata
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import pairwise, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from axion.errors import AxionError
 from axion.shipped import ROOT
-from tests.support.browsers import chromium, set_pace
+from playground.locales import LANGUAGES
+from playground.server.front_page import PREVIEW_SIZE
+from playground.server.page import PICTURE as PREVIEW_PICTURE
+from tests.support.browsers import chromium
+from tests.support.scenes import Scheme, open_page, scenes_of
 from tests.support.servers import served
-from tests.support.steering import READY, open_tab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FloatRect, Locator, Page, ViewportSize
 
-Scheme = Literal["light", "dark"]
-
 WIDE: "ViewportSize" = {"width": 1280, "height": 800}
-NARROW: "ViewportSize" = {"width": 390, "height": 844}
+WIDTHS: dict[str, "ViewportSize"] = {"1280": WIDE, "390": {"width": 390, "height": 844}}
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
 PICTURE = ROOT / "docs" / "playground.png"
 FILM = ROOT / "docs" / "playground.webp"
@@ -51,65 +52,29 @@ MOST_SECONDS = 8.0
 NEW_TOKENS = "document.querySelectorAll('.av-tok:not(.av-prompt)').length"
 DONE = "document.querySelector('#trace .axion-view').dataset.state === 'done'"
 
-# The page is drawn once nothing is pending, nothing moves, and its height has been stable for a while.
-DRAWN = """() => {
-  const height = document.documentElement.scrollHeight;
-  if (height !== window.lastHeight) Object.assign(window, { lastHeight: height, since: Date.now() });
-  const moving = document.getAnimations().some(({ playState, effect }) =>
-    playState === "running" && effect.getComputedTiming().iterations !== Infinity);
-  return !moving && !document.querySelector(".html-container.pending") && Date.now() - window.since > 600;
-}"""
 
+def take_all(browser: "Browser", address: str, folder: Path, only: Sequence[str] = ()) -> None:
+    """Write a picture of every scene in every combination of width, scheme and language.
 
-def open_page(
-    browser: "Browser",
-    address: str,
-    size: "ViewportSize",
-    scheme: Scheme = "light",
-    language: str = "en",
-    scale: float = 2,
-) -> "Page":
-    """Open a page and wait until it has drawn its first trace."""
-    page = browser.new_page(
-        viewport=size, color_scheme=scheme, device_scale_factor=scale, reduced_motion="reduce", locale=language
-    )
-    set_pace(page)
-    page.goto(f"{address}/?lang={language}")
-    page.wait_for_selector(READY)
-    page.wait_for_function("language => document.documentElement.lang === language", arg=language)
-    page.evaluate("document.fonts.ready")
-    return page
-
-
-def tabs_of(page: "Page") -> Iterator[str]:
-    """Open every tab of the page in turn; yields a file name once the content is drawn."""
-    # Gradio keeps a hidden copy of the tab strip, which includes the tabs that a narrow page moves into a menu.
-    names = page.locator(".ax-tabs > .tab-wrapper .visually-hidden button")
-    for number in range(names.count()):
-        page.wait_for_load_state("networkidle")
-        name = (names.nth(number).text_content() or "").strip()
-        open_tab(page, name)
-        page.wait_for_load_state("networkidle")
-        page.wait_for_function(DRAWN)
-        letters = unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
-        yield f"{number + 1}-{re.sub('[^a-z]+', '-', letters)}"
-
-
-def take_all(browser: "Browser", address: str, folder: Path) -> None:
-    """Write a picture of every tab in every combination of size, scheme and language."""
+    Args:
+        only: parts of the names of the pictures to write; all without any.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    looks: list[tuple[str, Scheme, str]] = [
-        ("wide", "light", "en"),
-        ("wide", "dark", "en"),
-        ("narrow", "light", "en"),
-        ("narrow", "dark", "en"),
-        ("wide", "light", "pt"),
-    ]
-    for width, scheme, language in looks:
-        page = open_page(browser, address, WIDE if width == "wide" else NARROW, scheme, language)
-        for tab in tabs_of(page):
-            page.screenshot(path=folder / f"{tab}-{width}-{scheme}-{language}.png", full_page=True)
+    for (width, size), scheme, language in product(WIDTHS.items(), SCHEMES, LANGUAGES):
+        page = open_page(browser, address, size, scheme, language, scale=1)
+        for scene in scenes_of(page, language):
+            path = folder / f"{scene}-{width}-{scheme}-{language}.png"
+            if not only or any(part in path.name for part in only):
+                page.screenshot(path=path, full_page=True)
         page.close()
+
+
+def take_preview(page: "Page", path: Path) -> None:
+    """Write the picture of a link to the page."""
+    width, height = PREVIEW_SIZE
+    shot = page.screenshot(clip={"x": 0, "y": 0, "width": WIDE["width"], "height": WIDE["width"] * height / width})
+    picture = Image.open(io.BytesIO(shot)).convert("RGB").resize(PREVIEW_SIZE, Image.Resampling.LANCZOS)
+    picture.quantize(FILM_COLOURS).save(path, optimize=True)
 
 
 def take_film(browser: "Browser", address: str, path: Path) -> None:
@@ -181,13 +146,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--models", nargs="+", metavar="RELEASE", default=[])
     parser.add_argument("--all", type=Path, metavar="FOLDER")
+    parser.add_argument("--only", nargs="+", metavar="WORD", default=[])
     options = parser.parse_args()
     try:
         with served(options.models) as server, chromium() as browser:
             if options.all:
-                take_all(browser, server.address, options.all)
+                take_all(browser, server.address, options.all, options.only)
                 return
-            open_page(browser, server.address, WIDE).screenshot(path=PICTURE)
+            page = open_page(browser, server.address, WIDE)
+            page.screenshot(path=PICTURE)
+            take_preview(page, PREVIEW_PICTURE)
         with served(options.models, app=SLOW_APP) as server, chromium() as browser:
             take_film(browser, server.address, FILM)
     except AxionError as error:

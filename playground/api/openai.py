@@ -4,7 +4,8 @@
 
 Beyond OpenAI's API: top_k, min_p, repetition_penalty, min_tokens, num_loops, `routing: true`, the changes to the model
 of `axion.tampering` (mute, force, top_experts, bias, scale, mute_head), and the seed in every response.
-There are no keys and no cookies, and nothing is stored.
+No key is needed, and one that is sent only tells callers of one address apart; there are no cookies, and nothing is
+stored.
 
 Gradio decides for the whole server which web pages may call it, and its middleware answers preflight requests before
 any route: a public server accepts every origin, a server on localhost only pages of localhost. This keeps
@@ -38,7 +39,7 @@ from playground.generate.rate_limits import (
     MAX_WAITING_CALLS,
     RateLimiter,
     TooManyRequests,
-    address_of,
+    program_visitor,
 )
 from playground.generate.refusal import Refusal
 
@@ -327,7 +328,7 @@ class Api:
     def _admit(self, request: Request, generations: int) -> None:
         """Count one start for each text of the request, up to a visitor's limit."""
         try:
-            self._limiter.admit(address_of(request), min(generations, BURST))
+            self._limiter.admit(program_visitor(request), min(generations, BURST))
         except TooManyRequests as error:
             headers = {"Retry-After": str(error.seconds)}
             raise ApiError(429, str(error), code="rate_limit_exceeded", headers=headers) from None

@@ -6,39 +6,16 @@ Prompt and settings are quoted as shell words, JSON or Python literals, so that 
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from axion.release import BUILT, RELEASES, Release
 from playground.api.mcp import MCP_PATH
 from playground.api.requests import PARAMETER_NAMES
+from playground.generate.places import Place
 from playground.generate.request import DEFAULTS, Request, settings_of
 
 ALWAYS = ("temperature", "max_new_tokens", "seed")
 """Settings that a snippet names even at their default, because people change these first."""
 OPENAI_OWN = ("temperature", "top_p", "max_tokens", "seed")
 """Parameters that OpenAI's library knows; the others go through its `extra_body`."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a program finds a release."""
-
-    name: str
-    """The argument of `from_pretrained`."""
-    revision: str = ""
-    """The commit of a model on the Hub."""
-    known: bool = True
-    """False for a folder of the operator's, whose path visitors must not see: `name` is its own name alone."""
-
-
-def find_place(release: Release) -> Place:
-    """Where others find this release."""
-    if release.folder.resolve().parent in (RELEASES, BUILT.resolve()):
-        return Place(f"{RELEASES.name}/{release.folder.resolve().name}")
-    if "/" in release.name:
-        repo_id, _, revision = release.name.partition("@")
-        return Place(repo_id, revision)
-    return Place(release.name, known=False)
 
 
 def curl(address: str, request: Request) -> str:

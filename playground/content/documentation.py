@@ -28,7 +28,7 @@ from playground.content.experts import FEW_EXPERTS
 from playground.content.markup import render
 from playground.generate.catalogue import OpenModel
 from playground.generate.presets import WORKED
-from playground.generate.rate_limits import BURST, STARTS_PER_MINUTE
+from playground.generate.rate_limits import BURST, SHARING, STARTS_PER_MINUTE
 from playground.generate.request import LIMITS, Limit
 from playground.locales import Language, format_number, format_percent, texts
 
@@ -100,7 +100,7 @@ def values(model: OpenModel, language: Language, parameter_names: Mapping[str, s
         "bias": bias_table(model, language),
         "family": family_page(model, language, values),
     }
-    limits = {"burst": BURST, "per_minute": STARTS_PER_MINUTE, "alternatives": ALTERNATIVES}
+    limits = {"burst": BURST, "per_minute": STARTS_PER_MINUTE, "sharing": SHARING, "alternatives": ALTERNATIVES}
     return {**values, **made, **limits}
 
 

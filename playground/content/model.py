@@ -14,6 +14,7 @@ from playground.content.metrics import read_curves
 from playground.content.roadmap import Measured, compare_sizes, read_roadmap
 from playground.content.training import draw_overload, draw_training, list_evaluations, list_facts, smoothing
 from playground.generate.catalogue import OpenModel
+from playground.generate.places import command_again
 from playground.locales import Language, LocaleNumbers, format_number, format_short, texts
 
 Read = TypeVar("Read")
@@ -43,7 +44,7 @@ def model_html(model: OpenModel, language: Language, others: Iterable[tuple[str,
         results=results,
         commands=list(dict.fromkeys(row.command for row in results if row.command)),
         training=list_facts(model, language),
-        again=(info.get("training") or {}).get("command"),
+        again=command_again(model.release) or (info.get("training") or {}).get("command"),
         problem=problem,
         window=smoothing(metrics.train_loss) if metrics else 0,
         charts=draw_training(metrics, language) if metrics else [],

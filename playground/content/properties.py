@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from axion.inference.sampling import Sampling
 from playground.generate.chat import MAX_MESSAGES
+from playground.generate.comparison import SHARED
 from playground.generate.request import MAX_PROMPT_CHARACTERS
 from playground.locales import Language, by_language
 from playground.locales.terms import term_properties
@@ -18,10 +19,11 @@ PARTS: dict[View, tuple[str, ...]] = {
     "experts": ("experts",),
 }
 """The parts of the locale files that hold a view's texts; of a key that several have, the last one's text."""
-EXPLAINING = ("trace", "experts")
+EXPLAINING = ("trace", "compare", "experts")
 """The views that explain terms."""
 FIXED: dict[View, dict[str, Any]] = {
     "trace": {"defaults": asdict(Sampling())},
+    "compare": {"defaults": asdict(Sampling()), "shared": SHARED},
     "chat": {"most": MAX_PROMPT_CHARACTERS, "mostMessages": MAX_MESSAGES},
 }
 """The props that never change."""

@@ -6,9 +6,12 @@ import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 
+from axion.checksums import remembered_sha256
 from axion.errors import AxionError
 from axion.inference import chat
 from axion.inference.routing import RoutingRow, routing_rows
@@ -99,6 +102,10 @@ def read_facts(release: Release) -> Facts:
     )
 
 
+DECISIVE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+WEIGHTS = "*.safetensors"
+
+
 @dataclass(frozen=True)
 class OpenModel:
     """A release that was read completely, and its facts."""
@@ -108,6 +115,14 @@ class OpenModel:
     facts: Facts
     stream: Stream = stream
     """Generates with it, step by step."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change when its config, tokenizer or weights do, but not with its card."""
+        folder = self.release.folder
+        files = [folder / name for name in DECISIVE if (folder / name).is_file()]
+        lines = "".join(f"{path.name} {remembered_sha256(path)}\n" for path in [*files, *sorted(folder.glob(WEIGHTS))])
+        return sha256(lines.encode()).hexdigest()[:12]
 
 
 def can_chat(release: Release) -> bool:

@@ -12,6 +12,8 @@ from playground.generate.request import DEFAULTS, LIMITS, Request
 from playground.locales import DEFAULT, Language
 
 SIDES = ("a", "b")
+SHARED = ("max_new_tokens", "min_new_tokens", "seed")
+"""The settings that both sides have in common."""
 
 SHARED = ("max_new_tokens", "min_new_tokens", "seed")
 OWN = tuple(name for name in LIMITS if name not in SHARED)

@@ -4,7 +4,7 @@
     {"kind": "step", "s": seconds since the start, …Step.to_record()}                 one for each token
     {"kind": "end", "reason": "eos" | "length" | "context" | "time" | "recorded"}     always last
     {"kind": "error", "message": …}                                                   instead of the end, or alone
-    {"kind": "open", "model": …, "prompt": …, "sampling": …, "forced": …}             alone: a request to be made
+    {"kind": "open", "model": …, "prompt": …, "sampling": …, "forced": …, …}          alone: a request to be made
 
 Gradio sends only the added part of a text that grows, which is the fastest way to stream here.
 """
@@ -58,8 +58,9 @@ def start_event(
     Returns:
         Besides the arguments: "run", an id that differs when the same request is made again; the model's shape, context
         in tokens and cache bytes per token; "rows", the layer and the loop of each row of routing; "ends", the ids of
-        the tokens that end a text; "tampering", what was changed in the model, as texts by name; and "bias" [L][E],
-        which load balancing adds to each expert's affinity when experts are chosen.
+        the tokens that end a text; "special", those of the tokens that never have a text; "release", a hash of the
+        files that decide it (see `OpenModel.fingerprint`); "tampering", what was changed in the model, as texts by
+        name; and "bias" [L][E], which load balancing adds to each expert's affinity when experts are chosen.
     """
     facts, release = model.facts, model.release
     read = with_loops(release.model, sampling.get("num_loops", 0))
@@ -75,6 +76,8 @@ def start_event(
         "dropped": dropped,
         "context": facts.context,
         "ends": sorted(end_tokens(release.model, release.tokenizer)),
+        "special": sorted(id_ for id_, token in release.tokenizer.added_tokens_decoder.items() if token.special),
+        "release": model.fingerprint,
         "layers": len(rows),
         "first_layer": facts.first_layer if rows else None,
         "rows": [list(row) for row in rows],

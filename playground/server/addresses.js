@@ -1,5 +1,5 @@
 // Tabs and chapters of the documentation have addresses, #chat and #doc-experts; Back and Forward walk through them. Ctrl
-// and Enter in the prompt generate.
+// and Enter in the prompt generate. The page's first link skips its head.
 
 export function start(names) {
   const TAB = ".ax-tabs > .tab-wrapper :is([role=tab], .overflow-dropdown button)"; // a narrow page moves tabs into a menu
@@ -25,6 +25,12 @@ export function start(names) {
     requestAnimationFrame(scroll);
   }
 
+  document.querySelector(".ax-skip")?.addEventListener("click", (event) => {
+    event.preventDefault();
+    const panel = [...document.querySelectorAll(".ax-tabs > [role=tabpanel]")].find((each) => each.checkVisibility());
+    panel.tabIndex = -1;
+    panel.focus();
+  });
   document.addEventListener("click", ({ target }) => {
     const button = target.closest?.(TAB);
     const name = button && nameOf(button);

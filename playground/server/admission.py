@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import gradio as gr
 
-from playground.generate.rate_limits import RateLimiter, TooManyRequests, address_of
+from playground.generate.rate_limits import RateLimiter, TooManyRequests, Visitor, page_visitor, program_visitor
 from playground.generate.refusal import Refusal
 from playground.generate.request import prompt_problems, settings_problems
 from playground.locales import DEFAULT, known_language
@@ -30,9 +30,13 @@ def find_problems(
 
 
 def count_starts(limiter: RateLimiter, visitor: gr.Request, language: object, starts: int = 1) -> dict[str, str]:
-    """Count `starts` of this visitor; exceeding the limit is reported as a problem of `model`."""
+    """Count `starts` of this browser; exceeding the limit is reported as a problem of `model`."""
+    return _count(limiter, page_visitor(visitor), language, starts)
+
+
+def _count(limiter: RateLimiter, visitor: Visitor, language: object, starts: int = 1) -> dict[str, str]:
     try:
-        limiter.admit(address_of(visitor), starts)
+        limiter.admit(visitor, starts)
     except TooManyRequests as error:
         return {"model": error.tell(known_language(language))}
     return {}
@@ -48,6 +52,6 @@ def admit_call(limiter: RateLimiter, visitor: gr.Request, inputs: int) -> list[d
 
     The call counts even if it turns out to contain a mistake, and its mistakes are reported by the function itself.
     """
-    problems = count_starts(limiter, visitor, DEFAULT)
+    problems = _count(limiter, program_visitor(visitor), DEFAULT)
     first, *others = map(str, range(inputs))
     return validation({first: problems["model"]} if problems else {}, (first, *others))

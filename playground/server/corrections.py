@@ -33,8 +33,6 @@ async def refuse_malformed(_: Request, error: RequestValidationError) -> JSONRes
     return JSONResponse({"detail": problems}, 422)
 
 
-GUARDS = {
-    "middleware": [Middleware(McpForwardedFor)],
-    "exception_handlers": {RequestValidationError: refuse_malformed},
-}
-"""Keyword arguments of the FastAPI application."""
+MIDDLEWARE = [Middleware(McpForwardedFor)]
+EXCEPTION_HANDLERS = {RequestValidationError: refuse_malformed}
+"""Of the FastAPI application."""

@@ -42,6 +42,10 @@ class Labels:
         """The outputs of the event that changes the language."""
         return [component for component, _ in self._properties]
 
+    def properties(self, language: Language) -> list[tuple[Block, dict[str, Any]]]:
+        """Every component, and its properties in this language."""
+        return [(component, properties(language)) for component, properties in self._properties]
+
     def updates(self, language: Language) -> list[dict[str, Any]]:
         """What that event sets them to."""
-        return [gr.update(**properties(language)) for _, properties in self._properties]
+        return [gr.update(**properties) for _, properties in self.properties(language)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from axion.errors import AxionError
 from axion.machine import collect_garbage_rarely
-from playground.generate.rate_limits import GENERATIONS_AT_ONCE, MAX_WAITING, RateLimiter
+from playground.generate.rate_limits import GENERATIONS_AT_ONCE, MAX_WAITING, STARTS_PER_MINUTE, RateLimiter
 
 if TYPE_CHECKING:
     from playground.generate.catalogue import Stream
@@ -21,6 +21,7 @@ APP = "app.py"
 """The program's name in messages."""
 WEIGHTS = ("fp32", "bf16", "int8")
 """The kinds of weights that can be chosen, the model's own first."""
+MOST_PER_MINUTE = 10_000
 MAX_UPLOAD = "64kb"  # nothing on the page takes a file
 
 
@@ -37,18 +38,42 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _rate(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PER_MINUTE:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no limit; give a whole number from 1 to {MOST_PER_MINUTE}, or --no-rate-limit"
+        )
+    return int(text)
+
+
 def parse(arguments: list[str] | None = None, program: str = APP) -> argparse.Namespace:
     """Parse the command line. Raises AxionError on a mistake in it."""
     parser = _Parser(prog=program, description="Serve the Axion playground.", allow_abbrev=False)
-    parser.add_argument(
-        "--host", default="0.0.0.0" if _on_a_space() else "127.0.0.1", help="address to listen on (default %(default)s)"
-    )
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1, and all with --class)")
     parser.add_argument("--port", type=_port, default=7860, help="port (default %(default)s)")
     parser.add_argument("--share", action="store_true", help="also create a public link through Gradio")
     parser.add_argument(
-        "--no-rate-limit",
+        "--class",
+        dest="is_for_class",
         action="store_true",
-        help="let everyone start as many generations as they like, for a server that you use alone",
+        help="serve one page for a class: others in the network can open it, and a QR code shows its address with the "
+        "prompt and settings",
+    )
+    limits = parser.add_mutually_exclusive_group()
+    limits.add_argument(
+        "--rate-limit",
+        type=_rate,
+        default=STARTS_PER_MINUTE,
+        metavar="N",
+        help="generations that one visitor may start per minute; a visitor is a browser, a program with a key of its "
+        "own, or else an address, and requests from this machine are not counted (default %(default)s)",
+    )
+    limits.add_argument(
+        "--no-rate-limit",
+        dest="rate_limit",
+        action="store_const",
+        const=0,
+        help="let everyone start as many generations as they like",
     )
     parser.add_argument(
         "--models",
@@ -65,7 +90,9 @@ def parse(arguments: list[str] | None = None, program: str = APP) -> argparse.Na
         help="the weights that the native kernels write with: bf16 and int8 take a half and a quarter of the memory, "
         "for a slightly higher loss (default %(default)s)",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.host = options.host or ("0.0.0.0" if _on_a_space() or options.is_for_class else "127.0.0.1")
+    return options
 
 
 def set_environment() -> None:
@@ -95,20 +122,31 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
     """
     _check_address(options.host, options.port)
     set_environment()
+    from starlette.middleware import Middleware
+    from starlette.responses import FileResponse
+    from starlette.routing import Route
+
     import playground.server.zero_gpu  # noqa: F401 (must be imported before the launch)
     from axion.inference.stream import stream as model_stream
     from playground.api.mcp import MCP_PATH, answer_in_json, has_mcp
     from playground.api.openai import build_routes
     from playground.generate.catalogue import Catalogue
-    from playground.server.corrections import GUARDS
+    from playground.server.classroom import reachable_address
+    from playground.server.corrections import EXCEPTION_HANDLERS, MIDDLEWARE
+    from playground.server.front_page import PREVIEW, FrontPage
     from playground.server.markup import STYLES
-    from playground.server.page import FAVICON, HEAD, build_page, build_theme
+    from playground.server.page import FAVICON, PICTURE, build_page, build_theme
 
     catalogue = Catalogue(options.models, stream or model_stream, options.weights)
     if options.weights != WEIGHTS[0]:
         catalogue.open(catalogue.names[0])  # says now where the kernels cannot be used
-    limiter = RateLimiter(limited=not options.no_rate_limit)
-    page = build_page(catalogue, limiter)
+    # Gradio's public link reaches this server from this machine.
+    limiter = RateLimiter(per_minute=options.rate_limit, open_here=not options.share)
+    class_address = reachable_address(options.host, options.port) if options.is_for_class else None
+    page, translate = build_page(catalogue, limiter, class_address)
+    first = catalogue.default()
+    front_page = Middleware(FrontPage, translate=translate, models=lambda: [first, *catalogue.names])
+    picture = Route(f"/{PREVIEW}", lambda _: FileResponse(PICTURE))
     page.queue(api_open=False, max_size=MAX_WAITING)
     with_mcp = has_mcp()
     with redirect_stdout(io.StringIO()):  # Gradio prints some lines even with quiet=True
@@ -118,9 +156,12 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
             share=options.share,
             theme=build_theme(),
             css_paths=STYLES,
-            head=HEAD,
             favicon_path=FAVICON,
-            app_kwargs=GUARDS | {"routes": build_routes(catalogue, limiter)},
+            app_kwargs={
+                "middleware": [front_page, *MIDDLEWARE],
+                "exception_handlers": EXCEPTION_HANDLERS,
+                "routes": [picture, *build_routes(catalogue, limiter)],
+            },
             mcp_server=with_mcp,
             footer_links=["gradio"],
             ssr_mode=False,
@@ -135,6 +176,8 @@ def serve(options: argparse.Namespace, stream: "Stream | None" = None) -> None:
     print(f"Axion playground: {address}  (Ctrl-C stops it)")
     tools = f"MCP: {address}{MCP_PATH}/" if with_mcp else 'no MCP: run pip install "gradio[mcp]"'
     print(f"  for programs: OpenAI-compatible API: {address}/v1  {tools}", flush=True)
+    if class_address:
+        print(f"  for the class: {class_address}  (the button beside the languages shows it as a QR code)", flush=True)
     if options.share and not public_address:
         print("  no public link: Gradio's sharing service cannot be reached", flush=True)
     _wait_for_ctrl_c()

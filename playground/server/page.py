@@ -1,7 +1,10 @@
 """The page: its header, its tabs, and what changes with the model and the language."""
 
 import json
-from typing import Any
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import gradio as gr
 from gradio.themes import Default, LocalFont
@@ -13,7 +16,10 @@ from playground.generate.catalogue import Catalogue, OpenModel
 from playground.generate.rate_limits import RateLimiter
 from playground.locales import DEFAULT, LANGUAGES, Language, by_language, choose_language, texts
 from playground.server.admission import admit_call
+from playground.server.classroom import build_class_button, build_class_panel, connect
 from playground.server.context import QUEUE, QUIET, PageContext, Panel
+from playground.server.controls import Controls
+from playground.server.front_page import COOKIE, PREVIEW, Properties
 from playground.server.labels import Labels
 from playground.server.markup import SERVER, bundle
 from playground.server.tabs import api, chat, compare, experts, model, playground
@@ -37,23 +43,19 @@ KEPT_THEME = """() => {
   } catch { /* storage is blocked */ }
 }"""
 
-KEEP_LANGUAGE = """(language) => {
-  try { localStorage.setItem("axion-language", language); } catch { /* storage is blocked */ }
+# The cookie lets the server send the next page in this language; storage serves where a frame has no cookies.
+KEEP_LANGUAGE = f"""(language) => {{
+  document.cookie = `{COOKIE}=${{language}}; path=${{location.pathname}}; max-age=31536000; samesite=lax`;
+  try {{ localStorage.setItem("{COOKIE}", language); }} catch {{ /* storage is blocked */ }}
   return [];
-}"""
-KEPT_LANGUAGE = """() => {
-  try { return [localStorage.getItem("axion-language")]; } catch { return [null]; /* storage is blocked */ }
-}"""
-
-WITHOUT_SCRIPT = " · ".join(table["without_script"] for table in by_language("page").values())
-HEAD = f"""<noscript><style>
-body::before {{
-  content: "{WITHOUT_SCRIPT}"; display: block; padding: 48px 24px; font: 18px sans-serif; text-align: center;
-}}
-</style></noscript>"""
-"""What the page shows where scripts do not run. The body is Gradio's."""
+}}"""
+KEPT_LANGUAGE = f"""(_, shown) => {{
+  try {{ return [localStorage.getItem("{COOKIE}"), shown]; }} catch {{ return [null, shown]; /* storage is blocked */ }}
+}}"""
 
 FAVICON = TEMPLATES / "favicon.svg"
+PICTURE = Path(__file__).with_name(PREVIEW)
+"""What a preview of a link to the page shows; `python -m tools.pictures` takes it."""
 
 
 def build_theme() -> Default:
@@ -98,8 +100,19 @@ def build_theme() -> Default:
     return theme
 
 
-def build_page(catalogue: Catalogue, limiter: RateLimiter) -> gr.Blocks:
-    """Build the whole page. It opens with the first model that works, and with its recorded example."""
+class Page(NamedTuple):
+    """The page, and what `FrontPage` has to change in it for a language."""
+
+    blocks: gr.Blocks
+    translate: Callable[[Language], Properties]
+
+
+def build_page(catalogue: Catalogue, limiter: RateLimiter, class_address: str | None = None) -> Page:
+    """Build the whole page. It opens with the first model that works, and with its recorded example.
+
+    Args:
+        class_address: the page's address for a class, which adds a button with a QR code.
+    """
     labels, name = Labels(), catalogue.default()
     with gr.Blocks(
         title=texts("page", DEFAULT)["title"], analytics_enabled=False, fill_width=False, delete_cache=(3600, 3600)
@@ -133,8 +146,13 @@ def build_page(catalogue: Catalogue, limiter: RateLimiter) -> gr.Blocks:
                 gr.Button, "page", {"value": "theme"}, size="sm", scale=0, min_width=40, elem_id="theme"
             )
             theme.click(None, js=SWITCH_THEME, api_visibility="private")
+            class_button = build_class_button(labels) if class_address else None
+        class_panel = build_class_panel() if class_address else None
         context = PageContext(catalogue, choice, language, labels, limiter, _open(catalogue, name))
-        panels = [facts, *_build_tabs(context)]
+        followers, controls = _build_tabs(context)
+        panels = [facts, *followers]
+        if class_address and class_button and class_panel:
+            connect(context, controls, class_address, class_button, class_panel)
         _fill(panels, context)
         _connect(page, panels, context)
 
@@ -142,11 +160,22 @@ def build_page(catalogue: Catalogue, limiter: RateLimiter) -> gr.Blocks:
             return admit_call(limiter, visitor, 1 + len(others))
 
         build_tools(page, catalogue, admit, **QUEUE)
-    return page
+    return Page(page, cache(partial(_translate, panels, context)))
 
 
-def _build_tabs(context: PageContext) -> list[Panel]:
-    """Add the tabs; the panels in them follow the model."""
+def _translate(panels: list[Panel], context: PageContext, language: Language) -> Properties:
+    """The properties of the page's components in this language, by component."""
+    properties = {component._id: dict(changes) for component, changes in context.labels.properties(language)}
+    properties[context.language._id] = properties.get(context.language._id, {}) | {"value": language}
+    for panel in panels:
+        if panel.follows_language:
+            shown = panel.show(context.catalogue, context.model.value, language)
+            properties[panel.component._id] = properties.get(panel.component._id, {}) | _as_properties(shown)
+    return properties
+
+
+def _build_tabs(context: PageContext) -> tuple[list[Panel], Controls]:
+    """Add the tabs; returns the panels in them, which follow the model, and the controls of the first one."""
     with gr.Tabs(elem_classes="ax-tabs"):
         tabs = {name: context.labels.make(gr.Tab, "page", {"label": f"tab_{name}"}, id=name) for name in TABS}
         with tabs["playground"]:
@@ -157,16 +186,21 @@ def _build_tabs(context: PageContext) -> list[Panel]:
                 panels += module.build(context)
         with tabs["api"]:
             panels += api.build(context, tabs["api"], controls)
-    return panels
+    return panels, controls
 
 
 def _fill(panels: list[Panel], context: PageContext) -> None:
     """Give the panels their first content, so that the page shows it without another request."""
     for panel in panels:
         shown = panel.show(context.catalogue, context.model.value, DEFAULT)
-        for name, value in (shown if isinstance(shown, dict) else {"value": shown}).items():
-            if name != "__type__":
-                setattr(panel.component, name, value)
+        for name, value in _as_properties(shown).items():
+            setattr(panel.component, name, value)
+
+
+def _as_properties(shown: object) -> dict[str, Any]:
+    """What a panel shows, as properties of its component."""
+    changes = shown if isinstance(shown, dict) else {"value": shown}
+    return {name: value for name, value in changes.items() if name != "__type__"}
 
 
 def _connect(page: gr.Blocks, panels: list[Panel], context: PageContext) -> None:
@@ -188,7 +222,7 @@ def _connect(page: gr.Blocks, panels: list[Panel], context: PageContext) -> None
         None, context.language, js=NAME_LANGUAGE, api_visibility="private"
     )
     context.language.input(None, context.language, js=KEEP_LANGUAGE, api_visibility="private")
-    page.load(_greet, context.language, context.language, js=KEPT_LANGUAGE, **QUIET)
+    page.load(_greet, [context.language, context.language], context.language, js=KEPT_LANGUAGE, **QUIET)
     page.load(None, js=KEPT_THEME, api_visibility="private")
     page.load(None, js=_addresses(), api_visibility="private")
 
@@ -200,10 +234,10 @@ def _addresses() -> str:
     return f"() => {{ {bundle(SERVER / 'addresses.js')} start({json.dumps(names)}); }}"
 
 
-def _greet(kept: Language | None, request: gr.Request) -> Language | dict:
+def _greet(kept: Language | None, shown: Language, request: gr.Request) -> Language | dict:
     """The language of a link, of the last choice, or of the browser, if the page does not open in it anyway."""
     language = choose_language(request.query_params.get("lang") or kept, request.headers.get("accept-language"))
-    return gr.skip() if language == DEFAULT else language  # an update could undo the choice of a quick visitor
+    return gr.skip() if language == shown else language  # an update could undo the choice of a quick visitor
 
 
 def _open(catalogue: Catalogue, name: str) -> OpenModel | None:

@@ -3,6 +3,9 @@
 // `side` (see playground/generate/comparison.py); what was added is drawn in the next animation frame. The view of a
 // comparison is this alone; a trace shows it below itself where the model is tampered with.
 
+import { createJoiner } from "./characters.js";
+import { markEnds } from "./ends.js";
+import { createPopover } from "./popover.js";
 import {
   buildLoadTable,
   loopLabel,
@@ -16,31 +19,48 @@ import {
   spellExpert,
   zeroCounts,
 } from "./routing.js";
+import { createShare, exportTrace, settingsToLink, tabulate } from "./share.js";
 import { countToken, drawStats, listStats, newTally } from "./stats.js";
+import { createTerms } from "./terms.js";
 import { createToolkit, FAR, indexAt, isAtEnd, KEY_STEPS, make, readLines } from "./toolkit.js";
 
 const SIDES = ["a", "b"];
 
 /**
  * Draws the comparison in a host's element. The prop `names` has names for the sides in place of A and B, and the prop `id`
- * begins the ids in place of "axion-compare", where a page has two comparisons.
+ * begins the ids in place of "axion-compare", where a page has two comparisons. Sharing, where the template has its buttons,
+ * reads two more: `defaults`, the sampling settings that a link may leave out, and `shared`, the names of the settings that
+ * both sides have in common.
  */
 export function createComparison(/** @type {import("./toolkit.js").Host} */ host) {
   const { props, watch } = host;
   const toolkit = createToolkit(host);
   const { part, fill, visible, percent, percents, count, oneDigit, twoDigits } = toolkit;
   const view = part("view");
+  const terms = createTerms(host);
   let seen = ""; // the part of the value that was read
   let sides = {}; // side → its state, see newSide
   let settled = false; // both have ended, and the end was announced
   let following = true; // the ribbons keep their end in sight, unless the reader scrolled away
   let common = 0; // the length of the two answers' common prefix, in characters
   let marked = []; // the tokens that are marked
+  let linked = {}; // side → the hash of the release that a link was made with
 
   const id = props.id ?? "axion-compare";
   const nameOf = (side) => props.names?.[side.key] ?? side.key.toUpperCase();
   const other = (side) => (side.key === "a" ? sides.b : sides.a);
   const both = () => SIDES.map((key) => sides[key]).filter(Boolean);
+  const popovers = Object.fromEntries(SIDES.map((key) => [key, createPopover(popoverHost(key))]));
+  const openPopover = () => Object.values(popovers).find((popover) => popover.index() >= 0);
+  const share = part("copy") && createShare({
+    name: "axion-comparison",
+    toolkit,
+    announce: (text) => (part("live").textContent = text),
+    query: linkBoth,
+    hash: "#compare",
+    data: () => Object.fromEntries(both().map((side) => [side.key, side.run ? exportTrace(side.run, side.tokens, side.outcome) : null])),
+    table: tabulateBoth,
+  });
 
   // ---------------------------------------------------------------------------------------------------- reading events
 
@@ -57,6 +77,8 @@ export function createComparison(/** @type {import("./toolkit.js").Host} */ host
 
   function reset() {
     seen = "";
+    for (const popover of Object.values(popovers)) popover.close();
+    share?.hideLink();
     sides = {};
     settled = false;
     following = true;
@@ -67,6 +89,10 @@ export function createComparison(/** @type {import("./toolkit.js").Host} */ host
   }
 
   function take(event) {
+    if (event.kind === "open") {
+      open(event);
+      return;
+    }
     const side = (sides[event.side] ??= newSide(event.side));
     if (event.kind === "start") begin(side, event);
     else if (event.kind === "step") addToken(side, event);
@@ -77,17 +103,27 @@ export function createComparison(/** @type {import("./toolkit.js").Host} */ host
     }
   }
 
+  // A link asks for both generations.
+  function open({ a, b }) {
+    const requests = { a, b };
+    linked = Object.fromEntries(SIDES.map((key) => [key, requests[key].release]));
+    for (const key of SIDES) delete requests[key].release;
+    host.trigger("submit", requests);
+  }
+
   // `letters` is the whole text by character; the first `prompt` of them are the prompt's. Each of `tokens` has the range
   // from … to. `surprise` is the sum of −log p over the new tokens; `batch` holds the nodes to append next.
   function newSide(key) {
     const batch = { text: new DocumentFragment(), lane: new DocumentFragment() };
     const figures = { tally: newTally(), surprise: 0 };
-    return { key, run: null, tokens: [], letters: [], prompt: 0, layer: 0, ended: false, pinned: -1, ...figures, batch };
+    const text = { tokens: [], letters: [], prompt: 0, joiner: null };
+    return { key, run: null, ...text, layer: 0, ended: false, outcome: null, pinned: -1, ...figures, batch };
   }
 
   function begin(side, run) {
     side.run = run;
     side.counts = zeroCounts(run);
+    side.joiner = createJoiner(run);
     buildSide(side);
     buildRibbon(side);
   }
@@ -110,9 +146,21 @@ export function createComparison(/** @type {import("./toolkit.js").Host} */ host
     column.setAttribute("role", "option");
     column.setAttribute("aria-label", visible(step.t));
     span.dataset.index = column.dataset.index = tokens.length;
-    tokens.push({ step, span, column, from, to });
-    side.batch.text.append(span);
+    const token = { step, span, column, from, to };
+    tokens.push(token);
     side.batch.lane.append(column);
+    for (const each of side.joiner.add(token, side.batch.text)) placePiece(side, each, from, to);
+  }
+
+  // The tokens of one character share its width.
+  function placePiece(side, token, from, to) {
+    const { at, of } = token.piece;
+    const { classList, style, dataset } = token.column;
+    Object.assign(token, { from, to });
+    classList.toggle("av-opens", at < of);
+    style.setProperty("--from", from + ((at - 1) / of) * (to - from));
+    style.setProperty("--chars", (to - from) / of);
+    token.column.setAttribute("aria-label", popovers[side.key].nameOfToken(Number(dataset.index)));
   }
 
   // ------------------------------------------------------------------------------------------------------------- drawing
@@ -208,8 +256,10 @@ export function createComparison(/** @type {import("./toolkit.js").Host} */ host
     }
     nodes.status.textContent = "";
     nodes.status.append(make("b", "ac-name", nameOf(side)), make("span", "", describeState(side)));
-    nodes.note.textContent = failure ?? (run.dropped ? fill("dropped", { dropped: count(run.dropped), context: count(run.context) }) : "");
+    nodes.note.textContent = failure ?? listNotes(side).join(" ");
     nodes.note.hidden = !nodes.note.textContent;
+    const stopped = side.ended && host.busy === "stopped" ? { reason: "stopped" } : null;
+    markEnds(toolkit, nodes.text, run, side.outcome ?? stopped, side.tally.fresh);
     nodes.text.setAttribute("aria-label", fill("text_of", { side: nameOf(side) }));
     if (side.batch.text.childNodes.length) append(side);
     nodes.lane.setAttribute("aria-label", fill("ribbon_of", { side: nameOf(side) }));
@@ -217,6 +267,15 @@ export function createComparison(/** @type {import("./toolkit.js").Host} */ host
     else nodes.load.textContent = fill("no_experts");
     side.counts.forEach((row, rowIndex) => row.forEach((_, expert) => drawCell(side, rowIndex, expert)));
     drawFigures(side);
+  }
+
+  function listNotes({ key, run }) {
+    const notes = [];
+    if (run.dropped) notes.push(fill("dropped", { dropped: count(run.dropped), context: count(run.context) }));
+    if (linked[key] && run.release && linked[key] !== run.release) {
+      notes.push(fill("other_release", { model: run.model, linked: linked[key], served: run.release }));
+    }
+    return notes;
   }
 
   function describeState({ run, outcome, ended }) {
@@ -353,13 +412,67 @@ export function createComparison(/** @type {import("./toolkit.js").Host} */ host
     });
     const chance = step.p === null ? fill("from_prompt") : fill("probability", { p: percent(step.p) });
     const place = fill("token", { token: step.i + 1 });
-    return [`${nameOf(side)} “${visible(step.t)}”`, place, chance, ...experts].join(" · ");
+    const text = popovers[side.key].nameOfToken(side.tokens.findIndex((token) => token.step === step));
+    return [`${nameOf(side)} “${text}”`, place, chance, ...experts].join(" · ");
   }
 
   function listen(side, box) {
-    box.addEventListener("pointerover", (event) => indexAt(event) >= 0 && showToken(side, indexAt(event)));
-    box.addEventListener("pointerleave", () => showToken(side, side.pinned));
-    box.addEventListener("click", (event) => pin(side, indexAt(event)));
+    const popover = popovers[side.key];
+    box.addEventListener("pointerover", (event) => indexAt(event) >= 0 && !openPopover() && showToken(side, indexAt(event)));
+    box.addEventListener("pointerleave", () => openPopover() || showToken(side, side.pinned));
+    box.addEventListener("click", (event) => {
+      const index = indexAt(event);
+      const again = index === popover.index();
+      openPopover()?.close();
+      if (index < 0 || again) pin(side, -1);
+      else popover.open(index, event.target.closest("[data-index]"), false);
+    });
+  }
+
+  // What the popover of one side reads; see popover.js. Without `ask` it lists the alternatives and cannot branch.
+  function popoverHost(key) {
+    return {
+      toolkit,
+      host,
+      view,
+      terms,
+      box: part(`popover-${key}`),
+      branchIndex: -1,
+      ask: null,
+      get run() {
+        return sides[key].run;
+      },
+      get tokens() {
+        return sides[key]?.tokens ?? [];
+      },
+      get ribbon() {
+        return sides[key].nodes.lane;
+      },
+      walk: { pin: (index) => pin(sides[key], index) },
+    };
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- sharing
+
+  // What both have in common by its name, what is one's own with a_ or b_ before it; see playground/generate/links.py.
+  function linkBoth() {
+    const query = { prompt: both()[0]?.run?.prompt ?? "" };
+    for (const { key, run } of both().filter((side) => side.run)) {
+      const named = Object.entries(settingsToLink(run.sampling, props.defaults));
+      for (const [name, value] of named) query[props.shared.includes(name) ? name : `${key}_${name}`] = value;
+      query[`${key}_model`] = run.model;
+      if (run.release) query[`${key}_release`] = run.release;
+    }
+    return { ...query, lang: props.language };
+  }
+
+  // The table of both sides under one head, with the side in the first column.
+  function tabulateBoth() {
+    const drawn = both().filter((side) => side.run);
+    const ranks = Math.max(0, ...drawn.map(({ run }) => (run.layers ? run.experts_per_token : 0)));
+    const tables = drawn.map(({ run, tokens }) => tabulate(run, tokens, ranks));
+    const rows = tables.flatMap((table, index) => table.slice(1).map((row) => [drawn[index].key.toUpperCase(), ...row]));
+    return [["side", ...(tables[0]?.[0] ?? [])], ...rows];
   }
 
   function pin(side, index) {
@@ -376,7 +489,13 @@ export function createComparison(/** @type {import("./toolkit.js").Host} */ host
   }
 
   function walk(side, event) {
-    if (event.key in KEY_STEPS) pin(side, Math.max(0, side.pinned + KEY_STEPS[event.key]));
+    const popover = openPopover();
+    if (event.key in KEY_STEPS) {
+      popover?.close();
+      pin(side, Math.max(0, side.pinned + KEY_STEPS[event.key]));
+    } else if ((event.key === "Enter" || event.key === " ") && side.pinned >= 0) {
+      popovers[side.key].open(side.pinned, side.tokens[side.pinned].column, true);
+    } else if (event.key === "Escape" && popover) popover.close();
     else if (event.key === "Escape") pin(side, -1);
     else if (event.key === "ArrowUp" || event.key === "ArrowDown") {
       const opposite = other(side);
@@ -391,6 +510,8 @@ export function createComparison(/** @type {import("./toolkit.js").Host} */ host
 
   function drawTexts() {
     toolkit.translate();
+    terms.markAll();
+    for (const popover of Object.values(popovers)) popover.redraw();
     for (const side of both()) if (side.run) buildLayers(side);
     if (both().length) draw();
   }

@@ -10,7 +10,7 @@ const LEAST_HEIGHT = 280;
 export function createPopover(trace) {
   const { part, fill, visible, percent, percents, threeDigits } = trace.toolkit;
   const document = trace.host.element.ownerDocument;
-  const box = part("popover");
+  const box = trace.box ?? part("popover");
   let opened = -1; // the token whose popover is open
   let anchor = null; // its span or its column
   let opener = null; // where the focus goes back to
@@ -25,12 +25,12 @@ export function createPopover(trace) {
     box.hidden = false;
     place();
     reveal();
-    if (byKey) (box.querySelector(".av-alt") || box).focus({ preventScroll: true });
+    if (byKey) (box.querySelector("button.av-alt") || box).focus({ preventScroll: true });
   }
 
   function close() {
     if (opened < 0) return;
-    if (box.contains(document.activeElement)) (opener || part("columns")).focus({ preventScroll: true });
+    if (box.contains(document.activeElement)) (opener || anchor.closest("[tabindex]"))?.focus({ preventScroll: true });
     opened = -1;
     box.hidden = true;
     box.replaceChildren();
@@ -42,7 +42,7 @@ export function createPopover(trace) {
     if (opened < 0) return;
     const frame = trace.view.getBoundingClientRect();
     const wide = !NARROW.matches;
-    const at = (wide || !trace.run.layers ? anchor : part("ribbon")).getBoundingClientRect();
+    const at = (wide || !trace.run.layers ? anchor : trace.ribbon).getBoundingClientRect();
     const below = innerHeight - at.bottom - 2 * GAP;
     const above = at.top - 2 * GAP;
     const under = !wide || below >= LEAST_HEIGHT || below >= above;
@@ -70,9 +70,9 @@ export function createPopover(trace) {
     cross.setAttribute("aria-label", fill("close"));
     cross.addEventListener("click", close);
     head.append(cross);
-    box.setAttribute("aria-label", `${fill("token", { token: step.i + 1 })}: ${visible(step.t)}`);
+    box.setAttribute("aria-label", `${fill("token", { token: step.i + 1 })}: ${nameOfToken(opened)}`);
     box.replaceChildren(head);
-    if (!step.prompt && step.alt.length) box.append(make("h3", "", fill("alternatives")), makeAlternatives(step));
+    if (!step.prompt && step.alt.length) box.append(make("h3", "", fill(trace.ask ? "alternatives" : "likeliest")), makeAlternatives(step));
     if (step.e.length) box.append(make("h3", "", fill("experts")), makeChoice(step));
     if (run.shared_experts) {
       const key = run.shared_experts === 1 ? "shared_one" : "shared_many";
@@ -84,7 +84,18 @@ export function createPopover(trace) {
   // ------------------------------------------------------------------------------------------------- a token in words
 
   const endsText = (id) => trace.run.ends.includes(id);
-  const wordOf = (id, text) => (endsText(id) ? fill("end_of_text") : text ? `“${visible(text)}”` : fill("no_text"));
+  const isPiece = (text) => text === "\ufffd"; // a byte that is no character by itself
+  const wordOf = (id, text) => {
+    if (endsText(id)) return fill("end_of_text");
+    if (isPiece(text)) return fill("piece_of_character");
+    return text ? `“${visible(text)}”` : fill("no_text");
+  };
+
+  /** The text of a token; of a part of a character, which character and which part. */
+  function nameOfToken(index) {
+    const { step, piece } = trace.tokens[index];
+    return piece ? fill("piece", { ...piece, text: visible(piece.text) }) : visible(step.t);
+  }
 
   /** The token, its number and its probability in one line. */
   function makeTitle(index) {
@@ -92,7 +103,7 @@ export function createPopover(trace) {
     const chance = step.p === null ? fill("from_prompt") : fill("probability", { p: percent(step.p) });
     const words = [fill("token", { token: step.i + 1 }), chance, describeMark(index)];
     const title = make("p", "av-token-title");
-    title.append(make("q", "", visible(step.t)), ...words.filter(Boolean).map((word) => make("span", "", word)));
+    title.append(make("q", "", nameOfToken(index)), ...words.filter(Boolean).map((word) => make("span", "", word)));
     return title;
   }
 
@@ -121,15 +132,17 @@ export function createPopover(trace) {
     const list = make("ul", "av-alts");
     const named = step.alt.some(([id]) => id === step.id);
     for (const [id, text, p] of named ? step.alt : [[step.id, step.t, step.p], ...step.alt]) {
-      const button = make("button", "av-alt");
-      button.type = "button";
+      const button = make(trace.ask ? "button" : "div", "av-alt");
       const bar = make("i", "");
       bar.style.transform = `scaleX(${p})`;
-      const word = endsText(id) ? make("em", "", fill("end_of_text")) : make("q", "", visible(text));
+      const word = endsText(id) || isPiece(text) ? make("em", "", wordOf(id, text)) : make("q", "", visible(text));
       button.append(bar, word, make("span", "", percent(p)));
       if (id === step.id) button.append(make("small", "", fill("chosen_here")));
-      button.title = fill("branch_to", { word: wordOf(id, text), p: percent(p) });
-      button.addEventListener("click", () => branch(step, id));
+      if (trace.ask) {
+        button.type = "button";
+        button.title = fill("branch_to", { word: wordOf(id, text), p: percent(p) });
+        button.addEventListener("click", () => branch(step, id, text));
+      }
       const item = make("li", "");
       item.append(button);
       list.append(item);
@@ -138,11 +151,12 @@ export function createPopover(trace) {
   }
 
   // Requests a generation with the same prompt and sampling that keeps the new tokens before this one and takes `id` here.
-  function branch(step, id) {
+  function branch(step, id, text) {
     const kept = trace.tokens.filter((token) => !token.step.prompt && token.step.i < step.i).map((token) => token.step.id);
     const instead = id === step.id ? null : wordOf(step.id, step.t);
     const { model, prompt, sampling } = trace.run;
-    trace.ask({ model, prompt, sampling, forced: [...kept, id] }, instead);
+    const describe = () => fill("branch_node", { token: step.i + 1, word: wordOf(id, text) });
+    trace.ask({ model, prompt, sampling, forced: [...kept, id] }, { from: trace.branches.current(), describe, instead });
     close();
   }
 
@@ -215,7 +229,7 @@ export function createPopover(trace) {
   // -------------------------------------------------------------------------------------------------- keys and clicks
 
   box.addEventListener("keydown", (event) => {
-    const buttons = [...box.querySelectorAll(".av-alt")];
+    const buttons = [...box.querySelectorAll("button.av-alt")];
     const at = buttons.indexOf(event.target);
     if (event.key === "Escape") close();
     else if (event.key === "ArrowDown" && buttons.length) buttons[(at + 1) % buttons.length].focus();
@@ -228,7 +242,7 @@ export function createPopover(trace) {
   document.addEventListener("pointerdown", (event) => {
     if (opened >= 0 && !event.target.closest?.("[data-part=popover], [data-index]")) close();
   });
-  for (const name of ["text", "columns"]) part(name).addEventListener("scroll", place);
+  trace.view.addEventListener("scroll", ({ target }) => target !== box && place(), true); // the boxes in it
   addEventListener("resize", place);
 
   function redraw() {
@@ -237,5 +251,5 @@ export function createPopover(trace) {
     place();
   }
 
-  return { open, close, redraw, index: () => opened, makeTitle, makeExperts, wordOf };
+  return { open, close, redraw, index: () => opened, makeTitle, makeExperts, nameOfToken, wordOf };
 }

@@ -1,32 +1,22 @@
-// Exports of the shown trace: a link that reproduces it, JSON with every number, and CSV for a spreadsheet.
+// What is shared of a view: a link that reproduces it, JSON with every number, and CSV for a spreadsheet.
 
 import { layerOf } from "./routing.js";
 import { make } from "./toolkit.js";
 
 const COPIED_MILLISECONDS = 2000;
 
-export function createShare(trace) {
-  const { part, fill } = trace.toolkit;
-  const { props } = trace.host;
+/**
+ * Connects the buttons `copy`, `json` and `csv` of a view.
+ *
+ * @param {object} shared `name`, of the files; `toolkit`, `announce`; and what is shared when a button is pressed:
+ *   `query()`, the parameters of the link by name, `hash`, its end, `data()`, and `table()`, rows of cells.
+ */
+export function createShare({ name, toolkit, announce, query, hash = "", data, table }) {
+  const { part, fill } = toolkit;
 
-  // ------------------------------------------------------------------------------------------------------------- link
-
-  // The model, the prompt, the seed, and what differs from the defaults; see playground/generate/links.py.
   function makeLink() {
-    const { model, prompt, sampling, forced } = trace.run;
-    const asked = { model, prompt, seed: sampling.seed };
-    for (const [name, value] of Object.entries(props.defaults)) {
-      if (name in sampling && sampling[name] !== value) asked[name] = sampling[name];
-    }
-    if (forced.length) asked.forced = forced.join(".");
-    asked.lang = props.language;
-    const query = Object.entries(asked).map(([name, value]) => `${name}=${encodeReadably(String(value))}`);
-    return `${location.origin}${location.pathname}?${query.join("&")}`;
-  }
-
-  // These characters have no meaning in a query, and a space may be a plus.
-  function encodeReadably(text) {
-    return encodeURIComponent(text).replace(/%20/g, "+").replace(/%(?:2C|2F|3A|3F|40)/g, decodeURIComponent);
+    const pairs = Object.entries(query()).map(([key, value]) => `${key}=${encodeReadably(String(value))}`);
+    return `${location.origin}${location.pathname}?${pairs.join("&")}${hash}`;
   }
 
   async function copyLink() {
@@ -39,7 +29,7 @@ export function createShare(trace) {
     }
     part("link").hidden = true;
     part("copy").textContent = fill("copied");
-    trace.announce(fill("copied"));
+    announce(fill("copied"));
     setTimeout(() => (part("copy").textContent = fill("copy")), COPIED_MILLISECONDS);
   }
 
@@ -51,50 +41,79 @@ export function createShare(trace) {
     part("link-field").select();
   }
 
-  // ------------------------------------------------------------------------------------------------------------ files
-
-  function toJson() {
-    const steps = trace.tokens.map(({ step }) => bare(step));
-    return JSON.stringify({ start: bare(trace.run), steps, end: trace.outcome && bare(trace.outcome) }, null, 1);
-  }
-
-  // One row per token and layer, numbered from 1 as on the page; a model without experts has one row per token.
-  function toCsv() {
-    const { run, tokens } = trace;
-    const ranks = Array.from({ length: run.layers ? run.experts_per_token : 0 }, (_, rank) => rank);
-    const perExpert = ["expert", "gate", "affinity", "bias"];
-    const header = ["position", "id", "text", "prompt", "probability", "layer", "displaced"];
-    const rows = [[...header, ...ranks.flatMap((rank) => perExpert.map((name) => `${name}_${rank + 1}`))]];
-    for (const { step } of tokens) {
-      const token = [step.i + 1, step.id, step.t, step.prompt, step.p ?? ""];
-      if (!run.layers) rows.push([...token, "", ""]);
-      for (let row = 0; row < run.layers; row++) {
-        const experts = ranks.flatMap((rank) => {
-          const expert = step.e[row][rank];
-          return [expert + 1, step.g[row][rank], step.a[row][rank], run.bias[row][expert]];
-        });
-        const displaced = step.d[row].map((expert) => expert + 1).join(" ");
-        rows.push([...token, layerOf(run, row), displaced, ...experts]);
-      }
-    }
-    return rows.map((row) => row.map(csvField).join(",") + "\r\n").join("");
-  }
+  const toCsv = () => table().map((row) => row.map(csvField).join(",") + "\r\n").join("");
 
   part("copy").addEventListener("click", copyLink);
-  part("json").addEventListener("click", () => save(toJson(), "application/json", "axion-trace.json"));
-  part("csv").addEventListener("click", () => save(toCsv(), "text/csv;charset=utf-8", "axion-trace.csv"));
+  part("json").addEventListener("click", () => save(JSON.stringify(data(), null, 1), "application/json", `${name}.json`));
+  part("csv").addEventListener("click", () => save(toCsv(), "text/csv;charset=utf-8", `${name}.csv`));
 
   return { hideLink: () => (part("link").hidden = true) };
 }
 
-function bare({ kind: _kind, ...event }) {
+// These characters have no meaning in a query, and a space may be a plus.
+function encodeReadably(text) {
+  return encodeURIComponent(text).replace(/%20/g, "+").replace(/%(?:2C|2F|3A|3F|40)/g, decodeURIComponent);
+}
+
+/** The settings of a generation that a link names: the seed, and what differs from the defaults. */
+export function settingsToLink(sampling, defaults) {
+  const named = Object.entries(defaults).filter(([name, value]) => name in sampling && sampling[name] !== value);
+  return { seed: sampling.seed, ...Object.fromEntries(named.map(([name]) => [name, sampling[name]])) };
+}
+
+/** The parameters of a link to one generation; see playground/generate/links.py. */
+export function requestToLink({ model, prompt, sampling, forced, release }, defaults, language) {
+  return {
+    model,
+    prompt,
+    ...settingsToLink(sampling, defaults),
+    ...(forced.length ? { forced: forced.join(".") } : {}),
+    ...(release ? { release } : {}),
+    lang: language,
+  };
+}
+
+/** The events of a generation without their kinds: {start, steps, end}. */
+export function exportTrace(run, tokens, outcome) {
+  return { start: bare(run), steps: tokens.map(({ step }) => bare(step)), end: outcome && bare(outcome) };
+}
+
+function bare({ kind: _kind, side: _side, ...event }) {
   return event;
 }
 
-// Text that a spreadsheet would run as a formula gets an apostrophe in front. Signs alone, such as "--", are no formula.
+/**
+ * The tokens of a generation as a table, its head first: a row per token and layer, numbered from 1 as on the page. A model
+ * without experts has one row per token, and `ranks`, the most experts per token, may count those of another generation.
+ */
+export function tabulate(run, tokens, ranks = run.layers ? run.experts_per_token : 0) {
+  const perExpert = ["expert", "gate", "affinity", "bias"];
+  const places = Array.from({ length: ranks }, (_, rank) => rank);
+  const head = ["position", "id", "text", "prompt", "probability", "layer", "displaced"];
+  const rows = [[...head, ...places.flatMap((rank) => perExpert.map((name) => `${name}_${rank + 1}`))]];
+  for (const { step } of tokens) {
+    const token = [step.i + 1, step.id, step.t, step.prompt, step.p ?? ""];
+    if (!run.layers) rows.push([...token, "", "", ...places.flatMap(() => perExpert.map(() => ""))]);
+    for (let row = 0; row < run.layers; row++) {
+      const experts = places.flatMap((rank) => {
+        const expert = step.e[row][rank];
+        if (expert === undefined) return perExpert.map(() => "");
+        return [expert + 1, step.g[row][rank], step.a[row][rank], run.bias[row][expert]];
+      });
+      rows.push([...token, layerOf(run, row), step.d[row].map((expert) => expert + 1).join(" "), ...experts]);
+    }
+  }
+  return rows;
+}
+
+// A spreadsheet runs a cell as a formula that begins with one of = + - @, tabs and line breaks aside, with something to
+// compute after it. Such a text gets an apostrophe in front. Signs alone, such as "--", and numbers, such as -1, are none.
+const isFormula = (text) => /^[\t\r\n]*[=+@-][\s=+@-]*[^\s=+@-]/.test(text) && !/^\s*[+-]?\d+(?:[.,]\d+)?\s*$/.test(text);
+
+// Quoted as RFC 4180 says: where a separator, a quote or a line break is in the text, or white space at an end of it.
 function csvField(value) {
   if (typeof value !== "string") return String(value);
-  const safe = /^[=@\t\r]|^[+-].*[^\s+-]/s.test(value) ? `'${value}` : value;
+  const safe = isFormula(value) ? `'${value}` : value;
   return /[",\r\n\t']|^\s|\s$/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
 }
 

@@ -3,11 +3,14 @@
 // Besides `texts` and `language` the view reads two props: `defaults`, the sampling settings that a link may leave out, and
 // `model`, the name of the model that is chosen on the page.
 
+import { createBranches } from "./branches.js";
+import { createJoiner } from "./characters.js";
+import { markEnds } from "./ends.js";
 import { createFigures } from "./figures.js";
 import { createPlayer } from "./player.js";
 import { createPopover } from "./popover.js";
 import { makeColumn, makeToken, PALETTE } from "./routing.js";
-import { createShare } from "./share.js";
+import { createShare, exportTrace, requestToLink, tabulate } from "./share.js";
 import { createTerms } from "./terms.js";
 import { createToolkit, FAR, prefersCalm, readLines } from "./toolkit.js";
 import { createWalk } from "./walk.js";
@@ -26,12 +29,15 @@ export function start(host) {
     terms,
     view,
     run: null, // the start event
-    tokens: [], // {step, span, column}, one per token
+    tokens: [], // {step, span, column, piece}, one per token; see characters.js for `piece`
     outcome: null, // the end event
     ended: true,
     layer: 0, // the row of the layer that colours the text
     branchIndex: -1, // the token that a branch took
+    ribbon: part("ribbon"),
     ask,
+    halt,
+    recall,
     announce,
     clear,
     takeAll,
@@ -40,13 +46,23 @@ export function start(host) {
   const figures = (trace.figures = createFigures(trace));
   const popover = (trace.popover = createPopover(trace));
   const walk = (trace.walk = createWalk(trace));
-  const share = createShare(trace);
+  const branches = (trace.branches = createBranches(trace));
+  const share = createShare({
+    name: "axion-trace",
+    toolkit,
+    announce,
+    query: () => requestToLink(trace.run, props.defaults, props.language),
+    data: () => exportTrace(trace.run, trace.tokens, trace.outcome),
+    table: () => tabulate(trace.run, trace.tokens),
+  });
   const player = createPlayer(trace);
 
   let seen = ""; // the part of the value that was read
   let failure = null; // the error event
-  let asked = null; // {forced, instead}: what this view asked for last
-  let instead = null; // the token text that the shown branch replaced, if known
+  let asked = null; // {forced, branch, release}: what this view asked for last
+  let release = null; // the hash of the release that a link was made with
+  let recalling = false; // whether a generation is drawn that was kept
+  let joiner = null; // joins the tokens of a character
   let refused = false; // whether the last request came back without an answer
   let before = null; // the state to return to when a request is stopped or refused
   let exampleDue = true; // no generation was requested since the model was chosen
@@ -85,7 +101,7 @@ export function start(host) {
 
   function take(event, batch) {
     if (event.kind === "start") begin(event);
-    else if (event.kind === "open") ask(event, null);
+    else if (event.kind === "open") ask(event, {});
     else if (event.kind === "error") fail(event);
     else if (trace.ended) return; // late data of a generation that was stopped
     else if (event.kind === "step") addToken(event, batch);
@@ -96,6 +112,7 @@ export function start(host) {
   }
 
   function reset() {
+    branches.keep();
     seen = "";
     player.clear();
     clear();
@@ -113,7 +130,7 @@ export function start(host) {
     figures.clear();
     share.hideLink();
     for (const name of ["text", "columns", "rows", "layers", "token"]) part(name).replaceChildren();
-    delete part("text").dataset.end;
+    markEnds(toolkit, part("text"), null, null, 0);
     part("text").classList.remove("av-branch");
     drawMessages();
   }
@@ -122,10 +139,13 @@ export function start(host) {
     trace.run = run;
     trace.ended = false;
     trace.layer = Math.min(trace.layer, Math.max(run.layers - 1, 0));
-    const live = !run.recorded && !player.isReplaying();
-    if (!player.isReplaying()) {
-      instead = asked && same(asked.forced, run.forced) ? asked.instead : null;
+    joiner = createJoiner(run);
+    const live = !run.recorded && !player.isReplaying() && !recalling;
+    if (!player.isReplaying() && !recalling) {
+      const own = asked && same(asked.forced, run.forced) ? asked : {};
+      release = own.release ?? null;
       asked = null;
+      branches.begin(own.branch);
     }
     view.classList.toggle("av-many", run.experts > PALETTE);
     view.classList.toggle("av-dense", run.layers === 0);
@@ -155,8 +175,12 @@ export function start(host) {
       if (mark === "av-branch") trace.branchIndex = index;
     }
     tokens.push({ step, span, column });
-    batch.text.append(span);
     batch.columns.append(column);
+    for (const { column: each, piece } of joiner.add(tokens[index], batch.text)) {
+      each.classList.toggle("av-opens", piece.at < piece.of);
+      each.classList.toggle("av-joined", piece.at > 1);
+      each.setAttribute("aria-label", popover.nameOfToken(Number(each.dataset.index)));
+    }
   }
 
   function append(batch) {
@@ -178,7 +202,7 @@ export function start(host) {
     if (end.reason === "eos" && run.forced.length > figures.fresh()) part("text").classList.add("av-branch");
     figures.draw();
     setState(run.recorded ? "recorded" : "done");
-    if (run.recorded || player.isReplaying()) return;
+    if (run.recorded || player.isReplaying() || recalling) return;
     const verdict = part("verdict").textContent;
     announce(fill("announce_end", { tokens: toolkit.count(tokens.length), verdict }));
   }
@@ -193,10 +217,26 @@ export function start(host) {
   // -------------------------------------------------------------------------------------------------- asking and waiting
 
   // Only one generation runs at a time.
-  function ask({ model, prompt, sampling, forced }, replaced) {
+  function ask({ model, prompt, sampling, forced, release: linked }, branch) {
     if (host.busy === "waiting" || host.busy === "running") host.trigger("stop", {});
-    asked = { forced, instead: replaced };
+    asked = { forced, branch, release: linked };
     host.trigger("submit", { model, prompt, sampling, forced });
+  }
+
+  // Ends what runs, waits or is drawn.
+  function halt() {
+    if (host.busy === "waiting" || host.busy === "running") host.trigger("stop", {});
+    player.skip();
+  }
+
+  // Shows a generation that was kept.
+  function recall(events) {
+    player.clear();
+    clear();
+    recalling = true;
+    takeAll(events);
+    recalling = false;
+    announce(part("status").textContent);
   }
 
   // Controls outside this view start and stop generations too, so the state is the host's.
@@ -239,6 +279,7 @@ export function start(host) {
     toolkit.translate();
     terms.markAll();
     player.drawTexts();
+    branches.draw();
     setState(state());
     drawMessages();
     if (!trace.run) return;
@@ -252,7 +293,7 @@ export function start(host) {
     view.dataset.state = name;
     part("status").textContent = describeState(name);
     player.drawControls();
-    if (trace.outcome?.reason === "eos") part("text").dataset.end = fill("end_of_text");
+    markEnds(toolkit, part("text"), trace.run, trace.outcome, figures.fresh());
   }
 
   function describeState(name) {
@@ -270,6 +311,7 @@ export function start(host) {
     const taken = trace.tokens[trace.branchIndex]?.step;
     const word = taken ? popover.wordOf(taken.id, taken.t) : fill("end_of_text");
     const token = taken ? taken.i + 1 : trace.tokens.length + 1;
+    const instead = branches.current()?.instead;
     return fill(instead ? "branch_instead" : "branch", { token, word, instead });
   }
 
@@ -278,6 +320,9 @@ export function start(host) {
     part("error").textContent = failure ? (failure.of === "link" ? fill("bad_link", failure) : failure.message) : "";
     const notes = [];
     if (trace.run?.dropped) notes.push(fill("dropped", countsOf(trace.run)));
+    if (trace.run && release && trace.run.release && release !== trace.run.release) {
+      notes.push(fill("other_release", { model: trace.run.model, linked: release, served: trace.run.release }));
+    }
     if (refused) notes.push(fill("refused"));
     part("note").hidden = !notes.length;
     part("note").textContent = notes.join(" ");

@@ -34,7 +34,7 @@ BUNDLED = "axion1-v0.1"
 KERNELS = "axion/kernels/csrc"
 """Compiled on the Space if it has a compiler."""
 PACKAGES = {"axion", "playground"}
-ASSETS = {".css", ".html", ".js", ".json", ".md", ".svg"}
+ASSETS = {".css", ".html", ".js", ".json", ".md", ".png", ".svg"}
 TORCH = "torch>=2.8,<2.12"
 """The versions of ZeroGPU, instead of this project's pin. Source: https://huggingface.co/docs/hub/spaces-zerogpu"""
 OPTIONAL_IMPORTS = {"spaces"}

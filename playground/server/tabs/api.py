@@ -12,6 +12,7 @@ from playground.api import snippets
 from playground.api.mcp import has_mcp
 from playground.content.markup import render
 from playground.generate.catalogue import OpenModel
+from playground.generate.places import find_place
 from playground.generate.presets import first_prompt
 from playground.generate.refusal import Refusal
 from playground.generate.request import DEFAULTS, Request, check_prompt, check_settings, settings_problems
@@ -96,7 +97,7 @@ def _add_code(kind: str, highlighted: Literal["shell", "python", "json"]) -> gr.
 
 def write_snippets(address: str, model: OpenModel, request: Request, language: Language) -> dict[str, str]:
     """The text of every snippet by kind; `mcp_call` belongs to `mcp`."""
-    place, note = snippets.find_place(model.release), texts("api", language)["folder_note"]
+    place, note = find_place(model.release), texts("api", language)["folder_note"]
     return {
         "curl": snippets.curl(address, request),
         "transformers": snippets.transformers(place, request, note),

@@ -10,10 +10,12 @@ from gradio.components import Component
 from axion.errors import AxionError
 from playground.content.properties import view_properties
 from playground.generate.comparison import OWN, SHARED, SIDES, START, compared_events
-from playground.generate.events import growing_text
+from playground.generate.events import growing_text, to_line
+from playground.generate.links import is_comparison, linked_release, own_query, read_comparison
 from playground.generate.presets import comparison_prompt
-from playground.generate.request import MAX_PROMPT_CHARACTERS, Request, read_request
-from playground.locales import DEFAULT, Language, known_language, texts
+from playground.generate.refusal import tell
+from playground.generate.request import DEFAULTS, MAX_PROMPT_CHARACTERS, Request, read_request, settings_of
+from playground.locales import DEFAULT, Language, choose_language, fill, known_language, texts
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, QUIET, PageContext, Panel
 from playground.server.controls import build_control, build_presets, loops_panel
@@ -52,6 +54,7 @@ def build(context: PageContext) -> list[Panel]:
     swapped = [*sides["b"].values(), *sides["a"].values()]
     swap.click(None, swapped, everything, js="(...values) => values", api_visibility="private")
     _connect(context, prompt, shared, sides, view, make, stop)
+    _open_links(context, prompt, shared, sides, view)
     return [
         *presets,
         Panel(sides["a"]["model"], lambda model, _: model.name, broken=lambda *_: gr.skip(), follows_language=False),
@@ -59,8 +62,10 @@ def build(context: PageContext) -> list[Panel]:
 
 
 def build_comparison_view(labels: Labels) -> gr.HTML:
-    """Add the view of a comparison. As an output, it takes the text of `compared_events`."""
+    """Add the view of a comparison. As an output, it takes the text of `compared_events`.
 
+    Its event `submit` asks for a comparison: side → {"model", "prompt", "sampling", "forced"}.
+    """
     properties = partial(view_properties, "compare")
     view = gr.HTML(
         html_template=template("compare"),
@@ -111,14 +116,16 @@ def _connect(
     prompt: gr.Textbox,
     shared: Mapping[str, Component],
     sides: Mapping[str, Mapping[str, Component]],
-    view: gr.HTML,
+    view: Any,
     make: gr.Button,
     stop: gr.Button,
 ) -> None:
     inputs: list[Component] = [context.language, prompt, *shared.values(), *sides["a"].values(), *sides["b"].values()]
 
-    def read(prompt_text: str, *values: object) -> dict[str, dict]:
-        """Each side's request, not yet checked, from the values of the inputs."""
+    def read(event: gr.EventData, prompt_text: str, *values: object) -> dict[str, Any]:
+        """Each side's request, not yet checked: from the view if that triggered the event, else from the controls."""
+        if getattr(event.target, "elem_id", None) == view.elem_id:
+            return {side: event._data.get(side) if isinstance(event._data, dict) else None for side in SIDES}
         common = dict(zip(SHARED, values, strict=False))
         own = values[len(SHARED) :]
         requests = {}
@@ -127,15 +134,20 @@ def _connect(
             requests[side] = {"model": part[0], "prompt": prompt_text, "sampling": sampling}
         return requests
 
-    def run(language: object, prompt_text: str, *values: object) -> Iterator[str]:
-        requests = {side: _check(context, asked) for side, asked in read(prompt_text, *values).items()}
+    def run(event: gr.EventData, language: object, prompt_text: str, *values: object) -> Iterator[str]:
+        requests = {side: _check(context, asked) for side, asked in read(event, prompt_text, *values).items()}
         events = compared_events(context.catalogue, requests, language=known_language(language))
         yield from growing_text(events)
 
-    def check(visitor: gr.Request, language: object, prompt_text: str, *values: object) -> list[dict]:
+    def check(
+        event: gr.EventData, visitor: gr.Request, language: object, prompt_text: str, *values: object
+    ) -> list[dict]:
         problems = {}
-        for side, asked in read(prompt_text, *values).items():
-            found = find_problems(context, language, asked["model"], asked["sampling"], prompt_text)
+        for side, request in read(event, prompt_text, *values).items():
+            asked = request if isinstance(request, dict) else {}
+            settings = asked.get("sampling")
+            settings = DEFAULTS | settings if isinstance(settings, dict) else {}
+            found = find_problems(context, language, asked.get("model"), settings, asked.get("prompt"))
             own = ("model", *OWN)
             problems |= {f"{side}_{field}" if field in own else field: text for field, text in found.items()}
         if not problems and (found := count_starts(context.limiter, visitor, language, starts=len(SIDES))):
@@ -144,7 +156,7 @@ def _connect(
         return validation(problems, tuple(fields))
 
     comparison = gr.on(
-        [make.click, prompt.submit],
+        [make.click, prompt.submit, view.submit],
         run,
         inputs=inputs,
         outputs=view,
@@ -157,7 +169,50 @@ def _connect(
     stop.click(None, js=tell_host("comparison", "stop"), cancels=comparison, api_visibility="private")
 
 
-def _check(context: PageContext, asked: Mapping) -> Request | AxionError:
+def _open_links(
+    context: PageContext,
+    prompt: gr.Textbox,
+    shared: Mapping[str, Component],
+    sides: Mapping[str, Mapping[str, Component]],
+    view: gr.HTML,
+) -> None:
+    """A link to a comparison sets the controls, and the view then requests it."""
+    outputs: list[Component] = [prompt, *shared.values(), *sides["a"].values(), *sides["b"].values()]
+
+    def open_link(visitor: gr.Request) -> list:
+        query = visitor.query_params
+        if not is_comparison(query):
+            return [gr.skip()] * (len(outputs) + 1)
+        language = choose_language(query.get("lang"), visitor.headers.get("accept-language"))
+        try:
+            asked = read_comparison(context.catalogue, query)
+        except AxionError as error:
+            return [gr.skip()] * len(outputs) + [_update_view(_failed_link(tell(error, language), language), language)]
+        settings = {side: settings_of(request.sampling) for side, request in asked.items()}
+        own = [[asked[side].model, *(settings[side][name] for name in OWN)] for side in SIDES]
+        common = [settings["a"][name] for name in SHARED]
+        requests = {side: _describe(request, own_query(query, side)) for side, request in asked.items()}
+        opened = _update_view(to_line({"kind": "open", **requests}), language)
+        return [asked["a"].prompt, *common, *own[0], *own[1], opened]
+
+    gr.on(None, open_link, None, [*outputs, view], **QUIET)  # without triggers: when the page loads
+
+
+def _update_view(text: str, language: Language) -> dict[str, Any]:
+    return gr.update(value=text, **view_properties("compare", language))
+
+
+def _failed_link(message: str, language: Language) -> str:
+    told = fill(texts("trace", language)["bad_link"], language, message=message)
+    return "".join(to_line({"side": side, "kind": "error", "message": told}) for side in SIDES)
+
+
+def _describe(asked: Request, query: Mapping[str, str]) -> dict[str, Any]:
+    described = {"model": asked.model, "prompt": asked.prompt, "sampling": settings_of(asked.sampling)}
+    return described | {"forced": asked.forced, "release": linked_release(query)}
+
+
+def _check(context: PageContext, asked: object) -> Request | AxionError:
     try:
         request = read_request(context.catalogue, asked)
         context.catalogue.open(request.model)

@@ -8,7 +8,7 @@ from gradio.components import Component
 
 from axion.errors import AxionError
 from playground.generate.events import error_text, growing_text, live_events, recorded_text, to_line
-from playground.generate.links import is_link, read_link
+from playground.generate.links import is_link, linked_release, read_link
 from playground.generate.presets import first_request
 from playground.generate.refusal import tell
 from playground.generate.request import (
@@ -137,14 +137,15 @@ def _open_links(context: PageContext, controls: Controls, view: gr.HTML) -> None
             language = choose_language(request.query_params.get("lang"), request.headers.get("accept-language"))
             return [gr.skip()] * len(outputs) + [error_text(tell(error, language), of="link")]
         settings = settings_of(asked.sampling)
-        return [asked.model, asked.prompt, *(settings[name] for name in controls.settings), _open_text(asked)]
+        text = _open_text(asked, linked_release(request.query_params))
+        return [asked.model, asked.prompt, *(settings[name] for name in controls.settings), text]
 
     gr.on(None, open_link, None, [*outputs, view], **QUIET)  # without triggers: when the page loads
 
 
-def _open_text(asked: Request) -> str:
+def _open_text(asked: Request, release: str) -> str:
     described = {"prompt": asked.prompt, "sampling": settings_of(asked.sampling), "forced": asked.forced}
-    return to_line({"kind": "open", "model": asked.model, **described})
+    return to_line({"kind": "open", "model": asked.model, **described, "release": release})
 
 
 def _recorded(context: PageContext, name: str, language: Language) -> str:

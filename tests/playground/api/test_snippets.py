@@ -17,8 +17,8 @@ from axion.inference.sampling import Sampling
 from axion.release import RELEASES, Release
 from playground.api import snippets
 from playground.api.mcp import generate
-from playground.api.snippets import Place, find_place
 from playground.generate.catalogue import Catalogue, OpenModel
+from playground.generate.places import Place, command_again, find_place
 from playground.generate.presets import FIRST_PROBLEM
 from playground.generate.request import DEFAULTS, LIMITS, Request
 from playground.locales import by_language
@@ -137,6 +137,12 @@ def test_a_model_on_the_hub_is_pinned_and_a_local_folder_has_no_path(tmp_path):
     assert find_place(Release(f"someone/Axion@{commit}", tmp_path)) == Place("someone/Axion", commit)
     assert find_place(Release("axion1-v0.1", RELEASES / "axion1-v0.1")) == Place("releases/axion1-v0.1")
     assert find_place(Release("mine", tmp_path / "mine")) == Place("mine", known=False)
+
+    (tmp_path / "recipe.yaml").write_text("name: x", encoding="utf-8")
+    pinned_release = Release(f"someone/Axion@{commit}", tmp_path)
+    assert command_again(pinned_release) == f"python -m axion reproduce someone/Axion@{commit}"
+    assert command_again(Release("axion1-v0.1", RELEASES / "axion1-v0.1")) == "python -m axion reproduce axion1-v0.1"
+    assert command_again(Release("mine", tmp_path / "mine")) == ""
 
     request = Request("m", "a", Sampling())
     pinned = snippets.transformers(Place("someone/Axion", commit), request)

@@ -1,6 +1,7 @@
 """Shared links, and the requests of views."""
 
 import math
+import shutil
 from dataclasses import asdict
 from urllib.parse import parse_qsl
 
@@ -9,7 +10,14 @@ import pytest
 from axion.errors import AxionError
 from axion.inference.sampling import Sampling
 from playground.generate.catalogue import Catalogue
-from playground.generate.links import is_link, read_link
+from playground.generate.links import (
+    is_comparison,
+    is_link,
+    linked_release,
+    own_query,
+    read_comparison,
+    read_link,
+)
 from playground.generate.request import read_request
 
 SAMPLING = {"temperature": 0.7, "top_k": 5, "seed": 2**53 - 1, "max_new_tokens": 3}
@@ -125,3 +133,29 @@ GOOD = {"model": "plain", "prompt": "a", "sampling": SAMPLING, "forced": [3]}
 def test_invalid_data_from_a_browser_is_refused(catalogue, asked):
     with pytest.raises(AxionError):
         read_request(catalogue, asked)
+
+
+def test_a_link_to_a_comparison_names_what_is_common_and_what_is_not(catalogue):
+    query = dict(
+        parse_qsl(
+            "prompt=5&seed=7&a_model=plain&b_model=endless&b_temperature=0.8&a_release=0123456789ab&b_release=x&lang=pt"
+        )
+    )
+    assert is_comparison(query) and not is_link(query)
+    asked = read_comparison(catalogue, query)
+    assert [(each.model, each.prompt, each.sampling.seed) for each in asked.values()] == [
+        ("plain", "5", 7),
+        ("endless", "5", 7),
+    ]
+    assert [each.sampling.temperature for each in asked.values()] == [0, 0.8]
+    assert [linked_release(own_query(query, side)) for side in asked] == ["0123456789ab", ""]
+    with pytest.raises(AxionError, match="temperature must be"):
+        read_comparison(catalogue, query | {"b_temperature": "9"})
+
+
+def test_the_hash_of_a_release_follows_what_decides_its_texts(catalogue, releases, tmp_path):
+    opened = catalogue.open("plain")
+    assert opened.fingerprint != catalogue.open("endless").fingerprint  # another end of text
+    copy = shutil.copytree(releases / "plain", tmp_path / "copy")
+    (copy / "README.md").write_text("another card", encoding="utf-8")
+    assert Catalogue([str(copy)]).open("copy").fingerprint == opened.fingerprint

@@ -75,7 +75,7 @@ def test_the_page_says_what_text_it_was(tales, language, text):
     [("problems", "Quanto é 5 + 3?", 4), ("tales", "The Fox Once", 2), ("chatty", "What is your name?", 4)],
 )
 def test_the_buttons_are_those_of_the_model(models, name, first, shown):
-    page = build_page(Catalogue([str(models / name)]), RateLimiter())
+    page = build_page(Catalogue([str(models / name)]), RateLimiter()).blocks
     buttons = [block for block in page.blocks.values() if type(block).__name__ == "Button"]
     form = [button.visible for button in buttons if str(button.elem_id).endswith("as-problem")]
     assert form == [name == "problems"] * 2

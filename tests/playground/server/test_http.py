@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from email.message import Message
 from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
@@ -9,6 +11,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from playground.generate.request import MAX_PROMPT_CHARACTERS
+from playground.locales import read_texts
+from playground.server.front_page import PREVIEW_SIZE
 
 GOOD = {"language": "en", "model": "plain", "prompt": "# Pergunta:\n"} | {
     "temperature": 0.8,
@@ -100,3 +104,74 @@ def test_an_invalid_view_request_is_refused_without_a_traceback(server, generati
             body = stream.read().decode()
         assert "plain has no token 99999; its token ids are 0 to 319" in body
     assert "Traceback" not in body
+
+
+def front_page(server, query: str = "", **headers: str) -> tuple[str, Message]:
+    request = Request(
+        f"{server.address}/{query}", headers={name.replace("_", "-"): text for name, text in headers.items()}
+    )
+    with urlopen(request) as answer:
+        return answer.read().decode(), answer.headers
+
+
+def read_config(html: str) -> dict:
+    start = html.index("window.gradio_config = ") + len("window.gradio_config = ")
+    return json.JSONDecoder().raw_decode(html, start)[0]
+
+
+def texts_of(html: str) -> dict[str, object]:
+    """The texts of some components, by elem_id, as they are before any script has run."""
+    components = {part["props"].get("elem_id"): part["props"] for part in read_config(html)["components"]}
+    return {
+        "generate": components["generate"]["value"],
+        "trace": components["trace"]["texts"]["ribbon"],
+        "language": components["language"]["value"],
+        "facts": components["facts"]["value"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "language"),
+    [
+        ("", {}, "en"),
+        ("", {"Accept_Language": "pt-BR,pt;q=0.9"}, "pt"),
+        ("?lang=en", {"Accept_Language": "pt-BR"}, "en"),
+        ("", {"Accept_Language": "en", "Cookie": "axion-language=pt"}, "pt"),
+    ],
+    ids=["default", "browser", "link", "last choice"],
+)
+def test_the_page_comes_in_the_visitors_language(server, query, headers, language):
+    html, answered = front_page(server, query, **headers)
+    shown = texts_of(html)
+    words = read_texts(language)
+    assert shown.pop("facts").count(words["page"]["parameters"])
+    assert shown == {
+        "generate": words["controls"]["generate"],
+        "trace": words["trace"]["ribbon"],
+        "language": language,
+    }
+    assert f'lang="{language}"' in html[:200] and answered["Content-Language"] == language
+    assert f"<title>{words['page']['title']}</title>" in html
+    assert words["page"]["without_script"] in html.partition("<noscript>")[2].partition("</noscript>")[0]
+
+
+def test_the_preview_is_the_pages_own_behind_a_proxy_too(server):
+    html, _ = front_page(server, "?model=endless", X_Forwarded_Host="axion.example", X_Forwarded_Proto="https")
+    head = html.partition("</head>")[0]
+    assert "Gradio" not in "".join(re.findall(r"<meta[^>]*>", head))
+    tags = dict(re.findall(r'<meta property="og:(\S+)" content="([^"]*)">', head))
+    assert tags["title"].startswith("endless · Axion") and "endless" in tags["description"]
+    assert (tags["url"], tags["image"]) == ("https://axion.example/", "https://axion.example/preview.png")
+    hostile, _ = front_page(server, "?model=%22%3E%3Cscript%3E")
+    assert 'og:title" content="plain ·' in hostile
+    with urlopen(f"{server.address}/preview.png") as picture:
+        size = picture.read(24)[16:]
+    assert (int.from_bytes(size[:4], "big"), int.from_bytes(size[4:], "big")) == PREVIEW_SIZE
+
+
+def test_the_page_is_compressed_and_little_more_than_an_empty_one(server):
+    for accepted, most in (("gzip, br", 100_000), ("gzip", 150_000)):
+        request = Request(f"{server.address}/", headers={"Accept-Encoding": accepted})
+        with urlopen(request) as answer:
+            assert answer.headers["Content-Encoding"] == accepted.split()[-1]
+            assert len(answer.read()) < most

@@ -1,6 +1,11 @@
 """The view of two generations in a bare page."""
 
+import csv
+import io
+import json
 from itertools import takewhile
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -8,6 +13,7 @@ from axion.errors import AxionError
 from playground.api.mcp import Tools
 from playground.generate.catalogue import Catalogue
 from playground.generate.comparison import compared_events
+from playground.generate.links import read_comparison
 from playground.generate.request import read_request
 from playground.locales import by_language
 from tests.playground.conftest import HOSTILE, answer
@@ -219,3 +225,58 @@ def test_a_narrow_screen_does_not_scroll_horizontally(view, different):
     shown = view("compare", context={"viewport": {"width": 390, "height": 844}})
     shown.show(different)
     assert shown.page.evaluate("document.scrollingElement.scrollWidth") <= 390
+
+
+def test_a_comparison_is_shared_as_a_link_and_files(view, different, catalogue):
+    shown = view("compare")
+    page = shown.page
+    shown.show(different)
+    part(page, "copy").click()
+    link = page.evaluate("navigator.clipboard.readText()")
+    assert link.endswith("#compare")
+    query = {name: value for name, [value] in parse_qs(urlsplit(link).query).items()}
+    asked = read_comparison(catalogue, query)
+    assert [each.sampling.temperature for each in asked.values()] == [0, 2]
+    assert all(each.prompt == PROMPT and each.sampling.max_new_tokens == 24 for each in asked.values())
+    assert query["a_release"] == query["b_release"] == catalogue.open("plain").fingerprint
+    with page.expect_download() as download:
+        part(page, "json").click()
+    exported = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
+    for side in "ab":
+        assert [step["t"] for step in exported[side]["steps"]] == read_tokens(page, side)
+        assert exported[side]["end"]["reason"]
+    with page.expect_download() as download:
+        part(page, "csv").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"), newline="")))
+    for side in "ab":
+        texts = [row["text"] for row in rows if row["side"] == side.upper() and row["layer"] == "1"]
+        assert texts == read_tokens(page, side)
+
+
+def test_a_link_opens_a_comparison(view, different):
+    sides = {side: {"model": "plain", "prompt": PROMPT, "sampling": {}, "forced": []} for side in "ab"}
+    release = {"release": "0123456789ab"}
+    shown = view("compare", value=to_text([{"kind": "open", "a": sides["a"] | release, "b": sides["b"]}]))
+    assert shown.asked() == [sides]
+    shown.show(different)
+    notes = [part(shown.page, f"side-{side}").locator(".av-note") for side in "ab"]
+    assert "0123456789ab" in notes[0].text_content() and not notes[1].is_visible()
+
+
+def test_a_token_of_either_side_has_a_popover(view, different):
+    shown = view("compare")
+    page = shown.page
+    shown.show(different)
+    step = steps_of(different, "b")[-1]
+    part(page, "side-b").locator(".av-tok").last.click()
+    popover = part(page, "popover-b")
+    assert popover.locator(".av-alt").count() >= len(step["alt"]) and popover.locator("button.av-alt").count() == 0
+    assert EN["likeliest"] in popover.text_content()
+    lane = part(page, "ribbon-a").locator(".ac-lane")
+    lane.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    assert part(page, "popover-a").is_visible() and not popover.is_visible()
+    page.keyboard.press("Escape")
+    assert not part(page, "popover-a").is_visible()
+    assert lane.evaluate("lane => lane === document.activeElement")

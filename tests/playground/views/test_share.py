@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -74,6 +73,7 @@ def test_a_link_contains_only_what_differs_from_the_defaults(view, catalogue, as
     if sampling["temperature"] == "0":
         del sampling["temperature"]
     forced = {"forced": ".".join(map(str, asked["forced"]))} if asked["forced"] else {}
+    assert query.pop("release") == catalogue.open(asked["model"]).fingerprint
     assert query == {"model": asked["model"], "prompt": asked["prompt"], "lang": "en", **sampling, **forced}
     read = read_link(catalogue, query)
     assert (read.prompt, read.forced) == (asked["prompt"], tuple(asked["forced"]))
@@ -121,7 +121,7 @@ def test_json_and_csv_match_the_page(view, catalogue, releases):
     for number, row in enumerate(rows):
         step, layer = steps[number // start["layers"]], number % start["layers"]
         assert (row["position"], row["id"], row["layer"]) == (str(step["i"] + 1), str(step["id"]), str(layer + 1))
-        assert row["text"] == ("'" if re.match("[=+@\\t-]", step["t"]) else "") + step["t"]
+        assert row["text"] == step["t"]
         assert row["prompt"] == str(step["prompt"]).lower()
         assert float(row["probability"] or -1) == (-1 if step["p"] is None else step["p"])
         assert row["displaced"] == " ".join(str(expert + 1) for expert in step["d"][layer])
@@ -132,10 +132,12 @@ def test_json_and_csv_match_the_page(view, catalogue, releases):
 
 
 def test_spreadsheets_do_not_read_tokens_as_formulas(view, long):
-    texts = ["=1+1", "+1", "-1", "@x", "\tx", 'a "quoted", text\n', "plain", "'quoted", " = 2", *HOSTILE]
+    formulas = ["=1+1", "+a", "-1+2", "@x", "\t=x", "--x", "=-1"]
+    texts = ["--", "-", "==", "+1", "-1.5", "\tx", 'a "quoted", text\n', "plain", "'quoted", " = 2", *HOSTILE]
     shown = view("trace")
-    shown.show([long[0], *({**long[1], "i": index, "t": text} for index, text in enumerate(texts)), long[-1]])
+    steps = [{**long[1], "i": index, "t": text} for index, text in enumerate([*formulas, *texts])]
+    shown.show([long[0], *steps, long[-1]])
     text, rows = read_csv(shown.page)
-    assert [row["text"] for row in rows[::2]] == ["'=1+1", "'+1", "'-1", "'@x", "'\tx", *texts[5:]]
+    assert [row["text"] for row in rows[::2]] == [*(f"'{formula}" for formula in formulas), *texts]
     assert text.endswith("\r\n") and text.count("\r\n") == len(rows) + 1
-    assert [step["t"] for step in read_trace(shown.page)["steps"]] == texts
+    assert [step["t"] for step in read_trace(shown.page)["steps"]] == [*formulas, *texts]
