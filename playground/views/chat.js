@@ -3,6 +3,7 @@
 // `language` it reads two props: `most`, the maximum length of a question in characters, and `mostMessages`, the maximum
 // number of messages in a conversation.
 
+import { createJoiner } from "./characters.js";
 import { loopLabel, makeColumn, makeExpert, makeRowLabels, PALETTE } from "./routing.js";
 import { createToolkit, FAR, indexAt, isAtEnd, make, readLines } from "./toolkit.js";
 
@@ -58,7 +59,7 @@ export function start(host) {
   }
 
   function begin(start) {
-    const { run, nodes } = Object.assign(current, { run: start });
+    const { run, nodes } = Object.assign(current, { run: start, joiner: createJoiner(start) });
     view.dataset.state = "running";
     nodes.text.textContent = "";
     nodes.prompt.textContent = run.prompt;
@@ -70,12 +71,12 @@ export function start(host) {
   }
 
   function addToken(step) {
-    const { run, tokens, nodes } = current;
+    const { run, tokens, nodes, joiner } = current;
     const span = make("span", "", step.t);
     const column = makeColumn("av-col", step, run.experts);
     span.dataset.index = column.dataset.index = tokens.length;
     tokens.push({ step, span, column });
-    nodes.text.append(span);
+    joiner.add(tokens.at(-1), nodes.text);
     nodes.columns.append(column);
     nodes.columns.scrollLeft = nodes.columns.scrollWidth;
   }
