@@ -174,10 +174,22 @@ def test_every_control_has_a_name_and_every_text_is_readable(page):
 
 def test_no_tab_is_wider_than_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
-    assert page.locator("#trace").bounding_box()["y"] < page.locator("#prompt").bounding_box()["y"]
+    button, trace = (page.locator(name).bounding_box() for name in ("#generate", "#trace"))
+    assert button["y"] + button["height"] < trace["y"] < 844, "Generate is on the first screen, and its effect too"
     for language in ("pt", "en"):
         choose_language(page, language)
         page.wait_for_function("language => document.documentElement.lang === language", arg=language)
         for tab in tab_names(language):
             open_tab(page, tab)
-            page.wait_for_function("document.scrollingElement.scrollWidth <= 390")
+            for width in (320, 390):
+                page.set_viewport_size({"width": width, "height": 844})
+                page.wait_for_function("width => document.scrollingElement.scrollWidth <= width", arg=width)
+
+
+def test_the_first_link_skips_the_head(page):
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent.trim()") == TEXT["en"]["skip"]
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('#prompt') !== null")

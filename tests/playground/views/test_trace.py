@@ -284,16 +284,18 @@ def test_changing_the_language_translates_every_word(view, long):
     assert words() == english
 
 
-def test_on_a_narrow_screen_the_ribbon_scrolls_and_the_popover_is_below_it(view, long):
-    shown = view("trace", context={"viewport": {"width": 390, "height": 844}})
+@pytest.mark.parametrize("width", [390, 320])
+def test_on_a_narrow_screen_the_ribbon_scrolls_and_the_popover_is_below_it(view, long, width):
+    shown = view("trace", context={"viewport": {"width": width, "height": 844}})
     shown.show(long)
     page = shown.page
     page.locator(f"{TEXT} .av-tok").nth(1).click()
     page.wait_for_selector("[data-part=popover]:not([hidden])")
     box, ribbon = part(page, "popover").bounding_box(), part(page, "ribbon").bounding_box()
-    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+    assert box["x"] >= 0 and box["x"] + box["width"] <= width
+    assert part(page, "popover").evaluate("box => box.scrollWidth <= box.clientWidth")
     assert box["y"] >= ribbon["y"] + ribbon["height"]
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
     assert page.locator(RIBBON).evaluate("box => box.scrollWidth > box.clientWidth")
 
 
