@@ -21,6 +21,7 @@ from playground.locales import DEFAULT, known_language
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, PageContext, Panel
 from playground.server.controls import build_settings, loops_panel
+from playground.server.kept import keep_values
 from playground.server.labels import Labels
 from playground.server.markup import script, tell_host
 from playground.views import template
@@ -34,6 +35,7 @@ def build(context: PageContext) -> list[Panel]:
         with gr.Column(scale=1, min_width=320, elem_classes="ax-output"):
             view = build_chat_view(context.labels)
     _connect(context, settings, view)
+    keep_values("chat-settings", settings)
     return [
         Panel(view, lambda model, _: model_text(model), lambda text, _: error_text(text), follows_language=False),
         loops_panel(settings["num_loops"]),

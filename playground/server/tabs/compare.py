@@ -19,6 +19,7 @@ from playground.locales import DEFAULT, Language, choose_language, fill, known_l
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, QUIET, PageContext, Panel
 from playground.server.controls import build_control, build_presets, loops_panel
+from playground.server.kept import keep_values
 from playground.server.labels import Labels
 from playground.server.markup import script, tell_host
 from playground.views import template
@@ -55,6 +56,8 @@ def build(context: PageContext) -> list[Panel]:
     swap.click(None, swapped, everything, js="(...values) => values", api_visibility="private")
     _connect(context, prompt, shared, sides, view, make, stop)
     _open_links(context, prompt, shared, sides, view)
+    own = {f"{side}_{name}": control for side in SIDES for name, control in sides[side].items()}
+    keep_values("compared", {"prompt": prompt, **shared, **own})
     return [
         *presets,
         Panel(sides["a"]["model"], lambda model, _: model.name, broken=lambda *_: gr.skip(), follows_language=False),

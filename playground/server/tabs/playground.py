@@ -1,6 +1,7 @@
 """The first tab: a prompt, its sampling settings, and the trace of the generation."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -22,6 +23,7 @@ from playground.locales import DEFAULT, Language, choose_language, known_languag
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, QUIET, PageContext
 from playground.server.controls import Controls, build_presets, build_settings, loops_panel
+from playground.server.kept import keep_values
 from playground.server.markup import tell_host
 from playground.server.trace_view import build_trace_view
 
@@ -68,7 +70,17 @@ def build(context: PageContext) -> Controls:
         view,
         **QUIET,
     )
+    # A reload keeps the controls; the example shown is then that of the model that they name.
+    kept = keep_values("controls", {"model": context.model, "prompt": prompt, **settings})
+    kept.then(partial(_example_of_kept, context), [context.model, context.language], view, **QUIET)
     return controls
+
+
+def _example_of_kept(context: PageContext, name: str, language: object, visitor: gr.Request) -> object:
+    """The example of the restored model, unless a link asks for something else or the page shows it anyway."""
+    if name == context.model.value or is_link(visitor.query_params):
+        return gr.skip()
+    return _recorded(context, name, known_language(language))
 
 
 def _connect(context: PageContext, controls: Controls, generate: gr.Button, stop: gr.Button, view: Any) -> None:

@@ -237,6 +237,31 @@ def test_a_link_reproduces_tokens_and_routing_in_a_fresh_page(page, browser, ser
     fresh.close()
 
 
+def test_a_reload_keeps_the_controls(page):
+    choose_model(page, "endless")
+    set_prompt(page, "7 + 2")
+    set_number(page, "Seed", 12)
+    page.wait_for_function("JSON.parse(sessionStorage.getItem('axion-controls') ?? '{}').seed === 12")
+    page.reload()
+    page.wait_for_function("document.querySelector('#prompt textarea')?.value === '7 + 2'")
+    page.wait_for_function("document.querySelector('#model input').value === 'endless'")
+    assert page.get_by_label("Seed").last.input_value() == "12"
+    generate(page)
+    wait_for_status(page, "endless · ")
+
+
+def test_a_link_opens_a_comparison(page, browser, server):
+    query = "prompt=5&seed=3&max_new_tokens=4&a_model=plain&b_model=endless&b_temperature=1.2&b_release=0123456789ab"
+    fresh = new_visitor(browser)
+    fresh.goto(f"{server.address}/?{query}#compare")
+    fresh.wait_for_selector("#comparison .axion-compare[data-state=done]")
+    assert fresh.locator("#compare-model-b input").input_value() == "endless"
+    assert fresh.locator("#compare-prompt textarea").input_value() == "5"
+    assert "0123456789ab" in fresh.locator("#comparison [data-part=side-b] .av-note").text_content()
+    assert fresh.locator("#trace .axion-view[data-state=recorded]").count() == 1, "the first tab is not asked"
+    fresh.close()
+
+
 def test_a_bad_link_shows_the_reason_and_starts_nothing(page, server):
     asked = []
     page.on("request", lambda request: asked.append(request.url) if "queue/join" in request.url else None)
