@@ -28,9 +28,8 @@ const SIDES = ["a", "b"];
 
 /**
  * Draws the comparison in a host's element. The prop `names` has names for the sides in place of A and B, and the prop `id`
- * begins the ids in place of "axion-compare", where a page has two comparisons. Sharing, where the template has its buttons,
- * reads two more: `defaults`, the sampling settings that a link may leave out, and `shared`, the names of the settings that
- * both sides have in common.
+ * begins the ids in place of "axion-compare", where a page has two comparisons. With the props `defaults`, the sampling settings
+ * that a link may leave out, and `shared`, the names of the settings that both sides have in common, it can be shared.
  */
 export function createComparison(/** @type {import("./toolkit.js").Host} */ host) {
   const { props, watch } = host;
@@ -52,7 +51,8 @@ export function createComparison(/** @type {import("./toolkit.js").Host} */ host
   const both = () => SIDES.map((key) => sides[key]).filter(Boolean);
   const popovers = Object.fromEntries(SIDES.map((key) => [key, createPopover(popoverHost(key))]));
   const openPopover = () => Object.values(popovers).find((popover) => popover.index() >= 0);
-  const share = part("copy") && createShare({
+  part("share").hidden = !props.shared;
+  const share = props.shared && createShare({
     name: "axion-comparison",
     toolkit,
     announce: (text) => (part("live").textContent = text),
