@@ -223,6 +223,7 @@ def _connect(page: gr.Blocks, panels: list[Panel], context: PageContext) -> None
     )
     context.language.input(None, context.language, js=KEEP_LANGUAGE, api_visibility="private")
     page.load(_greet, [context.language, context.language], context.language, js=KEPT_LANGUAGE, **QUIET)
+    page.load(None, context.language, js=NAME_LANGUAGE, api_visibility="private")  # Gradio names the browser's
     page.load(None, js=KEPT_THEME, api_visibility="private")
     page.load(None, js=_addresses(), api_visibility="private")
 

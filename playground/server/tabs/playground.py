@@ -1,7 +1,6 @@
 """The first tab: a prompt, its sampling settings, and the trace of the generation."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -70,17 +69,20 @@ def build(context: PageContext) -> Controls:
         view,
         **QUIET,
     )
-    # A reload keeps the controls; the example shown is then that of the model that they name.
-    kept = keep_values("controls", {"model": context.model, "prompt": prompt, **settings})
-    kept.then(partial(_example_of_kept, context), [context.model, context.language], view, **QUIET)
+    _keep_controls(context, controls, view)
     return controls
 
 
-def _example_of_kept(context: PageContext, name: str, language: object, visitor: gr.Request) -> object:
-    """The example of the restored model, unless a link asks for something else or the page shows it anyway."""
-    if name == context.model.value or is_link(visitor.query_params):
-        return gr.skip()
-    return _recorded(context, name, known_language(language))
+def _keep_controls(context: PageContext, controls: Controls, view: gr.HTML) -> None:
+    """A reload keeps the controls; the example shown is then that of the model that they name."""
+
+    def show_example(name: str, language: object, visitor: gr.Request) -> object:
+        if name == context.model.value or is_link(visitor.query_params):
+            return gr.skip()
+        return _recorded(context, name, known_language(language))
+
+    kept = keep_values("controls", {"model": context.model, "prompt": controls.prompt, **controls.settings})
+    kept.then(show_example, [context.model, context.language], view, **QUIET)
 
 
 def _connect(context: PageContext, controls: Controls, generate: gr.Button, stop: gr.Button, view: Any) -> None:
