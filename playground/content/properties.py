@@ -23,7 +23,7 @@ EXPLAINING = ("trace", "compare", "experts")
 """The views that explain terms."""
 FIXED: dict[View, dict[str, Any]] = {
     "trace": {"defaults": asdict(Sampling())},
-    "compare": {"defaults": asdict(Sampling()), "shared": SHARED},
+    "compare": {"defaults": asdict(Sampling()), "common": SHARED},
     "chat": {"most": MAX_PROMPT_CHARACTERS, "mostMessages": MAX_MESSAGES},
 }
 """The props that never change."""

@@ -93,10 +93,16 @@ def translated(html: str, properties: Properties, language: Language) -> str:
     start = html.index(CONFIG) + len(CONFIG)
     config, end = json.JSONDecoder().raw_decode(html, start)
     for component in config["components"]:
-        component["props"] |= properties.get(component["id"], {})
+        _change(component["props"], properties.get(component["id"], {}))
     config["title"] = texts("page", language)["title"]
     written = json.dumps(config, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return html[:start] + written + html[end:]
+
+
+def _change(props: dict[str, Any], properties: Mapping[str, Any]) -> None:
+    own = props.get("props") or {}  # what a view reads has a place of its own in Gradio's HTML component
+    for name, value in properties.items():
+        (own if name in own else props)[name] = value
 
 
 def _path(scope: Scope) -> str:

@@ -29,7 +29,7 @@ const SIDES = ["a", "b"];
 /**
  * Draws the comparison in a host's element. The prop `names` has names for the sides in place of A and B, and the prop `id`
  * begins the ids in place of "axion-compare", where a page has two comparisons. With the props `defaults`, the sampling settings
- * that a link may leave out, and `shared`, the names of the settings that both sides have in common, it can be shared.
+ * that a link may leave out, and `common`, the names of the settings that both sides have in common, it can be shared.
  */
 export function createComparison(/** @type {import("./toolkit.js").Host} */ host) {
   const { props, watch } = host;
@@ -51,8 +51,8 @@ export function createComparison(/** @type {import("./toolkit.js").Host} */ host
   const both = () => SIDES.map((key) => sides[key]).filter(Boolean);
   const popovers = Object.fromEntries(SIDES.map((key) => [key, createPopover(popoverHost(key))]));
   const openPopover = () => Object.values(popovers).find((popover) => popover.index() >= 0);
-  part("share").hidden = !props.shared;
-  const share = props.shared && createShare({
+  part("share").hidden = !props.common;
+  const share = props.common && createShare({
     name: "axion-comparison",
     toolkit,
     announce: (text) => (part("live").textContent = text),
@@ -459,7 +459,7 @@ export function createComparison(/** @type {import("./toolkit.js").Host} */ host
     const query = { prompt: both()[0]?.run?.prompt ?? "" };
     for (const { key, run } of both().filter((side) => side.run)) {
       const named = Object.entries(settingsToLink(run.sampling, props.defaults));
-      for (const [name, value] of named) query[props.shared.includes(name) ? name : `${key}_${name}`] = value;
+      for (const [name, value] of named) query[props.common.includes(name) ? name : `${key}_${name}`] = value;
       query[`${key}_model`] = run.model;
       if (run.release) query[`${key}_release`] = run.release;
     }

@@ -9,7 +9,7 @@ from playground.server.front_page import CONFIG, FrontPage
 from tests.playground.conftest import run_async
 
 HTML = f"""<!doctype html><html lang="en"><head><meta property="og:title" content="Gradio" /></head>
-<script>{CONFIG}{json.dumps({"title": "", "components": [{"id": 3, "props": {"label": "Prompt"}}]})};</script></html>"""
+<script>{CONFIG}{json.dumps({"title": "", "components": [{"id": 3, "props": {"label": "Prompt", "props": {"texts": "Text"}}}]})};</script></html>"""
 
 
 def answer_of(path: str, status: int = 200, kind: str = "text/html", **scope: object) -> tuple[dict, bytes]:
@@ -23,7 +23,9 @@ def answer_of(path: str, status: int = 200, kind: str = "text/html", **scope: ob
     async def take(message: dict) -> None:
         sent.append(message)
 
-    page = FrontPage(app, translate=lambda _: {3: {"label": "<Texto>"}}, models=lambda: ["one", "one", "two"])
+    page = FrontPage(
+        app, translate=lambda _: {3: {"label": "<Texto>", "texts": "Texto"}}, models=lambda: ["one", "one", "two"]
+    )
     request = {
         "type": "http",
         "method": "GET",
@@ -47,7 +49,8 @@ def test_a_prefix_is_part_of_the_addresses(scope, path):
     _, body = answer_of(path, **scope)
     assert b'og:url" content="http://127.0.0.1:7860/axion/"' in body
     assert b'og:image" content="http://127.0.0.1:7860/axion/preview.png"' in body
-    assert b"\\u003cTexto>" in body and b'<html lang="pt"' in body and b'content="Gradio"' not in body
+    assert b'{"label":"\\u003cTexto>","props":{"texts":"Texto"}}' in body
+    assert b'<html lang="pt"' in body and b'content="Gradio"' not in body
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def texts_of(html: str) -> dict[str, object]:
     components = {part["props"].get("elem_id"): part["props"] for part in read_config(html)["components"]}
     return {
         "generate": components["generate"]["value"],
-        "trace": components["trace"]["texts"]["ribbon"],
+        "trace": components["trace"]["props"]["texts"]["ribbon"],
         "language": components["language"]["value"],
         "facts": components["facts"]["value"],
     }
