@@ -8,8 +8,9 @@ import pytest
 from playground.server.front_page import CONFIG, FrontPage
 from tests.playground.conftest import run_async
 
+COMPONENTS = [{"id": 3, "props": {"label": "Prompt", "props": {"texts": "Text"}}}]
 HTML = f"""<!doctype html><html lang="en"><head><meta property="og:title" content="Gradio" /></head>
-<script>{CONFIG}{json.dumps({"title": "", "components": [{"id": 3, "props": {"label": "Prompt", "props": {"texts": "Text"}}}]})};</script></html>"""
+<script>{CONFIG}{json.dumps({"title": "", "components": COMPONENTS})};</script></html>"""
 
 
 def answer_of(path: str, status: int = 200, kind: str = "text/html", **scope: object) -> tuple[dict, bytes]:
