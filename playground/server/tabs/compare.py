@@ -15,7 +15,7 @@ from playground.generate.links import is_comparison, linked_release, own_query, 
 from playground.generate.presets import comparison_prompt
 from playground.generate.refusal import tell
 from playground.generate.request import DEFAULTS, MAX_PROMPT_CHARACTERS, Request, read_request, settings_of
-from playground.locales import DEFAULT, Language, choose_language, fill, known_language, texts
+from playground.locales import DEFAULT, Language, fill, known_language, texts
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, QUIET, PageContext, Panel
 from playground.server.controls import build_control, build_presets, loops_panel
@@ -182,11 +182,10 @@ def _open_links(
     """A link to a comparison sets the controls, and the view then requests it."""
     outputs: list[Component] = [prompt, *shared.values(), *sides["a"].values(), *sides["b"].values()]
 
-    def open_link(visitor: gr.Request) -> list:
-        query = visitor.query_params
-        if not is_comparison(query):
-            return [gr.skip()] * (len(outputs) + 1)
-        language = choose_language(query.get("lang"), visitor.headers.get("accept-language"))
+    def open_link(shown: object, visitor: gr.Request) -> list:
+        query, language = visitor.query_params, known_language(shown)
+        if not is_comparison(query):  # the properties once more: in a tab that was never opened, an update replaces all
+            return [gr.skip()] * len(outputs) + [gr.update(**view_properties("compare", language))]
         try:
             asked = read_comparison(context.catalogue, query)
         except AxionError as error:
@@ -198,7 +197,7 @@ def _open_links(
         opened = _update_view(to_line({"kind": "open", **requests}), language)
         return [asked["a"].prompt, *common, *own[0], *own[1], opened]
 
-    gr.on(None, open_link, None, [*outputs, view], **QUIET)  # without triggers: when the page loads
+    gr.on(None, open_link, context.language, [*outputs, view], **QUIET)  # without triggers: when the page loads
 
 
 def _update_view(text: str, language: Language) -> dict[str, Any]:
