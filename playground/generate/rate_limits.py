@@ -85,7 +85,7 @@ class RateLimiter:
         """
         if not self._rate or (self._open_here and visitor.here):
             return
-        shares = {(visitor.address, visitor.own): starts / BURST}
+        shares: dict[tuple[str, ...], float] = {(visitor.address, visitor.own): starts / BURST}
         if visitor.own:
             shares[(visitor.address,)] = starts / BURST / SHARING
         with self._lock:
@@ -96,7 +96,7 @@ class RateLimiter:
                 left[bucket] = min(1.0, before + (now - then) * rate)
             missing = max(share - left[bucket] for bucket, share in shares.items())
             if missing > 1e-9:
-                raise TooManyRequests(missing / rate)
+                raise TooManyRequests(round(missing / rate, 6))
             for bucket, share in shares.items():
                 self._buckets[bucket] = (left[bucket] - share, now)
             self._forget(now, 1 / rate)
