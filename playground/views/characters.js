@@ -21,7 +21,7 @@ export function createJoiner(run) {
   function add(token, box) {
     const { step, span } = token;
     if (step.t === "") {
-      if (knows && !special.has(step.id)) open.push(token);
+      if (open.length || (knows && !special.has(step.id))) open.push(token);
       box.append(span);
       return [];
     }

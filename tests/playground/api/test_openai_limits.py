@@ -85,15 +85,17 @@ def test_a_slow_reader_does_not_block_others(catalogue, monkeypatch):
 
 
 def test_a_visitor_over_the_rate_limit_has_to_wait(catalogue):
+    key = {"Authorization": "Bearer none"}
     with listening(catalogue, RateLimiter(clock=lambda: 0.0)) as address:
         for _ in range(BURST):
-            assert httpx.post(f"{address}/completions", json=good(max_tokens=1)).status_code == 200
-        answer = httpx.post(f"{address}/completions", json=good())
+            assert httpx.post(f"{address}/completions", json=good(max_tokens=1), headers=key).status_code == 200
+        answer = httpx.post(f"{address}/completions", json=good(), headers=key)
         check_error(answer, 429, None, "rate_limit_exceeded")
         assert 1 <= int(answer.headers["retry-after"]) <= 60
         check_error(httpx.post(f"{address}/completions", json=good(n=0)), 400)  # invalid requests are not counted
+        assert httpx.post(f"{address}/completions", json=good(max_tokens=1)).status_code == 200  # no key is another one
         other = httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.9"))
-        assert other.post(f"{address}/completions", json=good(max_tokens=1)).status_code == 200
+        assert other.post(f"{address}/completions", json=good(max_tokens=1), headers=key).status_code == 200
         with (
             pytest.raises(openai.RateLimitError),
             openai.OpenAI(base_url=address, api_key="none", max_retries=0) as client,
