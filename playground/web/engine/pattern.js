@@ -6,7 +6,7 @@ const SPACE = "\\t-\\r \\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f
 const OTHER_CASES = { s: "ſ", k: "\u212a" }; // letters outside of ASCII that fold to one of ASCII
 
 // What means the same in both, after a backslash. \p{…} is copied whole.
-const ESCAPES = new Set([..."rnt.*+?()[]{}|\\/^$-'"]);
+const ESCAPES = new Set("rnt.*+?()[]{}|\\/^$-'");
 
 /** Translates a pattern; throws an Error for syntax that it does not know. */
 export function translatePattern(pattern) {

@@ -25,6 +25,7 @@ from axion.kernels.dimensions import dimensions
 from axion.kernels.rotary import rotary_angles
 from axion.model.configuration_axion import AxionConfig
 from axion.model.shape_axion import AxionShape
+from axion.recipe import load_recipe
 from axion.release import open_release
 from axion.tampering import read_tampering
 from axion.tokenizer import load_tokenizer, save_tokenizer
@@ -137,12 +138,12 @@ SAME_VOCABULARY = {name: shape for name, shape in ALL_SHAPES.items() if "vocab_s
 SAMPLED = {"temperature": 0.9, "top_k": 50, "top_p": 0.95, "min_p": 0.01, "repetition_penalty": 1.2, "seed": 11}
 
 
-def expected_steps(release, request: dict) -> list[dict]:
-    """The records that Python's stream makes, in PyTorch."""
+def expected_steps(release, request: dict, backend: str = "native") -> list[dict]:
+    """The records that Python's stream makes."""
     model = with_tampering(release.model, read_tampering(request.get("tampering", {})))
     sampling = Sampling(**request["sampling"])
     steps = stream(
-        model, release.tokenizer, request["prompt"], sampling, forced=request.get("forced", ()), backend="torch"
+        model, release.tokenizer, request["prompt"], sampling, forced=request.get("forced", ()), backend=backend
     )
     return [step.to_record() for step in steps]
 
@@ -167,7 +168,10 @@ def steps_of(events: list[dict]) -> list[dict]:
 
 
 @pytest.mark.parametrize("shape", SAME_VOCABULARY)
-def test_tokens_and_routing_of_every_family_are_pytorchs(shape, tiny_release, tmp_path):
+def test_tokens_and_routing_of_every_family_are_those_of_python(shape, tiny_release, tmp_path, monkeypatch):
+    if SAME_VOCABULARY[shape]:
+        monkeypatch.setenv("AXION_KERNELS_FLAGS", "-O1")  # as in tests/kernels, which share the builds
+    backend = "torch" if shape == LOOPED_EXPERTS else "native"
     folder = randomised(make_release(tiny_release, tmp_path / "model", **SAME_VOCABULARY[shape]))
     requests = [
         {"prompt": PROMPT, "sampling": {"max_new_tokens": 10, "min_new_tokens": 10}},
@@ -188,7 +192,17 @@ def test_tokens_and_routing_of_every_family_are_pytorchs(shape, tiny_release, tm
         )
     release = open_release(folder)
     for request, events in zip(requests, run_engine("events", folder=folder, requests=requests), strict=True):
-        assert_same_steps(steps_of(events), expected_steps(release, request))
+        assert_same_steps(steps_of(events), expected_steps(release, request, backend))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["axion1-debug", "mini-axion1-debug", "nano-deepseek-v3-debug", "axiom-dense-debug"])
+def test_long_texts_of_every_debug_recipe_are_those_of_the_kernels(recipe, tiny_release, tmp_path):
+    shape = load_recipe(recipe).architecture | {"vocab_size": TINY["vocab_size"]}
+    folder = randomised(make_release(tiny_release, tmp_path / "model", **shape))
+    request = {"prompt": PROMPT, "sampling": {"max_new_tokens": 400, "min_new_tokens": 400, **SAMPLED}}
+    [events] = run_engine("events", folder=folder, requests=[request])
+    assert_same_steps(steps_of(events), expected_steps(open_release(folder), request))
 
 
 def test_the_events_are_those_of_the_page():
