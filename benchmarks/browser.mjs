@@ -20,11 +20,19 @@ function seconds(work) {
 const began = performance.now();
 const release = await loadRelease((name) => readFile(`${folder}/${name}`), { wasm: await readFile(wasmFile) });
 const loaded = performance.now();
-for (const event of release.generate({ prompt: PROMPT, sampling: { max_new_tokens: 1 } })) if (event.prompt === false) break;
-say({ load: (loaded - began) / 1000, first: (performance.now() - began) / 1000, memory: release.model.buffer.byteLength });
+for (const event of release.generate({ prompt: PROMPT, sampling: { max_new_tokens: 1 } }))
+  if (event.prompt === false) break;
+say({
+  load: (loaded - began) / 1000,
+  first: (performance.now() - began) / 1000,
+  memory: release.model.buffer.byteLength,
+});
 
-const decoder = release.model.decoder(), ids = release.encode(PROMPT), context = release.shape.max_position_embeddings;
-const window = Array.from({ length: context }, (_, at) => ids[at % ids.length]), count = Math.min(Number(tokens), context - ids.length);
+const decoder = release.model.decoder(),
+  ids = release.encode(PROMPT),
+  context = release.shape.max_position_embeddings;
+const window = Array.from({ length: context }, (_, at) => ids[at % ids.length]),
+  count = Math.min(Number(tokens), context - ids.length);
 for await (const _ of createInterface({ input: process.stdin })) {
   decoder.rewind(0);
   decoder.setSampling(GREEDY, context, release.ends);

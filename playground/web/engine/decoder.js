@@ -1,5 +1,5 @@
 // The compiled decoder (decoder.wasm) and one text that it reads and writes: `NativeDecoder` of axion/kernels/decoder.py.
-import { ReleaseError } from "./errors.js";
+import { ReleaseError, oneLine } from "./errors.js";
 import { rotaryAngles } from "./rotary.js";
 import { depth, dimensions, routingRows } from "./shape.js";
 import { parts } from "./weights.js";
@@ -24,24 +24,32 @@ export async function openModel(code, shape, tensor, onProgress = () => {}) {
   const module = code instanceof WebAssembly.Module ? code : await WebAssembly.compile(code);
   const { exports: wasm } = await WebAssembly.instantiate(module, { wasi_snapshot_preview1: STUBS });
   wasm._initialize();
-  const model = new Model(wasm, shape);
-  await guard(() => model.pack(tensor, onProgress));
-  return model;
+  return guard(() => {
+    const model = new Model(wasm, shape);
+    model.pack(tensor, onProgress);
+    return model;
+  });
 }
 
 // A size that wants more than a page can have is refused before anything is allocated.
 function checkCache(shape) {
-  const rows = shape.attention === "gqa" ? 2 * shape.num_key_value_heads * shape.head_dim : shape.kv_lora_rank + shape.qk_rope_head_dim;
+  const rows =
+    shape.attention === "gqa"
+      ? 2 * shape.num_key_value_heads * shape.head_dim
+      : shape.kv_lora_rank + shape.qk_rope_head_dim;
   const bytes = 4 * shape.max_position_embeddings * (depth(shape) * rows + shape.hidden_size);
-  if (bytes > MOST_CACHE) throw new ReleaseError(`config.json: a context of ${shape.max_position_embeddings} tokens needs more memory than a page can have`);
+  if (bytes > MOST_CACHE)
+    throw new ReleaseError(
+      `config.json: a context of ${shape.max_position_embeddings} tokens needs more memory than a page can have`,
+    );
 }
 
-/** What the compiled code does where it finds no memory is to stop, which is told in one line. */
+/** A release for which the compiled code finds no memory is told like a broken one. */
 async function guard(work) {
   try {
     return await work();
   } catch (error) {
-    throw error instanceof WebAssembly.RuntimeError ? new ReleaseError("there is not enough memory for this model") : error;
+    throw error instanceof WebAssembly.RuntimeError ? new ReleaseError(oneLine(error)) : error;
   }
 }
 
@@ -79,22 +87,25 @@ class Model {
     return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
   }
 
-  async pack(tensor, onProgress) {
+  pack(tensor, onProgress) {
     const { wasm } = this;
     this.weights = wasm.axion_decoder_weights_new(0) >>> 0;
     if (!this.weights) throw new ReleaseError("there is not enough memory for this model");
     const count = wasm.axion_decoder_parts(this.weights);
     let part = 0;
     for (const tensors of parts(this.shape, tensor)) {
-      if (!this.packPart(part++, tensors)) throw new ReleaseError("model.safetensors: the weights do not fit config.json");
+      if (!this.packPart(part++, tensors))
+        throw new ReleaseError("model.safetensors: the weights do not fit config.json");
       onProgress(part / count);
     }
     if (part !== count) throw new ReleaseError("model.safetensors: the weights do not fit config.json");
   }
 
   packPart(part, tensors) {
-    const { wasm } = this, taken = tensors.map((numbers) => this.keep(numbers));
-    const pointers = this.allocate(4 * taken.length), sizes = this.allocate(8 * taken.length);
+    const { wasm } = this,
+      taken = tensors.map((numbers) => this.keep(numbers));
+    const pointers = this.allocate(4 * taken.length),
+      sizes = this.allocate(8 * taken.length);
     new Uint32Array(this.buffer, pointers, taken.length).set(taken);
     new BigInt64Array(this.buffer, sizes, taken.length).set(tensors.map((numbers) => BigInt(numbers.length)));
     const fits = wasm.axion_decoder_pack(this.weights, part, pointers, sizes, taken.length);
@@ -117,14 +128,43 @@ class Model {
 /** One text that is read and written, with its own cache. */
 export class Decoder {
   constructor(model, loops, change) {
-    const { wasm, shape } = model, positions = shape.max_position_embeddings, chosen = change?.chosen ?? shape.num_experts_per_tok;
-    Object.assign(this, { model, wasm, length: 0, context: positions, rows: routingRows(shape, loops).length, passes: depth(shape, loops), chosen });
+    const { wasm, shape } = model,
+      positions = shape.max_position_embeddings,
+      chosen = change?.chosen ?? shape.num_experts_per_tok;
+    Object.assign(this, {
+      model,
+      wasm,
+      length: 0,
+      context: positions,
+      rows: routingRows(shape, loops).length,
+      passes: depth(shape, loops),
+      chosen,
+    });
     this.row = 2 * this.rows * this.chosen; // numbers of a position
-    const room = { experts: positions * this.row, gates: positions * this.row, drawn: 1 + 2 * ALTERNATIVES, tokens: positions, settings: 8, ends: MOST_ENDS };
+    const room = {
+      experts: positions * this.row,
+      gates: positions * this.row,
+      drawn: 1 + 2 * ALTERNATIVES,
+      tokens: positions,
+      settings: 8,
+      ends: MOST_ENDS,
+    };
     for (const [name, count] of Object.entries(room)) this[name] = model.allocate(4 * count);
     this.taken = Object.keys(room).map((name) => this[name]);
     const changed = change ? this.keepChange(change) : 0;
-    this.state = wasm.axion_decoder_new(model.weights, 1, positions, loops, model.cos, model.sin, this.experts, this.gates, this.drawn, changed) >>> 0;
+    this.state =
+      wasm.axion_decoder_new(
+        model.weights,
+        1,
+        positions,
+        loops,
+        model.cos,
+        model.sin,
+        this.experts,
+        this.gates,
+        this.drawn,
+        changed,
+      ) >>> 0;
     if (!this.state) throw new ReleaseError("there is not enough memory for a text of this model");
   }
 
@@ -145,7 +185,8 @@ export class Decoder {
 
   /** Sets how tokens are drawn; see `Sampling` in csrc/decoding/sampling.h. */
   setSampling({ temperature, top_k, top_p, min_p, repetition_penalty }, firstEnd, ends) {
-    const { buffer } = this.model, known = ends.filter((id) => id < this.model.shape.vocab_size).slice(0, MOST_ENDS);
+    const { buffer } = this.model,
+      known = ends.filter((id) => id < this.model.shape.vocab_size).slice(0, MOST_ENDS);
     new Int32Array(buffer, this.ends, known.length).set(known);
     new Float32Array(buffer, this.settings, 4).set([temperature, top_p, min_p, repetition_penalty]);
     new Int32Array(buffer, this.settings + 16, 4).set([top_k, firstEnd, known.length, this.ends]);
@@ -158,20 +199,24 @@ export class Decoder {
 
   read(ids) {
     new Int32Array(this.model.buffer, this.tokens, ids.length).set(ids);
-    if (!this.wasm.axion_decoder_read(this.state, this.tokens, ids.length)) throw new ReleaseError("there is not enough memory to read the tokens");
+    if (!this.wasm.axion_decoder_read(this.state, this.tokens, ids.length))
+      throw new ReleaseError("there is not enough memory to read the tokens");
     this.length += ids.length;
   }
 
   /** Reads one token; returns its attention weights [P][H][T] and its affinities to all experts [L][E]. */
   readWatched(token) {
-    const { model, wasm, rows, passes } = this, { num_attention_heads: heads, n_routed_experts: experts } = model.shape;
-    const tokens = this.length + 1, sizes = [passes * heads * tokens, rows * experts];
+    const { model, wasm, rows, passes } = this,
+      { num_attention_heads: heads, n_routed_experts: experts } = model.shape;
+    const tokens = this.length + 1,
+      sizes = [passes * heads * tokens, rows * experts];
     const [attention, affinities] = sizes.map((size) => model.allocate(4 * size));
     try {
       wasm.axion_decoder_watch(this.state, this.length, attention, affinities);
       this.read([token]);
       const numbers = (at, size) => [...new Float32Array(model.buffer, at, size)];
-      const cut = (list, size) => Array.from({ length: list.length / size }, (_, at) => list.slice(at * size, (at + 1) * size));
+      const cut = (list, size) =>
+        Array.from({ length: list.length / size }, (_, at) => list.slice(at * size, (at + 1) * size));
       return {
         attention: cut(cut(numbers(attention, sizes[0]), tokens), heads),
         affinities: cut(numbers(affinities, sizes[1]), experts),
@@ -185,7 +230,8 @@ export class Decoder {
 
   /** The logits [V] of the next token. */
   logits() {
-    const size = this.model.shape.vocab_size, at = this.model.allocate(4 * size);
+    const size = this.model.shape.vocab_size,
+      at = this.model.allocate(4 * size);
     this.wasm.axion_decoder_logits(this.state, at);
     const logits = [...new Float32Array(this.model.buffer, at, size)];
     this.wasm.free(at);
@@ -215,10 +261,14 @@ export class Decoder {
 
   /** Experts, gates, affinities and displaced experts of the token at a position, a list for each row. */
   routing(position) {
-    const half = this.row / 2, at = 4 * position * this.row;
+    const half = this.row / 2,
+      at = 4 * position * this.row;
     const experts = new Int32Array(this.model.buffer, this.experts + at, this.row);
     const weights = new Float32Array(this.model.buffer, this.gates + at, this.row);
-    const rows = (numbers, from) => Array.from({ length: this.rows }, (_, row) => [...numbers.subarray(from + row * this.chosen, from + (row + 1) * this.chosen)]);
+    const rows = (numbers, from) =>
+      Array.from({ length: this.rows }, (_, row) => [
+        ...numbers.subarray(from + row * this.chosen, from + (row + 1) * this.chosen),
+      ]);
     return {
       experts: rows(experts, 0),
       gates: rows(weights, 0),

@@ -22,3 +22,11 @@ export class Refusal extends Error {
     return texts[this.mistake].replace(/\{(\w+)(:plain)?\}/g, (_, name, plain) => show(values[name], plain));
   }
 }
+
+/** An error in one line. Compiled code that finds no memory stops with an error of its own. */
+export function oneLine(error) {
+  if (error instanceof WebAssembly.RuntimeError) return "there is not enough memory for this model";
+  return String(error?.message ?? error)
+    .split("\n")[0]
+    .slice(0, 200);
+}

@@ -10,8 +10,10 @@ const ESCAPES = new Set("rnt.*+?()[]{}|\\/^$-'");
 
 /** Translates a pattern; throws an Error for syntax that it does not know. */
 export function translatePattern(pattern) {
-  let text = "", ignoring = 0, nested = 0; // how deep the group is that ignores case, and the current one
-  for (let i = 0; i < pattern.length; ) {
+  let text = "",
+    ignoring = 0,
+    nested = 0; // how deep the group is that ignores case, and the current one
+  for (let i = 0; i < pattern.length;) {
     const rest = pattern.slice(i);
     let [taken, written] = [rest[0], rest[0]];
     if (rest.startsWith("[")) [taken, written] = translateClass(rest, ignoring > 0);
@@ -27,8 +29,9 @@ export function translatePattern(pattern) {
     else if (rest[0] === ")") {
       if (nested-- === ignoring) ignoring = 0;
     } else if (rest[0] === "\\") [taken, written] = translateEscape(rest, false);
-    else if (/^(?:[*+?]|\{[\d,]+\})\+/.test(rest)) unknown(rest); // possessive
-    else if (/^\{[\d,]+\}/.test(rest)) [taken] = ([written] = rest.match(/^\{[\d,]+\}/));
+    else if (/^(?:[*+?]|\{[\d,]+\})\+/.test(rest))
+      unknown(rest); // possessive
+    else if (/^\{[\d,]+\}/.test(rest)) [taken] = [written] = rest.match(/^\{[\d,]+\}/);
     else if (ignoring && /^[a-z]/i.test(rest)) written = `[${cases(rest[0])}]`;
     text += written;
     i += taken.length;
@@ -37,8 +40,10 @@ export function translatePattern(pattern) {
 }
 
 function translateClass(rest, ignoring) {
-  let written = rest.startsWith("[^") ? "[^" : "[", i = written.length, spaces = 0;
-  for (; rest[i] !== "]"; ) {
+  let written = rest.startsWith("[^") ? "[^" : "[",
+    i = written.length,
+    spaces = 0;
+  for (; rest[i] !== "]";) {
     if (i >= rest.length || rest[i] === "[" || rest.startsWith("&&", i)) unknown(rest);
     if (rest.startsWith("\\S", i) && written.includes(SPACE)) {
       spaces = 2; // with \s it is everything

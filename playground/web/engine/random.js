@@ -1,20 +1,23 @@
 // The random numbers in [0, 1) that decide the draws, equal to `Uniforms` in axion/inference/sampling.py.
 
-const SIZE = 624, SHIFT = 397;
+const SIZE = 624,
+  SHIFT = 397;
 
 /** Number i of a seed, for the new token with index i: element i of torch.rand in float64 (Mersenne Twister). */
 export class Uniforms {
   constructor(seed) {
     this.state = new Uint32Array(SIZE);
     this.state[0] = seed % 2 ** 32; // PyTorch, too, reads the lower 32 bits
-    for (let i = 1; i < SIZE; i++) this.state[i] = Math.imul(1812433253, this.state[i - 1] ^ (this.state[i - 1] >>> 30)) + i;
+    for (let i = 1; i < SIZE; i++)
+      this.state[i] = Math.imul(1812433253, this.state[i - 1] ^ (this.state[i - 1] >>> 30)) + i;
     this.at = SIZE;
     this.numbers = [];
   }
 
   get(index) {
     while (index >= this.numbers.length) {
-      const high = this.word(), low = this.word();
+      const high = this.word(),
+        low = this.word();
       this.numbers.push((high % 2 ** 21) * 2 ** -21 + low * 2 ** -53);
     }
     return this.numbers[index];

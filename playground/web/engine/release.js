@@ -5,7 +5,7 @@
 //
 // README.md in this folder describes the interface; playground/generate/events.py the events.
 import { openModel } from "./decoder.js";
-import { Refusal, ReleaseError } from "./errors.js";
+import { Refusal, ReleaseError, oneLine } from "./errors.js";
 import { Uniforms } from "./random.js";
 import { checkRequest } from "./request.js";
 import { cacheBytes, loopsOf, readShape, routingRows } from "./shape.js";
@@ -64,9 +64,10 @@ async function content(readFile, file, onProgress = () => {}) {
 }
 
 async function readStream(body, total, onProgress) {
-  const chunks = [], reader = body.getReader();
+  const chunks = [],
+    reader = body.getReader();
   let size = 0;
-  for (let part; !(part = await reader.read()).done; ) {
+  for (let part; !(part = await reader.read()).done;) {
     chunks.push(part.value);
     size += part.value.length;
     onProgress(Math.min(size / total, 1));
@@ -82,7 +83,8 @@ async function readStream(body, total, onProgress) {
 
 function readEnds(generation) {
   const ends = [generation?.eos_token_id ?? []].flat();
-  if (!ends.every((id) => Number.isInteger(id) && id >= 0)) throw new ReleaseError("generation_config.json: eos_token_id must be ids of tokens");
+  if (!ends.every((id) => Number.isInteger(id) && id >= 0))
+    throw new ReleaseError("generation_config.json: eos_token_id must be ids of tokens");
   return ends.sort((a, b) => a - b);
 }
 
@@ -133,12 +135,15 @@ export class Release {
    *   null for the first token.
    */
   inspect({ ids, position, num_loops: asked = 0, tampering = {} }) {
-    const { shape } = this, context = shape.max_position_embeddings;
+    const { shape } = this,
+      context = shape.max_position_embeddings;
     if (!(Number.isInteger(position) && position >= 0 && position < ids.length && position < context)) {
       throw new Error(`no token at position ${position}; the text has ${ids.length} tokens, counted from 0`);
     }
-    const read = ids.slice(0, position + 1), wrong = read.find((id) => !(Number.isInteger(id) && id >= 0 && id < shape.vocab_size));
-    if (wrong !== undefined) throw new Refusal("no_token", { model: this.name, token: wrong, last: shape.vocab_size - 1 });
+    const read = ids.slice(0, position + 1),
+      wrong = read.find((id) => !(Number.isInteger(id) && id >= 0 && id < shape.vocab_size));
+    if (wrong !== undefined)
+      throw new Refusal("no_token", { model: this.name, token: wrong, last: shape.vocab_size - 1 });
     const loops = loopsOf(shape, asked);
     if (loops === null) throw new Refusal("loops", { name: "num_loops", model: this.name, value: asked });
     const decoder = this.decoder(loops, checkTampering(readTampering(tampering), shape));
@@ -156,16 +161,21 @@ export class Release {
 
   decoder(loops, tampering) {
     const chosen = expertsPerToken(tampering, this.shape);
-    return this.model.decoder(loops, changes(tampering) ? { chosen, ...arrays(tampering, this.shape, this.bias) } : null);
+    return this.model.decoder(
+      loops,
+      changes(tampering) ? { chosen, ...arrays(tampering, this.shape, this.bias) } : null,
+    );
   }
 
   *events({ prompt, sampling, forced, tampering }, seconds) {
     const [ids, dropped] = this.fit(prompt, sampling.max_new_tokens);
     const decoder = this.decoder(loopsOf(this.shape, sampling.num_loops), tampering);
-    const began = performance.now(), context = this.shape.max_position_embeddings;
+    const began = performance.now(),
+      context = this.shape.max_position_embeddings;
     try {
       yield this.startEvent(prompt, sampling, forced, dropped, tampering);
-      let created = 0, position = -1;
+      let created = 0,
+        position = -1;
       for (const step of this.steps(decoder, ids, sampling, forced)) {
         const passed = (performance.now() - began) / 1000;
         created += Number(!step.prompt);
@@ -186,9 +196,11 @@ export class Release {
   // A prompt that fills the context keeps its first token, which starts every text, and as much of its end as leaves
   // room for the new tokens, but for at most half of the context.
   fit(prompt, newTokens) {
-    const ids = this.encode(prompt), context = this.shape.max_position_embeddings;
+    const ids = this.encode(prompt),
+      context = this.shape.max_position_embeddings;
     const unknown = ids.find((id) => id >= this.shape.vocab_size);
-    if (unknown !== undefined) throw new ReleaseError(`tokenizer.json: it has the token ${unknown}, the model only ${this.shape.vocab_size}`);
+    if (unknown !== undefined)
+      throw new ReleaseError(`tokenizer.json: it has the token ${unknown}, the model only ${this.shape.vocab_size}`);
     if (!ids.length) throw new Refusal("no_prompt");
     if (ids.length < context) return [ids, 0];
     const kept = context - Math.min(newTokens, Math.floor(context / 2));
@@ -196,8 +208,11 @@ export class Release {
   }
 
   startEvent(prompt, sampling, forced, dropped, tampering) {
-    const { shape } = this, loops = loopsOf(shape, sampling.num_loops), rows = routingRows(shape, loops);
-    const cache = cacheBytes(shape, loops), hasExperts = rows.length > 0;
+    const { shape } = this,
+      loops = loopsOf(shape, sampling.num_loops),
+      rows = routingRows(shape, loops);
+    const cache = cacheBytes(shape, loops),
+      hasExperts = rows.length > 0;
     return {
       kind: "start",
       model: this.name,
@@ -219,13 +234,16 @@ export class Release {
       cache_bytes: cache.kept,
       plain_cache_bytes: cache.plain,
       tampering: toTexts(tampering),
-      bias: rows.map(([layer]) => biasOf(tampering, layer, this.bias.get(layer)).map((bias) => Math.round(bias * 1e4) / 1e4)),
+      bias: rows.map(([layer]) =>
+        biasOf(tampering, layer, this.bias.get(layer)).map((bias) => Math.round(bias * 1e4) / 1e4),
+      ),
     };
   }
 
   // A record for each token of the prompt and each new one, as `Step.to_record` in axion/inference/stream.py has them.
   *steps(decoder, ids, sampling, forced) {
-    const textOf = this.tokenizer.decodeStream(), names = new Map();
+    const textOf = this.tokenizer.decodeStream(),
+      names = new Map();
     const name = (id) => {
       if (!names.has(id)) names.set(id, this.decode([id]));
       return names.get(id);
@@ -233,12 +251,24 @@ export class Release {
     const record = (position, id, prompt, p, alt) => {
       const { experts, gates, affinities, displaced } = decoder.routing(position);
       const brief = (rows) => rows.map((row) => row.map(short));
-      return { i: position, id, t: textOf(id), prompt, p, alt, e: experts, g: brief(gates), a: brief(affinities), d: displaced };
+      return {
+        i: position,
+        id,
+        t: textOf(id),
+        prompt,
+        p,
+        alt,
+        e: experts,
+        g: brief(gates),
+        a: brief(affinities),
+        d: displaced,
+      };
     };
     decoder.setSampling(sampling, ids.length + sampling.min_new_tokens, this.ends);
     decoder.read(ids);
     for (let i = 0; i < ids.length; i++) yield record(i, ids[i], true, null, []);
-    const uniforms = new Uniforms(sampling.seed), most = Math.min(sampling.max_new_tokens, decoder.room);
+    const uniforms = new Uniforms(sampling.seed),
+      most = Math.min(sampling.max_new_tokens, decoder.room);
     for (let index = 0; index < most; index++) {
       const isForced = index < forced.length;
       const id = decoder.draw(isForced ? 0 : uniforms.get(index), isForced ? forced[index] : -1);
@@ -251,5 +281,3 @@ export class Release {
 }
 
 const short = (number) => Number(number.toPrecision(4));
-
-const oneLine = (error) => String(error?.message ?? error).split("\n")[0].slice(0, 200);

@@ -4,9 +4,19 @@ import { ReleaseError } from "./errors.js";
 const MOST = 2 ** 31 - 1;
 
 const COUNTS = {
-  vocab_size: 1024, hidden_size: 64, intermediate_size: 256, moe_intermediate_size: 64, num_hidden_layers: 4,
-  num_attention_heads: 4, max_position_embeddings: 512, num_loops: 1, n_routed_experts: 4, n_shared_experts: 1,
-  num_experts_per_tok: 2, n_group: 1, topk_group: 1,
+  vocab_size: 1024,
+  hidden_size: 64,
+  intermediate_size: 256,
+  moe_intermediate_size: 64,
+  num_hidden_layers: 4,
+  num_attention_heads: 4,
+  max_position_embeddings: 512,
+  num_loops: 1,
+  n_routed_experts: 4,
+  n_shared_experts: 1,
+  num_experts_per_tok: 2,
+  n_group: 1,
+  topk_group: 1,
 };
 const LATENT = { kv_lora_rank: 8, qk_nope_head_dim: 12, qk_rope_head_dim: 4, v_head_dim: 16 };
 const FROM_ZERO = { first_k_dense_replace: 0, num_shared_layers: 0, num_nextn_predict_layers: 0 };
@@ -14,14 +24,17 @@ const FROM_ZERO = { first_k_dense_replace: 0, num_shared_layers: 0, num_nextn_pr
 export const LEAST_VOCABULARY = 5; // as many alternatives as a draw reports
 
 const MOST_LOOPS = 8; // axion/inference/variants.py
+const MOST_LAYERS = 1000; // far more than a page can read; what follows goes through all of them
 
 /** The fields of a config.json with their defaults; throws ReleaseError where no model can have them. */
 export function readShape(config) {
   if (config === null || typeof config !== "object" || config.model_type !== "axion") {
     fail(`config.json: model_type is ${show(config?.model_type)}; this page reads "axion"`);
   }
-  const attention = config.attention ?? "mla", grouped = attention === "gqa";
-  if (!["mla", "gqa"].includes(attention)) fail(`config.json: attention is ${show(attention)}; it must be "mla" or "gqa"`);
+  const attention = config.attention ?? "mla",
+    grouped = attention === "gqa";
+  if (!["mla", "gqa"].includes(attention))
+    fail(`config.json: attention is ${show(attention)}; it must be "mla" or "gqa"`);
   const shape = { attention };
   const whole = (name, fallback, least, optional = false) => {
     const value = config[name] ?? (optional ? null : fallback);
@@ -49,9 +62,14 @@ export function readShape(config) {
     shape[name] = config[name] ?? fallback;
     if (!Number.isFinite(shape[name])) fail(`config.json: ${name} is ${show(shape[name])}; it must be a number`);
   }
-  for (const [name, fallback] of Object.entries({ norm_topk_prob: true, tie_word_embeddings: true, rope_interleave: !grouped })) {
+  for (const [name, fallback] of Object.entries({
+    norm_topk_prob: true,
+    tie_word_embeddings: true,
+    rope_interleave: !grouped,
+  })) {
     shape[name] = config[name] ?? fallback;
-    if (typeof shape[name] !== "boolean") fail(`config.json: ${name} is ${show(shape[name])}; it must be true or false`);
+    if (typeof shape[name] !== "boolean")
+      fail(`config.json: ${name} is ${show(shape[name])}; it must be true or false`);
   }
   shape.rope_parameters = readRope(config.rope_parameters);
   checkTogether(shape, config);
@@ -60,19 +78,27 @@ export function readShape(config) {
 
 function readRope(given) {
   const rope = { rope_theta: 10000, rope_type: "default", ...given };
-  const isNumber = ([name, value]) => ["rope_type", "truncate"].includes(name) || value === null || (Number.isFinite(value) && value >= 0);
+  const isNumber = ([name, value]) =>
+    ["rope_type", "truncate"].includes(name) || value === null || (Number.isFinite(value) && value >= 0);
   const known = { default: ["rope_type", "rope_theta"], yarn: null }[rope.rope_type];
   if (known === undefined || (known && !Object.keys(rope).every((name) => known.includes(name)))) {
-    fail(`config.json: rope_parameters has rope_type ${show(rope.rope_type)}; it must be "default" or "yarn" with its own fields`);
+    fail(
+      `config.json: rope_parameters has rope_type ${show(rope.rope_type)}; it must be "default" or "yarn" with its own fields`,
+    );
   }
-  if (!Object.entries(rope).every(isNumber) || !(rope.rope_theta > 0) || (rope.rope_type === "yarn" && !(rope.factor >= 1))) {
+  if (
+    !Object.entries(rope).every(isNumber) ||
+    !(rope.rope_theta > 0) ||
+    (rope.rope_type === "yarn" && !(rope.factor >= 1))
+  ) {
     fail('config.json: rope_parameters needs numbers, a rope_theta above 0, and for "yarn" a factor of at least 1');
   }
   return rope;
 }
 
 function checkTogether(shape, config) {
-  const grouped = shape.attention === "gqa", perGroup = shape.n_routed_experts / shape.n_group;
+  const grouped = shape.attention === "gqa",
+    perGroup = shape.n_routed_experts / shape.n_group;
   const hasExperts = shape.first_k_dense_replace < shape.num_hidden_layers;
   const rules = {
     hidden_act: [(config.hidden_act ?? "silu") === "silu", 'must be "silu"'],
@@ -80,16 +106,44 @@ function checkTogether(shape, config) {
     head_dim: [shape.head_dim % 2 === 0, "must be even"],
     rope_interleave: [!grouped || !shape.rope_interleave, 'must be false with attention "gqa"'],
     num_key_value_heads: grouped
-      ? [shape.num_attention_heads % shape.num_key_value_heads === 0, `must divide num_attention_heads (${shape.num_attention_heads})`]
-      : [shape.num_key_value_heads === shape.num_attention_heads, `must be num_attention_heads (${shape.num_attention_heads})`],
-    n_group: [Number.isInteger(perGroup) && (shape.n_group === 1 || perGroup >= 2), `must divide n_routed_experts (${shape.n_routed_experts}) into groups of at least two`],
+      ? [
+          shape.num_attention_heads % shape.num_key_value_heads === 0,
+          `must divide num_attention_heads (${shape.num_attention_heads})`,
+        ]
+      : [
+          shape.num_key_value_heads === shape.num_attention_heads,
+          `must be num_attention_heads (${shape.num_attention_heads})`,
+        ],
+    n_group: [
+      Number.isInteger(perGroup) && (shape.n_group === 1 || perGroup >= 2),
+      `must divide n_routed_experts (${shape.n_routed_experts}) into groups of at least two`,
+    ],
     topk_group: [shape.topk_group <= shape.n_group, `must be at most n_group (${shape.n_group})`],
-    num_experts_per_tok: [shape.num_experts_per_tok <= perGroup * shape.topk_group, `must be at most ${perGroup * shape.topk_group}`],
-    first_k_dense_replace: [shape.first_k_dense_replace <= shape.num_hidden_layers, `must be at most num_hidden_layers (${shape.num_hidden_layers})`],
-    num_shared_layers: [shape.num_shared_layers <= shape.num_hidden_layers, `must be at most num_hidden_layers (${shape.num_hidden_layers})`],
-    num_loops: [shape.num_loops <= 64 && (shape.num_loops === 1 || shape.num_shared_layers > 0), "must be 1 without num_shared_layers, and at most 64"],
-    projection_rank: [shape.projection_rank === null || (grouped && !hasExperts), 'needs attention "gqa" and only dense layers'],
-    num_nextn_predict_layers: [shape.num_nextn_predict_layers <= Number(hasExperts), "must be 0, or 1 in a model whose last layers have experts"],
+    num_experts_per_tok: [
+      shape.num_experts_per_tok <= perGroup * shape.topk_group,
+      `must be at most ${perGroup * shape.topk_group}`,
+    ],
+    first_k_dense_replace: [
+      shape.first_k_dense_replace <= shape.num_hidden_layers,
+      `must be at most num_hidden_layers (${shape.num_hidden_layers})`,
+    ],
+    num_shared_layers: [
+      shape.num_shared_layers <= shape.num_hidden_layers,
+      `must be at most num_hidden_layers (${shape.num_hidden_layers})`,
+    ],
+    num_loops: [
+      shape.num_loops <= 64 && (shape.num_loops === 1 || shape.num_shared_layers > 0),
+      "must be 1 without num_shared_layers, and at most 64",
+    ],
+    projection_rank: [
+      shape.projection_rank === null || (grouped && !hasExperts),
+      'needs attention "gqa" and only dense layers',
+    ],
+    num_nextn_predict_layers: [
+      shape.num_nextn_predict_layers <= Number(hasExperts),
+      "must be 0, or 1 in a model whose last layers have experts",
+    ],
+    num_hidden_layers: [shape.num_hidden_layers <= MOST_LAYERS, `must be at most ${MOST_LAYERS}`],
     vocab_size: [shape.vocab_size >= LEAST_VOCABULARY, `must be at least ${LEAST_VOCABULARY}`],
   };
   for (const [name, [holds, rule]] of Object.entries(rules)) {
@@ -104,11 +158,13 @@ export function sharedLayers(shape) {
 }
 
 /** How many layers a token passes through. */
-export const depth = (shape, loops = shape.num_loops) => shape.num_hidden_layers + (loops - 1) * shape.num_shared_layers;
+export const depth = (shape, loops = shape.num_loops) =>
+  shape.num_hidden_layers + (loops - 1) * shape.num_shared_layers;
 
 /** The [layer, loop], both from 1, of each pass through a layer with experts: the rows of a trace. */
 export function routingRows(shape, loops = shape.num_loops) {
-  const [start, stop] = sharedLayers(shape), rows = [];
+  const [start, stop] = sharedLayers(shape),
+    rows = [];
   const add = (from, to, loop) => {
     for (let layer = from; layer < to; layer++) if (layer >= shape.first_k_dense_replace) rows.push([layer + 1, loop]);
   };
@@ -126,7 +182,8 @@ export function loopsOf(shape, asked) {
 
 /** Bytes in the cache per token: what is kept, and what plain multi-head attention would keep. */
 export function cacheBytes(shape, loops = shape.num_loops) {
-  const heads = shape.num_attention_heads, perToken = 4 * depth(shape, loops);
+  const heads = shape.num_attention_heads,
+    perToken = 4 * depth(shape, loops);
   const [kept, plain] =
     shape.attention === "gqa"
       ? [2 * shape.num_key_value_heads * shape.head_dim, 2 * heads * shape.head_dim]
@@ -135,15 +192,18 @@ export function cacheBytes(shape, loops = shape.num_loops) {
 }
 
 function softmaxScale(shape) {
-  const rope = shape.rope_parameters, scale = shape.qk_head_dim ** -0.5;
-  if (shape.attention === "gqa" || rope.rope_type === "default" || !rope.mscale_all_dim || rope.factor <= 1) return scale;
+  const rope = shape.rope_parameters,
+    scale = shape.qk_head_dim ** -0.5;
+  if (shape.attention === "gqa" || rope.rope_type === "default" || !rope.mscale_all_dim || rope.factor <= 1)
+    return scale;
   return scale * (0.1 * rope.mscale_all_dim * Math.log(rope.factor) + 1) ** 2;
 }
 
 function keptRank(shape) {
   const { projection_rank: rank, hidden_size: hidden, intermediate_size: width } = shape;
   if (rank === null) return 0;
-  const queries = shape.num_attention_heads * shape.head_dim, keys = shape.num_key_value_heads * shape.head_dim;
+  const queries = shape.num_attention_heads * shape.head_dim,
+    keys = shape.num_key_value_heads * shape.head_dim;
   const full = 2 * hidden * (queries + keys) + 3 * hidden * width;
   const factors = rank * (2 * (hidden + queries) + 2 * (hidden + keys) + 3 * (hidden + width));
   return factors < full ? rank : 0;
@@ -152,7 +212,9 @@ function keptRank(shape) {
 /** The decoder's dimensions by name, as `dimensions` in axion/kernels/dimensions.py has them. */
 export function dimensions(shape) {
   const { kv_lora_rank: R, qk_nope_head_dim: N, v_head_dim: V, hidden_size: D } = shape;
-  const grouped = shape.attention === "gqa", Q = shape.q_lora_rank ?? D, scale = softmaxScale(shape);
+  const grouped = shape.attention === "gqa",
+    Q = shape.q_lora_rank ?? D,
+    scale = softmaxScale(shape);
   return {
     kVocabulary: shape.vocab_size,
     kHidden: D,

@@ -36,7 +36,16 @@ export class Tokenizer {
 
   read({ model, normalizer, pre_tokenizer, decoder, added_tokens, post_processor, truncation, padding }) {
     if (model.type !== "BPE" || decoder?.type !== "ByteLevel") throw new Error("it is no byte-level BPE");
-    if (normalizer || truncation || padding || model.dropout || model.byte_fallback || model.continuing_subword_prefix || model.end_of_word_suffix || model.unk_token) {
+    if (
+      normalizer ||
+      truncation ||
+      padding ||
+      model.dropout ||
+      model.byte_fallback ||
+      model.continuing_subword_prefix ||
+      model.end_of_word_suffix ||
+      model.unk_token
+    ) {
       throw new Error("it has a normalizer, or options of BPE, that this page cannot read");
     }
     this.patterns = readSplits(pre_tokenizer).map(translatePattern);
@@ -70,7 +79,8 @@ export class Tokenizer {
     this.added = new Map();
     this.special = new Set();
     for (const { id, content, special, lstrip, rstrip, single_word } of added) {
-      if (!content || lstrip || rstrip || single_word) throw new Error(`the added token ${String(content).slice(0, 20)} has options that this page cannot read`);
+      if (!content || lstrip || rstrip || single_word)
+        throw new Error(`the added token ${String(content).slice(0, 20)} has options that this page cannot read`);
       this.added.set(content, id);
       this.tokens.set(id, content);
       if (special) this.special.add(id);
@@ -106,7 +116,10 @@ export class Tokenizer {
     if (known) return known;
     const bytes = utf8.encode(word);
     const whole = this.ignoresMerges ? this.ids.get(Array.from(bytes, (byte) => CHARACTERS[byte]).join("")) : undefined;
-    const ids = whole === undefined ? this.merge(Array.from(bytes, (byte) => this.byteIds[byte]).filter((id) => id !== undefined)) : [whole];
+    const ids =
+      whole === undefined
+        ? this.merge(Array.from(bytes, (byte) => this.byteIds[byte]).filter((id) => id !== undefined))
+        : [whole];
     if (word.length <= MOST_LETTERS) {
       if (this.known.size >= MOST_KNOWN) this.known.clear();
       this.known.set(word, ids);
@@ -116,13 +129,16 @@ export class Tokenizer {
 
   // Merges neighbours, the lowest rank first and of equal ones the leftmost, with a heap of candidates.
   merge(ids) {
-    const next = ids.map((_, i) => i + 1), previous = ids.map((_, i) => i - 1), heap = new Heap();
+    const next = ids.map((_, i) => i + 1),
+      previous = ids.map((_, i) => i - 1),
+      heap = new Heap();
     const offer = (left) => {
-      const right = next[left], found = right < ids.length ? this.merges.get(ids[left] * 2 ** 32 + ids[right]) : undefined;
+      const right = next[left],
+        found = right < ids.length ? this.merges.get(ids[left] * 2 ** 32 + ids[right]) : undefined;
       if (found) heap.push({ rank: found.rank, left, right, leftId: ids[left], rightId: ids[right], made: found.made });
     };
     for (let i = 0; i + 1 < ids.length; i++) offer(i);
-    for (let best; (best = heap.pop()); ) {
+    for (let best; (best = heap.pop());) {
       const { left, right } = best;
       if (ids[left] !== best.leftId || ids[right] !== best.rightId || next[left] !== right) continue; // merged meanwhile
       ids[left] = best.made;
@@ -166,20 +182,24 @@ function readSplits(preTokenizer) {
   const steps = preTokenizer.type === "Sequence" ? preTokenizer.pretokenizers : [preTokenizer];
   const last = steps.at(-1);
   const patterns = steps.slice(0, -1).map((step) => {
-    const isRead = step.type === "Split" && step.behavior === "Isolated" && !step.invert && typeof step.pattern.Regex === "string";
+    const isRead =
+      step.type === "Split" && step.behavior === "Isolated" && !step.invert && typeof step.pattern.Regex === "string";
     if (!isRead) throw new Error(`its pre-tokenizer ${String(step.type).slice(0, 20)} cannot be read by this page`);
     return step.pattern.Regex;
   });
-  if (last.type !== "ByteLevel" || last.add_prefix_space) throw new Error("its pre-tokenizer does not end with ByteLevel");
+  if (last.type !== "ByteLevel" || last.add_prefix_space)
+    throw new Error("its pre-tokenizer does not end with ByteLevel");
   return last.use_regex ? [...patterns, BYTE_LEVEL] : patterns;
 }
 
 // The ids before a text; a text's tokens must come last.
 function readTemplate(processor) {
   if (processor?.type === "ByteLevel" || !processor) return [];
-  if (processor.type !== "TemplateProcessing") throw new Error(`its post-processor ${String(processor.type).slice(0, 20)} cannot be read by this page`);
+  if (processor.type !== "TemplateProcessing")
+    throw new Error(`its post-processor ${String(processor.type).slice(0, 20)} cannot be read by this page`);
   const { single, special_tokens: tokens } = processor;
-  if (!single.at(-1).Sequence || !single.slice(0, -1).every((piece) => piece.SpecialToken)) throw new Error("it puts something behind a text");
+  if (!single.at(-1).Sequence || !single.slice(0, -1).every((piece) => piece.SpecialToken))
+    throw new Error("it puts something behind a text");
   return single.slice(0, -1).flatMap((piece) => tokens[piece.SpecialToken.id].ids);
 }
 
@@ -210,7 +230,9 @@ class Heap {
   }
 
   pop() {
-    const { items } = this, first = items[0], last = items.pop();
+    const { items } = this,
+      first = items[0],
+      last = items.pop();
     if (!items.length) return first;
     let at = 0;
     for (let below; (below = 2 * at + 1) < items.length; at = below) {

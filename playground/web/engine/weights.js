@@ -15,15 +15,22 @@ const MOST_HEADER = 100_000_000; // as in safetensors itself
 export function readWeights(buffer, shapes, passedOver) {
   const { header, start } = readHeader(buffer);
   for (const name of Object.keys(header)) {
-    if (name !== "__metadata__" && !shapes.has(name) && !name.startsWith(passedOver)) fail(`it has ${name.slice(0, 80)}, which config.json's model has not`);
+    if (name !== "__metadata__" && !shapes.has(name) && !name.startsWith(passedOver))
+      fail(`it has ${name.slice(0, 80)}, which config.json's model has not`);
   }
-  for (const [name, shape] of shapes) checkEntry(name, Object.hasOwn(header, name) ? header[name] : undefined, shape, buffer.byteLength - start);
+  for (const [name, shape] of shapes)
+    checkEntry(name, Object.hasOwn(header, name) ? header[name] : undefined, shape, buffer.byteLength - start);
   return (name, from = 0, count = null) => {
-    const { dtype, data_offsets: [begin, end] } = header[name], size = BYTES[dtype];
+    const {
+        dtype,
+        data_offsets: [begin, end],
+      } = header[name],
+      size = BYTES[dtype];
     const first = start + begin + from * size;
     const bytes = buffer.slice(first, count === null ? start + end : first + count * size); // aligned
     const numbers = toFloats(dtype, bytes);
-    for (let i = 0; i < numbers.length; i++) if (numbers[i] - numbers[i] !== 0) fail(`${name} has NaN or infinite values`);
+    for (let i = 0; i < numbers.length; i++)
+      if (numbers[i] - numbers[i] !== 0) fail(`${name} has NaN or infinite values`);
     return numbers;
   };
 }
@@ -44,33 +51,45 @@ function readHeader(buffer) {
 
 function checkEntry(name, entry, shape, available) {
   if (!entry) fail(`${name} is missing`);
-  const size = BYTES[entry.dtype], [begin, end] = Array.isArray(entry.data_offsets) ? entry.data_offsets : [];
+  const size = BYTES[entry.dtype],
+    [begin, end] = Array.isArray(entry.data_offsets) ? entry.data_offsets : [];
   if (!size) fail(`${name} has the type ${String(entry.dtype).slice(0, 20)}; F32, F16, BF16 and F64 can be read`);
-  if (!Array.isArray(entry.shape) || entry.shape.length !== shape.length || !shape.every((n, i) => n === entry.shape[i])) {
-    fail(`${name} has the shape ${JSON.stringify(entry.shape)?.slice(0, 60)}; config.json needs ${JSON.stringify(shape)}`);
+  if (
+    !Array.isArray(entry.shape) ||
+    entry.shape.length !== shape.length ||
+    !shape.every((n, i) => n === entry.shape[i])
+  ) {
+    fail(
+      `${name} has the shape ${JSON.stringify(entry.shape)?.slice(0, 60)}; config.json needs ${JSON.stringify(shape)}`,
+    );
   }
   const bytes = size * shape.reduce((product, n) => product * n, 1);
-  if (!(Number.isInteger(begin) && begin >= 0 && end === begin + bytes && end <= available)) fail(`it is truncated: ${name} is not all there`);
+  if (!(Number.isInteger(begin) && begin >= 0 && end === begin + bytes && end <= available))
+    fail(`it is truncated: ${name} is not all there`);
 }
 
 function toFloats(dtype, bytes) {
   if (dtype === "F32") return new Float32Array(bytes);
   if (dtype === "F64") return Float32Array.from(new Float64Array(bytes));
-  const halves = new Uint16Array(bytes), words = new Uint32Array(halves.length);
+  const halves = new Uint16Array(bytes),
+    words = new Uint32Array(halves.length);
   if (dtype === "BF16") halves.forEach((half, i) => (words[i] = half << 16));
   else return Float32Array.from(halves, halfToFloat);
   return new Float32Array(words.buffer);
 }
 
 function halfToFloat(half) {
-  const sign = half >> 15 ? -1 : 1, exponent = (half >> 10) & 31, fraction = half & 1023;
+  const sign = half >> 15 ? -1 : 1,
+    exponent = (half >> 10) & 31,
+    fraction = half & 1023;
   if (exponent === 31) return fraction ? NaN : sign * Infinity;
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction);
 }
 
 /** Name → shape of every weight, as `weight_shapes` in axion/weights.py has them. */
 export function weightShapes(shape, prediction = false) {
-  const shapes = new Map(), { vocab_size: V, hidden_size: D } = shape;
+  const shapes = new Map(),
+    { vocab_size: V, hidden_size: D } = shape;
   if (shape.num_shared_layers) shapes.set("model.loop_gate", [1]);
   shapes.set("model.embed_tokens.weight", [V, D]);
   for (let index = 0; index < shape.num_hidden_layers; index++) addLayer(shapes, shape, index);
@@ -86,7 +105,13 @@ export function weightShapes(shape, prediction = false) {
 }
 
 function addLayer(shapes, shape, index) {
-  const { hidden_size: D, num_attention_heads: H, projection_rank: rank, moe_intermediate_size: F, n_routed_experts: E } = shape;
+  const {
+    hidden_size: D,
+    num_attention_heads: H,
+    projection_rank: rank,
+    moe_intermediate_size: F,
+    n_routed_experts: E,
+  } = shape;
   const prefix = `model.layers.${index}`;
   const set = (name, ...sizes) => shapes.set(`${prefix}.${name}`, sizes);
   const linear = (name, outputs, inputs) => {
@@ -134,7 +159,11 @@ export function* parts(shape, tensor, prediction = false) {
   yield [tensor("model.embed_tokens.weight")];
   for (let index = 0; index < shape.num_hidden_layers; index++) yield* layerParts(shape, tensor, index);
   const gate = shape.num_shared_layers ? [tensor("model.loop_gate")] : [];
-  yield [...gate, tensor("model.norm.weight"), tensor(shape.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight")];
+  yield [
+    ...gate,
+    tensor("model.norm.weight"),
+    tensor(shape.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight"),
+  ];
   if (prediction) {
     const names = ["enorm", "hnorm", "eh_proj", "shared_head.norm"];
     yield names.map((name) => tensor(`model.layers.${shape.num_hidden_layers}.${name}.weight`));
@@ -145,11 +174,16 @@ export function* parts(shape, tensor, prediction = false) {
 function* layerParts(shape, tensor, index) {
   const { hidden_size: D, moe_intermediate_size: F } = shape;
   const own = (name) => tensor(`model.layers.${index}.${name}`);
-  const linear = (name) => (shape.projection_rank === null ? [own(`${name}.weight`)] : [own(`${name}.a.weight`), own(`${name}.b.weight`)]);
+  const linear = (name) =>
+    shape.projection_rank === null ? [own(`${name}.weight`)] : [own(`${name}.a.weight`), own(`${name}.b.weight`)];
   const swiglu = (name) => ["gate_proj", "up_proj", "down_proj"].flatMap((part) => linear(`${name}.${part}`));
   const query = shape.q_lora_rank === null ? ["q_proj"] : ["q_a_proj", "q_a_layernorm", "q_b_proj"];
-  const names = shape.attention === "gqa" ? ["k_proj", "v_proj", "q_proj", "o_proj"] : [...query, "kv_a_proj_with_mqa", "kv_a_layernorm", "kv_b_proj", "o_proj"];
-  const attention = (name) => (name.endsWith("layernorm") ? [own(`self_attn.${name}.weight`)] : linear(`self_attn.${name}`));
+  const names =
+    shape.attention === "gqa"
+      ? ["k_proj", "v_proj", "q_proj", "o_proj"]
+      : [...query, "kv_a_proj_with_mqa", "kv_a_layernorm", "kv_b_proj", "o_proj"];
+  const attention = (name) =>
+    name.endsWith("layernorm") ? [own(`self_attn.${name}.weight`)] : linear(`self_attn.${name}`);
   yield [own("input_layernorm.weight"), ...names.flatMap(attention)];
   const gain = own("post_attention_layernorm.weight");
   if (index < shape.first_k_dense_replace) {

@@ -25,7 +25,8 @@ const attempt = async (work) => {
 const tasks = {
   shapes: ({ configs }) =>
     configs.map((config) => {
-      const shape = readShape(config), { cos, sin } = rotaryAngles(shape);
+      const shape = readShape(config),
+        { cos, sin } = rotaryAngles(shape);
       return {
         dimensions: dimensions(shape),
         weights: Object.fromEntries(weightShapes(shape, shape.num_nextn_predict_layers > 0)),
@@ -42,7 +43,8 @@ const tasks = {
   async tokens({ file, texts }) {
     const tokenizer = new Tokenizer(JSON.parse(await readFile(file, "utf8")));
     return texts.map((text) => {
-      const ids = tokenizer.encode(text), stream = tokenizer.decodeStream();
+      const ids = tokenizer.encode(text),
+        stream = tokenizer.decodeStream();
       return { ids, text: tokenizer.decode(ids), added: ids.map(stream) };
     });
   },
@@ -73,8 +75,10 @@ const tasks = {
     return requests.map((request) => release.inspect(request));
   },
   async turns({ folder, requests }) {
-    const release = await open(folder), running = requests.map((request) => release.generate(request)), events = requests.map(() => []);
-    for (let left = running.length; left; ) {
+    const release = await open(folder),
+      running = requests.map((request) => release.generate(request)),
+      events = requests.map(() => []);
+    for (let left = running.length; left;) {
       left = 0;
       running.forEach((events_, at) => {
         const { value, done } = events_.next();
@@ -84,7 +88,8 @@ const tasks = {
     return events;
   },
   async memory({ folder, request, rounds }) {
-    const release = await open(folder), sizes = [];
+    const release = await open(folder),
+      sizes = [];
     for (let round = 0; round < rounds; round++) {
       for (const event of release.generate(request)) if (event.kind === "step" && event.i > 8) break;
       sizes.push(release.model.buffer.byteLength);
@@ -93,8 +98,11 @@ const tasks = {
   },
   loads: ({ folders }) => Promise.all(folders.map((folder) => attempt(() => open(folder).then(() => true)))),
   async speed({ folder, tokens, rounds }) {
-    const release = await open(folder), ids = release.encode("# Pergunta:\nQuanto é 27 + 48?\n--\n# Resposta:\n");
-    const decoder = release.model.decoder(), context = release.shape.max_position_embeddings, found = { write: [], read: [] };
+    const release = await open(folder),
+      ids = release.encode("# Pergunta:\nQuanto é 27 + 48?\n--\n# Resposta:\n");
+    const decoder = release.model.decoder(),
+      context = release.shape.max_position_embeddings,
+      found = { write: [], read: [] };
     const seconds = (work) => {
       const before = process.cpuUsage();
       work();
@@ -103,7 +111,11 @@ const tasks = {
     };
     for (let round = 0; round < rounds; round++) {
       decoder.rewind(0);
-      decoder.setSampling({ temperature: 0, top_k: 0, top_p: 1, min_p: 0, repetition_penalty: 1 }, context, release.ends);
+      decoder.setSampling(
+        { temperature: 0, top_k: 0, top_p: 1, min_p: 0, repetition_penalty: 1 },
+        context,
+        release.ends,
+      );
       decoder.read(ids);
       const count = Math.min(tokens, decoder.room);
       found.write.push(count / seconds(() => Array.from({ length: count }, () => decoder.draw(0))));

@@ -363,6 +363,8 @@ BROKEN = {
     "another model": (break_config("model_type", "llama"), "model_type is"),
     "huge width": (break_config("hidden_size", 10**9), "model.safetensors: "),
     "huge context": (break_config("max_position_embeddings", 2**30), "more memory than a page can have"),
+    "endless layers": (break_config("num_hidden_layers", 2**31 - 1), "num_hidden_layers is"),
+    "many heads": (break_config("num_attention_heads", 2**20), "num_key_value_heads is"),
     "endless loops": (break_config("num_loops", 10**6), "num_loops is"),
     "negative": (break_config("num_hidden_layers", -1), "num_hidden_layers is -1"),
     "fraction": (break_config("n_routed_experts", 2.5), "n_routed_experts is 2.5"),
