@@ -1,24 +1,30 @@
-"""The decoder in WebAssembly under node beside the native one: `python -m benchmarks.browser [RELEASE …] [--rounds N]`.
+"""The decoder in WebAssembly under node beside native ones: `python -m benchmarks.browser [RELEASE …] [--rounds N]`.
 
-Both run on one thread, in turns, and their processor time is measured, so that other work on the machine disturbs
-little. The releases are folders, or names under releases/.
+The native decoder is measured as it is, compiled for the model's dimensions, and compiled like that for browsers, with
+dimensions at run time: the difference is why each model is compiled natively. All run on one thread, in turns, and
+their processor time is measured, so that other work on the machine disturbs little. The releases are folders, or names
+under releases/.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 from axion.errors import AxionError
-from axion.kernels.decoder import NativeDecoder
-from axion.release import open_release
+from axion.kernels import build, decoder
+from axion.kernels.dimensions import dimensions, variables_header
+from axion.model.shape_axion import AxionShape
+from axion.release import Release, open_release
 from benchmarks.report import machine
 from benchmarks.sizes import BUNDLED
 from playground.web.build import wasm_file
@@ -26,6 +32,7 @@ from playground.web.build import wasm_file
 PROMPT = "# Pergunta:\nQuanto é 27 + 48?\n--\n# Resposta:\n"
 SCRIPT = Path(__file__).with_suffix(".mjs")
 NEW_TOKENS = 256
+NAMES = ("native", "native, dimensions at run time", "WebAssembly")
 KINDS = {"write": "writing", "read": "reading", "stream": "writing with all events"}
 
 
@@ -58,11 +65,27 @@ class Browser:
         return json.loads(line)
 
 
-class Native:
-    """The native decoder with the same work."""
+def any_model_library(config: AxionShape, _: str, weights: str) -> ctypes.CDLL:
+    """The native decoder with dimensions at run time, in place of `axion.kernels.build.library`."""
+    files = tuple(build.sources(config, "decoding"))
+    library = build._load("decoding", variables_header(weights), files, "-DAXION_ANY_MODEL")
+    library.axion_decoder_dimension_names.restype = ctypes.c_char_p
+    names = library.axion_decoder_dimension_names().decode().split()
+    values = dimensions(config)
+    library.axion_decoder_set_dimensions((ctypes.c_double * len(names))(*(float(values[name]) for name in names)))
+    return library
 
-    def __init__(self, release) -> None:
-        self._decoder = NativeDecoder(release.model)
+
+class Native:
+    """A native decoder with the same work.
+
+    Args:
+        library: what stands in for `axion.kernels.build.library`.
+    """
+
+    def __init__(self, release: Release, library: Callable = build.library) -> None:
+        with patch.object(decoder, "library", library):
+            self._decoder = decoder.NativeDecoder(release.model)
         self._ids = release.tokenizer(PROMPT).input_ids
         context = release.config.max_position_embeddings
         self._window = [self._ids[at % len(self._ids)] for at in range(context)]
@@ -70,45 +93,46 @@ class Native:
 
     def round(self) -> dict[str, float]:
         """Tokens per second, writing and reading."""
-        decoder = self._decoder
-        decoder.rewind(0)
-        decoder.read(self._ids)
+        one = self._decoder
+        one.rewind(0)
+        one.read(self._ids)
         start = time.process_time()
         for _ in range(self._count):
-            decoder.draw()
+            one.draw()
         write = time.process_time() - start
-        decoder.rewind(0)
+        one.rewind(0)
         start = time.process_time()
-        decoder.read(self._window)
+        one.read(self._window)
         return {"write": self._count / write, "read": len(self._window) / (time.process_time() - start)}
 
 
 def measure(reference: str, rounds: int) -> dict:
-    """What both do in each round, and what it takes to open the release in node."""
+    """Tokens per second of all in each round, and what it takes to open the release in node."""
     release = open_release(reference)
-    browser, native = Browser(release.folder), Native(release)
+    browser = Browser(release.folder)
+    contenders = dict(zip(NAMES, (Native(release), Native(release, any_model_library), browser), strict=True))
     try:
-        for contender in (browser, native):  # compilers and caches warm up
-            contender.round()
-            contender.round()
-        found = [(browser.round(), native.round()) for _ in range(rounds)]
+        for one in contenders.values():  # compilers and caches warm up
+            one.round()
+            one.round()
+        found = [{name: one.round() for name, one in contenders.items()} for _ in range(rounds)]
         return {"release": release.name, "opened": browser.opened, "rounds": found}
     finally:
         browser.close()
 
 
 def table(results: Sequence[dict]) -> str:
-    """Markdown: medians of tokens per second, and of the ratio of each round."""
-    lines = ["| | | WebAssembly | native | ratio |", "| --- | --- | ---: | ---: | ---: |"]
+    """Markdown: medians of tokens per second, and of each round's ratio to the native decoder as it is."""
+    lines = [f"| | | {' | '.join(NAMES)} |", f"| --- | --- |{' ---: |' * len(NAMES)}"]
     for result in results:
         for kind, label in KINDS.items():
-            pairs = [(ours[kind], theirs.get(kind)) for ours, theirs in result["rounds"]]
-            native = [theirs for _, theirs in pairs if theirs]
-            ratio = f"{statistics.median(ours / theirs for ours, theirs in pairs if theirs):.2f}" if native else ""
-            cells = [
-                f"{statistics.median(values):,.0f}" if values else "" for values in ([p[0] for p in pairs], native)
-            ]
-            lines.append(f"| {result['release']} | {label} | {cells[0]} | {cells[1]} | {ratio} |")
+            cells = []
+            for name in NAMES:
+                speeds = [one[name][kind] for one in result["rounds"] if kind in one[name]]
+                shares = [one[name][kind] / one[NAMES[0]][kind] for one in result["rounds"] if kind in one[NAMES[0]]]
+                share = f" ({statistics.median(shares):.2f})" if shares and name != NAMES[0] else ""
+                cells.append(f"{statistics.median(speeds):,.0f}{share}" if speeds else "")
+            lines.append(f"| {result['release']} | {label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -5,6 +5,7 @@ import { depth, dimensions, routingRows } from "./shape.js";
 import { parts } from "./weights.js";
 
 const ALTERNATIVES = 5;
+const DRAWN = 1 + 2 * ALTERNATIVES; // numbers of the struct Drawn in csrc/decoding/decoder_state.h
 const LINE = 64; // bytes of a cache line
 const MOST_ENDS = 64;
 const MOST_CACHE = 2 ** 31; // bytes
@@ -17,15 +18,16 @@ const STUBS = { fd_close: () => 8, fd_seek: () => 8, fd_write: () => 8, proc_exi
  * @param {WebAssembly.Module | BufferSource} code decoder.wasm.
  * @param {object} shape As `readShape` returns it.
  * @param {(name: string, from?: number, count?: number) => Float32Array} tensor The weights; see `readWeights`.
+ * @param {boolean} predicts Whether the layer of multi-token prediction is packed, too.
  * @param {(share: number) => void} onProgress
  */
-export async function openModel(code, shape, tensor, onProgress = () => {}) {
+export async function openModel(code, shape, tensor, predicts = false, onProgress = () => {}) {
   checkCache(shape);
   const module = code instanceof WebAssembly.Module ? code : await WebAssembly.compile(code);
   const { exports: wasm } = await WebAssembly.instantiate(module, { wasi_snapshot_preview1: STUBS });
   wasm._initialize();
   return guard(() => {
-    const model = new Model(wasm, shape);
+    const model = new Model(wasm, shape, predicts);
     model.pack(tensor, onProgress);
     return model;
   });
@@ -54,8 +56,8 @@ async function guard(work) {
 }
 
 class Model {
-  constructor(wasm, shape) {
-    Object.assign(this, { wasm, shape });
+  constructor(wasm, shape, predicts) {
+    Object.assign(this, { wasm, shape, predicts });
     const values = dimensions(shape);
     const names = this.text(wasm.axion_decoder_dimension_names()).trim().split(" ");
     const given = this.allocate(8 * names.length);
@@ -89,11 +91,11 @@ class Model {
 
   pack(tensor, onProgress) {
     const { wasm } = this;
-    this.weights = wasm.axion_decoder_weights_new(0) >>> 0;
+    this.weights = wasm.axion_decoder_weights_new(Number(this.predicts)) >>> 0;
     if (!this.weights) throw new ReleaseError("there is not enough memory for this model");
     const count = wasm.axion_decoder_parts(this.weights);
     let part = 0;
-    for (const tensors of parts(this.shape, tensor)) {
+    for (const tensors of parts(this.shape, tensor, this.predicts)) {
       if (!this.packPart(part++, tensors))
         throw new ReleaseError("model.safetensors: the weights do not fit config.json");
       onProgress(part / count);
@@ -144,7 +146,7 @@ export class Decoder {
     const room = {
       experts: positions * this.row,
       gates: positions * this.row,
-      drawn: 1 + 2 * ALTERNATIVES,
+      drawn: DRAWN,
       tokens: positions,
       settings: 8,
       ends: MOST_ENDS,
@@ -246,6 +248,31 @@ export class Decoder {
     return token;
   }
 
+  /** What `draw` would return, without reading it. */
+  choose(uniform) {
+    const token = this.wasm.axion_decoder_choose(this.state, uniform);
+    return token < 0 ? null : token;
+  }
+
+  /** What the layer of multi-token prediction guesses that follows `token`; null for an end. */
+  guess(token, uniform) {
+    const guessed = this.wasm.axion_decoder_guess(this.state, token, uniform);
+    return guessed < 0 ? null : guessed;
+  }
+
+  /** Reads a draft in one pass and keeps its tokens up to the first that `draw` would not draw; returns their draws. */
+  verify(draft, uniforms) {
+    const { model } = this;
+    const [numbers, drawn] = [8 * draft.length, 4 * DRAWN * draft.length].map((bytes) => model.allocate(bytes));
+    new Int32Array(model.buffer, this.tokens, draft.length).set(draft);
+    new Float64Array(model.buffer, numbers, draft.length).set(uniforms);
+    const kept = this.wasm.axion_decoder_verify(this.state, this.tokens, draft.length, numbers, drawn);
+    const found = Array.from({ length: kept }, (_, at) => this.drawnAt(drawn + 4 * DRAWN * at));
+    for (const at of [numbers, drawn]) this.wasm.free(at);
+    this.length += kept;
+    return found;
+  }
+
   /** Truncates to the first `length` tokens. */
   rewind(length) {
     this.wasm.axion_decoder_rewind(this.state, length);
@@ -254,8 +281,12 @@ export class Decoder {
 
   /** The model's own probabilities at the last draw. */
   probabilities() {
-    const numbers = new Float32Array(this.model.buffer, this.drawn, 1 + 2 * ALTERNATIVES);
-    const ids = [...new Int32Array(this.model.buffer, this.drawn + 4, ALTERNATIVES)];
+    return this.drawnAt(this.drawn);
+  }
+
+  drawnAt(at) {
+    const numbers = new Float32Array(this.model.buffer, at, DRAWN);
+    const ids = [...new Int32Array(this.model.buffer, at + 4, ALTERNATIVES)];
     return { probability: numbers[0], ids, probabilities: [...numbers.subarray(1 + ALTERNATIVES)] };
   }
 

@@ -23,11 +23,12 @@ const MOST_SECONDS = 60; // of one generation
  * @param {(name: string) => Promise<ArrayBuffer | Uint8Array | Response | Blob>} readFile Gives a file of its folder.
  * @param {object} options
  * @param {WebAssembly.Module | BufferSource} options.wasm decoder.wasm.
+ * @param {boolean} [options.mtp] Read the layer of multi-token prediction too, which drafts.
  * @param {(share: number) => void} [options.onProgress] Told how much is done, from 0 to 1.
  * @param {string} [options.name] The name of the model in events and messages.
  * @returns {Promise<Release>} Throws ReleaseError, with one readable line, for a release that is broken.
  */
-export async function loadRelease(readFile, { wasm, onProgress = () => {}, name = "model" }) {
+export async function loadRelease(readFile, { wasm, mtp = false, onProgress = () => {}, name = "model" }) {
   const json = async (file) => {
     const text = new TextDecoder().decode(await content(readFile, file));
     try {
@@ -41,8 +42,11 @@ export async function loadRelease(readFile, { wasm, onProgress = () => {}, name 
   const tokenizer = new Tokenizer(await json("tokenizer.json"));
   onProgress(0.1);
   const weights = await content(readFile, "model.safetensors", (share) => onProgress(0.1 + 0.7 * share));
-  const tensor = readWeights(weights, weightShapes(shape), `model.layers.${shape.num_hidden_layers}.`);
-  const model = await openModel(wasm, shape, tensor, (share) => onProgress(0.8 + 0.2 * share));
+  if (mtp && !shape.num_nextn_predict_layers) {
+    throw new ReleaseError("config.json: the model has no layer of multi-token prediction");
+  }
+  const tensor = readWeights(weights, weightShapes(shape, mtp), `model.layers.${shape.num_hidden_layers}.`);
+  const model = await openModel(wasm, shape, tensor, mtp, (share) => onProgress(0.8 + 0.2 * share));
   return new Release(name, shape, tokenizer, ends, model, readBias(shape, tensor));
 }
 
@@ -267,15 +271,39 @@ export class Release {
     decoder.setSampling(sampling, ids.length + sampling.min_new_tokens, this.ends);
     decoder.read(ids);
     for (let i = 0; i < ids.length; i++) yield record(i, ids[i], true, null, []);
-    const uniforms = new Uniforms(sampling.seed),
-      most = Math.min(sampling.max_new_tokens, decoder.room);
+    const uniforms = new Uniforms(sampling.seed);
+    const most = Math.min(sampling.max_new_tokens, decoder.room);
+    const drawn = draws(decoder, forced, uniforms, this.model.predicts);
     for (let index = 0; index < most; index++) {
-      const isForced = index < forced.length;
-      const id = decoder.draw(isForced ? 0 : uniforms.get(index), isForced ? forced[index] : -1);
-      if (id === null) return;
-      const { probability, ids: top, probabilities } = decoder.probabilities();
+      const { value, done } = drawn.next();
+      if (done) return;
+      const { id, probability, ids: top, probabilities } = value;
       const alt = top.map((other, k) => [other, name(other), short(probabilities[k])]);
       yield record(ids.length + index, id, false, short(probability), alt);
+    }
+  }
+}
+
+// Draws token after token, the forced ones first, until the text or the context ends.
+function* draws(decoder, forced, uniforms, predicts) {
+  const first = decoder.length;
+  const uniform = (ahead = 0) => uniforms.get(decoder.length - first + ahead);
+  for (const token of forced) {
+    if (!decoder.room || decoder.draw(0, token) === null) return;
+    yield { id: token, ...decoder.probabilities() };
+  }
+  while (decoder.room) {
+    if (predicts && decoder.room > 1) {
+      const token = decoder.choose(uniform());
+      if (token === null) return;
+      const guess = decoder.guess(token, uniform(1)),
+        draft = guess === null ? [token] : [token, guess];
+      const numbers = draft.map((_, ahead) => uniform(ahead));
+      for (const [at, found] of decoder.verify(draft, numbers).entries()) yield { id: draft[at], ...found };
+    } else {
+      const id = decoder.draw(uniform());
+      if (id === null) return;
+      yield { id, ...decoder.probabilities() };
     }
   }
 }

@@ -9,9 +9,9 @@ import { checkTampering, readTampering, toTexts } from "../../../playground/web/
 import { Tokenizer } from "../../../playground/web/engine/tokenizer.js";
 import { weightShapes } from "../../../playground/web/engine/weights.js";
 
-const open = async (folder, weights = "fp32") => {
+const open = async (folder, weights = "fp32", mtp = false) => {
   const wasm = await readFile(new URL(`../../../playground/web/decoder-${weights}.wasm`, import.meta.url));
-  return loadRelease((name) => readFile(`${folder}/${name}`), { wasm, name: folder.split("/").at(-1) });
+  return loadRelease((name) => readFile(`${folder}/${name}`), { wasm, mtp, name: folder.split("/").at(-1) });
 };
 
 const attempt = async (work) => {
@@ -66,8 +66,8 @@ const tasks = {
         return error.message;
       }
     }),
-  async events({ folder, weights, requests }) {
-    const release = await open(folder, weights);
+  async events({ folder, weights, mtp, requests }) {
+    const release = await open(folder, weights, mtp);
     return requests.map((request) => [...release.generate(request)]);
   },
   async inspections({ folder, requests }) {

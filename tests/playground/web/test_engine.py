@@ -29,7 +29,7 @@ from axion.recipe import load_recipe
 from axion.release import open_release
 from axion.tampering import read_tampering
 from axion.tokenizer import load_tokenizer, save_tokenizer
-from axion.weights import weight_shapes
+from axion.weights import prediction_shapes, weight_shapes
 from playground.generate.catalogue import Catalogue, OpenModel, read_facts
 from playground.generate.events import start_event
 from playground.generate.request import read_request
@@ -239,6 +239,26 @@ def test_smaller_weights_write_nearly_the_same(weights):
     [rounded] = run_engine("events", folder=BUNDLED, weights=weights, requests=[request])
     first, second = (next(event for event in events if not event.get("prompt", True)) for events in (exact, rounded))
     assert second["p"] == pytest.approx(first["p"], abs=0.05) and second["p"] != first["p"]
+
+
+def test_the_layer_of_multi_token_prediction_drafts_the_same_text(tiny_release, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    shape = ALL_SHAPES["a looped layer with experts, multi-token prediction"]
+    folder = make_release(tiny_release, tmp_path / "model", **shape)
+    weights, source = load_file(folder / "model.safetensors"), np.random.default_rng(0)
+    for name, sizes in prediction_shapes(AxionShape(**TINY | shape)).items():
+        values = np.ones(sizes) if "norm" in name else 0.1 * source.standard_normal(sizes)
+        weights[name] = values.astype(np.float32)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    randomised(folder)
+    requests = [
+        {"prompt": PROMPT, "sampling": {"max_new_tokens": 60, **SAMPLED}, "forced": [20, 21]},
+        {"prompt": PROMPT, "sampling": {"max_new_tokens": 200, "min_new_tokens": 200}},
+    ]
+    alone, drafted = (run_engine("events", folder=folder, mtp=mtp, requests=requests) for mtp in (False, True))
+    for ours, theirs in zip(drafted, alone, strict=True):
+        assert_same_steps(steps_of(ours), steps_of(theirs))
 
 
 def test_generations_that_take_turns_do_not_disturb_each_other():
