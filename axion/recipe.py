@@ -54,6 +54,12 @@ def _short_name(name: str) -> str:
     return name
 
 
+def _range(loops: tuple[int, int]) -> tuple[int, int]:
+    if loops[0] > loops[1]:
+        raise ValueError(f"training.loops is {_shown([*loops])}; write the fewest loops first, as in [1, 4]")
+    return loops
+
+
 def _ascending(steps: list[int]) -> list[int]:
     if steps != sorted(set(steps)):
         raise ValueError(f"training.restarts is {_shown(steps)}; each step must be greater than the one before it")
@@ -129,6 +135,10 @@ class TrainingRecipe(Section):
     time, the same result."""
     label_smoothing: Share = 0.0
     """How much of each label is spread evenly over the vocabulary in training; the validation loss stays plain."""
+    loops: Annotated[tuple[Positive, Positive], AfterValidator(_range)] | None = None
+    """How often a step runs the shared layers of a looped model: drawn evenly from a range for each step, so that the
+    trained model works with any number of loops in it. None: always `architecture.num_loops`, with which the validation
+    loss is measured in any case."""
     mtp_weight: tuple[Weight, Weight] = (0.3, 0.1)
     """λ, the weight of the loss of multi-token prediction: in the first two thirds of the tokens, and after them. Used
     where architecture.num_nextn_predict_layers is 1."""
@@ -275,6 +285,8 @@ class Recipe(Section):
                 f"training.distributed.fsdp_size is {sizes.fsdp_size}; with an ep_size above 1 it must divide "
                 f"architecture.n_routed_experts ({config.n_routed_experts})"
             )
+        if self.training.loops and not config.num_shared_layers:
+            raise ValueError("training.loops needs a model with shared layers; architecture.num_shared_layers is 0")
         if self.training.window % (self.training.short_window or 1):
             raise ValueError(
                 f"training.short_window is {self.training.short_window}; it must divide training.window "

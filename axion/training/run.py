@@ -369,7 +369,7 @@ def _arguments(plan: _Plan, out: Path) -> TrainingArguments:
         dataloader_drop_last=True,
         remove_unused_columns=False,
         disable_tqdm=True,
-        ddp_find_unused_parameters=_gate_is_unused(plan.setup.recipe),
+        ddp_find_unused_parameters=_gate_may_be_unused(plan.setup.recipe),
         ddp_broadcast_buffers=False,  # every process moves its biases by the same counts
     )
     # without torchrun, Trainer would split each batch over all GPUs of the machine in one process
@@ -377,10 +377,11 @@ def _arguments(plan: _Plan, out: Path) -> TrainingArguments:
     return arguments
 
 
-def _gate_is_unused(recipe: Recipe) -> bool:
-    """Whether the model has the gate of looped layers, which run once."""
+def _gate_may_be_unused(recipe: Recipe) -> bool:
+    """Whether the model has the gate of looped layers, and a step may run them only once."""
     config = recipe.build_config()
-    return config.num_shared_layers > 0 and config.num_loops == 1
+    fewest = recipe.training.loops[0] if recipe.training.loops else config.num_loops
+    return config.num_shared_layers > 0 and fewest == 1
 
 
 def _supports_bf16(cpu: bool) -> bool:

@@ -1,6 +1,7 @@
 """transformers' Trainer with atomic checkpoints, the further losses of a recipe and an error at a loss of NaN."""
 
 import logging
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,13 +79,20 @@ class AxionTrainer(Trainer):
             AxionError: the loss is not a finite number, or no token of the batch has one.
         """
         training = self.recipe.training
-        alpha, mtp = training.sequence_balance_weight, {}
+        alpha, mtp, loops = training.sequence_balance_weight, {}, {}
         if self.config.num_nextn_predict_layers:
             mtp["mtp_weight"] = mtp_weight(training, self.state.global_step, self.state.max_steps)
+        if training.loops:
+            loops["num_loops"] = draw_loops(training.loops, self.recipe.seed, self.state.global_step)
         inputs = self._split(inputs)
         self._mtp_logits.clear()
         outputs = model(
-            **inputs, **mtp, num_items_in_batch=num_items_in_batch, use_cache=False, output_router_logits=alpha > 0
+            **inputs,
+            **mtp,
+            **loops,
+            num_items_in_batch=num_items_in_batch,
+            use_cache=False,
+            output_router_logits=alpha > 0,
         )
         loss = outputs.loss
         if not torch.isfinite(loss):
@@ -189,6 +197,17 @@ class AxionTrainer(Trainer):
             self._staging = None
             if self.args.should_save:
                 checkpoint.clear_staging(run)
+
+
+def draw_loops(loops: tuple[int, int], seed: int, step: int) -> int:
+    """How often a step runs the shared layers: the same in all of its micro-batches and processes, and after a resume.
+
+    Args:
+        loops: the fewest and the most.
+        seed: the recipe's.
+        step: the number of optimizer steps before it.
+    """
+    return random.Random(f"loops {seed} {step}").randint(*loops)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from axion.errors import AxionError
+from axion.kernels import blocks
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.recipe import LoraRecipe, TrainingRecipe
 from axion.release import open_release
@@ -29,7 +30,7 @@ from axion.training.optim import build_optimizer
 from axion.training.recorder import Recorder
 from axion.training.run import train
 from axion.training.start import starting_from
-from axion.training.trainer import AxionTrainer
+from axion.training.trainer import AxionTrainer, draw_loops
 from tests.training.test_gradients import WITHOUT_CLIPPING, assert_equal_gradients, train_and_record
 from tests.training.test_resume import assert_same_end
 
@@ -285,6 +286,48 @@ def test_loops_train_as_often_as_the_recipe_says_and_dropout_resumes(tiny, tmp_p
     break_off(tiny(*options), tmp_path / "resumed", 5)
     train(tiny(*options), tmp_path / "resumed", resume=True)
     assert_same_end(tmp_path / "resumed", run)
+
+
+def test_a_range_of_loops_is_drawn_for_each_step_and_resumes(tiny, tmp_path, monkeypatch):
+    drawn = [draw_loops((1, 4), seed=1, step=step) for step in range(400)]
+    assert all(80 < drawn.count(loops) < 120 for loops in range(1, 5))
+    assert [draw_loops((1, 4), 2, step) for step in range(400)] != drawn
+    options = (*LOOPED, "training.loops=[1, 4]", "training.max_steps=6", "training.checkpoints=3")
+    options = (*options, "training.evaluations=1", "training.grad_accum=2", "seed=1")
+    seen, call = [], blocks._Passes.__call__
+
+    def record(self, *args, **kwargs):
+        if torch.is_grad_enabled():  # not where the validation loss is measured
+            seen.append(kwargs.get("num_loops"))
+        return call(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks._Passes, "__call__", record)
+        run = train(tiny(*options), tmp_path / "run", backend="native")
+    assert seen == [loops for loops in drawn[:6] for _ in range(2)]
+    break_off(tiny(*options), tmp_path / "resumed", 5)
+    train(tiny(*options), tmp_path / "resumed", resume=True)
+    assert_same_end(tmp_path / "resumed", run)
+    plain = train(tiny(*options), tmp_path / "plain", backend="torch")
+    kernels = read_metrics(run / "metrics.csv")["train_loss"]
+    assert read_metrics(plain / "metrics.csv")["train_loss"] == pytest.approx(kernels, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            (*LOOPED, "training.loops=[4, 1]"),
+            r"training.loops is \[4, 1\]; write the fewest loops first, as in \[1, 4\]",
+        ),
+        ((*LOOPED, "training.loops=[0, 1]"), "training.loops.0 is 0"),
+        (("training.loops=[1, 4]",), "training.loops needs a model with shared layers"),
+    ],
+)
+def test_an_impossible_range_of_loops_is_refused(tiny, options, message):
+    with pytest.raises(AxionError, match=message) as caught:
+        tiny(*options)
+    assert "\n" not in str(caught.value)
 
 
 def test_smoothing_is_that_of_cross_entropy_in_training_alone(tiny):

@@ -237,6 +237,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "compile": (("training.compile=true",), {"compiled", "backend"}),
     "gradient_checkpointing": (("training.gradient_checkpointing=true",), {"checkpointing"}),
     "label_smoothing": (("training.label_smoothing=0.1",), {"loss"}),
+    "loops": ((), set()),  # only for looped models; see test_parts.py
     "mtp_weight": (("training.mtp_weight=[1, 1]",), set()),  # without that layer; see test_mtp.py
     "bias_update_speed": (("training.bias_update_speed=0.5",), {"bias"}),
     "sequence_balance_weight": (("training.sequence_balance_weight=0.5",), {"loss"}),
