@@ -158,15 +158,20 @@ def measure_stories(subject: Subject) -> dict:
 
 def measure_events(subject: Subject) -> dict:
     """Exact answers to problems of one to five steps from sentences that training holds out."""
+    asked = subject.once(event_questions)
+    answers = _ask_both_ways(subject, [problem for _, problem in asked], REASONING_TOKENS, "problems of several steps")
+    return {"scores": _scores(asked, answers)}
+
+
+def event_questions(subject: Subject) -> list[Asked]:
+    """Problems of one to five steps from sentences that training holds out."""
     subject.needs_problems()
-    asked = [
+    return [
         Asked({"steps": steps, "language": language}, story.problem)
         for steps in range(STEPS[0], STEPS[1] + 1)
         for language in LANGUAGES
         for story in events_tests(language, EVENT_PROMPTS, SEED, subject.data.holdout_fraction, steps)
     ]
-    answers = _ask_both_ways(subject, [problem for _, problem in asked], REASONING_TOKENS, "problems of several steps")
-    return {"scores": _scores(asked, answers)}
 
 
 def measure_singleop(subject: Subject) -> dict:

@@ -92,6 +92,9 @@ TEXTS: Mapping[str, str] = {
     "dead": "100% where it is even; dead experts: {experts}",
     "loss_one_loop": "{loops} loop: loss in nats per token",
     "loss_loops": "{loops} loops: loss in nats per token",
+    "problems_one_loop": "{loops} loop: problems of several steps",
+    "problems_loops": "{loops} loops: problems of several steps",
+    "gain_note": "{note}; {gain} points above one loop ({low} to {high})",
     "loss_note": "{bits} bits per byte; {speed} tokens/s read",
     "one_thread": "{threads} thread, {processor}",
     "many_threads": "{threads} threads, {processor}",
@@ -407,17 +410,24 @@ def _expert_load(result: dict, language: _Language) -> list[Cells]:
 
 
 def _loops(result: dict, language: _Language) -> list[Cells]:
-    number = language.numbers.number
-    return [
-        (
-            language.fill("loss_one_loop" if score["loops"] == 1 else "loss_loops", loops=score["loops"]),
-            number(score["nats_per_token"], 3),
-            language.fill(
-                "loss_note", bits=number(score["bits_per_byte"], 3), speed=number(score["tokens_per_second"])
-            ),
-        )
-        for score in result["scores"]
-    ]
+    number, rows = language.numbers.number, []
+
+    def label(what: str, loops: int) -> str:
+        return language.fill(f"{what}_one_loop" if loops == 1 else f"{what}_loops", loops=loops)
+
+    for each in result["scores"]:
+        bits, speed = number(each["bits_per_byte"], 3), number(each["tokens_per_second"])
+        note = language.fill("loss_note", bits=bits, speed=speed)
+        rows.append((label("loss", each["loops"]), number(each["nats_per_token"], 3), note))
+    for each in result["scores"]:
+        if (problems := each.get("problems")) is not None:
+            value, note = _score(problems, language)
+            if problems.get("gain_interval") is not None:
+                gain, low, high = (100 * share for share in (problems["gain"], *problems["gain_interval"]))
+                points = {"gain": number(gain, 1), "low": number(low, 1), "high": number(high, 1)}
+                note = language.fill("gain_note", note=note, **points)
+            rows.append((label("problems", each["loops"]), value, note))
+    return rows
 
 
 def _speed(result: dict, language: _Language) -> list[Cells]:

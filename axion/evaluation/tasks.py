@@ -7,7 +7,6 @@ Hub, or None.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -22,6 +21,7 @@ from axion.evaluation.calibration import measure_calibration
 from axion.evaluation.dialogues import measure_dialogues
 from axion.evaluation.experts import measure_experts
 from axion.evaluation.intervals import bits_interval
+from axion.evaluation.loops import measure_loops
 from axion.evaluation.outcomes import OUTCOMES, Outcomes
 from axion.evaluation.prose import measure_prose
 from axion.evaluation.questions import (
@@ -37,12 +37,7 @@ from axion.evaluation.questions import (
 )
 from axion.evaluation.subject import NotApplicable, Subject
 from axion.inference.routing import expert_load
-from axion.inference.variants import with_loops
-from axion.machine import machine
 from axion.training.validation import document_losses, total_loss
-
-COUNTS_OF_LOOPS = (1, 2, 4, 8)
-"""How often the shared layers of a looped model run, besides as often as it was trained with."""
 
 
 def measure_validation(subject: Subject) -> dict:
@@ -71,22 +66,6 @@ def measure_expert_load(subject: Subject) -> dict:
     sets = subject.load_documents()
     counts = {name: expert_load(subject.release.model, documents) for name, documents in sets.items()}
     return {name: _load(counts_LE) for name, counts_LE in {"together": sum(counts.values()), **counts}.items()}
-
-
-def measure_loops(subject: Subject) -> dict:
-    """Loss on the held-out documents, and the speed at which they were read, for several numbers of loops."""
-    config = subject.release.config
-    if not config.num_shared_layers:
-        raise NotApplicable("the model has no shared layers to loop")
-    documents: Any = subject.validation
-    scores = []
-    for loops in sorted({*COUNTS_OF_LOOPS, config.num_loops}):
-        model, started = with_loops(subject.release.model, loops), time.perf_counter()
-        loss = total_loss(document_losses(model, documents))
-        speed = loss.tokens / (time.perf_counter() - started)
-        figures = {"nats_per_token": loss.nats_per_token, "bits_per_byte": loss.bits_per_byte}
-        scores.append({"loops": loops, **figures, "tokens_per_second": round(speed, 1)})
-    return {"documents": len(documents), "machine": machine(), "scores": scores}
 
 
 def measure_speed(subject: Subject) -> dict:

@@ -323,7 +323,8 @@ def _loops(info: dict) -> dict[str, Any] | None:
     for count in counts:
         depth = shape.num_hidden_layers + (count - 1) * shape.num_shared_layers
         rows.append({"loops": count, "depth": depth, "cache": depth * kept, "score": losses.get(count)})
-    return {"default": shape.num_loops, "rows": rows, "measured": result}
+    solves = any("problems" in score for score in losses.values())
+    return {"default": shape.num_loops, "rows": rows, "measured": result, "solves": solves}
 
 
 def _beside_nano(info: dict) -> dict[str, Any]:

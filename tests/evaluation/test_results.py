@@ -72,6 +72,7 @@ RESULTS = {
     "loops": {
         "scores": [
             {"loops": loops, "nats_per_token": 2.5, "bits_per_byte": 1.25, "tokens_per_second": 1e4 / loops}
+            | {"problems": SCORE | ({"gain": 0.25, "gain_interval": [0.125, 0.375]} if loops > 1 else {})}
             for loops in (1, 2)
         ],
         "num_loops": 2,
@@ -143,6 +144,9 @@ def test_a_row_has_a_value_and_a_note():
     load = rows["load of an expert, times its fair share: all of it together"]
     assert load == ("0.500 to 1.500", "least to most used of 3 layers with 2 experts each")
     assert rows["1 loop: loss in nats per token"] == ("2.500", "1.250 bits per byte; 10,000 tokens/s read")
+    assert rows["1 loop: problems of several steps"] == exact
+    gain = "; 25.0 points above one loop (12.5 to 37.5)"
+    assert rows["2 loops: problems of several steps"] == (exact[0], exact[1] + gain)
     assert rows["2 loops: loss in nats per token"] == ("2.500", "1.250 bits per byte; 5,000 tokens/s read")
     assert rows["generation, one text at a time"] == ("201 tokens/s", "2 threads, A Processor")
     assert rows["peak memory of a process that generates"][0] == "400.0 MB"

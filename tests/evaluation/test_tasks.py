@@ -22,6 +22,7 @@ from axion.data.sources.phrasings import phrasings_tests
 from axion.data.templates import Template
 from axion.errors import AxionError
 from axion.evaluation import answers, prose, questions, speed, subject
+from axion.evaluation import loops as loops_module
 from axion.evaluation.answers import complete, score
 from axion.evaluation.evaluate import evaluate
 from axion.evaluation.intervals import bootstrap_interval, wilson_interval
@@ -200,6 +201,25 @@ def test_a_dense_looped_model_of_text_has_figures_for_the_loops_asked_for(looped
     assert ours["speed"]["cache_bytes_per_token"] == default["speed"]["cache_bytes_per_token"] * 3 // 4
     known = {task: result for task, result in results[0].items() if "skipped" not in result}
     assert set(evaluate(looped_dense, data, known=known)) == {"validation", "loops", "speed"}
+
+
+def test_what_loops_gain_in_problems_of_several_steps_is_paired(looped_dense, few_prompts, monkeypatch):
+    asked = {}
+
+    def better_with_more(release, problems, max_tokens, reasoning, *_):
+        assert reasoning is True
+        loops = release.config.num_loops
+        asked[loops] = [problem.question for problem in problems]
+        return [problem.answer if place < 2 * loops else "" for place, problem in enumerate(problems)]
+
+    monkeypatch.setattr(loops_module, "answer", better_with_more)
+    result = evaluate(looped_dense, SYNTHETIC, ["loops"])["loops"]
+    assert len(asked[1]) == 8 and asked[1] == asked[2] == asked[4]  # one of each number of steps above one, language
+    scores = {each["loops"]: each["problems"] for each in result["scores"]}
+    assert [scores[count]["correct"] for count in (1, 2, 4, 8)] == [2, 4, 8, 8]
+    assert "gain" not in scores[1] and scores[4]["gain"] == 0.75
+    low, high = scores[4]["gain_interval"]
+    assert 0.25 < low < 0.75 < high <= 1
 
 
 def test_problems_are_asked_with_anothers_tokenizer(looped_dense, few_prompts):

@@ -158,6 +158,11 @@ def test_the_looped_card_says_what_loops_cost(releases):
     card = render_card(info)
     assert "| 5 | 14 | 448 | 5.250 | 1.500 | 4,322 |" in card and "the same 77 held-out" in card
     assert "read on 3 cores of A Laptop; `some command`" in card and "was not measured" not in card
+    assert "solved" not in card
+    losses[1]["problems"] = {"correct": 3, "total": 8, "accuracy": 0.375, "interval": [0.1, 0.7]}
+    card = render_card(info)
+    assert "| 5 | 14 | 448 | 5.250 | 1.500 | 4,322 | 37.5% |" in card and "problems of several steps solved |" in card
+    assert len({line.count("|") for line in card.splitlines() if re.match(r"\| (\d+|`num_loops`|---:)", line)}) == 1
 
 
 def test_the_reasoning_card_says_only_what_its_shape_has(releases):
