@@ -46,7 +46,7 @@ SHARE_OF_SMALL_THOUGHT = 0.1
 _CONDITION = re.compile(r"([ab]) ([<>]) (b|\d+)")
 _COMPARE = MappingProxyType({"<": operator.lt, ">": operator.gt})
 _FEMININE = MappingProxyType({"um": "uma", "dois": "duas"})
-_BEFORE_FEMININE = re.compile(r"\b(um|dois)(?= (?:vezes|caixas|partes|balas|crianças)\b)")
+_BEFORE_FEMININE = re.compile(r"\b(um|dois)(?= (?:vezes|caixas|fileiras|cadeiras|partes|balas|crianças)\b)")
 """Numbers as words are masculine, but of all Portuguese numbers up to 100, these two agree with what they count."""
 _ONCE = re.compile(r"(?<!e )\buma vezes\b")
 """Singular, unlike "vinte e uma vezes"."""
@@ -67,7 +67,7 @@ class Phrasings(Source):
     """Synthetic arithmetic in many phrasings."""
 
     kind: Literal["phrasings"] = "phrasings"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     """Increase it when the problems of the same settings and seed, their order, text or split change."""
     label: ClassVar[str] = "synthetic arithmetic as people ask it, Portuguese and English"
     form = "problem"

@@ -114,19 +114,19 @@ def test_documents_are_split_by_their_text():
 def test_a_sample_that_was_read_by_hand():
     asked = [(each.question, each.answer) for each in Phrasings(count=6).problems(11, HOLDOUT)]
     assert asked == [
-        ("could you please solve 41x50", "2050"),
-        ("please calculate 249*888.", "221112"),
+        ("41 bags of 50, how many is that?", "2050"),
+        ("Qula e o produto de 4 e 3", "12"),
         ("Quanto fica 770-363?", "407"),
-        ("now try 257 − 121", "136"),
-        ("I need the answer to 160 * 641.", "102560"),
+        ("by how much do 257 and 121 dffer?", "136"),
         ("Efetue 297 - 122.", "175"),
+        ("Hello! What is 986 over 34, please?", "29"),
     ]
 
 
 def test_the_output_matches_its_version():
     """If you change the problems, increase Phrasings.version and update this digest."""
     source = Phrasings(count=1500)
-    assert (source.version, digest(source)) == (3, "ffeb096074c70ed9")
+    assert (source.version, digest(source)) == (4, "4074b19873144355")
 
 
 # --- Careless typing --------------------------------------------------------------------------------------------------
