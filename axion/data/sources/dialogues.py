@@ -80,7 +80,7 @@ class Dialogues(Source):
     """Synthetic dialogues."""
 
     kind: Literal["dialogues"] = "dialogues"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     """Increase it when the dialogues of the same count and seed, their order, text or split change."""
     label: ClassVar[str] = "synthetic dialogues from written sentences, Portuguese and English"
     form = "chat"

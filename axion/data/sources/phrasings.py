@@ -38,6 +38,8 @@ TRIES = 10_000
 _GROUPS = ("ask", *(f"{group} {sign}" for group in ("ask", "write") for sign in OPERATIONS))
 
 EXPRESSION = "{e}"
+SHARE_OF_CLOSE = 0.1
+"""The share of differences of numbers that begin alike, as in 1003-998, so that the result has fewer digits."""
 SHARE_OF_EQUAL_LENGTH = 0.5
 SHARE_OF_TRIVIAL_QUOTIENTS = 0.15
 SHARE_OF_SMALL_THOUGHT = 0.1
@@ -226,6 +228,8 @@ def _draw_pair(rng: random.Random, sign: str, digits: tuple[int, int], negative:
         return _divisible(rng, length)
     short = rng.randrange(10 ** (length if rng.random() < SHARE_OF_EQUAL_LENGTH else rng.randint(1, length)))
     if sign == "-":
+        if length > 1 and rng.random() < SHARE_OF_CLOSE:
+            short = max(long - rng.randrange(10 ** rng.randint(1, length - 1)), 0)
         low, high = sorted((long, short))
         return (low, high) if rng.random() < negative else (high, low)
     return (long, short) if rng.random() < 0.5 else (short, long)
