@@ -7,6 +7,9 @@ import { createJoiner } from "./characters.js";
 import { loopLabel, makeColumn, makeExpert, makeRowLabels, PALETTE } from "./routing.js";
 import { createToolkit, FAR, indexAt, isAtEnd, make, readLines } from "./toolkit.js";
 
+const REMEMBERED = "axion-chat"; // where the browser keeps the conversation while its tab is open
+const MOST_REMEMBERED = 12; // turns
+
 const TALLEST = 180; // maximum height of the input field in pixels
 
 export function start(host) {
@@ -18,6 +21,7 @@ export function start(host) {
   let described = { chat: false, context: 0, starters: [] }; // the event that describes the model
   let following = true; // the newest line stays in sight, unless the reader scrolled away
   let current = null; // the turn that the value is about
+  let recalling = false; // whether turns are drawn that were remembered
 
   const isBusy = () => view.dataset.state !== "idle";
   const newest = () => turns[turns.length - 1];
@@ -86,7 +90,7 @@ export function start(host) {
     turn.outcome = end;
     rest();
     drawTurn(turn);
-    announce(fill("announce_end", { text: answerOf(turn) || turn.nodes.text.textContent }));
+    if (!recalling) announce(fill("announce_end", { text: answerOf(turn) || turn.nodes.text.textContent }));
   }
 
   function fail(turn, message) {
@@ -99,6 +103,7 @@ export function start(host) {
   function rest() {
     view.dataset.state = "idle";
     drawTools();
+    remember();
   }
 
   // ------------------------------------------------------------------------------------------------------------- asking
@@ -111,6 +116,21 @@ export function start(host) {
   }
 
   function addTurn(question, attempt) {
+    const past = readable(turns).flatMap((turn) => [
+      { role: "user", content: turn.question },
+      { role: "assistant", content: answerOf(turn) },
+    ]);
+    const turn = openTurn(question, attempt);
+    view.dataset.state = "waiting";
+    following = true;
+    drawTurn(turn);
+    drawTools();
+    follow();
+    announce(fill("announce_start"));
+    host.trigger("submit", { turn: turn.number, attempt, messages: [...past, { role: "user", content: question }] });
+  }
+
+  function openTurn(question, attempt) {
     const turn = {
       number: Math.floor(Math.random() * 2 ** 52), // identifies its events
       question,
@@ -124,19 +144,40 @@ export function start(host) {
       leftOut: 0,
       nodes: buildTurn(question),
     };
-    const messages = readable(turns).flatMap((past) => [
-      { role: "user", content: past.question },
-      { role: "assistant", content: answerOf(past) },
-    ]);
     turns.push(turn);
     part("turns").append(turn.nodes.root);
-    view.dataset.state = "waiting";
-    following = true;
-    drawTurn(turn);
-    drawTools();
-    follow();
-    announce(fill("announce_start"));
-    host.trigger("submit", { turn: turn.number, attempt, messages: [...messages, { role: "user", content: question }] });
+    return turn;
+  }
+
+  // A reload keeps the conversation.
+  function remember() {
+    if (recalling) return;
+    const kept = turns.filter(({ ended, run, failure }) => ended && run && !failure).slice(-MOST_REMEMBERED);
+    const records = kept.map(({ question, attempt, leftOut, run, tokens, outcome }) => {
+      const steps = tokens.map(({ step }) => step);
+      return { question, attempt, events: [{ kind: "turn", left_out: leftOut }, run, ...steps, { kind: "end", ...outcome }] };
+    });
+    try {
+      sessionStorage.setItem(REMEMBERED, JSON.stringify(records));
+    } catch {
+      // storage is blocked or full: the conversation lasts as long as the page
+    }
+  }
+
+  function recall() {
+    let records = [];
+    try {
+      records = JSON.parse(sessionStorage.getItem(REMEMBERED)) ?? [];
+    } catch {
+      // storage is blocked
+    }
+    recalling = true;
+    for (const { question, attempt, events } of records) {
+      current = openTurn(question, attempt);
+      for (const event of events) take(event);
+    }
+    current = null;
+    recalling = false;
   }
 
   // The turns that are sent with a question. A model without chat training reads none of them.
@@ -156,6 +197,7 @@ export function start(host) {
   function clear() {
     if (isBusy()) halt();
     turns = [];
+    remember();
     part("turns").replaceChildren();
     drawTools();
     part("input").focus();
@@ -379,6 +421,7 @@ export function start(host) {
   watch("busy", followHost);
   watchValue(readValue);
   watch("texts", drawTexts);
+  recall();
   readValue();
   drawTexts();
 }

@@ -244,3 +244,20 @@ def test_narrow_screen_and_portuguese(view, chatty):
     answer(shown, chatty, temperature=0.5, max_new_tokens=60)
     assert last(shown, "meta").startswith("chatty · temperatura 0,5 · semente 0")
     assert shown.page.evaluate("document.scrollingElement.scrollWidth") <= 390
+
+
+def test_a_reload_keeps_the_conversation(view, chatty):
+    shown = view("chat", value=model_text(chatty))
+    page = shown.page
+    ask(shown, chatty, "2 + 3")
+    ask(shown, chatty, "4 + 5")
+    texts = [page.locator(".ac-turn").nth(turn).text_content() for turn in (0, 1)]
+    page.reload()
+    assert [page.locator(".ac-turn").nth(turn).text_content() for turn in (0, 1)] == texts
+    assert page.locator("[data-part=live]").text_content() == "", "what was read out is not read again"
+    ask(shown, chatty, "6 + 7")
+    sent = shown.asked()[-1]["messages"]
+    assert [message["content"] for message in sent[::2]] == ["2 + 3", "4 + 5", "6 + 7"]
+    page.get_by_role("button", name=WORDS["clear"]).click()
+    page.reload()
+    assert page.locator(".ac-turn").count() == 0
