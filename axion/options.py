@@ -1,8 +1,11 @@
 """The options and arguments that several commands share, here and in `publish`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from axion.errors import AxionError
 
 Version = Annotated[
     str, typer.Argument(metavar="VERSION", help="The name of a recipe, such as axion1-v0.1, or a YAML file.")
@@ -70,3 +73,11 @@ Loops = Annotated[
     int | None,
     typer.Option(min=1, max=8, help="How often a looped model runs its shared layers; as its config says by default."),
 ]
+
+PLOT_FORMATS = (".png", ".svg")
+
+
+def check_plot(plot: Path | None) -> None:
+    """Raises AxionError unless the file that `--plot` names can be drawn; called before anything is measured."""
+    if plot is not None and plot.suffix not in PLOT_FORMATS:
+        raise AxionError(f"--plot {plot} must end in {' or '.join(PLOT_FORMATS)}")

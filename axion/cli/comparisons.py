@@ -15,15 +15,13 @@ from axion.cli.releases import data_of
 from axion.cli.tables import comparison_table
 from axion.errors import AxionError
 from axion.files import staged
-from axion.options import Json, Overrides, ReleaseName
+from axion.options import Json, Overrides, ReleaseName, check_plot
 
 if TYPE_CHECKING:
     from axion.data.recipe import DataRecipe
     from axion.evaluation.compare import Comparison
     from axion.recipe import Recipe
     from axion.release import Release
-
-PLOT_FORMATS = (".png", ".svg")
 
 DataFolder = Annotated[
     Path | None,
@@ -56,8 +54,7 @@ def compare(
 
     if len(releases) < 2:
         raise AxionError(f"give at least two releases to compare; {releases[0]} is one")
-    if plot and plot.suffix not in PLOT_FORMATS:
-        raise AxionError(f"--plot {plot} must end in {' or '.join(PLOT_FORMATS)}")
+    check_plot(plot)
     opened = [open_release(release) for release in releases]
     names = [release.name for release in opened]
     if len({*names}) < len(names):  # two folders of one name

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from axion.options import Json, Overrides
+from axion.files import staged
+from axion.options import Json, Overrides, check_plot
 
 SCALE = Path("runs") / "scale"
 
@@ -25,7 +26,9 @@ def scale(
     ] = False,
     overrides: Overrides = None,
     results: Annotated[Path | None, typer.Option(help="The file of results; OUT/scaling.json by default.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="The picture; OUT/scaling.png by default.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The picture, as .png or .svg; OUT/scaling.png by default.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where unfinished runs and results are kept.")] = SCALE,
     as_json: Json = False,
 ) -> None:
@@ -44,6 +47,7 @@ def scale(
     lengths = tuple(parse_tokens(part) for part in tokens.split(",")) if tokens else scaling.TOKENS
     if len(set(lengths)) < 2:
         raise AxionError("--tokens names one length; a fit takes two at least, such as 2.5M,5M,10M")
+    check_plot(plot)
     folder = out / "quick" if quick else out
     report = scaling.scale(
         Results(results or folder / "scaling.json"),
@@ -55,5 +59,6 @@ def scale(
         jobs,
         lambda line: print(line, file=sys.stderr, flush=True),
     )
-    scaling.draw(report, plot or folder / "scaling.png")
+    with staged(plot or folder / "scaling.png") as staging:
+        scaling.draw(report, staging)
     print(json.dumps(report) if as_json else scaling.table(report))

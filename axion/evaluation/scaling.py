@@ -218,7 +218,7 @@ def _losses_table(report: Mapping[str, Any]) -> str:
         row = by_place.setdefault((point["total"], point["active"]), {})
         row.setdefault(point["tokens"], []).append(point["loss"])
     lengths = sorted({point["tokens"] for point in report["points"]})
-    heads = [f"{length / 1e6:.2g} million tokens" for length in lengths]
+    heads = [_millions(length) for length in lengths]
     lines = [f"| parameters | active | {' | '.join(heads)} |", f"| ---: | ---: |{' ---: |' * len(lengths)}"]
     for (total, active), losses in sorted(by_place.items()):
         cells = [f"{sum(losses[each]) / len(losses[each]):.4f}" if each in losses else "–" for each in lengths]
@@ -284,17 +284,21 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
             for point in (point for point in points if point["tokens"] == length):
                 face = "none" if point["total"] == report["held_out"] else colour
                 axes.scatter(point["total"], point["loss"], edgecolors=colour, facecolors=face, zorder=3)
-            label = f"{length / 1e6:.2g} million tokens"
-            axes.plot(sizes, [law(size, length) for size in sizes], color=colour, lw=1.2, label=label)
+            curve = [law(size, length) for size in sizes]
+            axes.plot(sizes, curve, color=colour, lw=1.2, label=_millions(length))
         for each in predictions:
-            below, above = each["interval"]
-            error = [[abs(each["predicted"] - below)], [abs(above - each["predicted"])]]
-            axes.errorbar(each["parameters"], each["predicted"], error, fmt="D", color=INK, capsize=3)
-            label = f"{each['name']}, {each['tokens'] / 1e6:,.0f} million tokens"
             place = (each["parameters"], each["predicted"])
+            # drawn by itself: a percentile interval need not contain the prediction of all points
+            axes.plot([place[0]] * 2, each["interval"], "_-", color=INK, ms=8)
+            axes.plot(*place, "D", color=INK)
+            label = f"{each['name']}, {_millions(each['tokens'])}"
             axes.annotate(label, place, xytext=(-6, 6), textcoords="offset points", ha="right", fontsize=8)
         axes.set(xscale="log", xlabel="parameters", ylabel="loss (nats per token)", title="Loss by size and tokens")
         axes.grid(color=PALE, lw=0.7)
         axes.legend()
-        path.parent.mkdir(parents=True, exist_ok=True)
         save(figure, path)
+
+
+def _millions(tokens: int) -> str:
+    """A number of tokens for a heading: `0.04 million tokens`, `12.5 million tokens`, `2,000 million tokens`."""
+    return f"{tokens / 1e6:,.10g} million tokens"

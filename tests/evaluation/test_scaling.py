@@ -93,8 +93,25 @@ def test_the_largest_size_is_predicted_without_it(report, tmp_path):
     assert by_name["axion1-v0.4"]["tokens"] == 400_000_000 and by_name["axion1-v0.4"]["parameters"] == 23_969_280
     shown = table(report)
     assert "| 6,000,000 (held out) | 4,200,000 |" in shown and "axion1-v0.5 | active parameters" in shown
-    draw(report, tmp_path / "new" / "scaling.png")
-    assert (tmp_path / "new" / "scaling.png").stat().st_size > 10_000
+    draw(report, tmp_path / "scaling.png")
+    assert (tmp_path / "scaling.png").stat().st_size > 10_000
+
+
+def test_lengths_are_named_exactly(report):
+    points = [{**report["points"][0], "tokens": tokens} for tokens in (40_000, 12_500_000, 100_000_000, 2_000_000_000)]
+    heads = table({**report, "points": points}).partition("\n")[0].split(" | ")[2:]
+    assert [head.split()[0] for head in heads] == ["0.04", "12.5", "100", "2,000"]
+
+
+def test_an_interval_beside_its_prediction_is_drawn_where_it_is(report, tmp_path, monkeypatch):
+    [prediction, *_] = report["laws"]["total"]["predictions"]
+    prediction = {**prediction, "predicted": 1.0, "interval": (1.2, 1.3)}
+    found = {**report["laws"]["total"], "predictions": [prediction]}
+    drawn = []
+    monkeypatch.setattr("axion.drawing.save", lambda figure, path: drawn.extend(figure.axes[0].lines))
+    draw({**report, "laws": {"total": found}}, tmp_path / "scaling.png")
+    bars = [sorted(line.get_ydata()) for line in drawn if {*line.get_xdata()} == {prediction["parameters"]}]
+    assert bars == [[1.2, 1.3], [1.0]]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +120,7 @@ def test_the_largest_size_is_predicted_without_it(report, tmp_path):
         (["--tokens", "5M"], "--tokens names one length"),
         (["--tokens", "5M,many"], "'many' is not a number of tokens"),
         (["--quick", "--tokens", "1M,2M"], "--quick has lengths of its own"),
+        (["--plot", "law.jpeg2"], "--plot law.jpeg2 must end in .png or .svg"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(arguments, reason, capsys):
