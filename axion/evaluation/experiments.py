@@ -42,8 +42,8 @@ EPOCHS = 1_000
 """More than any experiment takes: its length is that of `training.max_steps`."""
 KEY_DIGITS = 16
 LOG = "log.txt"
-INTERRUPTED = 130
-"""The exit code of a command after Ctrl-C."""
+MISTAKE, INTERRUPTED = 2, 130
+"""The exit codes of `axion train` after an error that its last line explains, and after Ctrl-C."""
 
 T_97_5 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
 """The 97.5% quantiles of Student's t distribution with 1, 2, … degrees of freedom."""
@@ -204,8 +204,8 @@ def run_missing(
     Raises:
         KeyboardInterrupt: Ctrl-C. What is running has saved a checkpoint, and goes on with the next call.
     """
-    waiting = list({each.key: each for each in experiments}.values())
-    waiting = [each for each in waiting if each.key not in results.runs]
+    finished = results.runs
+    waiting = list({each.key: each for each in experiments if each.key not in finished}.values())
     failed: dict[Experiment, str] = {}
     threads = max(_threads() // jobs, 1)
     with ThreadPoolExecutor(jobs) as pool:
@@ -249,11 +249,22 @@ def _run(experiment: Experiment, folder: Path, threads: int) -> dict:
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code:
-        lines = [line.strip() for line in re.split(r"[\r\n]", log.read_text(encoding="utf-8")) if line.strip()]
-        raise AxionError((lines or [f"exited with {code}"])[-1].removeprefix("error: "))
+        raise AxionError(_why(code, log))
     record = describe(experiment, run)
     log.unlink()
     return record
+
+
+def _why(code: int, log: Path) -> str:
+    """Why a run ended with an exit code: its own message, or where it was killed or crashed, its last line and the log.
+
+    A process that is killed may leave half of a character behind.
+    """
+    text = log.read_text(encoding="utf-8", errors="replace")
+    last = next((line.strip() for line in reversed(re.split(r"[\r\n]", text)) if line.strip()), "no output")
+    if code == MISTAKE:
+        return last.removeprefix("error: ")
+    return f"the run ended with exit code {code}, see {log}: {one_line(last, 200)}"
 
 
 def describe(experiment: Experiment, run: Path) -> dict:

@@ -1,6 +1,7 @@
 """Experiments: what names them, that each is trained once, and how two recipes are compared."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -86,6 +87,25 @@ def test_finished_ones_are_not_repeated(tiny, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_missing([*wanted[:2], tiny(seed=4), tiny(seed=5)], results, folder)
     assert ran[0] == tiny(seed=4) and len(results.runs) >= 2
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "reason"),
+    [
+        (2, "  5%|█\rerror: the loss became NaN\n", "the loss became NaN"),
+        (-9, "step 1\r 50%|\u2588".encode()[:-1], "the run ended with exit code -9, see {log}: 50%|\ufffd"),
+        (1, "", "the run ended with exit code 1, see {log}: no output"),
+    ],
+)
+def test_a_run_that_fails_says_why(tiny, tmp_path, monkeypatch, code, output, reason):
+    def fails(command, stdout, **_):
+        stdout.buffer.write(output if isinstance(output, bytes) else output.encode())
+        return SimpleNamespace(returncode=code)
+
+    monkeypatch.setattr(experiments.subprocess, "run", fails)
+    experiment, folder = tiny(), tmp_path / "runs"
+    failed = run_missing([experiment], Results(tmp_path / "results.json"), folder)
+    assert failed == {experiment: reason.format(log=folder / f"{experiment.key}.log.txt")}
 
 
 def test_a_broken_file_of_results_is_refused(tmp_path):
