@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from threading import Lock
 
@@ -107,7 +108,9 @@ def compiler_version(command: str) -> str:
         done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise Unavailable(f"{command} does not run: {error}") from None
-    return done.stdout.splitlines()[0]
+    if not (lines := done.stdout.splitlines()):
+        raise Unavailable(f"{command} prints nothing for --version, so it is no C++ compiler")
+    return lines[0]
 
 
 @cache
@@ -193,5 +196,5 @@ def _processor() -> str:
     information = Path("/proc/cpuinfo")
     if not information.is_file():
         return platform.processor()
-    lines = information.read_text(encoding="utf-8").splitlines()
-    return "\n".join(line for line in lines[: lines.index("")] if line.startswith(("flags", "Features", "model name")))
+    first = takewhile(str.strip, information.read_text(encoding="utf-8").splitlines())  # the others are alike
+    return "\n".join(line for line in first if line.startswith(("flags", "Features", "model name")))

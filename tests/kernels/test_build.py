@@ -99,6 +99,15 @@ def test_without_a_compiler_pytorch_is_chosen_and_requiring_kernels_is_an_error(
         choose("native", CONFIG, "training")
 
 
+def test_a_command_that_is_no_compiler_is_named(fresh, monkeypatch, tmp_path):
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\n")
+    silent.chmod(0o755)
+    monkeypatch.setenv("CXX", str(silent))
+    choice = choose("auto", CONFIG, "training")
+    assert str(choice) == f"PyTorch: {silent} prints nothing for --version, so it is no C++ compiler"
+
+
 def test_a_compiler_that_fails_is_named_with_its_first_error(fresh, monkeypatch, tmp_path, capsys):
     broken = tmp_path / "g++"
     broken.write_text(
