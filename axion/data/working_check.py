@@ -35,7 +35,7 @@ def check_reasoning(text: str) -> list[Equation]:
         before, left, sign, right, at_once = reader.next(_STEP).groups()
         equation = Equation(int(left), sign, int(right))
         if at_once:
-            reader.must(len(left) == len(right) == 1 and int(at_once) == equation.result)
+            reader.must(len(left) == len(right) == 1 and _is_right(equation, at_once))
         else:
             result = _READERS[sign](reader, left, right)
             goes_on = reader.place < len(reader.lines) and reader.lines[reader.place].startswith("=")
@@ -52,16 +52,23 @@ def check_working(lines: Sequence[str]) -> int:
         AxionError: a line does not follow from what stands before it; it says which.
     """
     reader = _Reader(lines)
-    if at_once := _AT_ONCE.fullmatch(lines[0]):
+    if lines and (at_once := _AT_ONCE.fullmatch(lines[0])):
         reader.place = 1
         result = int(at_once[4])
-        reader.must(result == Equation(int(at_once[1]), at_once[2], int(at_once[3])).result)
+        reader.must(_is_right(Equation(int(at_once[1]), at_once[2], int(at_once[3])), at_once[4]))
     else:
         left, sign, right = reader.next(_EXPRESSION).groups()
         result = _READERS[sign](reader, left, right)
     if reader.place != len(lines):
         raise AxionError(f"line {reader.place + 1}, {lines[reader.place]!r}: the result was already there")
     return result
+
+
+def _is_right(equation: Equation, result: str) -> bool:
+    """Whether a result that is written at once is that of the equation; a quotient has to be whole."""
+    if equation.sign == "/" and (equation.right == 0 or equation.left % equation.right):
+        return False
+    return int(result) == equation.result
 
 
 class _Reader:

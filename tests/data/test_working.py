@@ -84,6 +84,18 @@ def test_a_wrong_digit_is_found_in_every_line(expression):
         check_working(lines[:-1])
 
 
+@pytest.mark.parametrize("line", ["7/2=3", "5/0=0", "7/0=1"])
+def test_a_quotient_that_is_not_whole_is_refused(line):
+    for check in (lambda: check_working([line]), lambda: check_reasoning(line)):
+        with pytest.raises(AxionError, match=r"line 1, .*, does not follow"):
+            check()
+
+
+def test_no_lines_are_no_working():
+    with pytest.raises(AxionError, match="line 1, which is missing"):
+        check_working([])
+
+
 def test_a_sentence_is_worked_out_where_its_equation_stands():
     small, large = Equation(5, "+", 3), Equation(12, "+", 7)
     assert work_through("Ana has {=} cards.", small) == "Ana has 5+3=8 cards."

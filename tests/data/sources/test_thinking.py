@@ -15,7 +15,7 @@ from axion.data.split import Side, Split
 from axion.data.working_check import check_reasoning
 from axion.errors import AxionError
 from axion.tokenizer import train_tokenizer
-from tests.data.conftest import write_jsonl
+from tests.data.conftest import digest, write_jsonl
 
 HOLDOUT = 0.05
 SPLIT = Split(0.05, 0, HOLDOUT)
@@ -45,6 +45,20 @@ def test_every_line_is_right_and_leads_to_the_answer(name):
         assert result == answer or (name == "events" and result in answer.replace(":", " ").split()), text
         if name != "events":
             assert not shows_held_out(text, HOLDOUT), text
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "expected"),
+    [
+        ("phrasings", 3, "8243661ad30deb26"),
+        ("long sums", 3, "e163ee41c43d621b"),
+        ("stories", 3, "6843fd4f067316e2"),
+        ("events", 4, "9ce12bae6424c14b"),
+    ],
+)
+def test_the_output_matches_its_version(name, version, expected):
+    """If you change what is thought, such as a working, increase the source's version and update the digest."""
+    assert (SOURCES[name].version, digest(SOURCES[name])) == (version, expected)
 
 
 def test_one_digit_is_answered_at_once_and_more_is_thought_through():
