@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -200,9 +201,10 @@ def blimp_questions(path: str, pairs: int | None = None) -> list[Question]:
         with zipfile.ZipFile(path) as archive:
             names = sorted(name for name in archive.namelist() if name.endswith(".jsonl") and "__MACOSX" not in name)
             for name in names:
-                lines = archive.read(name).decode().splitlines()
+                lines = [line for line in archive.read(name).decode().split("\n") if line.strip()]
                 questions += [_pair(line, f"{path}, {name}") for line in spread(lines, pairs)]
-    except (zipfile.BadZipFile, OSError, UnicodeDecodeError) as error:
+    # zipfile raises RuntimeError for an encrypted file, or an unknown compression
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, UnicodeDecodeError) as error:
         raise AxionError(f"{path} is not BLiMP's archive: {one_line(error)}") from None
     if not questions:
         raise AxionError(f"{path} is not BLiMP's archive: it has no .jsonl file with pairs")

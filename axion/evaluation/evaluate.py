@@ -44,8 +44,8 @@ def evaluate(
             that applies and has its data; the set `card` by default.
         progress: whether to show progress bars on standard error.
         known: earlier results that still hold; these tasks are not measured again.
-        arguments: of the commands, besides the task: the release and settings; by default its name, and for the tasks
-            that read data the names of its local files.
+        arguments: of the commands, besides the task: the release and settings; by default its name, for the tasks that
+            read data the names of its local files, and for those that read copies `--data DIR`.
         list_inapplicable: whether tasks for models of another kind are listed as skipped.
         folder: where local copies lie, see `axion.evaluation.subject.COPIES`.
         strict: whether a task that `tasks` names has to apply and to have its data; else it is treated as in a set.
@@ -74,6 +74,7 @@ def evaluate(
             results[task] = known[task]
             continue
         is_sample, started = task in SAMPLES and task not in in_full, time.perf_counter()
+        subject.copies_read.clear()
         try:
             figures = (SAMPLES if is_sample else TASKS)[task](subject)
         except NotApplicable as reason:
@@ -86,8 +87,9 @@ def evaluate(
                 raise
             results[task] = {"skipped": str(reason)}
         else:
-            files = data.file_options() if task in READ_DATA else []
-            given = shlex.join(arguments or [release.name, *files])
+            files = subject.data.file_options() if task in READ_DATA else []
+            copies = ["--data", "DIR"] if subject.copies_read else []
+            given = shlex.join(arguments or [release.name, *files, *copies])
             asked = QUICK if is_sample else task
             results[task] = figures | variant | {"command": f"python -m axion eval {given} --tasks {asked}"}
             if seconds is not None:

@@ -229,10 +229,10 @@ def _gsm8k_data(source: Gsm8k) -> dict:
 
 def _written(record: Record) -> Problem:
     """A problem of `SINGLE_STEP_FILE`; its answer is written without a fraction where that is zero."""
-    target = record.fields["target"]
-    if not isinstance(target, int | float):
+    target = record.fields.get("target")
+    if not isinstance(target, int | float) or isinstance(target, bool):
         raise AxionError(f"{record.where}: target is {target!r}; it must be a number")
-    return Problem(record.text("input", "input").strip(), f"{target:g}")
+    return Problem(record.text("input", "input").strip(), f"{target:.15g}")
 
 
 def _ask_both_ways(

@@ -103,6 +103,8 @@ class Subject:
         self.data = data
         self.progress = progress
         self.folder = folder
+        self.copies_read = set[str]()
+        """Those that `copy` has given."""
         self._made: dict[Callable, Any] = {}
 
     def once(self, make: Callable[[Subject], Made]) -> Made:
@@ -117,6 +119,7 @@ class Subject:
             raise NotAvailable(f"it reads {name}; give the folder that has it with --data")
         if not (path := self.folder / name).is_file():
             raise NotAvailable(f"{self.folder} has no {name}")
+        self.copies_read.add(name)
         return str(path)
 
     def answers(

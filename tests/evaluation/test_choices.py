@@ -174,3 +174,16 @@ def test_what_is_not_blimp_is_one_line(tmp_path):
             archive.writestr(name, text)
         with pytest.raises(AxionError, match=reason):
             blimp_questions(str(tmp_path / "y.zip"))
+    with zipfile.ZipFile(tmp_path / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jsonl", '{"sentence_good": "a", "sentence_bad": "b", "linguistics_term": "c"}\n' * 9)
+    whole = (tmp_path / "z.zip").read_bytes()
+    (tmp_path / "z.zip").write_bytes(whole[:37] + b"\xff" * 9 + whole[46:])  # behind the header and the name
+    with pytest.raises(AxionError, match="is not BLiMP's archive: "):
+        blimp_questions(str(tmp_path / "z.zip"))
+
+
+def test_a_line_of_blimp_may_have_any_character_and_end_like_windows(tmp_path):
+    line = '{"sentence_good": "a\u2028b", "sentence_bad": "b", "linguistics_term": "c"}\r\n'
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.jsonl", line * 2)
+    assert [each.choices[0] for each in blimp_questions(str(tmp_path / "x.zip"))] == ["a\u2028b"] * 2

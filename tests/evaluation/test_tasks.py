@@ -308,7 +308,8 @@ def copies(tmp_path):
     """A folder with a few of the local copies."""
     folder = tmp_path / "copies"
     for name, text in {
-        "eval/singleop.jsonl": '{"input": "Two and 2?", "target": 4.0}\n{"input": "Half of 2.5?", "target": 1.25}\n',
+        "eval/singleop.jsonl": '{"input": "Two and 2?", "target": 4.0}\n{"input": "Half of 2.5?", "target": 1.25}\n'
+        '{"input": "A million and 234567.5?", "target": 1234567.5}\n',
         "text_en/tinystories_sample.txt": "<|endoftext|>".join(f"Story {n} of a few words." for n in range(40)),
         "text_pt/african_storybook_pt.txt": "A Cabra comeu.<|endoftext|>O Cão correu.",
         "gsm8k/test.jsonl": "".join(json.dumps(row) + "\n" for row in QUESTIONS),
@@ -326,6 +327,7 @@ def test_problems_are_asked_in_both_ways_and_scored_by_their_description(release
     known = {
         "Two and 2?": "4",
         "Half of 2.5?": "1.25",
+        "A million and 234567.5?": "1234567.5",
         **{
             problem.question: problem.answer
             for language in ("pt", "en")
@@ -368,8 +370,10 @@ def test_problems_are_asked_in_both_ways_and_scored_by_their_description(release
     assert {key[4:]: share for key, share in right["events"].items()} == {
         (steps, language): float(steps == 3) for steps in range(1, 6) for language in ("pt", "en")
     }
+    commands = {task: result["command"].partition("axion-tiny ")[2] for task, result in results.items()}
+    assert commands == {task: f"--tasks {task}" for task in ASKING} | {"singleop": "--data DIR --tasks singleop"}
     direct, reasoned = results["singleop"]["scores"]
-    assert (direct["correct"], reasoned["correct"], direct["total"]) == (2, 1, 2)
+    assert (direct["correct"], reasoned["correct"], direct["total"]) == (3, 1, 3)
     ways = results["phrasings"]["by_template"]
     assert {way["language"] for way in ways} == {"pt", "en"} and all("{" in way["template"] for way in ways)
     assert sum(way["total"] for way in ways) == sum(score["total"] for score in results["phrasings"]["scores"])
@@ -461,6 +465,13 @@ def test_a_set_skips_what_has_no_data_and_a_name_does_not(release, copies, few_p
         evaluate(
             release, SYNTHETIC, ["quick", "singleop"], known={task: {} for task in SETS["quick"] if task != "singleop"}
         )
+    for target in ("true", '"4"', "null"):
+        (copies / "eval" / "singleop.jsonl").write_text(f'{{"input": "Two and 2?", "target": {target}}}\n')
+        with pytest.raises(AxionError, match=r"line 1: target is .*; it must be a number"):
+            evaluate(release, SYNTHETIC, ["singleop"], folder=copies)
+    (copies / "eval" / "singleop.jsonl").write_text('{"input": "Two and 2?"}\n')
+    with pytest.raises(AxionError, match=r"line 1: target is None; it must be a number"):
+        evaluate(release, SYNTHETIC, ["singleop"], folder=copies)
     (copies / "eval" / "singleop.jsonl").unlink()
     with pytest.raises(AxionError, match=r"copies has no eval/singleop\.jsonl"):
         evaluate(release, SYNTHETIC, ["singleop"], folder=copies)
