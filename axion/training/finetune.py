@@ -83,7 +83,8 @@ def finetuning_recipe(
 
 def _training(settings: Settings, window: int) -> dict[str, Any]:
     """The training section: the whole model with Muon, adapters with AdamW."""
-    rate = settings.learning_rate or LEARNING_RATE["lora" if settings.lora else "full"]
+    usual = LEARNING_RATE["lora" if settings.lora else "full"]
+    rate = usual if settings.learning_rate is None else settings.learning_rate
     section = {
         "window": window,
         "whole_documents": True,

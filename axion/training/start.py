@@ -1,5 +1,7 @@
 """Training that starts from the weights and the tokenizer of a release, on other data."""
 
+from pydantic import ValidationError
+
 from axion.checksums import remembered_sha256
 from axion.data.recipe import TokenizerRecipe
 from axion.errors import AxionError
@@ -44,6 +46,9 @@ def _tokenizer(release: Release) -> TokenizerRecipe:
         return TokenizerRecipe(kind="start", vocab_size=release.config.vocab_size, sha256=checksum)
     if release.recipe_file is None:
         raise AxionError(f"{release.name} has no recipe.yaml, which says whose tokenizer it has")
-    section = TokenizerRecipe.model_validate(read_recipe(release.recipe_file).get("tokenizer"))
+    try:
+        section = TokenizerRecipe.model_validate(read_recipe(release.recipe_file)["tokenizer"])
+    except (KeyError, ValidationError):
+        raise AxionError(f"{release.recipe_file} does not say whose tokenizer {release.name} has") from None
     # the folder that it came from may be gone, and the release has a copy
     return section if section.sha256 is None else TokenizerRecipe(kind="hub", id=str(release.folder))

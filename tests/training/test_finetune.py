@@ -194,6 +194,8 @@ def test_what_cannot_be_taught(base, chats, tiny_release, tmp_path):
         finetuning_recipe(open_release(folder), [str(chats)], Settings())
     with pytest.raises(AxionError, match="--max-length is 4096; the context of axion-tiny is 128 tokens"):
         finetuning_recipe(base, [str(chats)], Settings(max_length=4096))
+    with pytest.raises(AxionError, match=r"training\.learning_rate is 0\.0; input should be greater than 0"):
+        finetuning_recipe(base, [str(chats)], Settings(learning_rate=0.0))
     with pytest.raises(AxionError, match=r"no file .*nothing"):
         finetuning_recipe(base, [str(tmp_path / "nothing.jsonl")], Settings())
     recipe = finetuning_recipe(base, [str(chats)], Settings())

@@ -61,5 +61,9 @@ def test_a_tokenizer_of_others_is_what_the_release_says(tiny, tiny_release, tmp_
     (other / "tokenizer.json").write_text(text, encoding="utf-8")
     with pytest.raises(AxionError, match=r"other has no recipe\.yaml, which says whose tokenizer it has"):
         starting_from(tiny(*SAME), open_release(other))
+    for broken in ("title: Other\n", "tokenizer:\n", "tokenizer: {kind: hub}\n"):
+        (other / "recipe.yaml").write_text(broken)
+        with pytest.raises(AxionError, match=r"recipe\.yaml does not say whose tokenizer other has"):
+            starting_from(tiny(*SAME), open_release(other))
     (other / "recipe.yaml").write_text("tokenizer: {kind: hub, id: someone/model, revision: abc}\n")
     assert starting_from(tiny(*SAME), open_release(other)).tokenizer.id == "someone/model"
