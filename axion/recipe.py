@@ -4,24 +4,36 @@ A recipe fully describes how a model is made: architecture, tokenizer, data and 
 name or path, applies `key.path=value` overrides and rejects unknown keys and impossible shapes with a one-line error.
 """
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from axion.architecture import TOKEN_IDS, check_field, unused_fields
 from axion.data.recipe import DataRecipe, TokenizerRecipe, with_text
 from axion.data.sources import SOURCES
 from axion.errors import AxionError, one_line
 from axion.families import families_of, get_family, has_experts
 from axion.files import read_yaml
-from axion.model.shape_axion import LATENT_SIZES, AxionShape
+from axion.model.shape_axion import AxionShape
 from axion.overrides import apply_overrides
-from axion.settings import LARGEST, Count, Positive, Rate, Section, Seed, Share, Weight
+from axion.settings import (
+    LARGEST,
+    Count,
+    Positive,
+    Rate,
+    Section,
+    Seed,
+    Share,
+    Weight,
+    first_error,
+    nearest,
+    shown,
+)
 from axion.shipped import shipped
 from axion.tokenizer import SPECIAL_TOKENS
 
@@ -56,13 +68,13 @@ def _short_name(name: str) -> str:
 
 def _range(loops: tuple[int, int]) -> tuple[int, int]:
     if loops[0] > loops[1]:
-        raise ValueError(f"training.loops is {_shown([*loops])}; write the fewest loops first, as in [1, 4]")
+        raise ValueError(f"training.loops is {shown([*loops])}; write the fewest loops first, as in [1, 4]")
     return loops
 
 
 def _ascending(steps: list[int]) -> list[int]:
     if steps != sorted(set(steps)):
-        raise ValueError(f"training.restarts is {_shown(steps)}; each step must be greater than the one before it")
+        raise ValueError(f"training.restarts is {shown(steps)}; each step must be greater than the one before it")
     return steps
 
 
@@ -158,33 +170,6 @@ class TrainingRecipe(Section):
     """Trackers to report to besides metrics.csv, if installed."""
 
 
-class RotaryRecipe(Section):
-    """Rotary positions: transformers' `rope_parameters` for the types "default" and "yarn"."""
-
-    rope_type: Literal["default", "yarn"] = "default"
-    rope_theta: Rate = 10_000.0
-    factor: Annotated[float, Field(ge=1)] | None = None
-    """YaRN: how many times longer the context is than `original_max_position_embeddings`."""
-    original_max_position_embeddings: Positive | None = None
-    attention_factor: Rate | None = None
-    beta_fast: Rate | None = None
-    beta_slow: Rate | None = None
-    mscale: Rate | None = None
-    mscale_all_dim: Rate | None = None
-    truncate: bool | None = None
-
-    @model_validator(mode="after")
-    def _fits_its_type(self):
-        yarn = sorted(self.model_fields_set - {"rope_type", "rope_theta"})
-        if self.rope_type == "default" and yarn:
-            raise ValueError(f'architecture.rope_parameters.{yarn[0]} needs rope_type "yarn"')
-        if self.rope_type == "yarn" and self.factor is None:
-            raise ValueError('architecture.rope_parameters.factor is missing; rope_type "yarn" needs it')
-        if self.rope_type == "yarn" and (self.beta_fast or 32) <= (self.beta_slow or 1):  # transformers' defaults
-            raise ValueError("architecture.rope_parameters.beta_fast must be greater than beta_slow")
-        return self
-
-
 class StartRecipe(Section):
     """The release that a run starts from, instead of random weights; the run takes over its tokenizer."""
 
@@ -239,15 +224,15 @@ class Recipe(Section):
         known = set(AxionShape.__annotations__) - {"vocab_size"}
         for key, value in self.architecture.items():
             if key not in known:
-                raise ValueError(f"architecture.{key} is unknown{_nearest(key, known)}")
-            self.architecture[key] = _check_field(key, value)
+                raise ValueError(f"architecture.{key} is unknown{nearest(key, known)}")
+            self.architecture[key] = check_field(key, value)
         own = self.tokenizer.kind == "bpe"
-        for key, expected in _TOKEN_IDS.items():
+        for key, expected in TOKEN_IDS.items():
             if key in self.architecture and not (own and self.architecture[key] == expected):
                 rule = (
                     f"must be {expected}, the tokenizer's {SPECIAL_TOKENS[expected]}" if own else "is the tokenizer's"
                 )
-                raise ValueError(f"architecture.{key} is {_shown(self.architecture[key])}; it {rule}")
+                raise ValueError(f"architecture.{key} is {shown(self.architecture[key])}; it {rule}")
         try:
             # that of a model on the Hub is not fetched to check the shapes
             config = AxionShape(vocab_size=self.tokenizer.vocab_size or STAND_IN, **self.architecture)
@@ -256,7 +241,7 @@ class Recipe(Section):
         unused = unused_fields(config)
         for key, value in self.architecture.items():
             if key in unused and value is not None:
-                raise ValueError(f"architecture.{key} is {_shown(value)}; {unused[key]}, so leave it out")
+                raise ValueError(f"architecture.{key} is {shown(value)}; {unused[key]}, so leave it out")
         if self.family not in (known := [family.name for family in families_of(config)]):
             raise ValueError(f"family is {self.family!r}; a model of this architecture is of {' or '.join(known)}")
         if self.training.window > config.max_position_embeddings:
@@ -329,54 +314,6 @@ class Recipe(Section):
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
-EXPERT_FIELDS = (
-    *("n_shared_experts", "n_routed_experts", "num_experts_per_tok", "n_group", "topk_group"),
-    *("moe_intermediate_size", "norm_topk_prob", "routed_scaling_factor"),
-)
-"""Fields of AxionShape that only layers with experts read."""
-
-
-def unused_fields(config: AxionShape) -> dict[str, str]:
-    """The fields of AxionShape that a model with this configuration does not read → why.
-
-    Expert fields of a dense model with latent attention are not among them: recipes of v0.1 may have them.
-    """
-    if config.attention == "mla":
-        return {"head_dim": 'only attention "gqa" has it'}
-    unused: dict[str, str] = dict.fromkeys(LATENT_SIZES, 'only attention "mla" has it')
-    if not has_experts(config):
-        unused |= dict.fromkeys(EXPERT_FIELDS, "no layer has experts (first_k_dense_replace is num_hidden_layers)")
-    return unused
-
-
-def used_fields(config: AxionShape) -> dict[str, Any]:
-    """The architecture section of a recipe for this configuration, without what the tokenizer gives."""
-    left_out = {*unused_fields(config), "vocab_size", *_TOKEN_IDS}
-    return {key: getattr(config, key) for key in AxionShape.__annotations__ if key not in left_out}
-
-
-def _check_field(key: str, value: Any) -> Any:
-    """The value of a field of AxionShape. Raises ValueError where it has another type or range."""
-    if key == "rope_parameters" and value is not None:
-        try:
-            return RotaryRecipe.model_validate(value).model_dump(exclude_unset=True)
-        except ValidationError as error:
-            raise ValueError(_first_error(error, "architecture.rope_parameters")) from None
-    kind = Share if key in ("attention_dropout", "dropout") else AxionShape.__annotations__[key]
-    # YAML reads 1e-6, which has no dot, as a string
-    adapter, strict = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False)), kind not in (float, Share)
-    try:
-        checked = adapter.validate_python(value, strict=strict)
-    except ValidationError as error:
-        raise ValueError(f"architecture.{key} is {_shown(value)}; {_lower(error.errors()[0]['msg'])}") from None
-    if isinstance(checked, int | float) and not 0 <= checked <= LARGEST:
-        raise ValueError(f"architecture.{key} is {_shown(value)}; it must be between 0 and {LARGEST:,}")
-    return checked
-
-
-_TOKEN_IDS = {f"{name}_token_id": SPECIAL_TOKENS.index(f"<{name}>") for name in ("pad", "bos", "eos")}
-
-
 def known_versions() -> list[str]:
     """Names of the recipes in configs/."""
     return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
@@ -435,7 +372,7 @@ def build_recipe(content: dict[str, Any], overrides: Sequence[str], where: str) 
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise AxionError(f"{where}: {_first_error(error)}") from None
+        raise AxionError(f"{where}: {first_error(error, _all_keys())}") from None
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -469,29 +406,6 @@ def _take(content: dict, own: OwnText) -> None:
         content |= {"name": own.name, "title": own.name, "repo_name": own.name}
 
 
-def _first_error(error: ValidationError, section: str = "") -> str:
-    first = error.errors()[0]
-    names = [*filter(None, [section]), *map(str, first["loc"])]
-    if names[:2] == ["data", "sources"]:
-        del names[3:4]  # the kind, which pydantic names after the index
-    key = ".".join(names)
-    if first["type"] == "extra_forbidden":
-        known = [f"{section}.{name}" for name in RotaryRecipe.model_fields] if section else _all_keys()
-        return f"{key} is unknown{_nearest(key, known)}"
-    if first["type"] == "missing":
-        return f"{key} is missing"
-    if first["type"] == "value_error" and "ctx" in first:
-        return str(first["ctx"]["error"])
-    return f"{key} is {_shown(first['input'])}; {_lower(first['msg'])}"
-
-
-def _shown(value: object) -> str:
-    """A value for a message, shortened. Python refuses to print integers of thousands of digits."""
-    if isinstance(value, int) and abs(value) >= 10**80:
-        return "an integer of more than 80 digits"
-    return one_line(repr(value), 80)
-
-
 def recipe_fields(section: type[Section] = Recipe, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every key that a recipe may have and its field; those of a source as `data.sources.KIND.KEY`."""
     for name, field in section.model_fields.items():
@@ -507,12 +421,3 @@ def recipe_fields(section: type[Section] = Recipe, prefix: str = "") -> Iterator
 
 def _all_keys() -> list[str]:
     return [key for key, _ in recipe_fields()]
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(known))}"
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]

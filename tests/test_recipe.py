@@ -4,8 +4,9 @@ import os
 
 import pytest
 
+from axion.architecture import used_fields
 from axion.errors import AxionError
-from axion.recipe import CONFIGS, build_recipe, known_versions, load_recipe, used_fields
+from axion.recipe import CONFIGS, build_recipe, known_versions, load_recipe
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "drafts").glob("*.yaml")), ids=lambda path: path.stem)

@@ -19,7 +19,7 @@ ROOMS = {
         evaluation
         training
         export
-        series release recipe overrides params
+        series release recipe architecture overrides params
         inference
         data
         kernels

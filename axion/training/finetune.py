@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from axion.architecture import used_fields
 from axion.checksums import remembered_sha256
 from axion.data.sources import Chat, named_sources
 from axion.errors import AxionError
-from axion.recipe import LoraRecipe, Recipe, build_recipe, read_recipe, used_fields
+from axion.recipe import LoraRecipe, Recipe, build_recipe, read_recipe
 from axion.release import WEIGHTS, Release
 from axion.tokenizer import SPECIAL_TOKENS
 
