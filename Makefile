@@ -6,6 +6,7 @@
 # make bench-llama       the same with llama.cpp, which is compiled first (ten minutes, once)
 # make bench-playground  page rendering and 32 concurrent callers; writes docs/playground.md (fifteen minutes, idle machine)
 # make pictures          screenshots of every tab into pictures/, and the pictures in docs/
+# make site              the project's site into build/site: the series, the research notes, the documentation, the demo
 # make lint              ruff, basedpyright and oxlint
 # make clean             removes the environment and every cache
 #
@@ -19,7 +20,7 @@ LLAMA_CPP ?= llama-cpp-python==0.3.36
 
 BIN := .venv/bin
 
-.PHONY: demo test fast-tests test-slow test-llama bench bench-llama bench-playground pictures lint clean chromium node cross-compiler
+.PHONY: demo test fast-tests test-slow test-llama bench bench-llama bench-playground pictures site lint clean chromium node cross-compiler
 
 demo: .venv/installed
 	$(BIN)/python app.py
@@ -51,6 +52,9 @@ bench-playground: .venv/installed-dev chromium
 pictures: .venv/installed-dev chromium
 	$(BIN)/python -m tools.pictures
 	$(BIN)/python -m tools.pictures --all pictures
+
+site: .venv/installed
+	$(BIN)/python -m tools.site --out build/site
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

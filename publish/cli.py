@@ -101,6 +101,9 @@ def release(
         typer.Option("--history", help="Also publish the checkpoints that the run keeps, as branches stepN-tokensMM."),
     ] = False,
     space: Annotated[bool, typer.Option("--space", help="Also publish a Space that shows this release.")] = False,
+    static: Annotated[
+        bool, typer.Option("--static", help="With --space: one without a server, in visitors' browsers.")
+    ] = False,
     hardware: Hardware = None,
     replace_card: ReplaceCard = False,
     overwrite: Overwrite = None,
@@ -125,6 +128,8 @@ def release(
         raise AxionError("--branch and --pr cannot be combined: a pull request has a branch of its own")
     if hardware and not space:
         raise AxionError("--hardware is the Space's: add --space, or omit it; --flavor is the hardware of a Job")
+    if static and not space:
+        raise AxionError("--static is the Space's: add --space, or omit it")
     if machine is Machine.HERE and (flavor or timeout):
         raise AxionError(f"{'--flavor' if flavor else '--timeout'} only applies to Jobs: add --on jobs, or omit it")
     if machine is Machine.JOBS and dry_run:
@@ -147,6 +152,7 @@ def release(
         OwnText(texts or (), name, languages or ()),
         adapter,
         history,
+        static,
     )
     if machine is Machine.JOBS:
         _submit(request, context.obj, {"flavor": flavor, "timeout": timeout}, as_json)
@@ -275,6 +281,13 @@ def publish_space(
     ] = None,
     hardware: Hardware = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new Space private.")] = False,
+    static: Annotated[
+        bool, typer.Option("--static", help="Publish the page without a server: the model runs in visitors' browsers.")
+    ] = False,
+    linked: Annotated[
+        bool,
+        typer.Option("--link-weights", help="With --static: leave the weights in the models' repositories."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build it and run it here, without a network.")] = False,
     replace_card: ReplaceCard = False,
     overwrite: Overwrite = None,
@@ -288,8 +301,25 @@ def publish_space(
     _quiet()
     steps = _steps(as_json)
     discarded = files_to_overwrite(_overwritten(overwrite, replace_card), repo_id, repo_id)
-    where = publish(SpaceRequest(repo_id, tuple(models or ()), private, dry_run, hardware, discarded), steps)
+    request = SpaceRequest(repo_id, tuple(models or ()), private, dry_run, hardware, discarded, static, linked)
+    where = publish(request, steps)
     print(json.dumps({"space": where, "steps": steps.as_json()}) if as_json else where)
+
+
+@app.command(name="page")
+def write_page(
+    releases: Annotated[
+        list[str],
+        typer.Argument(metavar="RELEASE…", help="Folders, names under releases/, or Hub ids with their commit."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder, or an earlier page.")],
+    as_json: Json = False,
+) -> None:
+    """Write the page without a server: a folder for any static host, and one .html that opens from a USB stick."""
+    from publish.space.page import write_page as write
+
+    written = write(releases, out)
+    print(json.dumps(written) if as_json else "\n".join(written.values()))
 
 
 def _quiet() -> None:

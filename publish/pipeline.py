@@ -80,6 +80,8 @@ class PublishRequest:
     """Also publish the LoRA adapter of a fine-tuning run by itself, as USER/NAME-LoRA."""
     history: bool = False
     """Also publish the checkpoints that the run keeps, each as a branch; a run that starts now keeps all of them."""
+    static: bool = False
+    """Make the Space a page without a server."""
 
     @property
     def space_id(self) -> str:
@@ -213,7 +215,7 @@ def preflight(request: PublishRequest) -> tuple[Recipe, ReleaseTag]:
     if request.adapter:
         hub.check_access(request.repo_id + adapter.SUFFIX, **access)
     if request.space:
-        check_space(SpaceRequest(request.space_id, hardware=request.hardware), user)
+        check_space(SpaceRequest(request.space_id, hardware=request.hardware, static=request.static), user)
     return recipe, ReleaseTag(tag, hub.tags(request.repo_id).get(tag) if exists and push.is_release else None)
 
 
@@ -425,7 +427,9 @@ def _announce(request: PublishRequest, recipe: Recipe, tag: str, commit: str, st
                 did(linked)
     if request.space:
         models, overwrite = (f"{request.repo_id}@{revision}",), request.push_to(request.space_id).overwrite
-        space = SpaceRequest(request.space_id, models, hardware=request.hardware, overwrite=overwrite)
+        space = SpaceRequest(
+            request.space_id, models, hardware=request.hardware, overwrite=overwrite, static=request.static
+        )
         try:
             summary["space"] = publish_space(space, steps)
         except AxionError as error:

@@ -77,6 +77,7 @@ def test_there_is_a_command_of_each_kind():
         "refresh",
         "verify",
         "all",
+        "page",
         "space",
     }
 

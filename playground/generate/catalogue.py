@@ -137,13 +137,16 @@ class Catalogue:
     another folder or reach the Hub. A model is loaded once, when it is first chosen.
     """
 
-    def __init__(self, named: Sequence[str] = (), stream: Stream = stream, weights: str = "fp32") -> None:
+    def __init__(
+        self, named: Sequence[str] = (), stream: Stream = stream, weights: str = "fp32", with_local: bool = True
+    ) -> None:
         """Look up the releases; none is loaded yet.
 
         Args:
             named: releases to offer first: folders, names under releases/, or Hub ids with their commit.
             stream: generates with every model of this catalogue; tests and benchmarks pass a slower one.
             weights: of every model; see `Release.with_weights`.
+            with_local: also offer the releases under releases/.
 
         Raises:
             AxionError: there is nothing to offer, or a name in `named` is neither a folder, nor a release, nor a pinned
@@ -152,7 +155,7 @@ class Catalogue:
         named = [os.path.expanduser(reference) for reference in named]  # no shell did so in AXION_MODELS
         for reference in named:
             _check_exists(reference)
-        self._references = dict(_label([*named, *list_releases()]))
+        self._references = dict(_label([*named, *(list_releases() if with_local else [])]))
         self._stream, self._weights = stream, weights
         self._loaded: dict[str, OpenModel] = {}
         self._locks = {name: Lock() for name in self._references}
@@ -163,6 +166,10 @@ class Catalogue:
     def names(self) -> list[str]:
         """The displayed names, in the order in which they are offered."""
         return list(self._references)
+
+    def reference(self, name: str) -> str:
+        """The folder, name or Hub id of the model called `name`, as it was given."""
+        return self._references[self.check_name(name)]
 
     def check_name(self, name: object) -> str:
         """The name itself. Raises Refusal when no model of that name is offered."""

@@ -58,6 +58,8 @@ FRONT_MATTER = {
     "tags": ["axion", "deepseek_v3", "mixture-of-experts", "interpretability", "tiny"],
     "suggested_hardware": ZERO_GPU,  # for duplicates of the Space
 }
+SERVER_KEYS = {"sdk_version", "python_version", "suggested_hardware"}
+"""Keys of the front matter that a static Space has not."""
 MAX_SHORT_DESCRIPTION = 60
 REPOSITORIES = ("models", "datasets")
 PRELOAD = re.compile(r"(\S+) (\S+) ([0-9a-f]{40})")
@@ -94,7 +96,8 @@ def build_space(folder: Path, models: Sequence[PublishedModel] = (), bundled: st
     if folder.exists() and any(folder.iterdir()):
         raise AxionError(f"{folder} is not empty; choose a new folder for the Space")
     modules, libraries = find_imports(shipped("app.py"))
-    sources = [*modules, *(file for file in shipped("playground").rglob("*") if file.suffix in ASSETS)]
+    assets = (file for file in shipped("playground").rglob("*") if file.suffix in ASSETS)
+    sources = [*modules, *(file for file in assets if not file.is_relative_to(shipped("playground/web")))]
     sources += [*(file for file in shipped(KERNELS).rglob("*") if file.is_file()), shipped("LICENSE")]
     files = {path_in_repository(source): source for source in sources}
     datasets = sorted({dataset for model in models for dataset in model.datasets})
@@ -176,15 +179,18 @@ def render_readme(models: Sequence[PublishedModel], datasets: Sequence[str], bun
 
 
 def check_front_matter(folder: Path) -> None:
-    """Check the Space's configuration as the Hub does, before anything is pushed.
+    """Check the configuration of a Space, Gradio's or a static one, as the Hub does, before anything is pushed.
 
     Raises:
         AxionError: the Hub would reject the front matter of README.md; the message names the key.
     """
     values: Mapping = RepoCard((folder / "README.md").read_text(encoding="utf-8")).data.to_dict()
-    known = {*FRONT_MATTER, "sdk_version", "preload_from_hub", *REPOSITORIES}
+    needed = {*FRONT_MATTER, "sdk_version"}
+    if values.get("sdk") == "static":
+        needed -= SERVER_KEYS
+    known = {*needed, "preload_from_hub", *REPOSITORIES}
     problems = dict.fromkeys(values.keys() - known, "is unknown")
-    problems |= dict.fromkeys({*FRONT_MATTER, "sdk_version"} - values.keys(), "is missing")
+    problems |= dict.fromkeys(needed - values.keys(), "is missing")
     for key, value in values.items():
         if key not in problems and (problem := _find_problem(key, value, folder)):
             problems[key] = problem
@@ -205,8 +211,8 @@ def _find_problem(key: str, value: object, folder: Path) -> str | None:
         return f"must be an emoji, not {value!r}"
     if key in ("colorFrom", "colorTo") and value not in COLOURS:
         return f"must be one of {', '.join(sorted(COLOURS))}, not {value!r}"
-    if key == "sdk" and value != "gradio":
-        return f"must be gradio, not {value!r}"
+    if key == "sdk" and value not in ("gradio", "static"):
+        return f"must be gradio or static, not {value!r}"
     if key == "sdk_version" and not re.fullmatch(r"\d+\.\d+\.\d+", value):
         return f"must be a release of Gradio such as 6.31.0, not {value!r}"
     if key == "python_version" and not re.fullmatch(r"3\.\d+(\.\d+)?", value):

@@ -23,6 +23,8 @@ from publish.release.metadata import check_repo_name
 from publish.scratch import scratch_folder
 from publish.space.build import BUNDLED, ZERO_GPU, PublishedModel, build_space
 from publish.space.local_run import run_locally
+from publish.space.page import FILES as PAGE_FILES
+from publish.space.page import build_static_space, check_page, sdk_of
 from publish.steps import Steps
 
 DRY_RUN_FOLDER = Path("build") / "space"
@@ -53,6 +55,15 @@ class SpaceRequest:
     """A name such as cpu-basic or zero-a10g; by default the Hub's default, or the Space's current hardware."""
     overwrite: frozenset[str] = frozenset()
     """Files whose edits on the Hub are discarded."""
+    static: bool = False
+    """Publish the page without a server, which needs no hardware."""
+    linked: bool = False
+    """Leave the weights of the models in their repositories, from where the static page reads them."""
+
+    @property
+    def sdk(self) -> str:
+        """The Hub's name for what serves the Space."""
+        return "static" if self.static else "gradio"
 
 
 def publish_space(request: SpaceRequest, steps: Steps) -> str:
@@ -65,10 +76,10 @@ def publish_space(request: SpaceRequest, steps: Steps) -> str:
         AxionError: a check failed, the Hub refused or cannot be reached, or the Space does not start.
     """
     hub.check_repo_id(request.repo_id)
-    check_hardware(request.hardware)
+    _check_options(request)
     if request.dry_run:
         shutil.rmtree(DRY_RUN_FOLDER, ignore_errors=True)
-        _build(DRY_RUN_FOLDER, (), steps)
+        _build(DRY_RUN_FOLDER, (), request, steps)
         _run(DRY_RUN_FOLDER, (), steps)
         steps.skip("push", "dry run")
         return str(DRY_RUN_FOLDER)
@@ -78,7 +89,7 @@ def publish_space(request: SpaceRequest, steps: Steps) -> str:
         did(", ".join(f"{model.repo_id} at {model.commit[:8]}" for model in models) or f"the bundled {BUNDLED}")
     with scratch_folder("space") as scratch:
         folder = scratch / "space"
-        _build(folder, models, steps)
+        _build(folder, models, request, steps)
         if commit := _find_pushed(folder, request, models):
             for name in ("test", "push"):
                 steps.skip(name, f"{request.repo_id} has these files at {commit[:8]}")
@@ -89,19 +100,32 @@ def publish_space(request: SpaceRequest, steps: Steps) -> str:
                 private, hardware = request.private, request.hardware
                 did(push_space(folder, request.repo_id, models, parent=checked, private=private, hardware=hardware))
     with steps.step("start") as did:
-        did(wait_until_running(request.repo_id))
+        did(wait_until_running(request.repo_id, request.sdk))
     return url(request.repo_id)
 
 
-def _build(folder: Path, models: Sequence[PublishedModel], steps: Steps) -> None:
+def _check_options(request: SpaceRequest) -> None:
+    """Raises AxionError if the request's options do not go together."""
+    check_hardware(request.hardware)
+    if request.static and request.hardware:
+        raise AxionError("a static Space runs in its visitors' browsers: omit --hardware or --static")
+    if request.linked and not (request.static and request.models):
+        raise AxionError("--link-weights is for the models of a static Space: add --static and --model, or omit it")
+
+
+def _build(folder: Path, models: Sequence[PublishedModel], request: SpaceRequest, steps: Steps) -> None:
     with steps.step("build") as did:
-        build_space(folder, models)
+        if request.static:
+            build_static_space(folder, models, request.linked)
+        else:
+            build_space(folder, models)
         did(f"{len(files_in(folder))} files, without secrets or local paths")
 
 
 def _run(folder: Path, models: Sequence[PublishedModel], steps: Steps) -> None:
     with steps.step("test") as did:
-        did(run_locally(folder, [model.reference for model in models]))
+        is_static = sdk_of(folder) == "static"
+        did(check_page(folder) if is_static else run_locally(folder, [model.reference for model in models]))
 
 
 def url(space_id: str) -> str:
@@ -126,10 +150,10 @@ def check_space(request: SpaceRequest, user: Mapping[str, Any]) -> None:
     Raises:
         AxionError: it can not; the message says what to do.
     """
-    check_hardware(request.hardware)
+    _check_options(request)
     exists = hub.check_access(request.repo_id, "space", private=request.private, user=user)
     is_free = request.repo_id.partition("/")[0] == user["name"] and not user.get("isPro", True)
-    if not exists and is_free and request.hardware in (None, SpaceHardware.CPU_BASIC.value):
+    if not exists and is_free and not request.static and request.hardware in (None, SpaceHardware.CPU_BASIC.value):
         raise AxionError(_paid_plan(request.hardware))
 
 
@@ -196,12 +220,13 @@ def push_space(
     """
     api = hub.api()
     space_hardware = None if hardware is None else SpaceHardware(hardware)
+    sdk = sdk_of(folder)
     with hub_errors(space_id), _paid_plans(hardware):
         retry(
             lambda: api.create_repo(
                 space_id,
                 repo_type="space",
-                space_sdk="gradio",
+                space_sdk=sdk,
                 private=private or None,
                 exist_ok=True,
                 space_hardware=space_hardware,
@@ -213,7 +238,7 @@ def push_space(
         if space_hardware is not None and not _has_hardware(space_id, space_hardware):
             retry(lambda: api.request_space_hardware(space_id, space_hardware))
         # Before the commit, which starts the build, so that the Space starts with these variables.
-        changed = _find_other_variables(space_id, models)
+        changed = _find_other_variables(space_id, models) if sdk == "gradio" else {}
         for key, value in changed.items():
             if value:
                 retry(lambda key=key, value=value: api.add_space_variable(space_id, key, value))
@@ -243,7 +268,8 @@ def _find_pushed(folder: Path, request: SpaceRequest, models: Sequence[Published
         return None
     with hub_errors(space_id):
         as_requested = request.hardware is None or _has_hardware(space_id, request.hardware)
-        return head if as_requested and not _find_other_variables(space_id, models) else None
+        other = {} if request.static else _find_other_variables(space_id, models)
+        return head if as_requested and not other else None
 
 
 def _has_hardware(space_id: str, hardware: str) -> bool:
@@ -311,19 +337,27 @@ def _paid_plans(hardware: str | None) -> Iterator[None]:
 def _paid_plan(hardware: str | None) -> str:
     return (
         f"Gradio Spaces on {hardware or SpaceHardware.CPU_BASIC.value} need a paid plan; "
-        f"ZeroGPU is free for two Spaces: add --hardware {ZERO_GPU}"
+        f"a page without a server is free: add --static; so is ZeroGPU for two Spaces: add --hardware {ZERO_GPU}"
     )
 
 
 def _find_obsolete(folder: Path, space_id: str, commit: str) -> set[str]:
-    """Files of an earlier push in the project's own folders; all other files of the Space are kept."""
+    """Files of an earlier push in the project's own folders; all other files of the Space are kept.
+
+    A Space that becomes static loses what Gradio's had at its top.
+    """
     present = retry(lambda: hub.api().list_repo_files(space_id, repo_type="space", revision=commit))
-    ours = {"axion", "playground", "releases"}
+    ours = {"axion", "playground", "releases", "models"}
+    ours |= {"app.py", "requirements.txt"} if sdk_of(folder) == "static" else set(PAGE_FILES)
     return {name for name in present if name.partition("/")[0] in ours and not (folder / name).exists()}
 
 
-def wait_until_running(space_id: str) -> str:
+def wait_until_running(space_id: str, sdk: str = "gradio") -> str:
     """Poll a Space until it runs the commit at its head.
+
+    Args:
+        space_id: USER/NAME of the Space.
+        sdk: what serves it, gradio or static.
 
     Returns:
         A summary of its state.
@@ -341,7 +375,8 @@ def wait_until_running(space_id: str) -> str:
         # Right after a push the Hub may still report the previous run; if it reports a commit, compare it.
         if runtime.stage in ("RUNNING", "SLEEPING") and runtime.raw.get("sha", head) == head:
             asleep = ", asleep until the next visit" if runtime.stage == "SLEEPING" else ""
-            return f"{url(space_id)} runs on {runtime.hardware or 'its hardware'}{asleep}"
+            where = "in its visitors' browsers" if sdk == "static" else f"on {runtime.hardware or 'its hardware'}"
+            return f"{url(space_id)} runs {where}{asleep}"
         if time.monotonic() + wait > deadline:
             break
         time.sleep(wait)

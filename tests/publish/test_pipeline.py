@@ -227,14 +227,14 @@ def test_training_starts_resumes_or_is_finished(here, request_for, monkeypatch):
 
 def test_a_failing_space_still_reports_the_published_release(here, request_for, the_hub, monkeypatch):
     def fail(request, steps):
-        raise AxionError(f"{request.repo_id} on {request.hardware} failed to build")
+        raise AxionError(f"{request.repo_id} ({request.sdk}) failed to build")
 
     monkeypatch.setattr(pipeline, "publish_space", fail)
     monkeypatch.setattr(pipeline, "deliver", lambda *arguments: "c" * 40)
     monkeypatch.setattr(pipeline.announce, "add_to_collection", lambda repo_id, title: "in a collection")
-    line = f"{REPO_ID} is released as v0.1, but its Space is not: {REPO_ID}-playground on t4-small failed to build"
+    line = f"{REPO_ID} is released as v0.1, but its Space is not: {REPO_ID}-playground .static. failed to build"
     with pytest.raises(AxionError, match=line):
-        run_steps(request_for(dry_run=False, space=True, hardware="t4-small"))
+        run_steps(request_for(dry_run=False, space=True, static=True))
 
 
 def test_edits_are_discarded_only_in_the_named_repository(here, request_for, the_hub, monkeypatch):

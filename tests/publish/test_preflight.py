@@ -104,4 +104,8 @@ def test_a_free_account_is_refused_the_space_before_the_release_is_pushed(here, 
     assert "need a paid plan" in (error := capsys.readouterr().err) and "add --hardware zero-a10g" in error
     assert run(app, [*command, "--hardware", "zero-a10g"]) == 2
     assert "--hardware is the Space's: add --space" in capsys.readouterr().err
+    assert run(app, [*command, "--static"]) == 2
+    assert "--static is the Space's: add --space" in capsys.readouterr().err
+    assert run(app, [*command, "--space", "--static", "--hardware", "zero-a10g"]) == 2
+    assert "omit --hardware or --static" in capsys.readouterr().err
     assert the_hub.snapshot()["repos"] == {}

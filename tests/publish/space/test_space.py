@@ -87,6 +87,7 @@ def test_the_space_contains_what_the_page_needs_and_nothing_else(built):
         "axion/training/run",
         "axion/training/trainer",
         "axion/cli",
+        "playground/web",
         "/.",
         "modeling_axion.py/",
     ):
