@@ -133,16 +133,16 @@ def installed(request, make_environment, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
+def user_cache(tmp_path_factory) -> Path:
     """A user's cache folder, for both environments: the kernels, which are the same in both, are compiled once."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
-def call(installed, cache, tmp_path, monkeypatch) -> Callable[..., str]:
+def call(installed, user_cache, tmp_path, monkeypatch) -> Callable[..., str]:
     """Runs a console script in an empty folder; returns what it prints."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(user_cache))
     monkeypatch.setenv("AXION_KERNELS_FLAGS", "-O1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name in ("AXION_KERNELS", "PYTHONPATH"):
@@ -160,7 +160,7 @@ def call(installed, cache, tmp_path, monkeypatch) -> Callable[..., str]:
 
 
 @pytest.mark.slow
-def test_counting_generating_and_training_work_in_an_empty_folder(call, cache):
+def test_counting_generating_and_training_work_in_an_empty_folder(call, user_cache):
     assert json.loads(call("axion", "params", "axion1-v0.1", "--json"))["total"] == 344_224
     assert call("axion", "generate", "axion1-v0.1", PROMPT).strip() == "8"
     settings = {
@@ -183,7 +183,7 @@ def test_counting_generating_and_training_work_in_an_empty_folder(call, cache):
     assert info["finished"] and info["git_commit"] is None
     if shutil.which("g++") or shutil.which("clang++"):
         assert info["backend"] == "native"
-        assert list((cache / "axion" / "kernels").iterdir())
+        assert list((user_cache / "axion" / "kernels").iterdir())
 
 
 @pytest.mark.slow
