@@ -5,6 +5,7 @@ A release's own Python files are never run here. Its weights are loaded into thi
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ NEEDED = ("config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json")
 LONGEST_OPENING = 500
 """Longer openings, which Axion does not write, are left out."""
 
-WANTED_FROM_HUB = ["*.json", "*.safetensors", "*.jinja", "recipe.yaml", "metrics.csv"]
+WANTED_FROM_HUB = ["*.json", "*.safetensors", "*.jinja", "recipe.yaml", "metrics.csv", "heldout.jsonl"]
 """The files that are downloaded from a repository: data, no code."""
 
 
@@ -79,6 +80,22 @@ class Release:
     def trace(self) -> dict[str, Any] | None:
         """trace.json: a seeded generation with its routing; None if there is none."""
         return self._read_json("trace.json", default=None)
+
+    @cached_property
+    def held_out(self) -> list[str]:
+        """The texts of heldout.jsonl: documents over which the loss was measured; none where there is no such file.
+
+        Raises:
+            AxionError: the file is broken.
+        """
+        file = self.folder / "heldout.jsonl"
+        if not file.is_file():
+            return []
+        try:
+            with file.open(encoding="utf-8") as lines:  # of JSON, which may have other line separators in its texts
+                return [str(json.loads(line)["text"]) for line in lines]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise AxionError(f"{self.name}: heldout.jsonl is broken: {one_line(error)}") from None
 
     @cached_property
     def openings(self) -> list[str]:

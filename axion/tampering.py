@@ -29,7 +29,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -51,6 +51,20 @@ LONGEST = 4_000
 
 _PART = re.compile(r"[Ll]([1-9][0-9]{0,3})\.([EHeh])([1-9][0-9]{0,3})")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,6}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})(?:[eE]-?[0-9]{1,2})?")
+
+
+class TamperingError(AxionError):
+    """What a person who clicks on experts may run into.
+
+    Args:
+        problem: for callers that have a text of their own for it.
+        message: the text in English.
+        values: what the text names.
+    """
+
+    def __init__(self, problem: Literal["few_left", "many_forced"], message: str, /, **values: object):
+        super().__init__(message)
+        self.problem, self.values = problem, values
 
 
 class Expert(NamedTuple):
@@ -149,7 +163,8 @@ class Tampering:
         for layer in sorted({expert.layer for expert in self.forced}):
             of_layer = [expert for expert in self.forced if expert.layer == layer]
             if len(of_layer) > chosen:
-                raise AxionError(f"layer {layer} chooses {chosen} experts for each token; force no more of them")
+                message = f"layer {layer} chooses {chosen} experts for each token; force no more of them"
+                raise TamperingError("many_forced", message, layer=layer, chosen=chosen)
             if len({(expert.number - 1) // (count // groups) for expert in of_layer}) > open_groups:
                 raise AxionError(
                     f"layer {layer} chooses {open_groups} of its {groups} groups; force experts of no more"
@@ -167,7 +182,8 @@ class Tampering:
         else:
             left, needed, where = int(per_group.min()), max(2, -(-chosen // config.topk_group)), " in each group"
         if left < needed:
-            raise AxionError(f"layer {layer} must keep at least {needed} experts{where}; mute fewer of them")
+            message = f"layer {layer} must keep at least {needed} experts{where}; mute fewer of them"
+            raise TamperingError("few_left", message, layer=layer, needed=needed)
 
     # --- What the two backends compute with -------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -15,8 +16,10 @@ from axion.evaluation.choices import spread
 from axion.evaluation.intervals import bootstrap_interval
 from axion.evaluation.subject import NotApplicable, Subject
 from axion.inference.routing import expert_load, routing_rows
+from axion.inference.scoring import score_texts
 from axion.inference.variants import with_tampering
 from axion.kernels.stored import tampering_of
+from axion.model.modeling_axion import AxionForCausalLM
 from axion.tampering import Expert
 from axion.training.validation import DocumentLoss, document_losses, total_loss
 
@@ -55,6 +58,58 @@ def measure_experts(subject: Subject) -> dict:
     }
 
 
+def measure_absences(model: AxionForCausalLM, texts: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """How well the model predicts every token of some texts, and how much worse without each of its experts.
+
+    Unlike `measure_experts` it takes the texts as they are, says how often the likeliest token was right, and gives no
+    intervals.
+
+    Args:
+        texts: token ids; what exceeds the context is left out.
+
+    Returns:
+        "documents", "tokens", "nats_per_token" and "accuracy" of the whole model, and "absences": for each expert of
+        each layer "layer", "expert" (both numbered from 1), "nats_per_token" and "accuracy" without it, as differences
+        to the whole model's. Experts without which too few would be left to choose from are left out.
+
+    Raises:
+        AxionError: the model has no experts, or the texts have no token to predict.
+    """
+    experts, context = _experts_of(model), model.config.max_position_embeddings
+    if not experts:
+        raise AxionError("the model has no experts: every token passes through all of its weights")
+    pieces = [ids[:context] for ids in texts if len(ids) > 1]
+    if not pieces:
+        raise AxionError("the texts have no token to predict")
+    nats, accuracy = _mean_scores(model, pieces)
+    absences = []
+    for expert in experts:
+        try:
+            variant = with_tampering(model, tampering_of(model).without(expert))
+        except AxionError:  # too few would be left
+            continue
+        nats_without, accuracy_without = _mean_scores(variant, pieces)
+        difference = {"nats_per_token": nats_without - nats, "accuracy": accuracy_without - accuracy}
+        absences.append({"layer": expert.layer, "expert": expert.number, **difference})
+    tokens = sum(len(ids) - 1 for ids in pieces)
+    whole = {"documents": len(pieces), "tokens": tokens, "nats_per_token": nats, "accuracy": accuracy}
+    return {**whole, "absences": absences}
+
+
+def _mean_scores(model: AxionForCausalLM, texts: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Nats per predicted token, and the share of tokens that the model would have predicted."""
+    scores = score_texts(model, texts)
+    nats_T = -np.concatenate([each.log_probabilities_T for each in scores])
+    right_T = np.concatenate([each.right_T for each in scores])
+    return float(nats_T.mean(dtype=np.float64)), float(right_T.mean())
+
+
+def _experts_of(model: AxionForCausalLM) -> list[Expert]:
+    """Every routed expert of the model, layer by layer."""
+    numbers = range(1, model.config.n_routed_experts + 1)
+    return [Expert(index + 1, number) for index in model.config.mixture_layers for number in numbers]
+
+
 def _rows(subject: Subject, documents: Sequence[ValidationDocument]) -> list[dict]:
     config = subject.release.config
     counts_LE = expert_load(subject.release.model, [document.ids.tolist() for document in documents])
@@ -84,10 +139,8 @@ def _evenness(shares_E: torch.Tensor) -> float:
 def _worth(
     subject: Subject, documents: Sequence[ValidationDocument], whole: Sequence[DocumentLoss]
 ) -> list[dict[str, Any]]:
-    config, model = subject.release.config, subject.release.model
-    experts = [
-        Expert(layer + 1, number + 1) for layer in config.mixture_layers for number in range(config.n_routed_experts)
-    ]
+    model = subject.release.model
+    experts = _experts_of(model)
     sizes, worth = [loss.tokens for loss in whole], []
     for expert in tqdm(experts, "experts", unit="expert", disable=not subject.progress, leave=False):
         try:

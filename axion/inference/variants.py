@@ -134,4 +134,4 @@ def with_tampering(model: Model, tampering: Tampering) -> Model:
     variant = _share(before)
     tamper(variant, tampering)
     vars(variant).update(_tampering=tampering, _untampered=before)  # not `setattr`, which makes a module a part of it
-    return variant
+    return cast("Model", variant)

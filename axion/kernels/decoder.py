@@ -180,6 +180,11 @@ class NativeDecoder:
         self._score(ids, drawn)
         return _probabilities(drawn)
 
+    def score_and_predict(self, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """As `score`, and the likeliest token [T − 1] at each of these positions."""
+        drawn = np.zeros(max(len(ids) - 1, 0), self._drawn_type)
+        return self._score(ids, drawn), drawn["top_ids"][:, 0]
+
     def _score(self, ids: Sequence[int], drawn: np.ndarray | None = None) -> np.ndarray:
         tokens_T = self._as_array(ids)
         scores = np.empty(len(tokens_T) - 1, np.float32)

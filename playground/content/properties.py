@@ -13,7 +13,7 @@ from playground.locales.terms import term_properties
 View = Literal["trace", "chat", "compare", "experts", "charts"]
 
 PARTS: dict[View, tuple[str, ...]] = {
-    "trace": ("trace",),
+    "trace": ("comparison", "trace", "tampering"),
     "chat": ("trace", "chat"),
     "compare": ("trace", "comparison"),
     "experts": ("experts",),
@@ -22,8 +22,9 @@ PARTS: dict[View, tuple[str, ...]] = {
 EXPLAINING = ("trace", "compare", "experts")
 """The views that explain terms."""
 FIXED: dict[View, dict[str, Any]] = {
-    "trace": {"defaults": asdict(Sampling())},
+    "trace": {"defaults": asdict(Sampling()), "tampered": ""},
     "compare": {"defaults": asdict(Sampling()), "common": SHARED},
+    "experts": {"absences": ""},
     "chat": {"most": MAX_PROMPT_CHARACTERS, "mostMessages": MAX_MESSAGES},
 }
 """The props that never change."""

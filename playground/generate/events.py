@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from axion.inference.routing import routers
 from axion.inference.stream import Step, encode_prompt, end_tokens
 from axion.inference.variants import with_loops, with_tampering
 from axion.model.mixture_axion import AxionRouter
+from axion.model.modeling_axion import AxionForCausalLM
 from axion.tampering import NOTHING, Tampering
 from playground.generate.catalogue import OpenModel
 from playground.generate.refusal import Refusal, tell
@@ -82,6 +84,8 @@ def start_event(
         "first_layer": facts.first_layer if rows else None,
         "rows": [list(row) for row in rows],
         "attention": facts.attention,
+        "all_layers": facts.all_layers,
+        "heads": facts.heads,
         "experts": facts.experts,
         "experts_per_token": tampering.experts_per_token(read.config) if rows else 0,
         "shared_experts": facts.shared_experts,
@@ -98,6 +102,12 @@ def _own_bias(router: AxionRouter) -> np.ndarray:
 
 def _round(numbers: np.ndarray) -> list[float]:
     return [round(number, 4) for number in numbers.tolist()]
+
+
+@lru_cache(maxsize=16)
+def _changed(model: AxionForCausalLM, tampering: Tampering) -> AxionForCausalLM:
+    """`with_tampering`, which copies all modules of a model: once for all texts of a request, and for repeated ones."""
+    return with_tampering(model, tampering)
 
 
 def live_events(
@@ -119,7 +129,7 @@ def live_events(
     try:
         ids, dropped = _fit(model, request) if cut else (_encode(model, request), 0)
         steps = model.stream(
-            with_tampering(model.release.model, request.tampering),
+            _changed(model.release.model, request.tampering) if request.tampering else model.release.model,
             model.release.tokenizer,
             ids,
             request.sampling,

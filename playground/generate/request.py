@@ -13,7 +13,7 @@ from transformers import LogitsProcessor
 from axion.errors import AxionError
 from axion.inference import sampling
 from axion.inference.sampling import LEAST_TEMPERATURE, Sampling
-from axion.tampering import NOTHING, Tampering, read_tampering
+from axion.tampering import NOTHING, Tampering, TamperingError, read_tampering
 from playground.generate.catalogue import Catalogue, OpenModel
 from playground.generate.refusal import Refusal, tell
 from playground.locales import Language
@@ -88,7 +88,10 @@ def read_request(catalogue: Catalogue, asked: object) -> Request:
     prompt, chosen = check_prompt(asked.get("prompt")), check_settings(DEFAULTS | dict(settings))
     forced, tampering = check_forced(asked.get("forced", ())), read_tampering(asked.get("tampering") or {})
     model = catalogue.open(name)
-    tampering.check(model.release.config)
+    try:
+        tampering.check(model.release.config)
+    except TamperingError as error:
+        raise Refusal(error.problem, **error.values) from None
     check_loops(model, chosen)
     vocabulary = model.release.config.vocab_size
     if wrong := [token for token in forced if token >= vocabulary]:

@@ -28,6 +28,8 @@ class Controls:
     """By name, in the order of LIMITS."""
     panels: list[Panel]
     """What follows the model."""
+    tampering: gr.State
+    """What is changed in the model that the first tab shows: texts by name, as in `axion.tampering`."""
 
 
 def build_settings(labels: Labels, start: Mapping[str, object], basic: Sequence[str] = BASIC) -> dict[str, Component]:

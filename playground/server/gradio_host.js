@@ -97,7 +97,8 @@ export function gradioHost(element, props, watch, trigger) {
       if (event === "stop") {
         trigger("stop", data);
         stop();
-      } else if (releasing) delayed = data;
+      } else if (event === "tamper" || event === "measure") trigger(event, data); // they change neither value nor state
+      else if (releasing) delayed = data;
       else trigger(event, data);
     },
     get busy() {

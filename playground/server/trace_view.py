@@ -19,8 +19,9 @@ from playground.views import template
 def build_trace_view(labels: Labels, text: str = "", elem_id: str | None = None) -> gr.HTML:
     """Add a view of the NDJSON `text` to the open page; as an output it takes such text.
 
-    Its event `submit` asks for a generation, with {"model", "prompt", "sampling", "forced"} as data, and its event
-    `stop` for the end of the one that runs.
+    Its event `submit` asks for a generation, with {"model", "prompt", "sampling", "forced"} as data, its event `stop`
+    for the end of the one that runs, and its event `tamper`, with {"tampering"} besides, for that of a changed model,
+    whose events become the prop `tampered`.
     """
 
     properties = partial(view_properties, "trace")

@@ -10,12 +10,14 @@ STYLES = sorted((VIEWS / "css").glob("*.css"))
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "(\.{1,2}/[\w./-]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*? ?|const |class )(\w+))", re.MULTILINE)
 _EXPORTED = re.compile(r"^export \{([^}]*)\};\n", re.MULTILINE)
+_INNER = re.compile(r"<!-- view: ([a-z]+) -->")
 _COMMENT = re.compile(r"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)\n", re.MULTILINE)
 
 
 def template(view: str) -> str:
-    """The HTML of a view."""
-    return (VIEWS / f"{view}.html").read_text(encoding="utf-8")
+    """The HTML of a view, with that of the views inside of it: `<!-- view: NAME -->` stands for one."""
+    text = (VIEWS / f"{view}.html").read_text(encoding="utf-8")
+    return _INNER.sub(lambda found: template(found[1]), text)
 
 
 def bundle(*modules: Path) -> str:

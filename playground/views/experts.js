@@ -1,6 +1,7 @@
 // The view of a model's experts: their load and their favourite tokens. The value is one JSON object (see describe_experts
 // in playground/content/experts.py). Its token texts come from a release and are set as `textContent` only.
 
+import { createAbsences } from "./absences.js";
 import { layerOf, makeExpert, makeExpertHead, paint, PALETTE, spellExpert, spellLayer } from "./routing.js";
 import { createTerms } from "./terms.js";
 import { createToolkit, make, NARROW } from "./toolkit.js";
@@ -11,8 +12,10 @@ const NAMED = 8; // the number of dead experts that are named
 
 export function start(host) {
   const { props, watch } = host;
-  const { part, fill, translate, visible, count, oneDigit, twoDigits, precisePercent, shortPercent, plain } = createToolkit(host);
+  const toolkit = createToolkit(host);
+  const { part, fill, translate, visible, count, oneDigit, twoDigits, precisePercent, shortPercent, plain } = toolkit;
   const terms = createTerms(host);
+  const absences = createAbsences(host, toolkit, terms);
   let data = null;
   let shownSet = "";
   let shownLayer = ALL;
@@ -35,6 +38,7 @@ export function start(host) {
     part("empty").hidden = !dense;
     part("empty").textContent = dense ? fill("no_experts") : "";
     for (const name of ["load", "favourites"]) part(name).hidden = !data.layers;
+    absences.show(data);
     if (!data.layers) return;
     part("view").classList.toggle("ax-many", data.experts > PALETTE);
     drawLoad();

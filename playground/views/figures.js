@@ -5,7 +5,7 @@ import { buildLoadTable, nameExpert, PALETTE, spellExpert, spellLayer, zeroCount
 import { countToken, drawStats, listStats, newTally } from "./stats.js";
 
 const EVEN = 1.25; // loads up to this multiple of the fair share count as even
-const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }; // rows and columns
+export const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }; // rows and columns
 const FEW = 20; // with fewer tokens than this no expert is called unused
 
 export function createFigures(trace) {

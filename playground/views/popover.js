@@ -74,6 +74,7 @@ export function createPopover(trace) {
     box.replaceChildren(head);
     if (!step.prompt && step.alt.length) box.append(make("h3", "", fill(trace.ask ? "alternatives" : "likeliest")), makeAlternatives(step));
     if (step.e.length) box.append(make("h3", "", fill("experts")), makeChoice(step));
+    if (step.e.length && trace.tamper) box.append(trace.tamper.makeActions(step));
     if (run.shared_experts) {
       const key = run.shared_experts === 1 ? "shared_one" : "shared_many";
       box.append(make("p", "av-hint", fill(key, { count: run.shared_experts })));

@@ -8,8 +8,9 @@
  * @property {object} props The current values: `texts`, `language`, `value`, and what else a view documents.
  * @property {(names: string | string[], callback: () => void) => void} watch Calls back after a change of one of these
  *   props, or of "busy".
- * @property {(event: "submit" | "stop", data: object) => void} trigger Asks for a generation, or for the end of the one
- *   that runs. A submit may follow a stop immediately; the host delays it for as long as it has to.
+ * @property {(event: "submit" | "stop" | "tamper" | "measure", data: object) => void} trigger Asks for a generation, or for the end of
+ *   the one that runs. A submit may follow a stop immediately; the host delays it for as long as it has to. "tamper" asks for
+ *   the generation of a changed model, whose events become the prop `tampered`; "measure" for the prop `absences`.
  * @property {"idle" | "waiting" | "running" | "stopped" | "refused"} busy The state of the generation that was asked for
  *   last, by the view or by controls outside of it. "stopped" and "refused" last until the next one.
  */

@@ -1,7 +1,7 @@
 // The view of a trace: its text, the ribbon of layers × tokens, the experts' load, and the figures. The value is NDJSON
 // that only grows (see playground/generate/events.py); what was added is read and drawn in the next animation frame.
-// Besides `texts` and `language` the view reads two props: `defaults`, the sampling settings that a link may leave out, and
-// `model`, the name of the model that is chosen on the page.
+// Besides `texts` and `language` the view reads three props: `defaults`, the sampling settings that a link may leave out,
+// `model`, the name of the model that is chosen on the page, and `tampered`, the events of a changed model (see tamper.js).
 
 import { createBranches } from "./branches.js";
 import { createJoiner } from "./characters.js";
@@ -10,7 +10,8 @@ import { createFigures } from "./figures.js";
 import { createPlayer } from "./player.js";
 import { createPopover } from "./popover.js";
 import { makeColumn, makeToken, PALETTE } from "./routing.js";
-import { createShare, exportTrace, requestToLink, tabulate } from "./share.js";
+import { createShare, exportTrace, requestToLink } from "./share.js";
+import { createTamper } from "./tamper.js";
 import { createTerms } from "./terms.js";
 import { createToolkit, FAR, prefersCalm, readLines } from "./toolkit.js";
 import { createWalk } from "./walk.js";
@@ -47,13 +48,14 @@ export function start(host) {
   const popover = (trace.popover = createPopover(trace));
   const walk = (trace.walk = createWalk(trace));
   const branches = (trace.branches = createBranches(trace));
+  const tamper = (trace.tamper = createTamper(trace));
   const share = createShare({
     name: "axion-trace",
     toolkit,
     announce,
-    query: () => requestToLink(trace.run, props.defaults, props.language),
-    data: () => exportTrace(trace.run, trace.tokens, trace.outcome),
-    table: () => tabulate(trace.run, trace.tokens),
+    query: () => ({ ...requestToLink(trace.run, props.defaults, props.language), ...tamper.toTexts() }),
+    data: () => ({ ...exportTrace(trace.run, trace.tokens, trace.outcome), ...tamper.exportResult() }),
+    table: () => tamper.tabulate(trace.run, trace.tokens),
   });
   const player = createPlayer(trace);
 
@@ -82,6 +84,7 @@ export function start(host) {
     if (!events.length) return;
     if (player.isReplaying()) player.skip();
     seen = text.slice(0, end);
+    tamper.receive(events);
     player.add(events);
   }
 
@@ -101,7 +104,7 @@ export function start(host) {
 
   function take(event, batch) {
     if (event.kind === "start") begin(event);
-    else if (event.kind === "open") ask(event, {});
+    else if (event.kind === "open") open(event);
     else if (event.kind === "error") fail(event);
     else if (trace.ended) return; // late data of a generation that was stopped
     else if (event.kind === "step") addToken(event, batch);
@@ -115,6 +118,7 @@ export function start(host) {
     branches.keep();
     seen = "";
     player.clear();
+    tamper.clear();
     clear();
     setState("empty");
   }
@@ -216,6 +220,11 @@ export function start(host) {
 
   // -------------------------------------------------------------------------------------------------- asking and waiting
 
+  function open(link) {
+    tamper.set(link.tampering ?? {}, link.model);
+    ask(link, {});
+  }
+
   // Only one generation runs at a time.
   function ask({ model, prompt, sampling, forced, release: linked }, branch) {
     if (host.busy === "waiting" || host.busy === "running") host.trigger("stop", {});
@@ -232,7 +241,9 @@ export function start(host) {
   // Shows a generation that was kept.
   function recall(events) {
     player.clear();
+    tamper.clear();
     clear();
+    tamper.receive(events);
     recalling = true;
     takeAll(events);
     recalling = false;
@@ -269,6 +280,7 @@ export function start(host) {
   function stop() {
     if (player.isReplaying()) player.skip();
     else player.clear();
+    tamper.receive([{ kind: "end", reason: "stopped" }]);
     if (trace.run && !trace.ended) finish({ reason: "stopped" });
     else if (state() === "waiting") endWait();
   }
@@ -280,6 +292,7 @@ export function start(host) {
     terms.markAll();
     player.drawTexts();
     branches.draw();
+    tamper.drawTexts();
     setState(state());
     drawMessages();
     if (!trace.run) return;

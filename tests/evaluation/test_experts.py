@@ -127,3 +127,24 @@ def test_no_worth_is_given_where_too_few_experts_would_be_left(tiny_release, doc
     # those that are muted already are worth nothing
     assert [each["expert"] for each in worth if each["layer"] == 1 and each["nats_per_token"] == 0] == [1, 2]
     assert [each["expert"] for each in worth] == [1, 2, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_absences_are_differences_to_the_whole_model(tiny_release, documents, backend, monkeypatch):
+    monkeypatch.setenv("AXION_BACKEND", backend)
+    model, texts = open_release(tiny_release).model, [each.ids.tolist() for each in documents]
+    try:
+        pick_backend(model)
+    except AxionError as reason:
+        pytest.skip(str(reason))
+    result = experts.measure_absences(model, [*texts, [11]])
+    assert (result["documents"], result["tokens"]) == (12, sum(len(ids) - 1 for ids in texts))
+    with torch.no_grad():
+        logits = [with_muted(model, "L2.E3")(torch.tensor([ids])).logits[0, :-1] for ids in texts]
+    targets = [torch.tensor(ids[1:]) for ids in texts]
+    nats = torch.nn.functional.cross_entropy(torch.cat(logits), torch.cat(targets)).item()
+    right = (torch.cat(logits).argmax(-1) == torch.cat(targets)).float().mean().item()
+    [found] = [each for each in result["absences"] if (each["layer"], each["expert"]) == (2, 3)]
+    assert len(result["absences"]) == 8
+    assert found["nats_per_token"] + result["nats_per_token"] == pytest.approx(nats, abs=1e-5)
+    assert found["accuracy"] + result["accuracy"] == pytest.approx(right, abs=1e-6)

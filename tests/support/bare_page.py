@@ -11,6 +11,7 @@ from playground.content.properties import view_properties
 from playground.generate.events import to_line
 from playground.locales import Language
 from playground.views import STYLES, VIEWS, bundle
+from playground.views import template as view_template
 from tests.support.browsers import set_pace
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def write_page(
         scheme=scheme,
         css="\n".join(path.read_text(encoding="utf-8") for path in STYLES),
         root=IDS.get(view, view),
-        template=file.read_text(encoding="utf-8") if file.exists() else template,
+        template=view_template(view) if file.exists() else template,
         script=bundle(HOST, VIEWS / f"{view}.js"),
         props=json.dumps(values).replace("<", "\\u003c"),
     )

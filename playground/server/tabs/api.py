@@ -8,6 +8,7 @@ from gradio.components import Component
 from gradio.route_utils import get_root_url
 
 from axion.errors import AxionError
+from axion.tampering import NOTHING, Tampering, read_tampering
 from playground.api import snippets
 from playground.api.mcp import has_mcp
 from playground.content.markup import render
@@ -41,17 +42,20 @@ def build(context: PageContext, tab: gr.Tab, controls: Controls) -> list[Panel]:
     codes = build_snippets(context)
     names = tuple(controls.settings)
 
-    def write(visitor: gr.Request, name: object, language: object, prompt: object, *values: object) -> list[str]:
+    def write(
+        visitor: gr.Request, name: object, language: object, prompt: object, tampering: object, *values: object
+    ) -> list[str]:
         chosen = known_language(language)
         try:
             model = context.catalogue.open(name)
-            request = read_controls(model, prompt, dict(zip(names, values, strict=True)))
+            request = read_controls(model, prompt, dict(zip(names, values, strict=True)), tampering)
             written = write_snippets(address_of_page(visitor), model, request, chosen)
         except AxionError:
             written = dict.fromkeys(codes, f"# {texts('page', chosen)['unavailable']}")
         return [written[kind] for kind in codes]
 
-    inputs: list[Component] = [context.model, context.language, controls.prompt, *controls.settings.values()]
+    inputs: list[Component] = [context.model, context.language, controls.prompt, controls.tampering]
+    inputs += controls.settings.values()
     gr.on([tab.select, context.model.change, context.language.change], write, inputs, list(codes.values()), **QUIET)
     return build_documentation(context)
 
@@ -108,7 +112,9 @@ def write_snippets(address: str, model: OpenModel, request: Request, language: L
     }
 
 
-def read_controls(model: OpenModel, prompt: object, settings: Mapping[str, object]) -> Request:
+def read_controls(
+    model: OpenModel, prompt: object, settings: Mapping[str, object], tampering: object = None
+) -> Request:
     """The request that the controls describe, with defaults in place of invalid values, so that every snippet runs."""
     wrong = settings_problems(settings, DEFAULT)
     settings = {**settings, **{name: DEFAULTS[name] for name in wrong}}
@@ -118,7 +124,17 @@ def read_controls(model: OpenModel, prompt: object, settings: Mapping[str, objec
         text = check_prompt(prompt)
     except Refusal:
         text = check_prompt(first_prompt(model.release))
-    return Request(model.name, text, check_settings(settings))
+    return Request(model.name, text, check_settings(settings), tampering=_fitting(model, tampering))
+
+
+def _fitting(model: OpenModel, tampering: Any) -> Tampering:
+    """What is changed in the shown model; nothing where another one was chosen since, which it does not fit."""
+    try:
+        changes = read_tampering(tampering or {})
+        changes.check(model.release.config)
+    except AxionError:
+        return NOTHING
+    return changes
 
 
 def address_of_page(visitor: gr.Request) -> str:

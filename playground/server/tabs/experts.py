@@ -4,10 +4,13 @@ from functools import partial
 
 import gradio as gr
 
+from axion.errors import AxionError
+from playground.content.absences import absences_error, absences_json
 from playground.content.experts import error_json, experts_json
 from playground.content.properties import view_properties
-from playground.locales import DEFAULT
-from playground.server.context import PageContext, Panel
+from playground.generate.refusal import tell
+from playground.locales import DEFAULT, known_language
+from playground.server.context import QUEUE, PageContext, Panel
 from playground.server.markup import script
 from playground.views import template
 
@@ -23,4 +26,15 @@ def build(context: PageContext) -> list[Panel]:
         **properties(DEFAULT),
     )
     context.labels.add(view, properties)
+
+    def measure(event: gr.EventData, language: str) -> object:
+        chosen = known_language(language)
+        try:
+            return gr.update(absences=absences_json(context.catalogue.open((event._data or {}).get("model"))))
+        except AxionError as error:
+            return gr.update(absences=absences_error(tell(error, chosen)))
+
+    view.measure(
+        measure, context.language, view, show_progress="hidden", api_visibility="private", **QUEUE
+    )  # its name stands in quotes in views/absences.js
     return [Panel(view, lambda model, _: experts_json(model), lambda text, _: error_json(text), follows_language=False)]

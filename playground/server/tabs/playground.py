@@ -1,6 +1,7 @@
 """The first tab: a prompt, its sampling settings, and the trace of the generation."""
 
 from collections.abc import Iterator
+from threading import BoundedSemaphore
 from typing import Any
 
 import gradio as gr
@@ -10,6 +11,7 @@ from axion.errors import AxionError
 from playground.generate.events import error_text, growing_text, live_events, recorded_text, to_line
 from playground.generate.links import is_link, linked_release, read_link
 from playground.generate.presets import first_request
+from playground.generate.rate_limits import GENERATIONS_AT_ONCE, page_visitor
 from playground.generate.refusal import tell
 from playground.generate.request import (
     DEFAULTS,
@@ -56,7 +58,7 @@ def build(context: PageContext) -> Controls:
                 stop = labels.make(gr.Button, "controls", {"value": "stop"}, elem_id="stop", min_width=80, scale=1)
             panels = build_presets(context, prompt)
             settings = build_settings(labels, start_settings)
-            controls = Controls(prompt, settings, [*panels, loops_panel(settings["num_loops"])])
+            controls = Controls(prompt, settings, [*panels, loops_panel(settings["num_loops"])], gr.State({}))
         with gr.Column(scale=1, min_width=320, elem_classes="ax-output"):
             view = build_trace_view(labels, _recorded(context, context.model.value, DEFAULT), elem_id="trace")
 
@@ -131,11 +133,35 @@ def _connect(context: PageContext, controls: Controls, generate: gr.Button, stop
         **QUEUE,
     )
     generation.then(None, js=tell_host("trace", "end"), api_visibility="private")
+    _connect_tampering(context, controls, view)
     stop.click(None, js=tell_host("trace", "stop"), cancels=generation, api_visibility="private")
     view.stop(None, cancels=generation, api_visibility="private")
     context.model.input(
         None, context.model, js=tell_host("trace", "model"), cancels=generation, api_visibility="private"
     )
+
+
+def _connect_tampering(context: PageContext, controls: Controls, view: Any) -> None:
+    """The view asks for the same generation with a changed model, whose events become its prop `tampered`."""
+
+    places = BoundedSemaphore(GENERATIONS_AT_ONCE)
+
+    def run(event: gr.EventData, visitor: gr.Request, language: str) -> tuple[object, dict]:
+        chosen = known_language(language)
+        try:
+            request = read_request(context.catalogue, event._data)
+            if not request.tampering:
+                return gr.update(tampered=""), {}
+            context.limiter.admit(page_visitor(visitor))
+            model = context.catalogue.open(request.model)
+        except AxionError as error:
+            return gr.update(tampered=error_text(tell(error, chosen))), {}
+        with places:
+            text = "".join(map(to_line, live_events(model, request, language=chosen)))
+        return gr.update(tampered=text), request.tampering.to_texts()
+
+    # Not through Gradio's queue, which takes longer than the answer of a small model; so this has places of its own.
+    view.tamper(run, context.language, [view, controls.tampering], trigger_mode="always_last", **QUIET)
 
 
 def _open_links(context: PageContext, controls: Controls, view: gr.HTML) -> None:
@@ -158,7 +184,12 @@ def _open_links(context: PageContext, controls: Controls, view: gr.HTML) -> None
 
 
 def _open_text(asked: Request, release: str) -> str:
-    described = {"prompt": asked.prompt, "sampling": settings_of(asked.sampling), "forced": asked.forced}
+    described = {
+        "prompt": asked.prompt,
+        "sampling": settings_of(asked.sampling),
+        "forced": asked.forced,
+        "tampering": asked.tampering.to_texts(),
+    }
     return to_line({"kind": "open", "model": asked.model, **described, "release": release})
 
 

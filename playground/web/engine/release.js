@@ -232,6 +232,8 @@ export class Release {
       first_layer: hasExperts ? shape.first_k_dense_replace + 1 : null,
       rows,
       attention: shape.attention,
+      all_layers: shape.num_hidden_layers,
+      heads: shape.num_attention_heads,
       experts: hasExperts ? shape.n_routed_experts : 0,
       experts_per_token: hasExperts ? expertsPerToken(tampering, shape) : 0,
       shared_experts: hasExperts ? shape.n_shared_experts : 0,

@@ -12,6 +12,7 @@ from playground.api.snippets import Place
 from playground.generate.catalogue import Catalogue
 from playground.generate.events import live_events
 from playground.generate.links import read_link
+from playground.generate.refusal import tell
 from playground.generate.request import read_request
 
 CHANGES = {"mute": "L2.E4", "force": "L1.E2", "bias": "off,L2.E1=0.25", "scale": "L1.E2=0.5", "mute_head": "L1.H1"}
@@ -84,3 +85,13 @@ def test_snippets_state_the_changes(catalogue):
         text = snippet("http://localhost", request)
         assert all(name in text for name in NAMES) and "L1.E2=0.5" in text
     assert "# reads the model as it is, without --mute L2.E4" in snippets.transformers(Place("x"), request)
+
+
+def test_what_a_click_may_run_into_is_said_in_the_visitors_language(catalogue):
+    for changes, english, portuguese in (
+        ({"mute": "L1.E1,L1.E2,L1.E3"}, "layer 1 must keep at least 2", "a camada 1 tem de manter ao menos 2"),
+        ({"force": "L2.E1,L2.E2,L2.E3"}, "layer 2 chooses 2 experts", "a camada 2 escolhe 2 especialistas"),
+    ):
+        with pytest.raises(AxionError, match=english) as error:
+            read_request(catalogue, {"model": "plain", "prompt": PROMPT, "tampering": changes})
+        assert tell(error.value, "pt").startswith(portuguese)

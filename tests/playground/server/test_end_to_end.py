@@ -284,6 +284,19 @@ def test_a_bad_link_shows_the_reason_and_starts_nothing(page, server):
     wait_until(page, "recorded")
 
 
+def test_a_link_tampers_with_the_model_and_the_snippets_repeat_it(page, server):
+    query = "model=endless&prompt=%23+Pergunta%3A&max_new_tokens=4&mute=L2.E4&force=L1.E2&seed=1"
+    visit(page, f"{server.address}/?{query}")
+    part(page, "tampered").wait_for()
+    trace = read_trace(page)
+    assert trace["tampered"]["start"]["tampering"] == {"mute": "L2.E4", "force": "L1.E2"}
+    assert all(1 in step["e"][0] and 3 not in step["e"][1] for step in trace["tampered"]["steps"])
+    page.locator("#trace .at-cell[data-name='L2.E1']").click()
+    part(page, "tamper-waiting").wait_for(state="hidden")
+    open_tab(page, PAGE["en"]["tab_api"])
+    page.locator("#snippet-curl", has_text="L2.E1,L2.E4").wait_for()
+
+
 # ----------------------------------------------------------------------------------------------------------- other tabs
 
 

@@ -13,6 +13,7 @@ from tests.playground.conftest import HOSTILE
 from tests.support.measured import expert_load, favourites, make_release, write_info, write_trace
 
 pytestmark = pytest.mark.browser
+EN = by_language("experts")["en"]
 MANY = 16
 WHITE = {" ": "␣", "\n": "↵", " a": "␣a", ":\n": ":↵"}
 
@@ -149,3 +150,27 @@ def test_a_phone_shows_one_layer_without_horizontal_scrolling(view, value):
     page = view("experts", value=value, context={"viewport": {"width": 390, "height": 800}}).page
     assert read(page, ".ax-experts h3") == ["Layer 1"]
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_what_is_lost_without_each_expert_is_measured_on_request(view, value):
+    shown = view("experts", value=value)
+    page = shown.page
+    page.get_by_role("button", name=EN["measure"]).click()
+    assert page.locator("[data-part=measure]").text_content() == EN["measuring"]
+    assert shown.asked("measure") == [{"model": "measured"}]
+    cells = [
+        {"layer": layer, "expert": expert, "nats_per_token": 0.1 * expert - 0.15 * layer, "accuracy": -0.01 * expert}
+        for layer in (1, 2)
+        for expert in (1, 2, 3, 4)
+    ]
+    whole = {"documents": 200, "tokens": 12345, "nats_per_token": 1.25, "accuracy": 0.5}
+    found = {"model": "measured", "experts": 4, "layers": [1, 2], **whole, "absences": cells[:-1]}
+    shown.change(absences=json.dumps(found))
+    heat = "[data-part=absence-heat] i"
+    assert read(page, heat) == ["−0.050", "+0.050", "+0.150", "+0.250", "−0.200", "−0.100", "+0.000", "–"]
+    assert "12,345 tokens" in page.locator("[data-part=absences-whole]").text_content()
+    switch(page, "absence-kinds", EN["absence_accuracy"])
+    assert read(page, heat)[:4] == ["−1.0%", "−2.0%", "−3.0%", "−4.0%"]
+    assert page.locator("[data-part=measure]").is_hidden()
+    shown.change(absences=json.dumps({"error": "no documents"}))
+    assert page.locator("[data-part=absences-error]").text_content() == "no documents"
