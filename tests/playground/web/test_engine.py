@@ -117,17 +117,18 @@ def randomised(release: Path) -> Path:
     """The release with weights whose likeliest tokens are not almost tied, and biases that displace experts."""
     from safetensors.torch import load_file, save_file
 
-    generator = torch.Generator().manual_seed(3)
+    config = json.loads((release / "config.json").read_text(encoding="utf-8"))
+    generator, wider = torch.Generator().manual_seed(3), 0.08 / config["initializer_range"]
     weights = load_file(release / "model.safetensors")
     for name, weight in weights.items():
         if name.endswith("e_score_correction_bias"):
             weight.uniform_(-0.1, 0.1, generator=generator)
         elif "norm" in name:
             weight.uniform_(0.5, 1.5, generator=generator)
-        elif "experts" in name or "proj" in name:
-            weight.mul_(4)
-        elif "embed_tokens" in name or "lm_head" in name:
-            weight.mul_(3)
+        elif name.endswith((".a.weight", ".b.weight")):
+            weight.mul_(wider**0.5)  # of each of two factors
+        elif "experts" in name or "proj" in name or "embed_tokens" in name or "lm_head" in name:
+            weight.mul_(wider)
     save_file(weights, release / "model.safetensors", {"format": "pt"})
     return release
 
