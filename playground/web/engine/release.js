@@ -26,9 +26,11 @@ const MOST_SECONDS = 60; // of one generation
  * @param {boolean} [options.mtp] Read the layer of multi-token prediction too, which drafts.
  * @param {(share: number) => void} [options.onProgress] Told how much is done, from 0 to 1.
  * @param {string} [options.name] The name of the model in events and messages.
+ * @param {string} [options.fingerprint] What tells this release from others of its name, as `OpenModel.fingerprint` of
+ *   playground/generate/catalogue.py; events have it as "release".
  * @returns {Promise<Release>} Throws ReleaseError, with one readable line, for a release that is broken.
  */
-export async function loadRelease(readFile, { wasm, mtp = false, onProgress = () => {}, name = "model" }) {
+export async function loadRelease(readFile, { wasm, mtp = false, onProgress = () => {}, name = "model", fingerprint }) {
   const json = async (file) => {
     const text = new TextDecoder().decode(await content(readFile, file));
     try {
@@ -47,7 +49,7 @@ export async function loadRelease(readFile, { wasm, mtp = false, onProgress = ()
   }
   const tensor = readWeights(weights, weightShapes(shape, mtp), `model.layers.${shape.num_hidden_layers}.`);
   const model = await openModel(wasm, shape, tensor, mtp, (share) => onProgress(0.8 + 0.2 * share));
-  return new Release(name, shape, tokenizer, ends, model, readBias(shape, tensor));
+  return new Release(name, fingerprint, shape, tokenizer, ends, model, readBias(shape, tensor));
 }
 
 // The whole of a file, whichever form `readFile` gives it.
@@ -103,8 +105,8 @@ function readBias(shape, tensor) {
 
 /** An opened release. Generations share its model, and each has a text of its own, so that several may run in turns. */
 export class Release {
-  constructor(name, shape, tokenizer, ends, model, bias) {
-    Object.assign(this, { name, shape, tokenizer, ends, model, bias });
+  constructor(name, fingerprint, shape, tokenizer, ends, model, bias) {
+    Object.assign(this, { name, fingerprint, shape, tokenizer, ends, model, bias });
   }
 
   encode(text) {
@@ -228,6 +230,8 @@ export class Release {
       dropped,
       context: shape.max_position_embeddings,
       ends: this.ends,
+      special: [...this.tokenizer.special].sort((a, b) => a - b),
+      release: this.fingerprint,
       layers: rows.length,
       first_layer: hasExperts ? shape.first_k_dense_replace + 1 : null,
       rows,

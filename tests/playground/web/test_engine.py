@@ -213,7 +213,8 @@ def test_the_events_are_those_of_the_page():
     [events] = run_engine("events", folder=BUNDLED, requests=[request])
     sampling = read_request(Catalogue([str(BUNDLED)]), {"model": release.name, **request}).sampling
     wanted = start_event(model, PROMPT, vars(sampling), tampering=read_tampering(request["tampering"]))
-    assert events[0] | {"run": None} == wanted | {"run": None}
+    unknown = {"run": None, "release": None}  # a host may give the latter
+    assert events[0] | unknown == wanted | unknown
     assert_same_steps([{**step, "kind": "step"} for step in steps_of(events)], expected_steps(release, request))
     assert events[-1] == {"kind": "end", "reason": "length"} or events[-1] == {"kind": "end", "reason": "eos"}
 
@@ -235,11 +236,11 @@ def test_an_inspected_token_is_pytorchs(shape, tiny_release, tmp_path):
 
 @pytest.mark.parametrize("weights", ["bf16", "int8"])
 def test_smaller_weights_write_nearly_the_same(weights):
-    request = {"prompt": PROMPT, "sampling": {"max_new_tokens": 3}}
+    request = {"prompt": PROMPT, "sampling": {"max_new_tokens": 3}, "forced": [300, 301, 302]}  # unlikely ones
     [exact] = run_engine("events", folder=BUNDLED, requests=[request])
     [rounded] = run_engine("events", folder=BUNDLED, weights=weights, requests=[request])
-    first, second = (next(event for event in events if not event.get("prompt", True)) for events in (exact, rounded))
-    assert second["p"] == pytest.approx(first["p"], abs=0.05) and second["p"] != first["p"]
+    first, second = ([step["p"] for step in steps_of(events) if not step["prompt"]] for events in (exact, rounded))
+    assert second == pytest.approx(first, abs=0.05) and second != first
 
 
 def test_the_layer_of_multi_token_prediction_drafts_the_same_text(tiny_release, tmp_path):
@@ -310,7 +311,7 @@ def test_wrong_requests_are_refused_in_the_pages_words(tiny_release):
     expected = []
     for request in WRONG:
         with pytest.raises(AxionError) as refusal:
-            read_request(catalogue, request and {"model": catalogue.names[0], **request})
+            read_request(catalogue, None if request is None else {"model": catalogue.names[0], **request})
         expected.append(str(refusal.value).replace(catalogue.names[0], "tiny").replace("True", "true"))
     config = json.loads((tiny_release / "config.json").read_text(encoding="utf-8"))
     assert run_engine("refusals", config=config, requests=WRONG, texts=texts("errors", "en")) == expected
