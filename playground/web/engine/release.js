@@ -231,7 +231,7 @@ export class Release {
       context: shape.max_position_embeddings,
       ends: this.ends,
       special: [...this.tokenizer.special].sort((a, b) => a - b),
-      release: this.fingerprint,
+      ...(this.fingerprint ? { release: this.fingerprint } : {}),
       layers: rows.length,
       first_layer: hasExperts ? shape.first_k_dense_replace + 1 : null,
       rows,
