@@ -13,7 +13,7 @@ from playground.locales.terms import term_properties
 View = Literal["trace", "chat", "compare", "experts", "charts"]
 
 PARTS: dict[View, tuple[str, ...]] = {
-    "trace": ("comparison", "trace", "tampering"),
+    "trace": ("comparison", "trace", "tampering", "closeup", "tour"),
     "chat": ("trace", "chat"),
     "compare": ("trace", "comparison"),
     "experts": ("experts",),

@@ -24,6 +24,7 @@ import numpy as np
 from axion.errors import AxionError
 from axion.inference.readers import SharedDraws
 from axion.inference.routing import routers
+from axion.inference.rows import layer_passes
 from axion.inference.stream import Step, encode_prompt, end_tokens
 from axion.inference.variants import with_loops, with_tampering
 from axion.model.mixture_axion import AxionRouter
@@ -59,10 +60,11 @@ def start_event(
 
     Returns:
         Besides the arguments: "run", an id that differs when the same request is made again; the model's shape, context
-        in tokens and cache bytes per token; "rows", the layer and the loop of each row of routing; "ends", the ids of
-        the tokens that end a text; "special", those of the tokens that never have a text; "release", a hash of the
-        files that decide it (see `OpenModel.fingerprint`); "tampering", what was changed in the model, as texts by
-        name; and "bias" [L][E], which load balancing adds to each expert's affinity when experts are chosen.
+        in tokens and cache bytes per token; "rows", the layer and the loop of each row of routing; "passes", the same
+        of all layers; "groups", how many groups of experts there are and how many of them a token may choose from;
+        "ends", the ids of the tokens that end a text; "special", those of the tokens that never have a text; "release",
+        a hash of the files that decide it (see `OpenModel.fingerprint`); "tampering", what was changed in the model, as
+        texts by name; and "bias" [L][E], which load balancing adds to each expert's affinity when experts are chosen.
     """
     facts, release = model.facts, model.release
     read = with_loops(release.model, sampling.get("num_loops", 0))
@@ -83,9 +85,12 @@ def start_event(
         "layers": len(rows),
         "first_layer": facts.first_layer if rows else None,
         "rows": [list(row) for row in rows],
+        "passes": [list(row) for row in layer_passes(read.config)],
         "attention": facts.attention,
         "all_layers": facts.all_layers,
         "heads": facts.heads,
+        "vocabulary": read.config.vocab_size,
+        "groups": [read.config.n_group, read.config.topk_group],
         "experts": facts.experts,
         "experts_per_token": tampering.experts_per_token(read.config) if rows else 0,
         "shared_experts": facts.shared_experts,

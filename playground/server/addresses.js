@@ -1,11 +1,12 @@
-// Tabs and chapters of the documentation have addresses, #chat and #doc-experts; Back and Forward walk through them. Ctrl
-// and Enter in the prompt generate. The page's first link skips its head.
+// Tabs and chapters of the documentation have addresses, #chat and #doc-experts, and #tour-3 is in the first tab. Back and
+// Forward walk through them. Ctrl and Enter in the prompt generate. The page's first link skips its head.
 
 export function start(names) {
   const TAB = ".ax-tabs > .tab-wrapper :is([role=tab], .overflow-dropdown button)"; // a narrow page moves tabs into a menu
   const nameOf = (button) => Object.keys(names).find((name) => names[name].includes(button.textContent.trim()));
   const isChapter = (hash) => hash.startsWith("#doc-");
-  const nameAt = (hash) => (isChapter(hash) ? "api" : hash.slice(1) || Object.keys(names)[0]);
+  const isTour = (hash) => hash.startsWith("#tour-"); // a step of the first tab's tour
+  const nameAt = (hash) => (isChapter(hash) ? "api" : (!isTour(hash) && hash.slice(1)) || Object.keys(names)[0]);
 
   function follow() {
     const { hash } = location;

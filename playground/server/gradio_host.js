@@ -5,10 +5,10 @@
 const FIRST_DATA_MS = 700; // the first data of a request may come so long after Gradio has stopped calling it pending
 const RELEASE_MS = 2000; // Gradio drops requests while it cancels one, which takes at most this long
 
-export function gradioHost(element, props, watch, trigger) {
+export function gradioHost(element, props, watch, trigger, server) {
   const container = element.closest(".html-container");
-  const watchers = { busy: [], model: [] };
-  const own = { model: null }; // the name of the model that was chosen last
+  const watchers = { busy: [], model: [], settings: [] };
+  const own = { model: null, settings: null }; // the model that was chosen last; the sampling settings of the controls
   let busy = "idle";
   let pending = false; // whether Gradio calls the component pending
   let requests = 0; // how many there were so far
@@ -77,6 +77,10 @@ export function gradioHost(element, props, watch, trigger) {
       own.model = model;
       notify("model");
     },
+    settings: ({ settings }) => {
+      own.settings = settings;
+      notify("settings");
+    },
   };
   container.addEventListener("axion-host", ({ detail }) => signals[detail.signal](detail));
   new MutationObserver(followPending).observe(container, { attributeFilter: ["class"] });
@@ -101,6 +105,7 @@ export function gradioHost(element, props, watch, trigger) {
       else if (releasing) delayed = data;
       else trigger(event, data);
     },
+    inspect: server?.inspect && (async (asked) => server.inspect(asked)),
     get busy() {
       return busy;
     },

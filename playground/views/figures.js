@@ -117,5 +117,7 @@ export function createFigures(trace) {
     return sentences.join(" ");
   }
 
-  return { clear, begin, add, draw, fresh: () => tally.fresh };
+  const cellOf = (row, expert) => cells[row][expert].root;
+
+  return { clear, begin, add, draw, cellOf, fresh: () => tally.fresh };
 }

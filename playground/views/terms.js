@@ -68,7 +68,7 @@ export function createTerms(host) {
 
   addEventListener("scroll", () => note.matches(":popover-open") && note.hidePopover(), { passive: true });
 
-  return { mark, markAll };
+  return { mark, markAll, isOpen: () => note.matches(":popover-open") };
 }
 
 // The texts below a node that are not part of a button already.

@@ -11,6 +11,8 @@
  * @property {(event: "submit" | "stop" | "tamper" | "measure", data: object) => void} trigger Asks for a generation, or for the end of
  *   the one that runs. A submit may follow a stop immediately; the host delays it for as long as it has to. "tamper" asks for
  *   the generation of a changed model, whose events become the prop `tampered`; "measure" for the prop `absences`.
+ * @property {(asked: object) => Promise<object>} [inspect] What the model computes when it reads one token of a text; see
+ *   playground/generate/inspection.py for both objects. It rejects where nothing can be found out.
  * @property {"idle" | "waiting" | "running" | "stopped" | "refused"} busy The state of the generation that was asked for
  *   last, by the view or by controls outside of it. "stopped" and "refused" last until the next one.
  */

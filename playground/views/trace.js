@@ -1,19 +1,25 @@
 // The view of a trace: its text, the ribbon of layers × tokens, the experts' load, and the figures. The value is NDJSON
 // that only grows (see playground/generate/events.py); what was added is read and drawn in the next animation frame.
-// Besides `texts` and `language` the view reads three props: `defaults`, the sampling settings that a link may leave out,
-// `model`, the name of the model that is chosen on the page, and `tampered`, the events of a changed model (see tamper.js).
+// Besides `texts` and `language` the view reads four props: `defaults`, the sampling settings that a link may leave out,
+// `model`, the name of the model that is chosen on the page, `settings`, the sampling settings of its controls, if any, and
+// `tampered`, the events of a changed model (see tamper.js).
 
+import { createAttention } from "./attention.js";
 import { createBranches } from "./branches.js";
 import { createJoiner } from "./characters.js";
+import { createCloseup } from "./closeup.js";
 import { markEnds } from "./ends.js";
 import { createFigures } from "./figures.js";
+import { createOverview } from "./overview.js";
 import { createPlayer } from "./player.js";
 import { createPopover } from "./popover.js";
 import { makeColumn, makeToken, PALETTE } from "./routing.js";
+import { createSampling } from "./sampling.js";
 import { createShare, exportTrace, requestToLink } from "./share.js";
 import { createTamper } from "./tamper.js";
 import { createTerms } from "./terms.js";
 import { createToolkit, FAR, prefersCalm, readLines } from "./toolkit.js";
+import { createTour } from "./tour.js";
 import { createWalk } from "./walk.js";
 
 export function start(host) {
@@ -43,12 +49,20 @@ export function start(host) {
     clear,
     takeAll,
     drawTexts,
+    drawChosen,
+    chosen: () => trace.walk.chosen(),
+    subject,
   };
   const figures = (trace.figures = createFigures(trace));
   const popover = (trace.popover = createPopover(trace));
   const walk = (trace.walk = createWalk(trace));
   const branches = (trace.branches = createBranches(trace));
   const tamper = (trace.tamper = createTamper(trace));
+  const closeup = (trace.closeup = createCloseup(trace));
+  const attention = (trace.attention = createAttention(trace));
+  trace.sampling = createSampling(trace);
+  const tour = (trace.tour = createTour(trace));
+  const overview = createOverview(trace);
   const share = createShare({
     name: "axion-trace",
     toolkit,
@@ -68,6 +82,7 @@ export function start(host) {
   let refused = false; // whether the last request came back without an answer
   let before = null; // the state to return to when a request is stopped or refused
   let exampleDue = true; // no generation was requested since the model was chosen
+  let drawn = -1; // the token that was shown in full last
 
   const state = () => view.dataset.state;
 
@@ -99,6 +114,8 @@ export function start(host) {
     for (const event of events) take(event, batch);
     append(batch);
     figures.draw();
+    if (subject() !== drawn) drawChosen();
+    overview.draw();
     followEnd(); // last, so that the browser lays the page out once
   }
 
@@ -131,6 +148,10 @@ export function start(host) {
     trace.ended = true;
     refused = false;
     walk.clear();
+    closeup.clear();
+    attention.clear();
+    drawn = -1;
+    overview.draw();
     figures.clear();
     share.hideLink();
     for (const name of ["text", "columns", "rows", "layers", "token"]) part(name).replaceChildren();
@@ -154,6 +175,8 @@ export function start(host) {
     view.classList.toggle("av-many", run.experts > PALETTE);
     view.classList.toggle("av-dense", run.layers === 0);
     walk.buildLayers();
+    attention.begin();
+    attention.showRow(trace.layer);
     figures.begin();
     walk.show(-1);
     setState(player.isReplaying() ? "replaying" : run.recorded ? "recorded" : "running");
@@ -206,6 +229,7 @@ export function start(host) {
     if (end.reason === "eos" && run.forced.length > figures.fresh()) part("text").classList.add("av-branch");
     figures.draw();
     setState(run.recorded ? "recorded" : "done");
+    drawChosen();
     if (run.recorded || player.isReplaying() || recalling) return;
     const verdict = part("verdict").textContent;
     announce(fill("announce_end", { tokens: toolkit.count(tokens.length), verdict }));
@@ -285,6 +309,22 @@ export function start(host) {
     else if (state() === "waiting") endWait();
   }
 
+  // ----------------------------------------------------------------------------------------------------- the chosen token
+
+  /** The token that is shown in full: the chosen one, or the first new one, or the last of the prompt. */
+  function subject() {
+    if (walk.chosen() >= 0) return walk.chosen();
+    const fresh = trace.tokens.findIndex(({ step }) => !step.prompt);
+    return fresh >= 0 ? fresh : trace.tokens.length - 1;
+  }
+
+  function drawChosen() {
+    drawn = subject();
+    attention.draw();
+    trace.sampling.draw();
+    tour.follow();
+  }
+
   // ---------------------------------------------------------------------------------------------------------------- texts
 
   function drawTexts() {
@@ -297,9 +337,11 @@ export function start(host) {
     drawMessages();
     if (!trace.run) return;
     walk.buildLayers();
+    attention.begin();
     figures.draw();
     popover.redraw();
     walk.showAgain();
+    drawChosen();
   }
 
   function setState(name) {

@@ -35,6 +35,8 @@ export function createWalk(trace) {
     part("layers").querySelectorAll("input").forEach((radio, index) => (radio.checked = index === row));
     [...part("rows").children].forEach((label, index) => label.classList.toggle("on", index === row));
     for (const { step, span } of trace.tokens) paint(span, step.e[row][0], trace.run.experts);
+    trace.attention.showRow(row);
+    trace.drawChosen();
   }
 
   // ------------------------------------------------------------------------------------------- one token, one expert
@@ -58,6 +60,8 @@ export function createWalk(trace) {
       return;
     }
     const title = trace.popover.makeTitle(index);
+    const looked = trace.attention.describe(index);
+    if (looked) title.append(make("span", "", looked));
     part("token").replaceChildren(title, trace.popover.makeExperts(token.step));
     const spoken = [...title.children, part("token").lastChild].map((node) => node.textContent).join(", ");
     token.column.setAttribute("aria-label", spoken);
@@ -82,10 +86,15 @@ export function createWalk(trace) {
   function pin(index) {
     pinned = Math.max(-1, Math.min(index, trace.tokens.length - 1));
     show(pinned);
+    trace.drawChosen();
     if (pinned < 0) return;
     part("columns").setAttribute("aria-activedescendant", trace.tokens[pinned].column.id);
-    revealColumn(pinned);
-    revealText(pinned);
+    reveal(pinned);
+  }
+
+  function reveal(index) {
+    revealColumn(index);
+    revealText(index);
   }
 
   // Only the box scrolls; scrollIntoView could move the page too.
@@ -134,7 +143,8 @@ export function createWalk(trace) {
       const index = indexAt(event);
       const again = index === trace.popover.index();
       trace.popover.close();
-      if (index < 0 || again) pin(-1);
+      if (trace.tour.isOpen()) pin(index < 0 ? pinned : index);
+      else if (index < 0 || again) pin(-1);
       else trace.popover.open(index, placeOf(index, name), false);
     });
     box.addEventListener("keydown", (event) => walk(event, name));
@@ -144,5 +154,7 @@ export function createWalk(trace) {
   listen("text");
   listen("columns");
 
-  return { clear, buildLayers, show, showAgain: () => show(shown), showReaders, hideReaders, pin, following };
+  const chosen = () => pinned;
+
+  return { clear, buildLayers, show, showAgain: () => show(shown), showReaders, hideReaders, pin, chosen, reveal, following };
 }

@@ -1,7 +1,7 @@
 """A single view of playground/views in a page without server or Gradio; the test controls its host."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,6 +87,11 @@ class View:
         self.language = language
         properties = view_properties(self._name, language)
         self.change(texts=properties.get("texts"), language=language)
+
+    def answer_inspections(self, inspect: Callable[[dict], dict]) -> None:
+        """Have the host answer what the model computes for a token; see playground/generate/inspection.py."""
+        self.page.expose_function("inspectToken", inspect)
+        self.page.evaluate("() => { host.inspect = (asked) => inspectToken(asked); }")
 
     def asked(self, event: str = "submit") -> list[dict]:
         """The data of every event of this name that the view has triggered."""

@@ -1,6 +1,7 @@
 """The first tab: a prompt, its sampling settings, and the trace of the generation."""
 
 from collections.abc import Iterator
+from functools import partial
 from threading import BoundedSemaphore
 from typing import Any
 
@@ -9,6 +10,7 @@ from gradio.components import Component
 
 from axion.errors import AxionError
 from playground.generate.events import error_text, growing_text, live_events, recorded_text, to_line
+from playground.generate.inspection import inspect_token
 from playground.generate.links import is_link, linked_release, read_link
 from playground.generate.presets import first_request
 from playground.generate.rate_limits import GENERATIONS_AT_ONCE, page_visitor
@@ -25,7 +27,7 @@ from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, QUIET, PageContext
 from playground.server.controls import Controls, build_presets, build_settings, loops_panel
 from playground.server.kept import keep_values
-from playground.server.markup import tell_host
+from playground.server.markup import tell_host, tell_settings
 from playground.server.trace_view import build_trace_view
 
 
@@ -60,9 +62,17 @@ def build(context: PageContext) -> Controls:
             settings = build_settings(labels, start_settings)
             controls = Controls(prompt, settings, [*panels, loops_panel(settings["num_loops"])], gr.State({}))
         with gr.Column(scale=1, min_width=320, elem_classes="ax-output"):
-            view = build_trace_view(labels, _recorded(context, context.model.value, DEFAULT), elem_id="trace")
+            view = build_trace_view(
+                labels,
+                _recorded(context, context.model.value, DEFAULT),
+                elem_id="trace",
+                inspect=partial(inspect_token, context.catalogue),
+            )
 
     _connect(context, controls, generate, stop, view)
+    every: list[Any] = [*controls.settings.values()]
+    for control in every:
+        control.change(None, every, js=tell_settings("trace", tuple(controls.settings)), api_visibility="private")
     _open_links(context, controls, view)
     # Not a Panel: when a link chooses a model, the model's example must not replace what the link generates.
     context.model.input(

@@ -8,7 +8,7 @@ import { openModel } from "./decoder.js";
 import { Refusal, ReleaseError, oneLine } from "./errors.js";
 import { Uniforms } from "./random.js";
 import { checkRequest } from "./request.js";
-import { cacheBytes, loopsOf, readShape, routingRows } from "./shape.js";
+import { cacheBytes, layerPasses, loopsOf, readShape, routingRows } from "./shape.js";
 import { arrays, biasOf, changes, checkTampering, expertsPerToken, readTampering, toTexts } from "./tampering.js";
 import { Tokenizer } from "./tokenizer.js";
 import { readWeights, weightShapes } from "./weights.js";
@@ -235,9 +235,12 @@ export class Release {
       layers: rows.length,
       first_layer: hasExperts ? shape.first_k_dense_replace + 1 : null,
       rows,
+      passes: layerPasses(shape, loops),
       attention: shape.attention,
       all_layers: shape.num_hidden_layers,
       heads: shape.num_attention_heads,
+      vocabulary: shape.vocab_size,
+      groups: [shape.n_group, shape.topk_group],
       experts: hasExperts ? shape.n_routed_experts : 0,
       experts_per_token: hasExperts ? expertsPerToken(tampering, shape) : 0,
       shared_experts: hasExperts ? shape.n_shared_experts : 0,

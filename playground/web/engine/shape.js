@@ -161,17 +161,22 @@ export function sharedLayers(shape) {
 export const depth = (shape, loops = shape.num_loops) =>
   shape.num_hidden_layers + (loops - 1) * shape.num_shared_layers;
 
-/** The [layer, loop], both from 1, of each pass through a layer with experts: the rows of a trace. */
-export function routingRows(shape, loops = shape.num_loops) {
+/** The [layer, loop], both from 1, of each pass through a layer. */
+export function layerPasses(shape, loops = shape.num_loops) {
   const [start, stop] = sharedLayers(shape),
-    rows = [];
+    passes = [];
   const add = (from, to, loop) => {
-    for (let layer = from; layer < to; layer++) if (layer >= shape.first_k_dense_replace) rows.push([layer + 1, loop]);
+    for (let layer = from; layer < to; layer++) passes.push([layer + 1, loop]);
   };
   add(0, start, 1);
   for (let loop = 1; loop <= loops; loop++) add(start, stop, loop);
   add(stop, shape.num_hidden_layers, 1);
-  return rows;
+  return passes;
+}
+
+/** The passes through a layer with experts: the rows of a trace. */
+export function routingRows(shape, loops = shape.num_loops) {
+  return layerPasses(shape, loops).filter(([layer]) => layer > shape.first_k_dense_replace);
 }
 
 /** The loops of a request: 0 for the model's own; null where it cannot have them. */

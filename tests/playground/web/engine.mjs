@@ -1,6 +1,7 @@
 // Runs one task of the engine for the tests: {"task": name, …} on standard input, the result as JSON on standard output.
 import { readFile } from "node:fs/promises";
 import { Refusal, loadRelease } from "../../../playground/web/engine/release.js";
+import { inspectToken } from "../../../playground/web/engine/inspection.js";
 import { Uniforms } from "../../../playground/web/engine/random.js";
 import { checkRequest } from "../../../playground/web/engine/request.js";
 import { rotaryAngles } from "../../../playground/web/engine/rotary.js";
@@ -73,6 +74,10 @@ const tasks = {
   async inspections({ folder, requests }) {
     const release = await open(folder);
     return requests.map((request) => release.inspect(request));
+  },
+  async told({ folder, asked }) {
+    const release = await open(folder);
+    return asked.map((one) => inspectToken(release, one));
   },
   async turns({ folder, requests }) {
     const release = await open(folder),

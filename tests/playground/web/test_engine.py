@@ -32,6 +32,7 @@ from axion.tokenizer import load_tokenizer, save_tokenizer
 from axion.weights import prediction_shapes, weight_shapes
 from playground.generate.catalogue import Catalogue, OpenModel, read_facts
 from playground.generate.events import start_event
+from playground.generate.inspection import inspect_token
 from playground.generate.request import read_request
 from playground.locales import texts
 from tests.conftest import ROOT, TINY
@@ -232,6 +233,22 @@ def test_an_inspected_token_is_pytorchs(shape, tiny_release, tmp_path):
         np.testing.assert_allclose(found["affinities"], wanted.affinities_LE, atol=1e-5)
         np.testing.assert_allclose(found["after"], wanted.logits_after_V, atol=1e-4)
         assert (found["before"] is None) == (wanted.logits_before_V is None)
+
+
+def test_a_view_is_told_of_a_token_what_python_tells():
+    ids = open_release(BUNDLED).tokenizer(PROMPT).input_ids
+    asked = [{"ids": ids, "at": at, "num_loops": 0, "tampering": {"mute": "L2.E4"}} for at in (0, 9)]
+    for one, found in zip(asked, run_engine("told", folder=BUNDLED, asked=asked), strict=True):
+        wanted = inspect_token(Catalogue([str(BUNDLED)]), {"model": BUNDLED.name, **one})
+        assert found["passes"] == wanted["passes"] and (found["before"] is None) == (wanted["before"] is None)
+        np.testing.assert_allclose(found["scores"], wanted["scores"], atol=2e-5)
+        np.testing.assert_allclose(found["attention"], wanted["attention"], atol=2e-5)
+        for (*names, logit, seen), (*wanted_names, wanted_logit, wanted_seen) in zip(
+            found["after"]["top"], wanted["after"]["top"], strict=True
+        ):
+            assert (names, seen) == (wanted_names, wanted_seen) and logit == pytest.approx(wanted_logit, abs=1e-3)
+        groups = [sum(count * np.exp(logit) for logit, count, _ in told["after"]["rest"]) for told in (found, wanted)]
+        assert groups[0] == pytest.approx(groups[1], rel=1e-3)
 
 
 @pytest.mark.parametrize("weights", ["bf16", "int8"])
