@@ -4,10 +4,8 @@
 import { drawShares } from "./distribution.js";
 import { make } from "./toolkit.js";
 
-const REST = "rest";
-
 export function createSampling(trace) {
-  const { part, fill, visible, percent, count, describeSampling, twoDigits } = trace.toolkit;
+  const { part, fill, visible, finePercent, count, describeSampling, twoDigits } = trace.toolkit;
   const box = part("sampling");
   let drawing = 0; // the last drawing that was begun; an answer may come after the next one
 
@@ -72,8 +70,7 @@ export function createSampling(trace) {
     const word = make("em", "", fill("drawn_rest", { count: count(all) }));
     const cut = kept ? null : found.find((share) => share.cut)?.cut;
     const line = makeLine(word, sum("before"), sum("after"), cut, false);
-    if (kept && kept < all) line.append(make("small", "", fill("drawn_kept", { count: count(kept) })));
-    line.dataset.row = REST;
+    if (kept && kept < all) line.querySelector(".av-share").append(make("small", "", fill("drawn_kept", { count: count(kept) })));
     return line;
   }
 
@@ -85,10 +82,10 @@ export function createSampling(trace) {
       bar.style.transform = `scaleX(${share})`;
       track.append(bar);
     }
-    const numbers = make("span", "av-shares", `${percent(before)} → ${cut ? "–" : percent(after)}`);
+    const numbers = make("span", "av-shares", `${finePercent(before)} → ${cut ? "–" : finePercent(after)}`);
+    if (cut) track.append(make("small", "", fill(`cut_${cut}`)));
+    if (isChosen) track.append(make("small", "av-taken", fill("drawn_taken")));
     line.append(word, track, numbers);
-    if (cut) line.append(make("small", "", fill(`cut_${cut}`)));
-    if (isChosen) line.append(make("small", "av-taken", fill("drawn_taken")));
     return line;
   }
 

@@ -41,6 +41,8 @@ export function createToolkit(/** @type {Host} */ host) {
   const precisePercent = formatter("%1", { style: "percent", ...decimals(1) });
   /** A share to a tenth of a percent, where that is not zero. */
   const shortPercent = formatter("%~", { style: "percent", maximumFractionDigits: 1 });
+  /** A share to two digits, however small. */
+  const finePercent = formatter("%2", { style: "percent", maximumSignificantDigits: 2 });
   const compact = formatter("compact", { notation: "compact", maximumSignificantDigits: 4 });
 
   /** A share to a whole percent; what would round to nothing is said to be less than one. */
@@ -103,7 +105,7 @@ export function createToolkit(/** @type {Host} */ host) {
     });
   }
 
-  const numbers = { plain, count, oneDigit, twoDigits, threeDigits, percent, percents, precisePercent, shortPercent, compact, bytes };
+  const numbers = { plain, count, oneDigit, twoDigits, threeDigits, percent, percents, precisePercent, shortPercent, finePercent, compact, bytes };
   return { part, fill, describeSampling, translate, visible, watchValue, ...numbers };
 }
 

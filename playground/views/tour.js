@@ -295,7 +295,7 @@ export function createTour(trace) {
 
   function findLit(stage, index) {
     const { run, layer, tokens } = trace;
-    const { span, column, step } = tokens[index];
+    const { span, step } = tokens[index];
     if (stage === "text") return [part("text")];
     if (stage === "tokens") return [span];
     if (stage === "attention") {
@@ -307,7 +307,7 @@ export function createTour(trace) {
       return [part("sampling")];
     }
     if (!run.layers) return [part("verdict")];
-    if (stage === "router") return [part("ribbon"), column];
+    if (stage === "router") return [part("ribbon"), part("token")];
     return [part("load"), ...step.e[layer].map((expert) => trace.figures.cellOf(layer, expert))];
   }
 
