@@ -5,7 +5,7 @@ import { drawShares } from "./distribution.js";
 import { make } from "./toolkit.js";
 
 export function createSampling(trace) {
-  const { part, fill, visible, finePercent, count, describeSampling, twoDigits } = trace.toolkit;
+  const { part, fill, visible, finePercent, count, twoDigits } = trace.toolkit;
   const box = part("sampling");
   let drawing = 0; // the last drawing that was begun; an answer may come after the next one
 
@@ -36,7 +36,7 @@ export function createSampling(trace) {
   // The settings that change a distribution, those that are switched off left out.
   function describeSettings() {
     const { temperature, top_k: topK, top_p: topP, min_p: minP, repetition_penalty: penalty } = settings();
-    const parts = [temperature === 0 ? describeSampling({ temperature }) : fill("drawn_temperature", { temperature })];
+    const parts = [fill("drawn_temperature", { temperature })];
     if (temperature > 0 && topK > 0) parts.push(`top-k ${count(topK)}`);
     if (temperature > 0 && topP < 1) parts.push(`top-p ${twoDigits(topP)}`);
     if (temperature > 0 && minP > 0) parts.push(`min-p ${twoDigits(minP)}`);
