@@ -9,6 +9,7 @@ from axion.inference.sampling import Sampling
 from axion.inference.torch_reader import Sampler
 from playground.generate.inspection import inspect_token
 from playground.locales import by_language
+from playground.views import VIEWS, bundle
 from tests.playground.conftest import answer, example
 from tests.support.bare_page import to_text
 from tests.support.steering import PLAY, RIBBON, TEXT, part
@@ -55,7 +56,9 @@ def candidate(logit, count=1, seen=False):
 
 
 def draw_shares(page, candidates, settings):
-    return page.evaluate("([candidates, settings]) => drawShares(candidates, settings)", [candidates, settings])
+    script = bundle(VIEWS / "distribution.js")
+    draw = f"([candidates, settings]) => {{ {script} return drawShares(candidates, settings); }}"
+    return page.evaluate(draw, [candidates, settings])
 
 
 def test_the_settings_leave_what_the_sampler_leaves(shown):
