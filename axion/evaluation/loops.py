@@ -10,6 +10,7 @@ from axion.evaluation.intervals import bootstrap_difference
 from axion.evaluation.outcomes import OUTCOMES, Outcomes
 from axion.evaluation.questions import REASONING_TOKENS, THINKING_TOKENS, event_questions
 from axion.evaluation.subject import NotApplicable, Subject
+from axion.inference.readers import pick_backend
 from axion.machine import machine
 from axion.release import Release
 from axion.training.validation import document_losses, total_loss
@@ -28,6 +29,7 @@ def measure_loops(subject: Subject) -> dict:
     if not config.num_shared_layers:
         raise NotApplicable("the model has no shared layers to loop")
     documents: Any = subject.validation
+    pick_backend(subject.release.model)  # compiles the kernels, which must not be timed
     scores, first = [], None
     for loops in sorted({*COUNTS_OF_LOOPS, config.num_loops}):
         release, started = subject.release.with_loops(loops), time.perf_counter()

@@ -37,6 +37,7 @@ from axion.pretrained_tokenizer import model_ids
 from axion.release import open_release
 from axion.shipped import ROOT
 from axion.tokenizer import encode_document, generation_config, save_tokenizer
+from axion.training.validation import DocumentLoss
 from tests.conftest import TINY
 from tests.support.foreign_tokenizers import like_gpt2
 
@@ -220,6 +221,22 @@ def test_what_loops_gain_in_problems_of_several_steps_is_paired(looped_dense, fe
     assert "gain" not in scores[1] and scores[4]["gain"] == 0.75
     low, high = scores[4]["gain_interval"]
     assert 0.25 < low < 0.75 < high <= 1
+
+
+def test_the_kernels_are_compiled_before_the_loops_are_timed(monkeypatch):
+    done = []
+    monkeypatch.setattr(loops_module, "pick_backend", lambda model: done.append("compiled"))
+    monkeypatch.setattr(
+        loops_module, "document_losses", lambda model, _: done.append(model) or [DocumentLoss(1.0, 2, 3)]
+    )
+    looped = SimpleNamespace(
+        config=SimpleNamespace(num_shared_layers=1, num_loops=2),
+        model=None,
+        with_loops=lambda count: SimpleNamespace(model=count),
+    )
+    data = SimpleNamespace(has_problems=False)
+    loops_module.measure_loops(SimpleNamespace(release=looped, data=data, validation=[None]))
+    assert done == ["compiled", 1, 2, 4, 8]
 
 
 def test_problems_are_asked_with_anothers_tokenizer(looped_dense, few_prompts):
