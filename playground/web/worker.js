@@ -1,6 +1,7 @@
 // The models in a Worker: opens releases and generates, and posts the lines that the views read. In: {decoder} once, then
-// {open}, {run} and {stop}. Out: {open} and {run}.
+// {open}, {run}, {inspect} and {stop}. Out: {open}, {run} and {inspect}.
 
+import { inspectToken } from "./engine/inspection.js";
 import { loadRelease } from "./engine/release.js";
 import { answerEvents, comparisonEvents, traceEvents } from "./generations.js";
 
@@ -51,6 +52,16 @@ async function run({ number, kind, told, ...asked }) {
   postMessage({ run: { number, lines, done: true } });
 }
 
+function inspect({ number, asked }) {
+  let answer;
+  try {
+    answer = inspectToken(releases.get(asked.model), asked);
+  } catch (error) {
+    answer = { error: String(error.message ?? error) };
+  }
+  postMessage({ inspect: { number, answer } });
+}
+
 // Lets messages in, such as that to stop. A timer would wait four milliseconds.
 function breath() {
   const { port1, port2 } = new MessageChannel();
@@ -63,5 +74,6 @@ onmessage = ({ data }) => {
   if (data.decoder) decoder = WebAssembly.compile(data.decoder);
   else if (data.open) open(data.open);
   else if (data.run) run(data.run);
+  else if (data.inspect) inspect(data.inspect);
   else if (data.stop) wanted = 0;
 };

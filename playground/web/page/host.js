@@ -18,6 +18,7 @@ export function createHost(element, props, actions = {}) {
     trigger(event, data) {
       actions[event]?.(data);
     },
+    inspect: actions.inspect,
     get busy() {
       return busy;
     },

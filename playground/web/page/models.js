@@ -10,6 +10,7 @@ import { readFile, readText } from "./files.js";
 export function createModels(page, showProgress) {
   const opened = new Map(); // name → {ready: a promise, go, fail}
   let running = null; // {number, host, lines}: the generation that runs
+  const inspections = new Map(); // number → who waits for the answer
   let count = 0;
   const worker = start();
 
@@ -24,9 +25,13 @@ export function createModels(page, showProgress) {
     return made;
   }
 
-  function take({ open, run }) {
+  function take({ open, run, inspect }) {
     if (open) settle(open);
     if (run) show(run);
+    if (inspect) {
+      inspections.get(inspect.number)(inspect.answer);
+      inspections.delete(inspect.number);
+    }
   }
 
   function settle({ model, failed }) {
@@ -121,6 +126,17 @@ export function createModels(page, showProgress) {
     });
   }
 
+  /** What a model computes when it reads one token; see `inspect` of Host in playground/views/toolkit.js. */
+  async function inspect(asked) {
+    await open(asked.model);
+    const made = await worker;
+    return new Promise((go) => {
+      const number = ++count;
+      inspections.set(number, go);
+      made.postMessage({ inspect: { number, asked } });
+    });
+  }
+
   /** Ends the generation that runs: what the Worker still sends of it is dropped. */
   function stop() {
     if (!running) return;
@@ -135,7 +151,7 @@ export function createModels(page, showProgress) {
     if (running?.host === host) stop();
   }
 
-  return { open, generate, collect, stop, stopOf };
+  return { open, generate, collect, inspect, stop, stopOf };
 }
 
 /** Events as the text that views read. */

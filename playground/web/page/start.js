@@ -34,7 +34,7 @@ async function begin() {
   const presets = [makePresets("presets", "prompt"), makePresets("compare-presets", "compare-prompt")];
 
   function makeHost(view) {
-    const actions = { trace: { submit: runTrace }, chat: { submit: runChat }, compare: { submit: runComparison } }[view];
+    const actions = { trace: { submit: runTrace, inspect: models.inspect }, chat: { submit: runChat }, compare: { submit: runComparison } }[view];
     const stop = () => models.stopOf(hosts[view]);
     const props = { ...page.views[view][language], value: "", model: chosen };
     return createHost(part(ROOTS[view]), props, { ...actions, stop });
@@ -165,6 +165,10 @@ async function begin() {
 
   function listen() {
     const generate = () => runTrace({ model: chosen, prompt: part("prompt").value, sampling: settings.trace.read(), forced: [] });
+    part("settings").addEventListener("input", () => {
+      const read = settings.trace.read();
+      if (Object.values(read).every((value) => value !== "")) hosts.trace.change({ settings: read });
+    });
     part("generate").addEventListener("click", generate);
     part("prompt").addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;

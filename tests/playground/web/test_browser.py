@@ -75,6 +75,8 @@ def test_a_link_gives_the_text_and_routing_of_the_server_also_without_a_network(
         page.reload()
         page.wait_for_selector(DONE)
         assert shown_text(page) == "".join(step["t"] for step in steps)
+        page.evaluate("location.hash = '#tour-4'")
+        page.wait_for_function("document.querySelectorAll('.av-tour-table tbody tr').length === 4")  # of every expert
 
 
 def test_one_file_works_without_a_network_on_a_telephone(browser, folder):
