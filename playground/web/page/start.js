@@ -34,10 +34,15 @@ async function begin() {
   const presets = [makePresets("presets", "prompt"), makePresets("compare-presets", "compare-prompt")];
 
   function makeHost(view) {
-    const actions = { trace: { submit: runTrace, inspect: models.inspect }, chat: { submit: runChat }, compare: { submit: runComparison } }[view];
+    const own = {
+      trace: { submit: runTrace, inspect: models.inspect, tamper: runTampered },
+      chat: { submit: runChat },
+      compare: { submit: runComparison },
+      experts: { measure: () => hosts.experts.change({ absences: JSON.stringify({ error: texts().web.no_measuring }) }) },
+    };
     const stop = () => models.stopOf(hosts[view]);
     const props = { ...page.views[view][language], value: "", model: chosen };
-    return createHost(part(ROOTS[view]), props, { ...actions, stop });
+    return createHost(part(ROOTS[view]), props, { ...own[view], stop });
   }
 
   function makePresets(root, prompt) {
@@ -111,6 +116,13 @@ async function begin() {
 
   function runTrace(asked) {
     models.generate(hosts.trace, [asked.model], (failed) => ({ kind: "trace", ...toRun(asked, failed), told: told() }));
+  }
+
+  // The same generation with a changed model, which the view draws beside the one that it shows.
+  async function runTampered(asked) {
+    const isChanged = Object.keys(asked.tampering).length > 0;
+    const build = (failed) => ({ kind: "trace", ...toRun(asked, failed), told: told() });
+    hosts.trace.change({ tampered: isChanged ? await models.collect([asked.model], build) : "" });
   }
 
   // The Worker checks the request; `failed` says why models could not be opened.

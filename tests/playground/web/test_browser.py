@@ -79,6 +79,17 @@ def test_a_link_gives_the_text_and_routing_of_the_server_also_without_a_network(
         page.wait_for_function("document.querySelectorAll('.av-tour-table tbody tr').length === 4")  # of every expert
 
 
+def test_a_link_tampers_with_the_model_in_the_browser(browser, releases, address):
+    name, prompt = MODELS[0], "# Pergunta:"
+    query = f"model={name}&prompt=%23+Pergunta%3A&max_new_tokens=6&mute=L2.E4&force=L1.E2"
+    with opened(browser, f"{address}?{query}") as page:
+        page.locator('#trace [data-part="tampered"]').wait_for()
+        changes = {"mute": "L2.E4", "force": "L1.E2"}
+        steps = expected(releases, name, prompt=prompt, sampling={"max_new_tokens": 6}, tampering=changes)
+        tokens = page.locator('#trace [data-part="side-b"] .av-tok').all_text_contents()
+        assert "".join(tokens) == "".join(step["t"] for step in steps)
+
+
 def test_one_file_works_without_a_network_on_a_telephone(browser, folder):
     address = (folder / f"{MODELS[0]}.html").as_uri()
     with opened(browser, address, viewport={"width": 390, "height": 844}, offline=True, locale="pt-BR") as page:
