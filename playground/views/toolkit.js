@@ -41,8 +41,9 @@ export function createToolkit(/** @type {Host} */ host) {
   const precisePercent = formatter("%1", { style: "percent", ...decimals(1) });
   /** A share to a tenth of a percent, where that is not zero. */
   const shortPercent = formatter("%~", { style: "percent", maximumFractionDigits: 1 });
-  /** A share to two digits, however small. */
-  const finePercent = formatter("%2", { style: "percent", maximumSignificantDigits: 2 });
+  const twoDigitPercent = formatter("%2", { style: "percent", maximumSignificantDigits: 2 });
+  /** A share to two digits, down to a ten-thousandth. */
+  const finePercent = (share) => (share > 0 && share < 1e-4 ? `<${twoDigitPercent(1e-4)}` : twoDigitPercent(share));
   const compact = formatter("compact", { notation: "compact", maximumSignificantDigits: 4 });
 
   /** A share to a whole percent; what would round to nothing is said to be less than one. */
