@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import RepoCard, SpaceCardData, constants
 
@@ -65,7 +66,7 @@ def build_static_space(folder: Path, models: Sequence[PublishedModel] = (), link
     """
     write_page([model.reference for model in models] or [BUNDLED], folder, linked)
     datasets = sorted({dataset for model in models for dataset in model.datasets})
-    front_matter = STATIC_FRONT_MATTER | {
+    front_matter: dict[str, Any] = STATIC_FRONT_MATTER | {
         "models": [model.repo_id for model in models] or None,
         "datasets": (datasets if models else datasets_of(open_release(BUNDLED).info)) or None,
     }
