@@ -150,12 +150,14 @@ def requirements(libraries: set[str]) -> str:
         if "==" in line and not line.startswith("#"):
             pins[_distribution(line)] = line
     pins["torch"] = TORCH
-    of_gradio = {_distribution(line) for line in distribution_requires("gradio") or ()}
+    brought = {
+        _distribution(line) for name in ("gradio", "huggingface_hub") for line in distribution_requires(name) or ()
+    }
     distributions = packages_distributions()
     lines = []
     for library in sorted(libraries):
         names = {name.lower().replace("_", "-") for name in distributions.get(library, [library])}
-        if not names & (pins.keys() | of_gradio):
+        if not names & (pins.keys() | brought):
             raise AxionError(f"the page imports {library}, which requirements.txt does not pin")
         lines += [pins[name] for name in sorted(names & pins.keys())]
     return "\n".join(lines) + "\n"
