@@ -115,6 +115,33 @@ class Release:
         sources = data.get("sources") if isinstance(data, dict) else None
         return any(isinstance(source, dict) and source.get("thinking") is True for source in sources or ())
 
+    @property
+    def knows_questions(self) -> bool:
+        """Whether the model was taught to answer; a model of text only goes on where a text ends."""
+        return self.thinks or not self.openings or bool(self.tokenizer.chat_template)
+
+    def prompt_for(self, question: str, language: str = "pt", tokenizer: Tokenizer | None = None) -> str:
+        """What somebody typed, as a prompt in the form that the model was taught.
+
+        A model that thinks chooses by itself whether it does. A text that is in the form already stays as it is, as
+        does all that is typed for a model of text.
+
+        Args:
+            question: what was typed.
+            language: that of the question about a bare sum, `pt` or `en`.
+            tokenizer: this release's, where it is open already.
+
+        Raises:
+            AxionError: the chat template rejects the question.
+        """
+        from axion.data.asking import problem_prompt
+        from axion.inference.chat import asked_in_chat, can_chat
+
+        tokenizer = tokenizer or self.tokenizer
+        if can_chat(tokenizer) and not self.thinks:
+            return asked_in_chat(tokenizer, question, self.name)
+        return question if self.openings and not self.thinks else problem_prompt(question, self.thinks, language)
+
     @cached_property
     def run_info(self) -> dict[str, Any]:
         """run.json of the training run that the folder is in; {} where it is in none."""

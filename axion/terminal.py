@@ -1,15 +1,16 @@
 """A conversation with a model in the terminal, or through pipes: a question a line, an answer as it is generated."""
 
 import os
+import re
 import sys
 from collections.abc import Generator
 from contextlib import closing, suppress
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
-from axion.data.format import ANSWER_HEADING, CHOICE, REASONING_HEADING, problem_prompt
+from axion.data.format import ANSWER_HEADING, CHOICE, REASONING_HEADING
 from axion.errors import AxionError
-from axion.inference.chat import Conversation, can_chat, conversation_prompt
+from axion.inference.chat import Conversation
 from axion.release import Release
 
 if TYPE_CHECKING:
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 EXIT = "/exit"
 THOUGHT = "  │ "
 """Before each line that a model thinks before it answers."""
+COLUMN = 14
+"""The width of each part of a line of working: in `7+4=11;263+750;1` the step, what is left, the result so far."""
+_WORKING = re.compile(r"[0-9+*/=<()-]+(?:;[0-9+*/()-]*)*;")
 _HEADINGS = (REASONING_HEADING, CHOICE.lstrip("\n"), ANSWER_HEADING)
 
 
 def asked_prompt(release: Release, question: str, tokenizer: "Tokenizer | None" = None) -> str:
-    """The prompt that asks a release a question, in the form that it was taught.
-
-    A model that was taught to think chooses by itself whether it does. A question about a bare sum is in Portuguese or
-    English, by the locale of the terminal. A model of text continues the question.
+    """The prompt that asks a release a question, see `Release.prompt_for`; a bare sum, in the terminal's language.
 
     Args:
         release: knows what the model was taught.
@@ -37,15 +38,10 @@ def asked_prompt(release: Release, question: str, tokenizer: "Tokenizer | None" 
     """
     if not question.strip():
         raise AxionError("the question is empty; write something for the model to answer")
-    if release.openings:
-        return question
-    tokenizer = tokenizer or release.tokenizer
-    if can_chat(tokenizer) and not release.thinks:
-        return conversation_prompt(tokenizer, [{"role": "user", "content": question}], release.name)
-    return problem_prompt(question, release.thinks, _language() if release.thinks else "pt")
+    return release.prompt_for(question, terminal_language(), tokenizer)
 
 
-def _language() -> str:
+def terminal_language() -> str:
     """`pt` or `en`, by the first of the variables that say what language messages have."""
     named = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
     return "pt" if named.startswith("pt") else "en"
@@ -54,7 +50,7 @@ def _language() -> str:
 class ThoughtPrinter:
     """Prints a text as it arrives: the lines of a reasoning behind a bar, the answer without, the headings not at all.
 
-    A text without headings is an answer.
+    The parts of a line of working (`axion.data.working`) stand in columns. A text without headings is an answer.
     """
 
     def __init__(self):
@@ -70,6 +66,8 @@ class ThoughtPrinter:
                 continue  # perhaps a heading
             else:
                 new = character if self._is_shown else (THOUGHT if self._thinks else "") + self._line
+                if self._thinks and character == ";" and _WORKING.fullmatch(self._line):
+                    new = " " * max(2, COLUMN - len(self._line.split(";")[-2]))
                 print(new, end="", flush=True)
                 self._is_shown = True
             if character == "\n":
@@ -126,6 +124,7 @@ def _write(conversation: Conversation, answer: Generator[str]) -> None:
         what = "message does" if left_out == 1 else "messages do"
         print(f"({left_out} earlier {what} not fit the context)", file=sys.stderr)
     with closing(answer):
+        show = ThoughtPrinter()
         for piece in answer:
-            print(piece, end="", flush=True)
-    print(flush=True)
+            show(piece)
+    show("\n")

@@ -241,16 +241,18 @@ def refresh(
         typer.Option(metavar="DIR", help="A folder of local copies of data, as for `axion eval`."),
     ] = None,
 ) -> None:
-    """Bring a release folder up to date: code, card, held-out documents, results of newer tasks. The weights stay."""
+    """Bring a release folder up to date: code, card, held-out documents, recorded examples, the experts' favourite
+    tokens, results of newer tasks. The weights stay."""
     from publish.manifest import check_release
     from publish.release import build
-    from publish.release.measure import measure_missing, missing_held_out
+    from publish.release.measure import measure_missing, missing_favourites, missing_held_out
 
     _quiet()
     info = check_release(folder)
     names = [name.strip() for name in tasks.split(",")] if tasks is not None else None
     measured, texts = measure_missing(folder, names, data), missing_held_out(folder, data)
-    build.refresh(folder, info["repo_id"], folder, info.get("exports", ()), info.get("space"), measured, texts)
+    known = info.get("exports", ()), info.get("space")
+    build.refresh(folder, info["repo_id"], folder, *known, measured, texts, missing_favourites(folder, data))
     print(f"{folder} is up to date")
 
 

@@ -13,7 +13,8 @@ from axion.release import open_release
 from axion.terminal import THOUGHT, ThoughtPrinter, asked_prompt
 from playground.generate.catalogue import Catalogue
 from playground.generate.chat import answer_prompt
-from playground.generate.presets import LEFT_TO_THE_MODEL, presets
+from playground.generate.presets import first_prompt
+from playground.generate.request import read_typed
 from tests.support.measured import make_chatty
 
 THINKING = "data:\n  sources:\n    - {kind: stories}\n    - {kind: phrasings, thinking: true}\n"
@@ -35,13 +36,15 @@ def test_a_release_says_whether_it_thinks(thinking, tiny_release):
 def test_a_question_takes_the_form_that_the_model_was_taught(thinking, tiny_release, tmp_path, monkeypatch):
     monkeypatch.delenv("LC_ALL", raising=False)
     monkeypatch.delenv("LC_MESSAGES", raising=False)
+    plain = open_release(tiny_release)
     for language, question in (("pt_BR.UTF-8", "Quanto é 5 + 3?"), ("C.UTF-8", "What is 5 + 3?")):
         monkeypatch.setenv("LANG", language)
         assert asked_prompt(thinking, "5+3") == prompt(question, reasoning=None)
+        assert asked_prompt(plain, "5+3") == prompt(question)
     assert asked_prompt(thinking, "how much is 5+3") == f"# Pergunta:\nhow much is 5+3{CHOICE}"
-    assert asked_prompt(open_release(tiny_release), "5+3") == prompt("Quanto é 5 + 3?")
     chatty = open_release(make_chatty(tiny_release, tmp_path / "chatty"))
-    assert asked_prompt(chatty, "5+3") == "<|user|>5+3<|end|><|assistant|>"
+    asked = "<|user|>5+3<|end|><|assistant|>"
+    assert asked_prompt(chatty, "5+3") == asked_prompt(chatty, asked) == asked
     with pytest.raises(AxionError, match="the question is empty"):
         asked_prompt(thinking, " ")
 
@@ -49,7 +52,10 @@ def test_a_question_takes_the_form_that_the_model_was_taught(thinking, tiny_rele
 def test_pages_and_conversations_leave_it_to_the_model(thinking):
     model = Catalogue([str(thinking.folder)]).open("thinking")
     assert answer_prompt(model, [{"role": "user", "content": "Tom has 5 apples."}]).endswith(f"apples.{CHOICE}")
-    assert presets(thinking) == LEFT_TO_THE_MODEL and LEFT_TO_THE_MODEL["What is 46 - 19?"].endswith(f"19?{CHOICE}")
+    assert read_typed(model, *first_prompt(thinking, "en"), "en") == (
+        f"# Pergunta:\nWhat is 5 + 3?{CHOICE}",
+        "What is 5 + 3?",
+    )
     conversation = Conversation(
         thinking.model, thinking.tokenizer, "x", Sampling(max_new_tokens=1), backend="torch", chooses=thinking.thinks
     )
@@ -62,6 +68,10 @@ def test_pages_and_conversations_leave_it_to_the_model(thinking):
         ("# Resposta:\n8", "8\n"),
         ("8", "8\n"),
         ("# Raciocínio:\n46-19\n16=9+7\n--\n# Resposta:\n27", f"{THOUGHT}46-19\n{THOUGHT}16=9+7\n27\n"),
+        (
+            "# Raciocínio:\n7+4=11;263+750;1\nAna has 5; she eats 2;3\n--\n# Resposta:\n27;1",
+            f"{THOUGHT}7+4=11        263+750       1\n{THOUGHT}Ana has 5; she eats 2;3\n27;1\n",
+        ),
         ("3-4\n-(4-3)\n--\n# Resposta:\n-1", "3-4\n-(4-3)\n-1\n"),
         ("#", "#\n"),
     ],

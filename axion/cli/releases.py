@@ -162,7 +162,7 @@ def chat(
     from axion.inference.sampling import Sampling
     from axion.inference.variants import with_loops
     from axion.release import open_release
-    from axion.terminal import talk
+    from axion.terminal import talk, terminal_language
 
     sampling = Sampling(
         temperature=temperature,
@@ -177,9 +177,9 @@ def chat(
     model, tokenizer = opened.for_generation(backend, weights, chats=True)
     model = tampered(model, mute, force, top_experts, bias, scale, mute_head)
     as_problem, chooses = not opened.openings, opened.thinks
-    conversation = Conversation(
-        with_loops(model, loops or 0), tokenizer, opened.name, sampling, system, backend, as_problem, chooses
-    )
+    answering = with_loops(model, loops or 0)
+    asking = {"as_problem": as_problem, "chooses": chooses, "language": terminal_language()}
+    conversation = Conversation(answering, tokenizer, opened.name, sampling, system, backend, **asking)
     if not can_chat(tokenizer):
         print(
             f"{opened.name} was not taught to chat: it reads each question by itself, in the form of its training data",

@@ -33,9 +33,13 @@ ANSWER = f"{CHOICE}{ANSWER_HEADING}"
 CANONICAL = MappingProxyType({"pt": "Quanto é {} {} {}?", "en": "What is {} {} {}?"})
 """Language → the plain way to ask for the result of two numbers and a sign."""
 
-_SUM = re.compile(r"([0-9]+) *([-+]) *([0-9]+)")
-_ANY_SIGN = re.compile(r"([0-9]+) *([-+*/x×÷:−]) *([0-9]+) *[=?]*")
-_TYPED_SIGNS = MappingProxyType({"x": "*", "×": "*", "÷": "/", ":": "/", "−": "-"})
+ENGLISH_HEADINGS = MappingProxyType({"Pergunta": "Question", "Raciocínio": "Reasoning", "Resposta": "Answer"})
+"""Heading as it is taught → as English readers write it."""
+
+_TAUGHT = {english: f"# {taught}:" for taught, english in ENGLISH_HEADINGS.items()}
+_TAUGHT_HEADING = re.compile(rf"(?<=^# )({'|'.join(ENGLISH_HEADINGS)})(?=:[ \t]*$)", re.MULTILINE)
+_ENGLISH_HEADING = re.compile(rf"^# *({'|'.join(_TAUGHT)}):[ \t]*$", re.MULTILINE)
+_QUESTION = re.compile(r"# Pergunta:\n(.*?)(?=\n--(?:\n|$))", re.DOTALL)
 _CALC_MARK = re.compile(r"<<([^<>]*)>>")
 
 
@@ -97,22 +101,20 @@ def prompt(question: str, reasoning: bool | None = False) -> str:
     return QUESTION + question + (REASONING if reasoning else ANSWER)
 
 
-def problem_prompt(question: str, chooses: bool = False, language: str = "pt") -> str:
-    """What somebody asked, as a prompt. A bare sum becomes a question; a text that starts with `# ` stays as it is.
+def in_taught_form(text: str) -> str:
+    """A text with its headings as the training data has them, where they are English: `# Question:` and so on."""
+    return _ENGLISH_HEADING.sub(lambda found: _TAUGHT[found[1]], text)
 
-    Args:
-        question: the text.
-        chooses: whether the model was taught to choose between answering at once and thinking first; it is then left
-            to it.
-        language: that of the question about a bare sum, `pt` or `en`.
-    """
-    asked = question.strip()
-    if not asked or asked.startswith("# "):
-        return question
-    if match := (_ANY_SIGN if chooses else _SUM).fullmatch(asked):
-        left, sign, right = match.groups()
-        asked = CANONICAL[language].format(left, _TYPED_SIGNS.get(sign, sign), right)
-    return prompt(asked, reasoning=None if chooses else False)
+
+def in_english_form(text: str) -> str:
+    """The same text with English headings, for people to read."""
+    return _TAUGHT_HEADING.sub(lambda found: ENGLISH_HEADINGS[found[1]], text)
+
+
+def question_in(text: str) -> str | None:
+    """The question of a text in the form of a problem; None where a text is not in that form."""
+    found = _QUESTION.match(text)
+    return found and found[1]
 
 
 def parse_answer(generated: str) -> str:

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from axion.data.format import problem_prompt
+from axion.data.asking import problem_prompt
 from axion.errors import AxionError
 from axion.inference.sampling import Sampling
 from axion.inference.stream import Step, encode_prompt, stream
@@ -55,18 +55,20 @@ def can_chat(tokenizer: PreTrainedTokenizerBase | StoredTokenizer) -> TypeGuard[
     return bool(tokenizer.chat_template)
 
 
-def question_prompt(messages: Sequence[Message], as_problem: bool = True, chooses: bool = False) -> str:
+def question_prompt(
+    messages: Sequence[Message], as_problem: bool = True, chooses: bool = False, language: str = "pt"
+) -> str:
     """The user's last message alone, for a model that was not taught to chat.
 
     Args:
         messages: at least one is the user's.
         as_problem: whether it is put into the form of a problem; a model of text continues it as it is.
-        chooses: see `problem_prompt`.
+        chooses, language: see `problem_prompt`.
     """
     last = max(index for index, message in enumerate(messages) if message["role"] == "user")
     begun = "".join(message["content"] for message in messages[last + 1 :] if message["role"] == "assistant")
     question = messages[last]["content"]
-    return (problem_prompt(question, chooses) if as_problem else question) + begun
+    return (problem_prompt(question, chooses, language) if as_problem else question) + begun
 
 
 def conversation_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], name: str) -> str:
@@ -105,6 +107,18 @@ def conversation_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[M
         message = f"the chat template of {name} writes nothing for this conversation"
         raise ChatError("empty_template", message, model=name)
     return prompt + begun
+
+
+def asked_in_chat(tokenizer: PreTrainedTokenizerBase, question: str, name: str) -> str:
+    """The prompt of a conversation's first question; a text with the name of a special token stays as it is.
+
+    Raises:
+        ChatError: as `conversation_prompt`.
+    """
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special and token.content]
+    if any(each in question for each in special):
+        return question
+    return conversation_prompt(tokenizer, [{"role": "user", "content": question}], name)
 
 
 def fit_conversation(
@@ -173,7 +187,7 @@ class Conversation:
         sampling: of every answer.
         system: the system message, for models that were taught to chat.
         backend: see `axion.inference.stream.stream`.
-        as_problem, chooses: see `question_prompt`.
+        as_problem, chooses, language: see `question_prompt`.
 
     Raises:
         ChatError: there is a system message, and the model was not taught to chat.
@@ -189,9 +203,11 @@ class Conversation:
         backend: str = "auto",
         as_problem: bool = True,
         chooses: bool = False,
+        language: str = "pt",
     ):
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.sampling, self.backend, self.as_problem, self.chooses = sampling, backend, as_problem, chooses
+        self.language = language
         self.messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         if system is not None and not can_chat(tokenizer):
             raise ChatError("cannot_chat", f"{name} was not taught to chat, so it reads no system message", model=name)
@@ -211,7 +227,7 @@ class Conversation:
             context, limit = self.model.config.max_position_embeddings, self.sampling.max_new_tokens
             prompt, self.left_out = fit_conversation(self.tokenizer, asked, self.name, context, limit)
         else:
-            prompt = question_prompt(asked, self.as_problem, self.chooses)
+            prompt = question_prompt(asked, self.as_problem, self.chooses, self.language)
         steps = stream(self.model, self.tokenizer, prompt, self.sampling, backend=self.backend)
         return self._answer(steps, asked)
 

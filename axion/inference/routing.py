@@ -8,6 +8,7 @@ K experts per token, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,11 @@ from axion.inference.rows import RoutingRow, TokenRouting, routing_rows
 from axion.kernels.stored import tampering_of
 from axion.model.mixture_axion import AxionMoE, AxionRouter
 from axion.model.modeling_axion import AxionForCausalLM
+
+CONTEXT_DOCUMENTS = 200
+"""Among how many documents a place of each favourite token is looked for."""
+CONTEXT_TOKENS = 10
+"""How many tokens of a place are kept on each side."""
 
 
 class Selection(NamedTuple):
@@ -116,14 +122,18 @@ def expert_favourites(
 ) -> list[dict]:
     """For each expert, the tokens that it reads more often than chance.
 
-    Lift is P(expert reads | token) ÷ P(expert reads): 1 where the expert is indifferent to the token. Tokens seen
-    fewer than `min_count` times are left out, because their lift is noise.
+    Lift is P(expert reads | token) ÷ P(expert reads): 1 where the expert is indifferent to the token. It cannot exceed
+    1 ÷ P(expert reads), which every token has that the expert always reads, so tokens are ranked by
+    `log_likelihood_ratio`, which also counts how often that was seen. Tokens seen fewer than `min_count` times are left
+    out.
 
     Returns:
         One entry for each expert of each row, all numbered from 1, with the share of all tokens that the expert reads:
-        {"layer", "loop", "expert", "share", "tokens": [{"text", "count", "seen", "lift", "z"}, …]}. Tokens are sorted
-        by descending lift, at most `top` of them, all with a lift above 1. `count` is how often the expert read the
-        token, `seen` how often the token occurred, and `z` how many standard deviations `count` is from chance.
+        {"layer", "loop", "expert", "share", "tokens": [{"text", "count", "seen", "lift", "z", "context"}, …]}. The
+        strongest comes first; there are at most `top`, all with a lift above 1. `count` is how often the expert read
+        the token, `seen` how often the token occurred, and `z` how many standard deviations `count` is from chance.
+        `context` is one place where the expert read it, [before, token, after]; it is left out where none was found
+        among CONTEXT_DOCUMENTS documents.
     """
     reads_LEV, seen_V = count_reads(model, documents)
     favourites = []
@@ -134,22 +144,68 @@ def expert_favourites(
             lift_V[seen_V < min_count] = 0
             chance_V = seen_V * share
             z_V = (reads_V - chance_V) / (chance_V * (1 - share)).clamp(min=1e-9).sqrt()
-            # Among equal lifts, the most frequent token first: sort by count, then stably by lift.
-            order = reads_V.argsort(descending=True)
-            order = order[lift_V[order].argsort(descending=True, stable=True)][:top]
+            candidates = (lift_V > 1).nonzero().flatten().tolist()
+            strength = {
+                token: log_likelihood_ratio(int(reads_V[token]), int(seen_V[token]), share) for token in candidates
+            }
+            order = sorted(candidates, key=lambda token: (-strength[token], token))[:top]
             tokens = [
                 {
+                    "id": token,
                     "text": tokenizer.decode([token]),
                     "count": reads_V[token].item(),
                     "seen": seen_V[token].item(),
                     "lift": round(lift_V[token].item(), 3),
                     "z": round(z_V[token].item(), 1),
                 }
-                for token in order.tolist()
-                if lift_V[token] > 1
+                for token in order
             ]
             favourites.append({**row._asdict(), "expert": expert, "share": round(share, 4), "tokens": tokens})
+    _add_contexts(favourites, model, tokenizer, documents)
     return favourites
+
+
+def log_likelihood_ratio(count: int, seen: int, share: float) -> float:
+    """Dunning's G² of a token and an expert: twice the nats by which the expert's own rate for the token explains what
+    was seen better than its rate for all tokens does (https://aclanthology.org/J93-1003/).
+
+    Args:
+        count: how often the expert read the token.
+        seen: how often the token occurred.
+        share: the part of all tokens that the expert reads, between 0 and 1.
+    """
+    rate = count / seen
+    reads = count * math.log(rate / share) if count else 0.0
+    misses = (seen - count) * math.log((1 - rate) / (1 - share)) if seen > count else 0.0
+    return 2 * (reads + misses)
+
+
+def _add_contexts(
+    favourites: Sequence[dict],
+    model: AxionForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[Sequence[int]],
+) -> None:
+    """Adds to each favourite one place where its expert read it, and removes its "id"."""
+    wanted: dict[tuple[int, int, int], dict] = {}
+    for place, entry in enumerate(favourites):
+        row, expert = divmod(place, model.config.n_routed_experts)
+        wanted |= {(row, expert, token.pop("id")): token for token in entry["tokens"]}
+    for document in documents[:CONTEXT_DOCUMENTS]:
+        if not wanted:
+            return
+        for tokens_T, routing in _routed_batches(model, [document[: model.config.max_position_embeddings]]):
+            ids = tokens_T.tolist()
+            for row, selection in enumerate(routing.values()):
+                for place, experts_K in enumerate(selection.experts_TK.tolist()):
+                    for expert in experts_K:
+                        if token := wanted.pop((row, expert, ids[place]), None):
+                            token["context"] = _context(tokenizer, ids, place)
+
+
+def _context(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], place: int) -> list[str]:
+    parts = (ids[max(0, place - CONTEXT_TOKENS) : place], ids[place : place + 1], ids[place + 1 :][:CONTEXT_TOKENS])
+    return [str(tokenizer.decode([*part])) for part in parts]
 
 
 @torch.inference_mode()

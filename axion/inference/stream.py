@@ -278,6 +278,9 @@ def make_trace(
 ) -> dict:
     """The contents of a release's trace.json, format 1: one generation, and the experts' favourite tokens.
 
+    A release adds the "language" of the generation, and more of them as "others", each with its "language", "prompt",
+    "sampling" and "steps" (`publish.release.examples`).
+
     A step's lists "e", "g", "a" and "d" have one entry for each of "rows", the [layer, loop] of each pass through a
     layer with routed experts. Traces without "rows" have one for each of the model's last "layers" layers.
 

@@ -59,6 +59,8 @@ class Chart:
     x_title: str
     marks: tuple[dict, ...] = field(default=())
     """Points with names: {"x", "y" (percent), "label", "current"}."""
+    change: float | None = None
+    """Where on the x axis, in percent, something about the run changed; the text below the chart says what."""
 
 
 def linear_axis(

@@ -9,7 +9,9 @@ from typing import Any
 
 from axion.errors import AxionError
 from axion.evaluation.results import LOAD_SETS, MalformedResults, measured
-from axion.inference.routing import RoutingRow
+from axion.inference.routing import RoutingRow, log_likelihood_ratio
+from playground.content.metrics import read_curves
+from playground.content.training import final_overload
 from playground.generate.catalogue import OpenModel
 
 DEAD_BELOW = 0.1
@@ -33,10 +35,11 @@ def describe_experts(model: OpenModel) -> dict:
     Returns:
         "model", "layers", "first_layer", "rows", "experts", "per_token": the model's shape; a row is a layer and one of
         its loops. "load": set of documents → [L][E], each expert's load as a multiple of its fair share, {} if not
-        measured; "command" measures it again. "dead": set → [[row from 0, expert from 1], …]. "cards": None if the
-        release has no favourites, else [L][E] of None or {"share", "tokens", "kinds", "leaning"}. A token is
-        [text, count, seen, lift, z], where seen and z are None in older releases. "bound": the z above which a lift is
-        significant, for "looked_at" pairs of token and expert.
+        measured; "command" measures it again. "overload": see `final_overload`. "dead": set → [[row from 0, expert from
+        1], …]. "cards": None if the release has no favourites, else [L][E] of None or {"share", "tokens", "kinds",
+        "leaning"}. A token is [text, count, seen, lift, z, context], the strongest evidence first; seen and z are None
+        in older releases, and so is context, [before, text, after] of one place in a document, where none was recorded.
+        "bound": the z above which a lift is significant, for "looked_at" pairs of token and expert.
 
     Raises:
         AxionError: the release's numbers are broken or belong to another model.
@@ -54,6 +57,7 @@ def describe_experts(model: OpenModel) -> dict:
         "per_token": facts.experts_per_token,
         "load": load,
         "command": command,
+        "overload": _final_overload(model),
         "dead_below": DEAD_BELOW,
         "dead": {name: _find_dead(layers) for name, layers in load.items()},
         "cards": cards,
@@ -71,6 +75,14 @@ def experts_json(model: OpenModel) -> str:
 def error_json(message: str) -> str:
     """The view's value for a model that cannot be shown."""
     return json.dumps({"error": message, "layers": 0})
+
+
+def _final_overload(model: OpenModel) -> float | None:
+    try:
+        metrics = read_curves(model.release.metrics_file)
+    except AxionError:  # the Model tab says what is wrong with the file
+        return None
+    return metrics and final_overload(metrics)
 
 
 def significance_bound(comparisons: int) -> float:
@@ -159,10 +171,9 @@ def _read_favourites(model: OpenModel) -> list[list[dict | None]] | None:
         _add_kinds([card for card in layer if card], special, tests=facts.layers * facts.experts * len(KINDS))
     most = TOKENS_OF_FEW if facts.experts <= FEW_EXPERTS else TOKENS_OF_MANY
     for card in (card for layer in cards for card in layer if card):
-        # Highest lift first. All tokens that an expert always reads have the same lift; of these the most frequent
-        # first.
-        card["tokens"].sort(key=lambda token: (-token[3], -token[1]))
-        card["tokens"] = [[_cut(text), *numbers] for text, *numbers in card["tokens"][:most]]
+        share = card["share"]
+        card["tokens"].sort(key=lambda token: _evidence(token, share), reverse=True)
+        card["tokens"] = [[_cut(token[0]), *token[1:]] for token in card["tokens"][:most]]
     return cards
 
 
@@ -170,8 +181,19 @@ def _read_token(token: dict) -> list:
     text, count, lift = token["text"], int(token["count"]), _finite(token["lift"])
     if not isinstance(text, str):
         raise TypeError("text")
-    seen, z = token.get("seen"), token.get("z")
-    return [text, count, None if seen is None else int(seen), lift, None if z is None else _finite(z)]
+    seen, z, context = token.get("seen"), token.get("z"), token.get("context")
+    if context is not None and not (len(context) == 3 and all(isinstance(part, str) for part in context)):
+        raise TypeError("context")
+    seen = None if seen is None else int(seen)
+    return [text, count, seen, lift, None if z is None else _finite(z), context]
+
+
+def _evidence(token: list, share: float) -> tuple[float, float, int]:
+    """The token's log-likelihood ratio; in older releases, which do not say how often it occurred, its lift."""
+    _, count, seen, lift, *_ = token
+    if seen is None or seen < count or not 0 < share < 1:
+        return 0.0, lift, count
+    return log_likelihood_ratio(count, seen, share), lift, count
 
 
 def _add_kinds(cards: Sequence[dict], special: set[str], tests: int) -> None:

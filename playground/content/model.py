@@ -6,13 +6,21 @@ from typing import TypeVar
 
 from axion.data.sources import SOURCES
 from axion.errors import AxionError
-from axion.evaluation.results import MalformedResults, Row, result_rows
+from axion.evaluation.results import MalformedResults, Row, measured, result_rows
 from playground.content.charts import Chart, curve, linear_axis, log_axis
 from playground.content.learning import read_learning
 from playground.content.markup import render
 from playground.content.metrics import read_curves
 from playground.content.roadmap import Measured, compare_sizes, read_roadmap
-from playground.content.training import draw_overload, draw_training, list_evaluations, list_facts, smoothing
+from playground.content.training import (
+    draw_overload,
+    draw_training,
+    final_overload,
+    list_evaluations,
+    list_facts,
+    read_window_change,
+    smoothing,
+)
 from playground.generate.catalogue import OpenModel
 from playground.generate.places import command_again
 from playground.locales import Language, LocaleNumbers, format_number, format_short, texts
@@ -35,7 +43,7 @@ def model_html(model: OpenModel, language: Language, others: Iterable[tuple[str,
     facts, info = model.facts, model.release.info
     metrics, problem = _or_problem(model, lambda: read_curves(model.release.metrics_file))
     learning, learning_problem = _or_problem(model, lambda: read_learning(model.release.history_file, language))
-    results = _results(model, language)
+    results, change = _results(model, language), read_window_change(model)
     return render(
         "model.html",
         language,
@@ -47,8 +55,11 @@ def model_html(model: OpenModel, language: Language, others: Iterable[tuple[str,
         again=command_again(model.release) or (info.get("training") or {}).get("command"),
         problem=problem,
         window=smoothing(metrics.train_loss) if metrics else 0,
-        charts=draw_training(metrics, language) if metrics else [],
+        charts=draw_training(metrics, language, change) if metrics else [],
+        change=change,
         overload=draw_overload(metrics, facts.first_layer, language) if metrics else [],
+        overload_end=metrics and final_overload(metrics),
+        load_highest=_highest_load(info),
         overload_window=smoothing(max(metrics.overload, key=len, default=())) if metrics else 0,
         evaluations=list_evaluations(metrics) if metrics else [],
         learning=learning,
@@ -107,6 +118,14 @@ def _or_problem(model: OpenModel, read: Callable[[], Read | None]) -> tuple[Read
         return read(), ""
     except AxionError as error:
         return None, f"{model.name}: {error}"
+
+
+def _highest_load(info: dict) -> float | None:
+    """The load of the busiest expert over all held-out documents, in multiples of its fair share."""
+    try:
+        return float((measured(info.get("results", {}), "expert_load") or {})["together"]["highest"])
+    except (KeyError, MalformedResults, TypeError, ValueError):
+        return None
 
 
 def _results(model: OpenModel, language: Language) -> list[Row]:

@@ -1,7 +1,7 @@
 """How a release was trained: the facts in its release.json, and the curves of its run."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from axion.data.sources.base import names_of
@@ -142,11 +142,39 @@ def _write_libraries(training: dict) -> str:
     return " · ".join(f"{name} {version}" for name, version in versions.items() if version)
 
 
-def draw_training(metrics: Curves, language: Language) -> list[Chart]:
-    """The losses and the bits per byte over the tokens read; charts without points are left out."""
+@dataclass(frozen=True)
+class WindowChange:
+    """Where a run went from short windows to long ones."""
+
+    tokens: float
+    """That were read before."""
+    short: int
+    window: int
+
+
+def read_window_change(model: OpenModel) -> WindowChange | None:
+    """When the recipe's short windows ended; None where the run had none, or its release does not say."""
+    info = model.release.info or _of_run(model.release.run_info)
+    training = info.get("training") or {}
+    try:
+        recipe, tokens = training["recipe"], training["tokens"]
+        short, window, share = (recipe[name] for name in ("short_window", "window", "short_share"))
+        return WindowChange(share * tokens, int(short), int(window)) if short and 0 < share < 1 else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def draw_training(metrics: Curves, language: Language, change: WindowChange | None = None) -> list[Chart]:
+    """The losses and the bits per byte over the tokens read; charts without points are left out.
+
+    Args:
+        change: is marked on the chart of the losses.
+    """
     text, charts = texts("model", language), []
     if metrics.train_loss or metrics.validation_loss:
-        charts.append(_draw_loss(metrics, text, language))
+        loss = _draw_loss(metrics, text, language)
+        place = change and loss.x.place(change.tokens)
+        charts.append(replace(loss, change=place) if place and place < 100 else loss)
     if len(metrics.bits_per_byte) > 1:
         points = thin(metrics.bits_per_byte, MOST_POINTS)
         values = [y for _, y in points]
@@ -173,6 +201,12 @@ def draw_overload(metrics: Curves, first_layer: int, language: Language) -> list
         name = fill(text["layer"], language, layer=layer)
         drawn.append((name, Chart(name, x, y, (curve("ax-line-train", points, x, y, name),), ""), points[-1][1]))
     return drawn
+
+
+def final_overload(metrics: Curves) -> float | None:
+    """How far the busiest expert of all layers was above its fair share at the end of training (0.1 is 10% above)."""
+    finals = [smooth(points, smoothing(points))[-1][1] for points in metrics.overload if points]
+    return max(finals, default=None)
 
 
 def smoothing(points: Points) -> int:

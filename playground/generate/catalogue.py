@@ -3,13 +3,14 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from axion.checksums import remembered_sha256
 from axion.errors import AxionError
@@ -19,6 +20,7 @@ from axion.inference.stream import Step, stream
 from axion.params import report
 from axion.release import Release, folder_name, list_releases, open_release, release_folder
 from playground.generate.refusal import Refusal
+from playground.locales import DEFAULT, Language
 
 Stream = Callable[..., Generator[Step, None, None]]
 """`axion.inference.stream.stream`, or something that stands in for it and takes the same arguments."""
@@ -128,6 +130,17 @@ class OpenModel:
 def can_chat(release: Release) -> bool:
     """Whether the release was taught to chat."""
     return chat.can_chat(release.tokenizer)
+
+
+def recorded_example(release: Release, language: Language = DEFAULT) -> Mapping[str, Any] | None:
+    """The recorded generation in this language, of older releases their only one; None where there is none.
+
+    Returns:
+        {"prompt", "sampling", "steps"}, see `axion.inference.stream.make_trace`.
+    """
+    if (trace := release.trace) is None:
+        return None
+    return next((each for each in (trace, *trace.get("others", ())) if each.get("language") == language), trace)
 
 
 class Catalogue:
@@ -255,15 +268,17 @@ def _open(name: str, reference: str, stream: Stream, weights: str) -> OpenModel:
 
 def _is_trace(trace: dict, rows: Sequence[RoutingRow]) -> bool:
     try:
-        lengths = {len(step[key]) for step in trace["steps"] for key in ("e", "g", "a", "d")}
+        examples = [trace, *trace.get("others", ())]
+        steps = [step for example in examples for step in example["steps"]]
+        lengths = {len(step[key]) for step in steps for key in ("e", "g", "a", "d")}
         recorded = [RoutingRow(*row) for row in trace.get("rows", rows)]  # older traces do not list them
-        complete = all(step.keys() >= {"i", "id", "t", "prompt", "p", "alt"} for step in trace["steps"])
+        complete = all(step.keys() >= {"i", "id", "t", "prompt", "p", "alt"} for step in steps)
         return (
             complete
             and lengths <= {len(recorded)}
             and {row.layer for row in recorded} == {row.layer for row in rows}
-            and isinstance(trace["prompt"], str)
-            and isinstance(trace["sampling"], dict)
+            and all(isinstance(example["prompt"], str) for example in examples)
+            and all(isinstance(example["sampling"], dict) for example in examples)
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return False

@@ -18,7 +18,7 @@ from playground.generate.request import (
     check_prompt,
     check_settings,
 )
-from playground.locales import DEFAULT, Language
+from playground.locales import DEFAULT, LANGUAGES, Language
 
 ROLES = ("system", "user", "assistant")
 MAX_MESSAGES = 200
@@ -44,7 +44,7 @@ def answer_events(
     turn = asked.get("turn") if isinstance(asked, Mapping) else None
     turn = turn if _is_count(turn) else 0
     try:
-        request, left_out = _read_question(model, asked, settings)
+        request, left_out = _read_question(model, asked, settings, language)
     except AxionError as error:
         yield {"kind": "turn", "turn": turn, "left_out": 0}
         yield {"kind": "error", "message": tell(error, language)}
@@ -61,10 +61,13 @@ def answer_events(
 def model_text(model: OpenModel) -> str:
     """The text of a conversation's view for a newly chosen model: what it can do. The conversation stays."""
     described = {"model": model.name, "chat": can_chat(model.release), "context": model.facts.context}
-    return to_line({"kind": "model", **described, "starters": starters(model.release)})
+    offered = {language: starters(model.release, language) for language in LANGUAGES}
+    return to_line({"kind": "model", **described, "starters": offered})
 
 
-def _read_question(model: OpenModel, asked: object, settings: Mapping[str, object]) -> tuple[Request, int]:
+def _read_question(
+    model: OpenModel, asked: object, settings: Mapping[str, object], language: Language
+) -> tuple[Request, int]:
     """The request, with the seed of this attempt, and how many messages were left out of its prompt."""
     if not isinstance(asked, Mapping) or not _is_count(attempt := asked.get("attempt")):
         raise Refusal("no_question")
@@ -77,7 +80,7 @@ def _read_question(model: OpenModel, asked: object, settings: Mapping[str, objec
     if can_chat(model.release):
         prompt, left_out = fit_conversation(model, messages, sampling.max_new_tokens)
     else:
-        prompt, left_out = last_question(model, messages), 0
+        prompt, left_out = last_question(model, messages, language), 0
     return Request(model.name, check_prompt(prompt), sampling), left_out
 
 
@@ -90,14 +93,19 @@ def answer_prompt(model: OpenModel, messages: object) -> str:
     return conversation_prompt(model, messages) if can_chat(model.release) else last_question(model, messages)
 
 
-def last_question(model: OpenModel, messages: object) -> str:
+def last_question(model: OpenModel, messages: object, language: str = "pt") -> str:
     """The user's last message alone, in the form of the training data, for a model that was not trained to chat.
+
+    Args:
+        model, messages: see `conversation_prompt`.
+        language: that of the question about a bare sum.
 
     Raises:
         Refusal: the messages are not a conversation.
     """
     release = model.release
-    return chat.question_prompt(check_messages(messages), as_problem=not release.openings, chooses=release.thinks)
+    checked, as_problem = check_messages(messages), release.thinks or not release.openings
+    return chat.question_prompt(checked, as_problem, release.thinks, language)
 
 
 def conversation_prompt(model: OpenModel, messages: object) -> str:

@@ -2,7 +2,8 @@
 
     {"kind": "start", "model": …, "prompt": …, "layers": …, "experts": …, …}          see start_event
     {"kind": "step", "s": seconds since the start, …Step.to_record()}                 one for each token
-    {"kind": "end", "reason": "eos" | "length" | "context" | "time" | "recorded"}     always last
+    {"kind": "end", "reason": "eos" | "length" | "context" | "time" | "recorded"}     always last; perhaps with "check":
+                                                                                      see playground.generate.verdicts
     {"kind": "error", "message": …}                                                   instead of the end, or alone
     {"kind": "open", "model": …, "prompt": …, "sampling": …, "forced": …, …}          alone: a request to be made
 
@@ -30,9 +31,11 @@ from axion.inference.variants import with_loops, with_tampering
 from axion.model.mixture_axion import AxionRouter
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.tampering import NOTHING, Tampering
-from playground.generate.catalogue import OpenModel
+from playground.generate.catalogue import OpenModel, recorded_example
+from playground.generate.questions import to_type
 from playground.generate.refusal import Refusal, tell
 from playground.generate.request import Request
+from playground.generate.verdicts import check_written
 from playground.locales import DEFAULT, Language
 
 UPDATES_PER_SECOND = 40
@@ -51,12 +54,14 @@ def start_event(
     recorded: bool = False,
     dropped: int = 0,
     tampering: Tampering = NOTHING,
+    question: str | None = None,
 ) -> dict:
     """The first event: what is generated, and everything needed to generate it again.
 
     Args:
         forced: the first new tokens, which were given and not drawn.
         dropped: how many tokens were cut off the start of a prompt that was longer than the context.
+        question: what was typed, where the prompt is the form of it that the model was taught.
 
     Returns:
         Besides the arguments: "run", an id that differs when the same request is made again; the model's shape, context
@@ -75,6 +80,7 @@ def start_event(
         "run": secrets.token_hex(4),
         "recorded": recorded,
         "prompt": prompt,
+        "question": question,
         "sampling": dict(sampling),
         "forced": list(forced),
         "dropped": dropped,
@@ -143,7 +149,7 @@ def live_events(
             shared=shared,
         )
         last: Step | None = None
-        new_tokens = 0
+        new_tokens, written = 0, []
         with closing(steps):  # it has checked its arguments: a request that must fail never starts
             yield start_event(
                 model,
@@ -152,15 +158,19 @@ def live_events(
                 request.forced,
                 dropped=dropped,
                 tampering=request.tampering,
+                question=request.question,
             )
             deadline = time.monotonic() + max_seconds
             for last in steps:
                 new_tokens += not last.is_prompt
+                written += [] if last.is_prompt else [last.text]
                 yield {"kind": "step", "s": round(last.seconds, 4), **last.to_record()}
                 if time.monotonic() > deadline:
                     yield {"kind": "end", "reason": "time", "limit": max_seconds}
                     return
-        yield {"kind": "end", "reason": _reason(model, request, last, new_tokens)}
+        reason = _reason(model, request, last, new_tokens)
+        checked = check_written(request.prompt, "".join(written)) if reason == "eos" else {}
+        yield {"kind": "end", "reason": reason, **checked}
     except AxionError as error:
         yield {"kind": "error", "message": tell(error, language)}
     except Exception:
@@ -186,17 +196,21 @@ def _fit(model: OpenModel, request: Request) -> tuple[list[int], int]:
     return ids[:1] + ids[len(ids) - kept + 1 :], len(ids) - kept
 
 
-def recorded_events(model: OpenModel) -> Iterator[dict[str, Any]]:
-    """The events of the release's recorded example; none where it has no example."""
-    if trace := model.release.trace:
-        yield start_event(model, trace["prompt"], trace["sampling"], recorded=True)
-        yield from ({"kind": "step", **record} for record in trace["steps"])
-        yield {"kind": "end", "reason": "recorded"}
+def recorded_events(model: OpenModel, language: Language = DEFAULT) -> Iterator[dict[str, Any]]:
+    """The events of the release's recorded example in this language; none where it has no example."""
+    if example := recorded_example(model.release, language):
+        prompt = example["prompt"]
+        typed, _ = to_type(model.release, prompt, language)
+        question = typed if typed != prompt else None
+        yield start_event(model, prompt, example["sampling"], recorded=True, question=question)
+        yield from ({"kind": "step", **record} for record in example["steps"])
+        written = "".join(record["t"] for record in example["steps"] if not record["prompt"])
+        yield {"kind": "end", "reason": "recorded", **check_written(prompt, written)}
 
 
-def recorded_text(model: OpenModel) -> str:
-    """The text of a trace's view for the release's recorded example."""
-    return "".join(map(to_line, recorded_events(model)))
+def recorded_text(model: OpenModel, language: Language = DEFAULT) -> str:
+    """The text of a trace's view for the release's recorded example in this language."""
+    return "".join(map(to_line, recorded_events(model, language)))
 
 
 def error_text(message: str, of: str | None = None) -> str:

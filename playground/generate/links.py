@@ -1,10 +1,11 @@
 """Shared links: from the query parameters of an address to a request.
 
-The parameters are `model`, `prompt`, the settings by name, `forced` (the token ids of a branch, with dots between
-them), what is changed in the model (see `axion.tampering`), `release` (`OpenModel.fingerprint` of the model that the
-link was made with) and `lang`. Settings that a link leaves out have the defaults of `Sampling`. A link to a comparison
-has `a_` or `b_` before what belongs to one side: `a_model`, `b_temperature`. views/share.js and views/comparison.js
-write the links.
+The parameters are `model`, `prompt` (exactly what the model reads), `question` (what was typed, if it was put into the
+form that the model was taught), the settings by name, `forced` (the token ids of a branch, with dots between them),
+what is changed in the model (see `axion.tampering`), `release` (`OpenModel.fingerprint` of the model that the link was
+made with) and `lang`. Settings that a link leaves out have the defaults of `Sampling`. A link to a comparison has `a_`
+or `b_` before what belongs to one side: `a_model`, `b_temperature`. views/share.js and views/comparison.js write the
+links.
 """
 
 import re
@@ -39,6 +40,7 @@ def read_link(catalogue: Catalogue, query: Mapping[str, str]) -> Request:
     asked = {
         "model": query.get("model", catalogue.default()),
         "prompt": query.get("prompt"),
+        "question": query.get("question"),
         "sampling": settings,
         "forced": _read_ids(query.get("forced", "")),
         "tampering": {name: query[name] for name in NAMES if name in query},
@@ -67,6 +69,8 @@ def write_link(request: Request, release: str, language: Language) -> str:
     """The query of an address that asks for this request; views/share.js writes the same."""
     settings = {name: value for name, value in settings_of(request.sampling).items() if value != DEFAULTS[name]}
     query = {"model": request.model, "prompt": request.prompt, "seed": request.sampling.seed, **settings}
+    if request.question:
+        query["question"] = request.question
     if request.forced:
         query["forced"] = ".".join(map(str, request.forced))
     return urlencode(query | {"release": release, "lang": language})

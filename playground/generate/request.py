@@ -15,6 +15,7 @@ from axion.inference import sampling
 from axion.inference.sampling import LEAST_TEMPERATURE, Sampling
 from axion.tampering import NOTHING, Tampering, TamperingError, read_tampering
 from playground.generate.catalogue import Catalogue, OpenModel
+from playground.generate.questions import is_question_of
 from playground.generate.refusal import Refusal, tell
 from playground.locales import Language
 
@@ -63,6 +64,8 @@ class Request:
     """What changes the logits before sampling."""
     tampering: Tampering = NOTHING
     """What is changed in the model while it reads."""
+    question: str | None = None
+    """What the visitor typed, where the prompt is the form of it that the model was taught."""
 
 
 def settings_of(chosen: Sampling) -> dict[str, Any]:
@@ -74,9 +77,9 @@ DEFAULTS = settings_of(Sampling())
 
 
 def read_request(catalogue: Catalogue, asked: object) -> Request:
-    """Check a whole request, {"model", "prompt", "sampling", "forced", "tampering"}.
+    """Check a whole request, {"model", "prompt", "sampling", "forced", "tampering", "question"}.
 
-    Settings that are left out have their default.
+    Settings that are left out have their default, and a question that does not become this prompt is left out.
 
     Raises:
         AxionError: the model's release is broken; anything in the request is wrong, such as a forced token that the
@@ -96,7 +99,30 @@ def read_request(catalogue: Catalogue, asked: object) -> Request:
     vocabulary = model.release.config.vocab_size
     if wrong := [token for token in forced if token >= vocabulary]:
         raise Refusal("no_token", model=name, token=_shorten(wrong[0]), last=vocabulary - 1)
-    return Request(name, prompt, chosen, forced, tampering=tampering)
+    question = asked.get("question")
+    kept = question if question != prompt and is_question_of(model.release, question, prompt) else None
+    return Request(name, prompt, chosen, forced, tampering=tampering, question=kept)
+
+
+def read_typed(model: OpenModel, typed: object, raw: object, language: Language) -> tuple[Prompt, str | None]:
+    """The prompt of what was typed, and the question if its form is another text than what was typed.
+
+    Args:
+        model: its release knows the form.
+        typed: the text.
+        raw: whether the model continues exactly this text.
+        language: the page's, for a question about a bare sum.
+
+    Raises:
+        AxionError: a Refusal where the text is empty or too long, or its chat template rejects the question.
+    """
+    text = check_prompt(typed)
+    if raw is True or not model.release.knows_questions:
+        return text, None
+    if not text.strip():
+        raise Refusal("no_prompt")
+    prompt = check_prompt(model.release.prompt_for(text, language))
+    return prompt, text if prompt != text else None
 
 
 def check_prompt(value: object) -> Prompt:

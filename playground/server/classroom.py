@@ -12,7 +12,7 @@ from axion.errors import AxionError
 from playground.content.markup import render
 from playground.generate.links import write_link
 from playground.generate.refusal import tell
-from playground.generate.request import read_request
+from playground.generate.request import read_request, read_typed
 from playground.locales import Language, known_language, texts
 from playground.server.context import QUIET, PageContext, error_html
 from playground.server.controls import Controls
@@ -73,18 +73,28 @@ def connect(context: PageContext, controls: Controls, address: str, button: gr.B
         address: the page's for others, see `reachable_address`.
     """
     tab = gr.Textbox(visible=False)
-    inputs: list[Component] = [context.language, context.model, controls.prompt, *controls.settings.values(), tab]
+    typed = [controls.prompt, controls.raw]
+    inputs: list[Component] = [context.language, context.model, *typed, *controls.settings.values(), tab]
     show = partial(_show, context, address, tuple(controls.settings))
     button.click(show, inputs, panel, js=WITH_TAB, **QUIET)
 
 
 def _show(
-    context: PageContext, address: str, names: tuple[str, ...], language: object, model: str, prompt: str, *values: Any
+    context: PageContext,
+    address: str,
+    names: tuple[str, ...],
+    language: object,
+    model: str,
+    typed: str,
+    raw: object,
+    *values: Any,
 ) -> str:
     chosen = known_language(language)
     settings, tab = dict(zip(names, values[:-1], strict=True)), values[-1]
     try:
-        link = class_link(context, address, {"model": model, "prompt": prompt, "sampling": settings}, chosen, tab)
+        prompt, question = read_typed(context.catalogue.open(model), typed, raw, chosen)
+        asked = {"model": model, "prompt": prompt, "question": question, "sampling": settings}
+        link = class_link(context, address, asked, chosen, tab)
     except AxionError as error:
         return error_html(tell(error, chosen), chosen)
     return class_html(link, chosen)

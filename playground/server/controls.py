@@ -7,12 +7,11 @@ from functools import partial
 import gradio as gr
 from gradio.components import Component
 
-from axion.data.format import problem_prompt
 from axion.errors import AxionError
 from playground.generate.catalogue import OpenModel
-from playground.generate.presets import NUM_PRESETS, presets, reads_problems
-from playground.generate.request import LIMITS
-from playground.locales import DEFAULT, Language, texts
+from playground.generate.presets import NUM_PRESETS, Typed, presets
+from playground.generate.request import LIMITS, MAX_PROMPT_CHARACTERS
+from playground.locales import DEFAULT, Language, known_language, texts
 from playground.server.context import QUIET, PageContext, Panel
 from playground.server.labels import Labels
 
@@ -24,6 +23,8 @@ class Controls:
     """The controls that say what to generate."""
 
     prompt: gr.Textbox
+    raw: gr.Checkbox
+    """Whether the model continues exactly what the prompt says; see `playground.generate.request.read_typed`."""
     settings: dict[str, Component]
     """By name, in the order of LIMITS."""
     panels: list[Panel]
@@ -55,47 +56,65 @@ def loops_panel(control: Component) -> Panel:
     return _panel(control, lambda model: {"visible": True} if model.facts.is_looped else {"visible": False, "value": 0})
 
 
-def build_presets(context: PageContext, prompt: gr.Textbox, prefix: str = "") -> list[Panel]:
-    """Add the buttons that fill `prompt` with an example, or put its text into the form of the training data.
+def build_prompt(context: PageContext, typed: Typed, info: str | None = None, prefix: str = "") -> tuple:
+    """Add the field of the prompt, and below it the switch between a question and raw text.
 
     Args:
-        prefix: of the elem_ids, where several tabs have these buttons.
+        typed: the initial values.
+        info: the key of the text under the field's label.
+        prefix: of the elem_ids, where several tabs have these controls.
 
     Returns:
-        What changes with the model: a model of text has other examples, and no form of problems.
+        The field and the switch.
     """
-    labels = context.labels
-    with gr.Row(elem_classes="ax-presets"):
-        form = labels.make(
-            gr.Button,
-            "controls",
-            {"value": "as_problem"},
-            size="sm",
-            min_width=40,
-            scale=0,
-            elem_id=f"{prefix}as-problem",
-        )
-        form.click(partial(_as_problem, context), [context.model, prompt, context.language], prompt, **QUIET)
-    labels.add(
+    prompt = context.labels.make(
+        gr.Textbox,
+        "controls",
+        {"label": "prompt"} | ({"info": info} if info else {}),
+        value=typed.text,
+        lines=5,
+        max_lines=12,
+        max_length=MAX_PROMPT_CHARACTERS,
+        elem_id=f"{prefix}prompt",
+    )
+    raw = context.labels.make(
+        gr.Checkbox,
+        "controls",
+        {"label": "raw", "info": "raw_hint"},
+        value=typed.raw,
+        interactive=context.first is None or context.first.release.knows_questions,
+        elem_id=f"{prefix}raw",
+        elem_classes="ax-raw",
+    )
+    # Not a Panel: when a link chooses a model, its switch stays as the link says.
+    context.model.input(partial(_raw_of, context), context.model, raw, **QUIET)
+    return prompt, raw
+
+
+def _raw_of(context: PageContext, name: str) -> object:
+    """The switch for another model: one that knows no questions reads raw text alone."""
+    try:
+        knows = context.catalogue.open(name).release.knows_questions
+    except AxionError:
+        return gr.skip()
+    return gr.update(value=not knows, interactive=knows)
+
+
+def build_presets(context: PageContext, prompt: gr.Textbox, raw: gr.Checkbox) -> list[Panel]:
+    """Add the buttons that fill `prompt` with an example; returns what changes with the model and the language."""
+    context.labels.add(
         gr.HTML(caption(texts("controls", DEFAULT)["presets"]), apply_default_css=False),
         lambda language: {"value": caption(texts("controls", language)["presets"])},
     )
-    panels = [_panel(form, lambda model: {"visible": reads_problems(model.release)})]
+    panels = []
     with gr.Row(elem_classes="ax-presets"):
         for place in range(NUM_PRESETS):
             button = gr.Button(size="sm", min_width=40, scale=0)
-            button.click(partial(_preset, context, place), context.model, prompt, **QUIET)
-            panels.append(_panel(button, partial(_preset_button, place)))
+            chosen = [context.model, context.language]
+            button.click(partial(_preset, context, place), chosen, [prompt, raw], **QUIET)
+            show = partial(_preset_button, place)
+            panels.append(Panel(button, show, broken=lambda *_: gr.skip()))
     return panels
-
-
-def _as_problem(context: PageContext, name: str, prompt: str, language: Language) -> object:
-    """What was typed, as a prompt in the form that the model was taught."""
-    try:
-        chooses = context.catalogue.open(name).release.thinks
-    except AxionError:
-        return gr.skip()
-    return problem_prompt(prompt, chooses, language) if chooses else problem_prompt(prompt)
 
 
 def _panel(control: Component, content: Callable[[OpenModel], dict]) -> Panel:
@@ -107,18 +126,19 @@ def _panel(control: Component, content: Callable[[OpenModel], dict]) -> Panel:
     return Panel(control, show, broken=lambda *_: gr.skip(), follows_language=False)
 
 
-def _preset_button(place: int, model: OpenModel) -> dict:
-    names = [*presets(model.release), *[""] * NUM_PRESETS]
-    return {"value": names[place], "visible": bool(names[place])}
+def _preset_button(place: int, model: OpenModel, language: Language) -> object:
+    names = [*presets(model.release, language), *[""] * NUM_PRESETS]
+    return gr.update(value=names[place], visible=bool(names[place]))
 
 
-def _preset(context: PageContext, place: int, name: str) -> object:
-    """The prompt of one of the buttons."""
+def _preset(context: PageContext, place: int, name: str, language: Language) -> tuple:
+    """What one of the buttons types."""
     try:
-        prompts = list(presets(context.catalogue.open(name).release).values())
+        release = context.catalogue.open(name).release
     except AxionError:
-        return gr.skip()
-    return prompts[place] if place < len(prompts) else gr.skip()
+        return gr.skip(), gr.skip()
+    offered = list(presets(release, known_language(language)).values())
+    return (offered[place], not release.knows_questions) if place < len(offered) else (gr.skip(), gr.skip())
 
 
 def caption(text: str) -> str:

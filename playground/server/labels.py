@@ -16,6 +16,7 @@ class Labels:
 
     def __init__(self) -> None:
         self._properties: list[tuple[Block, Callable[[Language], dict[str, Any]]]] = []
+        self._opening: list[tuple[Block, Callable[[Language], dict[str, Any]]]] = []
 
     def add(self, component: B, properties: Callable[[Language], dict[str, Any]]) -> B:
         """Note that `properties(language)` are the component's properties that change with the language."""
@@ -36,6 +37,14 @@ class Labels:
             return {name: texts(part, language)[key] for name, key in keys.items()}
 
         return self.add(kind(**properties(DEFAULT), **fixed), properties)
+
+    def add_opening(self, component: Block, properties: Callable[[Language], dict[str, Any]]) -> None:
+        """Note with what properties the component opens in a language; later changes of language leave them alone."""
+        self._opening.append((component, properties))
+
+    def opening(self, language: Language) -> list[tuple[Block, dict[str, Any]]]:
+        """The components of `add_opening`, and their properties in this language."""
+        return [(component, properties(language)) for component, properties in self._opening]
 
     @property
     def components(self) -> list[Block]:

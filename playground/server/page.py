@@ -167,6 +167,8 @@ def _translate(panels: list[Panel], context: PageContext, language: Language) ->
     """The properties of the page's components in this language, by component."""
     properties = {component._id: dict(changes) for component, changes in context.labels.properties(language)}
     properties[context.language._id] = properties.get(context.language._id, {}) | {"value": language}
+    for component, changes in context.labels.opening(language):
+        properties[component._id] = properties.get(component._id, {}) | changes
     for panel in panels:
         if panel.follows_language:
             shown = panel.show(context.catalogue, context.model.value, language)

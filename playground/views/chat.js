@@ -4,6 +4,7 @@
 // number of messages in a conversation.
 
 import { createJoiner } from "./characters.js";
+import { createForm, describeAnswer, PLACED, together } from "./form.js";
 import { loopLabel, makeColumn, makeExpert, makeRowLabels, PALETTE } from "./routing.js";
 import { createToolkit, FAR, indexAt, isAtEnd, make, readLines } from "./toolkit.js";
 
@@ -14,11 +15,12 @@ const TALLEST = 180; // maximum height of the input field in pixels
 
 export function start(host) {
   const { props, watch } = host;
-  const { part, fill, describeSampling, translate, visible, watchValue, percents, count } = createToolkit(host);
+  const toolkit = createToolkit(host);
+  const { part, fill, describeSampling, translate, visible, watchValue, percent, percents, count } = toolkit;
   const view = part("view");
   let seen = ""; // the part of the value that was read
   let turns = []; // see addTurn
-  let described = { chat: false, context: 0, starters: [] }; // the event that describes the model
+  let described = { chat: false, context: 0, starters: {} }; // the event that describes the model
   let following = true; // the newest line stays in sight, unless the reader scrolled away
   let current = null; // the turn that the value is about
   let recalling = false; // whether turns are drawn that were remembered
@@ -66,6 +68,8 @@ export function start(host) {
     const { run, nodes } = Object.assign(current, { run: start, joiner: createJoiner(start) });
     view.dataset.state = "running";
     nodes.text.textContent = "";
+    current.form = createForm(nodes.text, fill);
+    current.form.begin(run.prompt, run.prompt);
     nodes.prompt.textContent = run.prompt;
     nodes.given.hidden = false;
     nodes.root.classList.toggle("av-many", run.experts > PALETTE);
@@ -77,10 +81,12 @@ export function start(host) {
   function addToken(step) {
     const { run, tokens, nodes, joiner } = current;
     const span = make("span", "", step.t);
+    span.style.setProperty("--p", step.p ?? 1);
     const column = makeColumn("av-col", step, run.experts);
     span.dataset.index = column.dataset.index = tokens.length;
     tokens.push({ step, span, column });
-    joiner.add(tokens.at(-1), nodes.text);
+    current.form.add(span, step.t);
+    joiner.add(tokens.at(-1), PLACED);
     nodes.columns.append(column);
     nodes.columns.scrollLeft = nodes.columns.scrollWidth;
   }
@@ -88,9 +94,11 @@ export function start(host) {
   function finish(turn, end) {
     turn.ended = true;
     turn.outcome = end;
+    turn.form?.close();
+    if (end.check?.line) turn.form.markLine(end.check.line);
     rest();
     drawTurn(turn);
-    if (!recalling) announce(fill("announce_end", { text: answerOf(turn) || turn.nodes.text.textContent }));
+    if (!recalling) announce(fill("announce_end", { text: spoken(turn) || turn.nodes.text.textContent }));
   }
 
   function fail(turn, message) {
@@ -109,6 +117,12 @@ export function start(host) {
   // ------------------------------------------------------------------------------------------------------------- asking
 
   const answerOf = (turn) => turn.tokens.map(({ step }) => step.t).join("");
+
+  // What is read out: the answer alone, without what the model thought before it.
+  function spoken(turn) {
+    const answered = turn.form?.answer() ?? [];
+    return answered.length ? answered.map(({ textContent }) => textContent).join("") : answerOf(turn);
+  }
 
   function ask(question) {
     if (isBusy() || !question.trim()) return;
@@ -226,7 +240,8 @@ export function start(host) {
     add(root, "question", "p", "ac-question", question);
     const answer = add(root, "answer", "div", "ac-answer");
     add(answer, "leftOut", "p", "ac-note");
-    add(answer, "text", "p", "ac-text");
+    add(answer, "text", "div", "ac-text");
+    add(answer, "verdict", "p", "av-answer").hidden = true;
     const ribbon = add(answer, "ribbon", "div", "ac-ribbon");
     add(ribbon, "rows", "div", "ac-rows").setAttribute("aria-hidden", "true");
     add(ribbon, "columns", "div", "ac-columns").tabIndex = 0;
@@ -256,8 +271,19 @@ export function start(host) {
     nodes.text.classList.toggle("ac-failed", Boolean(failure));
     nodes.columns.setAttribute("aria-label", fill("ribbon"));
     nodes.summary.textContent = fill("given");
+    drawVerdict(turn);
     nodes.meta.textContent = run ? describeRun(run, outcome) : "";
     drawRouting(turn);
+  }
+
+  // Right or wrong where that is known, and how sure the model was of its answer.
+  function drawVerdict({ form, tokens, outcome, ended, nodes }) {
+    form?.drawTexts();
+    const answered = ended && form ? form.answer().map(({ dataset }) => tokens[dataset.index].step) : [];
+    const { text, mark } = describeAnswer(outcome?.check, together(answered), toolkit);
+    nodes.verdict.hidden = !text;
+    nodes.verdict.className = `av-answer ${mark}`;
+    nodes.verdict.textContent = text;
   }
 
   function describeRun({ model, sampling }, outcome) {
@@ -279,6 +305,7 @@ export function start(host) {
 
   function describeToken(run, step) {
     const parts = [make("q", "", visible(step.t))];
+    if (step.p !== null) parts.push(make("span", "", fill("probability", { p: percent(step.p) })));
     step.e.forEach((experts, row) => {
       if (loopLabel(run, row)) parts.push(make("span", "ac-layer", loopLabel(run, row)));
       const weights = percents(step.g[row]);
@@ -330,7 +357,7 @@ export function start(host) {
     part("notice-title").textContent = fill(ability);
     const note = continuesText() ? "text_note" : `${ability}_note`;
     part("notice-note").textContent = fill(note, { context: count(described.context) });
-    part("input").placeholder = described.starters[0]?.replace(/\s+/g, " ") ?? fill("likely_1");
+    part("input").placeholder = starters()[0]?.replace(/\s+/g, " ") ?? fill("likely_1");
     part("clear").title = fill("clear_hint");
     drawStarters();
     drawTools();
@@ -339,14 +366,16 @@ export function start(host) {
 
   // A model of text, without chat training: what is sent is an opening that it continues.
   function continuesText() {
-    return !described.chat && described.starters.length > 0;
+    return !described.chat && starters().length > 0;
   }
 
+  const starters = () => described.starters[props.language] ?? [];
+
   function drawStarters() {
-    if (described.starters.length > 0) {
+    if (starters().length > 0) {
       const group = make("div", "");
       const caption = fill(continuesText() ? "starters_text" : "starters");
-      group.append(make("p", "ax-caption", caption), ...described.starters.map(starter));
+      group.append(make("p", "ax-caption", caption), ...starters().map(starter));
       part("starters").replaceChildren(group);
       return;
     }

@@ -456,8 +456,12 @@ export function createComparison(/** @type {import("./toolkit.js").Host} */ host
 
   // What both have in common by its name, what is one's own with a_ or b_ before it; see playground/generate/links.py.
   function linkBoth() {
-    const query = { prompt: both()[0]?.run?.prompt ?? "" };
-    for (const { key, run } of both().filter((side) => side.run)) {
+    const query = {};
+    const drawn = both().filter((side) => side.run);
+    const isCommon = (name) => drawn.every(({ run }) => run[name] === drawn[0].run[name]);
+    for (const { key, run } of drawn) {
+      // two models may have been taught different forms of one question
+      for (const name of ["prompt", "question"]) if (run[name]) query[isCommon(name) ? name : `${key}_${name}`] = run[name];
       const named = Object.entries(settingsToLink(run.sampling, props.defaults));
       for (const [name, value] of named) query[props.common.includes(name) ? name : `${key}_${name}`] = value;
       query[`${key}_model`] = run.model;

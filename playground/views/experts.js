@@ -8,6 +8,7 @@ import { createToolkit, make, NARROW } from "./toolkit.js";
 
 const ALL = -1;
 const NUMBERED = 32; // a heat map of more experts has no room for numbers, and for few names only
+const SENTENCES = 3; // of so many favourites of an expert a sentence is shown at once
 const NAMED = 8; // the number of dead experts that are named
 
 export function start(host) {
@@ -122,6 +123,7 @@ export function start(host) {
         })
       );
       lines.push(describeDead(data.dead[shownSet]));
+      if (data.overload !== null) lines.push(fill("beside_training", { overload: precisePercent(data.overload) }));
     } else lines.push(fill("no_load"));
     part("verdicts").replaceChildren(...lines.map((line) => make("p", "", line)));
     terms.mark(part("verdicts"));
@@ -193,7 +195,7 @@ export function start(host) {
       head.append(...["column_token", "column_lift", "column_count"].map((key) => make("span", "", fill(key))));
       head.firstChild.style.textAlign = "left";
       list.append(head, ...card.tokens.map(drawToken));
-      article.append(list);
+      article.append(list, ...drawContexts(card.tokens));
     } else article.append(make("p", "", fill(card ? "nothing" : "no_favourites")));
     return article;
   }
@@ -232,6 +234,31 @@ export function start(host) {
     if (always) line.textContent += ` ${fill(always === tokens.length ? "always" : "always_some", { count: always })}`;
     return line;
   }
+
+  // The first favourites in a sentence each; the others' sentences unfold.
+  function drawContexts(tokens) {
+    const lines = tokens.filter((token) => token[5]).map((token) => drawContext(token[5]));
+    if (!lines.length) return [];
+    const shown = make("ul", "ax-contexts");
+    shown.append(...lines.slice(0, SENTENCES));
+    const nodes = [make("p", "ax-small", fill("contexts")), shown];
+    if (lines.length > SENTENCES) {
+      const rest = make("details", "ax-contexts");
+      const list = make("ul", "ax-contexts");
+      list.append(...lines.slice(SENTENCES));
+      rest.append(make("summary", "", fill("contexts_more", { count: count(lines.length - SENTENCES) })), list);
+      nodes.push(rest);
+    }
+    return nodes;
+  }
+
+  function drawContext([before, text, after]) {
+    const line = make("li", "");
+    line.append(flat(before), make("mark", "", visible(text)), flat(after));
+    return line;
+  }
+
+  const flat = (text) => text.replace(/\n/g, "↵");
 
   function drawToken([text, reads, seen, lift, z]) {
     const chip = make("li", "");

@@ -155,9 +155,9 @@ export function createPopover(trace) {
   function branch(step, id, text) {
     const kept = trace.tokens.filter((token) => !token.step.prompt && token.step.i < step.i).map((token) => token.step.id);
     const instead = id === step.id ? null : wordOf(step.id, step.t);
-    const { model, prompt, sampling } = trace.run;
+    const { model, prompt, question, sampling } = trace.run;
     const describe = () => fill("branch_node", { token: step.i + 1, word: wordOf(id, text) });
-    trace.ask({ model, prompt, sampling, forced: [...kept, id] }, { from: trace.branches.current(), describe, instead });
+    trace.ask({ model, prompt, question, sampling, forced: [...kept, id] }, { from: trace.branches.current(), describe, instead });
     close();
   }
 

@@ -62,10 +62,11 @@ export function settingsToLink(sampling, defaults) {
 }
 
 /** The parameters of a link to one generation; see playground/generate/links.py. */
-export function requestToLink({ model, prompt, sampling, forced, release }, defaults, language) {
+export function requestToLink({ model, prompt, question, sampling, forced, release }, defaults, language) {
   return {
     model,
     prompt,
+    ...(question ? { question } : {}),
     ...settingsToLink(sampling, defaults),
     ...(forced.length ? { forced: forced.join(".") } : {}),
     ...(release ? { release } : {}),

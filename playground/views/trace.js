@@ -9,6 +9,7 @@ import { createBranches } from "./branches.js";
 import { createJoiner } from "./characters.js";
 import { createCloseup } from "./closeup.js";
 import { markEnds } from "./ends.js";
+import { createForm, describeAnswer, PLACED, together } from "./form.js";
 import { createFigures } from "./figures.js";
 import { createOverview } from "./overview.js";
 import { createPlayer } from "./player.js";
@@ -53,6 +54,7 @@ export function start(host) {
     chosen: () => trace.walk.chosen(),
     subject,
   };
+  const form = (trace.form = createForm(part("text"), fill));
   const figures = (trace.figures = createFigures(trace));
   const popover = (trace.popover = createPopover(trace));
   const walk = (trace.walk = createWalk(trace));
@@ -81,6 +83,7 @@ export function start(host) {
   let joiner = null; // joins the tokens of a character
   let refused = false; // whether the last request came back without an answer
   let before = null; // the state to return to when a request is stopped or refused
+  let wasDue = true; // what exampleDue was before the last request
   let exampleDue = true; // no generation was requested since the model was chosen
   let drawn = -1; // the token that was shown in full last
 
@@ -110,7 +113,7 @@ export function start(host) {
   }
 
   function takeAll(events) {
-    const batch = { text: new DocumentFragment(), columns: new DocumentFragment() };
+    const batch = { columns: new DocumentFragment() };
     for (const event of events) take(event, batch);
     append(batch);
     figures.draw();
@@ -156,6 +159,7 @@ export function start(host) {
     share.hideLink();
     for (const name of ["text", "columns", "rows", "layers", "token"]) part(name).replaceChildren();
     markEnds(toolkit, part("text"), null, null, 0);
+    part("answer").hidden = true;
     part("text").classList.remove("av-branch");
     drawMessages();
   }
@@ -177,6 +181,8 @@ export function start(host) {
     walk.buildLayers();
     attention.begin();
     attention.showRow(trace.layer);
+    form.begin(run.prompt);
+    part("raw").hidden = !form.isFormed();
     figures.begin();
     walk.show(-1);
     setState(player.isReplaying() ? "replaying" : run.recorded ? "recorded" : "running");
@@ -201,9 +207,11 @@ export function start(host) {
       for (const node of [span, column]) node.classList.add(mark);
       if (mark === "av-branch") trace.branchIndex = index;
     }
+    if (!step.prompt) span.style.setProperty("--p", step.p ?? 1);
     tokens.push({ step, span, column });
+    form.add(span, step.t);
     batch.columns.append(column);
-    for (const { column: each, piece } of joiner.add(tokens[index], batch.text)) {
+    for (const { column: each, piece } of joiner.add(tokens[index], PLACED)) {
       each.classList.toggle("av-opens", piece.at < piece.of);
       each.classList.toggle("av-joined", piece.at > 1);
       each.setAttribute("aria-label", popover.nameOfToken(Number(each.dataset.index)));
@@ -211,7 +219,6 @@ export function start(host) {
   }
 
   function append(batch) {
-    part("text").append(batch.text);
     part("columns").append(batch.columns);
   }
 
@@ -226,6 +233,9 @@ export function start(host) {
     const { run, tokens } = trace;
     trace.ended = true;
     trace.outcome = { kind: "end", ...end };
+    form.close();
+    if (end.check?.line) form.markLine(end.check.line);
+    drawAnswer();
     if (end.reason === "eos" && run.forced.length > figures.fresh()) part("text").classList.add("av-branch");
     figures.draw();
     setState(run.recorded ? "recorded" : "done");
@@ -250,10 +260,10 @@ export function start(host) {
   }
 
   // Only one generation runs at a time.
-  function ask({ model, prompt, sampling, forced, release: linked }, branch) {
+  function ask({ model, prompt, question, sampling, forced, release: linked }, branch) {
     if (host.busy === "waiting" || host.busy === "running") host.trigger("stop", {});
     asked = { forced, branch, release: linked };
-    host.trigger("submit", { model, prompt, sampling, forced });
+    host.trigger("submit", { model, prompt, sampling, forced, ...(question ? { question } : {}) });
   }
 
   // Ends what runs, waits or is drawn.
@@ -284,6 +294,7 @@ export function start(host) {
   function wait() {
     player.skip();
     before = state();
+    wasDue = exampleDue;
     refused = exampleDue = false;
     setState("waiting");
     drawMessages();
@@ -293,7 +304,7 @@ export function start(host) {
 
   function endWait() {
     refused = host.busy === "refused";
-    exampleDue = true;
+    exampleDue = wasDue;
     setState(before);
     drawMessages();
     if (refused) announce(fill("refused"));
@@ -329,6 +340,8 @@ export function start(host) {
 
   function drawTexts() {
     toolkit.translate();
+    form.drawTexts();
+    drawRaw();
     terms.markAll();
     player.drawTexts();
     branches.draw();
@@ -338,6 +351,7 @@ export function start(host) {
     if (!trace.run) return;
     walk.buildLayers();
     attention.begin();
+    drawAnswer();
     figures.draw();
     popover.redraw();
     walk.showAgain();
@@ -370,6 +384,28 @@ export function start(host) {
     return fill(instead ? "branch_instead" : "branch", { token, word, instead });
   }
 
+  // Right or wrong where that is known, and how sure the model was of its answer.
+  function drawAnswer() {
+    const check = trace.outcome?.check;
+    const answered = trace.ended ? form.answer().map(({ dataset }) => trace.tokens[dataset.index].step) : [];
+    const { text, mark } = describeAnswer(check, together(answered), toolkit);
+    part("answer").hidden = !text;
+    part("answer").className = `av-answer ${mark}`;
+    part("answer").textContent = text;
+  }
+
+  // As the model reads the text, or its parts under headings in the reader's language.
+  function drawRaw() {
+    const raw = part("text").classList.contains("av-as-read");
+    part("raw").setAttribute("aria-pressed", raw);
+    part("raw").title = fill("as_read_hint");
+  }
+
+  part("raw").addEventListener("click", () => {
+    part("text").classList.toggle("av-as-read");
+    drawRaw();
+  });
+
   function drawMessages() {
     part("error").hidden = !failure;
     part("error").textContent = failure ? (failure.of === "link" ? fill("bad_link", failure) : failure.message) : "";
@@ -401,7 +437,7 @@ export function start(host) {
   toolkit.watchValue(readValue);
   watch("texts", drawTexts);
   watch("busy", followHost);
-  watch("model", () => (exampleDue = true));
+  watch("model", () => (exampleDue = wasDue = true));
   figures.clear();
   readValue();
   drawTexts();

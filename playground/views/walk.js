@@ -1,6 +1,7 @@
 // Moving through the text and the ribbon: the layer that colours the text, the token that is marked in both, which tokens
 // an expert read, and the pointer and keys that choose.
 
+import { seenOf } from "./form.js";
 import { makeLayerChoice, makeRowLabels, paint } from "./routing.js";
 import { indexAt, isAtEnd, KEY_STEPS, make } from "./toolkit.js";
 
@@ -20,7 +21,8 @@ export function createWalk(trace) {
   function buildLayers() {
     const { run, layer } = trace;
     const choice = makeLayerChoice(run, "axion-layer", layer, fill, chooseLayer);
-    part("layers").replaceChildren(...(run.layers ? [make("span", "av-caption", fill("layers"))] : []), ...choice);
+    const caption = make("span", "av-caption", fill(run.layers ? "layers" : "colours"));
+    part("layers").replaceChildren(caption, ...choice, makeSureness());
     const labels = makeRowLabels(run);
     labels.forEach((label, row) => {
       label.classList.toggle("on", row === layer);
@@ -29,8 +31,21 @@ export function createWalk(trace) {
     part("rows").replaceChildren(...labels);
   }
 
+  // Tokens can also be shaded by how sure the model was of them.
+  function makeSureness() {
+    const label = make("label", "", fill("sureness"));
+    const radio = make("input", "");
+    const { classList } = part("text");
+    Object.assign(radio, { type: trace.run.layers ? "radio" : "checkbox", name: "axion-layer", checked: classList.contains("av-sure") });
+    label.title = fill("sureness_hint");
+    radio.addEventListener("change", () => classList.toggle("av-sure", radio.checked));
+    label.prepend(radio);
+    return label;
+  }
+
   function chooseLayer(row) {
     if (row < 0 || row >= trace.run.layers) return;
+    part("text").classList.remove("av-sure");
     trace.layer = row;
     part("layers").querySelectorAll("input").forEach((radio, index) => (radio.checked = index === row));
     [...part("rows").children].forEach((label, index) => label.classList.toggle("on", index === row));
@@ -105,7 +120,7 @@ export function createWalk(trace) {
   }
 
   function revealText(index) {
-    const [text, { offsetTop, offsetHeight }] = [part("text"), trace.tokens[index].span];
+    const [text, { offsetTop, offsetHeight }] = [part("text"), seenOf(trace.tokens[index].span)];
     const inSight = offsetTop >= text.scrollTop && offsetTop + offsetHeight <= text.scrollTop + text.clientHeight;
     if (!inSight) text.scrollTop = offsetTop - text.clientHeight / 2;
   }
@@ -127,7 +142,7 @@ export function createWalk(trace) {
     event.preventDefault();
   }
 
-  const placeOf = (index, name) => (name === "text" ? trace.tokens[index].span : trace.tokens[index].column);
+  const placeOf = (index, name) => (name === "text" ? seenOf(trace.tokens[index].span) : trace.tokens[index].column);
 
   function listen(name) {
     const box = part(name);

@@ -12,17 +12,13 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from axion.checksums import remembered_sha256
-from axion.data.format import prompt
 from axion.errors import AxionError
-from axion.files import parse_yaml
-from axion.inference.chat import can_chat, conversation_prompt
+from axion.files import parse_yaml, read_json
 from axion.inference.routing import routing_rows
-from axion.inference.sampling import Sampling
-from axion.inference.stream import make_trace
 from axion.model.modeling_axion import AxionForCausalLM
 from axion.pretrained_tokenizer import model_ids
 from axion.recipe import Recipe, load_recipe
-from axion.release import Release, open_release
+from axion.release import open_release
 from axion.series import code_url
 from axion.shipped import shipped
 from axion.tokenizer import generation_config, save_tokenizer, write_legacy_tokenizer
@@ -44,10 +40,10 @@ from publish.manifest import (
 )
 from publish.release import charts
 from publish.release.card import card_files, has_routed_experts, template_files
+from publish.release.examples import record_examples, with_todays_examples
 from publish.release.facts import collect_facts, released_recipe, roadmap, tested_transformers
 from publish.release.fingerprint import code_fingerprint, fingerprint
 from publish.release.heldout import write_held_out
-from publish.release.measure import QUESTIONS, TEXT_SAMPLING
 
 KEPT = {CHAT_TEMPLATE, HELD_OUT, EVALUATIONS_FILE, HISTORY_FILE}
 """The optional files that belong to a run, so that a refreshed release keeps them."""
@@ -57,11 +53,9 @@ AUTO_MAP = {
     "AutoModelForCausalLM": "modeling_axion.AxionForCausalLM",
     "AutoModelForSequenceClassification": "modeling_axion.AxionForSequenceClassification",
 }
-TRACE_PROMPT = prompt("Quanto é 47 + 38?")
-"""For a model that was trained on problems; a model of text continues the first of its openings."""
+TRACE = "trace.json"
 PROJECT_LICENSE = "mit"
 """The licence identifier of the file LICENSE."""
-TRACE_SAMPLING = Sampling()  # the defaults of the page and of the command line
 
 _TOKENIZER = Path(__file__).parent / "assets" / "tokenizer.py"
 
@@ -126,6 +120,7 @@ def refresh(
     space: str | None = None,
     measured: Mapping[str, object] | None = None,
     held_out: Sequence[dict[str, str]] = (),
+    favourites: Sequence[dict] = (),
 ) -> None:
     """Copy a release, with card, roadmap and code as this version of Axion writes them.
 
@@ -139,6 +134,7 @@ def refresh(
         space: the Space that shows the release, which the card links to.
         measured: results to add, see `publish.release.measure.measure_missing`.
         held_out: held-out documents to add, see `publish.release.measure.missing_held_out`.
+        favourites: in place of those that the release records, see `publish.release.measure.missing_favourites`.
 
     Raises:
         AxionError: the folder does not match its release.json.
@@ -152,6 +148,9 @@ def refresh(
         _copy_code(copy)
         _set_auto_map(copy / "config.json")
         _copy_license(copy, info["license"])
+        if (copy / TRACE).is_file():
+            trace = with_todays_examples(read_json(copy / TRACE), open_release(folder), info["name"])
+            _write_trace(copy, trace | ({"favourites": list(favourites)} if favourites else {}))
         today = {
             "repo_id": repo_id,
             "exports": list(exports),
@@ -239,23 +238,19 @@ def _write_files(ingredients: Ingredients, folder: Path) -> None:
     info["held_out"] = write_held_out(Recipe.model_validate(parse_yaml(recipe)), texts, folder)
     title, metrics = info["title"], read_metrics(run / METRICS_FILE)
     charts.draw_training_curve(metrics, f"{title}: training", folder / "training.png")
-    trace = make_trace(info["name"], release.model, release.tokenizer, *_recorded(release))
+    trace = record_examples(release, info["name"])
     if has_routed_experts(info):
         load = info["results"]["expert_load"]["together"]["layers"]
         rows = routing_rows(release.config)
         charts.draw_expert_load(load, rows, f"{title}: load of each expert", folder / EXPERT_LOAD)
         trace["favourites"] = ingredients.measured["favourites"]
-    (folder / "trace.json").write_text(json.dumps(trace, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_trace(folder, trace)
     _copy_license(folder, info["license"])
     _write_card(folder, info | {"inputs": ingredients.inputs()})
 
 
-def _recorded(release: Release) -> tuple[str, Sampling]:
-    """The prompt and the settings of the generation that a release records."""
-    if can_chat(release.tokenizer):
-        question = [{"role": "user", "content": QUESTIONS[0]}]
-        return conversation_prompt(release.tokenizer, question, release.name), TRACE_SAMPLING
-    return (release.openings[0], TEXT_SAMPLING) if release.openings else (TRACE_PROMPT, TRACE_SAMPLING)
+def _write_trace(folder: Path, trace: Mapping[str, Any]) -> None:
+    (folder / TRACE).write_text(json.dumps(trace, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_model(model: AxionForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

@@ -147,16 +147,34 @@ def missing_held_out(folder: Path, copies: Path | None = None) -> list[dict[str,
         folder: the release.
         copies: see `measure_missing`.
     """
-    if (folder / HELD_OUT).is_file():
+    if (folder / HELD_OUT).is_file() or (subject := _same_subject(folder, copies)) is None:
         return []
+    return held_out_texts(subject.validation, subject.release.tokenizer)
+
+
+def missing_favourites(folder: Path, copies: Path | None = None) -> list[dict]:
+    """The experts' favourite tokens in their sentences, for an existing release that records them without; else [].
+
+    Args:
+        folder: the release.
+        copies: see `measure_missing`.
+    """
+    recorded = (open_release(folder).trace or {}).get("favourites", [])
+    bare = recorded and not any("context" in token for entry in recorded for token in entry["tokens"])
+    if not bare or (subject := _same_subject(folder, copies)) is None:
+        return []
+    return _favourites(subject, with_validation=True)
+
+
+def _same_subject(folder: Path, copies: Path | None) -> Subject | None:
+    """A release and the data on which it was measured; None where that is not available."""
     recipe, release = load_recipe(folder / "recipe.yaml"), open_release(folder)
     measured = with_current_names(read_manifest(folder)["results"]).get("validation", {})
     subject = Subject(release, with_copies(recipe.data, copies) if copies else recipe.data)
     try:
-        are_the_same = len(subject.validation) == measured.get("documents")
+        return subject if len(subject.validation) == measured.get("documents") else None
     except NotAvailable:
-        return []
-    return held_out_texts(subject.validation, release.tokenizer) if are_the_same else []
+        return None
 
 
 def write_samples(release: Release) -> list[dict]:

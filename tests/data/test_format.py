@@ -5,10 +5,12 @@ import pytest
 from axion.data.format import (
     Equation,
     Problem,
+    in_english_form,
+    in_taught_form,
     parse_answer,
     problem_from_gsm8k,
-    problem_prompt,
     prompt,
+    question_in,
     write_steps,
 )
 
@@ -69,19 +71,9 @@ def test_the_model_may_choose_how_it_answers():
     assert parse_answer("# Raciocínio:\n12+7\n2+7=9;1+0;9\n1+0=1;19\n--\n# Resposta:\n19") == "19"
 
 
-@pytest.mark.parametrize(
-    ("typed", "language", "question"),
-    [
-        ("5+3", "pt", "Quanto é 5 + 3?"),
-        ("12 x 4 =", "en", "What is 12 * 4?"),
-        ("84÷7?", "en", "What is 84 / 7?"),
-        ("how much is 5+3", "en", "how much is 5+3"),
-    ],
-)
-def test_a_bare_sum_becomes_a_question(typed, language, question):
-    assert problem_prompt(typed, chooses=True, language=language) == prompt(question, reasoning=None)
-
-
-def test_a_model_that_does_not_choose_is_asked_for_the_answer():
-    assert problem_prompt("5+3") == prompt("Quanto é 5 + 3?")
-    assert problem_prompt("# Pergunta:\n…", chooses=True) == "# Pergunta:\n…" and problem_prompt(" ") == " "
+def test_headings_and_questions_are_found():
+    english = in_english_form(FULL)
+    assert english.startswith("# Question:\nWhat is 5 + 3?\n--\n# Reasoning:\n") and in_taught_form(english) == FULL
+    assert question_in(FULL) == question_in(DIRECT) == question_in(prompt("What is 5 + 3?", reasoning=None))
+    assert question_in(DIRECT) == "What is 5 + 3?" and question_in("5 + 3") is question_in("# Pergunta:\nx") is None
+    assert in_taught_form("a # Answer: in a sentence") == "a # Answer: in a sentence"

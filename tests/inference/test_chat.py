@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from axion.data.format import problem_prompt
+from axion.data.asking import problem_prompt
 from axion.errors import AxionError
 from axion.inference.chat import ChatError, Conversation, conversation_prompt, fit_conversation
 from axion.inference.sampling import Sampling

@@ -1,5 +1,6 @@
 """The routing trace, the load of the experts, and their favourite tokens."""
 
+import math
 from itertools import product
 
 import pytest
@@ -13,6 +14,7 @@ from axion.inference.routing import (
     count_reads,
     expert_favourites,
     expert_load,
+    log_likelihood_ratio,
     route,
     routers,
 )
@@ -117,9 +119,17 @@ def test_documents_longer_than_the_context_are_cut(release):
     assert reads_LEV.sum(dim=(1, 2)).tolist() == [600, 600]
 
 
+def test_evidence_grows_with_the_lift_and_with_the_count():
+    """Both numbers from the 2 × 2 table: 2 Σ observed · ln(observed / expected)."""
+    assert log_likelihood_ratio(9, 10, 0.5) == pytest.approx(2 * (9 * math.log(1.8) + math.log(0.2)))
+    assert log_likelihood_ratio(1000, 1000, 0.5) > log_likelihood_ratio(10, 10, 0.5) > log_likelihood_ratio(9, 10, 0.5)
+    assert log_likelihood_ratio(5, 10, 0.5) == pytest.approx(0)
+
+
 def test_favourites_match_a_plain_count(release, documents):
     reads_LEV, seen_V = count_reads(release.model, documents)
     favourites = expert_favourites(release.model, release.tokenizer, documents, top=3, min_count=5)
+    texts = [release.tokenizer.decode(document) for document in documents]
     assert [(entry["layer"], entry["expert"]) for entry in favourites] == list(product((1, 2), (1, 2, 3, 4)))
     for entry in favourites:
         reads_V = reads_LEV[entry["layer"] - 1, entry["expert"] - 1]
@@ -128,13 +138,20 @@ def test_favourites_match_a_plain_count(release, documents):
         lifts = {
             token: reads_V[token].item() / seen_V[token].item() / share for token in range(320) if seen_V[token] >= 5
         }
-        best = sorted((lift for lift in lifts.values() if lift > 1), reverse=True)[:3]
+        strength = {
+            token: log_likelihood_ratio(reads_V[token].item(), seen_V[token].item(), share)
+            for token, lift in lifts.items()
+            if lift > 1
+        }
+        best = [lifts[token] for token in sorted(strength, key=lambda token: -strength[token])[:3]]
         assert [token["lift"] for token in entry["tokens"]] == pytest.approx(best, abs=1e-3)
         for token in entry["tokens"]:
             seen, chance = token["seen"], token["seen"] * share
             assert token["lift"] == pytest.approx(token["count"] / chance, abs=1e-3)
             deviation = (seen * share * (1 - share)) ** 0.5
             assert token["z"] == pytest.approx((token["count"] - chance) / deviation, abs=0.06)
+            before, text, after = token["context"]
+            assert text == token["text"] and any(before + text + after in text_ for text_ in texts)
     assert any(entry["tokens"] for entry in favourites)
 
 

@@ -48,6 +48,11 @@ def set_prompt(page, text: str) -> None:
     page.locator("#prompt textarea").fill(text)
 
 
+def set_raw(page, prefix: str = "") -> None:
+    """Have the model read exactly what is typed."""
+    page.locator(f"#{prefix}raw input").check()
+
+
 def generate(page) -> None:
     page.locator("#generate").click()
 

@@ -7,7 +7,6 @@ With `thinking`, the sums of one-digit numbers are answered at once, and the oth
 `axion.data.working` does it. A model learns from them to choose between the two by itself.
 """
 
-import operator
 import random
 import re
 from collections.abc import Iterator
@@ -45,8 +44,6 @@ SHARE_OF_TRIVIAL_QUOTIENTS = 0.15
 SHARE_OF_SMALL_THOUGHT = 0.1
 """With `thinking`, how many problems of one digit show what to write when the reasoning is asked for."""
 
-_CONDITION = re.compile(r"([ab]) ([<>]) (b|\d+)")
-_COMPARE = MappingProxyType({"<": operator.lt, ">": operator.gt})
 _FEMININE = MappingProxyType({"um": "uma", "dois": "duas"})
 _BEFORE_FEMININE = re.compile(r"\b(um|dois)(?= (?:vezes|caixas|fileiras|cadeiras|partes|balas|crianças)\b)")
 """Numbers as words are masculine, but of all Portuguese numbers up to 100, these two agree with what they count."""
@@ -150,7 +147,7 @@ class Phrasings(Source):
     def ask(self, rng: random.Random, equation: Equation, language: str, held_out: bool) -> Problem | None:
         """The question for an equation, or None if the way of asking that was drawn does not suit its numbers."""
         asking = rng.choice(_ways(language, equation.sign, held_out))
-        if not _suits(asking, equation):
+        if not asking.suits({"a": equation.left, "b": equation.right}):
             return None
         are_words = rng.random() < self.words and max(equation.left, equation.right) <= LARGEST
         text = asking.text
@@ -264,17 +261,3 @@ def _templates(language: str) -> tuple[Template, ...]:
         if template.group not in _GROUPS:
             raise AxionError(f"{template.where}: [{template.group}] is none of the groups {', '.join(_GROUPS)}")
     return templates
-
-
-def _suits(template: Template, equation: Equation) -> bool:
-    """Whether the conditions of a way of asking hold for these numbers."""
-    numbers = {"a": equation.left, "b": equation.right}
-    for condition in ", ".join(template.fields).split(", ") if template.fields else ():
-        if not (match := _CONDITION.fullmatch(condition)):
-            raise AxionError(
-                f"{template.where}: {condition!r} is no condition; write one such as 'a > b' or 'a < 1000'"
-            )
-        left, sign, right = match.groups()
-        if not _COMPARE[sign](numbers[left], numbers["b"] if right == "b" else int(right)):
-            return False
-    return True

@@ -11,9 +11,10 @@ or go. Never held out is what the sources `arithmetic` and `word_problems` train
 """
 
 import hashlib
+import operator
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -25,6 +26,8 @@ LANGUAGES = ("pt", "en")
 
 _SEPARATOR = re.compile(r" \|(?: |$)")
 _GROUP = re.compile(r"\[(\S.*)\]")
+_CONDITION = re.compile(r"([ab]) ([<>]) (b|\d+)")
+_COMPARE = {"<": operator.lt, ">": operator.gt}
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,22 @@ class Template:
         """Whether only tests may use this template."""
         kin = kinship(self.text)
         return kin not in _always_trained() and hashlib.sha256(kin.encode()).digest()[0] % 3 == 0
+
+    def suits(self, numbers: Mapping[str, int]) -> bool:
+        """Whether the conditions before the text, such as "a > b, a < 1000", hold for the numbers `a` and `b`.
+
+        Raises:
+            AxionError: one of them is no condition.
+        """
+        for condition in ", ".join(self.fields).split(", ") if self.fields else ():
+            if not (match := _CONDITION.fullmatch(condition)):
+                raise AxionError(
+                    f"{self.where}: {condition!r} is no condition; write one such as 'a > b' or 'a < 1000'"
+                )
+            left, sign, right = match.groups()
+            if not _COMPARE[sign](numbers[left], numbers["b"] if right == "b" else int(right)):
+                return False
+        return True
 
 
 @cache

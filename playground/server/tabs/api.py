@@ -16,7 +16,7 @@ from playground.generate.catalogue import OpenModel
 from playground.generate.places import find_place
 from playground.generate.presets import first_prompt
 from playground.generate.refusal import Refusal
-from playground.generate.request import DEFAULTS, Request, check_prompt, check_settings, settings_problems
+from playground.generate.request import DEFAULTS, Request, check_settings, read_typed, settings_problems
 from playground.locales import DEFAULT, Language, known_language, texts
 from playground.server.context import QUIET, PageContext, Panel
 from playground.server.controls import Controls
@@ -43,19 +43,26 @@ def build(context: PageContext, tab: gr.Tab, controls: Controls) -> list[Panel]:
     names = tuple(controls.settings)
 
     def write(
-        visitor: gr.Request, name: object, language: object, prompt: object, tampering: object, *values: object
+        visitor: gr.Request,
+        name: object,
+        language: object,
+        prompt: object,
+        raw: object,
+        tampering: object,
+        *values: object,
     ) -> list[str]:
         chosen = known_language(language)
         try:
             model = context.catalogue.open(name)
-            request = read_controls(model, prompt, dict(zip(names, values, strict=True)), tampering)
+            settings = dict(zip(names, values, strict=True))
+            request = read_controls(model, prompt, settings, tampering, raw, chosen)
             written = write_snippets(address_of_page(visitor), model, request, chosen)
         except AxionError:
             written = dict.fromkeys(codes, f"# {texts('page', chosen)['unavailable']}")
         return [written[kind] for kind in codes]
 
-    inputs: list[Component] = [context.model, context.language, controls.prompt, controls.tampering]
-    inputs += controls.settings.values()
+    typed: list[Component] = [controls.prompt, controls.raw, controls.tampering]
+    inputs: list[Component] = [context.model, context.language, *typed, *controls.settings.values()]
     gr.on([tab.select, context.model.change, context.language.change], write, inputs, list(codes.values()), **QUIET)
     return build_documentation(context)
 
@@ -113,18 +120,27 @@ def write_snippets(address: str, model: OpenModel, request: Request, language: L
 
 
 def read_controls(
-    model: OpenModel, prompt: object, settings: Mapping[str, object], tampering: object = None
+    model: OpenModel,
+    prompt: object,
+    settings: Mapping[str, object],
+    tampering: object = None,
+    raw: object = False,
+    language: Language = DEFAULT,
 ) -> Request:
-    """The request that the controls describe, with defaults in place of invalid values, so that every snippet runs."""
+    """The request that the controls describe, with defaults in place of invalid values, so that every snippet runs.
+
+    Its prompt is exactly what the model reads.
+    """
     wrong = settings_problems(settings, DEFAULT)
     settings = {**settings, **{name: DEFAULTS[name] for name in wrong}}
     if settings_problems(settings, DEFAULT):  # two values that are in range, but not together
         settings = DEFAULTS
     try:
-        text = check_prompt(prompt)
+        text, question = read_typed(model, prompt, raw, language)
     except Refusal:
-        text = check_prompt(first_prompt(model.release))
-    return Request(model.name, text, check_settings(settings), tampering=_fitting(model, tampering))
+        text, question = read_typed(model, *first_prompt(model.release, language), language)
+    changes = _fitting(model, tampering)
+    return Request(model.name, text, check_settings(settings), tampering=changes, question=question)
 
 
 def _fitting(model: OpenModel, tampering: Any) -> Tampering:

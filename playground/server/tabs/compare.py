@@ -12,13 +12,13 @@ from playground.content.properties import view_properties
 from playground.generate.comparison import OWN, SHARED, SIDES, START, compared_events
 from playground.generate.events import growing_text, to_line
 from playground.generate.links import is_comparison, linked_release, own_query, read_comparison
-from playground.generate.presets import comparison_prompt
+from playground.generate.presets import comparison_prompt, in_language
 from playground.generate.refusal import tell
-from playground.generate.request import DEFAULTS, MAX_PROMPT_CHARACTERS, Request, read_request, settings_of
+from playground.generate.request import DEFAULTS, Request, read_request, read_typed, settings_of
 from playground.locales import DEFAULT, Language, fill, known_language, texts
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, QUIET, PageContext, Panel
-from playground.server.controls import build_control, build_presets, loops_panel
+from playground.server.controls import build_control, build_presets, build_prompt, loops_panel
 from playground.server.kept import keep_values
 from playground.server.labels import Labels
 from playground.server.markup import script, tell_host
@@ -30,17 +30,9 @@ def build(context: PageContext) -> list[Panel]:
     labels = context.labels
     with gr.Row(elem_classes="ax-compare"):
         with gr.Column(scale=2, min_width=300, elem_classes="ax-controls"):
-            prompt = labels.make(
-                gr.Textbox,
-                "controls",
-                {"label": "prompt"},
-                value=comparison_prompt(context.first and context.first.release),
-                lines=5,
-                max_lines=12,
-                max_length=MAX_PROMPT_CHARACTERS,
-                elem_id="compare-prompt",
-            )
-            presets = build_presets(context, prompt, prefix="compare-")
+            typed = comparison_prompt(context.first and context.first.release, DEFAULT)
+            prompt, raw = build_prompt(context, typed, prefix="compare-")
+            presets = build_presets(context, prompt, raw)
         sides = {side: _build_side(context, side) for side in SIDES}
         with gr.Column(scale=1, min_width=220, elem_classes="ax-controls"), gr.Group(elem_classes="ax-side"):
             _heading(labels, "both")
@@ -54,10 +46,11 @@ def build(context: PageContext) -> list[Panel]:
     everything = [*sides["a"].values(), *sides["b"].values()]
     swapped = [*sides["b"].values(), *sides["a"].values()]
     swap.click(None, swapped, everything, js="(...values) => values", api_visibility="private")
-    _connect(context, prompt, shared, sides, view, make, stop)
-    _open_links(context, prompt, shared, sides, view)
+    _connect(context, prompt, raw, shared, sides, view, make, stop)
+    _open_links(context, prompt, raw, shared, sides, view)
+    _follow_language(context, prompt)
     own = {f"{side}_{name}": control for side in SIDES for name, control in sides[side].items()}
-    keep_values("compared", {"prompt": prompt, **shared, **own})
+    keep_values("compared", {"prompt": prompt, "raw": raw, **shared, **own})
     return [
         *presets,
         Panel(sides["a"]["model"], lambda model, _: model.name, broken=lambda *_: gr.skip(), follows_language=False),
@@ -117,17 +110,28 @@ def _heading(labels: Labels, key: str) -> None:
 def _connect(
     context: PageContext,
     prompt: gr.Textbox,
+    raw: gr.Checkbox,
     shared: Mapping[str, Component],
     sides: Mapping[str, Mapping[str, Component]],
     view: Any,
     make: gr.Button,
     stop: gr.Button,
 ) -> None:
-    inputs: list[Component] = [context.language, prompt, *shared.values(), *sides["a"].values(), *sides["b"].values()]
+    inputs: list[Component] = [
+        context.language,
+        prompt,
+        raw,
+        *shared.values(),
+        *sides["a"].values(),
+        *sides["b"].values(),
+    ]
+
+    def is_from_view(event: gr.EventData) -> bool:
+        return getattr(event.target, "elem_id", None) == view.elem_id
 
     def read(event: gr.EventData, prompt_text: str, *values: object) -> dict[str, Any]:
         """Each side's request, not yet checked: from the view if that triggered the event, else from the controls."""
-        if getattr(event.target, "elem_id", None) == view.elem_id:
+        if is_from_view(event):
             return {side: event._data.get(side) if isinstance(event._data, dict) else None for side in SIDES}
         common = dict(zip(SHARED, values, strict=False))
         own = values[len(SHARED) :]
@@ -137,13 +141,14 @@ def _connect(
             requests[side] = {"model": part[0], "prompt": prompt_text, "sampling": sampling}
         return requests
 
-    def run(event: gr.EventData, language: object, prompt_text: str, *values: object) -> Iterator[str]:
-        requests = {side: _check(context, asked) for side, asked in read(event, prompt_text, *values).items()}
-        events = compared_events(context.catalogue, requests, language=known_language(language))
-        yield from growing_text(events)
+    def run(event: gr.EventData, language: object, prompt_text: str, raw: bool, *values: object) -> Iterator[str]:
+        chosen, requests = known_language(language), read(event, prompt_text, *values)
+        is_raw = None if is_from_view(event) else raw
+        checked = {side: _check(context, asked, is_raw, chosen) for side, asked in requests.items()}
+        yield from growing_text(compared_events(context.catalogue, checked, language=chosen))
 
     def check(
-        event: gr.EventData, visitor: gr.Request, language: object, prompt_text: str, *values: object
+        event: gr.EventData, visitor: gr.Request, language: object, prompt_text: str, raw: bool, *values: object
     ) -> list[dict]:
         problems = {}
         for side, request in read(event, prompt_text, *values).items():
@@ -155,7 +160,13 @@ def _connect(
             problems |= {f"{side}_{field}" if field in own else field: text for field, text in found.items()}
         if not problems and (found := count_starts(context.limiter, visitor, language, starts=len(SIDES))):
             problems["a_model"] = found["model"]
-        fields = ["language", "prompt", *SHARED, *(f"{side}_{field}" for side in SIDES for field in ("model", *OWN))]
+        fields = [
+            "language",
+            "prompt",
+            "raw",
+            *SHARED,
+            *(f"{side}_{field}" for side in SIDES for field in ("model", *OWN)),
+        ]
         return validation(problems, tuple(fields))
 
     comparison = gr.on(
@@ -175,12 +186,13 @@ def _connect(
 def _open_links(
     context: PageContext,
     prompt: gr.Textbox,
+    raw: gr.Checkbox,
     shared: Mapping[str, Component],
     sides: Mapping[str, Mapping[str, Component]],
     view: gr.HTML,
 ) -> None:
     """A link to a comparison sets the controls, and the view then requests it."""
-    outputs: list[Component] = [prompt, *shared.values(), *sides["a"].values(), *sides["b"].values()]
+    outputs: list[Component] = [prompt, raw, *shared.values(), *sides["a"].values(), *sides["b"].values()]
 
     def open_link(shown: object, visitor: gr.Request) -> list:
         query, language = visitor.query_params, known_language(shown)
@@ -195,7 +207,8 @@ def _open_links(
         common = [settings["a"][name] for name in SHARED]
         requests = {side: _describe(request, own_query(query, side)) for side, request in asked.items()}
         opened = _update_view(to_line({"kind": "open", **requests}), language)
-        return [asked["a"].prompt, *common, *own[0], *own[1], opened]
+        question = asked["a"].question
+        return [question or asked["a"].prompt, question is None, *common, *own[0], *own[1], opened]
 
     gr.on(None, open_link, context.language, [*outputs, view], **QUIET)  # without triggers: when the page loads
 
@@ -211,13 +224,41 @@ def _failed_link(message: str, language: Language) -> str:
 
 def _describe(asked: Request, query: Mapping[str, str]) -> dict[str, Any]:
     described = {"model": asked.model, "prompt": asked.prompt, "sampling": settings_of(asked.sampling)}
+    described |= {"question": asked.question} if asked.question else {}
     return described | {"forced": asked.forced, "release": linked_release(query)}
 
 
-def _check(context: PageContext, asked: object) -> Request | AxionError:
+def _check(context: PageContext, asked: object, raw: bool | None, language: Language) -> Request | AxionError:
+    """One side's request: a question takes the form that its own model was taught.
+
+    Args:
+        raw: whether the prompt is raw text; None where the request says exactly what the model reads.
+    """
     try:
+        if raw is not None and isinstance(asked, dict):
+            prompt, question = read_typed(
+                context.catalogue.open(asked.get("model")), asked.get("prompt"), raw, language
+            )
+            asked = {**asked, "prompt": prompt, "question": question}
         request = read_request(context.catalogue, asked)
         context.catalogue.open(request.model)
         return request
     except AxionError as error:
         return error
+
+
+def _follow_language(context: PageContext, prompt: gr.Textbox) -> None:
+    """An example that was not changed is shown in the other language."""
+
+    def translate(language: Language, name: str, typed: str, visitor: gr.Request) -> object:
+        if is_comparison(visitor.query_params):
+            return gr.skip()
+        try:
+            release = context.catalogue.open(name).release
+        except AxionError:
+            return gr.skip()
+        return in_language(release, typed, known_language(language), {}) or gr.skip()
+
+    release = context.first and context.first.release
+    context.labels.add_opening(prompt, lambda language: {"value": comparison_prompt(release, language).text})
+    context.language.change(translate, [context.language, context.model, prompt], prompt, **QUIET)

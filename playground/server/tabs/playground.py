@@ -12,20 +12,20 @@ from axion.errors import AxionError
 from playground.generate.events import error_text, growing_text, live_events, recorded_text, to_line
 from playground.generate.inspection import inspect_token
 from playground.generate.links import is_link, linked_release, read_link
-from playground.generate.presets import first_request
+from playground.generate.presets import first_request, in_language
 from playground.generate.rate_limits import GENERATIONS_AT_ONCE, page_visitor
 from playground.generate.refusal import tell
 from playground.generate.request import (
     DEFAULTS,
-    MAX_PROMPT_CHARACTERS,
     Request,
     read_request,
+    read_typed,
     settings_of,
 )
-from playground.locales import DEFAULT, Language, choose_language, known_language
+from playground.locales import DEFAULT, LANGUAGES, Language, choose_language, known_language
 from playground.server.admission import count_starts, find_problems, validation
 from playground.server.context import QUEUE, QUIET, PageContext
-from playground.server.controls import Controls, build_presets, build_settings, loops_panel
+from playground.server.controls import Controls, build_presets, build_prompt, build_settings, loops_panel
 from playground.server.kept import keep_values
 from playground.server.markup import tell_host, tell_settings
 from playground.server.trace_view import build_trace_view
@@ -34,19 +34,10 @@ from playground.server.trace_view import build_trace_view
 def build(context: PageContext) -> Controls:
     """Add the tab's components. The view starts with the model's recorded example, the controls with its settings."""
     labels, release = context.labels, context.first and context.first.release
-    start_prompt, start_settings = first_request(release)
+    typed, start_settings = first_request(release, DEFAULT)
     with gr.Row(elem_classes="ax-columns"):
         with gr.Column(scale=0, min_width=320, elem_classes="ax-controls"):
-            prompt = labels.make(
-                gr.Textbox,
-                "controls",
-                {"label": "prompt", "info": "prompt_hint"},
-                value=start_prompt,
-                lines=5,
-                max_lines=12,
-                max_length=MAX_PROMPT_CHARACTERS,
-                elem_id="prompt",
-            )
+            prompt, raw = build_prompt(context, typed, "prompt_hint")
             with gr.Row(elem_classes="ax-actions"):
                 generate = labels.make(
                     gr.Button,
@@ -58,9 +49,10 @@ def build(context: PageContext) -> Controls:
                     scale=2,
                 )
                 stop = labels.make(gr.Button, "controls", {"value": "stop"}, elem_id="stop", min_width=80, scale=1)
-            panels = build_presets(context, prompt)
+            panels = build_presets(context, prompt, raw)
             settings = build_settings(labels, start_settings)
-            controls = Controls(prompt, settings, [*panels, loops_panel(settings["num_loops"])], gr.State({}))
+            panels.append(loops_panel(settings["num_loops"]))
+            controls = Controls(prompt, raw, settings, panels, gr.State({}))
         with gr.Column(scale=1, min_width=320, elem_classes="ax-output"):
             view = build_trace_view(
                 labels,
@@ -74,6 +66,7 @@ def build(context: PageContext) -> Controls:
     for control in every:
         control.change(None, every, js=tell_settings("trace", tuple(controls.settings)), api_visibility="private")
     _open_links(context, controls, view)
+    _follow_language(context, controls, view)
     # Not a Panel: when a link chooses a model, the model's example must not replace what the link generates.
     context.model.input(
         lambda name, language: _recorded(context, name, known_language(language)),
@@ -93,7 +86,9 @@ def _keep_controls(context: PageContext, controls: Controls, view: gr.HTML) -> N
             return gr.skip()
         return _recorded(context, name, known_language(language))
 
-    kept = keep_values("controls", {"model": context.model, "prompt": controls.prompt, **controls.settings})
+    kept = keep_values(
+        "controls", {"model": context.model, "prompt": controls.prompt, "raw": controls.raw, **controls.settings}
+    )
     kept.then(show_example, [context.model, context.language], view, **QUIET)
 
 
@@ -101,17 +96,26 @@ def _connect(context: PageContext, controls: Controls, generate: gr.Button, stop
     """One event runs the model, whether a button triggers it or the view (for a branch or a link)."""
     prompt, names = controls.prompt, tuple(controls.settings)
 
-    def read(event: gr.EventData, model_name: str, prompt_text: str, values: tuple) -> object:
-        """The argument of `read_request`: from the view if that triggered the event, else from the controls."""
+    def is_from_view(event: gr.EventData) -> bool:
         # Compared by elem_id, since Gradio creates a new object when it updates a component.
-        if getattr(event.target, "elem_id", None) == view.elem_id:
+        return getattr(event.target, "elem_id", None) == view.elem_id
+
+    def read(event: gr.EventData, model_name: str, prompt_text: str, values: tuple) -> object:
+        """The request as it was made: by the view if that triggered the event, else by the controls."""
+        if is_from_view(event):
             return event._data
         return {"model": model_name, "prompt": prompt_text, "sampling": dict(zip(names, values, strict=True))}
 
-    def run(event: gr.EventData, language: str, model_name: str, prompt_text: str, *values: object) -> Iterator[str]:
+    def run(
+        event: gr.EventData, language: str, model_name: str, prompt_text: str, raw: bool, *values: object
+    ) -> Iterator[str]:
         chosen = known_language(language)
         try:
-            request = read_request(context.catalogue, read(event, model_name, prompt_text, values))
+            asked = read(event, model_name, prompt_text, values)
+            if not is_from_view(event) and isinstance(asked, dict):
+                typed = read_typed(context.catalogue.open(model_name), prompt_text, raw, chosen)
+                asked |= dict(zip(("prompt", "question"), typed, strict=True))
+            request = read_request(context.catalogue, asked)
             model = context.catalogue.open(request.model)
         except AxionError as error:
             yield error_text(tell(error, chosen))
@@ -119,7 +123,13 @@ def _connect(context: PageContext, controls: Controls, generate: gr.Button, stop
         yield from growing_text(live_events(model, request, language=chosen))
 
     def check(
-        event: gr.EventData, visitor: gr.Request, language: str, model_name: str, prompt_text: str, *values: object
+        event: gr.EventData,
+        visitor: gr.Request,
+        language: str,
+        model_name: str,
+        prompt_text: str,
+        raw: bool,
+        *values: object,
     ) -> list[dict]:
         asked = read(event, model_name, prompt_text, values)
         asked = asked if isinstance(asked, dict) else {}
@@ -129,9 +139,9 @@ def _connect(context: PageContext, controls: Controls, generate: gr.Button, stop
         problems = problems or count_starts(context.limiter, visitor, language)
         if "model" in problems:  # its control is too small to show a message; the prompt's is beside the buttons
             problems["prompt"] = problems.pop("model")
-        return validation(problems, ("language", "model", "prompt", *names))
+        return validation(problems, ("language", "model", "prompt", "raw", *names))
 
-    inputs: list[Component] = [context.language, context.model, prompt, *controls.settings.values()]
+    inputs: list[Component] = [context.language, context.model, prompt, controls.raw, *controls.settings.values()]
     generation = gr.on(
         [generate.click, prompt.submit, view.submit],
         run,
@@ -176,7 +186,7 @@ def _connect_tampering(context: PageContext, controls: Controls, view: Any) -> N
 
 def _open_links(context: PageContext, controls: Controls, view: gr.HTML) -> None:
     """A link sets the controls, and the view then requests its generation."""
-    outputs: list[Component] = [context.model, controls.prompt, *controls.settings.values()]
+    outputs: list[Component] = [context.model, controls.prompt, controls.raw, *controls.settings.values()]
 
     def open_link(request: gr.Request) -> list:
         if not is_link(request.query_params):
@@ -186,16 +196,39 @@ def _open_links(context: PageContext, controls: Controls, view: gr.HTML) -> None
         except AxionError as error:
             language = choose_language(request.query_params.get("lang"), request.headers.get("accept-language"))
             return [gr.skip()] * len(outputs) + [error_text(tell(error, language), of="link")]
-        settings = settings_of(asked.sampling)
+        settings, is_raw = settings_of(asked.sampling), asked.question is None
+        values = (settings[name] for name in controls.settings)
         text = _open_text(asked, linked_release(request.query_params))
-        return [asked.model, asked.prompt, *(settings[name] for name in controls.settings), text]
+        return [asked.model, asked.question or asked.prompt, is_raw, *values, text]
 
     gr.on(None, open_link, None, [*outputs, view], **QUIET)  # without triggers: when the page loads
+
+
+def _follow_language(context: PageContext, controls: Controls, view: gr.HTML) -> None:
+    """The page opens with the examples of its language, and one that was not changed is shown in another one."""
+
+    def translate(language: Language, name: str, typed: str, visitor: gr.Request) -> tuple:
+        chosen = known_language(language)
+        try:
+            release = context.catalogue.open(name).release
+        except AxionError:
+            return gr.skip(), gr.skip()
+        recorded = {each: first_request(release, each)[0].text for each in LANGUAGES}
+        other = None if is_link(visitor.query_params) else in_language(release, typed, chosen, recorded)
+        is_recorded = other and other == recorded[chosen]
+        return other or gr.skip(), _recorded(context, name, chosen) if is_recorded else gr.skip()
+
+    release, name = context.first and context.first.release, context.model.value
+    context.labels.add_opening(controls.prompt, lambda language: {"value": first_request(release, language)[0].text})
+    context.labels.add_opening(view, lambda language: {"value": _recorded(context, name, language)})
+    chosen = [context.language, context.model, controls.prompt]
+    context.language.change(translate, chosen, [controls.prompt, view], **QUIET)
 
 
 def _open_text(asked: Request, release: str) -> str:
     described = {
         "prompt": asked.prompt,
+        "question": asked.question,
         "sampling": settings_of(asked.sampling),
         "forced": asked.forced,
         "tampering": asked.tampering.to_texts(),
@@ -205,6 +238,6 @@ def _open_text(asked: Request, release: str) -> str:
 
 def _recorded(context: PageContext, name: str, language: Language) -> str:
     try:
-        return recorded_text(context.catalogue.open(name))
+        return recorded_text(context.catalogue.open(name), language)
     except AxionError as error:
         return error_text(tell(error, language), of="example")

@@ -6,12 +6,12 @@ import random
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
+from axion.data.asking import problem_prompt
 from axion.inference.sampling import LIMITS as BOUNDS
 from axion.inference.sampling import Sampling
 from axion.release import RELEASES, Release
@@ -19,7 +19,6 @@ from playground.api import snippets
 from playground.api.mcp import generate
 from playground.generate.catalogue import Catalogue, OpenModel
 from playground.generate.places import Place, command_again, find_place
-from playground.generate.presets import FIRST_PROBLEM
 from playground.generate.request import DEFAULTS, LIMITS, Request
 from playground.locales import by_language
 from playground.server.tabs.api import KINDS, read_controls, write_snippets
@@ -164,10 +163,13 @@ def test_only_settings_that_differ_from_the_defaults_are_named():
 
 
 def test_invalid_controls_are_replaced_by_the_defaults(model):
-    assert read_controls(model, "a", DEFAULTS) == Request("endless", "a", Sampling())
-    assert read_controls(model, "", DEFAULTS | {"seed": None}).prompt == FIRST_PROBLEM
+    assert read_controls(model, "a", DEFAULTS, raw=True) == Request("endless", "a", Sampling())
+    first = problem_prompt("What is 5 + 3?")
+    assert read_controls(model, "", DEFAULTS | {"seed": None}).prompt == first
     assert read_controls(model, "a", DEFAULTS | {"seed": None, "top_k": 3}).sampling == Sampling(top_k=3)
-    assert read_controls(model, "half \ud800", DEFAULTS).prompt == FIRST_PROBLEM
+    assert read_controls(model, "half \ud800", DEFAULTS).prompt == first
+    assert read_controls(model, "5+3", DEFAULTS).prompt == first
+    assert read_controls(model, "5+3", DEFAULTS, language="pt").prompt == problem_prompt("Quanto é 5 + 3?")
     wrong = DEFAULTS | {"max_new_tokens": 2, "min_new_tokens": 5}
     assert read_controls(model, "a", wrong).sampling == Sampling(max_new_tokens=2)
 
@@ -267,7 +269,7 @@ def test_snippets_use_the_public_address_behind_a_proxy(server, request_):
     config = json.load(urlopen(f"{server.address}/config"))
     code = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "snippet-curl")
     [event] = [event for event in config["dependencies"] if event["outputs"][:1] == [code]]
-    values = ["plain", "en", request_.prompt, *(getattr(replace(request_).sampling, name) for name in LIMITS)]
+    values = ["plain", "en", request_.prompt, True, *(getattr(request_.sampling, name) for name in LIMITS)]
     body = json.dumps({"data": values, "fn_index": event["id"], "session_hash": "snippets"}).encode()
     headers = {"Content-Type": "application/json", "X-Forwarded-Host": "me-axion.hf.space"}
     call = Call(f"{server.address}/gradio_api/run/predict", body, headers | {"X-Forwarded-Proto": "https"})

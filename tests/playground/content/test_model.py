@@ -17,12 +17,20 @@ from axion.params import report
 from axion.release import RELEASES, open_release
 from axion.series import families, series
 from playground.content.charts import SIZE, curve, linear_axis, log_axis, span_axis
+from playground.content.experts import describe_experts
 from playground.content.metrics import read_curves, smooth, thin
 from playground.content.model import model_html
 from playground.content.roadmap import compare_sizes, read_roadmap
-from playground.content.training import MOST_POINTS, draw_overload, draw_training, list_evaluations, list_facts
+from playground.content.training import (
+    MOST_POINTS,
+    draw_overload,
+    draw_training,
+    final_overload,
+    list_evaluations,
+    list_facts,
+)
 from playground.generate.catalogue import Catalogue
-from playground.locales import LocaleNumbers, by_language, format_number, format_short, texts
+from playground.locales import LocaleNumbers, by_language, fill, format_number, format_percent, format_short, texts
 from tests.support.measured import VALIDATION, make_release, measured_info, write_history, write_info, write_metrics
 
 short = partial(format_short, language="en")
@@ -215,6 +223,27 @@ def test_charts_draw_the_curves(folder):
         assert y == pytest.approx(SIZE * (1 - share), abs=0.51)
     overload = draw_overload(metrics, 3, "en")
     assert [name for name, *_ in overload] == ["L3", "L4"]  # counted from the first layer with experts
+
+
+@pytest.mark.parametrize("language", ["en", "pt"])
+def test_a_change_of_windows_and_two_figures_of_load_are_explained(folder, language):
+    write_metrics(folder, rows=1000)
+    recipe = {"window": 512, "short_window": 256, "short_share": 0.75}
+    load = {"together": {"layers": [[1.1, 0.9]], "highest": 1.0981, "lowest": 0.9}}
+    training = TRAINING | {"tokens": 1_000_000, "recipe": recipe}
+    write_info(folder, training=training, results={"expert_load": load})
+    page, text = model_html(opened(folder), language), TEXT[language]
+    change = {"tokens": format_short(750_000, language), "short": 256, "window": 512}
+    assert fill(text["window_change"], language, **change) in words(page)
+    assert 'class="ax-change" style="left: 75.00%"' in page
+    metrics = read_curves(folder / "metrics.csv")
+    overload = final_overload(metrics)
+    assert overload == max(last for *_, last in draw_overload(metrics, 1, language))
+    values = {"overload": format_percent(overload, language, 1), "times": format_number(1.0981, language, 2)}
+    assert fill(text["overload_beside"], language, **values) in words(page)
+    write_info(folder, training=training | {"recipe": recipe | {"short_window": None}})
+    assert "ax-change" not in model_html(opened(folder), language)
+    assert describe_experts(opened(folder))["overload"] == overload
 
 
 @pytest.mark.parametrize(

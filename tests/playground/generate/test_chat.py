@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from axion.data.format import problem_prompt
+from axion.data.asking import problem_prompt
 from axion.errors import AxionError
 from axion.inference.sampling import Sampling
 from axion.inference.stream import encode_prompt, stream

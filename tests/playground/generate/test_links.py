@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+from axion.data.asking import problem_prompt
 from axion.errors import AxionError
 from axion.inference.sampling import Sampling
 from playground.generate.catalogue import Catalogue
@@ -40,6 +41,14 @@ def test_a_link_contains_the_whole_request(catalogue):
     assert request.prompt == "5 + 3\né"
     assert request.forced == (12, 7, 300)
     assert request.sampling == Sampling(seed=7, temperature=0.05, top_p=0.5)
+
+
+def test_a_link_keeps_what_was_typed_beside_the_prompt(catalogue):
+    prompt = "prompt=%23+Pergunta:%0AWhat+is+5+%2B+3?%0A--%0A%23+Resposta:%0A"
+    asked = from_address(catalogue, f"{prompt}&question=5%2B3")
+    assert (asked.prompt, asked.question) == (problem_prompt("5+3", language="en"), "5+3")
+    for other in ("", "&question=", "&question=5%2B4", "&question=" + "9" * 9000):
+        assert from_address(catalogue, prompt + other).question is None, "older links, and those that do not fit"
 
 
 def test_a_link_without_a_model_or_settings_uses_the_defaults(catalogue):

@@ -10,8 +10,10 @@ from playground.content.metrics import read_curves
 from playground.content.training import list_facts
 from playground.generate.catalogue import Catalogue
 from playground.generate.chat import answer_prompt
-from playground.generate.presets import PROBLEMS, QUESTIONS, comparison_prompt, first_prompt, presets
+from playground.generate.presets import QUESTIONS, STEP_BY_STEP, comparison_prompt, first_prompt, in_language, presets
 from playground.generate.rate_limits import RateLimiter
+from playground.generate.request import read_typed
+from playground.locales import LANGUAGES
 from playground.server.page import build_page
 from playground.server.tabs.api import read_controls
 from playground.server.tabs.chat import model_text
@@ -40,28 +42,57 @@ def tales(models):
 
 def test_openings_in_place_of_problems(models, tales):
     problems = open_release(models / "problems")
-    assert presets(problems) == presets(None) == PROBLEMS and first_prompt(problems) in PROBLEMS.values()
-    assert presets(tales.release) == {"The Fox Once upon a time there wa…": OPENINGS[0], "A crow": "A crow"}
-    assert first_prompt(tales.release) == comparison_prompt(tales.release) == OPENINGS[0]
+    assert presets(problems, "en") == presets(None, "en") and first_prompt(problems, "pt") == ("Quanto é 5 + 3?", False)
+    for language in LANGUAGES:
+        assert presets(tales.release, language) == {
+            "The Fox Once upon a time there wa…": OPENINGS[0],
+            "A crow": "A crow",
+        }
+        assert (
+            first_prompt(tales.release, language) == comparison_prompt(tales.release, language) == (OPENINGS[0], True)
+        )
     assert read_controls(tales, "", {}).prompt == OPENINGS[0]
+    assert read_typed(tales, "5+3", False, "en") == ("5+3", None)
+
+
+def test_every_language_has_presets_of_its_own(models):
+    """English visitors see no Portuguese, and the model reads the same form."""
+    model = Catalogue([str(models / "problems")]).open("problems")
+    english, portuguese = (presets(model.release, language) for language in LANGUAGES)
+    assert len(english) == len(portuguese) == 4 and not {*english.values()} & {*portuguese.values()}
+    assert not any("Pergunta" in typed or "Quanto" in typed for typed in english.values())
+    for offered, language in ((english, "en"), (portuguese, "pt")):
+        reads = read_typed(model, offered[STEP_BY_STEP[language]], False, language)[0]
+        assert reads.startswith("# Pergunta:\n") and reads.endswith("\n--\n# Raciocínio:\n")
+        assert comparison_prompt(model.release, language).text == offered[STEP_BY_STEP[language]]
+    typed = list(english.values())
+    recorded = {"en": "Tom?", "pt": "Ana?"}
+    assert [in_language(model.release, each, "pt", recorded) for each in typed] == list(portuguese.values())
+    assert in_language(model.release, "Tom?", "pt", recorded) == "Ana?"
+    assert (
+        in_language(model.release, "Tom?", "en", recorded) is in_language(model.release, "5+7", "pt", recorded) is None
+    )
 
 
 def test_what_is_said_to_a_model_of_text_is_continued_as_it_is(models, tales):
     said = [{"role": "user", "content": "47 + 38"}]
     assert answer_prompt(tales, said) == "47 + 38"
-    assert json.loads(model_text(tales))["starters"] == OPENINGS
+    assert json.loads(model_text(tales))["starters"] == dict.fromkeys(LANGUAGES, OPENINGS)
     problems = Catalogue([str(models / "problems")]).open("problems")
-    assert (
-        answer_prompt(problems, said).startswith("# Pergunta:") and json.loads(model_text(problems))["starters"] == []
-    )
+    assert answer_prompt(problems, said).startswith("# Pergunta:")
+    assert json.loads(model_text(problems))["starters"] == {language: [] for language in LANGUAGES}
 
 
 def test_a_chat_model_is_asked_questions_in_its_own_form(models):
     chatty = Catalogue([str(models / "chatty")]).open("chatty")
-    asked = presets(chatty.release)
-    assert list(asked) == list(QUESTIONS) == json.loads(model_text(chatty))["starters"]
-    assert asked["Quem é você?"] == "<|user|>Quem é você?<|end|><|assistant|>"
-    assert first_prompt(chatty.release) == comparison_prompt(chatty.release) == asked[QUESTIONS[0]]
+    for language in LANGUAGES:
+        asked = presets(chatty.release, language)
+        assert list(asked) == list(QUESTIONS[language]) == json.loads(model_text(chatty))["starters"][language]
+        first = first_prompt(chatty.release, language)
+        assert first == comparison_prompt(chatty.release, language) == (QUESTIONS[language][0], False)
+    asked = "<|user|>Quem é você?<|end|><|assistant|>"
+    assert read_typed(chatty, "Quem é você?", False, "pt") == (asked, "Quem é você?")
+    assert read_typed(chatty, asked, False, "pt") == (asked, None), "the form itself is left alone"
 
 
 @pytest.mark.parametrize(("language", "text"), [("en", "text of grimm.txt: 5"), ("pt", "texto de grimm.txt: ")])
@@ -72,19 +103,19 @@ def test_the_page_says_what_text_it_was(tales, language, text):
 
 @pytest.mark.parametrize(
     ("name", "first", "shown"),
-    [("problems", "Quanto é 5 + 3?", 4), ("tales", "The Fox Once", 2), ("chatty", "What is your name?", 4)],
+    [("problems", "What is 5 + 3?", 4), ("tales", "The Fox Once", 2), ("chatty", "What is your name?", 4)],
 )
 def test_the_buttons_are_those_of_the_model(models, name, first, shown):
     page = build_page(Catalogue([str(models / name)]), RateLimiter()).blocks
     buttons = [block for block in page.blocks.values() if type(block).__name__ == "Button"]
-    form = [button.visible for button in buttons if str(button.elem_id).endswith("as-problem")]
-    assert form == [name == "problems"] * 2
+    raw = [block for block in page.blocks.values() if block.elem_id in ("raw", "compare-raw")]
+    assert [(switch.value, switch.interactive) for switch in raw] == [(name == "tales", name != "tales")] * 2
     named = [button for button in buttons if str(button.value).startswith(first)]
     assert len(named) == 2 and all(button.visible for button in named)
     examples = [button for button in buttons if button.elem_id is None and button.min_width == 40 and button.visible]
     assert len(examples) == 2 * shown
     prompts = [block.value for block in page.blocks.values() if block.elem_id in ("prompt", "compare-prompt")]
-    assert all(("Pergunta" in prompt) == (name == "problems") for prompt in prompts) and len(prompts) == 2
+    assert len(prompts) == 2 and prompts[0].startswith(first.removesuffix("…")[:7])
     labels = [block.value for block in page.blocks.values() if getattr(block, "label", None) == "Temperature"]
     assert labels == [0.8 if name == "tales" else 0.0] * 2 + [0.0, 0.8]  # those of the comparison stay
 

@@ -32,6 +32,7 @@ from tests.support.steering import (
     replay,
     set_number,
     set_prompt,
+    set_raw,
     wait_for_status,
     wait_for_words,
     wait_until,
@@ -71,7 +72,7 @@ def start_endless(page) -> None:
 def test_the_first_view_is_the_recorded_example_and_generate_reproduces_it(page):
     assert page.locator(VIEW).get_attribute("data-state") == "recorded"
     assert part(page, "status").text_content() == "Recorded example · plain · temperature 0.8 · seed 3"
-    assert page.locator("#prompt textarea").input_value() == "# Pergunta:\n"
+    assert page.locator("#prompt textarea").input_value() == "# Question:\n"
     recorded = read_tokens(page)
     generate(page)  # the controls have the example's settings
     wait_until(page, "done")
@@ -83,13 +84,11 @@ def test_the_first_view_is_the_recorded_example_and_generate_reproduces_it(page)
 
 def test_an_example_and_a_sum_give_the_text_and_routing_of_the_stream(page, releases):
     filled = "wanted => document.querySelector('#prompt textarea').value === wanted"
-    page.get_by_role("button", name="Quanto é 5 + 3?").click()
-    page.wait_for_function(filled, arg="# Pergunta:\nQuanto é 5 + 3?\n--\n# Resposta:\n")
+    page.get_by_role("button", name="What is 5 + 3?").click()
+    page.wait_for_function(filled, arg="What is 5 + 3?")
     a, b, seed = random.randrange(100), random.randrange(100), random.randrange(10**6)
-    prompt = f"# Pergunta:\nQuanto é {a} + {b}?\n--\n# Resposta:\n"
+    prompt = f"# Pergunta:\nWhat is {a} + {b}?\n--\n# Resposta:\n"
     set_prompt(page, f"{a}+{b}")
-    page.locator("#as-problem").click()
-    page.wait_for_function(filled, arg=prompt)
     set_number(page, "Seed", seed)
     set_number(page, "Temperature", 0.8)
     set_number(page, "Maximum new tokens", 40)
@@ -101,7 +100,9 @@ def test_an_example_and_a_sum_give_the_text_and_routing_of_the_stream(page, rele
     assert page.locator(TEXT).text_content() == "".join(expected)
     assert page.locator(f"{RIBBON} .av-col").count() == len(expected)
     assert part(page, "live").text_content().startswith(f"Finished: {len(expected)} tokens.")
-    assert_is(read_trace(page), expected_steps(releases / "plain", prompt, **settings))
+    trace = read_trace(page)
+    assert (trace["start"]["prompt"], trace["start"]["question"]) == (prompt, f"{a}+{b}")
+    assert_is(trace, expected_steps(releases / "plain", prompt, **settings))
 
 
 def test_stop_stops_and_a_closed_tab_frees_the_model(page, server):
@@ -206,8 +207,9 @@ def visit(page, address: str) -> None:
 
 def test_a_link_reproduces_tokens_and_routing_in_a_fresh_page(page, browser, server, releases):
     choose_model(page, "endless")
-    prompt, seed = f'# é\n5 + {random.randrange(100)}? & "x" = #1%', random.randrange(2**53)
+    prompt, seed = f'é\n5 + {random.randrange(100)}? & "x" = #1%', random.randrange(2**53)
     set_prompt(page, prompt)
+    set_raw(page)
     set_number(page, "Seed", seed)
     set_number(page, "Temperature", 1.2)
     set_number(page, "Maximum new tokens", 24)
@@ -229,6 +231,7 @@ def test_a_link_reproduces_tokens_and_routing_in_a_fresh_page(page, browser, ser
     assert_is(read_trace(fresh), expected_steps(releases / "endless", prompt, **settings))
     assert fresh.locator("#model input").input_value() == "endless"
     assert fresh.locator("#prompt textarea").input_value() == prompt
+    assert fresh.locator("#raw input").is_checked()
     assert fresh.get_by_label("Seed").last.input_value() == str(seed)
     assert fresh.get_by_label("Temperature").last.input_value() == "1.2"
     assert fresh.locator("#trace h2").first.text_content().startswith(EN["ribbon"]), (
@@ -278,7 +281,7 @@ def test_a_bad_link_shows_the_reason_and_starts_nothing(page, server):
             "start => document.querySelector('#trace [data-part=error]').textContent.startsWith(start)", arg=start
         )
         assert said in part(page, "error").text_content()
-        assert page.locator("#prompt textarea").input_value() == "# Pergunta:\n", "the controls must not change"
+        assert page.locator("#prompt textarea").input_value() in ("# Question:\n", "# Pergunta:\n"), "only translated"
     assert page.evaluate("window.hacked") is None and not asked
     visit(page, f"{server.address}/?utm_source=x&seed=7")  # contains no request
     wait_until(page, "recorded")
@@ -421,6 +424,7 @@ def test_text_of_a_hostile_release_is_escaped_on_every_tab(page):
     choose_model(page, "hostile")
     wait_for_status(page, "hostile")
     set_prompt(page, "".join(HOSTILE))
+    set_raw(page)
     generate(page)
     wait_until(page, "done")
     assert page.locator(TEXT).text_content().startswith("".join(HOSTILE))

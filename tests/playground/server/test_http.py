@@ -14,7 +14,7 @@ from playground.generate.request import MAX_PROMPT_CHARACTERS
 from playground.locales import read_texts
 from playground.server.front_page import PREVIEW_SIZE
 
-GOOD = {"language": "en", "model": "plain", "prompt": "# Pergunta:\n"} | {
+GOOD = {"language": "en", "model": "plain", "prompt": "# Pergunta:\n", "raw": False} | {
     "temperature": 0.8,
     "top_k": 0,
     "top_p": 1,

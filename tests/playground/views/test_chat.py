@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from axion.data.format import problem_prompt
+from axion.data.asking import problem_prompt
 from axion.inference.sampling import Sampling
 from playground.generate.catalogue import Catalogue, OpenModel
 from playground.generate.chat import answer_events, conversation_prompt, fit_conversation
@@ -130,7 +130,7 @@ def test_a_long_answer_fits_a_narrow_screen(view, chatty):
         ".ac-log, .ac-turn, .ac-answer, .ac-text", "all => all.map(e => e.clientWidth)"
     )
     assert min(widths) > 0 and max(widths) <= 390
-    assert shown.page.locator(".ac-starters button").all_text_contents() == list(QUESTIONS)
+    assert shown.page.locator(".ac-starters button").all_text_contents() == list(QUESTIONS["en"])
 
 
 def test_messages_that_no_longer_fit_are_dropped_with_a_notice(view, chatty):

@@ -110,6 +110,24 @@ def test_each_card_shows_lift_count_and_significance(view, measured, value):
     assert f"{bound:.1f} standard deviations" in page.locator("[data-part=rule]").text_content()
 
 
+def test_favourites_stand_in_their_sentences(view, tiny_release, tmp_path):
+    folder = make_release(tiny_release, tmp_path / "told")
+    counted = favourites(2, 4, ["rare", "often", "third", "last"])
+    for place, token in enumerate(counted[0]["tokens"]):
+        token |= {"lift": 1.9 - place / 10, "count": 10 ** (place + 1), "seen": 10 ** (place + 1) + 1}
+        token["context"] = ["<b>Ana\n", token["text"], " fish"]
+    write_trace(folder, favourites=counted)
+    write_info(folder, results={"expert_load": expert_load(2, 4)})
+    page = view("experts", value=experts_json(opened(folder))).page
+    card = page.locator(".ax-card").first
+    ranked = card.locator(".ax-chips q").all_text_contents()
+    assert ranked == ["last", "third", "often", "rare"], "the highest lift has the least evidence"
+    assert card.locator("mark").all_text_contents() == ranked
+    assert card.locator(".ax-contexts li").first.text_content() == "<b>Ana↵last fish"
+    assert card.locator("details mark").all_text_contents() == ["rare"]
+    assert page.locator(".ax-card").nth(1).locator(".ax-contexts").count() == 0
+
+
 def test_many_experts_are_shown_a_layer_at_a_time(view, many):
     page = view("experts", value=many).page
     assert read(page, ".ax-experts h3") == ["Layer 2"]

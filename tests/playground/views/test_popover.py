@@ -197,6 +197,7 @@ def test_a_recorded_example_can_be_branched(view, catalogue):
         "prompt": LONG["prompt"],
         "sampling": request["sampling"],
         "forced": [steps[index - 1]["id"], id_],
+        "question": "# Question:\n",
     }
     assert request["sampling"].items() >= PLAY.items()
 

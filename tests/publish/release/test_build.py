@@ -87,7 +87,8 @@ def test_the_log_the_recipe_and_the_trace_come_from_the_run(release, finished_ru
     assert (release / "metrics.csv").read_bytes() == (finished_run / "metrics.csv").read_bytes()
     assert (release / "recipe.yaml").read_text() == json.loads((finished_run / "run.json").read_text())["recipe"]
     trace = json.loads((release / "trace.json").read_text())
-    assert trace["prompt"] == build.TRACE_PROMPT and trace["favourites"] == measured["favourites"]
+    assert trace["prompt"].startswith("# Pergunta:\nTom") and trace["favourites"] == measured["favourites"]
+    assert [trace["language"], *(each["language"] for each in trace["others"])] == ["en", "pt"]
     assert trace["steps"][0]["prompt"] and not trace["steps"][-1]["prompt"]
 
 
