@@ -94,7 +94,7 @@ def test_a_base_model_is_asked_each_question_alone(view, plain):
     answer(shown, plain)
     events = ask(shown, plain, "1 + 2", by_key=False)
     assert shown.asked()[-1]["messages"] == say("1 + 2")
-    assert last(shown, "given pre") == problem_prompt("1 + 2")
+    assert last(shown, "given pre") == problem_prompt("1 + 2", language="en")
     wanted = "".join(event["t"] for event in events if event["kind"] == "step")
     assert last(shown, "text") == wanted or not wanted
     assert shown.page.locator(".ac-turn").count() == 2
