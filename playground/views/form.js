@@ -126,6 +126,14 @@ export function createForm(box, fill) {
     line = null;
   }
 
+  // A heading that stayed incomplete is text.
+  function close() {
+    closeLine();
+    if (opening < 0 || !part) return;
+    opening = -1;
+    part.root.dataset.kind = "";
+  }
+
   function makeHead() {
     const head = make("div", "av-working av-working-head");
     for (const key of COLUMNS) {
@@ -155,7 +163,7 @@ export function createForm(box, fill) {
     return part?.kind === "answer" ? [...part.body.querySelectorAll("[data-index]")] : [];
   }
 
-  return { begin, add, answer, markLine, drawTexts, isFormed: () => formed, close: closeLine };
+  return { begin, add, answer, markLine, drawTexts, isFormed: () => formed, close };
 }
 
 /** For `createJoiner`: the form has put the tokens into their places already. */

@@ -128,9 +128,17 @@ def wait_for_words(page, language: str, name: str = "copy", word: str = "copy") 
     )
 
 
+def show_token(page, index: int):
+    """A token of the text; one of a heading is seen where the text is shown as the model reads it."""
+    token = page.locator(f"{TEXT} .av-tok").nth(index)
+    if not token.is_visible():
+        part(page, "raw").click()
+    return token
+
+
 def open_token(page, index: int):
     """Click a token of the text; returns its popover."""
-    page.locator(f"{TEXT} .av-tok").nth(index).click()
+    show_token(page, index).click()
     page.wait_for_selector(f"{POPOVER}:not([hidden])")
     return page.locator(POPOVER)
 

@@ -16,6 +16,7 @@ from tests.support.steering import (
     part,
     read_tokens,
     read_trace,
+    show_token,
 )
 
 WORDS = by_language("trace")
@@ -243,7 +244,7 @@ def test_the_layer_colours_the_text(view, recorded):
 
 def test_hovering_links_token_column_and_cells(view, recorded):
     page = view("trace", value=to_text(recorded)).page
-    page.locator(f"{TEXT} .av-tok").nth(2).hover()
+    show_token(page, 2).hover()
     assert page.locator(".av-col.on").get_attribute("data-index") == "2"
     page.locator(f"{RIBBON} .av-col").nth(1).hover()
     assert page.locator(".av-tok.on").get_attribute("data-index") == "1"
@@ -289,7 +290,7 @@ def test_on_a_narrow_screen_the_ribbon_scrolls_and_the_popover_is_below_it(view,
     shown = view("trace", context={"viewport": {"width": width, "height": 844}})
     shown.show(long)
     page = shown.page
-    page.locator(f"{TEXT} .av-tok").nth(1).click()
+    show_token(page, 1).click()
     page.wait_for_selector("[data-part=popover]:not([hidden])")
     box, ribbon = part(page, "popover").bounding_box(), part(page, "ribbon").bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= width
