@@ -4,6 +4,7 @@
 
 import { drawFlow } from "./flow.js";
 import { meanOf } from "./attention.js";
+import { seenOf } from "./form.js";
 import { layerOf, makeExpert, nameExpert, spellLayer } from "./routing.js";
 import { make, prefersCalm } from "./toolkit.js";
 
@@ -297,7 +298,7 @@ export function createTour(trace) {
     const { run, layer, tokens } = trace;
     const { span, step } = tokens[index];
     if (stage === "text") return [part("text")];
-    if (stage === "tokens") return [span];
+    if (stage === "tokens") return [seenOf(span)];
     if (stage === "attention") {
       open_("attention");
       return [part("attention"), part(run.attention === "gqa" ? "stat-kv-cache" : "stat-cache")?.parentElement];

@@ -269,7 +269,7 @@ def test_snippets_use_the_public_address_behind_a_proxy(server, request_):
     config = json.load(urlopen(f"{server.address}/config"))
     code = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "snippet-curl")
     [event] = [event for event in config["dependencies"] if event["outputs"][:1] == [code]]
-    values = ["plain", "en", request_.prompt, True, *(getattr(request_.sampling, name) for name in LIMITS)]
+    values = ["plain", "en", request_.prompt, True, None, *(getattr(request_.sampling, name) for name in LIMITS)]
     body = json.dumps({"data": values, "fn_index": event["id"], "session_hash": "snippets"}).encode()
     headers = {"Content-Type": "application/json", "X-Forwarded-Host": "me-axion.hf.space"}
     call = Call(f"{server.address}/gradio_api/run/predict", body, headers | {"X-Forwarded-Proto": "https"})

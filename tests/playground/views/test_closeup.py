@@ -12,7 +12,7 @@ from playground.locales import by_language
 from playground.views import VIEWS, bundle
 from tests.playground.conftest import answer, example
 from tests.support.bare_page import to_text
-from tests.support.steering import PLAY, RIBBON, TEXT, part
+from tests.support.steering import PLAY, RIBBON, TEXT, part, show_token
 
 pytestmark = pytest.mark.browser
 EN = by_language("trace", "closeup", "tour")["en"]
@@ -124,7 +124,7 @@ def test_earlier_tokens_are_shaded_by_the_weight_of_a_head(shown, told):
     assert shading() == pytest.approx(expected(last), abs=1e-3)
     most = part(page, "attention-list").locator("li span").first.text_content()
     assert float(most.rstrip("%")) == pytest.approx(100 * max(last), abs=0.06)
-    page.locator(f"{TEXT} .av-tok").nth(2).hover()
+    show_token(page, 2).hover()
     assert f"{100 * last[2]:.1f}%" in part(page, "token").text_content()
     part(page, "attention").locator("summary").click()
     page.wait_for_selector(".axion-view:not(.av-attending)")

@@ -9,7 +9,7 @@ from playground.locales import by_language
 from tests.playground.conftest import answer
 from tests.playground.views.test_share import copy_link, read_csv
 from tests.support.bare_page import to_text
-from tests.support.steering import PLAY, part, read_tokens, read_trace
+from tests.support.steering import PLAY, part, read_tokens, read_trace, show_token
 
 pytestmark = pytest.mark.browser
 EN = by_language("comparison", "trace", "tampering")["en"]
@@ -98,7 +98,7 @@ def test_the_popover_takes_experts_away_and_weighs_them(view, original):
     shown = view("trace")
     shown.show(original)
     page = shown.page
-    page.locator("#trace .av-tok").nth(3).click()
+    show_token(page, 3).click()
     first = page.locator("#trace .at-choose").input_value()
     take = page.get_by_role("button", name=EN["tamper_take"])
     take.click()

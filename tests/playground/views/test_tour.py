@@ -6,7 +6,7 @@ from playground.generate.inspection import inspect_token
 from playground.locales import by_language
 from tests.playground.conftest import example
 from tests.support.bare_page import to_text
-from tests.support.steering import TEXT, part
+from tests.support.steering import TEXT, part, show_token
 
 pytestmark = pytest.mark.browser
 WORDS = by_language("trace", "closeup", "tour")
@@ -105,7 +105,7 @@ def test_a_step_has_an_address_and_another_token_can_be_followed(open_tour, reco
     page = open_tour(recorded).page
     page.evaluate("location.hash = '#tour-2'")
     wait_for(page, 2)
-    page.locator(f"{TEXT} .av-tok").nth(1).click()
+    show_token(page, 1).click()
     page.wait_for_function("document.querySelector('.av-tour-table .av-marked td').textContent === '2'")
     assert not part(page, "popover").is_visible()
     page.keyboard.press("Tab")
