@@ -15,8 +15,9 @@ from playground.content.model import model_html
 from playground.generate.catalogue import OpenModel, can_chat
 from playground.generate.chat import model_text
 from playground.generate.events import recorded_text
-from playground.generate.presets import comparison_prompt, first_request, first_settings, presets, reads_problems
+from playground.generate.presets import Typed, comparison_prompt, first_request, first_settings, presets
 from playground.generate.refusal import tell
+from playground.generate.request import read_typed
 from playground.locales import DEFAULT, LANGUAGES, Language, texts
 from playground.web.markdown import to_html
 
@@ -28,26 +29,22 @@ def describe_model(model: OpenModel, others: Sequence[tuple[str, dict]] = ()) ->
         others: names and release.json files of the page's models, which its chart of sizes compares.
 
     Returns:
-        "pages": language → {"facts", "about": HTML, "chapters": [[anchor, HTML], …]}; "experts", "example" and
-        "chat": values of views; "opening": the prompt and settings to start with; "presets": [[name, prompt], …];
-        "comparison": the prompt that a comparison starts with; "conversation": see `conversation_form`.
+        "pages": language → {"facts", "about": HTML, "chapters": [[anchor, HTML], …]; "example": the value of the trace;
+        "opening": the prompt and settings to start with; "presets": [[name, prompt], …]; "comparison": the prompt that
+        a comparison starts with}. "experts" and "chat": values of views; "conversation": see `conversation_form`.
+        Prompts are what the model reads.
     """
-    prompt, settings = first_request(model.release)
     return {
         "pages": {language: _describe(model, language, others) for language in LANGUAGES},
         "experts": _experts(model),
-        "example": recorded_text(model),
         "chat": model_text(model),
         "context": model.facts.context,
         "vocabulary": model.release.config.vocab_size,
         "looped": model.facts.is_looped,
-        "problems": reads_problems(model.release),
+        "problems": model.release.knows_questions and not can_chat(model.release),
         "chooses": model.release.thinks,
-        "of_text": bool(model.release.openings),
-        "opening": {"prompt": prompt, "settings": dict(settings)},
+        "of_text": not model.release.knows_questions,
         "chat_settings": dict(first_settings(model.release)),
-        "presets": [list(preset) for preset in presets(model.release).items()],
-        "comparison": comparison_prompt(model.release),
         "conversation": conversation_form(model) if can_chat(model.release) else None,
     }
 
@@ -62,7 +59,24 @@ def _describe(model: OpenModel, language: Language, others: Sequence[tuple[str, 
     for chapter in read_page(language):
         markdown = chapter_markdown(chapter, model, language, PARAMETER_NAMES)
         chapters.append([chapter.anchor, to_html(markdown)])
-    return {"facts": facts, "about": about, "chapters": chapters}
+    typed, settings = first_request(model.release, language)
+    return {
+        "facts": facts,
+        "about": about,
+        "chapters": chapters,
+        "example": recorded_text(model, language),
+        "opening": {"prompt": _prompt(model, typed, language), "settings": dict(settings)},
+        "presets": [
+            [name, _prompt(model, Typed(text, False), language)]
+            for name, text in presets(model.release, language).items()
+        ],
+        "comparison": _prompt(model, comparison_prompt(model.release, language), language),
+    }
+
+
+def _prompt(model: OpenModel, typed: Typed, language: Language) -> str:
+    """What the model reads of what is typed."""
+    return read_typed(model, *typed, language)[0]
 
 
 def _experts(model: OpenModel) -> str:
@@ -105,12 +119,13 @@ def conversation_form(model: OpenModel) -> dict[str, Any]:
 
 
 def problem_form() -> dict[str, Any]:
-    """What the page needs to put a question into the form of a problem, see `axion.data.format.problem_prompt`."""
+    """What the page needs to put a question into the form of a problem, see `axion.data.asking.problem_prompt`."""
     return {
         "question": problems.QUESTION,
         "answer": problems.ANSWER,
         "choice": problems.CHOICE,
         "sums": dict(problems.CANONICAL),
+        "headings": {english: taught for taught, english in problems.ENGLISH_HEADINGS.items()},
     }
 
 

@@ -36,7 +36,7 @@ export function createPresets(root, prompt, toProblem) {
   const form = root.querySelector("[data-part=as-problem]");
   form.addEventListener("click", () => (prompt.value = toProblem(prompt.value)));
   return {
-    follow({ problems, presets }) {
+    follow({ problems }, { presets }) {
       form.hidden = !problems;
       const buttons = presets.map(([name, text]) => {
         const button = document.createElement("button");

@@ -54,6 +54,7 @@ async function begin() {
 
   let content = null; // what content.py says of the chosen model
   const current = () => content;
+  const own = () => content.pages[language];
 
   function describe(name) {
     if (!described.has(name)) {
@@ -72,7 +73,6 @@ async function begin() {
     const found = await describe(name);
     if (chosen !== name) return;
     content = found;
-    for (const each of presets) each.follow(content);
     for (const each of [settings.trace, settings.chat, sides.a]) each.follow(content);
     hosts.chat.change({ value: content.chat });
     hosts.experts.change({ value: content.experts });
@@ -81,7 +81,8 @@ async function begin() {
 
   // The parts that the page's builder has rendered in every language.
   function showPages() {
-    const { facts, about, chapters } = content.pages[language];
+    const { facts, about, chapters } = own();
+    for (const each of presets) each.follow(content, own());
     part("facts").innerHTML = facts;
     part("about").innerHTML = about;
     hosts.charts.change({ value: about });
@@ -198,7 +199,7 @@ async function begin() {
     part("model").addEventListener("change", async ({ target: { value } }) => {
       models.stop();
       await choose(value).catch((error) => showProblem(error.message));
-      if (chosen === value) hosts.trace.change({ model: chosen, value: content.example });
+      if (chosen === value) hosts.trace.change({ model: chosen, value: own().example });
     });
   }
 
@@ -215,12 +216,12 @@ async function begin() {
   async function open() {
     const linked = isLink(query) ? readAddress() : null;
     await choose(linked?.model ?? chosen);
-    const { prompt, settings: own } = content.opening;
+    const { prompt, settings: first } = own().opening;
     part("prompt").value = linked?.prompt ?? prompt;
-    settings.trace.write(linked ? { ...page.defaults, ...linked.sampling } : own);
+    settings.trace.write(linked ? { ...page.defaults, ...linked.sampling } : first);
     settings.chat.write(content.chat_settings);
-    part("compare-prompt").value = content.comparison;
-    hosts.trace.change({ model: chosen, value: linked ? toLines([linked]) : content.example });
+    part("compare-prompt").value = own().comparison;
+    hosts.trace.change({ model: chosen, value: linked ? toLines([linked]) : own().example });
     if (isComparison(query)) await openComparison();
   }
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from axion.data.format import problem_prompt
+from axion.data.asking import problem_prompt
 from axion.data.sources.chat import CHAT_TEMPLATE
 from axion.errors import AxionError
 from axion.tampering import NAMES
@@ -165,7 +165,21 @@ def run_node(script: str) -> object:
 
 
 def test_questions_are_put_into_the_form_of_a_problem_as_on_the_server():
-    asked = ["", "  ", "5+3", " 12 - 7 ", "3 × 4", "8÷2 =?", "5 + x", "# Pergunta:\nx", "Why?", "4 − 1", "7 x 8"]
+    asked = [
+        "",
+        "  ",
+        "5+3",
+        " 12 - 7 ",
+        "3 × 4",
+        "8÷2 =?",
+        "5 + x",
+        "# Pergunta:\nx",
+        "# Question:\nx\n--\n# Answer:\n",
+        "a\nb",
+        "Why?",
+        "4 − 1",
+        "7 x 8",
+    ]
     cases = [(question, chooses, language) for question in asked for chooses in (False, True) for language in LANGUAGES]
     written = run_node(
         'import { problemPrompt } from "./page/problem.js";\n'
