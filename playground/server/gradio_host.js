@@ -1,4 +1,4 @@
-// The Gradio host: gives a view of playground/views its five names (see Host in playground/views/toolkit.js), made of what
+// The Gradio host: gives a view of playground/views its six names (see Host in playground/views/toolkit.js), made of what
 // Gradio hands to the script of a `gr.HTML`, of the marks that it leaves on the component, and of what `tell_host` in
 // markup.py says. Nothing else on the page's side of a view knows Gradio.
 

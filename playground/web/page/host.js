@@ -1,4 +1,4 @@
-// The static host: gives a view its five names (see Host in playground/views/toolkit.js). The page sets the props and
+// The static host: gives a view its six names (see Host in playground/views/toolkit.js). The page sets the props and
 // `busy`; what the view triggers goes to `actions`.
 
 export function createHost(element, props, actions = {}) {

@@ -6,7 +6,8 @@ import pytest
 
 from playground.server.markup import SERVER, VIEWS, bundle, script
 
-HOST = {"element", "props", "watch", "trigger", "busy"}
+HOST = {"element", "props", "watch", "trigger", "inspect", "busy"}
+GRADIO_HOST = "start(gradioHost(element, props, watch, trigger, server));\n"
 MODULES = sorted(VIEWS.glob("*.js"))
 STARTED = ("trace", "chat", "compare", "experts", "charts")
 
@@ -17,7 +18,7 @@ def test_views_do_not_know_gradio():
         assert "gradio" not in text and "html-container" not in text and "elem_id" not in text, path.name
 
 
-def test_views_use_only_the_five_names_of_a_host():
+def test_views_use_only_the_six_names_of_a_host():
     used: set[str] = set()
     for path in MODULES:
         text = path.read_text(encoding="utf-8")
@@ -39,7 +40,7 @@ def test_a_bundle_has_every_module_once_after_what_it_imports(view):
     assert names.count("createToolkit") == 1 and names[-1] not in ("createToolkit", "make")
     assert text.index("function createToolkit(") < text.index("function start(")
     shown = script(view)
-    assert shown.startswith('"use strict";') and shown.endswith("start(gradioHost(element, props, watch, trigger));\n")
+    assert shown.startswith('"use strict";') and shown.endswith(GRADIO_HOST)
 
 
 def test_every_module_belongs_to_a_view():
