@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 Scheme = Literal["light", "dark"]
 NAMES = by_language("page")
 
-# Drawn: nothing is pending, nothing moves, and the height has been stable for a while.
+# Drawn: nothing is pending or loading, nothing moves, and the height has been stable for a while.
 DRAWN = """() => {
   const height = document.documentElement.scrollHeight;
   if (height !== window.lastHeight) Object.assign(window, { lastHeight: height, since: Date.now() });
   const moving = document.getAnimations().some(({ playState, effect }) =>
     playState === "running" && effect.getComputedTiming().iterations !== Infinity);
-  return !moving && !document.querySelector(".html-container.pending") && Date.now() - window.since > 600;
+  const loaded = [...document.images].every(({ complete }) => complete);
+  return !moving && loaded && !document.querySelector(".html-container.pending") && Date.now() - window.since > 600;
 }"""
 
 
@@ -126,6 +127,5 @@ def scenes_of(page: "Page", language: str) -> Iterator[str]:
             page.keyboard.press("Escape")
             open_tab(page, NAMES[language][f"tab_{tab}"])
         scene.arrange(page)
-        page.wait_for_load_state("networkidle")
         page.wait_for_function(DRAWN)
         yield f"{number:02}-{scene.name}"
