@@ -167,7 +167,8 @@ def expert_favourites(
 
 def log_likelihood_ratio(count: int, seen: int, share: float) -> float:
     """Dunning's G² of a token and an expert: twice the nats by which the expert's own rate for the token explains what
-    was seen better than its rate for all tokens does (https://aclanthology.org/J93-1003/).
+    was seen better than its rate for all tokens does (https://aclanthology.org/J93-1003/). Negative where it reads the
+    token more rarely than others.
 
     Args:
         count: how often the expert read the token.
@@ -177,7 +178,7 @@ def log_likelihood_ratio(count: int, seen: int, share: float) -> float:
     rate = count / seen
     reads = count * math.log(rate / share) if count else 0.0
     misses = (seen - count) * math.log((1 - rate) / (1 - share)) if seen > count else 0.0
-    return 2 * (reads + misses)
+    return 2 * (reads + misses) if rate >= share else -2 * (reads + misses)
 
 
 def _add_contexts(

@@ -264,7 +264,7 @@ def _summarise(described: dict, row: int, expert: int) -> dict:
         "load": {name: layers[row][expert] for name, layers in described["load"].items()} or None,
         "share": card["share"] if card else None,
         "favourites": card
-        and [{"text": text, "count": count, "lift": lift} for text, count, _, lift, _ in card["tokens"][:FAVOURITES]],
+        and [{"text": text, "count": count, "lift": lift} for text, count, _, lift, *_ in card["tokens"][:FAVOURITES]],
     }
 
 

@@ -124,6 +124,7 @@ def test_evidence_grows_with_the_lift_and_with_the_count():
     assert log_likelihood_ratio(9, 10, 0.5) == pytest.approx(2 * (9 * math.log(1.8) + math.log(0.2)))
     assert log_likelihood_ratio(1000, 1000, 0.5) > log_likelihood_ratio(10, 10, 0.5) > log_likelihood_ratio(9, 10, 0.5)
     assert log_likelihood_ratio(5, 10, 0.5) == pytest.approx(0)
+    assert log_likelihood_ratio(1, 10, 0.5) == pytest.approx(-log_likelihood_ratio(9, 10, 0.5))
 
 
 def test_favourites_match_a_plain_count(release, documents):

@@ -15,6 +15,7 @@ from mcp.types import CallToolResult
 from axion.inference.sampling import Sampling
 from axion.inference.stream import stream
 from axion.release import open_release
+from axion.tampering import NAMES
 from playground.api.mcp import MCP_PATH
 from playground.generate.rate_limits import BURST
 from playground.generate.request import LIMITS
@@ -61,14 +62,14 @@ def test_the_tools_are_the_three_documented_functions(server):
     assert all(len(tool.description) > 200 for tool in tools.values())
     schema = tools["generate_text"].inputSchema
     assert schema["required"] == ["prompt"]
-    assert set(schema["properties"]) == {"prompt", "model", *LIMITS, "routing"}
+    assert set(schema["properties"]) == {"prompt", "model", *LIMITS, "routing", *NAMES}
     for name, limit in LIMITS.items():
         default = f"{getattr(Sampling(), name):g}"
         told = schema["properties"][name]["description"]
         assert f"{limit.low:g} to {limit.high:.16g}, default {default}." in told
         assert "{" not in told
     whole = {name for name, entry in schema["properties"].items() if entry["type"] == "integer"}
-    assert whole == {"top_k", "max_new_tokens", "min_new_tokens", "num_loops", "seed"}
+    assert whole == {"top_k", "max_new_tokens", "min_new_tokens", "num_loops", "seed", "top_experts"}
     assert all(entry["description"] for entry in schema["properties"].values())
 
 

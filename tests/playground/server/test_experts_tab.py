@@ -8,6 +8,7 @@ import pytest
 
 from axion.errors import AxionError
 from axion.evaluation.results import with_current_names
+from axion.inference.routing import log_likelihood_ratio
 from axion.release import RELEASES
 from playground.content.experts import (
     DEAD_BELOW,
@@ -68,9 +69,10 @@ def test_numbers_of_the_bundled_release_match_its_files():
     for entry in trace["favourites"]:
         card = shown["cards"][entry["layer"] - 1][entry["expert"] - 1]
         assert card["share"] == entry["share"]
-        assert sorted(card["tokens"]) == sorted(list(token.values()) for token in entry["tokens"])
-        lifts = [(token[3], token[1]) for token in card["tokens"]]
-        assert lifts == sorted(lifts, reverse=True)
+        told = [[*list(token.values())[:5], token.get("context")] for token in entry["tokens"]]
+        assert sorted(card["tokens"]) == sorted(told)
+        evidence = [log_likelihood_ratio(count, seen, entry["share"]) for _, count, seen, *_ in card["tokens"]]
+        assert evidence == sorted(evidence, reverse=True) and evidence[-1] > 0
     measured = with_current_names(info["results"])["expert_load"]
     for name in LOAD_SETS:
         assert shown["load"][name] == measured[name]["layers"]
@@ -133,7 +135,7 @@ def test_older_releases_show_what_they_contain(tiny_release, tmp_path):
     token = {"text": "+", "count": 60, "lift": 1.9}
     write_trace(folder, favourites=[{"layer": 1, "expert": 2, "share": 0.5, "tokens": [token]}])
     cards = describe(folder)["cards"]
-    assert cards[0][1]["tokens"] == [["+", 60, None, 1.9, None]]
+    assert cards[0][1]["tokens"] == [["+", 60, None, 1.9, None, None]]
     assert cards[0][0] is None and cards[1] == [None] * 4
 
 
