@@ -31,8 +31,9 @@ from publish.release.templates import environment
 BUNDLED = "axion1-v0.1"
 """The release under releases/ that is copied into the Space if no published model is given."""
 
-KERNELS = "axion/kernels/csrc"
-"""Compiled on the Space if it has a compiler."""
+READ = ("axion/kernels/csrc", "axion/data/templates")
+"""Folders whose files the page reads: the sources of the kernels, which a Space with a compiler compiles, and the
+sentences by which it recognises questions."""
 PACKAGES = {"axion", "playground"}
 ASSETS = {".css", ".html", ".js", ".json", ".md", ".png", ".svg"}
 TORCH = "torch>=2.8,<2.12"
@@ -98,7 +99,8 @@ def build_space(folder: Path, models: Sequence[PublishedModel] = (), bundled: st
     modules, libraries = find_imports(shipped("app.py"))
     assets = (file for file in shipped("playground").rglob("*") if file.suffix in ASSETS)
     sources = [*modules, *(file for file in assets if not file.is_relative_to(shipped("playground/web")))]
-    sources += [*(file for file in shipped(KERNELS).rglob("*") if file.is_file()), shipped("LICENSE")]
+    read = (file for folder in READ for file in shipped(folder).rglob("*") if file.is_file())
+    sources += [*(file for file in read if file.suffix not in {".py", ".pyc"}), shipped("LICENSE")]
     files = {path_in_repository(source): source for source in sources}
     datasets = sorted({dataset for model in models for dataset in model.datasets})
     if not models:
